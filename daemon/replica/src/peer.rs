@@ -1,0 +1,124 @@
+//! What members say to each other: Raft's messages, and the few that carry clients' calls to the leader.
+//!
+//! Owns the shapes only; the transport encodes them. `Forward` must be delivered at most once (a transport never
+//! sends a frame again), because a command applied twice would be two commands; everything else may be lost, doubled,
+//! delayed and reordered at will.
+
+use bytes::Bytes;
+use tenure_raft::{LogIndex, MemberId, Message, PeerStatus, Term};
+
+/// A message on the wire between members.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerMessage {
+    /// Consensus.
+    Raft(Message),
+    /// Commands of this member's clients, for the leader to propose.
+    Forward(Vec<ForwardedRequest>),
+    /// The leader did not propose these, and never will: their outcome is *not applied*.
+    Refused {
+        /// The tokens of their origins.
+        tokens: Vec<u64>,
+        /// Why.
+        reason: Refused,
+    },
+    /// Asks the leader how the members are doing.
+    AskProgress {
+        /// To know the answer by.
+        token: u64,
+    },
+    /// The leader's answer.
+    Progress {
+        /// The token it was asked with.
+        token: u64,
+        /// The members as the leader sees them.
+        report: ProgressReport,
+    },
+}
+
+impl PeerMessage {
+    /// The connection this message travels on: bulk data must never delay what keeps a leader alive.
+    pub fn lane(&self) -> Lane {
+        use tenure_raft::Body;
+        match self {
+            PeerMessage::Raft(message) => match message.body {
+                Body::Append { .. } => Lane::Append,
+                Body::Snapshot { .. } => Lane::Snapshot,
+                Body::PreVote { .. }
+                | Body::PreVoteResponse { .. }
+                | Body::Vote { .. }
+                | Body::VoteResponse { .. }
+                | Body::AppendResponse { .. }
+                | Body::Heartbeat { .. }
+                | Body::HeartbeatResponse { .. }
+                | Body::ReadIndex { .. }
+                | Body::ReadIndexResponse { .. }
+                | Body::ReadIndexRefused { .. }
+                | Body::SnapshotResponse { .. }
+                | Body::TimeoutNow => Lane::Urgent,
+            },
+            PeerMessage::Forward(_) => Lane::Append,
+            PeerMessage::Refused { .. } | PeerMessage::AskProgress { .. } | PeerMessage::Progress { .. } => {
+                Lane::Urgent
+            }
+        }
+    }
+}
+
+/// The separate connections between two members.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Lane {
+    /// Heartbeats, votes, reads, acknowledgements: small, and late ones cost a leader its office.
+    Urgent,
+    /// Entries and forwarded commands.
+    Append,
+    /// Pieces of snapshots.
+    Snapshot,
+}
+
+/// A command of a client of another member.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ForwardedRequest {
+    /// The origin's own number for it.
+    pub token: u64,
+    /// Whether it is a renewal, which may wait for company; then `command` is the encoded lease id alone.
+    pub kind: ForwardKind,
+    /// The encoded request.
+    pub request: Bytes,
+}
+
+/// How the leader queues a forwarded request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ForwardKind {
+    /// A command, proposed with the next entry.
+    Command,
+    /// A renewal, which rides on the next entry or waits for company.
+    Renewal,
+}
+
+/// Why a request was not proposed. Its outcome is *not applied*.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// No leader is known, or the member asked is not it any more.
+    NoLeader,
+    /// Too much is waiting already.
+    Overloaded,
+    /// Leadership is being handed over: ask again at once.
+    Transferring,
+    /// The member is stopping.
+    ShuttingDown,
+}
+
+/// How the members are doing, as their leader sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProgressReport {
+    /// The leader.
+    pub leader: MemberId,
+    /// Its term.
+    pub term: Term,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// The last entry of its log.
+    pub last: LogIndex,
+    /// The others.
+    pub peers: Vec<PeerStatus>,
+}
