@@ -1,1 +1,74 @@
-//! Under construction.
+//! The wire types of Tenure's REST API and the codes of its problems.
+//!
+//! Owns what the JSON of requests and answers looks like, one file per resource. Must never know how a call is
+//! carried out or what a status line is made of beyond its number: daemon and SDK convert from and to these types at
+//! their own edges. Requests refuse unknown fields; answers may grow, so they are read tolerantly.
+
+mod cluster;
+mod key;
+mod lease;
+mod lock;
+mod problem;
+mod watch;
+
+pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
+pub use key::{Deleted, Encoding, Entry, KeyEntry, KeyPage, KeyWritten};
+pub use lease::{Attached, AttachedState, GrantLease, Lease, LeaseEnded};
+pub use lock::{
+    AcquireLock, Contention, Holder, Left, Lock, LockHeld, LockQueued, LockState, Mode, Place,
+    Released,
+};
+pub use problem::{Code, Outcome, Problem, Retry};
+pub use watch::{
+    Change, DeleteReason, EndReason, Event, Events, LeaveReason, ReleaseReason, ResignReason,
+};
+
+/// The media type of requests and answers.
+pub const JSON: &str = "application/json";
+/// The media type of problems (RFC 9457).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The least TTL of a lease in milliseconds.
+pub const MIN_TTL_MS: u64 = 1_000;
+/// The greatest TTL of a lease in milliseconds.
+pub const MAX_TTL_MS: u64 = 86_400_000;
+/// The greatest `wait_ms` of an acquire: the whole wait in a queue.
+pub const MAX_QUEUE_WAIT_MS: u64 = 86_400_000;
+/// The greatest `poll_ms`, and `wait_ms` of a read: how long one request is held open.
+pub const MAX_POLL_MS: u64 = 600_000;
+/// Names have 1 to this many bytes.
+pub const MAX_NAME_BYTES: usize = 1_024;
+/// An owner, and the name of a lease, have at most this many bytes.
+pub const MAX_LABEL_BYTES: usize = 256;
+/// The keys and values of a metadata object together have at most this many bytes.
+pub const MAX_METADATA_BYTES: usize = 4_096;
+/// Revisions and fences are below this, so that every JSON reader holds them exactly.
+pub const MAX_REVISION: u64 = 1 << 53;
+
+/// The names of headers that Tenure adds to HTTP.
+pub mod header {
+    /// The revision of the state that an answer reflects.
+    pub const REVISION: &str = "tenure-revision";
+    /// The term of Raft at the member that answers.
+    pub const TERM: &str = "tenure-term";
+    /// The client URL of the leader, where known.
+    pub const LEADER: &str = "tenure-leader";
+    /// The member that answers.
+    pub const MEMBER: &str = "tenure-member";
+    /// The cluster; a request that carries another id is refused.
+    pub const CLUSTER: &str = "tenure-cluster";
+    /// The id of the request, echoed where it was given.
+    pub const REQUEST_ID: &str = "tenure-request-id";
+    /// A fence that must be held for a write to be applied.
+    pub const GUARD: &str = "tenure-guard";
+    /// The key under which a decision is recorded for repeats.
+    pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// The revision that created a key.
+    pub const CREATE_REVISION: &str = "tenure-create-revision";
+    /// The revision of a key's last put.
+    pub const MOD_REVISION: &str = "tenure-mod-revision";
+    /// How often a key was put since it was created.
+    pub const VERSION: &str = "tenure-version";
+    /// The lease a key hangs on.
+    pub const LEASE: &str = "tenure-lease";
+}

@@ -1,0 +1,131 @@
+//! The cluster and its members on the wire.
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `GET /v1/cluster`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Cluster {
+    /// The id: 32 lower-case hex digits.
+    pub cluster: String,
+    /// The id of the member that leads.
+    pub leader: Option<String>,
+    /// The term of Raft.
+    pub term: u64,
+    /// The revision of the state.
+    pub revision: u64,
+    /// The commit index of the leader.
+    pub commit_index: u64,
+    /// The members.
+    pub members: Vec<Member>,
+}
+
+/// A member.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Member {
+    /// Its id: 16 lower-case hex digits.
+    pub id: String,
+    /// Its label.
+    pub name: String,
+    /// Where other members reach it.
+    pub peer_url: String,
+    /// Where clients reach it.
+    pub client_url: String,
+    /// Whether it has a vote.
+    pub role: MemberRole,
+    /// How it is being replicated to.
+    pub state: Option<MemberState>,
+    /// The last log index known to be equal and durable there.
+    pub match_index: Option<u64>,
+    /// How many entries it is behind.
+    pub lag: Option<u64>,
+    /// The time since it last answered the leader.
+    pub last_contact_ms: Option<u64>,
+}
+
+/// Whether a member has a vote.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberRole {
+    /// It has.
+    Voter,
+    /// It only receives the log.
+    Learner,
+}
+
+/// How a member is being replicated to.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// It leads.
+    Leader,
+    /// Entries are streamed to it.
+    Replicating,
+    /// The leader is looking for the place where the logs agree.
+    Probing,
+    /// It is being sent a snapshot.
+    Snapshot,
+    /// It does not answer.
+    Unreachable,
+}
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It leads.
+    Leader,
+    /// It follows.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It follows without a vote.
+    Learner,
+}
+
+/// The answer of `GET /v1/status`: this member as it sees itself.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// The cluster's id.
+    pub cluster: String,
+    /// This member's id.
+    pub member: String,
+    /// Its label.
+    pub name: String,
+    /// The version of the program.
+    pub version: String,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// The leader that it has contact with.
+    pub leader: Option<String>,
+    /// Its commit index.
+    pub commit_index: u64,
+    /// The last log index that it has applied.
+    pub applied_index: u64,
+    /// The revision of its state.
+    pub revision: u64,
+    /// History up to here is gone.
+    pub compact_revision: u64,
+    /// The digest of its state: 32 hex digits.
+    pub digest: String,
+    /// Whether it can serve.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    /// Bytes of the log that it keeps.
+    pub log_bytes: u64,
+    /// Bytes of its state.
+    pub state_bytes: u64,
+    /// How long it has been running.
+    pub uptime_ms: u64,
+}
+
+/// The answer of `GET /readyz`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Readiness {
+    /// Whether it can serve linearizable reads.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
