@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 use crate::command::Share;
+use crate::ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 
 /// Answers and what else an entry brought about.
 #[derive(Debug, Default)]
@@ -42,6 +42,10 @@ pub enum Answer {
     Held(HoldView),
     /// An acquire whose place is in the queue.
     Queued(QueuedView),
+    /// An acquire of several names that holds them all, in the order of names.
+    HeldTogether(Vec<HoldView>),
+    /// An acquire of several names whose place is in every one of their queues, in the order of names.
+    QueuedTogether(Vec<QueuedView>),
     /// A release.
     Released {
         /// Of which fence.
@@ -110,6 +114,18 @@ pub enum Refusal {
         /// How it holds or waits.
         present: Share,
     },
+    /// The semaphore is in use with another limit.
+    LimitMismatch {
+        /// Which semaphore.
+        name: String,
+        /// The limit that stands until all is free.
+        limit: u64,
+    },
+    /// An acquire of several names by a `(lease, owner)` that already holds or waits for one of them.
+    AlreadyHeld {
+        /// Which name.
+        name: String,
+    },
     /// There is neither hold nor place of this lease and owner.
     NotHeld,
     /// The fence is not that of a live hold.
@@ -152,6 +168,8 @@ pub enum Refusal {
 /// Who is in the way.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Contention {
+    /// The name that is held or waited for.
+    pub name: String,
     /// The first 100 holders.
     pub holders: Vec<HolderView>,
     /// How many there are.

@@ -36,11 +36,11 @@ pub enum Event {
         reason: DeleteReason,
     },
     /// A lock or semaphore was acquired, or a candidate was elected (then `share` is exclusive).
-    Granted(Grant),
+    Granted(Box<Grant>),
     /// A place was taken in a queue.
     Queued {
         /// What it waits for, and how; its fence is meaningless.
-        place: Place,
+        place: Box<Place>,
     },
     /// A hold ended.
     Released {

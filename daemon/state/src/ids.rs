@@ -1,6 +1,7 @@
 //! The numbers and names of the state machine as types that cannot be swapped.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// A change that can be observed. Begins at 1 for the empty state and only rises.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -12,17 +13,17 @@ pub struct Clock(pub u64);
 
 /// A lease: a positive 63-bit number, written as 16 lower-case hex digits.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct LeaseId(u64);
+pub struct LeaseId(NonZeroU64);
 
 impl LeaseId {
     /// The id of a number from 1 to 2^63 − 1.
     pub fn new(number: u64) -> Option<LeaseId> {
-        (1..1 << 63).contains(&number).then_some(LeaseId(number))
+        NonZeroU64::new(number).filter(|number| number.get() < 1 << 63).map(LeaseId)
     }
 
     /// Its number.
     pub fn number(self) -> u64 {
-        self.0
+        self.0.get()
     }
 }
 
