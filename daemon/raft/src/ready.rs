@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::message::Message;
-use crate::types::{Entry, HardState, LogIndex, LogPosition, MemberId, SnapshotFile, SnapshotMeta, Stamp, Term};
+use crate::types::{
+    Entry, HardState, LogIndex, LogPosition, MemberId, SnapshotFile, SnapshotMeta, Stamp, Term,
+};
 
 /// A number for a write to the log file. Writes are done in the order of these, and may be merged.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]

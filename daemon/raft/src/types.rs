@@ -80,7 +80,10 @@ pub struct Entry {
 impl Entry {
     /// Its index and term.
     pub fn position(&self) -> LogPosition {
-        LogPosition { term: self.term, index: self.index }
+        LogPosition {
+            term: self.term,
+            index: self.index,
+        }
     }
 
     /// Bytes that this entry counts for in windows and bounds: its payload and a flat share for the rest.
@@ -137,7 +140,12 @@ pub struct Configuration {
 impl Configuration {
     /// Every member, of whatever kind, in the order of ids.
     pub fn members(&self) -> BTreeSet<MemberId> {
-        self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
+        self.voters
+            .iter()
+            .chain(&self.outgoing)
+            .chain(&self.learners)
+            .copied()
+            .collect()
     }
 
     /// Whether `member` has a vote, in the incoming or the outgoing half.
@@ -152,7 +160,11 @@ impl Configuration {
 
     /// Bytes that it counts for in windows and bounds.
     pub fn size(&self) -> usize {
-        let texts: usize = self.info.values().map(|i| i.name.len() + i.peer_url.len() + i.client_url.len()).sum();
+        let texts: usize = self
+            .info
+            .values()
+            .map(|i| i.name.len() + i.peer_url.len() + i.client_url.len())
+            .sum();
         texts + 16 * (self.voters.len() + self.outgoing.len() + self.learners.len())
     }
 }

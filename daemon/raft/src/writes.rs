@@ -1,0 +1,167 @@
+//! The writes to the log file: what waits to be issued, what is under way, and up to where the log is durable.
+//!
+//! Owns the only knowledge of durability. Writes are done in order, so a write that is durable says the same of all
+//! before it; but a later write may already have truncated what an earlier one appended, and a completion must then not
+//! raise the durable index over entries that are no longer those of the log. Keeping, for each write under
+//! way, how much of the log before it survives it, is what excludes that.
+
+use std::collections::VecDeque;
+
+use crate::message::Message;
+use crate::ready::{Write, WriteId};
+use crate::types::{Entry, HardState, LogIndex, SnapshotMeta, Term};
+
+/// Writes to come and under way.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    pending: Write,
+    /// How much of the log before the pending write survives it, where it removes something.
+    pending_floor: Option<LogIndex>,
+    issued: VecDeque<Issued>,
+    last_id: WriteId,
+    durable: LogIndex,
+}
+
+#[derive(Debug)]
+struct Issued {
+    id: WriteId,
+    /// The end of the log after it.
+    last: LogIndex,
+    /// How much of the log before it survives it, where it removes something.
+    floor: Option<LogIndex>,
+}
+
+impl Writes {
+    /// Nothing under way, and a log that is durable up to `durable`.
+    pub(crate) fn new(durable: LogIndex) -> Writes {
+        Writes {
+            pending: Write::default(),
+            pending_floor: None,
+            issued: VecDeque::new(),
+            last_id: WriteId(0),
+            durable,
+        }
+    }
+
+    /// The last index that is durable and still that of the log.
+    pub(crate) fn durable(&self) -> LogIndex {
+        self.durable
+    }
+
+    /// The number that the write being gathered will have.
+    pub(crate) fn pending_id(&self) -> WriteId {
+        WriteId(self.last_id.0 + 1)
+    }
+
+    /// Remembers term and vote.
+    pub(crate) fn hard_state(&mut self, hard_state: HardState) {
+        self.pending.hard_state = Some(hard_state);
+    }
+
+    /// Appends an entry.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        self.pending.append.push(entry);
+    }
+
+    /// Removes `from` and all after it.
+    pub(crate) fn truncate(&mut self, from: LogIndex) {
+        let kept = self
+            .pending
+            .append
+            .iter()
+            .take_while(|entry| entry.index < from)
+            .count();
+        self.pending.append.truncate(kept);
+        if kept == 0 {
+            let lowest = self
+                .pending
+                .truncate_from
+                .map_or(from, |earlier| earlier.min(from));
+            self.pending.truncate_from = Some(lowest);
+        }
+        self.lower_floor(from.previous());
+    }
+
+    /// Throws the log away and begins behind `base`, which an installed snapshot makes durable.
+    pub(crate) fn reset(&mut self, base: SnapshotMeta) {
+        self.lower_floor(base.position.index);
+        self.durable = base.position.index;
+        self.pending.truncate_from = None;
+        self.pending.append.clear();
+        self.pending.compact_to = None;
+        self.pending.reset_to = Some(base);
+    }
+
+    /// Begins the log behind `base`. Alone it is no reason to write: it rides on the next write.
+    pub(crate) fn compact(&mut self, base: SnapshotMeta) {
+        self.pending.compact_to = Some(base);
+    }
+
+    /// Holds a message back until everything written or gathered so far is durable; gives it back where nothing is.
+    pub(crate) fn hold(&mut self, message: Message) -> Option<Message> {
+        if self.issued.is_empty() && !self.has_pending() {
+            return Some(message);
+        }
+        self.pending.then.push(message);
+        None
+    }
+
+    /// Holds a message back until the write being gathered is durable.
+    pub(crate) fn hold_with_pending(&mut self, message: Message) {
+        self.pending.then.push(message);
+    }
+
+    /// Drops messages not yet issued that belong to terms before `term`.
+    pub(crate) fn drop_held_before(&mut self, term: Term) {
+        self.pending.then.retain(|message| term <= message.term);
+    }
+
+    fn has_pending(&self) -> bool {
+        let write = &self.pending;
+        write.hard_state.is_some()
+            || write.reset_to.is_some()
+            || write.truncate_from.is_some()
+            || !write.append.is_empty()
+            || !write.then.is_empty()
+    }
+
+    fn lower_floor(&mut self, floor: LogIndex) {
+        self.pending_floor = Some(
+            self.pending_floor
+                .map_or(floor, |earlier| earlier.min(floor)),
+        );
+        self.durable = self.durable.min(floor);
+    }
+
+    /// Issues what has been gathered; `last` is the end of the log after it.
+    pub(crate) fn issue(&mut self, last: LogIndex) -> Option<Write> {
+        if !self.has_pending() {
+            return None;
+        }
+        let mut write = std::mem::take(&mut self.pending);
+        self.last_id = WriteId(self.last_id.0 + 1);
+        write.id = self.last_id;
+        self.issued.push_back(Issued {
+            id: write.id,
+            last,
+            floor: self.pending_floor.take(),
+        });
+        Some(write)
+    }
+
+    /// Takes note that all writes up to `id` are durable; `base` is what the log begins behind.
+    pub(crate) fn persisted(&mut self, id: WriteId, base: LogIndex) {
+        assert!(id <= self.last_id, "write {} was never issued", id.0);
+        let done = self.issued.partition_point(|write| write.id <= id);
+        let Some(end) = self.issued.drain(..done).next_back().map(|write| write.last) else {
+            return;
+        };
+        let floors = self
+            .issued
+            .iter()
+            .filter_map(|write| write.floor)
+            .chain(self.pending_floor);
+        // What the base covers is durable in another place, so no earlier write's completion can take it back.
+        self.durable = floors.fold(end, LogIndex::min).max(base);
+    }
+}
