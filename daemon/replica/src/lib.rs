@@ -1,5 +1,21 @@
 //! Raft and the state machine joined, without I/O: production and the simulator run exactly this.
+//!
+//! [`Core`] decides: it owns Raft, forms entries out of what clients ask, forwards to the leader, answers reads.
+//! [`Applier`] carries out: it owns the state and applies what is committed. They share nothing but values, so that
+//! the core never waits for a long apply; the binary gives each a thread, the simulator a place in virtual time.
+//! [`Wakes`] knows who waits for which change.
+//!
+//! Left out: disks, sockets, clocks, threads. All of them are inputs and outputs.
 
+mod applier;
+mod core;
+mod leading;
+mod output;
 mod peer;
+mod wakes;
 
+pub use applier::{Applier, Checkpoint, Decided, EntryError, Progress};
+pub use core::{Core, CoreSettings, Input};
+pub use output::Output;
 pub use peer::{ForwardKind, ForwardedRequest, Lane, PeerMessage, ProgressReport, Refused};
+pub use wakes::{Interest, Wake, WakeId, Wakes};

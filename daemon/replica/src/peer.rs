@@ -96,7 +96,7 @@ pub enum ForwardKind {
 }
 
 /// Why a request was not proposed. Its outcome is *not applied*.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Refused {
     /// No leader is known, or the member asked is not it any more.
     NoLeader,

@@ -1,0 +1,145 @@
+//! The applier of a member: the state, and where in the log it stands.
+//!
+//! Owns the state and the position, stamp and configuration of the last entry applied. Applies every entry once, in
+//! order, and answers those that this member's clients asked for. Never decides what is committed, and never reads a
+//! clock: the stamp of the entry is the time.
+
+use std::sync::Arc;
+
+use tenure_raft::{Entry, LogIndex, MemberId, Payload, SnapshotMeta, Stamp};
+use tenure_state::{Batch, Clock, CodecError, Outcome, Revision, RowChange, State, decode_batch};
+
+/// The state of a member and its place in the log.
+pub struct Applier {
+    me: MemberId,
+    state: State,
+    applied: SnapshotMeta,
+}
+
+/// What applying some entries brought about.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Outcomes of the requests that this member was asked, by token.
+    pub decided: Vec<(u64, Decided)>,
+    /// The revision before the first entry; everything after it up to the state's present one is new to watchers.
+    pub before: Revision,
+    /// How many leases ran out.
+    pub leases_expired: u64,
+}
+
+/// The outcome of a request, and when it was decided.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The revision of the state right after its entry.
+    pub revision: Revision,
+    /// The stamp of its entry.
+    pub clock: Clock,
+}
+
+/// The rows that changed since the last checkpoint, and what they amount to.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The last entry that they reflect.
+    pub meta: SnapshotMeta,
+    /// The digest of the whole state there.
+    pub digest: u128,
+    /// The rows.
+    pub rows: Vec<RowChange>,
+}
+
+/// An entry that cannot be applied. The member must stop: the others decide what the entry means.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// Its command cannot be decoded: it was written by a newer version, or is damaged.
+    #[error("the entry at index {index} cannot be decoded: {source}; a newer version wrote it, or it is damaged")]
+    Undecodable {
+        /// Which entry.
+        index: LogIndex,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+    /// It does not follow the last one applied.
+    #[error("entry {index} does not follow the last one applied, {applied}")]
+    OutOfOrder {
+        /// Which entry came.
+        index: LogIndex,
+        /// The last one applied.
+        applied: LogIndex,
+    },
+}
+
+impl Applier {
+    /// An applier over a state that reflects everything up to `applied`.
+    pub fn new(me: MemberId, state: State, applied: SnapshotMeta) -> Applier {
+        Applier { me, state, applied }
+    }
+
+    /// Applies committed entries in order.
+    ///
+    /// # Errors
+    ///
+    /// Where an entry cannot be applied; those before it were.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<Progress, EntryError> {
+        let mut progress = Progress { before: self.state.revision(), ..Progress::default() };
+        for entry in entries {
+            self.apply_one(entry, &mut progress)?;
+        }
+        Ok(progress)
+    }
+
+    fn apply_one(&mut self, entry: &Entry, progress: &mut Progress) -> Result<(), EntryError> {
+        let index = entry.index;
+        if index != self.applied.position.index.next() {
+            return Err(EntryError::OutOfOrder { index, applied: self.applied.position.index });
+        }
+        let batch = match &entry.payload {
+            Payload::Command(bytes) => {
+                decode_batch(bytes).map_err(|source| EntryError::Undecodable { index, source })?
+            }
+            Payload::Configuration(configuration) => {
+                self.applied.configuration = Arc::clone(configuration);
+                Batch::default()
+            }
+            Payload::Empty => Batch::default(),
+        };
+        let clock = Clock(entry.stamp.0);
+        let applied = self.state.apply(clock, &batch);
+        self.applied.position = entry.position();
+        self.applied.stamp = entry.stamp;
+        progress.leases_expired += applied.leases_expired;
+        let revision = self.state.revision();
+        let ours = applied.outcomes.into_iter().filter(|(origin, _)| origin.member == self.me.0);
+        progress
+            .decided
+            .extend(ours.map(|(origin, outcome)| (origin.token, Decided { outcome, revision, clock })));
+        Ok(())
+    }
+
+    /// What changed since the last call, for a checkpoint. Costs as much as changed, no more.
+    pub fn checkpoint(&mut self) -> Checkpoint {
+        Checkpoint { meta: self.applied.clone(), digest: self.state.digest(), rows: self.state.take_changes() }
+    }
+
+    /// Replaces everything by the state of a snapshot.
+    pub fn install(&mut self, state: State, meta: SnapshotMeta) {
+        self.state = state;
+        self.applied = meta;
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The last entry applied.
+    pub fn applied(&self) -> &SnapshotMeta {
+        &self.applied
+    }
+
+    /// The next deadline of anything in the state, as the core wants to hear it.
+    pub fn due(&self) -> Option<Stamp> {
+        self.state.next_deadline().map(|clock| Stamp(clock.0))
+    }
+}

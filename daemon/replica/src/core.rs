@@ -1,0 +1,629 @@
+//! The core of a member: Raft, and what turns clients' requests into entries.
+//!
+//! Owns the requests that are not yet in the log, the messages that wait for a write, and the reads under way. Never
+//! touches a disk, a socket, a clock or the state: it hears of the state's next deadline from the applier, and
+//! everything it wants done leaves it as one [`Output`]. A request is proposed at most once, by whichever member
+//! leads; one that was not proposed is refused in words, one that was is answered by the applier of the member that
+//! was asked, or by nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tenure_raft::{
+    Configuration, LogIndex, MemberId, Message, Raft, ReadToken, RestoreError, Restored, Settings, SnapshotFile,
+    SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
+};
+use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
+
+use crate::leading::Leading;
+use crate::output::Output;
+use crate::peer::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+
+/// Settings of the core.
+#[derive(Clone, Debug)]
+pub struct CoreSettings {
+    /// Raft's.
+    pub raft: Settings,
+    /// The most bytes of requests that go into one entry.
+    pub batch_bytes: usize,
+    /// How many requests may wait for an entry; more are refused as overloaded.
+    pub waiting_requests: usize,
+    /// The bytes of requests that may wait for an entry.
+    pub waiting_bytes: usize,
+    /// How many renewals may wait. All of them go into one entry, so that none can end a lease whose renewal waits
+    /// behind it.
+    pub waiting_renewals: usize,
+    /// How long requests wait at most for this member's own disk to finish a write, before they are sent to the
+    /// others all the same.
+    pub hold: Duration,
+}
+
+impl Default for CoreSettings {
+    fn default() -> CoreSettings {
+        CoreSettings {
+            raft: Settings::default(),
+            batch_bytes: 1 << 20,
+            waiting_requests: 20_000,
+            waiting_bytes: 64 << 20,
+            waiting_renewals: 100_000,
+            hold: Duration::from_millis(5),
+        }
+    }
+}
+
+/// What the core is told. Time comes by [`Core::tick`].
+#[derive(Debug)]
+pub enum Input {
+    /// A message of another member, whose identity the transport has checked.
+    Peer {
+        /// Who sent it.
+        from: MemberId,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// A client's request; its origin is this member.
+    Propose(Request),
+    /// A client's renewal.
+    Renew {
+        /// This member's number for it.
+        token: u64,
+        /// Which lease.
+        lease: LeaseId,
+        /// How long it may wait for company.
+        company: Duration,
+    },
+    /// A linearizable read.
+    Read {
+        /// This member's number for it.
+        token: u64,
+    },
+    /// Somebody wants to know how the members are doing.
+    AskProgress {
+        /// This member's number for the question.
+        token: u64,
+    },
+    /// A write is durable, and all before it.
+    Persisted(WriteId),
+    /// The applier has applied everything up to here.
+    Applied {
+        /// The last index applied.
+        index: LogIndex,
+        /// The next deadline of the state after it.
+        due: Option<Stamp>,
+    },
+    /// A checkpoint of the state is durable.
+    Checkpointed(SnapshotMeta),
+    /// A snapshot file can be sent.
+    SnapshotAvailable {
+        /// To whom.
+        to: MemberId,
+        /// Which.
+        file: SnapshotFile,
+    },
+    /// No snapshot can be made just now.
+    SnapshotFailed {
+        /// Who needed it.
+        to: MemberId,
+    },
+    /// A piece of a snapshot was read.
+    PieceRead {
+        /// For whom.
+        to: MemberId,
+        /// Of which file.
+        file: SnapshotFile,
+        /// From where.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// A piece was stored, or did not fit.
+    PieceStored {
+        /// The leader that sent it.
+        from: MemberId,
+        /// Of which file.
+        file: SnapshotFile,
+        /// How much of the file is stored from its beginning.
+        stored: u64,
+        /// As it came.
+        round: u64,
+    },
+    /// The state is now that of a snapshot.
+    SnapshotInstalled {
+        /// Of which.
+        meta: SnapshotMeta,
+        /// The next deadline in it.
+        due: Option<Stamp>,
+    },
+    /// A snapshot was damaged.
+    SnapshotRejected(SnapshotFile),
+    /// Messages to a member were lost.
+    Unreachable(MemberId),
+    /// Step down, for a reason that only the caller can see.
+    StepDown(StepDown),
+}
+
+/// The core of a member.
+///
+/// Invariants: `leading` is there exactly while Raft leads; `held` is ordered by write.
+pub struct Core {
+    id: MemberId,
+    settings: CoreSettings,
+    raft: Raft,
+    leading: Option<Leading>,
+    /// The time since this core began, as counted by ticks.
+    now: Duration,
+    /// The next deadline of the state as last heard from the applier.
+    due: Option<Stamp>,
+    applied: LogIndex,
+    /// Messages that wait for a write, oldest first.
+    held: VecDeque<(WriteId, Vec<Message>)>,
+    last_write: WriteId,
+    persisted: WriteId,
+    /// Requests for the leader, gathered in this turn.
+    forwards: Vec<ForwardedRequest>,
+    /// Questions for progress that the leader has been asked, with the leader and the time.
+    asked: BTreeMap<u64, (MemberId, Duration)>,
+    /// Where the origins' requests stand in the log while they are not committed.
+    appended: BTreeMap<LogIndex, (Term, Vec<Origin>)>,
+    out: Output,
+    stopping: bool,
+}
+
+impl Core {
+    /// A core over what the disk holds. `seed` decides its election timeouts and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Where what the disk holds cannot be the remains of a member.
+    pub fn new(id: MemberId, settings: CoreSettings, seed: u64, restored: Restored) -> Result<Core, RestoreError> {
+        let applied = restored.applied.position.index;
+        let raft = Raft::new(id, settings.raft.clone(), seed, restored)?;
+        Ok(Core {
+            id,
+            settings,
+            raft,
+            leading: None,
+            now: Duration::ZERO,
+            due: None,
+            applied,
+            held: VecDeque::new(),
+            last_write: WriteId::default(),
+            persisted: WriteId::default(),
+            forwards: Vec::new(),
+            asked: BTreeMap::new(),
+            appended: BTreeMap::new(),
+            out: Output::default(),
+            stopping: false,
+        })
+    }
+
+    /// Real time has passed since the last tick. Called first in every turn, after the inputs of the turn have
+    /// arrived, so that a clock read in this turn was read after each of them.
+    pub fn tick(&mut self, elapsed: Duration) {
+        self.now += elapsed;
+        self.raft.tick(elapsed);
+        self.collect();
+        self.give_up_questions();
+    }
+
+    /// Takes one input. What comes of it is in the next [`Core::output`].
+    pub fn handle(&mut self, input: Input) {
+        match input {
+            Input::Peer { from, message } => self.hear(from, message),
+            Input::Propose(request) => self.accept(request),
+            Input::Renew { token, lease, company } => self.renew(token, lease, company),
+            Input::Read { token } => self.raft.read(ReadToken(token)),
+            Input::AskProgress { token } => self.ask_progress(token),
+            Input::Persisted(write) => self.release(write),
+            Input::Applied { index, due } => {
+                self.applied = self.applied.max(index);
+                self.due = due;
+            }
+            Input::Checkpointed(meta) => self.raft.checkpointed(meta),
+            Input::SnapshotAvailable { to, file } => self.raft.snapshot_available(to, file),
+            Input::SnapshotFailed { to } => self.raft.snapshot_failed(to),
+            Input::PieceRead { to, file, offset, data } => self.raft.send_piece(to, &file, offset, data),
+            Input::PieceStored { from, file, stored, round } => self.raft.piece_stored(from, file, stored, round),
+            Input::SnapshotInstalled { meta, due } => {
+                self.applied = meta.position.index;
+                self.due = due;
+                self.appended = self.appended.split_off(&meta.position.index.next());
+                self.raft.snapshot_installed(meta);
+            }
+            Input::SnapshotRejected(file) => self.raft.snapshot_rejected(file),
+            Input::Unreachable(peer) => self.raft.unreachable(peer),
+            Input::StepDown(reason) => self.raft.step_down(reason),
+        }
+        self.collect();
+    }
+
+    /// Everything that this turn wants done.
+    pub fn output(&mut self) -> Output {
+        self.form_entries();
+        self.send_forwards();
+        self.collect();
+        let mut out = std::mem::take(&mut self.out);
+        if let Some(write) = &mut out.write {
+            let then = std::mem::take(&mut write.then);
+            self.last_write = write.id;
+            if !then.is_empty() {
+                self.held.push_back((write.id, then));
+            }
+        }
+        out
+    }
+
+    /// How long until the core has something to do without being told anything.
+    pub fn next_turn(&self) -> Duration {
+        let raft = self.raft.next_tick();
+        match (&self.leading, self.raft.clock()) {
+            (Some(leading), Some(clock)) => raft.min(leading.next_turn(self.now, clock, self.due, self.disk_busy())),
+            _ => raft,
+        }
+    }
+
+    /// Hands leadership to the member that is furthest ahead, or to the one named.
+    ///
+    /// # Errors
+    ///
+    /// Where this member does not lead, or nobody can take over.
+    pub fn transfer_leadership(&mut self, to: Option<MemberId>) -> Result<MemberId, TransferError> {
+        let to = to.or_else(|| self.best_successor()).ok_or(TransferError::NoCandidate)?;
+        self.raft.transfer_leadership(to)?;
+        self.collect();
+        Ok(to)
+    }
+
+    /// Takes no more requests of clients: the member is stopping. Consensus goes on.
+    pub fn stop_accepting(&mut self) {
+        self.stopping = true;
+    }
+
+    /// A summary of Raft.
+    pub fn status(&self) -> Status {
+        self.raft.status()
+    }
+
+    /// Raft itself, for assertions.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The configuration in force.
+    pub fn configuration(&self) -> &Arc<Configuration> {
+        self.raft.configuration()
+    }
+
+    /// Whether it leads.
+    pub fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    fn best_successor(&self) -> Option<MemberId> {
+        let configuration = self.raft.configuration();
+        let status = self.raft.status();
+        let voters = status.progress.iter().filter(|peer| configuration.voters.contains(&peer.id));
+        voters.filter(|peer| peer.silent_for.is_some()).max_by_key(|peer| peer.matched).map(|peer| peer.id)
+    }
+
+    fn hear(&mut self, from: MemberId, message: PeerMessage) {
+        match message {
+            PeerMessage::Raft(message) if message.from == from => self.raft.receive(message),
+            // Somebody speaks in another's name: never.
+            PeerMessage::Raft(_) => {}
+            PeerMessage::Forward(requests) => self.accept_forwarded(from, requests),
+            PeerMessage::Refused { tokens, reason } => {
+                self.out.refused.extend(tokens.into_iter().map(|token| (token, reason)));
+            }
+            PeerMessage::AskProgress { token } => {
+                if let Some(report) = self.progress_report() {
+                    self.out.send.push((from, PeerMessage::Progress { token, report }));
+                }
+            }
+            PeerMessage::Progress { token, report } => {
+                if self.asked.get(&token).is_some_and(|(leader, _)| *leader == from) {
+                    self.asked.remove(&token);
+                    self.out.progress.push((token, Ok(report)));
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, request: Request) {
+        let token = request.origin.token;
+        if self.stopping {
+            return self.out.refused.push((token, Refused::ShuttingDown));
+        }
+        match &mut self.leading {
+            Some(leading) => {
+                if let Err(reason) = leading.wait_for_entry(request, self.now, &self.settings) {
+                    self.out.refused.push((token, reason));
+                }
+            }
+            None => self.forward(token, ForwardKind::Command, || encode_request(&request)),
+        }
+    }
+
+    fn renew(&mut self, token: u64, lease: LeaseId, company: Duration) {
+        if self.stopping {
+            return self.out.refused.push((token, Refused::ShuttingDown));
+        }
+        let renewal = Renewal { origin: Origin { member: self.id.0, token }, lease };
+        match &mut self.leading {
+            Some(leading) => {
+                if let Err(reason) = leading.wait_for_company(renewal, self.now + company, &self.settings) {
+                    self.out.refused.push((token, reason));
+                }
+            }
+            None => self.forward(token, ForwardKind::Renewal, || encode_renewal(lease, company)),
+        }
+    }
+
+    fn forward(&mut self, token: u64, kind: ForwardKind, request: impl FnOnce() -> Bytes) {
+        if self.raft.leader().is_none() {
+            return self.out.refused.push((token, Refused::NoLeader));
+        }
+        self.forwards.push(ForwardedRequest { token, kind, request: request() });
+    }
+
+    /// The leader may have changed since the requests of this turn came: those of a member that has become the
+    /// leader itself are its own.
+    fn send_forwards(&mut self) {
+        let forwards = std::mem::take(&mut self.forwards);
+        if forwards.is_empty() {
+            return;
+        }
+        if self.leading.is_some() {
+            return self.accept_forwarded(self.id, forwards);
+        }
+        let Some(leader) = self.raft.leader() else {
+            self.out.refused.extend(forwards.into_iter().map(|f| (f.token, Refused::NoLeader)));
+            return;
+        };
+        for batch in in_pieces(forwards, self.settings.batch_bytes) {
+            self.out.send.push((leader, PeerMessage::Forward(batch)));
+        }
+    }
+
+    /// Requests of another member's clients. What cannot be decoded is dropped: no member of ours sends it, and in
+    /// the log it would stop everybody.
+    fn accept_forwarded(&mut self, from: MemberId, requests: Vec<ForwardedRequest>) {
+        let mut refused: BTreeMap<Refused, Vec<u64>> = BTreeMap::new();
+        for forwarded in requests {
+            let token = forwarded.token;
+            if let Err(reason) = self.accept_one(from, forwarded) {
+                refused.entry(reason).or_default().push(token);
+            }
+        }
+        for (reason, tokens) in refused {
+            match from == self.id {
+                true => self.out.refused.extend(tokens.into_iter().map(|token| (token, reason))),
+                false => self.out.send.push((from, PeerMessage::Refused { tokens, reason })),
+            }
+        }
+    }
+
+    fn accept_one(&mut self, from: MemberId, forwarded: ForwardedRequest) -> Result<(), Refused> {
+        if self.stopping {
+            return Err(Refused::ShuttingDown);
+        }
+        let now = self.now;
+        let leading = self.leading.as_mut().ok_or(Refused::NoLeader)?;
+        let origin = Origin { member: from.0, token: forwarded.token };
+        match forwarded.kind {
+            ForwardKind::Command => match decode_request(&forwarded.request) {
+                Ok(request) if request.origin == origin => leading.wait_for_entry(request, now, &self.settings),
+                Ok(_) | Err(_) => Ok(()),
+            },
+            ForwardKind::Renewal => match decode_renewal(&forwarded.request) {
+                Some((lease, company)) => {
+                    leading.wait_for_company(Renewal { origin, lease }, now + company, &self.settings)
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn ask_progress(&mut self, token: u64) {
+        if let Some(report) = self.progress_report() {
+            return self.out.progress.push((token, Ok(report)));
+        }
+        match self.raft.leader() {
+            Some(leader) => {
+                self.asked.insert(token, (leader, self.now));
+                self.out.send.push((leader, PeerMessage::AskProgress { token }));
+            }
+            None => self.out.progress.push((token, Err(Refused::NoLeader))),
+        }
+    }
+
+    fn progress_report(&self) -> Option<ProgressReport> {
+        if !self.raft.is_leader() {
+            return None;
+        }
+        let status = self.raft.status();
+        Some(ProgressReport {
+            leader: self.id,
+            term: status.term,
+            commit: status.commit,
+            last: status.last.index,
+            peers: status.progress,
+        })
+    }
+
+    /// A question that the leader has not answered for two election timeouts is answered with what we know: nothing.
+    fn give_up_questions(&mut self) {
+        let patience = self.settings.raft.election_timeout * 2;
+        let late: Vec<u64> =
+            self.asked.iter().filter(|(_, (_, at))| self.now - *at > patience).map(|(token, _)| *token).collect();
+        for token in late {
+            self.asked.remove(&token);
+            self.out.progress.push((token, Err(Refused::NoLeader)));
+        }
+    }
+
+    fn disk_busy(&self) -> bool {
+        self.persisted < self.last_write
+    }
+
+    /// Writes are durable in their order: lets go of what waited for them. A message of an older term would say what
+    /// this member no longer stands for, so it is dropped.
+    fn release(&mut self, write: WriteId) {
+        self.persisted = self.persisted.max(write);
+        while self.held.front().is_some_and(|(id, _)| *id <= write) {
+            let (_, messages) = self.held.pop_front().expect("there is a front");
+            let term = self.raft.term();
+            let current = messages.into_iter().filter(|message| message.term >= term);
+            self.out.send.extend(current.map(|message| (message.to, PeerMessage::Raft(message))));
+        }
+        self.raft.persisted(write);
+    }
+
+    /// Turns what waits at a leader into entries. An entry takes everything that is there, so the next one forms
+    /// while the disk writes this one (group commit).
+    fn form_entries(&mut self) {
+        let busy = self.disk_busy();
+        let Some(leading) = &mut self.leading else { return };
+        let formed = leading.form_entries(&mut self.raft, self.now, self.due, busy, &self.settings);
+        for (position, origins) in formed.appended {
+            self.appended.insert(position.index, (position.term, origins));
+        }
+        for (origin, reason) in formed.refused {
+            self.refuse(origin, reason);
+        }
+    }
+
+    fn refuse(&mut self, origin: Origin, reason: Refused) {
+        if origin.member == self.id.0 {
+            self.out.refused.push((origin.token, reason));
+        } else {
+            let message = PeerMessage::Refused { tokens: vec![origin.token], reason };
+            self.out.send.push((MemberId(origin.member), message));
+        }
+    }
+
+    /// Moves what Raft wants done into the output, and follows its role.
+    fn collect(&mut self) {
+        let ready = self.raft.ready();
+        if let Some(write) = ready.write {
+            merge_write(&mut self.out.write, write, &mut self.held);
+        }
+        self.out.send.extend(ready.messages.into_iter().map(|m| (m.to, PeerMessage::Raft(m))));
+        self.settle(&ready.committed);
+        self.out.apply.extend(ready.committed);
+        let reads = ready.reads.into_iter().map(|r| (r.token.0, r.point.ok_or(Refused::NoLeader)));
+        self.out.reads.extend(reads);
+        self.out.snapshots.extend(ready.snapshots);
+        let changed = !ready.changes.is_empty();
+        self.out.changes.extend(ready.changes);
+        if changed {
+            self.follow_role();
+        }
+    }
+
+    fn follow_role(&mut self) {
+        let term = self.raft.term();
+        let stale = self.leading.as_ref().is_some_and(|leading| leading.term() != term);
+        if (!self.raft.is_leader() || stale) && let Some(leading) = self.leading.take() {
+            for origin in leading.into_waiting() {
+                self.refuse(origin, Refused::NoLeader);
+            }
+        }
+        if self.raft.is_leader() && self.leading.is_none() {
+            let clock = self.raft.clock().expect("a leader has a clock");
+            self.leading = Some(Leading::new(term, clock));
+        }
+    }
+
+    /// Committed entries decide the fate of what this member appended: at an index that another term's entry took,
+    /// the requests were not applied and never will be.
+    fn settle(&mut self, committed: &[tenure_raft::Entry]) {
+        for entry in committed {
+            while let Some(first) = self.appended.first_entry() {
+                if *first.key() > entry.index {
+                    break;
+                }
+                let (index, (term, origins)) = first.remove_entry();
+                if index == entry.index && term != entry.term {
+                    for origin in origins {
+                        self.refuse(origin, Refused::NoLeader);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Raft may want several writes within one turn. They keep their order: the later one's number covers both.
+fn merge_write(
+    into: &mut Option<tenure_raft::Write>,
+    write: tenure_raft::Write,
+    held: &mut VecDeque<(WriteId, Vec<Message>)>,
+) {
+    let Some(first) = into else {
+        *into = Some(write);
+        return;
+    };
+    // The first one's messages wait for its own number, which is durable no later than the merged write.
+    let then = std::mem::take(&mut first.then);
+    if !then.is_empty() {
+        held.push_back((first.id, then));
+    }
+    first.id = write.id;
+    first.then = write.then;
+    if write.hard_state.is_some() {
+        first.hard_state = write.hard_state;
+    }
+    if let Some(meta) = write.reset_to {
+        first.append.clear();
+        first.truncate_from = None;
+        first.compact_to = None;
+        first.reset_to = Some(meta);
+    }
+    if let Some(from) = write.truncate_from {
+        first.append.retain(|entry| entry.index < from);
+        first.truncate_from = Some(first.truncate_from.map_or(from, |earlier| earlier.min(from)));
+    }
+    first.append.extend(write.append);
+    if write.compact_to.is_some() {
+        first.compact_to = write.compact_to;
+    }
+}
+
+fn in_pieces(requests: Vec<ForwardedRequest>, bytes: usize) -> Vec<Vec<ForwardedRequest>> {
+    let mut pieces = Vec::new();
+    let mut piece = Vec::new();
+    let mut size = 0;
+    for request in requests {
+        size += request.request.len();
+        piece.push(request);
+        if size >= bytes {
+            pieces.push(std::mem::take(&mut piece));
+            size = 0;
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
+}
+
+/// A forwarded renewal: the lease, and how many milliseconds it may wait for company.
+fn encode_renewal(lease: LeaseId, company: Duration) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(10);
+    bytes.put_u64(lease.number());
+    bytes.put_u16(u16::try_from(company.as_millis()).unwrap_or(u16::MAX));
+    bytes.freeze()
+}
+
+fn decode_renewal(bytes: &[u8]) -> Option<(LeaseId, Duration)> {
+    let (lease, company) = bytes.split_first_chunk::<8>()?;
+    let company: [u8; 2] = company.try_into().ok()?;
+    let lease = LeaseId::new(u64::from_be_bytes(*lease))?;
+    Some((lease, Duration::from_millis(u64::from(u16::from_be_bytes(company)).min(MOST_COMPANY_MS))))
+}
+
+/// No renewal waits longer than this for company (`design.md`, Time).
+const MOST_COMPANY_MS: u64 = 250;

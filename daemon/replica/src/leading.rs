@@ -1,0 +1,215 @@
+//! What only a leader does: gathers requests into entries, and keeps the clock in the log going.
+//!
+//! Owns the requests and renewals that wait for an entry. Every entry carries all renewals that wait, so that none
+//! can end a lease whose renewal has arrived. Never looks into the state: it knows the next deadline, no more.
+
+use std::time::Duration;
+
+use tenure_raft::{LogPosition, ProposeError, Raft, Stamp, Term};
+use tenure_state::{Batch, Origin, Renewal, Request, encode_batch};
+
+use crate::core::CoreSettings;
+use crate::peer::Refused;
+
+/// While anything has a deadline, no two stamps in the log lie further apart (`design.md`, Time).
+const CLOCK_ENTRY_AFTER_MS: u64 = 500;
+/// Entries whose only purpose is to end what is due come no faster (`design.md`, State).
+const END_ENTRY_EVERY: Duration = Duration::from_millis(50);
+
+/// A leader's requests that are not yet in the log.
+pub(crate) struct Leading {
+    term: Term,
+    requests: Vec<Request>,
+    request_bytes: usize,
+    /// When the oldest of `requests` came.
+    oldest: Duration,
+    renewals: Vec<Renewal>,
+    /// When the first of `renewals` has waited long enough.
+    company_until: Duration,
+    last_stamp: Stamp,
+    last_end_entry: Option<Duration>,
+}
+
+/// What came of forming entries.
+#[derive(Default)]
+pub(crate) struct Formed {
+    /// Entries appended, and whose requests they carry.
+    pub(crate) appended: Vec<(LogPosition, Vec<Origin>)>,
+    /// Requests that were not, and why.
+    pub(crate) refused: Vec<(Origin, Refused)>,
+}
+
+impl Leading {
+    pub(crate) fn new(term: Term, clock: Stamp) -> Leading {
+        Leading {
+            term,
+            requests: Vec::new(),
+            request_bytes: 0,
+            oldest: Duration::ZERO,
+            renewals: Vec::new(),
+            company_until: Duration::ZERO,
+            last_stamp: clock,
+            last_end_entry: None,
+        }
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The origins of all that waits, when leadership is lost.
+    pub(crate) fn into_waiting(self) -> Vec<Origin> {
+        let renewals = self.renewals.into_iter().map(|renewal| renewal.origin);
+        self.requests.into_iter().map(|request| request.origin).chain(renewals).collect()
+    }
+
+    pub(crate) fn wait_for_entry(
+        &mut self,
+        request: Request,
+        now: Duration,
+        settings: &CoreSettings,
+    ) -> Result<(), Refused> {
+        if self.requests.len() >= settings.waiting_requests || self.request_bytes >= settings.waiting_bytes {
+            return Err(Refused::Overloaded);
+        }
+        if self.requests.is_empty() {
+            self.oldest = now;
+        }
+        self.request_bytes += request.size();
+        self.requests.push(request);
+        Ok(())
+    }
+
+    pub(crate) fn wait_for_company(
+        &mut self,
+        renewal: Renewal,
+        until: Duration,
+        settings: &CoreSettings,
+    ) -> Result<(), Refused> {
+        if self.renewals.len() >= settings.waiting_renewals {
+            return Err(Refused::Overloaded);
+        }
+        self.company_until = if self.renewals.is_empty() { until } else { self.company_until.min(until) };
+        self.renewals.push(renewal);
+        Ok(())
+    }
+
+    /// Appends what is to be appended now: requests when the disk is free or they have waited for it long enough,
+    /// renewals with them or when they have had their time, and a bare stamp when the clock must move.
+    pub(crate) fn form_entries(
+        &mut self,
+        raft: &mut Raft,
+        now: Duration,
+        due: Option<Stamp>,
+        disk_busy: bool,
+        settings: &CoreSettings,
+    ) -> Formed {
+        let mut formed = Formed::default();
+        let held_back = disk_busy && now < self.oldest + settings.hold;
+        while !self.requests.is_empty() && !held_back {
+            if !self.append(raft, settings.batch_bytes, &mut formed) {
+                return formed;
+            }
+        }
+        let renewals_go = !self.renewals.is_empty() && now >= self.company_until;
+        let Some(clock) = raft.clock() else { return formed };
+        let ending = self.ends_something(now, clock, due);
+        if renewals_go || ending || self.stamp_is_old(clock, due) {
+            if ending {
+                self.last_end_entry = Some(now);
+            }
+            self.append(raft, settings.batch_bytes, &mut formed);
+        }
+        formed
+    }
+
+    /// How long until `form_entries` has something to do by itself.
+    pub(crate) fn next_turn(&self, now: Duration, clock: Stamp, due: Option<Stamp>, disk_busy: bool) -> Duration {
+        let mut next = Duration::MAX;
+        if !self.requests.is_empty() {
+            // While the disk is busy its completion is the next turn; this bounds a disk that is slow.
+            next = if disk_busy { Duration::from_millis(5) } else { Duration::ZERO };
+        }
+        if !self.renewals.is_empty() {
+            next = next.min(self.company_until.saturating_sub(now));
+        }
+        if let Some(due) = due {
+            let to_stamp = (self.last_stamp.0 + CLOCK_ENTRY_AFTER_MS).saturating_sub(clock.0);
+            let to_end = (due.0 + 1).saturating_sub(clock.0);
+            let gap = self.last_end_entry.map_or(Duration::ZERO, |at| (at + END_ENTRY_EVERY).saturating_sub(now));
+            next = next.min(Duration::from_millis(to_stamp)).min(Duration::from_millis(to_end).max(gap));
+        }
+        next
+    }
+
+    /// Whether an entry stamped now would end something, and the last such entry is long enough ago.
+    fn ends_something(&self, now: Duration, clock: Stamp, due: Option<Stamp>) -> bool {
+        let spaced = self.last_end_entry.is_none_or(|at| now >= at + END_ENTRY_EVERY);
+        spaced && due.is_some_and(|due| clock > due)
+    }
+
+    fn stamp_is_old(&self, clock: Stamp, due: Option<Stamp>) -> bool {
+        due.is_some() && clock.0 >= self.last_stamp.0 + CLOCK_ENTRY_AFTER_MS
+    }
+
+    /// Appends one entry with all renewals and as many requests as fit; says whether it could.
+    fn append(&mut self, raft: &mut Raft, batch_bytes: usize, formed: &mut Formed) -> bool {
+        let batch = self.take_batch(batch_bytes);
+        let origins: Vec<Origin> = batch
+            .renewals
+            .iter()
+            .map(|renewal| renewal.origin)
+            .chain(batch.requests.iter().map(|request| request.origin))
+            .collect();
+        let proposed = if origins.is_empty() { raft.propose_empty() } else { raft.propose(encode_batch(&batch)) };
+        match proposed {
+            Ok(position) => {
+                self.last_stamp = raft.clock().unwrap_or(self.last_stamp);
+                formed.appended.push((position, origins));
+                true
+            }
+            Err(ProposeError::Overloaded { .. }) => {
+                self.put_back(batch);
+                false
+            }
+            Err(error) => {
+                let reason = refusal(&error);
+                formed.refused.extend(origins.into_iter().map(|origin| (origin, reason)));
+                false
+            }
+        }
+    }
+
+    fn take_batch(&mut self, batch_bytes: usize) -> Batch {
+        let mut bytes = 0;
+        let mut count = 0;
+        for request in &self.requests {
+            bytes += request.size();
+            if count > 0 && bytes > batch_bytes {
+                break;
+            }
+            count += 1;
+        }
+        let rest = self.requests.split_off(count);
+        let requests = std::mem::replace(&mut self.requests, rest);
+        self.request_bytes = self.requests.iter().map(Request::size).sum();
+        Batch { renewals: std::mem::take(&mut self.renewals), requests }
+    }
+
+    /// The log takes no more just now: what was taken waits on, in its order.
+    fn put_back(&mut self, mut batch: Batch) {
+        self.request_bytes += batch.requests.iter().map(Request::size).sum::<usize>();
+        batch.requests.append(&mut self.requests);
+        self.requests = batch.requests;
+        batch.renewals.append(&mut self.renewals);
+        self.renewals = batch.renewals;
+    }
+}
+
+fn refusal(error: &ProposeError) -> Refused {
+    match error {
+        ProposeError::NotLeader { .. } => Refused::NoLeader,
+        ProposeError::Transferring { .. } => Refused::Transferring,
+        ProposeError::Overloaded { .. } => Refused::Overloaded,
+    }
+}

@@ -1,0 +1,28 @@
+//! What one turn of the core wants done.
+
+use tenure_raft::{Entry, MemberId, ReadPoint, RoleChange, SnapshotTask, Write};
+
+use crate::peer::{PeerMessage, ProgressReport, Refused};
+
+/// Everything that one turn of the core wants done. The fields are independent of each other, except that `write`s
+/// are done in order and `apply` is applied in order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// One atomic write to the log file. Its `then` is empty: the core keeps those messages until
+    /// [`crate::Input::Persisted`].
+    pub write: Option<Write>,
+    /// Messages that may leave now.
+    pub send: Vec<(MemberId, PeerMessage)>,
+    /// Committed entries for the applier.
+    pub apply: Vec<Entry>,
+    /// Reads that have been decided, by token: where they may be served, or why not.
+    pub reads: Vec<(u64, Result<ReadPoint, Refused>)>,
+    /// Requests of this member's clients that were not proposed and never will be, by token.
+    pub refused: Vec<(u64, Refused)>,
+    /// Answers to questions for progress, by token.
+    pub progress: Vec<(u64, Result<ProgressReport, Refused>)>,
+    /// What happened to this member's role, oldest first.
+    pub changes: Vec<RoleChange>,
+    /// Snapshot work, oldest first.
+    pub snapshots: Vec<SnapshotTask>,
+}

@@ -1,0 +1,239 @@
+//! The thread of the core: one loop over one `enum Event`.
+//!
+//! Owns the core. Nothing on it waits for a disk, a socket or an apply: what the core wants done goes into queues of
+//! other threads. Only this loop makes heartbeats, so a member whose core does not turn sends none.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tenure_raft::{MemberId, RoleChange, StepDown, WriteId};
+use tenure_replica::{Core, Input, Output};
+use tracing::{debug, info, warn};
+
+use super::clock::monotonic_raw;
+use super::event::Event;
+use super::handle::{LeaderView, Shared};
+use super::outlets::Outlets;
+use super::{NodeError, NodeSettings};
+
+/// How many events one turn takes, so that time is looked at in between.
+const EVENTS_A_TURN: usize = 4096;
+/// The loop turns at least this often, so that a stalled disk and a pause are noticed.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// How often the status that others see is renewed when nothing else happened.
+const STATUS_EVERY: Duration = Duration::from_millis(50);
+
+/// The loop's own state.
+pub(super) struct CoreThread {
+    core: Core,
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    outlets: Outlets,
+    settings: NodeSettings,
+    last_turn: Duration,
+    last_status: Duration,
+    /// When the oldest write that the disk has not finished was handed to it.
+    writing_since: Option<Duration>,
+    last_written: WriteId,
+    last_handed: WriteId,
+    slow_disk_told: Option<Duration>,
+}
+
+impl CoreThread {
+    pub(super) fn new(
+        core: Core,
+        shared: Arc<Shared>,
+        events: Receiver<Event>,
+        outlets: Outlets,
+        settings: NodeSettings,
+    ) -> CoreThread {
+        let now = monotonic_raw();
+        CoreThread {
+            core,
+            shared,
+            events,
+            outlets,
+            settings,
+            last_turn: now,
+            last_status: Duration::ZERO,
+            writing_since: None,
+            last_written: WriteId::default(),
+            last_handed: WriteId::default(),
+            slow_disk_told: None,
+        }
+    }
+
+    /// Turns until it is told to stop or a thread of the member fails.
+    pub(super) fn run(mut self) -> Result<(), NodeError> {
+        self.publish_status(true);
+        loop {
+            let sleep = self.core.next_turn().min(LONGEST_SLEEP);
+            let mut events = match self.events.recv_timeout(sleep) {
+                Ok(event) => vec![event],
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            if !events.is_empty() {
+                events.extend(self.events.try_iter().take(EVENTS_A_TURN - 1));
+                self.shared.queued.fetch_sub(events.len(), Ordering::Relaxed);
+            }
+            // The clock is read after the events have arrived: an answer that carries it never shows a time from
+            // before its question.
+            self.pass_time(sleep);
+            for event in events {
+                if !self.take(event)? {
+                    return Ok(());
+                }
+            }
+            self.dispatch()?;
+        }
+    }
+
+    fn pass_time(&mut self, slept: Duration) {
+        let now = monotonic_raw();
+        let elapsed = now.saturating_sub(self.last_turn);
+        self.last_turn = now;
+        let election_timeout = self.settings.core.raft.election_timeout;
+        if elapsed > slept + election_timeout {
+            // What the others did meanwhile is unknown: before anything that waits is looked at, leadership ends,
+            // and the time slept counts for no timeout.
+            warn!(paused_ms = elapsed.as_millis(), "this process did not run for longer than an election timeout");
+            self.core.handle(Input::StepDown(StepDown::Paused(elapsed)));
+            self.core.tick(self.settings.core.raft.heartbeat_interval);
+            return;
+        }
+        self.core.tick(elapsed);
+        self.watch_disk(now);
+    }
+
+    /// A leader whose disk answers nothing gives up leadership (`design.md`, Consensus): the others can commit without
+    /// it, and it could not remember anything it learnt.
+    fn watch_disk(&mut self, now: Duration) {
+        let Some(since) = self.writing_since else { return };
+        let waited = now.saturating_sub(since);
+        if waited < self.settings.disk_patience {
+            return;
+        }
+        if self.slow_disk_told.is_none_or(|told| now.saturating_sub(told) > Duration::from_secs(5)) {
+            warn!(waited_ms = waited.as_millis(), "the disk has not finished a write of the log");
+            self.slow_disk_told = Some(now);
+        }
+        if self.core.is_leader() {
+            self.core.handle(Input::StepDown(StepDown::DiskStalled));
+        }
+    }
+
+    /// Takes one event; `false` ends the loop.
+    fn take(&mut self, event: Event) -> Result<bool, NodeError> {
+        match event {
+            Event::Input(input) => self.core.handle(input),
+            Event::Written { id, took } => self.written(id, took),
+            Event::Transfer { to, reply } => {
+                let _ = reply.send(self.core.transfer_leadership(to));
+            }
+            Event::StopAccepting => self.core.stop_accepting(),
+            Event::Failed(error) => return Err(error),
+            Event::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn written(&mut self, id: WriteId, took: Duration) {
+        if took > self.settings.slow_write {
+            warn!(took_ms = took.as_millis(), "slow disk: a synced write of the log took long");
+        }
+        self.last_written = id;
+        self.writing_since = (self.last_written < self.last_handed).then_some(self.last_turn);
+        self.core.handle(Input::Persisted(id));
+    }
+
+    /// Does what the turn wants done. Handing out may make more work (a single voter commits what it has written),
+    /// never without an event in between, so once is enough.
+    fn dispatch(&mut self) -> Result<(), NodeError> {
+        let Output { write, send, apply, reads, refused, progress, changes, snapshots } = self.core.output();
+        if let Some(write) = write {
+            self.last_handed = write.id;
+            self.writing_since.get_or_insert(self.last_turn);
+            self.outlets.write(write)?;
+        }
+        for (to, message) in send {
+            self.outlets.send(to, message);
+        }
+        if !apply.is_empty() {
+            self.outlets.apply(apply)?;
+        }
+        for (token, point) in reads {
+            match point {
+                Ok(point) => self.outlets.read_at(&self.shared, token, point)?,
+                Err(reason) => self.shared.answer_read(token, Err(reason.into())),
+            }
+        }
+        self.shared.refuse(refused);
+        for (token, report) in progress {
+            self.shared.answer_progress(token, report);
+        }
+        for task in snapshots {
+            self.outlets.snapshot(task)?;
+        }
+        let changed = !changes.is_empty();
+        changes.iter().for_each(|change| self.tell(change));
+        self.publish_status(changed);
+        Ok(())
+    }
+
+    /// What an operator reads of elections.
+    fn tell(&self, change: &RoleChange) {
+        let name = |id: MemberId| self.core.configuration().info.get(&id).map_or("?", |info| info.name.as_str());
+        match change {
+            RoleChange::Leader { term, last } => {
+                info!(term = term.0, last_index = last.index.0, "this member is the leader now");
+            }
+            RoleChange::Follower { term, leader, reason: Some(reason) } => {
+                let leader = leader.map_or("nobody yet", name);
+                info!(term = term.0, leader, reason = reason_in_words(*reason), "stepped down");
+            }
+            RoleChange::Follower { term, leader: Some(leader), reason: None } => {
+                info!(term = term.0, leader = name(*leader), "following a leader");
+            }
+            RoleChange::Follower { term, leader: None, reason: None } => {
+                info!(term = term.0, "no leader is known");
+            }
+            RoleChange::PreCandidate { term } => debug!(term = term.0, "asking whether an election could be won"),
+            RoleChange::Candidate { term } => info!(term = term.0, "campaigning"),
+        }
+    }
+
+    /// Tells everybody who asks about this member what it is now.
+    fn publish_status(&mut self, changed: bool) {
+        let leader = self.core.raft().leader();
+        let term = self.core.raft().term();
+        self.shared.leader.send_if_modified(|view| {
+            if view.leader == leader && view.term == term {
+                return false;
+            }
+            let info = leader.and_then(|leader| self.core.configuration().info.get(&leader));
+            let client_url = info.map(|info| info.client_url.clone());
+            *view = LeaderView { leader, term, client_url };
+            true
+        });
+        if changed || self.last_turn.saturating_sub(self.last_status) >= STATUS_EVERY {
+            self.last_status = self.last_turn;
+            let status = (self.core.status(), Arc::clone(self.core.configuration()));
+            self.outlets.membership(&status.1);
+            *self.shared.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = status;
+        }
+    }
+}
+
+fn reason_in_words(reason: StepDown) -> &'static str {
+    match reason {
+        StepDown::HigherTerm => "a higher term was seen",
+        StepDown::LeaderFound => "another member leads this term",
+        StepDown::QuorumLost => "too few members answered for an election timeout",
+        StepDown::Paused(_) => "this process did not run for longer than an election timeout",
+        StepDown::DiskStalled => "the disk does not answer",
+        StepDown::Removed => "this member is no longer part of the cluster",
+    }
+}

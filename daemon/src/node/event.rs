@@ -1,0 +1,35 @@
+//! Everything that can make the core of a running member act, in one place.
+
+use std::time::Duration;
+
+use tenure_raft::{MemberId, TransferError, WriteId};
+use tenure_replica::Input;
+use tokio::sync::oneshot;
+
+use super::NodeError;
+
+/// What the core thread is told.
+pub(super) enum Event {
+    /// Something for the core itself.
+    Input(Input),
+    /// The log file has done a write, and all before it.
+    Written {
+        /// The last write of those that went into one sync.
+        id: WriteId,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Hand over leadership.
+    Transfer {
+        /// To whom; to the one furthest ahead where nobody is named.
+        to: Option<MemberId>,
+        /// Who wants to know.
+        reply: oneshot::Sender<Result<MemberId, TransferError>>,
+    },
+    /// Take no more requests of clients.
+    StopAccepting,
+    /// A thread of the member failed: nothing may go on.
+    Failed(NodeError),
+    /// End the loop.
+    Stop,
+}

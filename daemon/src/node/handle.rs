@@ -1,0 +1,405 @@
+//! What the edges (REST, the command line's dev mode, tests) may ask of a running member.
+//!
+//! Owns the requests of clients that wait for an outcome, and nothing of the member itself: it sends inputs to the
+//! core and hears from the applier. Every call ends: with an outcome, with a refusal that says that nothing was
+//! applied, or, where a write was proposed and its fate was not learnt in time, with *unknown*.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tenure_raft::{
+    Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
+};
+use tenure_replica::{Applier, Decided, Input, Interest, ProgressReport, Refused};
+use tenure_state::{Clock, Command, LeaseId, Origin, Request, State};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::event::Event;
+use super::waiter::{Waiter, Waiters};
+
+/// A write is answered within this time beyond its poll (`api.md` §2, Waiting).
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// A linearizable read that no leader confirms within this time is refused (`api.md` §2: within a second).
+const READ_PATIENCE: Duration = Duration::from_millis(900);
+/// How long to wait before asking again for a read that an election cut short.
+const READ_RETRY: Duration = Duration::from_millis(20);
+/// Inputs that may wait for the core; beyond it clients are refused and peers' messages are dropped.
+const CORE_QUEUE: usize = 65_536;
+
+/// Why a request got no outcome.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unserved {
+    /// No leader is known here. Not applied.
+    #[error("this member is not in contact with a leader")]
+    NoLeader,
+    /// Too much is waiting already. Not applied.
+    #[error("too many requests are waiting")]
+    Overloaded,
+    /// Leadership is being handed over. Not applied.
+    #[error("leadership is being handed over")]
+    Transferring,
+    /// The member is stopping. Not applied.
+    #[error("this member is shutting down")]
+    ShuttingDown,
+    /// It was proposed, and what came of it was not learnt in time.
+    #[error("the outcome was not learnt in time")]
+    OutcomeUnknown,
+}
+
+impl From<Refused> for Unserved {
+    fn from(refused: Refused) -> Unserved {
+        match refused {
+            Refused::NoLeader => Unserved::NoLeader,
+            Refused::Overloaded => Unserved::Overloaded,
+            Refused::Transferring => Unserved::Transferring,
+            Refused::ShuttingDown => Unserved::ShuttingDown,
+        }
+    }
+}
+
+/// Who this member is.
+#[derive(Clone, Debug)]
+pub struct MemberIdentity {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name, a label.
+    pub name: String,
+    /// The cluster it belongs to.
+    pub cluster: u128,
+    /// Where clients reach it.
+    pub client_url: String,
+    /// Where other members reach it.
+    pub peer_url: String,
+    /// The version of this program.
+    pub version: &'static str,
+    /// When it started, for its uptime.
+    pub started: Instant,
+}
+
+/// The leader as this member knows it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LeaderView {
+    /// The leader, while this member is in contact with it.
+    pub leader: Option<MemberId>,
+    /// The term.
+    pub term: Term,
+    /// Where clients reach the leader.
+    pub client_url: Option<String>,
+}
+
+/// How this member is.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// What it is.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// The leader it is in contact with.
+    pub leader: Option<MemberId>,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// The last index it has applied.
+    pub applied: LogIndex,
+    /// The last entry of its log.
+    pub last: LogIndex,
+    /// The bytes of its log file.
+    pub log_bytes: u64,
+    /// The bytes of its state file.
+    pub state_bytes: u64,
+    /// Who belongs to the cluster.
+    pub configuration: Arc<Configuration>,
+}
+
+/// What the member shares with those who use it.
+pub(super) struct Shared {
+    pub(super) identity: MemberIdentity,
+    pub(super) core: Sender<Event>,
+    /// Events that the core has not yet taken.
+    pub(super) queued: AtomicUsize,
+    pub(super) applier: RwLock<Applier>,
+    pub(super) applied: AtomicU64,
+    pub(super) waiters: Waiters,
+    pub(super) leader: watch::Sender<LeaderView>,
+    pub(super) status: Mutex<(Status, Arc<Configuration>)>,
+    pub(super) stopping: CancellationToken,
+    pub(super) files: super::FilePaths,
+    pending: Mutex<Pending>,
+    next_token: AtomicU64,
+}
+
+#[derive(Default)]
+struct Pending {
+    writes: HashMap<u64, oneshot::Sender<Result<Decided, Unserved>>>,
+    reads: HashMap<u64, oneshot::Sender<Result<Stamp, Unserved>>>,
+    progress: HashMap<u64, oneshot::Sender<Result<ProgressReport, Unserved>>>,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "the one constructor of what threads and edges share")]
+    pub(super) fn new(
+        identity: MemberIdentity,
+        core: Sender<Event>,
+        applier: Applier,
+        status: Status,
+        configuration: Arc<Configuration>,
+        files: super::FilePaths,
+        stopping: CancellationToken,
+        first_token: u64,
+    ) -> Shared {
+        let applied = applier.applied().position.index.0;
+        Shared {
+            identity,
+            core,
+            queued: AtomicUsize::new(0),
+            applier: RwLock::new(applier),
+            applied: AtomicU64::new(applied),
+            waiters: Waiters::default(),
+            leader: watch::Sender::new(LeaderView::default()),
+            status: Mutex::new((status, configuration)),
+            stopping,
+            files,
+            pending: Mutex::new(Pending::default()),
+            next_token: AtomicU64::new(first_token),
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the core an event that must not be lost.
+    pub(super) fn tell_core(&self, event: Event) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        // The core is gone only when the member has failed or stopped; its owner says so.
+        let _ = self.core.send(event);
+    }
+
+    /// Sends the core an event that may be refused when too much waits.
+    pub(super) fn ask_core(&self, event: Event) -> Result<(), Unserved> {
+        if self.queued.load(Ordering::Relaxed) >= CORE_QUEUE {
+            return Err(Unserved::Overloaded);
+        }
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        self.core.send(event).map_err(|_| Unserved::ShuttingDown)
+    }
+
+    pub(super) fn decide(&self, decided: Vec<(u64, Decided)>) {
+        if decided.is_empty() {
+            return;
+        }
+        let mut pending = self.pending();
+        for (token, decided) in decided {
+            if let Some(waiting) = pending.writes.remove(&token) {
+                let _ = waiting.send(Ok(decided));
+            }
+        }
+    }
+
+    pub(super) fn refuse(&self, refused: Vec<(u64, Refused)>) {
+        if refused.is_empty() {
+            return;
+        }
+        let mut pending = self.pending();
+        for (token, reason) in refused {
+            if let Some(waiting) = pending.writes.remove(&token) {
+                let _ = waiting.send(Err(reason.into()));
+            }
+        }
+    }
+
+    pub(super) fn answer_read(&self, token: u64, answer: Result<Stamp, Unserved>) {
+        if let Some(waiting) = self.pending().reads.remove(&token) {
+            let _ = waiting.send(answer);
+        }
+    }
+
+    pub(super) fn answer_progress(&self, token: u64, answer: Result<ProgressReport, Refused>) {
+        if let Some(waiting) = self.pending().progress.remove(&token) {
+            let _ = waiting.send(answer.map_err(Unserved::from));
+        }
+    }
+
+    /// Whether the state has reached the point of a read.
+    pub(super) fn has_applied(&self, point: ReadPoint) -> bool {
+        self.applied.load(Ordering::Acquire) >= point.index.0
+    }
+
+    fn token(&self) -> u64 {
+        self.next_token.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A running member, as seen by those who use it. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(pub(super) Arc<Shared>);
+
+impl Handle {
+    /// Proposes a command, forwarding it to the leader where that is another member, and waits until this member has
+    /// applied it.
+    ///
+    /// Cancellation: the command may be applied all the same.
+    ///
+    /// # Errors
+    ///
+    /// Every error but [`Unserved::OutcomeUnknown`] means that it was not applied and never will be.
+    pub async fn submit(&self, command: Command) -> Result<Decided, Unserved> {
+        let token = self.0.token();
+        let origin = Origin { member: self.0.identity.id.0, token };
+        let request = Request { origin, idempotency: None, command };
+        self.write(token, Input::Propose(request)).await
+    }
+
+    /// Renews a lease. The renewal waits a hundredth of the TTL for company, 20 to 250 ms.
+    ///
+    /// Cancellation and errors as for [`Handle::submit`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Handle::submit`].
+    pub async fn renew(&self, lease: LeaseId) -> Result<Decided, Unserved> {
+        let token = self.0.token();
+        let ttl_ms = self.read(|state| state.lease(lease, state.clock()).map_or(0, |view| view.ttl_ms));
+        let company = Duration::from_millis((ttl_ms / 100).clamp(20, 250));
+        self.write(token, Input::Renew { token, lease, company }).await
+    }
+
+    async fn write(&self, token: u64, input: Input) -> Result<Decided, Unserved> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.pending().writes.insert(token, sender);
+        let _forget = Forget { shared: &self.0, token };
+        self.0.ask_core(Event::Input(input))?;
+        match tokio::time::timeout(WRITE_PATIENCE, receiver).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(Unserved::OutcomeUnknown),
+        }
+    }
+
+    /// Waits until this member's state has reached a point at which reads are linearizable, and tells the leader's
+    /// clock, read after this call.
+    ///
+    /// # Errors
+    ///
+    /// [`Unserved::NoLeader`] within a second where no leader confirms one.
+    pub async fn barrier(&self) -> Result<Clock, Unserved> {
+        let deadline = tokio::time::Instant::now() + READ_PATIENCE;
+        loop {
+            match tokio::time::timeout_at(deadline, self.try_barrier()).await {
+                Ok(Err(Unserved::NoLeader)) if self.0.leader.borrow().leader.is_some() => {
+                    if tokio::time::Instant::now() + READ_RETRY >= deadline {
+                        return Err(Unserved::NoLeader);
+                    }
+                    tokio::time::sleep(READ_RETRY).await;
+                }
+                Ok(answer) => return answer,
+                Err(_) => return Err(Unserved::NoLeader),
+            }
+        }
+    }
+
+    async fn try_barrier(&self) -> Result<Clock, Unserved> {
+        let token = self.0.token();
+        let (sender, receiver) = oneshot::channel();
+        self.0.pending().reads.insert(token, sender);
+        let _forget = Forget { shared: &self.0, token };
+        self.0.ask_core(Event::Input(Input::Read { token }))?;
+        let stamp = receiver.await.map_err(|_| Unserved::ShuttingDown)??;
+        Ok(Clock(stamp.0))
+    }
+
+    /// Reads the state as this member has it. Keep it short: nothing is applied meanwhile.
+    pub fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        let applier = self.0.applier.read().unwrap_or_else(PoisonError::into_inner);
+        read(applier.state())
+    }
+
+    /// Registers an interest. Register first, then read, then wait: no wake is lost. Dropping it unregisters.
+    pub fn register(&self, interest: Interest) -> Waiter {
+        Waiter::register(Arc::clone(&self.0), interest)
+    }
+
+    /// How many waiters there are.
+    pub fn waiting(&self) -> usize {
+        self.0.waiters.len()
+    }
+
+    /// The leader as this member knows it, and every change of that.
+    pub fn leader_watch(&self) -> watch::Receiver<LeaderView> {
+        self.0.leader.subscribe()
+    }
+
+    /// How the members are doing, as the leader sees it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unserved::NoLeader`] within a second where no leader answers.
+    pub async fn progress(&self) -> Result<ProgressReport, Unserved> {
+        let token = self.0.token();
+        let (sender, receiver) = oneshot::channel();
+        self.0.pending().progress.insert(token, sender);
+        let _forget = Forget { shared: &self.0, token };
+        self.0.ask_core(Event::Input(Input::AskProgress { token }))?;
+        match tokio::time::timeout(READ_PATIENCE, receiver).await {
+            Ok(Ok(report)) => report,
+            Ok(Err(_)) | Err(_) => Err(Unserved::NoLeader),
+        }
+    }
+
+    /// Hands leadership to the named member, or to the one that is furthest ahead. Answers as soon as the hand-over
+    /// has begun.
+    ///
+    /// # Errors
+    ///
+    /// Where this member does not lead, or the other cannot take over.
+    pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<MemberId, TransferError> {
+        let (reply, receiver) = oneshot::channel();
+        self.0.tell_core(Event::Transfer { to, reply });
+        receiver.await.unwrap_or(Err(TransferError::NotLeader))
+    }
+
+    /// Who this member is.
+    pub fn member(&self) -> &MemberIdentity {
+        &self.0.identity
+    }
+
+    /// How this member is.
+    pub fn status(&self) -> NodeStatus {
+        let (status, configuration) = self.0.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let leader = self.0.leader.borrow().clone();
+        let bytes = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        NodeStatus {
+            role: status.role,
+            term: status.term,
+            leader: leader.leader,
+            commit: status.commit,
+            applied: LogIndex(self.0.applied.load(Ordering::Acquire)),
+            last: status.last.index,
+            log_bytes: bytes(&self.0.files.log),
+            state_bytes: bytes(&self.0.files.state),
+            configuration,
+        }
+    }
+
+    /// Ends when the member begins to stop.
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.stopping.clone()
+    }
+}
+
+/// Forgets a request when its caller is gone.
+struct Forget<'a> {
+    shared: &'a Shared,
+    token: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.shared.pending();
+        pending.writes.remove(&self.token);
+        pending.reads.remove(&self.token);
+        pending.progress.remove(&self.token);
+    }
+}
