@@ -1,0 +1,30 @@
+//! Whole Tenure clusters in one process on virtual time.
+//!
+//! Owns a world of simulated clocks, disks, networks and clients around the production code of `raft`, `state` and
+//! `replica`, and the oracles that watch it. One seed decides everything that happens in a run; the same seed gives
+//! the same run, event for event. Time, disks and the network are replaced, nothing else.
+//!
+//! Left out: the REST edge, redb and HTTP/2, which have tests of their own with real processes.
+
+mod chance;
+mod time;
+
+mod plan;
+mod world;
+mod member;
+mod disk;
+mod snapshot;
+mod network;
+mod clients;
+mod calls;
+mod watchers;
+mod faults;
+mod healing;
+
+mod oracle;
+mod trace;
+mod run;
+
+pub use oracle::Violation;
+pub use run::{Options, Outcome, run};
+pub use trace::Counts;

@@ -1,0 +1,312 @@
+//! The history of the state: equal on every member, and what it says of leases, locks and watchers.
+//!
+//! Owns the digest at every index and every change by revision, as the first member to apply an entry made them; every
+//! other must agree. Its own account of leases and holds is kept from events and batches alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tenure_raft::LogIndex;
+use tenure_state::{
+    Change, Clock, Collection, Command, EndReason, Event, Fence, Genesis, Kind, LeaseId, Limits, Resource, Revision,
+    Selector, State,
+};
+
+use super::consensus::{Committed, FIRST_BASE};
+use super::{Beliefs, Calls, demand};
+use crate::time::{Moment, WORST_RATE_PPM};
+
+#[derive(Clone, Debug, Default)]
+struct Lease {
+    deadline: Clock,
+    ttl_ms: u64,
+    /// When the last renewal that was accepted reached a member.
+    received: Moment,
+    holds: BTreeSet<(Kind, String, String)>,
+    keys: BTreeSet<Bytes>,
+}
+
+pub(crate) struct History {
+    digests: Vec<u128>,
+    changes: Vec<Change>,
+    leases: BTreeMap<LeaseId, Lease>,
+    holds: BTreeMap<(Kind, String), (LeaseId, String, Fence)>,
+    fences: BTreeMap<(Kind, String), Fence>,
+    keys: BTreeMap<Bytes, LeaseId>,
+    pub(crate) grants: u64,
+    pub(crate) expired: u64,
+}
+
+/// Selects everything that there is.
+pub(crate) fn everything() -> Vec<Selector> {
+    use Collection::{Elections, Keys, Leases, Locks, Semaphores};
+    let all = |collection| Selector::Prefix(Resource { collection, name: Bytes::new() });
+    [Elections, Keys, Leases, Locks, Semaphores].into_iter().map(all).collect()
+}
+
+impl History {
+    pub(super) fn new(limits: &Limits) -> History {
+        let genesis = State::genesis(Genesis { first_revision: Revision(1), limits: limits.clone() });
+        History {
+            digests: vec![genesis.digest()],
+            changes: Vec::new(),
+            leases: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            grants: 0,
+            expired: 0,
+        }
+    }
+
+    fn digest_at(&self, index: LogIndex) -> Option<u128> {
+        let offset = index.0.checked_sub(FIRST_BASE.index.0)?;
+        self.digests.get(usize::try_from(offset).ok()?).copied()
+    }
+
+    /// A member has this state at this index: the same as every other (Raft §5.4.3, and `design.md`).
+    pub(crate) fn compare(&self, member: usize, index: LogIndex, digest: u128) {
+        demand!(
+            self.digest_at(index) == Some(digest),
+            "equal-states",
+            "n{} has digest {digest:x} at {index}; others have {:x?}",
+            member + 1,
+            self.digest_at(index)
+        );
+    }
+
+    /// A member has applied an entry. The first to do so writes the history, the others are compared with it.
+    pub(crate) fn applied(
+        &mut self,
+        (member, index, before): (usize, LogIndex, Revision),
+        committed: &Committed,
+        state: &State,
+        calls: &mut Calls,
+        beliefs: &mut Beliefs,
+    ) {
+        if self.digest_at(index).is_some() {
+            return self.compare(member, index, state.digest());
+        }
+        demand!(
+            index.0 == FIRST_BASE.index.0 + self.digests.len() as u64,
+            "apply-order",
+            "n{} applies {index} before what is in front of it",
+            member + 1
+        );
+        self.digests.push(state.digest());
+        let received = self.note_requests(index, committed, calls);
+        self.note_changes(before, committed, state, beliefs);
+        self.note_deadlines(committed, state, &received);
+    }
+
+    fn note_requests(&self, index: LogIndex, committed: &Committed, calls: &mut Calls) -> BTreeMap<LeaseId, Moment> {
+        let mut received: BTreeMap<LeaseId, Moment> = BTreeMap::new();
+        let mut note = |lease: Option<LeaseId>, moment: Moment| {
+            if let Some(lease) = lease {
+                let last = received.entry(lease).or_default();
+                *last = moment.max(*last);
+            }
+        };
+        for renewal in &committed.batch.renewals {
+            note(Some(renewal.lease), calls.committed(renewal.origin, index));
+        }
+        for request in &committed.batch.requests {
+            let lease = match &request.command {
+                Command::GrantLease(new) => Some(new.lease),
+                Command::Acquire(acquire) => Some(acquire.claim.lease()),
+                _ => None,
+            };
+            note(lease, calls.committed(request.origin, index));
+        }
+        received
+    }
+
+    fn note_changes(&mut self, before: Revision, committed: &Committed, state: &State, beliefs: &mut Beliefs) {
+        let now = state.revision();
+        let mut after = before;
+        while after < now {
+            let all = everything();
+            let Ok(page) = state.changes(after, &all, 10_000, 1 << 30, 100_000) else {
+                super::broken("history", format!("what changed after {after} is compacted in the entry that changed it"))
+            };
+            demand!(after < page.through, "history", "nothing is answered after {after}; the state is at {now}");
+            after = page.through;
+            for change in page.changes {
+                self.note_change(change, committed, beliefs);
+            }
+        }
+    }
+
+    fn note_change(&mut self, change: Change, committed: &Committed, beliefs: &mut Beliefs) {
+        let expected = Revision(2 + self.changes.len() as u64);
+        demand!(change.revision == expected, "revisions", "revision {} follows {expected}", change.revision);
+        let mut ended = None;
+        for event in change.events.iter() {
+            self.note_event(change.revision, event, committed, beliefs);
+            if let Event::LeaseEnded { lease, .. } = event {
+                ended = Some(*lease);
+            }
+        }
+        if let Some(lease) = ended {
+            self.demand_nothing_left(change.revision, lease);
+        }
+        self.changes.push(change);
+    }
+
+    fn note_event(&mut self, revision: Revision, event: &Event, committed: &Committed, beliefs: &mut Beliefs) {
+        match event {
+            Event::LeaseGranted { lease, ttl_ms, .. } => {
+                let deadline = Clock(committed.stamp.0 + ttl_ms);
+                let granted = Lease { deadline, ttl_ms: *ttl_ms, received: committed.appended, ..Lease::default() };
+                self.leases.insert(*lease, granted);
+            }
+            Event::LeaseEnded { lease, reason, .. } => self.note_end(*lease, *reason, committed, beliefs),
+            Event::Granted(grant) => {
+                let place = (grant.kind, grant.name.clone());
+                let last = self.fences.insert(place.clone(), grant.fence);
+                demand!(
+                    last.is_none_or(|last| last < grant.fence),
+                    "fences-rise",
+                    "{} is granted with {:?} after {last:?}",
+                    grant.name,
+                    grant.fence
+                );
+                let hold = (grant.lease, grant.owner.clone(), grant.fence);
+                let other = self.holds.insert(place, hold);
+                demand!(other.is_none(), "one-holder", "{} is granted at {revision} while {other:?} holds it", grant.name);
+                let alive = self.leases.get_mut(&grant.lease);
+                let Some(alive) = alive.filter(|lease| committed.stamp.0 <= lease.deadline.0 || lease.ttl_ms > 0) else {
+                    super::broken("dead-grant", format!("{} is granted to the dead lease {}", grant.name, grant.lease))
+                };
+                alive.holds.insert((grant.kind, grant.name.clone(), grant.owner.clone()));
+                self.grants += 1;
+            }
+            Event::Released { kind, name, owner, lease, fence, .. } => {
+                let held = self.holds.remove(&(*kind, name.clone()));
+                demand!(
+                    held.as_ref() == Some(&(*lease, owner.clone(), *fence)),
+                    "one-holder",
+                    "{name} is released by {lease} with {fence:?}; {held:?} held it"
+                );
+                if let Some(lease) = self.leases.get_mut(lease) {
+                    lease.holds.remove(&(*kind, name.clone(), owner.clone()));
+                }
+            }
+            Event::Put(entry) => self.note_key(&entry.key, entry.lease),
+            Event::Delete { key, .. } => self.note_key(key, None),
+            Event::Queued { .. } | Event::Left { .. } => {}
+        }
+    }
+
+    fn note_key(&mut self, key: &Bytes, lease: Option<LeaseId>) {
+        let before = match lease {
+            Some(lease) => self.keys.insert(key.clone(), lease),
+            None => self.keys.remove(key),
+        };
+        if let Some(before) = before.and_then(|before| self.leases.get_mut(&before)) {
+            before.keys.remove(key);
+        }
+        if let Some(lease) = lease.and_then(|lease| self.leases.get_mut(&lease)) {
+            lease.keys.insert(key.clone());
+        }
+    }
+
+    /// A lease never ends before its TTL has passed since the renewal was received, and exactly not before the clock in
+    /// the log has passed its deadline.
+    fn note_end(&mut self, lease: LeaseId, reason: EndReason, committed: &Committed, beliefs: &mut Beliefs) {
+        if reason != EndReason::Expired {
+            // Whoever revokes another's lease accepts that it may still be believed in; nobody here does.
+            return beliefs.revoke(lease);
+        }
+        self.expired += 1;
+        let Some(known) = self.leases.get(&lease) else {
+            super::broken("leases", format!("the lease {lease} ends and was never granted"))
+        };
+        demand!(
+            known.deadline.0 < committed.stamp.0,
+            "early-end",
+            "lease {lease} ends at the clock {}; its deadline is {}",
+            committed.stamp.0,
+            known.deadline.0
+        );
+        let lived = committed.appended - known.received;
+        let least = u128::from(known.ttl_ms) * 1_000_000 * 1_000_000 / u128::from(1_000_000 + WORST_RATE_PPM.unsigned_abs());
+        demand!(
+            least <= lived.as_nanos() + 2_000_000,
+            "early-end",
+            "lease {lease} of {} ms ends {lived:?} after its last renewal was received",
+            known.ttl_ms
+        );
+        beliefs.expired(lease, committed.appended);
+    }
+
+    fn demand_nothing_left(&mut self, revision: Revision, lease: LeaseId) {
+        let Some(ended) = self.leases.remove(&lease) else { return };
+        demand!(
+            ended.holds.is_empty() && ended.keys.is_empty(),
+            "nothing-left",
+            "lease {lease} ended at {revision}; {:?} and {:?} still hang on it",
+            ended.holds,
+            ended.keys
+        );
+        let heir = self.holds.values().find(|(holder, _, _)| *holder == lease);
+        demand!(heir.is_none(), "nothing-left", "lease {lease} ended at {revision} and holds {heir:?}");
+    }
+
+    fn note_deadlines(&mut self, committed: &Committed, state: &State, received: &BTreeMap<LeaseId, Moment>) {
+        let clock = Clock(committed.stamp.0);
+        for (id, moment) in received {
+            let (Some(lease), Ok(view)) = (self.leases.get_mut(id), state.lease(*id, clock)) else { continue };
+            demand!(
+                lease.deadline <= view.deadline,
+                "deadline-falls",
+                "the deadline of {id} falls from {} to {}",
+                lease.deadline.0,
+                view.deadline.0
+            );
+            if committed.batch.renewals.iter().any(|renewal| renewal.lease == *id) {
+                demand!(
+                    clock.0 + view.ttl_ms <= view.deadline.0,
+                    "renewed",
+                    "{id} was renewed at {} for {} ms and ends at {}",
+                    clock.0,
+                    view.ttl_ms,
+                    view.deadline.0
+                );
+            }
+            if lease.deadline < view.deadline || lease.received == committed.appended {
+                // The first entry of a lease is its grant, which was received before it was appended.
+                lease.received = *moment;
+            }
+            lease.deadline = view.deadline;
+        }
+    }
+
+    /// What a watcher was given must be exactly what it selected of the history between the two revisions.
+    pub(crate) fn watched(&self, after: Revision, through: Revision, selectors: &[Selector], given: &[Change]) {
+        demand!(after <= through, "watch", "a watch after {after} is answered through {through}");
+        let last = Revision(1 + self.changes.len() as u64);
+        demand!(through <= last, "watch", "a watch is answered through {through}; the history ends at {last}");
+        let mut given = given.iter();
+        for change in &self.changes[offset(after)..offset(through)] {
+            let selected: Vec<&Event> =
+                change.events.iter().filter(|event| selectors.iter().any(|selector| selector.selects(event))).collect();
+            if selected.is_empty() {
+                continue;
+            }
+            let next = given.next();
+            let same = next.is_some_and(|next| next.revision == change.revision && next.events.iter().eq(selected));
+            demand!(same, "watch", "a watcher is given {next:?} where {change:?} is due");
+        }
+        demand!(given.next().is_none(), "watch", "a watcher is given more than there is through {through}");
+    }
+
+    /// How many changes there are.
+    pub(crate) fn last_revision(&self) -> Revision {
+        Revision(1 + self.changes.len() as u64)
+    }
+}
+
+fn offset(revision: Revision) -> usize {
+    usize::try_from(revision.0.saturating_sub(1)).unwrap_or(usize::MAX)
+}

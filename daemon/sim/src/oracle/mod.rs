@@ -1,0 +1,59 @@
+//! The oracles: what must hold after every event, judged by someone who sees everything.
+//!
+//! Own the history of the whole cluster: who led when, what is committed, what clients were told and what they
+//! believe. Never change the world, and never ask the code under test whether it is right.
+
+mod consensus;
+mod beliefs;
+mod calls;
+mod history;
+
+use tenure_state::Limits;
+
+pub(crate) use beliefs::Beliefs;
+pub(crate) use calls::Calls;
+pub(crate) use consensus::{Consensus, View};
+pub(crate) use history::History;
+
+/// An invariant that was broken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// Which: a short name, or where a panic of the code under test was.
+    pub invariant: String,
+    /// What happened.
+    pub detail: String,
+}
+
+/// Ends the run: an invariant is broken.
+pub(crate) fn broken(invariant: &'static str, detail: String) -> ! {
+    std::panic::panic_any(Violation { invariant: invariant.to_owned(), detail })
+}
+
+/// Demands a condition, or ends the run with the name of the invariant and what was found.
+macro_rules! demand {
+    ($condition:expr, $invariant:literal, $($detail:tt)+) => {
+        if !$condition {
+            $crate::oracle::broken($invariant, format!($($detail)+));
+        }
+    };
+}
+pub(crate) use demand;
+
+/// All oracles of a run.
+pub(crate) struct Oracle {
+    pub(crate) consensus: Consensus,
+    pub(crate) history: History,
+    pub(crate) calls: Calls,
+    pub(crate) beliefs: Beliefs,
+}
+
+impl Oracle {
+    pub(crate) fn new(members: usize, limits: &Limits) -> Oracle {
+        Oracle {
+            consensus: Consensus::new(members),
+            history: History::new(limits),
+            calls: Calls::default(),
+            beliefs: Beliefs::default(),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The plan of a run: everything that a seed decides before the first event.
+//!
+//! Owns the ranges. Every run turns on another mix of faults (swarm testing): a fault that is always on hides the bugs
+//! that need its absence.
+
+use std::time::Duration;
+
+use tenure_raft::Settings;
+use tenure_replica::CoreSettings;
+use tenure_state::Limits;
+
+use crate::chance::Chance;
+
+const MS: Duration = Duration::from_millis(1);
+const US: Duration = Duration::from_micros(1);
+
+/// What a seed decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) members: usize,
+    pub(crate) core: CoreSettings,
+    pub(crate) limits: Limits,
+    /// How long a leader waits for its disk before it steps down.
+    pub(crate) disk_patience: Duration,
+    /// How late a turn may come after what caused it.
+    pub(crate) turn_delay: Duration,
+    pub(crate) network: NetworkPlan,
+    pub(crate) disk: DiskPlan,
+    pub(crate) apply: ApplyPlan,
+    pub(crate) faults: FaultPlan,
+    pub(crate) workload: WorkloadPlan,
+    /// How long the first phase lasts.
+    pub(crate) chaos: Duration,
+    pub(crate) healing: Healing,
+}
+
+/// How messages travel.
+#[derive(Clone, Debug)]
+pub(crate) struct NetworkPlan {
+    pub(crate) delay: (Duration, Duration),
+    /// In parts of a million.
+    pub(crate) lost: u32,
+    pub(crate) doubled: u32,
+    pub(crate) late: u32,
+    pub(crate) latest: Duration,
+    /// Whether messages of one lane stay in order, as on a connection.
+    pub(crate) ordered: bool,
+    /// How often a sender is told that a message was lost.
+    pub(crate) tells: u32,
+}
+
+/// How disks behave.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskPlan {
+    pub(crate) sync: (Duration, Duration),
+    pub(crate) slow: u32,
+    pub(crate) slowest: Duration,
+    /// The pause between two checkpoints.
+    pub(crate) checkpoint_every: Duration,
+    /// How often a snapshot is damaged on its way.
+    pub(crate) damaged: u32,
+    /// How often a snapshot cannot be made.
+    pub(crate) no_snapshot: u32,
+}
+
+/// How fast entries are applied.
+#[derive(Clone, Debug)]
+pub(crate) struct ApplyPlan {
+    pub(crate) delay: (Duration, Duration),
+    pub(crate) slow: u32,
+    pub(crate) slowest: Duration,
+}
+
+/// Which faults happen.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultPlan {
+    pub(crate) kinds: Vec<FaultKind>,
+    /// The longest pause between two.
+    pub(crate) every: Duration,
+    /// The longest that one lasts.
+    pub(crate) longest: Duration,
+    /// How often a member crashes at any event of its own, in parts of a million.
+    pub(crate) crash_at_event: u32,
+}
+
+/// The faults that come and go.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum FaultKind {
+    Crash,
+    CrashLeader,
+    CrashAll,
+    RestartStorm,
+    Pause,
+    PauseLeader,
+    Suspend,
+    Split,
+    Isolate,
+    IsolateLeader,
+    OneWay,
+    Bridge,
+    Flap,
+    LogStall,
+    StateStall,
+    Transfer,
+}
+
+impl FaultKind {
+    pub(crate) const ALL: [FaultKind; 16] = [
+        FaultKind::Crash,
+        FaultKind::CrashLeader,
+        FaultKind::CrashAll,
+        FaultKind::RestartStorm,
+        FaultKind::Pause,
+        FaultKind::PauseLeader,
+        FaultKind::Suspend,
+        FaultKind::Split,
+        FaultKind::Isolate,
+        FaultKind::IsolateLeader,
+        FaultKind::OneWay,
+        FaultKind::Bridge,
+        FaultKind::Flap,
+        FaultKind::LogStall,
+        FaultKind::StateStall,
+        FaultKind::Transfer,
+    ];
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkloadPlan {
+    pub(crate) clients: usize,
+    pub(crate) watchers: usize,
+    /// The longest pause between two calls.
+    pub(crate) think: Duration,
+    pub(crate) ttl_ms: (u64, u64),
+    pub(crate) locks: usize,
+    pub(crate) keys: usize,
+    pub(crate) value_bytes: u64,
+    /// How often a call or its answer is lost.
+    pub(crate) lost: u32,
+    /// The longest that a call or answer usually travels.
+    pub(crate) travel: Duration,
+    /// How often one travels for up to seconds.
+    pub(crate) slow: u32,
+    pub(crate) patience: Duration,
+}
+
+/// Who is healed at the end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Healing {
+    /// Everybody.
+    All,
+    /// A majority; the rest is down for good.
+    RestDown,
+    /// A majority; the rest is cut off.
+    RestCutOff,
+    /// A majority; the rest is heard and hears nothing.
+    RestDeaf,
+}
+
+impl Plan {
+    pub(crate) fn draw(chance: &mut Chance) -> Plan {
+        let members = match chance.number(0, 99) {
+            0..10 => 1,
+            10..62 => 3,
+            62..92 => 5,
+            _ => 7,
+        };
+        let core = draw_core(chance);
+        Plan {
+            members,
+            disk_patience: chance.span(500 * MS, 3000 * MS),
+            turn_delay: if chance.coin() { 50 * US } else { chance.skewed_span(50 * US, 2 * MS) },
+            network: draw_network(chance),
+            disk: draw_disk(chance),
+            apply: draw_apply(chance),
+            faults: draw_faults(chance, members),
+            workload: draw_workload(chance),
+            chaos: chance.span(4000 * MS, 15_000 * MS),
+            healing: match chance.number(0, 9) {
+                0..5 => Healing::All,
+                5..7 => Healing::RestDown,
+                7..9 => Healing::RestCutOff,
+                _ => Healing::RestDeaf,
+            },
+            limits: draw_limits(chance),
+            core,
+        }
+    }
+
+    /// A run without faults, for the first test of everything.
+    pub(crate) fn calm(mut self) -> Plan {
+        self.network = NetworkPlan { lost: 0, doubled: 0, late: 0, ..self.network };
+        self.disk = DiskPlan { slow: 0, damaged: 0, no_snapshot: 0, ..self.disk };
+        self.apply.slow = 0;
+        self.faults = FaultPlan { kinds: Vec::new(), crash_at_event: 0, ..self.faults };
+        self.workload = WorkloadPlan { lost: 0, slow: 0, ..self.workload };
+        self
+    }
+}
+
+fn draw_core(chance: &mut Chance) -> CoreSettings {
+    let election_timeout = chance.span(100 * MS, 500 * MS);
+    let raft = Settings {
+        election_timeout,
+        heartbeat_interval: election_timeout / u32::try_from(chance.number(3, 8)).unwrap_or(3),
+        max_append_bytes: size(chance.skewed(64, 1 << 20)),
+        max_inflight_messages: size(chance.skewed(1, 256)),
+        max_inflight_bytes: size(chance.skewed(256, 8 << 20)),
+        max_uncommitted_bytes: size(chance.skewed(16 << 10, 64 << 20)),
+        piece_bytes: chance.skewed(256, 16 << 10),
+        kept_entries: if chance.coin() { chance.number(0, 5) } else { chance.skewed(1, 400) },
+        kept_bytes: chance.skewed(256, 16 << 20),
+    };
+    CoreSettings {
+        raft,
+        batch_bytes: size(chance.skewed(64, 1 << 20)),
+        waiting_requests: size(chance.skewed(4, 20_000)),
+        waiting_bytes: size(chance.skewed(1 << 10, 64 << 20)),
+        waiting_renewals: size(chance.skewed(4, 100_000)),
+        hold: chance.span(Duration::ZERO, 10 * MS),
+    }
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// With an even chance none, else up to `most` parts of a million.
+fn sometimes(chance: &mut Chance, most: u64) -> u32 {
+    match chance.coin() {
+        true => 0,
+        false => u32::try_from(chance.skewed(1000.min(most), most)).unwrap_or(0),
+    }
+}
+
+fn draw_network(chance: &mut Chance) -> NetworkPlan {
+    let least = chance.skewed_span(20 * US, 5 * MS);
+    NetworkPlan {
+        delay: (least, least + chance.skewed_span(20 * US, 20 * MS)),
+        lost: sometimes(chance, 150_000),
+        doubled: sometimes(chance, 200_000),
+        late: sometimes(chance, 20_000),
+        latest: chance.skewed_span(50 * MS, 120_000 * MS),
+        ordered: chance.coin(),
+        tells: sometimes(chance, 500_000),
+    }
+}
+
+fn draw_disk(chance: &mut Chance) -> DiskPlan {
+    let least = chance.skewed_span(20 * US, 2 * MS);
+    DiskPlan {
+        sync: (least, least + chance.skewed_span(20 * US, 10 * MS)),
+        slow: sometimes(chance, 20_000),
+        slowest: chance.skewed_span(20 * MS, 2000 * MS),
+        checkpoint_every: chance.skewed_span(20 * MS, 3000 * MS),
+        damaged: sometimes(chance, 100_000),
+        no_snapshot: sometimes(chance, 200_000),
+    }
+}
+
+fn draw_apply(chance: &mut Chance) -> ApplyPlan {
+    ApplyPlan {
+        delay: (10 * US, chance.skewed_span(20 * US, 5 * MS)),
+        slow: sometimes(chance, 20_000),
+        slowest: chance.skewed_span(10 * MS, 2000 * MS),
+    }
+}
+
+fn draw_faults(chance: &mut Chance, members: usize) -> FaultPlan {
+    let calm = chance.number(0, 19) == 0;
+    let wanted = if calm { 0 } else { chance.number(1, 8) };
+    let mut kinds = FaultKind::ALL.to_vec();
+    chance.shuffle(&mut kinds);
+    kinds.truncate(size(wanted));
+    if members == 1 {
+        let alone = |kind: &FaultKind| {
+            use FaultKind::{Crash, CrashAll, LogStall, Pause, RestartStorm, StateStall, Suspend};
+            matches!(kind, Crash | CrashAll | RestartStorm | Pause | Suspend | LogStall | StateStall)
+        };
+        kinds.retain(alone);
+    }
+    FaultPlan {
+        kinds,
+        every: chance.skewed_span(100 * MS, 4000 * MS),
+        longest: chance.skewed_span(100 * MS, 5000 * MS),
+        crash_at_event: if calm || chance.coin() { 0 } else { u32::try_from(chance.skewed(10, 1000)).unwrap_or(0) },
+    }
+}
+
+fn draw_workload(chance: &mut Chance) -> WorkloadPlan {
+    let ttl = chance.number(1000, 4000);
+    WorkloadPlan {
+        clients: size(chance.number(1, 10)),
+        watchers: size(chance.number(0, 3)),
+        think: chance.skewed_span(MS, 200 * MS),
+        ttl_ms: (1000, ttl),
+        locks: size(chance.number(1, 4)),
+        keys: size(chance.number(1, 12)),
+        value_bytes: chance.skewed(8, 2000),
+        lost: sometimes(chance, 50_000),
+        travel: chance.skewed_span(50 * US, 20 * MS),
+        slow: sometimes(chance, 30_000),
+        patience: chance.skewed_span(200 * MS, 5000 * MS),
+    }
+}
+
+fn draw_limits(chance: &mut Chance) -> Limits {
+    let mut limits = Limits::default();
+    if chance.coin() {
+        limits.history_retention_ms = chance.skewed(200, 10_000);
+    }
+    if chance.coin() {
+        limits.history_bytes = chance.skewed(1 << 10, 1 << 20);
+    }
+    limits
+}

@@ -1,0 +1,184 @@
+//! The trace of a run: a hash over everything that happened, what happened how often, and on request the words.
+//!
+//! Owns the proof that two runs were the same one, and the counts by which a run in which nothing happened is seen.
+
+use std::fmt;
+
+use crate::time::Moment;
+
+/// A small hash that is the same on every machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Hash {
+        Hash(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Hash {
+    pub(crate) fn number(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        self.0 = (mixed ^ (mixed >> 32)).rotate_left(17).wrapping_add(0xc4ce_b9fe_1a85_ec53);
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.number(u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.number(u64::from_le_bytes(last));
+    }
+
+    pub(crate) fn value(self) -> u64 {
+        self.0
+    }
+}
+
+/// What happened in a run, or in many.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Events of the world.
+    pub events: u64,
+    /// Virtual milliseconds.
+    pub virtual_ms: u64,
+    /// Messages handed to the network.
+    pub messages: u64,
+    /// Messages lost, to chance or to a cut.
+    pub lost: u64,
+    /// Messages delivered twice.
+    pub doubled: u64,
+    /// Messages delivered long after they were sent.
+    pub late: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Pauses and suspends.
+    pub pauses: u64,
+    /// Cuts of the network.
+    pub cuts: u64,
+    /// Disk stalls.
+    pub stalls: u64,
+    /// Transfers of leadership asked for.
+    pub transfers: u64,
+    /// Leaders elected.
+    pub elections: u64,
+    /// Entries committed.
+    pub commits: u64,
+    /// Entries applied, on all members.
+    pub applied: u64,
+    /// Checkpoints that became durable.
+    pub checkpoints: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
+    /// Snapshots found damaged.
+    pub damaged: u64,
+    /// Calls of clients.
+    pub calls: u64,
+    /// Calls whose outcome was learnt.
+    pub answered: u64,
+    /// Calls that were refused, so not applied.
+    pub refused: u64,
+    /// Calls whose outcome was not learnt.
+    pub unknown: u64,
+    /// Linearizable reads answered.
+    pub reads: u64,
+    /// Locks granted.
+    pub grants: u64,
+    /// Leases that ran out.
+    pub expired: u64,
+    /// Events that watchers were given.
+    pub watched: u64,
+    /// Watches answered that their history is compacted.
+    pub compacted: u64,
+}
+
+impl Counts {
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Counts) {
+        for ((_, mine), (_, theirs)) in self.fields_mut().into_iter().zip(other.fields()) {
+            *mine += theirs;
+        }
+    }
+
+    /// Every count with its name.
+    pub fn fields(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = *self;
+        copy.fields_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+    }
+
+    fn fields_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
+        vec![
+            ("events", &mut self.events),
+            ("virtual ms", &mut self.virtual_ms),
+            ("messages", &mut self.messages),
+            ("lost", &mut self.lost),
+            ("doubled", &mut self.doubled),
+            ("late", &mut self.late),
+            ("crashes", &mut self.crashes),
+            ("pauses", &mut self.pauses),
+            ("cuts", &mut self.cuts),
+            ("stalls", &mut self.stalls),
+            ("transfers", &mut self.transfers),
+            ("elections", &mut self.elections),
+            ("commits", &mut self.commits),
+            ("applied", &mut self.applied),
+            ("checkpoints", &mut self.checkpoints),
+            ("snapshots", &mut self.snapshots),
+            ("damaged", &mut self.damaged),
+            ("calls", &mut self.calls),
+            ("answered", &mut self.answered),
+            ("refused", &mut self.refused),
+            ("unknown", &mut self.unknown),
+            ("reads", &mut self.reads),
+            ("grants", &mut self.grants),
+            ("expired", &mut self.expired),
+            ("watched", &mut self.watched),
+            ("compacted", &mut self.compacted),
+        ]
+    }
+}
+
+/// The trace of one run.
+pub(crate) struct Trace {
+    hash: Hash,
+    spoken: bool,
+    pub(crate) counts: Counts,
+}
+
+impl Trace {
+    /// `spoken`: whether the words are printed too.
+    pub(crate) fn new(spoken: bool) -> Trace {
+        Trace { hash: Hash::default(), spoken, counts: Counts::default() }
+    }
+
+    /// Takes note of a number that two runs of a seed must share.
+    pub(crate) fn number(&mut self, number: u64) {
+        self.hash.number(number);
+    }
+
+    /// Says what happened, to whom runs this one by hand.
+    #[expect(clippy::print_stdout, reason = "the trace is what was asked for on the command line")]
+    pub(crate) fn say(&self, now: Moment, words: impl FnOnce() -> String) {
+        if self.spoken {
+            println!("{now} {}", words());
+        }
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash.value()
+    }
+}
+
+/// A list of members as people read it.
+pub(crate) struct Names<'a>(pub(crate) &'a [usize]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, member) in self.0.iter().enumerate() {
+            let comma = if position > 0 { " " } else { "" };
+            write!(f, "{comma}n{}", member + 1)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,431 @@
+//! The first start of a cluster: members without data find each other and agree on who they are.
+//!
+//! Owns the one moment at which a cluster comes to be. All members are told the same list of names and peer URLs. The
+//! one with the least name writes the first configuration, once it has reached every other and each says that it is
+//! empty and was told the same list; it offers it to the others until they have it. Never forms beside a cluster that
+//! knows this member's name: a member that lost its data has lost its votes too, and one that voted again could
+//! elect a second leader for a term, or commit what a majority never had. Left out: joining a cluster that runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tenure_raft::{Configuration, MemberId, MemberInfo};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::transport::{
+    ClusterId, DialError, Form, FormMember, Hello, Offer, Refusal, Transport, WIRE_VERSION, ask_hello, check_peer_url,
+    offer_form,
+};
+
+/// Pause between rounds of questions.
+const ROUND_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often the log says who is still missing.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a member that must be replaced says so.
+const REPLACE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Pause between offers to members that do not have the first configuration yet.
+const OFFER_PAUSE: Duration = Duration::from_secs(1);
+
+/// The same, for members that cannot be reached at all or must not have it: nothing is lost by asking rarely.
+const OFFER_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A cluster that was formed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Formed {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// Its first configuration.
+    pub configuration: Configuration,
+}
+
+/// Why no cluster can be formed or waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum FormingError<E> {
+    /// The list of initial members cannot be used.
+    #[error("initial_members: {0}")]
+    Members(String),
+    /// The first configuration could not be written to disk.
+    #[error("the first configuration could not be written: {0}")]
+    Persist(E),
+    /// The member is stopping.
+    #[error("stopped before a cluster was formed")]
+    Stopped,
+}
+
+/// Forms a cluster with the initial members of this member's identity, or waits until it is part of one. Only for a
+/// member without data. `persist` writes the first configuration to disk and returns when it is synced; it is called at
+/// most once, on a thread where it may block. When this returns, the transport is connecting.
+///
+/// # Errors
+/// Where the list of members is unusable, `persist` fails, or the transport is stopped.
+///
+/// Cancelling it leaves nothing half done: either the first configuration is on disk, or it is not.
+pub async fn form_or_wait<E, P>(transport: &Transport, persist: P) -> Result<Formed, FormingError<E>>
+where
+    E: std::fmt::Display + Send + 'static,
+    P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
+{
+    let mut forming = Forming::new(transport)?;
+    let mut offers = transport.take_offers().ok_or(FormingError::Stopped)?;
+    let decision = tokio::select! {
+        () = transport.stopped() => return Err(FormingError::Stopped),
+        decision = forming.decide(&mut offers) => decision,
+    };
+    let formed = Formed { cluster: decision.form.cluster, configuration: decision.form.configuration() };
+    let result = persist_blocking(formed.clone(), persist).await;
+    if let Some(reply) = decision.reply {
+        // Where the one that offered is gone, it asks again and finds out.
+        let _ = reply.send(match &result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Refusal { code: "not-written".to_owned(), detail: error.to_string() }),
+        });
+    }
+    result?;
+    tracing::info!(cluster = %formed.cluster, members = formed.configuration.info.len(), "cluster formed");
+    transport.update(formed.cluster, &formed.configuration);
+    Ok(formed)
+}
+
+async fn persist_blocking<E, P>(formed: Formed, persist: P) -> Result<(), FormingError<E>>
+where
+    E: std::fmt::Display + Send + 'static,
+    P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
+{
+    let written = tokio::task::spawn_blocking(move || persist(&formed)).await;
+    written.map_err(|_| FormingError::Stopped)?.map_err(FormingError::Persist)
+}
+
+/// What this member is to persist, and who waits for it to have done so.
+struct Decision {
+    form: Form,
+    reply: Option<tokio::sync::oneshot::Sender<Result<(), Refusal>>>,
+}
+
+/// A member without data, on its way to a cluster.
+struct Forming {
+    name: String,
+    member: MemberId,
+    client_url: String,
+    /// Names to peer URLs, this member included.
+    members: BTreeMap<String, String>,
+    /// What the log said last about each member, so that it says each change once.
+    said: BTreeMap<String, String>,
+    progress_said: Instant,
+    replace_said: Option<Instant>,
+}
+
+/// What one member is to another that wants to form.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Finding {
+    /// It is empty, was told the same, and has this id and client URL.
+    Ready { member: MemberId, client_url: String },
+    /// It is not there, yet.
+    Missing(String),
+    /// It belongs to a cluster that counts on this very member, which has not received its first configuration yet.
+    Awaited,
+    /// It belongs to a cluster that knows this name under another id: this member lost its data.
+    Known { cluster: ClusterId, id: MemberId },
+    /// No cluster can be formed with it as things are; says what is wrong.
+    Unfit(String),
+}
+
+impl Forming {
+    fn new<E>(transport: &Transport) -> Result<Forming, FormingError<E>> {
+        let identity = transport.directory().identity();
+        let members = identity.initial_members.clone().unwrap_or_default();
+        check_members(&identity.name, &members).map_err(FormingError::Members)?;
+        Ok(Forming {
+            name: identity.name.clone(),
+            member: identity.member,
+            client_url: identity.client_url.clone(),
+            members,
+            said: BTreeMap::new(),
+            progress_said: Instant::now(),
+            replace_said: None,
+        })
+    }
+
+    /// Asks around until there is a first configuration: one to write, or one that was offered.
+    async fn decide(&mut self, offers: &mut mpsc::Receiver<Offer>) -> Decision {
+        loop {
+            let asking = ask_all(self.others());
+            tokio::select! {
+                biased;
+                Some(offer) = offers.recv() => {
+                    if let Some(decision) = self.consider(offer) {
+                        return decision;
+                    }
+                }
+                answers = asking => {
+                    if let Some(form) = self.look_at(answers) {
+                        return Decision { form, reply: None };
+                    }
+                    if let Some(decision) = self.pause(offers).await {
+                        return decision;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits a little for an offer.
+    async fn pause(&self, offers: &mut mpsc::Receiver<Offer>) -> Option<Decision> {
+        let offer = tokio::time::timeout(ROUND_PAUSE, offers.recv()).await.ok().flatten()?;
+        self.consider(offer)
+    }
+
+    fn others(&self) -> Vec<(String, String)> {
+        let others = self.members.iter().filter(|(name, _)| **name != self.name);
+        others.map(|(name, url)| (name.clone(), url.clone())).collect()
+    }
+
+    /// Judges one round of answers: the first configuration, where it is this member's to write and all are ready.
+    fn look_at(&mut self, answers: BTreeMap<String, Result<Hello, DialError>>) -> Option<Form> {
+        let findings: BTreeMap<_, _> = answers.into_iter().map(|(name, answer)| (name.clone(), self.judge(&name, answer))).collect();
+        self.report(&findings);
+        if findings.keys().any(|other| *other < self.name) {
+            return None;
+        }
+        let mut members = vec![self.describe(&self.name, self.member, &self.client_url)];
+        for (name, finding) in &findings {
+            let Finding::Ready { member, client_url } = finding else { return None };
+            members.push(self.describe(name, *member, client_url));
+        }
+        members.sort_by_key(|member| member.id);
+        let form = Form { cluster: draw_cluster_id()?, members };
+        // Two members of one id can only be two copies of one data directory.
+        form.check().inspect_err(|problem| tracing::error!("no cluster can be formed: {problem}")).ok()?;
+        Some(form)
+    }
+
+    fn describe(&self, name: &str, id: MemberId, client_url: &str) -> FormMember {
+        let peer_url = self.members.get(name).cloned().unwrap_or_default();
+        FormMember { id, name: name.to_owned(), peer_url, client_url: client_url.to_owned() }
+    }
+
+    fn judge(&self, name: &str, answer: Result<Hello, DialError>) -> Finding {
+        let hello = match answer {
+            Ok(hello) => hello,
+            Err(DialError::Refused(refusal)) => return Finding::Unfit(format!("it answers {refusal}")),
+            Err(error) => return Finding::Missing(error.to_string()),
+        };
+        if hello.wire_version != WIRE_VERSION {
+            return Finding::Unfit(format!("it speaks wire version {}, this member {WIRE_VERSION}", hello.wire_version));
+        }
+        if let Some(cluster) = hello.cluster {
+            return self.judge_formed(cluster, &hello);
+        }
+        if hello.name != name {
+            return Finding::Unfit(format!("at its URL is {}, correct the URL or the name", hello.name));
+        }
+        if hello.member == self.member {
+            return Finding::Unfit("it has this member's id: its URL leads here, or a data directory was copied".to_owned());
+        }
+        match hello.initial_members {
+            Some(theirs) if same_members(&theirs, &self.members) => {
+                Finding::Ready { member: hello.member, client_url: hello.client_url }
+            }
+            theirs => Finding::Unfit(format!(
+                "it was told other initial members: {name} has {}, {} has {}; make them equal",
+                show(theirs.as_ref()),
+                self.name,
+                show(Some(&self.members))
+            )),
+        }
+    }
+
+    fn judge_formed(&self, cluster: ClusterId, hello: &Hello) -> Finding {
+        match hello.known_names.get(&self.name) {
+            Some(known) if known.0 == self.member => Finding::Awaited,
+            Some(known) => Finding::Known { cluster, id: known.0 },
+            None => Finding::Unfit(format!(
+                "{} belongs to cluster {cluster}, which has no member called {}: add this member to it, or correct the URL",
+                hello.name, self.name
+            )),
+        }
+    }
+
+    /// Says what changed, and every few seconds who is missing.
+    fn report(&mut self, findings: &BTreeMap<String, Finding>) {
+        for (name, finding) in findings {
+            match finding {
+                Finding::Unfit(problem) => self.say_once(name, problem),
+                Finding::Known { cluster, id } => self.say_known(*cluster, *id),
+                Finding::Ready { .. } | Finding::Missing(_) | Finding::Awaited => {
+                    self.said.remove(name);
+                }
+            }
+        }
+        if self.progress_said.elapsed() < PROGRESS_INTERVAL {
+            return;
+        }
+        self.progress_said = Instant::now();
+        let missing = findings.iter().filter_map(|(name, finding)| match finding {
+            Finding::Missing(reason) => Some(format!("{name} at {} ({reason})", self.members.get(name)?)),
+            Finding::Ready { .. } | Finding::Awaited | Finding::Known { .. } | Finding::Unfit(_) => None,
+        });
+        let missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            tracing::info!("waiting for the first configuration from {}", self.members.keys().next().unwrap_or(&self.name));
+        } else {
+            tracing::info!("waiting to form the cluster: not reached {}", missing.join(", "));
+        }
+    }
+
+    fn say_once(&mut self, name: &str, problem: &str) {
+        if self.said.get(name).is_none_or(|said| said != problem) {
+            tracing::error!(peer = name, "cannot form a cluster with {name}: {problem}");
+            self.said.insert(name.to_owned(), problem.to_owned());
+        }
+    }
+
+    fn say_known(&mut self, cluster: ClusterId, id: MemberId) {
+        if self.replace_said.is_some_and(|said| said.elapsed() < REPLACE_INTERVAL) {
+            return;
+        }
+        self.replace_said = Some(Instant::now());
+        tracing::error!(
+            %cluster,
+            "cluster {cluster} knows {} as member {id}, but this data directory is empty (it drew {}): its votes are lost, so it \
+             neither votes nor forms a cluster; restore the directory of {id}, or replace that member; waiting",
+            self.name, self.member
+        );
+    }
+
+    /// Takes an offer, if it is for this member as it is.
+    fn consider(&self, offer: Offer) -> Option<Decision> {
+        match self.check_offer(&offer.form) {
+            Ok(()) => Some(Decision { form: offer.form, reply: Some(offer.reply) }),
+            Err(detail) => {
+                tracing::warn!(cluster = %offer.form.cluster, "first configuration refused: {detail}");
+                let _ = offer.reply.send(Err(Refusal { code: "not-for-me".to_owned(), detail }));
+                None
+            }
+        }
+    }
+
+    fn check_offer(&self, form: &Form) -> Result<(), String> {
+        let Some(me) = form.members.iter().find(|member| member.id == self.member) else {
+            return Err(format!("it has no member {}, which {} is", self.member, self.name));
+        };
+        if me.name != self.name {
+            return Err(format!("it calls {} {}, which is called {}", self.member, me.name, self.name));
+        }
+        let offered = form.members.iter().map(|member| (member.name.clone(), member.peer_url.clone())).collect();
+        if !same_members(&offered, &self.members) {
+            return Err(format!(
+                "its members are {}, {} was told {}",
+                show(Some(&offered)),
+                self.name,
+                show(Some(&self.members))
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Asks every member at once.
+async fn ask_all(others: Vec<(String, String)>) -> BTreeMap<String, Result<Hello, DialError>> {
+    let mut asking = JoinSet::new();
+    for (name, url) in others {
+        asking.spawn(async move { (name, ask_hello(&url).await) });
+    }
+    asking.join_all().await.into_iter().collect()
+}
+
+/// Offers the first configuration to every member that is still empty, until all have it or the transport stops.
+///
+/// Every member that has it does so, whoever wrote it and also after a restart: were it one member's task alone, its
+/// loss would leave the others waiting for ever. Only for a member whose present configuration is still the first.
+pub async fn keep_offering(transport: &Transport, formed: &Formed) {
+    let form = Form::new(formed.cluster, &formed.configuration);
+    let own = transport.directory().identity().member;
+    let mut offering = JoinSet::new();
+    for (id, info) in formed.configuration.info.iter().filter(|(id, _)| **id != own) {
+        offering.spawn(offer_until_taken(form.clone(), *id, info.clone()));
+    }
+    tokio::select! {
+        () = transport.stopped() => {}
+        () = async { while offering.join_next().await.is_some() {} } => {}
+    }
+}
+
+async fn offer_until_taken(form: Form, id: MemberId, info: MemberInfo) {
+    let mut pause = OFFER_PAUSE / 4;
+    let mut said = None;
+    loop {
+        match offer_once(&form, id, &info).await {
+            Ok(()) => return,
+            Err(problem) => {
+                if let Some(problem) = problem
+                    && said.as_ref() != Some(&problem)
+                {
+                    tracing::error!(peer = %info.name, member = %id, "first configuration not given to {}: {problem}", info.name);
+                    said = Some(problem);
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(if said.is_some() { OFFER_PAUSE_MAX } else { OFFER_PAUSE });
+    }
+}
+
+/// Returns `Ok` when the member has the configuration; otherwise what an operator should know, if anything.
+async fn offer_once(form: &Form, id: MemberId, info: &MemberInfo) -> Result<(), Option<String>> {
+    let hello = ask_hello(&info.peer_url).await.map_err(|_| None)?;
+    match hello.cluster {
+        Some(cluster) if cluster == form.cluster => return Ok(()),
+        Some(cluster) => return Err(Some(format!("it belongs to cluster {cluster}, not to {}", form.cluster))),
+        None => {}
+    }
+    if hello.member != id {
+        // It had a vote under its old id and may not get another: only replacing it is safe.
+        return Err(Some(format!("it is empty and has drawn id {}, so it lost the data of {id}: replace that member", hello.member)));
+    }
+    match offer_form(&info.peer_url, form).await {
+        Ok(()) => Ok(()),
+        Err(DialError::Refused(refusal)) if refusal.code != "not-forming" => Err(Some(refusal.to_string())),
+        Err(_) => Err(None),
+    }
+}
+
+fn check_members(name: &str, members: &BTreeMap<String, String>) -> Result<(), String> {
+    if !members.contains_key(name) {
+        return Err(format!("this member, {name}, is not among them: {}", show(Some(members))));
+    }
+    for (name, url) in members {
+        check_peer_url(url).map_err(|error| format!("{name}: {error}"))?;
+    }
+    let urls: std::collections::BTreeSet<_> = members.values().map(|url| trimmed(url)).collect();
+    match urls.len() == members.len() {
+        true => Ok(()),
+        false => Err(format!("two of them have the same URL: {}", show(Some(members)))),
+    }
+}
+
+/// Whether two lists mean the same members.
+fn same_members(left: &BTreeMap<String, String>, right: &BTreeMap<String, String>) -> bool {
+    let plain = |(name, url): (&String, &String)| (name.clone(), trimmed(url).to_owned());
+    left.iter().map(plain).eq(right.iter().map(plain))
+}
+
+fn trimmed(url: &str) -> &str {
+    url.trim_end_matches('/')
+}
+
+fn show(members: Option<&BTreeMap<String, String>>) -> String {
+    let list = members.into_iter().flatten().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>();
+    if list.is_empty() { "none".to_owned() } else { list.join(",") }
+}
+
+/// A random id; `None` where the system has no randomness to give, which the next round may change.
+fn draw_cluster_id() -> Option<ClusterId> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).inspect_err(|error| tracing::error!(%error, "no randomness for a cluster id")).ok()?;
+    Some(ClusterId(u128::from_be_bytes(bytes).max(1)))
+}

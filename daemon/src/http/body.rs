@@ -1,0 +1,309 @@
+//! Bodies of requests: read within bounds of size and time, and understood.
+//!
+//! Owns the limits that protect the member from a body: its length, told or not, and how slowly it may come.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use serde::de::DeserializeOwned;
+use tenure_api::Code;
+use tokio::time::{Instant, timeout_at};
+
+use super::failure::Failure;
+use super::text;
+
+/// The whole body must be here within this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// And something of it within each of these.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// A body that nobody wants is read to its end all the same, so that the answer is not lost in a reset connection
+/// (RFC 9112 §9.6), but no further than this, and no longer.
+const DRAIN_BYTES: usize = 4 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// A body that has not been read, or not to its end.
+pub(super) struct Body {
+    incoming: Incoming,
+    /// The client waits for `100 Continue` before it sends anything; reading would ask for it.
+    expects: bool,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, headers: &HeaderMap) -> Body {
+        Body { incoming, expects: headers.contains_key(EXPECT) }
+    }
+
+    /// Reads it all, at most `allowed` bytes, as the limit of that name says.
+    ///
+    /// # Errors
+    ///
+    /// `too-large` by the length that is told or by counting; `invalid-request` where it comes too slowly or breaks
+    /// off.
+    pub(super) async fn read(
+        &mut self,
+        headers: &HeaderMap,
+        limit: &str,
+        allowed: usize,
+    ) -> Result<Bytes, Failure> {
+        let too_large = |asked| Failure::too_large(limit, allowed as u64, asked);
+        let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if told.is_some_and(|told| told > allowed as u64) {
+            return Err(too_large(told));
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut whole = Gathered::default();
+        while let Some(frame) = self.frame(deadline).await? {
+            if whole.len() + frame.len() > allowed {
+                return Err(too_large(None));
+            }
+            // What the header says is an upper bound by now, so reserving it is bounded too.
+            whole.push(frame, told.map_or(0, |told| told as usize));
+        }
+        Ok(whole.finish())
+    }
+
+    async fn frame(&mut self, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let until = deadline.min(Instant::now() + PROGRESS);
+            match timeout_at(until, self.incoming.frame()).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_trailers) => continue,
+                },
+                Ok(Some(Err(error))) => return Err(Failure::invalid(format!("the body broke off: {error}"))),
+                Ok(None) => return Ok(None),
+                Err(_) => {
+                    let (whole, part) = (PATIENCE.as_secs(), PROGRESS.as_secs());
+                    let detail = format!(
+                        "the body came too slowly; accepted are bodies that are whole within {whole} s and send \
+                         something every {part} s"
+                    );
+                    return Err(Failure::invalid(detail));
+                }
+            }
+        }
+    }
+
+    /// Refuses a body where the call takes none.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` where there is one.
+    pub(super) async fn refuse(&mut self, headers: &HeaderMap) -> Result<(), Failure> {
+        if self.incoming.is_end_stream() {
+            return Ok(());
+        }
+        match self.read(headers, "body", 0).await {
+            Err(failure) if failure.code == Code::TooLarge => Err(Failure::invalid("this call takes no body")),
+            other => other.map(drop),
+        }
+    }
+
+    /// Reads and throws away what is left of a body whose request was refused, within bounds.
+    pub(super) async fn drain(&mut self) {
+        if self.expects || self.incoming.is_end_stream() {
+            return;
+        }
+        let deadline = Instant::now() + DRAIN_TIME;
+        let mut left = DRAIN_BYTES;
+        while let Ok(Some(Ok(frame))) = timeout_at(deadline, self.incoming.frame()).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// The pieces of a body; a single one is not copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len().max(self.rest.len())
+    }
+
+    fn push(&mut self, piece: Bytes, expected: usize) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest.reserve(expected.max(self.first.len() + piece.len()));
+            self.rest.extend_from_slice(&self.first);
+            self.first = Bytes::new();
+        }
+        self.rest.extend_from_slice(&piece);
+    }
+
+    fn finish(self) -> Bytes {
+        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
+    }
+}
+
+/// Understands a body as a JSON object.
+///
+/// # Errors
+///
+/// `unsupported-media-type` where it is not sent as JSON, saying which header to add; `invalid-request` naming the
+/// field that is unknown, missing or of the wrong type.
+pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Failure> {
+    if !is_json(headers.get(CONTENT_TYPE)) {
+        let sent = headers.get(CONTENT_TYPE).map_or("nothing".to_owned(), |value| {
+            text::shown(&String::from_utf8_lossy(value.as_bytes()))
+        });
+        let detail = format!("the content type is {sent}; send the header `Content-Type: application/json`");
+        return Err(Failure::new(Code::UnsupportedMediaType, detail));
+    }
+    // A struct would also be read from an array of its fields, which is nobody's intent.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Failure::invalid("the body is not a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| Failure::invalid(in_words(body, &error)))
+}
+
+fn is_json(content_type: Option<&HeaderValue>) -> bool {
+    let Some(Ok(text)) = content_type.map(HeaderValue::to_str) else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    essence.eq_ignore_ascii_case(tenure_api::JSON)
+        && parts.filter(|part| !part.is_empty()).all(|part| match part.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            }
+            _ => true,
+        })
+}
+
+/// What serde found, with the name of the field where it does not say it, and the place.
+fn in_words(body: &[u8], error: &serde_json::Error) -> String {
+    let whole = error.to_string();
+    let what = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(what, _)| what);
+    // The message quotes what was sent: a control character in it must not reach a log.
+    let what: String = what.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(300).collect();
+    let place = format!("line {} column {}", error.line(), error.column());
+    if !error.is_data() {
+        return format!("the body is not JSON: {what} at {place}");
+    }
+    let names_it = ["unknown field", "missing field", "duplicate field"].iter().any(|start| what.starts_with(start));
+    match field_at(body, error.line(), error.column()) {
+        Some(field) if !names_it => format!("field {}: {what} at {place}", text::shown(&field)),
+        _ => format!("{what} at {place}"),
+    }
+}
+
+/// The field of the outermost object that a place in a JSON text belongs to. The text is sound up to that place.
+fn field_at(body: &[u8], line: usize, column: usize) -> Option<String> {
+    let line_start = match line {
+        0 => return None,
+        1 => 0,
+        _ => body.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(line - 2)?.0 + 1,
+    };
+    let end = (line_start + column).min(body.len());
+    let (mut depth, mut field, mut at_key) = (0_usize, None, false);
+    let mut at = 0;
+    while at < end {
+        match body[at] {
+            b'{' | b'[' => {
+                depth += 1;
+                at_key = depth == 1;
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' => at_key = depth == 1,
+            b':' if depth == 1 => at_key = false,
+            b'"' => {
+                let close = end_of_string(body, at);
+                if at_key {
+                    field = serde_json::from_slice(body.get(at..=close)?).ok();
+                }
+                at = close;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    field
+}
+
+fn end_of_string(body: &[u8], open: usize) -> usize {
+    let mut at = open + 1;
+    while at < body.len() && body[at] != b'"' {
+        at += if body[at] == b'\\' { 2 } else { 1 };
+    }
+    at.min(body.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenure_api::AcquireLock;
+
+    fn typed(content_type: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).expect("a header"));
+        headers
+    }
+
+    #[test]
+    fn only_json_in_utf_8_is_json() {
+        for accepted in ["application/json", "Application/JSON", "application/json; charset=UTF-8", "application/json;"] {
+            assert!(json::<AcquireLock>(&typed(accepted), b"{}").is_ok(), "{accepted}");
+        }
+        for refused in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=latin1",
+            "application/jsonx",
+            "",
+        ] {
+            let failure = json::<AcquireLock>(&typed(refused), b"{}").expect_err(refused);
+            assert_eq!(failure.code, Code::UnsupportedMediaType);
+            assert!(failure.detail.contains("`Content-Type: application/json`"), "{}", failure.detail);
+        }
+        assert!(json::<AcquireLock>(&HeaderMap::new(), b"{}").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_names_the_field() {
+        let check = |body: &str, expected: &str| {
+            let failure = json::<AcquireLock>(&typed("application/json"), body.as_bytes()).expect_err(body);
+            assert_eq!(failure.code, Code::InvalidRequest, "{body}");
+            assert!(failure.detail.contains(expected), "{body}: {}", failure.detail);
+            assert!(!failure.detail.contains(char::is_control), "{}", failure.detail);
+        };
+        check("", "not a JSON object");
+        check("[]", "not a JSON object");
+        check("null", "not a JSON object");
+        check("{", "the body is not JSON: EOF");
+        check("{} {}", "the body is not JSON: trailing characters");
+        check(r#"{"leese":"x"}"#, "unknown field `leese`, expected one of `lease`");
+        check(r#"{"lease":"x","lease":"y"}"#, "duplicate field `lease`");
+        check(r#"{"wait_ms":"5"}"#, r#"field `wait_ms`: invalid type: string "5", expected u64"#);
+        check(r#"{"wait_ms":-5}"#, "field `wait_ms`: invalid value: integer `-5`");
+        check(r#"{"wait_ms":1.5}"#, "field `wait_ms`: invalid type: floating point");
+        check("{\n\"owner\":\"a,{\\\"b\\\":\",\n \"metadata\":{\"a\":[1]}}", "field `metadata`: invalid type: sequence");
+        check(r#"{"mode":"exclusiv"}"#, "field `mode`: unknown variant `exclusiv`");
+        check("{\"\\u001b[2J\":1}", "unknown field");
+        check(&format!("{}{}", "{\"metadata\":", "[".repeat(100_000)), "field `metadata`");
+    }
+
+    #[test]
+    fn pieces_of_a_body_are_put_together() {
+        let gather = |pieces: &[&'static str]| {
+            let mut whole = Gathered::default();
+            pieces.iter().for_each(|piece| whole.push(Bytes::from_static(piece.as_bytes()), 4));
+            (whole.len(), whole.finish())
+        };
+        assert_eq!(gather(&[]), (0, Bytes::new()));
+        assert_eq!(gather(&["ab"]), (2, "ab".into()));
+        assert_eq!(gather(&["", "ab", "", "cde", "f"]), (6, "abcdef".into()));
+    }
+}

@@ -1,0 +1,280 @@
+//! Routes: which call a path and a method are.
+//!
+//! The raw path is split by hand, because names may hold any character, slashes and dots too, and are never
+//! normalised.
+
+use http::Method;
+use tenure_state::LeaseId;
+
+use super::failure::Failure;
+use super::query::Query;
+use super::text::{self, Decoding};
+
+/// What a path leads to, before its name is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Family {
+    /// `/v1/leases`
+    Leases,
+    /// `/v1/leases/{id}`
+    Lease,
+    /// `/v1/leases/{id}/renew`
+    LeaseRenewal,
+    /// `/v1/locks`
+    Locks,
+    /// `/v1/locks/{name}`
+    Lock,
+    /// `/v1/keys`
+    Keys,
+    /// `/v1/keys/{key}`
+    Key,
+    /// `/v1/watch`
+    Watch,
+    /// `/v1/cluster`
+    Cluster,
+    /// `/v1/status`
+    Status,
+    /// `/livez`
+    Live,
+    /// `/readyz`
+    Ready,
+}
+
+/// A path that leads somewhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Target<'a> {
+    /// Where.
+    pub(super) family: Family,
+    /// The name or id in it, as it was sent.
+    raw: &'a str,
+}
+
+/// A call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Call {
+    /// `POST /v1/leases`
+    GrantLease,
+    /// `GET /v1/leases/{id}`
+    ReadLease(LeaseId),
+    /// `POST /v1/leases/{id}/renew`
+    RenewLease(LeaseId),
+    /// `DELETE /v1/leases/{id}`
+    RevokeLease(LeaseId),
+    /// `POST /v1/locks/{name}`
+    AcquireLock(String),
+    /// `GET /v1/locks/{name}`
+    ReadLock(String),
+    /// `DELETE /v1/locks/{name}`
+    ReleaseLock(String),
+    /// `PUT /v1/keys/{key}`
+    PutKey(String),
+    /// `GET /v1/keys/{key}`
+    ReadKey(String),
+    /// `GET /v1/keys`
+    ListKeys,
+    /// `DELETE /v1/keys/{key}`
+    DeleteKey(String),
+    /// `GET /v1/watch`
+    Watch,
+    /// `GET /v1/cluster`
+    ReadCluster,
+    /// `GET /v1/status`
+    ReadStatus,
+    /// `GET /livez`
+    Live,
+    /// `GET /readyz`
+    Ready,
+}
+
+impl Family {
+    /// The path as it stands in logs: never with a name in it.
+    pub(super) fn template(self) -> &'static str {
+        match self {
+            Family::Leases => "/v1/leases",
+            Family::Lease => "/v1/leases/{id}",
+            Family::LeaseRenewal => "/v1/leases/{id}/renew",
+            Family::Locks => "/v1/locks",
+            Family::Lock => "/v1/locks/{name}",
+            Family::Keys => "/v1/keys",
+            Family::Key => "/v1/keys/{key}",
+            Family::Watch => "/v1/watch",
+            Family::Cluster => "/v1/cluster",
+            Family::Status => "/v1/status",
+            Family::Live => "/livez",
+            Family::Ready => "/readyz",
+        }
+    }
+
+    /// What `Allow` says.
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Family::Leases | Family::LeaseRenewal => "POST, OPTIONS",
+            Family::Lease => "GET, HEAD, DELETE, OPTIONS",
+            Family::Locks | Family::Lock => "GET, HEAD, POST, DELETE, OPTIONS",
+            Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Family::Watch | Family::Cluster | Family::Status | Family::Live | Family::Ready => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    /// Whether the method is one of those; `OPTIONS` is answered before this is asked.
+    pub(super) fn allows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+}
+
+/// Where a raw path leads, if anywhere.
+pub(super) fn find(path: &str) -> Option<Target<'_>> {
+    let plain = |family| Some(Target { family, raw: "" });
+    match path {
+        "/v1/leases" => plain(Family::Leases),
+        "/v1/locks" => plain(Family::Locks),
+        "/v1/keys" => plain(Family::Keys),
+        "/v1/watch" => plain(Family::Watch),
+        "/v1/cluster" => plain(Family::Cluster),
+        "/v1/status" => plain(Family::Status),
+        "/livez" => plain(Family::Live),
+        "/readyz" => plain(Family::Ready),
+        _ => named(path),
+    }
+}
+
+fn named(path: &str) -> Option<Target<'_>> {
+    let (collection, raw) = path.strip_prefix("/v1/")?.split_once('/')?;
+    match collection {
+        "locks" => Some(Target { family: Family::Lock, raw }),
+        "keys" => Some(Target { family: Family::Key, raw }),
+        "leases" => match raw.split_once('/') {
+            None => Some(Target { family: Family::Lease, raw }),
+            Some((raw, "renew")) => Some(Target { family: Family::LeaseRenewal, raw }),
+            Some(_) => None,
+        },
+        _ => None,
+    }
+}
+
+impl Target<'_> {
+    /// The call of a method that the family allows. `HEAD` is the `GET` of the same.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-name` or `invalid-request` for a name or id that is none, or is missing.
+    pub(super) fn call(&self, method: &Method, query: &mut Query) -> Result<Call, Failure> {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let deletes = *method == Method::DELETE;
+        Ok(match self.family {
+            Family::Leases => Call::GrantLease,
+            Family::Lease if deletes => Call::RevokeLease(text::lease(self.raw)?),
+            Family::Lease => Call::ReadLease(text::lease(self.raw)?),
+            Family::LeaseRenewal => Call::RenewLease(text::lease(self.raw)?),
+            Family::Locks | Family::Lock if reads => Call::ReadLock(self.name(query)?),
+            Family::Locks | Family::Lock if deletes => Call::ReleaseLock(self.name(query)?),
+            Family::Locks | Family::Lock => Call::AcquireLock(self.name(query)?),
+            Family::Keys if reads && !query.has("name") => Call::ListKeys,
+            Family::Keys | Family::Key if reads => Call::ReadKey(self.name(query)?),
+            Family::Keys | Family::Key if deletes => Call::DeleteKey(self.name(query)?),
+            Family::Keys | Family::Key => Call::PutKey(self.name(query)?),
+            Family::Watch => Call::Watch,
+            Family::Cluster => Call::ReadCluster,
+            Family::Status => Call::ReadStatus,
+            Family::Live => Call::Live,
+            Family::Ready => Call::Ready,
+        })
+    }
+
+    /// The name: in the path, or on the collection in `?name=`, for those behind proxies that squash paths.
+    fn name(&self, query: &mut Query) -> Result<String, Failure> {
+        match self.family {
+            Family::Locks | Family::Keys => match query.take("name")? {
+                Some(name) => text::valid_name(name),
+                None => Err(Failure::invalid(
+                    "the name is missing: give it in the path or as `?name=`; this version serves this call for one \
+                     name only",
+                )),
+            },
+            _ => text::name(self.raw, Decoding::Path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenure_api::Code;
+
+    fn call(method: &Method, uri: &str) -> Result<Call, Failure> {
+        let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
+        let target = find(path).expect(uri);
+        assert!(target.family.allows(method), "{uri}");
+        target.call(method, &mut Query::parse(query)?)
+    }
+
+    #[test]
+    fn a_method_and_a_path_are_one_call() {
+        let check = |method: Method, uri: &str, expected: Call| {
+            assert_eq!(call(&method, uri).expect(uri), expected, "{uri}");
+        };
+        let lease = LeaseId::new(0x3f9c_2a7b_5d1e_8046).expect("positive");
+        check(Method::POST, "/v1/leases", Call::GrantLease);
+        check(Method::GET, "/v1/leases/3f9c2a7b5d1e8046", Call::ReadLease(lease));
+        check(Method::HEAD, "/v1/leases/3f9c2a7b5d1e8046", Call::ReadLease(lease));
+        check(Method::DELETE, "/v1/leases/3f9c2a7b5d1e8046", Call::RevokeLease(lease));
+        check(Method::POST, "/v1/leases/3f9c2a7b5d1e8046/renew", Call::RenewLease(lease));
+        check(Method::POST, "/v1/locks/jobs/nightly", Call::AcquireLock("jobs/nightly".into()));
+        check(Method::POST, "/v1/locks?name=jobs%2Fa+b", Call::AcquireLock("jobs/a b".into()));
+        check(Method::DELETE, "/v1/locks//a/../b/", Call::ReleaseLock("/a/../b/".into()));
+        check(Method::GET, "/v1/locks/a+b", Call::ReadLock("a+b".into()));
+        check(Method::PUT, "/v1/keys/a/renew", Call::PutKey("a/renew".into()));
+        check(Method::PUT, "/v1/keys?name=%252e", Call::PutKey("%2e".into()));
+        check(Method::GET, "/v1/keys/%2e%2e", Call::ReadKey("..".into()));
+        check(Method::GET, "/v1/keys?name=x", Call::ReadKey("x".into()));
+        check(Method::GET, "/v1/keys?prefix=x", Call::ListKeys);
+        check(Method::DELETE, "/v1/keys/a%3Fb", Call::DeleteKey("a?b".into()));
+        check(Method::GET, "/v1/watch", Call::Watch);
+        check(Method::GET, "/v1/cluster", Call::ReadCluster);
+        check(Method::GET, "/v1/status", Call::ReadStatus);
+        check(Method::GET, "/livez", Call::Live);
+        check(Method::GET, "/readyz", Call::Ready);
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_no_route() {
+        for path in [
+            "", "*", "/", "/v1", "/v1/", "/v2/keys/a", "/v1/key/a", "//v1/keys/a", "/v1//keys/a", "/V1/keys/a",
+            "/v1/leases/3f9c2a7b5d1e8046/renew/", "/v1/leases/3f9c2a7b5d1e8046/", "/v1/watch/", "/v1/status/x",
+            "/livez/", "/v1/semaphores/a", "/v1/elections/a", "/v1/txn", "/v1/%6beys/a",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_and_ids_are_checked_after_the_route() {
+        let check = |method: Method, uri: &str, code: Code| {
+            assert_eq!(call(&method, uri).expect_err(uri).code, code, "{uri}");
+        };
+        check(Method::GET, "/v1/keys/", Code::InvalidName);
+        check(Method::GET, "/v1/keys?name=", Code::InvalidName);
+        check(Method::GET, "/v1/keys?name=a%00", Code::InvalidName);
+        check(Method::GET, "/v1/keys?name=a&name=b", Code::InvalidRequest);
+        check(Method::PUT, "/v1/keys/%ff", Code::InvalidName);
+        check(Method::PUT, "/v1/keys", Code::InvalidRequest);
+        check(Method::DELETE, "/v1/keys?prefix=a", Code::InvalidRequest);
+        check(Method::POST, "/v1/locks", Code::InvalidRequest);
+        check(Method::GET, "/v1/leases/xyz", Code::InvalidRequest);
+        check(Method::GET, "/v1/leases/", Code::InvalidRequest);
+    }
+
+    #[test]
+    fn methods_that_a_path_does_not_take_are_told_from_those_it_takes() {
+        for (path, method) in [
+            ("/v1/leases", Method::GET),
+            ("/v1/leases/1", Method::PATCH),
+            ("/v1/leases/renew", Method::POST),
+            ("/v1/watch", Method::POST),
+            ("/v1/keys/a", Method::POST),
+            ("/v1/locks/a", Method::PUT),
+            ("/livez", Method::DELETE),
+        ] {
+            assert!(!find(path).expect(path).family.allows(&method), "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! `log.redb`: the log, the term and the vote.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `entries` | log index | a record, see `record.rs` |
+//! | `meta` | `identity` | format version, cluster id, member id |
+//! | `meta` | `hard_state` | term and vote |
+//! | `meta` | `base` | what the log begins behind: term, index, stamp and configuration |
+//!
+//! Values of `meta` are protobuf behind a CRC32C over their key and themselves.
+//!
+//! Owns the one synced transaction in which everything that queued up is written (one-phase with checksums: one sync).
+//! After an error its outcome is unknown, so the file refuses everything after it. Never reads entries but at open:
+//! the log lives in the core's memory.
+//!
+//! A commit is there whole or not at all, so there is no torn tail to cut: a record that does not check, the last one
+//! too, is damage. What the format cannot tell apart is a damaged last commit after a crash from one that was cut off
+//! by the crash; there the library goes back by one commit. The checkpoint in the state file is the witness against
+//! that (see [`open`](super::open)).
+
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+    WriteTransaction,
+};
+use tenure_raft::{Entry, HardState, LogIndex, LogPosition, SnapshotMeta, Stamp, Term, Write, WriteId};
+
+use super::codec;
+use super::database::{self, Options, contained};
+use super::error::StorageError;
+use super::identity::Identity;
+use super::record;
+
+const ENTRIES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("entries");
+const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+const IDENTITY: &str = "identity";
+const HARD_STATE: &str = "hard_state";
+const BASE: &str = "base";
+const FORMAT: u32 = 1;
+
+/// Entries are read only at open, so that the cache is for the inner pages of the tree alone. All pages are verified
+/// at open: the log is bounded, and a lost tail would be an acknowledged write lost.
+const OPTIONS: Options = Options { cache: 8 << 20, verify: true };
+
+/// What the log file held when it was opened.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LogContents {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// What the log begins behind.
+    pub base: SnapshotMeta,
+    /// The entries behind it, in order and without gap.
+    pub entries: Vec<Entry>,
+}
+
+impl LogContents {
+    /// The last entry, or what the log begins behind.
+    pub fn last(&self) -> LogPosition {
+        self.entries.last().map_or(self.base.position, Entry::position)
+    }
+}
+
+/// What one merged write did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Written {
+    /// The last of the writes in it; it and all before it are durable.
+    pub last: WriteId,
+    /// How many there were.
+    pub writes: usize,
+    /// Bytes of the records in it.
+    pub bytes: usize,
+}
+
+/// The open log file.
+#[derive(Debug)]
+pub struct LogFile {
+    db: Database,
+    path: PathBuf,
+    ends: Ends,
+    /// Set by the first error: what the disk holds is unknown from then on.
+    failed: bool,
+}
+
+/// Where the log begins and ends, for refusing writes that do not fit.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    term: Term,
+    base: LogPosition,
+    last: LogPosition,
+}
+
+impl LogFile {
+    /// Makes a log that begins behind `base` with nothing in it. The file gets its name from the caller when all of
+    /// it is durable.
+    pub(super) fn create(path: &Path, identity: Identity, base: &SnapshotMeta) -> Result<(), StorageError> {
+        let file = LogFile::format(database::create(path, OPTIONS)?, path, identity, base)?;
+        file.close()
+    }
+
+    /// Makes a log on a storage of the caller's, named `path` in messages.
+    ///
+    /// # Errors
+    /// Any error of the backend.
+    pub fn create_on(
+        backend: impl StorageBackend,
+        path: &Path,
+        identity: Identity,
+        base: &SnapshotMeta,
+    ) -> Result<LogFile, StorageError> {
+        LogFile::format(database::over(backend, path, OPTIONS)?, path, identity, base)
+    }
+
+    /// Opens the log file and reads all of it.
+    ///
+    /// # Errors
+    /// Damage, a newer format, or a file of another cluster or member: each names the file and the remedy.
+    pub fn open(path: &Path, identity: Identity) -> Result<(LogFile, LogContents), StorageError> {
+        LogFile::read(database::open(path, OPTIONS)?, path, identity)
+    }
+
+    /// Opens the log on a storage of the caller's, named `path` in messages.
+    ///
+    /// # Errors
+    /// As [`LogFile::open`].
+    pub fn open_on(
+        backend: impl StorageBackend,
+        path: &Path,
+        identity: Identity,
+    ) -> Result<(LogFile, LogContents), StorageError> {
+        LogFile::read(database::over(backend, path, OPTIONS)?, path, identity)
+    }
+
+    fn format(
+        db: Database,
+        path: &Path,
+        identity: Identity,
+        base: &SnapshotMeta,
+    ) -> Result<LogFile, StorageError> {
+        let transaction = database::begin_write(&db, path)?;
+        transaction.open_table(ENTRIES).map_err(|e| failed(path, e))?;
+        put_meta(&transaction, path, IDENTITY, &codec::encode_identity(FORMAT, identity))?;
+        put_meta(&transaction, path, HARD_STATE, &codec::encode_hard_state(HardState::default()))?;
+        put_meta(&transaction, path, BASE, &codec::encode_meta(base))?;
+        transaction.commit().map_err(|e| failed(path, e))?;
+        let ends = Ends { term: base.position.term, base: base.position, last: base.position };
+        Ok(LogFile { db, path: path.to_owned(), ends, failed: false })
+    }
+
+    fn read(db: Database, path: &Path, identity: Identity) -> Result<(LogFile, LogContents), StorageError> {
+        let contents = contained(path, || {
+            let transaction = db.begin_read().map_err(|e| StorageError::database("read", path, e))?;
+            read_contents(&transaction, path, identity)
+        })?;
+        let base = contents.base.position;
+        let ends = Ends { term: contents.hard_state.term.max(base.term), base, last: contents.last() };
+        Ok((LogFile { db, path: path.to_owned(), ends, failed: false }, contents))
+    }
+
+    /// Does the writes in order, all in one transaction with one sync. When it returns, they are on the disk.
+    ///
+    /// # Errors
+    /// Whether the writes are there is unknown after any error; the member must stop, and every later call fails.
+    pub fn write(&mut self, writes: &[Write]) -> Result<Written, StorageError> {
+        if self.failed {
+            return Err(StorageError::contradiction(&self.path, "an earlier write failed"));
+        }
+        self.failed = true;
+        let written = contained(&self.path, || self.ends.write(&self.db, &self.path, writes))?;
+        self.failed = false;
+        Ok(written)
+    }
+
+    /// Closes the file so that the next open need not repair it.
+    ///
+    /// # Errors
+    /// An error of the last, purely tidying writes. Everything acknowledged is durable all the same.
+    pub fn close(self) -> Result<(), StorageError> {
+        self.db.close().map_err(|e| StorageError::database("close", &self.path, e))
+    }
+}
+
+impl Ends {
+    fn write(&mut self, db: &Database, path: &Path, writes: &[Write]) -> Result<Written, StorageError> {
+        let mut written = Written { writes: writes.len(), ..Written::default() };
+        written.last = writes.last().map(|write| write.id).unwrap_or_default();
+        // Writes that only order messages behind earlier ones need no transaction: the earlier ones are durable.
+        if writes.iter().all(is_empty) {
+            return Ok(written);
+        }
+        let transaction = database::begin_write(db, path)?;
+        {
+            let mut entries = transaction.open_table(ENTRIES).map_err(|e| failed(path, e))?;
+            for write in writes {
+                written.bytes += self.apply(&transaction, &mut entries, path, write)?;
+            }
+        }
+        transaction.commit().map_err(|e| failed(path, e))?;
+        Ok(written)
+    }
+
+    /// One write, in the order that [`Write`] documents. Answers the bytes of its records.
+    fn apply(
+        &mut self,
+        transaction: &WriteTransaction,
+        entries: &mut Table<'_, u64, &'static [u8]>,
+        path: &Path,
+        write: &Write,
+    ) -> Result<usize, StorageError> {
+        if let Some(state) = write.hard_state {
+            self.set_term(path, state.term)?;
+            put_meta(transaction, path, HARD_STATE, &codec::encode_hard_state(state))?;
+        }
+        if let Some(meta) = &write.reset_to {
+            remove(entries, path, 0, u64::MAX)?;
+            put_meta(transaction, path, BASE, &codec::encode_meta(meta))?;
+            (self.base, self.last) = (meta.position, meta.position);
+        }
+        if let Some(from) = write.truncate_from {
+            self.truncate(entries, path, from)?;
+        }
+        let bytes = self.append(entries, path, &write.append)?;
+        if let Some(meta) = &write.compact_to {
+            self.compact(entries, path, meta)?;
+            put_meta(transaction, path, BASE, &codec::encode_meta(meta))?;
+        }
+        Ok(bytes)
+    }
+
+    fn set_term(&mut self, path: &Path, term: Term) -> Result<(), StorageError> {
+        if term < self.term {
+            let reason = format!("term {term} would follow term {}", self.term);
+            return Err(StorageError::contradiction(path, reason));
+        }
+        self.term = term;
+        Ok(())
+    }
+
+    fn truncate(
+        &mut self,
+        entries: &mut Table<'_, u64, &'static [u8]>,
+        path: &Path,
+        from: LogIndex,
+    ) -> Result<(), StorageError> {
+        if from <= self.base.index {
+            let reason = format!("truncation from {from} reaches into the log's base {}", self.base.index);
+            return Err(StorageError::contradiction(path, reason));
+        }
+        if from > self.last.index {
+            return Ok(());
+        }
+        remove(entries, path, from.0, u64::MAX)?;
+        let previous = from.previous();
+        self.last = if previous == self.base.index {
+            self.base
+        } else {
+            LogPosition { term: term_at(entries, path, previous)?, index: previous }
+        };
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        entries: &mut Table<'_, u64, &'static [u8]>,
+        path: &Path,
+        append: &[Entry],
+    ) -> Result<usize, StorageError> {
+        let mut bytes = 0;
+        let mut record = Vec::new();
+        for entry in append {
+            if entry.index != self.last.index.next() || entry.term < self.last.term || entry.term > self.term.max(self.base.term) {
+                let reason = format!(
+                    "entry {} of term {} would follow entry {} of term {} in term {}",
+                    entry.index, entry.term, self.last.index, self.last.term, self.term
+                );
+                return Err(StorageError::contradiction(path, reason));
+            }
+            record::encode_into(&mut record, entry);
+            bytes += record.len();
+            entries.insert(entry.index.0, record.as_slice()).map_err(|e| failed(path, e))?;
+            self.last = entry.position();
+        }
+        Ok(bytes)
+    }
+
+    fn compact(
+        &mut self,
+        entries: &mut Table<'_, u64, &'static [u8]>,
+        path: &Path,
+        meta: &SnapshotMeta,
+    ) -> Result<(), StorageError> {
+        let to = meta.position.index;
+        if to < self.base.index || to > self.last.index {
+            let reason = format!("compaction to {to} of a log from {} to {}", self.base.index, self.last.index);
+            return Err(StorageError::contradiction(path, reason));
+        }
+        remove(entries, path, 0, to.0)?;
+        self.base = meta.position;
+        Ok(())
+    }
+}
+
+fn is_empty(write: &Write) -> bool {
+    write.hard_state.is_none()
+        && write.reset_to.is_none()
+        && write.truncate_from.is_none()
+        && write.append.is_empty()
+        && write.compact_to.is_none()
+}
+
+fn remove(
+    entries: &mut Table<'_, u64, &'static [u8]>,
+    path: &Path,
+    from: u64,
+    to: u64,
+) -> Result<(), StorageError> {
+    entries.retain_in(from..=to, |_, _| false).map_err(|e| failed(path, e))
+}
+
+fn term_at(
+    entries: &Table<'_, u64, &'static [u8]>,
+    path: &Path,
+    index: LogIndex,
+) -> Result<Term, StorageError> {
+    let record = entries.get(index.0).map_err(|e| failed(path, e))?;
+    let record = record.ok_or_else(|| StorageError::damaged(path, format!("entry {index} is missing")))?;
+    Ok(decode(path, index, record.value())?.term)
+}
+
+fn put_meta(
+    transaction: &WriteTransaction,
+    path: &Path,
+    key: &str,
+    body: &[u8],
+) -> Result<(), StorageError> {
+    let mut sealed = Vec::new();
+    codec::seal_into(&mut sealed, &[key.as_bytes()], body);
+    let mut table = transaction.open_table(META).map_err(|e| failed(path, e))?;
+    table.insert(key, sealed.as_slice()).map_err(|e| failed(path, e))?;
+    Ok(())
+}
+
+fn read_contents(
+    transaction: &ReadTransaction,
+    path: &Path,
+    identity: Identity,
+) -> Result<LogContents, StorageError> {
+    let meta = transaction.open_table(META).map_err(|e| StorageError::database("read", path, e))?;
+    let (format, found) = get_meta(&meta, path, IDENTITY, codec::decode_identity)?;
+    if format > FORMAT {
+        return Err(StorageError::Newer { path: path.to_owned(), found: format, supported: FORMAT });
+    }
+    identity.check(path, found)?;
+    let hard_state = get_meta(&meta, path, HARD_STATE, codec::decode_hard_state)?;
+    let base = get_meta(&meta, path, BASE, codec::decode_meta)?;
+    let entries = read_entries(transaction, path, &base)?;
+    let contents = LogContents { hard_state, base, entries };
+    // An entry can only be stored by a member that knows its term (openraft, "IO ordering").
+    if contents.last().term > hard_state.term.max(contents.base.position.term) {
+        let reason = format!("its last entry is of term {}, its term is {}", contents.last().term, hard_state.term);
+        return Err(StorageError::damaged(path, reason));
+    }
+    Ok(contents)
+}
+
+fn get_meta<T>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    path: &Path,
+    key: &str,
+    decode: fn(&[u8]) -> Option<T>,
+) -> Result<T, StorageError> {
+    let value = table.get(key).map_err(|e| StorageError::database("read", path, e))?;
+    value
+        .as_ref()
+        .and_then(|value| decode(codec::unseal(&[key.as_bytes()], value.value())?))
+        .ok_or_else(|| StorageError::damaged(path, format!("its `{key}` is missing or has a bad checksum")))
+}
+
+fn read_entries(
+    transaction: &ReadTransaction,
+    path: &Path,
+    base: &SnapshotMeta,
+) -> Result<Vec<Entry>, StorageError> {
+    let table = transaction.open_table(ENTRIES).map_err(|e| StorageError::database("read", path, e))?;
+    let mut entries = Vec::new();
+    let mut before = (base.position, base.stamp);
+    for row in table.iter().map_err(|e| StorageError::database("read", path, e))? {
+        let (key, record) = row.map_err(|e| StorageError::database("read", path, e))?;
+        let entry = decode(path, LogIndex(key.value()), record.value())?;
+        check_order(path, before, &entry)?;
+        before = (entry.position(), entry.stamp);
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn decode(path: &Path, index: LogIndex, record: &[u8]) -> Result<Entry, StorageError> {
+    record::decode(index, record)
+        .map_err(|reason| StorageError::damaged(path, format!("the record of entry {index} {reason}")))
+}
+
+/// Log indexes have no gap; terms and stamps never fall.
+fn check_order(path: &Path, before: (LogPosition, Stamp), entry: &Entry) -> Result<(), StorageError> {
+    let (position, stamp) = before;
+    if entry.index == position.index.next() && entry.term >= position.term && entry.stamp >= stamp {
+        return Ok(());
+    }
+    let reason = format!(
+        "entry {} of term {} and stamp {} follows entry {} of term {} and stamp {}",
+        entry.index, entry.term, entry.stamp.0, position.index, position.term, stamp.0
+    );
+    Err(StorageError::damaged(path, reason))
+}
+
+fn failed(path: &Path, error: impl Into<redb::Error>) -> StorageError {
+    StorageError::database("write", path, error)
+}

@@ -1,0 +1,132 @@
+//! Who this member is, which cluster it belongs to and who else does.
+//!
+//! Owns the answer to every handshake's question "are you who I mean, and do I know you?". The driver updates it when
+//! the configuration changes; the transport only reads it. Never decides membership.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tenure_raft::{Configuration, MemberId, MemberInfo};
+
+/// The identity of a cluster, drawn at random when it is formed; shown as 32 hex digits.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ClusterId(pub u128);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for ClusterId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<ClusterId, IdError> {
+        hex(text, 32).map(ClusterId)
+    }
+}
+
+/// Reads a member id as it is shown: 16 lower-case hex digits.
+///
+/// # Errors
+/// Where the text is anything else.
+pub fn parse_member_id(text: &str) -> Result<MemberId, IdError> {
+    hex(text, 16).map(|id| MemberId(id as u64))
+}
+
+/// A text that is no id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("an id is {digits} lower-case hex digits")]
+pub struct IdError {
+    digits: usize,
+}
+
+fn hex(text: &str, digits: usize) -> Result<u128, IdError> {
+    let plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if !plain {
+        return Err(IdError { digits });
+    }
+    u128::from_str_radix(text, 16).map_err(|_| IdError { digits })
+}
+
+/// What a member knows of itself from its first start on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Its id.
+    pub member: MemberId,
+    /// Its name, a label for people.
+    pub name: String,
+    /// Where clients reach it, as it tells the others when they form a cluster.
+    pub client_url: String,
+    /// The members that are to form a cluster, names to peer URLs, where it was told of any.
+    pub initial_members: Option<BTreeMap<String, String>>,
+}
+
+/// The cluster that a member belongs to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Membership {
+    /// Which one.
+    pub cluster: ClusterId,
+    /// Who belongs to it, this member included.
+    pub members: BTreeMap<MemberId, MemberInfo>,
+}
+
+impl Membership {
+    /// The members of a configuration.
+    pub fn new(cluster: ClusterId, configuration: &Configuration) -> Membership {
+        Membership { cluster, members: configuration.info.clone() }
+    }
+}
+
+/// The shared, always current answer to who belongs to what. Cheap to clone; no lock is held while anything waits.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    identity: Arc<Identity>,
+    membership: Arc<RwLock<Option<Arc<Membership>>>>,
+}
+
+impl Directory {
+    /// A member that belongs to no cluster yet, as far as this process knows.
+    pub fn new(identity: Identity) -> Directory {
+        Directory { identity: Arc::new(identity), membership: Arc::default() }
+    }
+
+    /// This member.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its cluster, if it belongs to one.
+    pub fn membership(&self) -> Option<Arc<Membership>> {
+        self.membership.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces what is known of the cluster.
+    pub(super) fn set_membership(&self, membership: Arc<Membership>) {
+        *self.membership.write().unwrap_or_else(PoisonError::into_inner) = Some(membership);
+    }
+
+    /// How a member is called in logs: its name, or its id where the name is not known.
+    pub fn label(&self, member: MemberId) -> String {
+        let known = self.membership().and_then(|membership| membership.members.get(&member).cloned());
+        known.map_or_else(|| member.to_string(), |info| info.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_shown_and_nothing_else_is() {
+        let cluster = ClusterId(0x00ab << 96 | 7);
+        assert_eq!(cluster.to_string().parse(), Ok(cluster));
+        let member = MemberId(0xfeed);
+        assert_eq!(parse_member_id(&member.to_string()), Ok(member));
+        for wrong in ["", "feed", "000000000000FEED", "+00000000000feed", "000000000000feed0", "0x0000000000feed"] {
+            assert_eq!(parse_member_id(wrong), Err(IdError { digits: 16 }), "{wrong}");
+        }
+    }
+}

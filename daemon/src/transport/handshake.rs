@@ -1,0 +1,233 @@
+//! What two members make sure of before a message passes between them.
+//!
+//! Owns the headers of a stream's request and the refusals: a member takes messages only of its own cluster, meant for
+//! itself, from a member that it knows. Two clusters that got crossed, or a member in another's place, therefore
+//! refuse each other, in words that say what to do.
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use tenure_raft::MemberId;
+use tenure_replica::Lane;
+
+use super::directory::{ClusterId, Directory, parse_member_id};
+use super::frame::WIRE_VERSION;
+
+const CLUSTER: &str = "tenure-cluster";
+const FROM: &str = "tenure-from";
+const TO: &str = "tenure-to";
+const VERSION: &str = "tenure-wire-version";
+
+/// Longest detail of a refusal that is repeated in a log of ours.
+const DETAIL_CHARS: usize = 512;
+
+/// What a dialer says of itself and of whom it means to reach.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Handshake {
+    pub(super) cluster: ClusterId,
+    pub(super) from: MemberId,
+    pub(super) to: MemberId,
+}
+
+/// Why a member takes no messages from a dialer, as JSON in the body of its answer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Refusal {
+    /// A word for programs: `wrong-cluster`, `wrong-member`, `unknown-member`, `unsupported-wire-version`,
+    /// `not-formed`, `invalid-handshake`, `corrupt-frame`, `superseded`, `stopping` and the like.
+    pub code: String,
+    /// A sentence for people that says what is wrong and what to do.
+    pub detail: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &str, detail: impl Into<String>) -> Refusal {
+        Refusal { code: code.to_owned(), detail: detail.into() }
+    }
+
+    /// A refusal as it arrived, made safe to be logged.
+    pub(super) fn from_peer(status: StatusCode, body: &[u8]) -> Refusal {
+        let refusal = serde_json::from_slice(body).unwrap_or_else(|_| {
+            Refusal::new("not-a-member", format!("it answers {status} and is perhaps no member of Tenure at all"))
+        });
+        Refusal { code: printable(&refusal.code), detail: printable(&refusal.detail) }
+    }
+
+    /// Whether time alone is expected to heal it, so that it is not worth a warning.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self.code.as_str(), "not-formed" | "stopping" | "superseded")
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+/// Text from the network without what could forge a line of a log, and bounded.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(DETAIL_CHARS).collect()
+}
+
+/// The path of a lane's stream.
+pub(super) fn lane_path(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Urgent => "/raft/urgent",
+        Lane::Append => "/raft/append",
+        Lane::Snapshot => "/raft/snapshot",
+    }
+}
+
+/// The lane of a path.
+pub(super) fn lane_of(path: &str) -> Option<Lane> {
+    [Lane::Urgent, Lane::Append, Lane::Snapshot].into_iter().find(|lane| lane_path(*lane) == path)
+}
+
+/// Writes the headers of a dialer's request.
+pub(super) fn write(headers: &mut HeaderMap, handshake: &Handshake) {
+    let texts = [
+        (CLUSTER, handshake.cluster.to_string()),
+        (FROM, handshake.from.to_string()),
+        (TO, handshake.to.to_string()),
+        (VERSION, WIRE_VERSION.to_string()),
+    ];
+    for (name, text) in texts {
+        headers.insert(name, HeaderValue::from_str(&text).expect("digits are legal in headers"));
+    }
+}
+
+/// Decides about a dialer: who it is, or why it is refused.
+pub(super) fn admit(headers: &HeaderMap, directory: &Directory) -> Result<MemberId, (StatusCode, Refusal)> {
+    let version = text(headers, VERSION)?;
+    if version != WIRE_VERSION.to_string() {
+        return Err(unsupported_version(version));
+    }
+    let handshake = Handshake {
+        cluster: parsed(headers, CLUSTER, |text| text.parse().ok())?,
+        from: parsed(headers, FROM, |text| parse_member_id(text).ok())?,
+        to: parsed(headers, TO, |text| parse_member_id(text).ok())?,
+    };
+    check(&handshake, directory).map_err(|refusal| (StatusCode::MISDIRECTED_REQUEST, refusal))?;
+    Ok(handshake.from)
+}
+
+fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
+    let identity = directory.identity();
+    let Some(membership) = directory.membership() else {
+        return Err(Refusal::new("not-formed", format!("{} ({}) has no data and belongs to no cluster", identity.name, identity.member)));
+    };
+    if handshake.cluster != membership.cluster {
+        return Err(Refusal::new(
+            "wrong-cluster",
+            format!(
+                "{} ({}) belongs to cluster {}, the caller to cluster {}: correct the peer URLs, or the data directory of one of them",
+                identity.name, identity.member, membership.cluster, handshake.cluster
+            ),
+        ));
+    }
+    if handshake.to != identity.member {
+        return Err(Refusal::new(
+            "wrong-member",
+            format!(
+                "the caller means member {}, at this address is {} ({}): correct the peer URL, or replace the member if its data was lost",
+                handshake.to, identity.name, identity.member
+            ),
+        ));
+    }
+    if handshake.from == identity.member || !membership.members.contains_key(&handshake.from) {
+        return Err(unknown_member(handshake.from, membership.cluster));
+    }
+    Ok(())
+}
+
+/// What a member is told that is not, or no more, of the cluster.
+pub(super) fn unknown_member(member: MemberId, cluster: ClusterId) -> Refusal {
+    Refusal::new(
+        "unknown-member",
+        format!("{member} is not a member of cluster {cluster}: removed or never added; add it with an empty data directory"),
+    )
+}
+
+fn unsupported_version(found: &str) -> (StatusCode, Refusal) {
+    let detail = format!(
+        "this member speaks wire version {WIRE_VERSION}, the caller {}: run versions of tenured that are next to each other",
+        printable(found)
+    );
+    (StatusCode::MISDIRECTED_REQUEST, Refusal::new("unsupported-wire-version", detail))
+}
+
+fn parsed<T>(
+    headers: &HeaderMap,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, (StatusCode, Refusal)> {
+    parse(text(headers, name)?).ok_or_else(|| invalid(format!("header {name} is not an id")))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, (StatusCode, Refusal)> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (Some(Ok(text)), None) => Ok(text),
+        (None, _) => Err(invalid(format!("header {name} is missing"))),
+        (Some(_), _) => Err(invalid(format!("header {name} is not one line of text"))),
+    }
+}
+
+fn invalid(detail: String) -> (StatusCode, Refusal) {
+    (StatusCode::BAD_REQUEST, Refusal::new("invalid-handshake", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use tenure_raft::MemberInfo;
+
+    use super::super::directory::{Identity, Membership};
+    use super::*;
+
+    fn directory() -> Directory {
+        let identity =
+            Identity { member: MemberId(2), name: "n2".into(), client_url: String::new(), initial_members: None };
+        let directory = Directory::new(identity);
+        let members: BTreeMap<_, _> = [1, 2].map(|id| (MemberId(id), MemberInfo::default())).into();
+        directory.set_membership(Arc::new(Membership { cluster: ClusterId(9), members }));
+        directory
+    }
+
+    fn check(change: impl FnOnce(&mut HeaderMap), expected: Result<u64, &str>) {
+        let mut headers = HeaderMap::new();
+        write(&mut headers, &Handshake { cluster: ClusterId(9), from: MemberId(1), to: MemberId(2) });
+        change(&mut headers);
+        let result = admit(&headers, &directory());
+        let result = result.map(|id| id.0).map_err(|(_, refusal)| refusal.code);
+        assert_eq!(result, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn a_member_of_the_same_cluster_is_admitted() {
+        check(|_| (), Ok(1));
+    }
+
+    #[test]
+    fn every_other_dialer_is_refused_for_its_own_reason() {
+        let value = |text: &str| HeaderValue::from_str(text).expect("legal");
+        check(|h| drop(h.insert(CLUSTER, value(&ClusterId(8).to_string()))), Err("wrong-cluster"));
+        check(|h| drop(h.insert(TO, value(&MemberId(3).to_string()))), Err("wrong-member"));
+        check(|h| drop(h.insert(FROM, value(&MemberId(3).to_string()))), Err("unknown-member"));
+        check(|h| drop(h.insert(FROM, value(&MemberId(2).to_string()))), Err("unknown-member"));
+        check(|h| drop(h.insert(VERSION, value("2"))), Err("unsupported-wire-version"));
+        check(|h| drop(h.remove(TO)), Err("invalid-handshake"));
+        check(|h| drop(h.append(TO, value("x"))), Err("invalid-handshake"));
+        check(|h| drop(h.insert(CLUSTER, value("9"))), Err("invalid-handshake"));
+    }
+
+    #[test]
+    fn a_refusal_from_the_network_cannot_forge_a_line() {
+        let body = serde_json::json!({"code": "x\ny", "detail": "a".repeat(10_000)}).to_string();
+        let refusal = Refusal::from_peer(StatusCode::BAD_REQUEST, body.as_bytes());
+        assert_eq!(refusal.code, "x\u{fffd}y");
+        assert_eq!(refusal.detail.len(), DETAIL_CHARS);
+        assert_eq!(Refusal::from_peer(StatusCode::NOT_FOUND, b"<html>").code, "not-a-member");
+    }
+}

@@ -1,0 +1,245 @@
+//! What a member tells whoever asks, and the offer of a first configuration.
+//!
+//! Owns two small JSON calls on the peer port beside the streams: `GET /hello` and `POST /form`, both sides. Whether
+//! to form a cluster is decided elsewhere (`forming`); nothing here changes a member.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use serde::{Deserialize, Serialize};
+use tenure_raft::{Configuration, MemberId, MemberInfo};
+
+use super::dial::{self, DialError};
+use super::directory::{ClusterId, Directory, parse_member_id};
+use super::frame::WIRE_VERSION;
+use super::handshake::Refusal;
+
+/// Greatest body of either call: thousands of members with long URLs.
+pub(super) const BODY_LIMIT: usize = 256 << 10;
+
+/// How long one call may take from the connection to the last byte.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an offer may take: its receiver answers when it is on disk.
+const FORM_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longest name or URL that a member is believed.
+const LABEL_BYTES: usize = 1024;
+
+/// A member's answer to `GET /hello`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Hello {
+    /// The version of streams that it speaks.
+    pub wire_version: u8,
+    /// What it is called.
+    pub name: String,
+    /// Its id.
+    #[serde(with = "member_id")]
+    pub member: MemberId,
+    /// Where clients reach it.
+    pub client_url: String,
+    /// The cluster it belongs to; none while it is empty.
+    #[serde(with = "optional_cluster_id")]
+    pub cluster: Option<ClusterId>,
+    /// The members that it was told to form a cluster with, names to peer URLs.
+    pub initial_members: Option<BTreeMap<String, String>>,
+    /// The members of its cluster, names to ids.
+    pub known_names: BTreeMap<String, KnownMember>,
+}
+
+/// A member id, as in `known_names`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct KnownMember(#[serde(with = "member_id")] pub MemberId);
+
+impl Hello {
+    /// What this member says now.
+    pub(super) fn of(directory: &Directory) -> Hello {
+        let identity = directory.identity();
+        let membership = directory.membership();
+        let known = membership.iter().flat_map(|membership| &membership.members);
+        Hello {
+            wire_version: WIRE_VERSION,
+            name: identity.name.clone(),
+            member: identity.member,
+            client_url: identity.client_url.clone(),
+            cluster: membership.as_ref().map(|membership| membership.cluster),
+            initial_members: identity.initial_members.clone(),
+            known_names: known.map(|(id, info)| (info.name.clone(), KnownMember(*id))).collect(),
+        }
+    }
+
+    /// Everything in it that is logged or kept is bounded and free of control characters.
+    fn check(self) -> Result<Hello, DialError> {
+        let lists = self.initial_members.iter().flatten().flat_map(|(name, url)| [name, url]);
+        let texts = lists.chain(self.known_names.keys()).chain([&self.name, &self.client_url]);
+        let sound = texts.into_iter().all(|text| is_label(text));
+        let unsound = || DialError::Answer("hello with a name or URL that is too long or not printable".to_owned());
+        sound.then_some(self).ok_or_else(unsound)
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    text.len() <= LABEL_BYTES && !text.chars().any(char::is_control)
+}
+
+/// The first configuration of a cluster, as it is offered to members that are empty.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Form {
+    /// The cluster.
+    #[serde(with = "cluster_id")]
+    pub cluster: ClusterId,
+    /// Its first members, all of them voters.
+    pub members: Vec<FormMember>,
+}
+
+/// One member of a first configuration.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FormMember {
+    /// Its id.
+    #[serde(with = "member_id")]
+    pub id: MemberId,
+    /// What it is called.
+    pub name: String,
+    /// Where other members reach it.
+    pub peer_url: String,
+    /// Where clients reach it.
+    pub client_url: String,
+}
+
+impl Form {
+    /// The offer of a configuration of voters.
+    pub fn new(cluster: ClusterId, configuration: &Configuration) -> Form {
+        let members = configuration.info.iter().map(|(id, info)| FormMember {
+            id: *id,
+            name: info.name.clone(),
+            peer_url: info.peer_url.clone(),
+            client_url: info.client_url.clone(),
+        });
+        Form { cluster, members: members.collect() }
+    }
+
+    /// The configuration that is offered.
+    pub fn configuration(&self) -> Configuration {
+        let info = |member: &FormMember| MemberInfo {
+            name: member.name.clone(),
+            peer_url: member.peer_url.clone(),
+            client_url: member.client_url.clone(),
+        };
+        Configuration {
+            voters: self.members.iter().map(|member| member.id).collect(),
+            info: self.members.iter().map(|member| (member.id, info(member))).collect(),
+            ..Configuration::default()
+        }
+    }
+
+    /// Says what makes it no first configuration at all, whoever it is offered to.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let names: std::collections::BTreeSet<_> = self.members.iter().map(|member| &member.name).collect();
+        let ids: std::collections::BTreeSet<_> = self.members.iter().map(|member| member.id).collect();
+        if self.members.is_empty() || self.cluster == ClusterId(0) || ids.contains(&MemberId(0)) {
+            return Err("the offer has no members, or an id that is zero".to_owned());
+        }
+        if names.len() != self.members.len() || ids.len() != self.members.len() {
+            return Err("the offer has two members of one name or id".to_owned());
+        }
+        let texts = self.members.iter().flat_map(|m| [&m.name, &m.peer_url, &m.client_url]);
+        let sound = texts.into_iter().all(|text| is_label(text));
+        sound.then_some(()).ok_or_else(|| "the offer has a name or URL that is too long or not printable".to_owned())
+    }
+}
+
+/// Asks the member at `peer_url` about itself.
+///
+/// # Errors
+/// Where it cannot be reached within three seconds, or answers something else.
+pub async fn ask_hello(peer_url: &str) -> Result<Hello, DialError> {
+    let (status, body) = call(peer_url, Method::GET, "/hello", Bytes::new(), CALL_TIMEOUT).await?;
+    if status != StatusCode::OK {
+        return Err(DialError::Refused(Refusal::from_peer(status, &body)));
+    }
+    let hello: Hello = serde_json::from_slice(&body).map_err(|error| DialError::Answer(error.to_string()))?;
+    hello.check()
+}
+
+/// Offers the member at `peer_url` its first configuration; returns when it has it on disk.
+///
+/// # Errors
+/// Where it cannot be reached, or refuses; then nothing was changed there, unless the connection broke.
+pub async fn offer_form(peer_url: &str, form: &Form) -> Result<(), DialError> {
+    let body = serde_json::to_vec(form).map_err(|error| DialError::Answer(error.to_string()))?;
+    let (status, body) = call(peer_url, Method::POST, "/form", body.into(), FORM_TIMEOUT).await?;
+    match status {
+        StatusCode::OK => Ok(()),
+        _ => Err(DialError::Refused(Refusal::from_peer(status, &body))),
+    }
+}
+
+/// One call on a connection of its own.
+async fn call(
+    peer_url: &str,
+    method: Method,
+    path: &'static str,
+    body: Bytes,
+    timeout: Duration,
+) -> Result<(StatusCode, Bytes), DialError> {
+    let work = async {
+        let mut connection = dial::connect(peer_url, &dial::CALL).await?;
+        let request = Request::builder().method(method).uri(connection.uri(path)).body(Full::new(body));
+        let request = request.map_err(|error| DialError::Answer(error.to_string()))?;
+        let response = connection.send(request).await?;
+        let status = response.status();
+        let body = dial::read_body(response.into_body(), BODY_LIMIT).await?;
+        Ok((status, body))
+    };
+    tokio::time::timeout(timeout, work).await.map_err(|_| DialError::TimedOut(timeout))?
+}
+
+/// Member ids as 16 hex digits.
+mod member_id {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::{MemberId, parse_member_id};
+
+    pub(super) fn serialize<S: Serializer>(id: &MemberId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MemberId, D::Error> {
+        parse_member_id(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// Cluster ids as 32 hex digits.
+mod cluster_id {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::ClusterId;
+
+    pub(super) fn serialize<S: Serializer>(id: &ClusterId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClusterId, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The same, or null.
+mod optional_cluster_id {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::ClusterId;
+
+    pub(super) fn serialize<S: Serializer>(id: &Option<ClusterId>, serializer: S) -> Result<S::Ok, S::Error> {
+        id.map(|id| id.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ClusterId>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}

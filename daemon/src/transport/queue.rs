@@ -1,0 +1,193 @@
+//! What waits to be sent on one lane to one member.
+//!
+//! Owns a queue that is bounded by count and bytes and that never makes its caller wait: what does not fit is dropped,
+//! and what was queued for a connection dies with it, so that nothing is ever sent twice. The sending end is the body
+//! of a request: hyper takes a chunk of frames when the connection has room for one.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Frame};
+use tenure_raft::Body as RaftBody;
+use tenure_replica::{Lane, PeerMessage};
+
+use super::codec;
+
+/// A chunk is closed once it holds so much: large enough that many small frames cost one write, small enough that
+/// little is copied ahead of what the connection can take.
+const CHUNK_BYTES: usize = 128 << 10;
+
+/// What a message counts for beside its payload.
+const MESSAGE_OVERHEAD: usize = 64;
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+impl Bounds {
+    /// The bounds of a lane: a few times what a healthy leader has in flight, so that only a connection that does not
+    /// move drops anything.
+    pub(super) fn of(lane: Lane) -> Bounds {
+        match lane {
+            Lane::Urgent => Bounds { messages: 4096, bytes: 4 << 20 },
+            Lane::Append => Bounds { messages: 4096, bytes: 32 << 20 },
+            Lane::Snapshot => Bounds { messages: 64, bytes: 16 << 20 },
+        }
+    }
+}
+
+/// The queue; shared by whoever sends and by the connection of the day.
+#[derive(Debug)]
+pub(super) struct LaneQueue {
+    bounds: Bounds,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    messages: VecDeque<(usize, PeerMessage)>,
+    bytes: usize,
+    /// Counts connections: only the body of the present one takes messages.
+    session: u64,
+    /// Whether the other side has agreed to take messages on this session.
+    open: bool,
+    waker: Option<Waker>,
+}
+
+impl LaneQueue {
+    pub(super) fn new(bounds: Bounds) -> Arc<LaneQueue> {
+        Arc::new(LaneQueue { bounds, inner: Mutex::default() })
+    }
+
+    /// Queues a message, or drops it where no connection is open or too much waits already. Never waits.
+    pub(super) fn push(&self, message: PeerMessage) -> bool {
+        let weight = weight(&message);
+        let mut inner = self.lock();
+        // A message greater than the whole bound may still go alone: refusing it would stop replication for good.
+        let fits = inner.messages.is_empty()
+            || (inner.messages.len() < self.bounds.messages && inner.bytes + weight <= self.bounds.bytes);
+        if !inner.open || !fits {
+            return false;
+        }
+        inner.bytes += weight;
+        inner.messages.push_back((weight, message));
+        let waker = inner.waker.take();
+        drop(inner);
+        waker.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// Begins a session: its body sends nothing until [`LaneQueue::open`].
+    pub(super) fn begin(self: &Arc<LaneQueue>) -> LaneBody {
+        self.close();
+        LaneBody { queue: Arc::clone(self), session: self.lock().session }
+    }
+
+    /// The other side takes messages now.
+    pub(super) fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// Ends the session and forgets everything that it had not sent.
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.session += 1;
+        inner.open = false;
+        inner.bytes = 0;
+        let forgotten = std::mem::take(&mut inner.messages);
+        let waker = inner.waker.take();
+        drop(inner);
+        drop(forgotten);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Takes messages for about one chunk, at least one.
+    fn take_batch(&mut self) -> (usize, Vec<PeerMessage>) {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while bytes < CHUNK_BYTES
+            && let Some((weight, message)) = self.messages.pop_front()
+        {
+            bytes += weight;
+            batch.push(message);
+        }
+        self.bytes -= bytes;
+        (bytes, batch)
+    }
+}
+
+/// The body of a lane's request: frames, as long as the session lasts.
+#[derive(Debug)]
+pub(super) struct LaneBody {
+    queue: Arc<LaneQueue>,
+    session: u64,
+}
+
+impl LaneBody {
+    /// The next messages of this session; `None` when it is over.
+    fn poll_batch(&self, cx: &mut Context<'_>) -> Poll<Option<(usize, Vec<PeerMessage>)>> {
+        let mut inner = self.queue.lock();
+        if inner.session != self.session {
+            return Poll::Ready(None);
+        }
+        if !inner.open || inner.messages.is_empty() {
+            inner.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(inner.take_batch()))
+    }
+}
+
+impl Body for LaneBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            let Some((bytes, batch)) = std::task::ready!(self.poll_batch(cx)) else { return Poll::Ready(None) };
+            let chunk = encode_batch(bytes, &batch);
+            if !chunk.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+        }
+    }
+}
+
+fn encode_batch(bytes: usize, batch: &[PeerMessage]) -> Bytes {
+    let mut chunk = BytesMut::with_capacity(bytes);
+    for message in batch {
+        if let Err(error) = codec::encode(message, &mut chunk) {
+            tracing::error!(%error, "message to a peer not sent");
+        }
+    }
+    chunk.freeze()
+}
+
+/// About how many bytes a message takes in memory and on the wire.
+pub(super) fn weight(message: &PeerMessage) -> usize {
+    let payload = match message {
+        PeerMessage::Raft(message) => match &message.body {
+            RaftBody::Append { entries, .. } => entries.iter().map(tenure_raft::Entry::size).sum(),
+            RaftBody::Snapshot { file, data, .. } => data.len() + file.meta.configuration.size(),
+            _ => 0,
+        },
+        PeerMessage::Forward(requests) => requests.iter().map(|r| r.request.len() + MESSAGE_OVERHEAD).sum(),
+        PeerMessage::Refused { tokens, .. } => 8 * tokens.len(),
+        PeerMessage::Progress { report, .. } => MESSAGE_OVERHEAD * report.peers.len(),
+        PeerMessage::AskProgress { .. } => 0,
+    };
+    payload + MESSAGE_OVERHEAD
+}

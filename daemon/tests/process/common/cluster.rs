@@ -1,0 +1,346 @@
+//! A cluster of real `tenured serve` processes on loopback, each with its own data directory.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::http::{Answer, Client};
+use super::process::Process;
+use super::proxy::Proxy;
+use super::wait;
+
+/// In this time a cluster on a busy machine has formed, elected or caught up.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// How long a silent leader is waited for at least: greater than the default, because tests share their machine.
+pub(crate) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
+const CLIENT_PORT: u16 = 7379;
+const PEER_PORT: u16 = 7380;
+const RELAY_PORT: u16 = 7381;
+
+/// What a cluster is made of.
+pub(crate) struct Setup {
+    members: u8,
+    relays: bool,
+    data_dirs: Vec<PathBuf>,
+}
+
+impl Setup {
+    pub(crate) fn of(members: u8) -> Setup {
+        Setup { members, relays: false, data_dirs: Vec::new() }
+    }
+
+    /// Members reach one another through relays.
+    pub(crate) fn with_relays(mut self) -> Setup {
+        self.relays = true;
+        self
+    }
+
+    /// Where each member keeps its data, in place of a temporary directory.
+    pub(crate) fn with_data_dirs(mut self, data_dirs: Vec<PathBuf>) -> Setup {
+        self.data_dirs = data_dirs;
+        self
+    }
+
+    /// The cluster, none of whose members has been started.
+    pub(crate) fn prepare(self) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("tenure-test-").tempdir().expect("there is room for a directory");
+        let network = free_network();
+        let members: Vec<Member> = (1..=self.members)
+            .map(|number| {
+                let data_dir = self.data_dirs.get(usize::from(number) - 1).cloned();
+                Member::new(network, number, dir.path(), data_dir, self.relays)
+            })
+            .collect();
+        let relays = members.iter().filter(|_| self.relays);
+        let relays = relays.map(|member| Proxy::start(member.peer_advertised, member.peer)).collect();
+        let mut cluster = Cluster { members, relays, dir: Some(dir) };
+        let list = cluster.initial_members();
+        for member in &mut cluster.members {
+            member.initial_members.clone_from(&list);
+        }
+        cluster
+    }
+
+    /// The cluster, formed and with a leader.
+    pub(crate) fn start(self) -> Cluster {
+        let mut cluster = self.prepare();
+        for member in &mut cluster.members {
+            member.start();
+        }
+        cluster.wait_until_ready();
+        cluster
+    }
+}
+
+/// The members and where they live. Processes end and files go when it is dropped; after a failure files stay.
+pub(crate) struct Cluster {
+    pub(crate) members: Vec<Member>,
+    pub(crate) relays: Vec<Proxy>,
+    dir: Option<TempDir>,
+}
+
+impl Cluster {
+    fn initial_members(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("{}=http://{}", member.name, member.peer_advertised)).collect()
+    }
+
+    /// A directory for other files of the test.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.as_ref().expect("the directory is there until the end").path()
+    }
+
+    /// Waits until every running member serves.
+    pub(crate) fn wait_until_ready(&mut self) {
+        for member in self.members.iter_mut().filter(|member| member.process.is_some()) {
+            member.wait_until_ready();
+        }
+    }
+
+    /// Waits until the members that run and are not stopped know one leader among them, and answers which.
+    pub(crate) fn leader(&mut self) -> usize {
+        self.new_leader(None)
+    }
+
+    /// The same, where the leader is not the one that is given.
+    pub(crate) fn new_leader(&mut self, old: Option<usize>) -> usize {
+        wait::until("the running members agree on a leader", SOON, || {
+            let running = || self.members.iter().enumerate().filter(|(_, member)| member.runs());
+            let leads = |member: &Member| member.status().is_some_and(|status| status["role"] == "leader");
+            let (leader, member) = running().find(|(number, member)| Some(*number) != old && leads(member))?;
+            let id = member.status()?["member"].clone();
+            running().all(|(_, member)| member.status().is_some_and(|s| s["leader"] == id)).then_some(leader)
+        })
+    }
+
+    /// A running member that does not lead.
+    pub(crate) fn follower(&mut self) -> usize {
+        let leader = self.leader();
+        let mut running = (0..self.members.len()).filter(|number| self.members[*number].runs());
+        running.find(|number| *number != leader).expect("more than one member runs")
+    }
+
+    /// Kills all members that run, with nothing in between.
+    pub(crate) fn kill_all(&mut self) {
+        for member in &mut self.members {
+            if let Some(process) = &mut member.process {
+                process.signal(Signal::KILL);
+            }
+        }
+        for member in &mut self.members {
+            member.kill();
+        }
+    }
+
+    /// Waits until all running members have applied the same entries, and checks that they have the same state.
+    pub(crate) fn wait_until_equal(&mut self) {
+        let statuses = wait::until("all members have applied the same entries", SOON * 2, || {
+            let running = self.members.iter().filter(|member| member.runs());
+            let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
+            let statuses = statuses?;
+            let same = |field: &str| statuses.iter().all(|status| status[field] == statuses[0][field]);
+            (same("applied_index") && same("revision")).then_some(statuses)
+        });
+        for status in &statuses {
+            assert_eq!(status["digest"], statuses[0]["digest"], "equal members have equal digests: {statuses:#?}");
+        }
+    }
+
+    /// A call that is repeated, on the members in turn, while the answer says that it was not applied.
+    pub(crate) fn persist(&self, what: &str, mut call: impl FnMut(&mut Client) -> std::io::Result<Answer>) -> Answer {
+        let mut turn = 0;
+        wait::until(what, SOON, || {
+            turn += 1;
+            let member = &self.members[turn % self.members.len()];
+            if !member.runs() {
+                return None;
+            }
+            let answer = call(&mut member.client()).ok()?;
+            let again = answer.status == 503 && answer.not_applied();
+            (!again).then_some(answer)
+        })
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill_all();
+        self.relays.clear();
+        let Some(dir) = self.dir.take() else { return };
+        if std::thread::panicking() {
+            let kept = dir.keep();
+            eprintln!("logs and data of the members are kept in {}", kept.display());
+            for member in &self.members {
+                eprintln!("--- the end of {}:\n{}", member.log.display(), tail(&member.log));
+            }
+        }
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
+}
+
+/// A member: its addresses, its files and, while it runs, its process.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    peer_advertised: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) initial_members: Vec<String>,
+    pub(crate) process: Option<Process>,
+    stopped: bool,
+}
+
+impl Member {
+    fn new(network: [u8; 2], number: u8, dir: &Path, data_dir: Option<PathBuf>, relayed: bool) -> Member {
+        let name = format!("n{number}");
+        let address = IpAddr::V4(Ipv4Addr::new(127, network[0], network[1], number));
+        Member {
+            client: SocketAddr::new(address, CLIENT_PORT),
+            peer: SocketAddr::new(address, PEER_PORT),
+            peer_advertised: SocketAddr::new(address, if relayed { RELAY_PORT } else { PEER_PORT }),
+            data_dir: data_dir.unwrap_or_else(|| dir.join(&name)),
+            log: dir.join(format!("{name}.log")),
+            initial_members: Vec::new(),
+            process: None,
+            stopped: false,
+            name,
+        }
+    }
+
+    /// The arguments of `tenured` for this member.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = vec!["serve".into()];
+        let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+        flag("name", self.name.clone());
+        flag("data-dir", self.data_dir.display().to_string());
+        flag("client-listen", self.client.to_string());
+        flag("peer-listen", self.peer.to_string());
+        flag("peer-advertise", format!("http://{}", self.peer_advertised));
+        flag("election-timeout-ms", ELECTION_TIMEOUT.as_millis().to_string());
+        for member in &self.initial_members {
+            flag("initial-member", member.clone());
+        }
+        arguments
+    }
+
+    /// Starts it and waits until its listeners are bound.
+    pub(crate) fn start(&mut self) {
+        self.start_as(&mut Process::tenured(self.arguments()));
+        let process = self.process.as_mut().expect("it was just started");
+        process.wait_for_output("ready: http://", SOON);
+    }
+
+    /// Starts it by another command, without waiting.
+    pub(crate) fn start_as(&mut self, command: &mut Command) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        self.process = Some(Process::start(command, &self.log));
+        self.stopped = false;
+    }
+
+    /// Ends it without warning; a member that does not run stays so.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(Signal::KILL);
+            process.exit_code(SOON);
+        }
+    }
+
+    /// Stops it, as a debugger or a frozen machine does.
+    pub(crate) fn pause(&mut self) {
+        self.stopped = true;
+        self.process().signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.process().id());
+        wait::until("every thread of the member has stopped", SOON, || {
+            let stat = std::fs::read_to_string(&stat).ok()?;
+            let state = stat.rsplit_once(") ")?.1.chars().next()?;
+            (state == 'T').then_some(())
+        });
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&mut self) {
+        self.process().signal(Signal::CONT);
+        self.stopped = false;
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        self.process.as_mut().unwrap_or_else(|| panic!("{} runs", self.name))
+    }
+
+    /// Whether it was started and neither ended by the test nor stopped.
+    pub(crate) fn runs(&self) -> bool {
+        self.process.is_some() && !self.stopped
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.client)
+    }
+
+    /// `GET /v1/status`; none while it does not answer.
+    pub(crate) fn status(&self) -> Option<Value> {
+        let answer = self.client().with_patience(Duration::from_secs(2)).get("/v1/status").ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Whether it says that it serves linearizable reads.
+    pub(crate) fn is_ready(&self) -> bool {
+        let answer = self.client().with_patience(Duration::from_secs(2)).get("/readyz");
+        answer.is_ok_and(|answer| answer.status == 200)
+    }
+
+    pub(crate) fn wait_until_ready(&mut self) {
+        let ready = wait::found(SOON, || self.is_ready().then_some(()));
+        let output = self.process().output();
+        assert!(ready.is_some(), "{} is not ready within {SOON:?}:\n{output}", self.name);
+    }
+
+    /// The size of one of its files; 0 where there is none.
+    pub(crate) fn file_size(&self, name: &str) -> u64 {
+        std::fs::metadata(self.data_dir.join(name)).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Its resident memory in KiB.
+    pub(crate) fn resident_kib(&mut self) -> u64 {
+        let path = format!("/proc/{}/status", self.process().id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
+    }
+}
+
+/// Loopback addresses that nobody else uses, so that fixed ports are free and stay so while a member is down: the
+/// source of a connection to 127.0.0.0/8 is always 127.0.0.1.
+fn free_network() -> [u8; 2] {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let first = 20 + u8::try_from(std::process::id() % 230).unwrap_or_default();
+    loop {
+        let second = NEXT.fetch_add(1, Ordering::Relaxed);
+        let first_member = Ipv4Addr::new(127, first, second, 1);
+        if TcpListener::bind((first_member, CLIENT_PORT)).is_ok() {
+            return [first, second];
+        }
+    }
+}
+
+/// Grants a lease and answers its id.
+pub(crate) fn grant(client: &mut Client, ttl_ms: u64) -> String {
+    let answer = client.post("/v1/leases", &json!({ "ttl_ms": ttl_ms })).expect("the member answers");
+    answer.expect(201).str("lease")
+}
+
+/// Takes a lock that is free and answers its fence.
+pub(crate) fn acquire(client: &mut Client, lock: &str, lease: &str) -> u64 {
+    let answer = client.post(&format!("/v1/locks/{lock}"), &json!({ "lease": lease })).expect("the member answers");
+    answer.expect(200).u64("fence")
+}
