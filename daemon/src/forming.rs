@@ -7,7 +7,6 @@
 //! elect a second leader for a term, or commit what a majority never had. Left out: joining a cluster that runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{Configuration, MemberId, MemberInfo};
@@ -15,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::transport::{
-    ClusterId, DialError, Form, FormMember, Hello, Offer, Refusal, Transport, WIRE_VERSION, ask_hello, check_peer_url,
-    offer_form,
+    ClusterId, DialError, Form, FormMember, Hello, Offer, Refusal, Transport, WIRE_VERSION,
+    ask_hello, check_peer_url, offer_form,
 };
 
 /// Pause between rounds of questions.
@@ -65,7 +64,10 @@ pub enum FormingError<E> {
 /// Where the list of members is unusable, `persist` fails, or the transport is stopped.
 ///
 /// Cancelling it leaves nothing half done: either the first configuration is on disk, or it is not.
-pub async fn form_or_wait<E, P>(transport: &Transport, persist: P) -> Result<Formed, FormingError<E>>
+pub async fn form_or_wait<E, P>(
+    transport: &Transport,
+    persist: P,
+) -> Result<Formed, FormingError<E>>
 where
     E: std::fmt::Display + Send + 'static,
     P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
@@ -76,13 +78,19 @@ where
         () = transport.stopped() => return Err(FormingError::Stopped),
         decision = forming.decide(&mut offers) => decision,
     };
-    let formed = Formed { cluster: decision.form.cluster, configuration: decision.form.configuration() };
+    let formed = Formed {
+        cluster: decision.form.cluster,
+        configuration: decision.form.configuration(),
+    };
     let result = persist_blocking(formed.clone(), persist).await;
     if let Some(reply) = decision.reply {
         // Where the one that offered is gone, it asks again and finds out.
         let _ = reply.send(match &result {
             Ok(()) => Ok(()),
-            Err(error) => Err(Refusal { code: "not-written".to_owned(), detail: error.to_string() }),
+            Err(error) => Err(Refusal {
+                code: "not-written".to_owned(),
+                detail: error.to_string(),
+            }),
         });
     }
     result?;
@@ -97,7 +105,9 @@ where
     P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
 {
     let written = tokio::task::spawn_blocking(move || persist(&formed)).await;
-    written.map_err(|_| FormingError::Stopped)?.map_err(FormingError::Persist)
+    written
+        .map_err(|_| FormingError::Stopped)?
+        .map_err(FormingError::Persist)
 }
 
 /// What this member is to persist, and who waits for it to have done so.
@@ -123,7 +133,10 @@ struct Forming {
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Finding {
     /// It is empty, was told the same, and has this id and client URL.
-    Ready { member: MemberId, client_url: String },
+    Ready {
+        member: MemberId,
+        client_url: String,
+    },
     /// It is not there, yet.
     Missing(String),
     /// It belongs to a cluster that counts on this very member, which has not received its first configuration yet.
@@ -175,61 +188,93 @@ impl Forming {
 
     /// Waits a little for an offer.
     async fn pause(&self, offers: &mut mpsc::Receiver<Offer>) -> Option<Decision> {
-        let offer = tokio::time::timeout(ROUND_PAUSE, offers.recv()).await.ok().flatten()?;
+        let offer = tokio::time::timeout(ROUND_PAUSE, offers.recv())
+            .await
+            .ok()
+            .flatten()?;
         self.consider(offer)
     }
 
     fn others(&self) -> Vec<(String, String)> {
         let others = self.members.iter().filter(|(name, _)| **name != self.name);
-        others.map(|(name, url)| (name.clone(), url.clone())).collect()
+        others
+            .map(|(name, url)| (name.clone(), url.clone()))
+            .collect()
     }
 
     /// Judges one round of answers: the first configuration, where it is this member's to write and all are ready.
     fn look_at(&mut self, answers: BTreeMap<String, Result<Hello, DialError>>) -> Option<Form> {
-        let findings: BTreeMap<_, _> = answers.into_iter().map(|(name, answer)| (name.clone(), self.judge(&name, answer))).collect();
+        let findings: BTreeMap<_, _> = answers
+            .into_iter()
+            .map(|(name, answer)| (name.clone(), self.judge(&name, answer)))
+            .collect();
         self.report(&findings);
         if findings.keys().any(|other| *other < self.name) {
             return None;
         }
         let mut members = vec![self.describe(&self.name, self.member, &self.client_url)];
         for (name, finding) in &findings {
-            let Finding::Ready { member, client_url } = finding else { return None };
+            let Finding::Ready { member, client_url } = finding else {
+                return None;
+            };
             members.push(self.describe(name, *member, client_url));
         }
         members.sort_by_key(|member| member.id);
-        let form = Form { cluster: draw_cluster_id()?, members };
+        let form = Form {
+            cluster: draw_cluster_id()?,
+            members,
+        };
         // Two members of one id can only be two copies of one data directory.
-        form.check().inspect_err(|problem| tracing::error!("no cluster can be formed: {problem}")).ok()?;
+        form.check()
+            .inspect_err(|problem| tracing::error!("no cluster can be formed: {problem}"))
+            .ok()?;
         Some(form)
     }
 
     fn describe(&self, name: &str, id: MemberId, client_url: &str) -> FormMember {
         let peer_url = self.members.get(name).cloned().unwrap_or_default();
-        FormMember { id, name: name.to_owned(), peer_url, client_url: client_url.to_owned() }
+        FormMember {
+            id,
+            name: name.to_owned(),
+            peer_url,
+            client_url: client_url.to_owned(),
+        }
     }
 
     fn judge(&self, name: &str, answer: Result<Hello, DialError>) -> Finding {
         let hello = match answer {
             Ok(hello) => hello,
-            Err(DialError::Refused(refusal)) => return Finding::Unfit(format!("it answers {refusal}")),
+            Err(DialError::Refused(refusal)) => {
+                return Finding::Unfit(format!("it answers {refusal}"));
+            }
             Err(error) => return Finding::Missing(error.to_string()),
         };
         if hello.wire_version != WIRE_VERSION {
-            return Finding::Unfit(format!("it speaks wire version {}, this member {WIRE_VERSION}", hello.wire_version));
+            return Finding::Unfit(format!(
+                "it speaks wire version {}, this member {WIRE_VERSION}",
+                hello.wire_version
+            ));
         }
         if let Some(cluster) = hello.cluster {
             return self.judge_formed(cluster, &hello);
         }
         if hello.name != name {
-            return Finding::Unfit(format!("at its URL is {}, correct the URL or the name", hello.name));
+            return Finding::Unfit(format!(
+                "at its URL is {}, correct the URL or the name",
+                hello.name
+            ));
         }
         if hello.member == self.member {
-            return Finding::Unfit("it has this member's id: its URL leads here, or a data directory was copied".to_owned());
+            return Finding::Unfit(
+                "it has this member's id: its URL leads here, or a data directory was copied"
+                    .to_owned(),
+            );
         }
         match hello.initial_members {
-            Some(theirs) if same_members(&theirs, &self.members) => {
-                Finding::Ready { member: hello.member, client_url: hello.client_url }
-            }
+            Some(theirs) if same_members(&theirs, &self.members) => Finding::Ready {
+                member: hello.member,
+                client_url: hello.client_url,
+            },
             theirs => Finding::Unfit(format!(
                 "it was told other initial members: {name} has {}, {} has {}; make them equal",
                 show(theirs.as_ref()),
@@ -242,7 +287,10 @@ impl Forming {
     fn judge_formed(&self, cluster: ClusterId, hello: &Hello) -> Finding {
         match hello.known_names.get(&self.name) {
             Some(known) if known.0 == self.member => Finding::Awaited,
-            Some(known) => Finding::Known { cluster, id: known.0 },
+            Some(known) => Finding::Known {
+                cluster,
+                id: known.0,
+            },
             None => Finding::Unfit(format!(
                 "{} belongs to cluster {cluster}, which has no member called {}: add this member to it, or correct the URL",
                 hello.name, self.name
@@ -266,14 +314,25 @@ impl Forming {
         }
         self.progress_said = Instant::now();
         let missing = findings.iter().filter_map(|(name, finding)| match finding {
-            Finding::Missing(reason) => Some(format!("{name} at {} ({reason})", self.members.get(name)?)),
-            Finding::Ready { .. } | Finding::Awaited | Finding::Known { .. } | Finding::Unfit(_) => None,
+            Finding::Missing(reason) => {
+                Some(format!("{name} at {} ({reason})", self.members.get(name)?))
+            }
+            Finding::Ready { .. }
+            | Finding::Awaited
+            | Finding::Known { .. }
+            | Finding::Unfit(_) => None,
         });
         let missing: Vec<_> = missing.collect();
         if missing.is_empty() {
-            tracing::info!("waiting for the first configuration from {}", self.members.keys().next().unwrap_or(&self.name));
+            tracing::info!(
+                "waiting for the first configuration from {}",
+                self.members.keys().next().unwrap_or(&self.name)
+            );
         } else {
-            tracing::info!("waiting to form the cluster: not reached {}", missing.join(", "));
+            tracing::info!(
+                "waiting to form the cluster: not reached {}",
+                missing.join(", ")
+            );
         }
     }
 
@@ -285,7 +344,10 @@ impl Forming {
     }
 
     fn say_known(&mut self, cluster: ClusterId, id: MemberId) {
-        if self.replace_said.is_some_and(|said| said.elapsed() < REPLACE_INTERVAL) {
+        if self
+            .replace_said
+            .is_some_and(|said| said.elapsed() < REPLACE_INTERVAL)
+        {
             return;
         }
         self.replace_said = Some(Instant::now());
@@ -300,10 +362,16 @@ impl Forming {
     /// Takes an offer, if it is for this member as it is.
     fn consider(&self, offer: Offer) -> Option<Decision> {
         match self.check_offer(&offer.form) {
-            Ok(()) => Some(Decision { form: offer.form, reply: Some(offer.reply) }),
+            Ok(()) => Some(Decision {
+                form: offer.form,
+                reply: Some(offer.reply),
+            }),
             Err(detail) => {
                 tracing::warn!(cluster = %offer.form.cluster, "first configuration refused: {detail}");
-                let _ = offer.reply.send(Err(Refusal { code: "not-for-me".to_owned(), detail }));
+                let _ = offer.reply.send(Err(Refusal {
+                    code: "not-for-me".to_owned(),
+                    detail,
+                }));
                 None
             }
         }
@@ -311,12 +379,22 @@ impl Forming {
 
     fn check_offer(&self, form: &Form) -> Result<(), String> {
         let Some(me) = form.members.iter().find(|member| member.id == self.member) else {
-            return Err(format!("it has no member {}, which {} is", self.member, self.name));
+            return Err(format!(
+                "it has no member {}, which {} is",
+                self.member, self.name
+            ));
         };
         if me.name != self.name {
-            return Err(format!("it calls {} {}, which is called {}", self.member, me.name, self.name));
+            return Err(format!(
+                "it calls {} {}, which is called {}",
+                self.member, me.name, self.name
+            ));
         }
-        let offered = form.members.iter().map(|member| (member.name.clone(), member.peer_url.clone())).collect();
+        let offered = form
+            .members
+            .iter()
+            .map(|member| (member.name.clone(), member.peer_url.clone()))
+            .collect();
         if !same_members(&offered, &self.members) {
             return Err(format!(
                 "its members are {}, {} was told {}",
@@ -346,7 +424,12 @@ pub async fn keep_offering(transport: &Transport, formed: &Formed) {
     let form = Form::new(formed.cluster, &formed.configuration);
     let own = transport.directory().identity().member;
     let mut offering = JoinSet::new();
-    for (id, info) in formed.configuration.info.iter().filter(|(id, _)| **id != own) {
+    for (id, info) in formed
+        .configuration
+        .info
+        .iter()
+        .filter(|(id, _)| **id != own)
+    {
         offering.spawn(offer_until_taken(form.clone(), *id, info.clone()));
     }
     tokio::select! {
@@ -371,7 +454,11 @@ async fn offer_until_taken(form: Form, id: MemberId, info: MemberInfo) {
             }
         }
         tokio::time::sleep(pause).await;
-        pause = (2 * pause).min(if said.is_some() { OFFER_PAUSE_MAX } else { OFFER_PAUSE });
+        pause = (2 * pause).min(if said.is_some() {
+            OFFER_PAUSE_MAX
+        } else {
+            OFFER_PAUSE
+        });
     }
 }
 
@@ -380,23 +467,36 @@ async fn offer_once(form: &Form, id: MemberId, info: &MemberInfo) -> Result<(), 
     let hello = ask_hello(&info.peer_url).await.map_err(|_| None)?;
     match hello.cluster {
         Some(cluster) if cluster == form.cluster => return Ok(()),
-        Some(cluster) => return Err(Some(format!("it belongs to cluster {cluster}, not to {}", form.cluster))),
+        Some(cluster) => {
+            return Err(Some(format!(
+                "it belongs to cluster {cluster}, not to {}",
+                form.cluster
+            )));
+        }
         None => {}
     }
     if hello.member != id {
         // It had a vote under its old id and may not get another: only replacing it is safe.
-        return Err(Some(format!("it is empty and has drawn id {}, so it lost the data of {id}: replace that member", hello.member)));
+        return Err(Some(format!(
+            "it is empty and has drawn id {}, so it lost the data of {id}: replace that member",
+            hello.member
+        )));
     }
     match offer_form(&info.peer_url, form).await {
         Ok(()) => Ok(()),
-        Err(DialError::Refused(refusal)) if refusal.code != "not-forming" => Err(Some(refusal.to_string())),
+        Err(DialError::Refused(refusal)) if refusal.code != "not-forming" => {
+            Err(Some(refusal.to_string()))
+        }
         Err(_) => Err(None),
     }
 }
 
 fn check_members(name: &str, members: &BTreeMap<String, String>) -> Result<(), String> {
     if !members.contains_key(name) {
-        return Err(format!("this member, {name}, is not among them: {}", show(Some(members))));
+        return Err(format!(
+            "this member, {name}, is not among them: {}",
+            show(Some(members))
+        ));
     }
     for (name, url) in members {
         check_peer_url(url).map_err(|error| format!("{name}: {error}"))?;
@@ -404,7 +504,10 @@ fn check_members(name: &str, members: &BTreeMap<String, String>) -> Result<(), S
     let urls: std::collections::BTreeSet<_> = members.values().map(|url| trimmed(url)).collect();
     match urls.len() == members.len() {
         true => Ok(()),
-        false => Err(format!("two of them have the same URL: {}", show(Some(members)))),
+        false => Err(format!(
+            "two of them have the same URL: {}",
+            show(Some(members))
+        )),
     }
 }
 
@@ -419,13 +522,23 @@ fn trimmed(url: &str) -> &str {
 }
 
 fn show(members: Option<&BTreeMap<String, String>>) -> String {
-    let list = members.into_iter().flatten().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>();
-    if list.is_empty() { "none".to_owned() } else { list.join(",") }
+    let list = members
+        .into_iter()
+        .flatten()
+        .map(|(name, url)| format!("{name}={url}"))
+        .collect::<Vec<_>>();
+    if list.is_empty() {
+        "none".to_owned()
+    } else {
+        list.join(",")
+    }
 }
 
 /// A random id; `None` where the system has no randomness to give, which the next round may change.
 fn draw_cluster_id() -> Option<ClusterId> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).inspect_err(|error| tracing::error!(%error, "no randomness for a cluster id")).ok()?;
+    getrandom::fill(&mut bytes)
+        .inspect_err(|error| tracing::error!(%error, "no randomness for a cluster id"))
+        .ok()?;
     Some(ClusterId(u128::from_be_bytes(bytes).max(1)))
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tenure_raft::{
-    AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message, Payload, PeerState,
-    PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term,
+    AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
+    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term,
 };
 use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
 
@@ -81,11 +81,22 @@ pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), FrameTooL
             let requests = requests.iter().map(request_to_wire).collect();
             put(out, kind::FORWARD, &wire::Forward { requests })
         }
-        PeerMessage::Refused { tokens, reason } => {
-            put(out, kind::REFUSED, &wire::Refused { tokens: tokens.clone(), reason: reason_to_wire(*reason) as i32 })
+        PeerMessage::Refused { tokens, reason } => put(
+            out,
+            kind::REFUSED,
+            &wire::Refused {
+                tokens: tokens.clone(),
+                reason: reason_to_wire(*reason) as i32,
+            },
+        ),
+        PeerMessage::AskProgress { token } => put(
+            out,
+            kind::ASK_PROGRESS,
+            &wire::AskProgress { token: *token },
+        ),
+        PeerMessage::Progress { token, report } => {
+            put(out, kind::PROGRESS, &progress_to_wire(*token, report))
         }
-        PeerMessage::AskProgress { token } => put(out, kind::ASK_PROGRESS, &wire::AskProgress { token: *token }),
-        PeerMessage::Progress { token, report } => put(out, kind::PROGRESS, &progress_to_wire(*token, report)),
     }
 }
 
@@ -93,43 +104,123 @@ fn encode_raft(message: &Message, out: &mut BytesMut) -> Result<(), FrameTooLarg
     let term = message.term.0;
     let numbered = |number| wire::Numbered { term, number };
     match &message.body {
-        Body::PreVote { last } => {
-            put(out, kind::PRE_VOTE, &wire::Vote { term, last: position_to_wire(*last), transfer: false })
-        }
-        Body::PreVoteResponse { granted } => {
-            put(out, kind::PRE_VOTE_RESPONSE, &wire::VoteResponse { term, granted: *granted })
-        }
-        Body::Vote { last, transfer } => {
-            put(out, kind::VOTE, &wire::Vote { term, last: position_to_wire(*last), transfer: *transfer })
-        }
-        Body::VoteResponse { granted } => {
-            put(out, kind::VOTE_RESPONSE, &wire::VoteResponse { term, granted: *granted })
-        }
-        Body::Append { previous, entries, commit, round } => {
+        Body::PreVote { last } => put(
+            out,
+            kind::PRE_VOTE,
+            &wire::Vote {
+                term,
+                last: position_to_wire(*last),
+                transfer: false,
+            },
+        ),
+        Body::PreVoteResponse { granted } => put(
+            out,
+            kind::PRE_VOTE_RESPONSE,
+            &wire::VoteResponse {
+                term,
+                granted: *granted,
+            },
+        ),
+        Body::Vote { last, transfer } => put(
+            out,
+            kind::VOTE,
+            &wire::Vote {
+                term,
+                last: position_to_wire(*last),
+                transfer: *transfer,
+            },
+        ),
+        Body::VoteResponse { granted } => put(
+            out,
+            kind::VOTE_RESPONSE,
+            &wire::VoteResponse {
+                term,
+                granted: *granted,
+            },
+        ),
+        Body::Append {
+            previous,
+            entries,
+            commit,
+            round,
+        } => {
             let previous = position_to_wire(*previous);
             let entries = entries.iter().map(entry_to_wire).collect();
-            put(out, kind::APPEND, &wire::Append { term, previous, entries, commit: commit.0, round: *round })
+            put(
+                out,
+                kind::APPEND,
+                &wire::Append {
+                    term,
+                    previous,
+                    entries,
+                    commit: commit.0,
+                    round: *round,
+                },
+            )
         }
         Body::AppendResponse { result, round } => {
             let result = Some(result_to_wire(*result));
-            put(out, kind::APPEND_RESPONSE, &wire::AppendResponse { term, round: *round, result })
+            put(
+                out,
+                kind::APPEND_RESPONSE,
+                &wire::AppendResponse {
+                    term,
+                    round: *round,
+                    result,
+                },
+            )
         }
-        Body::Heartbeat { commit, round } => {
-            put(out, kind::HEARTBEAT, &wire::Heartbeat { term, commit: commit.0, round: *round })
-        }
+        Body::Heartbeat { commit, round } => put(
+            out,
+            kind::HEARTBEAT,
+            &wire::Heartbeat {
+                term,
+                commit: commit.0,
+                round: *round,
+            },
+        ),
         Body::HeartbeatResponse { round } => put(out, kind::HEARTBEAT_RESPONSE, &numbered(*round)),
         Body::ReadIndex { batch } => put(out, kind::READ_INDEX, &numbered(*batch)),
-        Body::ReadIndexResponse { batch, index, stamp } => put(
+        Body::ReadIndexResponse {
+            batch,
+            index,
+            stamp,
+        } => put(
             out,
             kind::READ_INDEX_RESPONSE,
-            &wire::ReadIndexResponse { term, batch: *batch, index: index.0, stamp: stamp.0 },
+            &wire::ReadIndexResponse {
+                term,
+                batch: *batch,
+                index: index.0,
+                stamp: stamp.0,
+            },
         ),
         Body::ReadIndexRefused { batch } => put(out, kind::READ_INDEX_REFUSED, &numbered(*batch)),
-        Body::Snapshot { file, offset, data, round } => {
+        Body::Snapshot {
+            file,
+            offset,
+            data,
+            round,
+        } => {
             let (file, data) = (file_to_wire(file), data.clone());
-            put(out, kind::SNAPSHOT, &wire::Snapshot { term, file, offset: *offset, data, round: *round })
+            put(
+                out,
+                kind::SNAPSHOT,
+                &wire::Snapshot {
+                    term,
+                    file,
+                    offset: *offset,
+                    data,
+                    round: *round,
+                },
+            )
         }
-        Body::SnapshotResponse { position, digest, stored, round } => put(
+        Body::SnapshotResponse {
+            position,
+            digest,
+            stored,
+            round,
+        } => put(
             out,
             kind::SNAPSHOT_RESPONSE,
             &wire::SnapshotResponse {
@@ -145,7 +236,9 @@ fn encode_raft(message: &Message, out: &mut BytesMut) -> Result<(), FrameTooLarg
 }
 
 fn put(out: &mut BytesMut, kind: u8, body: &impl prost::Message) -> Result<(), FrameTooLarge> {
-    append_frame(out, kind, |out| body.encode(out).expect("a buffer that grows has room"))
+    append_frame(out, kind, |out| {
+        body.encode(out).expect("a buffer that grows has room")
+    })
 }
 
 /// Reads the message of a frame that `from` sent to `to`.
@@ -156,17 +249,31 @@ pub fn decode(frame: Frame, from: MemberId, to: MemberId) -> Result<PeerMessage,
     match frame.kind {
         kind::FORWARD => {
             let wire::Forward { requests } = body(frame)?;
-            requests.into_iter().map(request_from_wire).collect::<Result<_, _>>().map(PeerMessage::Forward)
+            requests
+                .into_iter()
+                .map(request_from_wire)
+                .collect::<Result<_, _>>()
+                .map(PeerMessage::Forward)
         }
         kind::REFUSED => {
             let wire::Refused { tokens, reason } = body(frame)?;
-            Ok(PeerMessage::Refused { tokens, reason: reason_from_wire(reason)? })
+            Ok(PeerMessage::Refused {
+                tokens,
+                reason: reason_from_wire(reason)?,
+            })
         }
-        kind::ASK_PROGRESS => Ok(PeerMessage::AskProgress { token: body::<wire::AskProgress>(frame)?.token }),
+        kind::ASK_PROGRESS => Ok(PeerMessage::AskProgress {
+            token: body::<wire::AskProgress>(frame)?.token,
+        }),
         kind::PROGRESS => progress_from_wire(body(frame)?),
         _ => {
             let (term, body) = decode_raft(frame)?;
-            Ok(PeerMessage::Raft(Message { from, to, term: Term(number("term", term)?), body }))
+            Ok(PeerMessage::Raft(Message {
+                from,
+                to,
+                term: Term(number("term", term)?),
+                body,
+            }))
         }
     }
 }
@@ -174,16 +281,35 @@ pub fn decode(frame: Frame, from: MemberId, to: MemberId) -> Result<PeerMessage,
 fn decode_raft(frame: Frame) -> Result<(u64, Body), CodecError> {
     match frame.kind {
         kind::PRE_VOTE => {
-            let wire::Vote { term, last, transfer: _ } = body(frame)?;
-            Ok((term, Body::PreVote { last: position(last)? }))
+            let wire::Vote {
+                term,
+                last,
+                transfer: _,
+            } = body(frame)?;
+            Ok((
+                term,
+                Body::PreVote {
+                    last: position(last)?,
+                },
+            ))
         }
         kind::PRE_VOTE_RESPONSE => {
             let wire::VoteResponse { term, granted } = body(frame)?;
             Ok((term, Body::PreVoteResponse { granted }))
         }
         kind::VOTE => {
-            let wire::Vote { term, last, transfer } = body(frame)?;
-            Ok((term, Body::Vote { last: position(last)?, transfer }))
+            let wire::Vote {
+                term,
+                last,
+                transfer,
+            } = body(frame)?;
+            Ok((
+                term,
+                Body::Vote {
+                    last: position(last)?,
+                    transfer,
+                },
+            ))
         }
         kind::VOTE_RESPONSE => {
             let wire::VoteResponse { term, granted } = body(frame)?;
@@ -191,35 +317,95 @@ fn decode_raft(frame: Frame) -> Result<(u64, Body), CodecError> {
         }
         kind::APPEND => append_from_wire(body(frame)?),
         kind::APPEND_RESPONSE => {
-            let wire::AppendResponse { term, round, result } = body(frame)?;
-            Ok((term, Body::AppendResponse { result: result_from_wire(result)?, round: number("round", round)? }))
+            let wire::AppendResponse {
+                term,
+                round,
+                result,
+            } = body(frame)?;
+            Ok((
+                term,
+                Body::AppendResponse {
+                    result: result_from_wire(result)?,
+                    round: number("round", round)?,
+                },
+            ))
         }
         kind::HEARTBEAT => {
-            let wire::Heartbeat { term, commit, round } = body(frame)?;
-            Ok((term, Body::Heartbeat { commit: index(commit)?, round: number("round", round)? }))
+            let wire::Heartbeat {
+                term,
+                commit,
+                round,
+            } = body(frame)?;
+            Ok((
+                term,
+                Body::Heartbeat {
+                    commit: index(commit)?,
+                    round: number("round", round)?,
+                },
+            ))
         }
         kind::HEARTBEAT_RESPONSE => {
-            let wire::Numbered { term, number: round } = body(frame)?;
-            Ok((term, Body::HeartbeatResponse { round: number("round", round)? }))
+            let wire::Numbered {
+                term,
+                number: round,
+            } = body(frame)?;
+            Ok((
+                term,
+                Body::HeartbeatResponse {
+                    round: number("round", round)?,
+                },
+            ))
         }
         kind::READ_INDEX => {
-            let wire::Numbered { term, number: batch } = body(frame)?;
+            let wire::Numbered {
+                term,
+                number: batch,
+            } = body(frame)?;
             Ok((term, Body::ReadIndex { batch }))
         }
         kind::READ_INDEX_RESPONSE => {
-            let wire::ReadIndexResponse { term, batch, index: at, stamp } = body(frame)?;
-            Ok((term, Body::ReadIndexResponse { batch, index: index(at)?, stamp: stamp_from_wire(stamp)? }))
+            let wire::ReadIndexResponse {
+                term,
+                batch,
+                index: at,
+                stamp,
+            } = body(frame)?;
+            Ok((
+                term,
+                Body::ReadIndexResponse {
+                    batch,
+                    index: index(at)?,
+                    stamp: stamp_from_wire(stamp)?,
+                },
+            ))
         }
         kind::READ_INDEX_REFUSED => {
-            let wire::Numbered { term, number: batch } = body(frame)?;
+            let wire::Numbered {
+                term,
+                number: batch,
+            } = body(frame)?;
             Ok((term, Body::ReadIndexRefused { batch }))
         }
         kind::SNAPSHOT => snapshot_from_wire(body(frame)?),
         kind::SNAPSHOT_RESPONSE => {
-            let wire::SnapshotResponse { term, position: at, digest, stored, round } = body(frame)?;
+            let wire::SnapshotResponse {
+                term,
+                position: at,
+                digest,
+                stored,
+                round,
+            } = body(frame)?;
             let (position, digest) = (position(at)?, digest_from_wire(digest));
             let (stored, round) = (number("snapshot offset", stored)?, number("round", round)?);
-            Ok((term, Body::SnapshotResponse { position, digest, stored, round }))
+            Ok((
+                term,
+                Body::SnapshotResponse {
+                    position,
+                    digest,
+                    stored,
+                    round,
+                },
+            ))
         }
         kind::TIMEOUT_NOW => Ok((body::<wire::Numbered>(frame)?.term, Body::TimeoutNow)),
         unknown => Err(CodecError::Kind(unknown)),
@@ -227,11 +413,18 @@ fn decode_raft(frame: Frame) -> Result<(u64, Body), CodecError> {
 }
 
 fn body<M: prost::Message + Default>(frame: Frame) -> Result<M, CodecError> {
-    M::decode(frame.body).map_err(|error| CodecError::Body { kind: frame.kind, reason: error.to_string() })
+    M::decode(frame.body).map_err(|error| CodecError::Body {
+        kind: frame.kind,
+        reason: error.to_string(),
+    })
 }
 
 fn number(what: &'static str, value: u64) -> Result<u64, CodecError> {
-    if value < NUMBER_LIMIT { Ok(value) } else { Err(CodecError::Number { what, value }) }
+    if value < NUMBER_LIMIT {
+        Ok(value)
+    } else {
+        Err(CodecError::Number { what, value })
+    }
 }
 
 fn index(value: u64) -> Result<LogIndex, CodecError> {
@@ -247,15 +440,24 @@ fn stamp_from_wire(value: u64) -> Result<Stamp, CodecError> {
 }
 
 fn position(wire: wire::Position) -> Result<LogPosition, CodecError> {
-    Ok(LogPosition { term: term(wire.term)?, index: index(wire.index)? })
+    Ok(LogPosition {
+        term: term(wire.term)?,
+        index: index(wire.index)?,
+    })
 }
 
 fn position_to_wire(position: LogPosition) -> wire::Position {
-    wire::Position { term: position.term.0, index: position.index.0 }
+    wire::Position {
+        term: position.term.0,
+        index: position.index.0,
+    }
 }
 
 fn digest_to_wire(digest: u128) -> wire::Digest {
-    wire::Digest { high: (digest >> 64) as u64, low: digest as u64 }
+    wire::Digest {
+        high: (digest >> 64) as u64,
+        low: digest as u64,
+    }
 }
 
 fn digest_from_wire(wire: wire::Digest) -> u128 {
@@ -266,11 +468,16 @@ fn entry_to_wire(entry: &Entry) -> wire::Entry {
     let payload = match &entry.payload {
         Payload::Empty => None,
         Payload::Command(bytes) => Some(wire::Payload::Command(bytes.clone())),
-        Payload::Configuration(configuration) => {
-            Some(wire::Payload::Configuration(configuration_to_wire(configuration)))
-        }
+        Payload::Configuration(configuration) => Some(wire::Payload::Configuration(
+            configuration_to_wire(configuration),
+        )),
     };
-    wire::Entry { index: entry.index.0, term: entry.term.0, stamp: entry.stamp.0, payload }
+    wire::Entry {
+        index: entry.index.0,
+        term: entry.term.0,
+        stamp: entry.stamp.0,
+        payload,
+    }
 }
 
 fn entry_from_wire(wire: wire::Entry) -> Result<Entry, CodecError> {
@@ -281,15 +488,32 @@ fn entry_from_wire(wire: wire::Entry) -> Result<Entry, CodecError> {
             Payload::Configuration(Arc::new(configuration_from_wire(configuration)?))
         }
     };
-    Ok(Entry { index: index(wire.index)?, term: term(wire.term)?, stamp: stamp_from_wire(wire.stamp)?, payload })
+    Ok(Entry {
+        index: index(wire.index)?,
+        term: term(wire.term)?,
+        stamp: stamp_from_wire(wire.stamp)?,
+        payload,
+    })
 }
 
 fn append_from_wire(wire: wire::Append) -> Result<(u64, Body), CodecError> {
     let previous = position(wire.previous)?;
-    let entries = wire.entries.into_iter().map(entry_from_wire).collect::<Result<Vec<_>, _>>()?;
+    let entries = wire
+        .entries
+        .into_iter()
+        .map(entry_from_wire)
+        .collect::<Result<Vec<_>, _>>()?;
     check_run(previous, &entries, wire.term)?;
     let (commit, round) = (index(wire.commit)?, number("round", wire.round)?);
-    Ok((wire.term, Body::Append { previous, entries, commit, round }))
+    Ok((
+        wire.term,
+        Body::Append {
+            previous,
+            entries,
+            commit,
+            round,
+        },
+    ))
 }
 
 /// Entries follow `previous` without gap; along a log neither terms nor stamps fall, and a leader has no entry of a
@@ -299,7 +523,9 @@ fn check_run(previous: LogPosition, entries: &[Entry], leader_term: u64) -> Resu
     let mut stamp = Stamp(0);
     for entry in entries {
         if entry.index != last.index.next() {
-            return Err(CodecError::Meaning("append whose entries do not follow one another"));
+            return Err(CodecError::Meaning(
+                "append whose entries do not follow one another",
+            ));
         }
         if entry.term < last.term || leader_term < entry.term.0 || entry.term == Term(0) {
             return Err(CodecError::Meaning("append whose terms are out of order"));
@@ -315,12 +541,15 @@ fn check_run(previous: LogPosition, entries: &[Entry], leader_term: u64) -> Resu
 
 fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
     let ids = |set: &std::collections::BTreeSet<MemberId>| set.iter().map(|id| id.0).collect();
-    let info = configuration.info.iter().map(|(id, info)| wire::MemberInfo {
-        id: id.0,
-        name: info.name.clone(),
-        peer_url: info.peer_url.clone(),
-        client_url: info.client_url.clone(),
-    });
+    let info = configuration
+        .info
+        .iter()
+        .map(|(id, info)| wire::MemberInfo {
+            id: id.0,
+            name: info.name.clone(),
+            peer_url: info.peer_url.clone(),
+            client_url: info.client_url.clone(),
+        });
     wire::Configuration {
         voters: ids(&configuration.voters),
         outgoing: ids(&configuration.outgoing),
@@ -332,7 +561,11 @@ fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
 fn configuration_from_wire(wire: wire::Configuration) -> Result<Configuration, CodecError> {
     let ids = |list: Vec<u64>| list.into_iter().map(MemberId).collect();
     let info = wire.info.into_iter().map(|member| {
-        let info = MemberInfo { name: member.name, peer_url: member.peer_url, client_url: member.client_url };
+        let info = MemberInfo {
+            name: member.name,
+            peer_url: member.peer_url,
+            client_url: member.client_url,
+        };
         (MemberId(member.id), info)
     });
     let configuration = Configuration {
@@ -350,11 +583,19 @@ fn check_configuration(configuration: &Configuration) -> Result<(), CodecError> 
     if configuration.voters.is_empty() {
         return Err(CodecError::Meaning("configuration without voters"));
     }
-    if configuration.learners.iter().any(|learner| configuration.is_voter(*learner)) {
-        return Err(CodecError::Meaning("configuration in which a member is voter and learner"));
+    if configuration
+        .learners
+        .iter()
+        .any(|learner| configuration.is_voter(*learner))
+    {
+        return Err(CodecError::Meaning(
+            "configuration in which a member is voter and learner",
+        ));
     }
     if !configuration.members().iter().eq(configuration.info.keys()) {
-        return Err(CodecError::Meaning("configuration whose members and their descriptions differ"));
+        return Err(CodecError::Meaning(
+            "configuration whose members and their descriptions differ",
+        ));
     }
     Ok(())
 }
@@ -362,18 +603,24 @@ fn check_configuration(configuration: &Configuration) -> Result<(), CodecError> 
 fn result_to_wire(result: AppendResult) -> wire::AppendResult {
     match result {
         AppendResult::Accepted { matched } => wire::AppendResult::Accepted(matched.0),
-        AppendResult::Rejected { previous, hint } => {
-            wire::AppendResult::Rejected(wire::Rejected { previous: previous.0, hint: position_to_wire(hint) })
-        }
+        AppendResult::Rejected { previous, hint } => wire::AppendResult::Rejected(wire::Rejected {
+            previous: previous.0,
+            hint: position_to_wire(hint),
+        }),
     }
 }
 
 fn result_from_wire(wire: Option<wire::AppendResult>) -> Result<AppendResult, CodecError> {
     match wire {
         None => Err(CodecError::Meaning("answer to an append without result")),
-        Some(wire::AppendResult::Accepted(matched)) => Ok(AppendResult::Accepted { matched: index(matched)? }),
+        Some(wire::AppendResult::Accepted(matched)) => Ok(AppendResult::Accepted {
+            matched: index(matched)?,
+        }),
         Some(wire::AppendResult::Rejected(wire::Rejected { previous, hint })) => {
-            Ok(AppendResult::Rejected { previous: index(previous)?, hint: position(hint)? })
+            Ok(AppendResult::Rejected {
+                previous: index(previous)?,
+                hint: position(hint)?,
+            })
         }
     }
 }
@@ -395,12 +642,26 @@ fn snapshot_from_wire(wire: wire::Snapshot) -> Result<(u64, Body), CodecError> {
         configuration: Arc::new(configuration_from_wire(wire.file.configuration)?),
     };
     let size = number("snapshot size", wire.file.size)?;
-    let file = SnapshotFile { meta, size, digest: digest_from_wire(wire.file.digest) };
+    let file = SnapshotFile {
+        meta,
+        size,
+        digest: digest_from_wire(wire.file.digest),
+    };
     let offset = number("snapshot offset", wire.offset)?;
     if size < offset + wire.data.len() as u64 {
-        return Err(CodecError::Meaning("piece of a snapshot that lies beyond its end"));
+        return Err(CodecError::Meaning(
+            "piece of a snapshot that lies beyond its end",
+        ));
     }
-    Ok((wire.term, Body::Snapshot { file, offset, data: wire.data, round: number("round", wire.round)? }))
+    Ok((
+        wire.term,
+        Body::Snapshot {
+            file,
+            offset,
+            data: wire.data,
+            round: number("round", wire.round)?,
+        },
+    ))
 }
 
 fn request_to_wire(request: &ForwardedRequest) -> wire::ForwardedRequest {
@@ -408,16 +669,26 @@ fn request_to_wire(request: &ForwardedRequest) -> wire::ForwardedRequest {
         ForwardKind::Command => wire::ForwardKind::Command,
         ForwardKind::Renewal => wire::ForwardKind::Renewal,
     };
-    wire::ForwardedRequest { token: request.token, kind: kind as i32, request: request.request.clone() }
+    wire::ForwardedRequest {
+        token: request.token,
+        kind: kind as i32,
+        request: request.request.clone(),
+    }
 }
 
 fn request_from_wire(wire: wire::ForwardedRequest) -> Result<ForwardedRequest, CodecError> {
     let kind = match wire.kind() {
         wire::ForwardKind::Command => ForwardKind::Command,
         wire::ForwardKind::Renewal => ForwardKind::Renewal,
-        wire::ForwardKind::Unspecified => return Err(CodecError::Meaning("forwarded request of unknown kind")),
+        wire::ForwardKind::Unspecified => {
+            return Err(CodecError::Meaning("forwarded request of unknown kind"));
+        }
     };
-    Ok(ForwardedRequest { token: wire.token, kind, request: wire.request })
+    Ok(ForwardedRequest {
+        token: wire.token,
+        kind,
+        request: wire.request,
+    })
 }
 
 fn reason_to_wire(reason: Refused) -> wire::RefusedReason {
@@ -435,7 +706,9 @@ fn reason_from_wire(reason: i32) -> Result<Refused, CodecError> {
         Ok(wire::RefusedReason::Overloaded) => Ok(Refused::Overloaded),
         Ok(wire::RefusedReason::Transferring) => Ok(Refused::Transferring),
         Ok(wire::RefusedReason::ShuttingDown) => Ok(Refused::ShuttingDown),
-        Ok(wire::RefusedReason::Unspecified) | Err(_) => Err(CodecError::Meaning("refusal without known reason")),
+        Ok(wire::RefusedReason::Unspecified) | Err(_) => {
+            Err(CodecError::Meaning("refusal without known reason"))
+        }
     }
 }
 
@@ -446,8 +719,15 @@ fn progress_to_wire(token: u64, report: &ProgressReport) -> wire::Progress {
             PeerState::Replicate => wire::PeerState::Replicate,
             PeerState::Snapshot => wire::PeerState::Snapshot,
         };
-        let silent_for_us = peer.silent_for.map(|silence| u64::try_from(silence.as_micros()).unwrap_or(u64::MAX));
-        wire::PeerStatus { id: peer.id.0, state: state as i32, matched: peer.matched.0, silent_for_us }
+        let silent_for_us = peer
+            .silent_for
+            .map(|silence| u64::try_from(silence.as_micros()).unwrap_or(u64::MAX));
+        wire::PeerStatus {
+            id: peer.id.0,
+            state: state as i32,
+            matched: peer.matched.0,
+            silent_for_us,
+        }
     });
     wire::Progress {
         token,
@@ -465,9 +745,16 @@ fn progress_from_wire(wire: wire::Progress) -> Result<PeerMessage, CodecError> {
         term: term(wire.term)?,
         commit: index(wire.commit)?,
         last: index(wire.last)?,
-        peers: wire.peers.into_iter().map(peer_from_wire).collect::<Result<_, _>>()?,
+        peers: wire
+            .peers
+            .into_iter()
+            .map(peer_from_wire)
+            .collect::<Result<_, _>>()?,
     };
-    Ok(PeerMessage::Progress { token: wire.token, report })
+    Ok(PeerMessage::Progress {
+        token: wire.token,
+        report,
+    })
 }
 
 fn peer_from_wire(wire: wire::PeerStatus) -> Result<PeerStatus, CodecError> {
@@ -475,10 +762,19 @@ fn peer_from_wire(wire: wire::PeerStatus) -> Result<PeerStatus, CodecError> {
         wire::PeerState::Probe => PeerState::Probe,
         wire::PeerState::Replicate => PeerState::Replicate,
         wire::PeerState::Snapshot => PeerState::Snapshot,
-        wire::PeerState::Unspecified => return Err(CodecError::Meaning("progress of a member in no known state")),
+        wire::PeerState::Unspecified => {
+            return Err(CodecError::Meaning(
+                "progress of a member in no known state",
+            ));
+        }
     };
     let silent_for = wire.silent_for_us.map(Duration::from_micros);
-    Ok(PeerStatus { id: MemberId(wire.id), state, matched: index(wire.matched)?, silent_for })
+    Ok(PeerStatus {
+        id: MemberId(wire.id),
+        state,
+        matched: index(wire.matched)?,
+        silent_for,
+    })
 }
 
 #[cfg(test)]

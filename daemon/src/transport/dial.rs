@@ -72,7 +72,10 @@ pub enum DialError {
 /// An error with all its causes, because hyper says the interesting part in the last one.
 fn chain(error: &hyper::Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn Error), |error| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// An HTTP/2 connection; dropping it closes it at once.
@@ -94,7 +97,11 @@ where
 }
 
 /// Connects to the member at `peer_url`; the tasks of the connection belong to `tasks`.
-pub(super) async fn connect_in<B>(tasks: &Tasks, peer_url: &str, line: &Line) -> Result<Connection<B>, DialError>
+pub(super) async fn connect_in<B>(
+    tasks: &Tasks,
+    peer_url: &str,
+    line: &Line,
+) -> Result<Connection<B>, DialError>
 where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
@@ -114,13 +121,22 @@ where
         handshake.await.map_err(DialError::Http)
     };
     let limit = line.connect_timeout;
-    let (sender, driver) = tokio::time::timeout(limit, work).await.map_err(|_| DialError::TimedOut(limit))??;
+    let (sender, driver) = tokio::time::timeout(limit, work)
+        .await
+        .map_err(|_| DialError::TimedOut(limit))??;
     hyper::rt::Executor::execute(&tasks, driver);
-    Ok(Connection { sender, authority, _close: close })
+    Ok(Connection {
+        sender,
+        authority,
+        _close: close,
+    })
 }
 
 async fn connect_tcp(authority: &Authority) -> std::io::Result<TcpStream> {
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
     let stream = TcpStream::connect((host, port)).await?;
     // A heartbeat must not wait for company (Nagle).
@@ -130,12 +146,16 @@ async fn connect_tcp(authority: &Authority) -> std::io::Result<TcpStream> {
 
 /// The address in a peer URL.
 fn authority(peer_url: &str) -> Result<Authority, DialError> {
-    let wrong = || DialError::Url { url: peer_url.to_owned() };
+    let wrong = || DialError::Url {
+        url: peer_url.to_owned(),
+    };
     let uri: Uri = peer_url.parse().map_err(|_| wrong())?;
     let parts = uri.into_parts();
     let plain = parts.path_and_query.is_none_or(|path| path == "/");
     match parts.authority {
-        Some(authority) if parts.scheme == Some(Scheme::HTTP) && plain && !authority.as_str().contains('@') => {
+        Some(authority)
+            if parts.scheme == Some(Scheme::HTTP) && plain && !authority.as_str().contains('@') =>
+        {
             Ok(authority)
         }
         Some(_) | None => Err(wrong()),
@@ -162,15 +182,23 @@ where
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, DialError> {
-        self.sender.send_request(request).await.map_err(DialError::Http)
+    pub(super) async fn send(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, DialError> {
+        self.sender
+            .send_request(request)
+            .await
+            .map_err(DialError::Http)
     }
 }
 
 /// Reads the body of an answer, as far as `limit`.
 pub(super) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, DialError> {
     let collected = Limited::new(body, limit).collect().await;
-    collected.map(Collected::to_bytes).map_err(|error| DialError::Answer(error.to_string()))
+    collected
+        .map(Collected::to_bytes)
+        .map_err(|error| DialError::Answer(error.to_string()))
 }
 
 #[cfg(test)]
@@ -178,7 +206,11 @@ mod tests {
     use super::*;
 
     fn check(url: &str, expected: Option<&str>) {
-        assert_eq!(authority(url).ok().as_ref().map(Authority::as_str), expected, "{url}");
+        assert_eq!(
+            authority(url).ok().as_ref().map(Authority::as_str),
+            expected,
+            "{url}"
+        );
     }
 
     #[test]
@@ -187,7 +219,16 @@ mod tests {
         check("http://10.0.0.1:7380/", Some("10.0.0.1:7380"));
         check("http://[::1]:7380", Some("[::1]:7380"));
         check("http://n1.example", Some("n1.example"));
-        for wrong in ["", "n1", "n1:7380", "https://n1:7380", "http://n1/x", "http://n1/?q", "http://a@n1:1", "http://"] {
+        for wrong in [
+            "",
+            "n1",
+            "n1:7380",
+            "https://n1:7380",
+            "http://n1/x",
+            "http://n1/?q",
+            "http://a@n1:1",
+            "http://",
+        ] {
             check(wrong, None);
         }
     }

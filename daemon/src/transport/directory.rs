@@ -44,7 +44,10 @@ pub struct IdError {
 }
 
 fn hex(text: &str, digits: usize) -> Result<u128, IdError> {
-    let plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let plain = text.len() == digits
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if !plain {
         return Err(IdError { digits });
     }
@@ -76,7 +79,10 @@ pub struct Membership {
 impl Membership {
     /// The members of a configuration.
     pub fn new(cluster: ClusterId, configuration: &Configuration) -> Membership {
-        Membership { cluster, members: configuration.info.clone() }
+        Membership {
+            cluster,
+            members: configuration.info.clone(),
+        }
     }
 }
 
@@ -90,7 +96,10 @@ pub struct Directory {
 impl Directory {
     /// A member that belongs to no cluster yet, as far as this process knows.
     pub fn new(identity: Identity) -> Directory {
-        Directory { identity: Arc::new(identity), membership: Arc::default() }
+        Directory {
+            identity: Arc::new(identity),
+            membership: Arc::default(),
+        }
     }
 
     /// This member.
@@ -100,17 +109,25 @@ impl Directory {
 
     /// Its cluster, if it belongs to one.
     pub fn membership(&self) -> Option<Arc<Membership>> {
-        self.membership.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.membership
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Replaces what is known of the cluster.
     pub(super) fn set_membership(&self, membership: Arc<Membership>) {
-        *self.membership.write().unwrap_or_else(PoisonError::into_inner) = Some(membership);
+        *self
+            .membership
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(membership);
     }
 
     /// How a member is called in logs: its name, or its id where the name is not known.
     pub fn label(&self, member: MemberId) -> String {
-        let known = self.membership().and_then(|membership| membership.members.get(&member).cloned());
+        let known = self
+            .membership()
+            .and_then(|membership| membership.members.get(&member).cloned());
         known.map_or_else(|| member.to_string(), |info| info.name)
     }
 }
@@ -125,8 +142,19 @@ mod tests {
         assert_eq!(cluster.to_string().parse(), Ok(cluster));
         let member = MemberId(0xfeed);
         assert_eq!(parse_member_id(&member.to_string()), Ok(member));
-        for wrong in ["", "feed", "000000000000FEED", "+00000000000feed", "000000000000feed0", "0x0000000000feed"] {
-            assert_eq!(parse_member_id(wrong), Err(IdError { digits: 16 }), "{wrong}");
+        for wrong in [
+            "",
+            "feed",
+            "000000000000FEED",
+            "+00000000000feed",
+            "000000000000feed0",
+            "0x0000000000feed",
+        ] {
+            assert_eq!(
+                parse_member_id(wrong),
+                Err(IdError { digits: 16 }),
+                "{wrong}"
+            );
         }
     }
 }

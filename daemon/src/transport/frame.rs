@@ -71,7 +71,11 @@ pub struct FrameTooLarge {
 ///
 /// # Errors
 /// Where the frame would be greater than [`MAX_FRAME_BYTES`].
-pub fn append_frame(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut)) -> Result<(), FrameTooLarge> {
+pub(super) fn append_frame(
+    out: &mut BytesMut,
+    kind: u8,
+    body: impl FnOnce(&mut BytesMut),
+) -> Result<(), FrameTooLarge> {
     let start = out.len();
     out.put_u64(0);
     out.put_u8(WIRE_VERSION);
@@ -116,7 +120,11 @@ impl FrameDecoder {
     /// # Errors
     /// Where the bytes are not frames of ours. The decoder must not be used after that.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        let frame = if self.partial.is_empty() { self.from_chunk()? } else { self.from_partial()? };
+        let frame = if self.partial.is_empty() {
+            self.cut_chunk()?
+        } else {
+            self.cut_partial()?
+        };
         frame.map(open).transpose()
     }
 
@@ -130,10 +138,12 @@ impl FrameDecoder {
         }
         let held = self.partial.len() + self.chunk.len();
         let whole = claimed(&self.partial)?.map_or(PREFIX_BYTES, |length| PREFIX_BYTES + length);
-        Err(FrameError::Truncated { missing: whole.saturating_sub(held).max(1) })
+        Err(FrameError::Truncated {
+            missing: whole.saturating_sub(held).max(1),
+        })
     }
 
-    fn from_chunk(&mut self) -> Result<Option<Bytes>, FrameError> {
+    fn cut_chunk(&mut self) -> Result<Option<Bytes>, FrameError> {
         let whole = claimed(&self.chunk)?.map(|length| PREFIX_BYTES + length);
         match whole {
             Some(whole) if whole <= self.chunk.len() => Ok(Some(self.chunk.split_to(whole))),
@@ -145,9 +155,11 @@ impl FrameDecoder {
         }
     }
 
-    fn from_partial(&mut self) -> Result<Option<Bytes>, FrameError> {
+    fn cut_partial(&mut self) -> Result<Option<Bytes>, FrameError> {
         self.fill_partial(PREFIX_BYTES);
-        let Some(length) = claimed(&self.partial)? else { return Ok(None) };
+        let Some(length) = claimed(&self.partial)? else {
+            return Ok(None);
+        };
         let whole = PREFIX_BYTES + length;
         self.fill_partial(whole);
         if self.partial.len() < whole {
@@ -158,7 +170,9 @@ impl FrameDecoder {
 
     /// Moves bytes from the chunk until `partial` holds `target`, or the chunk is used up.
     fn fill_partial(&mut self, target: usize) {
-        let wanted = target.saturating_sub(self.partial.len()).min(self.chunk.len());
+        let wanted = target
+            .saturating_sub(self.partial.len())
+            .min(self.chunk.len());
         self.partial.extend_from_slice(&self.chunk[..wanted]);
         self.chunk.advance(wanted);
     }
@@ -166,9 +180,11 @@ impl FrameDecoder {
 
 /// The length that the frame at the beginning of `bytes` claims, once it can be read.
 fn claimed(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
-    let Some(mut field) = bytes.get(..4) else { return Ok(None) };
+    let Some(mut field) = bytes.get(..4) else {
+        return Ok(None);
+    };
     let length = field.get_u32() as usize;
-    if length < TAG_BYTES || MAX_FRAME_BYTES < length {
+    if !(TAG_BYTES..=MAX_FRAME_BYTES).contains(&length) {
         return Err(FrameError::Length { length });
     }
     Ok(Some(length))
@@ -210,7 +226,10 @@ mod tests {
         let mut decoder = FrameDecoder::default();
         let mut frames = Vec::new();
         let mut rest = Bytes::copy_from_slice(bytes);
-        let mut sizes = pieces.iter().copied().chain(std::iter::repeat(pieces.last().copied().unwrap_or(7)));
+        let mut sizes = pieces
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(pieces.last().copied().unwrap_or(7)));
         while !rest.is_empty() {
             let size = sizes.next().unwrap_or(1).clamp(1, rest.len());
             decoder.push(rest.split_to(size));
@@ -251,17 +270,31 @@ mod tests {
         let mut bytes = encode(&[(1, Vec::new())]);
         bytes[..4].copy_from_slice(&(MAX_FRAME_BYTES as u32 + 1).to_be_bytes());
         let (frames, end) = decode(&bytes[..4], &[4]);
-        assert_eq!((frames.len(), end), (0, Err(FrameError::Length { length: MAX_FRAME_BYTES + 1 })));
+        assert_eq!(
+            (frames.len(), end),
+            (
+                0,
+                Err(FrameError::Length {
+                    length: MAX_FRAME_BYTES + 1
+                })
+            )
+        );
     }
 
     #[test]
     fn a_lying_length_allocates_only_for_what_arrived() {
         let mut decoder = FrameDecoder::default();
-        decoder.push(Bytes::copy_from_slice(&(MAX_FRAME_BYTES as u32).to_be_bytes()));
+        decoder.push(Bytes::copy_from_slice(
+            &(MAX_FRAME_BYTES as u32).to_be_bytes(),
+        ));
         assert_eq!(decoder.next_frame(), Ok(None));
         decoder.push(Bytes::from_static(&[0; 100]));
         assert_eq!(decoder.next_frame(), Ok(None));
-        assert!(decoder.partial.capacity() < 4096, "holds {}", decoder.partial.capacity());
+        assert!(
+            decoder.partial.capacity() < 4096,
+            "holds {}",
+            decoder.partial.capacity()
+        );
     }
 
     #[test]
@@ -270,7 +303,10 @@ mod tests {
         out[8] = 9;
         let checksum = crc32c::crc32c(&out[8..]);
         out[4..8].copy_from_slice(&checksum.to_be_bytes());
-        assert_eq!(decode(&out, &[100]).1, Err(FrameError::Version { found: 9 }));
+        assert_eq!(
+            decode(&out, &[100]).1,
+            Err(FrameError::Version { found: 9 })
+        );
     }
 
     #[test]
@@ -279,7 +315,10 @@ mod tests {
         for end in 1..out.len() {
             let (frames, result) = decode(&out[..end], &[3]);
             assert_eq!(frames.len(), 0);
-            assert!(matches!(result, Err(FrameError::Truncated { .. })), "{result:?}");
+            assert!(
+                matches!(result, Err(FrameError::Truncated { .. })),
+                "{result:?}"
+            );
         }
     }
 
@@ -288,7 +327,12 @@ mod tests {
         let mut out = encode(&[(1, b"before".to_vec())]);
         let before = out.clone();
         let result = append_frame(&mut out, 2, |out| out.put_bytes(0, MAX_FRAME_BYTES));
-        assert_eq!(result, Err(FrameTooLarge { bytes: MAX_FRAME_BYTES + TAG_BYTES }));
+        assert_eq!(
+            result,
+            Err(FrameTooLarge {
+                bytes: MAX_FRAME_BYTES + TAG_BYTES
+            })
+        );
         assert_eq!(out, before);
     }
 

@@ -40,15 +40,24 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: &str, detail: impl Into<String>) -> Refusal {
-        Refusal { code: code.to_owned(), detail: detail.into() }
+        Refusal {
+            code: code.to_owned(),
+            detail: detail.into(),
+        }
     }
 
     /// A refusal as it arrived, made safe to be logged.
     pub(super) fn from_peer(status: StatusCode, body: &[u8]) -> Refusal {
         let refusal = serde_json::from_slice(body).unwrap_or_else(|_| {
-            Refusal::new("not-a-member", format!("it answers {status} and is perhaps no member of Tenure at all"))
+            Refusal::new(
+                "not-a-member",
+                format!("it answers {status} and is perhaps no member of Tenure at all"),
+            )
         });
-        Refusal { code: printable(&refusal.code), detail: printable(&refusal.detail) }
+        Refusal {
+            code: printable(&refusal.code),
+            detail: printable(&refusal.detail),
+        }
     }
 
     /// Whether time alone is expected to heal it, so that it is not worth a warning.
@@ -64,8 +73,11 @@ impl std::fmt::Display for Refusal {
 }
 
 /// Text from the network without what could forge a line of a log, and bounded.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(DETAIL_CHARS).collect()
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(DETAIL_CHARS)
+        .collect()
 }
 
 /// The path of a lane's stream.
@@ -79,7 +91,9 @@ pub(super) fn lane_path(lane: Lane) -> &'static str {
 
 /// The lane of a path.
 pub(super) fn lane_of(path: &str) -> Option<Lane> {
-    [Lane::Urgent, Lane::Append, Lane::Snapshot].into_iter().find(|lane| lane_path(*lane) == path)
+    [Lane::Urgent, Lane::Append, Lane::Snapshot]
+        .into_iter()
+        .find(|lane| lane_path(*lane) == path)
 }
 
 /// Writes the headers of a dialer's request.
@@ -91,12 +105,18 @@ pub(super) fn write(headers: &mut HeaderMap, handshake: &Handshake) {
         (VERSION, WIRE_VERSION.to_string()),
     ];
     for (name, text) in texts {
-        headers.insert(name, HeaderValue::from_str(&text).expect("digits are legal in headers"));
+        headers.insert(
+            name,
+            HeaderValue::from_str(&text).expect("digits are legal in headers"),
+        );
     }
 }
 
 /// Decides about a dialer: who it is, or why it is refused.
-pub(super) fn admit(headers: &HeaderMap, directory: &Directory) -> Result<MemberId, (StatusCode, Refusal)> {
+pub(super) fn admit(
+    headers: &HeaderMap,
+    directory: &Directory,
+) -> Result<MemberId, (StatusCode, Refusal)> {
     let version = text(headers, VERSION)?;
     if version != WIRE_VERSION.to_string() {
         return Err(unsupported_version(version));
@@ -113,7 +133,13 @@ pub(super) fn admit(headers: &HeaderMap, directory: &Directory) -> Result<Member
 fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
     let identity = directory.identity();
     let Some(membership) = directory.membership() else {
-        return Err(Refusal::new("not-formed", format!("{} ({}) has no data and belongs to no cluster", identity.name, identity.member)));
+        return Err(Refusal::new(
+            "not-formed",
+            format!(
+                "{} ({}) has no data and belongs to no cluster",
+                identity.name, identity.member
+            ),
+        ));
     };
     if handshake.cluster != membership.cluster {
         return Err(Refusal::new(
@@ -143,7 +169,9 @@ fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
 pub(super) fn unknown_member(member: MemberId, cluster: ClusterId) -> Refusal {
     Refusal::new(
         "unknown-member",
-        format!("{member} is not a member of cluster {cluster}: removed or never added; add it with an empty data directory"),
+        format!(
+            "{member} is not a member of cluster {cluster}: removed or never added; add it with an empty data directory"
+        ),
     )
 }
 
@@ -152,7 +180,10 @@ fn unsupported_version(found: &str) -> (StatusCode, Refusal) {
         "this member speaks wire version {WIRE_VERSION}, the caller {}: run versions of tenured that are next to each other",
         printable(found)
     );
-    (StatusCode::MISDIRECTED_REQUEST, Refusal::new("unsupported-wire-version", detail))
+    (
+        StatusCode::MISDIRECTED_REQUEST,
+        Refusal::new("unsupported-wire-version", detail),
+    )
 }
 
 fn parsed<T>(
@@ -173,7 +204,10 @@ fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, (Stat
 }
 
 fn invalid(detail: String) -> (StatusCode, Refusal) {
-    (StatusCode::BAD_REQUEST, Refusal::new("invalid-handshake", detail))
+    (
+        StatusCode::BAD_REQUEST,
+        Refusal::new("invalid-handshake", detail),
+    )
 }
 
 #[cfg(test)]
@@ -187,17 +221,33 @@ mod tests {
     use super::*;
 
     fn directory() -> Directory {
-        let identity =
-            Identity { member: MemberId(2), name: "n2".into(), client_url: String::new(), initial_members: None };
+        let identity = Identity {
+            member: MemberId(2),
+            name: "n2".into(),
+            client_url: String::new(),
+            initial_members: None,
+        };
         let directory = Directory::new(identity);
-        let members: BTreeMap<_, _> = [1, 2].map(|id| (MemberId(id), MemberInfo::default())).into();
-        directory.set_membership(Arc::new(Membership { cluster: ClusterId(9), members }));
+        let members: BTreeMap<_, _> = [1, 2]
+            .map(|id| (MemberId(id), MemberInfo::default()))
+            .into();
+        directory.set_membership(Arc::new(Membership {
+            cluster: ClusterId(9),
+            members,
+        }));
         directory
     }
 
     fn check(change: impl FnOnce(&mut HeaderMap), expected: Result<u64, &str>) {
         let mut headers = HeaderMap::new();
-        write(&mut headers, &Handshake { cluster: ClusterId(9), from: MemberId(1), to: MemberId(2) });
+        write(
+            &mut headers,
+            &Handshake {
+                cluster: ClusterId(9),
+                from: MemberId(1),
+                to: MemberId(2),
+            },
+        );
         change(&mut headers);
         let result = admit(&headers, &directory());
         let result = result.map(|id| id.0).map_err(|(_, refusal)| refusal.code);
@@ -212,14 +262,32 @@ mod tests {
     #[test]
     fn every_other_dialer_is_refused_for_its_own_reason() {
         let value = |text: &str| HeaderValue::from_str(text).expect("legal");
-        check(|h| drop(h.insert(CLUSTER, value(&ClusterId(8).to_string()))), Err("wrong-cluster"));
-        check(|h| drop(h.insert(TO, value(&MemberId(3).to_string()))), Err("wrong-member"));
-        check(|h| drop(h.insert(FROM, value(&MemberId(3).to_string()))), Err("unknown-member"));
-        check(|h| drop(h.insert(FROM, value(&MemberId(2).to_string()))), Err("unknown-member"));
-        check(|h| drop(h.insert(VERSION, value("2"))), Err("unsupported-wire-version"));
+        check(
+            |h| drop(h.insert(CLUSTER, value(&ClusterId(8).to_string()))),
+            Err("wrong-cluster"),
+        );
+        check(
+            |h| drop(h.insert(TO, value(&MemberId(3).to_string()))),
+            Err("wrong-member"),
+        );
+        check(
+            |h| drop(h.insert(FROM, value(&MemberId(3).to_string()))),
+            Err("unknown-member"),
+        );
+        check(
+            |h| drop(h.insert(FROM, value(&MemberId(2).to_string()))),
+            Err("unknown-member"),
+        );
+        check(
+            |h| drop(h.insert(VERSION, value("2"))),
+            Err("unsupported-wire-version"),
+        );
         check(|h| drop(h.remove(TO)), Err("invalid-handshake"));
         check(|h| drop(h.append(TO, value("x"))), Err("invalid-handshake"));
-        check(|h| drop(h.insert(CLUSTER, value("9"))), Err("invalid-handshake"));
+        check(
+            |h| drop(h.insert(CLUSTER, value("9"))),
+            Err("invalid-handshake"),
+        );
     }
 
     #[test]
@@ -228,6 +296,9 @@ mod tests {
         let refusal = Refusal::from_peer(StatusCode::BAD_REQUEST, body.as_bytes());
         assert_eq!(refusal.code, "x\u{fffd}y");
         assert_eq!(refusal.detail.len(), DETAIL_CHARS);
-        assert_eq!(Refusal::from_peer(StatusCode::NOT_FOUND, b"<html>").code, "not-a-member");
+        assert_eq!(
+            Refusal::from_peer(StatusCode::NOT_FOUND, b"<html>").code,
+            "not-a-member"
+        );
     }
 }

@@ -68,16 +68,28 @@ impl Hello {
             client_url: identity.client_url.clone(),
             cluster: membership.as_ref().map(|membership| membership.cluster),
             initial_members: identity.initial_members.clone(),
-            known_names: known.map(|(id, info)| (info.name.clone(), KnownMember(*id))).collect(),
+            known_names: known
+                .map(|(id, info)| (info.name.clone(), KnownMember(*id)))
+                .collect(),
         }
     }
 
     /// Everything in it that is logged or kept is bounded and free of control characters.
     fn check(self) -> Result<Hello, DialError> {
-        let lists = self.initial_members.iter().flatten().flat_map(|(name, url)| [name, url]);
-        let texts = lists.chain(self.known_names.keys()).chain([&self.name, &self.client_url]);
+        let lists = self
+            .initial_members
+            .iter()
+            .flatten()
+            .flat_map(|(name, url)| [name, url]);
+        let texts = lists
+            .chain(self.known_names.keys())
+            .chain([&self.name, &self.client_url]);
         let sound = texts.into_iter().all(|text| is_label(text));
-        let unsound = || DialError::Answer("hello with a name or URL that is too long or not printable".to_owned());
+        let unsound = || {
+            DialError::Answer(
+                "hello with a name or URL that is too long or not printable".to_owned(),
+            )
+        };
         sound.then_some(self).ok_or_else(unsound)
     }
 }
@@ -119,7 +131,10 @@ impl Form {
             peer_url: info.peer_url.clone(),
             client_url: info.client_url.clone(),
         });
-        Form { cluster, members: members.collect() }
+        Form {
+            cluster,
+            members: members.collect(),
+        }
     }
 
     /// The configuration that is offered.
@@ -131,24 +146,35 @@ impl Form {
         };
         Configuration {
             voters: self.members.iter().map(|member| member.id).collect(),
-            info: self.members.iter().map(|member| (member.id, info(member))).collect(),
+            info: self
+                .members
+                .iter()
+                .map(|member| (member.id, info(member)))
+                .collect(),
             ..Configuration::default()
         }
     }
 
     /// Says what makes it no first configuration at all, whoever it is offered to.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let names: std::collections::BTreeSet<_> = self.members.iter().map(|member| &member.name).collect();
-        let ids: std::collections::BTreeSet<_> = self.members.iter().map(|member| member.id).collect();
+        let names: std::collections::BTreeSet<_> =
+            self.members.iter().map(|member| &member.name).collect();
+        let ids: std::collections::BTreeSet<_> =
+            self.members.iter().map(|member| member.id).collect();
         if self.members.is_empty() || self.cluster == ClusterId(0) || ids.contains(&MemberId(0)) {
             return Err("the offer has no members, or an id that is zero".to_owned());
         }
         if names.len() != self.members.len() || ids.len() != self.members.len() {
             return Err("the offer has two members of one name or id".to_owned());
         }
-        let texts = self.members.iter().flat_map(|m| [&m.name, &m.peer_url, &m.client_url]);
+        let texts = self
+            .members
+            .iter()
+            .flat_map(|m| [&m.name, &m.peer_url, &m.client_url]);
         let sound = texts.into_iter().all(|text| is_label(text));
-        sound.then_some(()).ok_or_else(|| "the offer has a name or URL that is too long or not printable".to_owned())
+        sound.then_some(()).ok_or_else(|| {
+            "the offer has a name or URL that is too long or not printable".to_owned()
+        })
     }
 }
 
@@ -161,7 +187,8 @@ pub async fn ask_hello(peer_url: &str) -> Result<Hello, DialError> {
     if status != StatusCode::OK {
         return Err(DialError::Refused(Refusal::from_peer(status, &body)));
     }
-    let hello: Hello = serde_json::from_slice(&body).map_err(|error| DialError::Answer(error.to_string()))?;
+    let hello: Hello =
+        serde_json::from_slice(&body).map_err(|error| DialError::Answer(error.to_string()))?;
     hello.check()
 }
 
@@ -188,14 +215,19 @@ async fn call(
 ) -> Result<(StatusCode, Bytes), DialError> {
     let work = async {
         let mut connection = dial::connect(peer_url, &dial::CALL).await?;
-        let request = Request::builder().method(method).uri(connection.uri(path)).body(Full::new(body));
+        let request = Request::builder()
+            .method(method)
+            .uri(connection.uri(path))
+            .body(Full::new(body));
         let request = request.map_err(|error| DialError::Answer(error.to_string()))?;
         let response = connection.send(request).await?;
         let status = response.status();
         let body = dial::read_body(response.into_body(), BODY_LIMIT).await?;
         Ok((status, body))
     };
-    tokio::time::timeout(timeout, work).await.map_err(|_| DialError::TimedOut(timeout))?
+    tokio::time::timeout(timeout, work)
+        .await
+        .map_err(|_| DialError::TimedOut(timeout))?
 }
 
 /// Member ids as 16 hex digits.
@@ -204,11 +236,16 @@ mod member_id {
 
     use super::{MemberId, parse_member_id};
 
-    pub(super) fn serialize<S: Serializer>(id: &MemberId, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        id: &MemberId,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MemberId, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<MemberId, D::Error> {
         parse_member_id(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
@@ -219,12 +256,19 @@ mod cluster_id {
 
     use super::ClusterId;
 
-    pub(super) fn serialize<S: Serializer>(id: &ClusterId, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        id: &ClusterId,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClusterId, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ClusterId, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -234,12 +278,18 @@ mod optional_cluster_id {
 
     use super::ClusterId;
 
-    pub(super) fn serialize<S: Serializer>(id: &Option<ClusterId>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        id: &Option<ClusterId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         id.map(|id| id.to_string()).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ClusterId>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<ClusterId>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
     }
 }

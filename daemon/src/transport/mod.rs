@@ -35,7 +35,6 @@ pub use dial::{DialError, check_peer_url};
 pub use directory::{ClusterId, Directory, IdError, Identity, Membership, parse_member_id};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameTooLarge, MAX_FRAME_BYTES, WIRE_VERSION};
 pub use handshake::Refusal;
-pub(crate) use handshake::printable;
 pub use hello::{Form, FormMember, Hello, KnownMember, ask_hello, offer_form};
 pub use status::PeerLink;
 pub use streams::Budget;
@@ -86,7 +85,11 @@ pub struct Budgets {
 
 impl Default for Budgets {
     fn default() -> Budgets {
-        Budgets { urgent_bytes: MAX_FRAME_BYTES, append_bytes: 64 << 20, snapshot_bytes: 32 << 20 }
+        Budgets {
+            urgent_bytes: MAX_FRAME_BYTES,
+            append_bytes: 64 << 20,
+            snapshot_bytes: 32 << 20,
+        }
     }
 }
 
@@ -120,7 +123,12 @@ impl std::fmt::Debug for SinkHolder {
 impl Transport {
     /// Begins to listen. Nobody is dialled, and no stream taken, before [`Transport::update`] has said which cluster
     /// this member belongs to. Must be called inside a tokio runtime.
-    pub fn start(identity: Identity, listener: TcpListener, budgets: Budgets, sink: Sink) -> Transport {
+    pub fn start(
+        identity: Identity,
+        listener: TcpListener,
+        budgets: Budgets,
+        sink: Sink,
+    ) -> Transport {
         let directory = Directory::new(identity);
         let tasks = Tasks::default();
         let (offers, waiting) = mpsc::channel(OFFERS);
@@ -131,7 +139,13 @@ impl Transport {
                     shared.nudge(member);
                 }
             });
-            let receiver = Receiver::new(directory.clone(), Arc::clone(&sink), budgets, offers, heard_of);
+            let receiver = Receiver::new(
+                directory.clone(),
+                Arc::clone(&sink),
+                budgets,
+                offers,
+                heard_of,
+            );
             Shared {
                 directory,
                 receiver: Arc::new(receiver),
@@ -142,7 +156,11 @@ impl Transport {
                 sink: SinkHolder(sink),
             }
         });
-        tasks.spawn(server::serve(listener, Arc::clone(&shared.receiver), tasks.child()));
+        tasks.spawn(server::serve(
+            listener,
+            Arc::clone(&shared.receiver),
+            tasks.child(),
+        ));
         Transport { shared }
     }
 
@@ -150,7 +168,9 @@ impl Transport {
     /// member any more. Never waits; may be called from any thread.
     pub fn update(&self, cluster: ClusterId, configuration: &Configuration) {
         let membership = Arc::new(Membership::new(cluster, configuration));
-        self.shared.directory.set_membership(Arc::clone(&membership));
+        self.shared
+            .directory
+            .set_membership(Arc::clone(&membership));
         self.shared.receiver.retain_members();
         self.shared.dial(&membership);
     }
@@ -158,13 +178,21 @@ impl Transport {
     /// Queues a message for `to`, or drops it where it cannot be sent soon. Never waits; may be called from any thread.
     /// Returns whether it was queued: one that was not has certainly not been sent, one that was may still be lost.
     pub fn send(&self, to: MemberId, message: PeerMessage) -> bool {
-        let peers = self.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self
+            .shared
+            .peers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         peers.get(&to).is_some_and(|peer| peer.send(message))
     }
 
     /// How this member stands with each other one.
     pub fn links(&self) -> Vec<PeerLink> {
-        let peers = self.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self
+            .shared
+            .peers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         peers.values().map(Peer::link).collect()
     }
 
@@ -181,7 +209,11 @@ impl Transport {
 
     /// Where offers of a first configuration arrive; there is one taker.
     pub(crate) fn take_offers(&self) -> Option<mpsc::Receiver<Offer>> {
-        self.shared.offers.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.shared
+            .offers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Returns when [`Transport::stop`] was called.
@@ -196,22 +228,34 @@ impl Shared {
         let from = self.directory.identity().member;
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|id, peer| {
-            let stays = membership.members.get(id).is_some_and(|info| peer.is_reached_by(info));
+            let stays = membership
+                .members
+                .get(id)
+                .is_some_and(|info| peer.is_reached_by(info));
             if !stays {
                 peer.stop();
             }
             stays
         });
         for (id, info) in membership.members.iter().filter(|(id, _)| **id != from) {
-            let handshake = Handshake { cluster: membership.cluster, from, to: *id };
-            peers
-                .entry(*id)
-                .or_insert_with(|| Peer::start(&self.handle, &self.tasks, handshake, info, &self.sink.0));
+            let handshake = Handshake {
+                cluster: membership.cluster,
+                from,
+                to: *id,
+            };
+            peers.entry(*id).or_insert_with(|| {
+                Peer::start(&self.handle, &self.tasks, handshake, info, &self.sink.0)
+            });
         }
     }
 
     fn nudge(&self, member: MemberId) {
-        if let Some(peer) = self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&member) {
+        if let Some(peer) = self
+            .peers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&member)
+        {
             peer.nudge();
         }
     }

@@ -74,8 +74,19 @@ impl Peer {
             tasks.spawn_on(handle, Arc::clone(&dialer).run());
             dialer
         };
-        let (urgent, append, snapshot) = (start(Lane::Urgent), start(Lane::Append), start(Lane::Snapshot));
-        Peer { info: info.clone(), urgent, append, snapshot, contact, tasks }
+        let (urgent, append, snapshot) = (
+            start(Lane::Urgent),
+            start(Lane::Append),
+            start(Lane::Snapshot),
+        );
+        Peer {
+            info: info.clone(),
+            urgent,
+            append,
+            snapshot,
+            contact,
+            tasks,
+        }
     }
 
     /// Whether it is still to be reached in the same way.
@@ -99,7 +110,9 @@ impl Peer {
 
     /// The other member is alive after all: dial soon.
     pub(super) fn nudge(&self) {
-        [&self.urgent, &self.append, &self.snapshot].iter().for_each(|dialer| dialer.nudge.notify_one());
+        [&self.urgent, &self.append, &self.snapshot]
+            .iter()
+            .for_each(|dialer| dialer.nudge.notify_one());
     }
 
     pub(super) fn link(&self) -> PeerLink {
@@ -182,7 +195,10 @@ impl Dialer {
     async fn open(&self, line: &Line) -> Result<(Connection<LaneBody>, IncomingBody), DialError> {
         let mut connection = dial::connect_in(&self.tasks, self.contact.peer_url(), line).await?;
         let uri = connection.uri(handshake::lane_path(self.lane));
-        let request = Request::builder().method(Method::POST).uri(uri).body(self.queue.begin());
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(uri)
+            .body(self.queue.begin());
         let mut request = request.map_err(|error| DialError::Answer(error.to_string()))?;
         handshake::write(request.headers_mut(), &self.handshake);
         let response = connection.send(request).await?;
@@ -209,7 +225,10 @@ impl Dialer {
 
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dialer").field("lane", &self.lane).field("to", &self.handshake.to).finish_non_exhaustive()
+        f.debug_struct("Dialer")
+            .field("lane", &self.lane)
+            .field("to", &self.handshake.to)
+            .finish_non_exhaustive()
     }
 }
 
@@ -240,7 +259,11 @@ fn line(lane: Lane) -> Line {
         // seconds, and no reason to begin again.
         Lane::Snapshot => Duration::from_secs(10),
     };
-    Line { connect_timeout: Duration::from_secs(2), ping_interval: Duration::from_secs(1), ping_timeout }
+    Line {
+        connect_timeout: Duration::from_secs(2),
+        ping_interval: Duration::from_secs(1),
+        ping_timeout,
+    }
 }
 
 /// Between half of a pause and all of it, so that members do not dial in step.

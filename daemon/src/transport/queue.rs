@@ -36,9 +36,18 @@ impl Bounds {
     /// move drops anything.
     pub(super) fn of(lane: Lane) -> Bounds {
         match lane {
-            Lane::Urgent => Bounds { messages: 4096, bytes: 4 << 20 },
-            Lane::Append => Bounds { messages: 4096, bytes: 32 << 20 },
-            Lane::Snapshot => Bounds { messages: 64, bytes: 16 << 20 },
+            Lane::Urgent => Bounds {
+                messages: 4096,
+                bytes: 4 << 20,
+            },
+            Lane::Append => Bounds {
+                messages: 4096,
+                bytes: 32 << 20,
+            },
+            Lane::Snapshot => Bounds {
+                messages: 64,
+                bytes: 16 << 20,
+            },
         }
     }
 }
@@ -63,7 +72,10 @@ struct Inner {
 
 impl LaneQueue {
     pub(super) fn new(bounds: Bounds) -> Arc<LaneQueue> {
-        Arc::new(LaneQueue { bounds, inner: Mutex::default() })
+        Arc::new(LaneQueue {
+            bounds,
+            inner: Mutex::default(),
+        })
     }
 
     /// Queues a message, or drops it where no connection is open or too much waits already. Never waits.
@@ -72,7 +84,8 @@ impl LaneQueue {
         let mut inner = self.lock();
         // A message greater than the whole bound may still go alone: refusing it would stop replication for good.
         let fits = inner.messages.is_empty()
-            || (inner.messages.len() < self.bounds.messages && inner.bytes + weight <= self.bounds.bytes);
+            || (inner.messages.len() < self.bounds.messages
+                && inner.bytes + weight <= self.bounds.bytes);
         if !inner.open || !fits {
             return false;
         }
@@ -87,7 +100,10 @@ impl LaneQueue {
     /// Begins a session: its body sends nothing until [`LaneQueue::open`].
     pub(super) fn begin(self: &Arc<LaneQueue>) -> LaneBody {
         self.close();
-        LaneBody { queue: Arc::clone(self), session: self.lock().session }
+        LaneBody {
+            queue: Arc::clone(self),
+            session: self.lock().session,
+        }
     }
 
     /// The other side takes messages now.
@@ -155,9 +171,14 @@ impl Body for LaneBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         loop {
-            let Some((bytes, batch)) = std::task::ready!(self.poll_batch(cx)) else { return Poll::Ready(None) };
+            let Some((bytes, batch)) = std::task::ready!(self.poll_batch(cx)) else {
+                return Poll::Ready(None);
+            };
             let chunk = encode_batch(bytes, &batch);
             if !chunk.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
@@ -184,7 +205,10 @@ pub(super) fn weight(message: &PeerMessage) -> usize {
             RaftBody::Snapshot { file, data, .. } => data.len() + file.meta.configuration.size(),
             _ => 0,
         },
-        PeerMessage::Forward(requests) => requests.iter().map(|r| r.request.len() + MESSAGE_OVERHEAD).sum(),
+        PeerMessage::Forward(requests) => requests
+            .iter()
+            .map(|r| r.request.len() + MESSAGE_OVERHEAD)
+            .sum(),
         PeerMessage::Refused { tokens, .. } => 8 * tokens.len(),
         PeerMessage::Progress { report, .. } => MESSAGE_OVERHEAD * report.peers.len(),
         PeerMessage::AskProgress { .. } => 0,

@@ -49,7 +49,10 @@ pub(super) async fn answer(
         ("/form", _) => method_not_allowed("POST"),
         (_, _) => refused(
             StatusCode::NOT_FOUND,
-            &Refusal::new("route-not-found", "this is the peer port of a member of Tenure; clients use its client port"),
+            &Refusal::new(
+                "route-not-found",
+                "this is the peer port of a member of Tenure; clients use its client port",
+            ),
         ),
     })
 }
@@ -81,20 +84,35 @@ fn open_stream(
     Response::new(Answer::Stream(ending))
 }
 
-async fn form(request: Request<IncomingBody>, receiver: &Receiver) -> Result<(), (StatusCode, Refusal)> {
-    let invalid = |detail: String| (StatusCode::BAD_REQUEST, Refusal::new("invalid-request", detail));
+async fn form(
+    request: Request<IncomingBody>,
+    receiver: &Receiver,
+) -> Result<(), (StatusCode, Refusal)> {
+    let invalid = |detail: String| {
+        (
+            StatusCode::BAD_REQUEST,
+            Refusal::new("invalid-request", detail),
+        )
+    };
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect();
-    let body = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| invalid("the body did not arrive in time".into()))?;
+    let body = tokio::time::timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| invalid("the body did not arrive in time".into()))?;
     let body = body.map_err(|error| invalid(error.to_string()))?.to_bytes();
     let form: Form = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
     form.check().map_err(invalid)?;
-    receiver.form(form).await.map_err(|refusal| (StatusCode::CONFLICT, refusal))
+    receiver
+        .form(form)
+        .await
+        .map_err(|refusal| (StatusCode::CONFLICT, refusal))
 }
 
 fn method_not_allowed(allow: &'static str) -> Response<Answer> {
     let refusal = Refusal::new("method-not-allowed", format!("only {allow} is served here"));
     let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, &refusal);
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, header::HeaderValue::from_static(allow));
     response
 }
 
@@ -105,12 +123,17 @@ fn refused(status: StatusCode, refusal: &Refusal) -> Response<Answer> {
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Full::new(to_json(value))));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn to_json(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).expect("these shapes have string keys and plain values").into()
+    serde_json::to_vec(value)
+        .expect("these shapes have string keys and plain values")
+        .into()
 }
 
 /// The body of an answer.
@@ -126,7 +149,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut *self {
             Answer::Whole(body) => Pin::new(body).poll_frame(cx),
             Answer::Stream(ending) => {

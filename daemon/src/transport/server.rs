@@ -55,7 +55,9 @@ pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>, tasks:
                 tasks.spawn(serve_connection(stream, receiver, place));
             }
             Err(error) => {
-                trouble.warn(|held_back| tracing::warn!(%error, held_back, "cannot accept peer connections"));
+                trouble.warn(
+                    |held_back| tracing::warn!(%error, held_back, "cannot accept peer connections"),
+                );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -67,7 +69,14 @@ async fn serve_connection(stream: TcpStream, receiver: Arc<Receiver>, place: Pla
     let _ = stream.set_nodelay(true);
     let tasks = place.tasks.clone();
     let activity = Arc::clone(&place.activity);
-    let service = service_fn(|request| requests::answer(request, Arc::clone(&receiver), activity.begin(), tasks.clone()));
+    let service = service_fn(|request| {
+        requests::answer(
+            request,
+            Arc::clone(&receiver),
+            activity.begin(),
+            tasks.clone(),
+        )
+    });
     let connection = builder(&tasks).serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -117,7 +126,10 @@ impl Connections {
     fn enter(self: &Arc<Connections>, tasks: &Tasks) -> Option<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if CONNECTION_LIMIT <= open.len() {
-            let idle = open.iter().find(|(_, (_, activity))| activity.is_idle()).map(|(number, _)| *number)?;
+            let idle = open
+                .iter()
+                .find(|(_, (_, activity))| activity.is_idle())
+                .map(|(number, _)| *number)?;
             if let Some((tasks, _)) = open.remove(&idle) {
                 tasks.stop();
             }
@@ -125,7 +137,12 @@ impl Connections {
         let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
         let (tasks, activity) = (tasks.child(), Arc::<Activity>::default());
         open.insert(number, (tasks.clone(), Arc::clone(&activity)));
-        Some(Place { number, tasks, activity, connections: Arc::clone(self) })
+        Some(Place {
+            number,
+            tasks,
+            activity,
+            connections: Arc::clone(self),
+        })
     }
 }
 
@@ -140,7 +157,11 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.connections
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.number);
     }
 }
 

@@ -55,7 +55,12 @@ enum Said {
 
 impl Contact {
     pub(super) fn new(member: MemberId, name: &str, peer_url: &str) -> Contact {
-        Contact { member, name: name.to_owned(), peer_url: peer_url.to_owned(), state: Mutex::default() }
+        Contact {
+            member,
+            name: name.to_owned(),
+            peer_url: peer_url.to_owned(),
+            state: Mutex::default(),
+        }
     }
 
     pub(super) fn peer_url(&self) -> &str {
@@ -85,14 +90,21 @@ impl Contact {
             self.refused(&mut state, refusal);
         }
         if lane == Lane::Urgent && state.said != Some(Said::Lost) {
-            let again = if state.said == Some(Said::Found) { "lost peer" } else { "peer not reached yet" };
+            let again = if state.said == Some(Said::Found) {
+                "lost peer"
+            } else {
+                "peer not reached yet"
+            };
             state.said = Some(Said::Lost);
             tracing::warn!(peer = %self.name, member = %self.member, url = %self.peer_url, %error, "{again}");
         }
     }
 
     fn refused(&self, state: &mut State, refusal: &Refusal) {
-        let news = state.refusal.as_ref().is_none_or(|before| before.code != refusal.code);
+        let news = state
+            .refusal
+            .as_ref()
+            .is_none_or(|before| before.code != refusal.code);
         state.refusal = Some(refusal.clone());
         if news && !refusal.is_passing() {
             tracing::error!(
@@ -107,7 +119,11 @@ impl Contact {
             member: self.member,
             name: self.name.clone(),
             peer_url: self.peer_url.clone(),
-            connected_for: state.connected.iter().map(|(lane, since)| (*lane, since.elapsed())).collect(),
+            connected_for: state
+                .connected
+                .iter()
+                .map(|(lane, since)| (*lane, since.elapsed()))
+                .collect(),
             refusal: state.refusal.clone(),
             last_error: state.last_error.clone(),
         }

@@ -92,7 +92,11 @@ impl Receiver {
         heard_of: Box<dyn Fn(MemberId) + Send + Sync>,
     ) -> Receiver {
         // A frame of the greatest size must fit, or its stream would wait for ever.
-        let semaphore = |bytes: usize| Arc::new(Semaphore::new(bytes.max(super::MAX_FRAME_BYTES + MESSAGE_OVERHEAD)));
+        let semaphore = |bytes: usize| {
+            Arc::new(Semaphore::new(
+                bytes.max(super::MAX_FRAME_BYTES + MESSAGE_OVERHEAD),
+            ))
+        };
         Receiver {
             directory,
             sink,
@@ -125,18 +129,33 @@ impl Receiver {
         let (tasks, reason) = (connection.child(), Arc::default());
         let mut streams = self.streams();
         let number = streams.get(&(from, lane)).map_or(0, |open| open.number + 1);
-        let open = Open { number, tasks: tasks.clone(), reason: Arc::clone(&reason) };
+        let open = Open {
+            number,
+            tasks: tasks.clone(),
+            reason: Arc::clone(&reason),
+        };
         if let Some(older) = streams.insert((from, lane), open) {
-            older.end(Refusal::new("superseded", "a newer stream of the same member took its place"));
+            older.end(Refusal::new(
+                "superseded",
+                "a newer stream of the same member took its place",
+            ));
         }
         drop(streams);
         (self.heard_of)(from);
-        Stream { from, lane, number, tasks, reason }
+        Stream {
+            from,
+            lane,
+            number,
+            tasks,
+            reason,
+        }
     }
 
     /// Ends the streams of members that belong to the cluster no more.
     pub(super) fn retain_members(&self) {
-        let Some(membership) = self.directory.membership() else { return };
+        let Some(membership) = self.directory.membership() else {
+            return;
+        };
         let mut streams = self.streams();
         streams.retain(|(from, _), open| {
             let stays = membership.members.contains_key(from);
@@ -154,7 +173,10 @@ impl Receiver {
             ended = self.read_frames(&stream, body) => self.judge(&stream, ended),
         };
         let mut streams = self.streams();
-        if streams.get(&(stream.from, stream.lane)).is_some_and(|open| open.number == stream.number) {
+        if streams
+            .get(&(stream.from, stream.lane))
+            .is_some_and(|open| open.number == stream.number)
+        {
             streams.remove(&(stream.from, stream.lane));
         }
         ending
@@ -167,7 +189,11 @@ impl Receiver {
         Some(Refusal::new("corrupt-frame", error.to_string()))
     }
 
-    async fn read_frames(&self, stream: &Stream, mut body: IncomingBody) -> Result<(), StreamError> {
+    async fn read_frames(
+        &self,
+        stream: &Stream,
+        mut body: IncomingBody,
+    ) -> Result<(), StreamError> {
         let mut decoder = FrameDecoder::default();
         // A connection that breaks is the dialer's to log; what it had sent in part never happened.
         while let Some(Ok(chunk)) = body.frame().await {
@@ -191,7 +217,11 @@ impl Receiver {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         if let Ok(permit) = Arc::clone(budget).acquire_many_owned(permits).await {
-            let received = Received { from: stream.from, message, budget: Budget { _permit: permit } };
+            let received = Received {
+                from: stream.from,
+                message,
+                budget: Budget { _permit: permit },
+            };
             (self.sink)(Incoming::Message(received));
         }
         Ok(())
@@ -210,9 +240,19 @@ impl Receiver {
             );
             return Err(Refusal::new("already-formed", detail));
         }
-        let busy = || Refusal::new("not-forming", format!("{} is not waiting for a first configuration now", identity.name));
+        let busy = || {
+            Refusal::new(
+                "not-forming",
+                format!(
+                    "{} is not waiting for a first configuration now",
+                    identity.name
+                ),
+            )
+        };
         let (reply, answer) = oneshot::channel();
-        self.offers.try_send(Offer { form, reply }).map_err(|_| busy())?;
+        self.offers
+            .try_send(Offer { form, reply })
+            .map_err(|_| busy())?;
         answer.await.map_err(|_| busy())?
     }
 
@@ -230,13 +270,24 @@ impl Open {
 
 impl Stream {
     fn take_reason(&self) -> Option<Refusal> {
-        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
-        reason.or_else(|| Some(Refusal::new("stopping", "the member is stopping, or closed the connection")))
+        let reason = self
+            .reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        reason.or_else(|| {
+            Some(Refusal::new(
+                "stopping",
+                "the member is stopping, or closed the connection",
+            ))
+        })
     }
 }
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiver").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }

@@ -19,7 +19,10 @@ pub(super) struct Tasks {
 impl Tasks {
     /// A group inside this one: it ends with it, or earlier on its own.
     pub(super) fn child(&self) -> Tasks {
-        Tasks { tracker: self.tracker.clone(), token: self.token.child_token() }
+        Tasks {
+            tracker: self.tracker.clone(),
+            token: self.token.child_token(),
+        }
     }
 
     /// Ends when the group is told to.
@@ -38,7 +41,11 @@ impl Tasks {
     }
 
     /// Starts a task that looks at [`Tasks::stopped`] itself.
-    pub(super) fn spawn_on(&self, handle: &tokio::runtime::Handle, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn_on(
+        &self,
+        handle: &tokio::runtime::Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.tracker.spawn_on(task, handle);
     }
 
