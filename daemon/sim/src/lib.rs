@@ -26,5 +26,5 @@ mod trace;
 mod run;
 
 pub use oracle::Violation;
-pub use run::{Options, Outcome, run};
+pub use run::{Options, Outcome, hush_panics, run};
 pub use trace::Counts;

@@ -139,18 +139,20 @@ impl Consensus {
         demand!(commit <= self.commit(), "commit", "n{} starts with commit {commit}, beyond all", member + 1);
     }
 
-    /// A member wants something written; `now` it leads `leads`, and at the beginning of the turn it led the same.
-    pub(crate) fn wrote(&mut self, now: Moment, member: usize, leads: Option<Term>, write: &Write) {
-        let led_before = self.members[member].led;
+    /// A member wants something written.
+    pub(crate) fn wrote(&mut self, now: Moment, member: usize, write: &Write) {
+        let led = self.members[member].led;
         if let Some(meta) = &write.reset_to {
             self.demand_committed(member, meta.position, "resets its log to");
             self.members[member].mirror = Mirror { base: meta.position, terms: VecDeque::new() };
         }
         if let Some(from) = write.truncate_from {
+            let leads_on = led.is_some() && write.hard_state.is_none();
+            let loses = from <= self.members[member].mirror.last().index;
             demand!(
-                leads.is_none() || leads != led_before,
+                !(leads_on && loses),
                 "leader-append-only",
-                "n{} leads term {leads:?} and removes its entries from {from} on",
+                "n{} leads term {led:?} and removes its entries from {from} on",
                 member + 1
             );
             let mirror = &mut self.members[member].mirror;
@@ -167,7 +169,7 @@ impl Consensus {
                 entry.index,
                 previous.index
             );
-            let appended = (leads == Some(entry.term)).then_some(now);
+            let appended = (self.leaders.get(&entry.term) == Some(&member)).then_some(now);
             self.see(member, previous, entry, appended);
             self.members[member].mirror.terms.push_back(entry.term);
         }

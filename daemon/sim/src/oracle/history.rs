@@ -310,3 +310,11 @@ impl History {
 fn offset(revision: Revision) -> usize {
     usize::try_from(revision.0.saturating_sub(1)).unwrap_or(usize::MAX)
 }
+
+impl History {
+    /// Whether the history deletes this key after this revision.
+    pub(crate) fn deletes_after(&self, key: &Bytes, revision: Revision) -> bool {
+        let later = self.changes.iter().skip(offset(revision));
+        later.flat_map(|change| change.events.iter()).any(|event| matches!(event, Event::Delete { key: of, .. } if of == key))
+    }
+}

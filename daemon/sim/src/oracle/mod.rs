@@ -12,8 +12,8 @@ use tenure_state::Limits;
 
 pub(crate) use beliefs::Beliefs;
 pub(crate) use calls::Calls;
-pub(crate) use consensus::{Consensus, View};
-pub(crate) use history::History;
+pub(crate) use consensus::{Consensus, FIRST_BASE, View, place_of};
+pub(crate) use history::{History, everything};
 
 /// An invariant that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,0 +1,298 @@
+//! Calls of clients, at the member that they reach.
+//!
+//! Owns what the REST edge does in production: a request becomes an input of the core, an outcome or a refusal becomes an
+//! answer, a queued acquire and a watch are held open, a read waits until its index is applied. A call or its answer
+//! may be lost or slow on the way.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tenure_raft::LogIndex;
+use tenure_replica::{Decided, Input, Refused};
+use tenure_state::{
+    Answer, Change, Clock, Command, HoldView, KeyEntry, Kind, LeaseId, LeaseView, Origin, Outcome, QueuedView, ReadError, Refusal,
+    Request, Revision, Selector, Standing,
+};
+
+use crate::time::Moment;
+use crate::watchers::OpenWatch;
+use crate::world::{Event, World};
+
+/// A call of a client.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct CallId(pub(crate) u64);
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Caller {
+    Client(usize),
+    Watcher(usize),
+    /// Whoever looks whether the healed cluster works.
+    Probe,
+}
+
+/// A call under way, as its caller knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) caller: Caller,
+    pub(crate) member: usize,
+    pub(crate) ask: Ask,
+    /// Before its first byte left.
+    pub(crate) sent: Moment,
+    /// What had been answered to anybody by then.
+    pub(crate) floor: LogIndex,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Command { command: Command, poll: Duration },
+    Renew { lease: LeaseId, company: Duration },
+    ReadLease(LeaseId),
+    ReadKey(Bytes),
+    Watch { after: Revision, selectors: Vec<Selector>, wait: Duration },
+}
+
+/// What comes back.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Outcome { outcome: Outcome, index: LogIndex },
+    /// A poll ended with the place granted.
+    Held { hold: HoldView, index: LogIndex },
+    /// A poll ended with the place kept.
+    Queued { index: LogIndex },
+    /// A poll ended with the place gone.
+    Gone { index: LogIndex },
+    /// Not applied, and never will be.
+    Refused(Refused),
+    /// The connection broke.
+    Broken,
+    Lease { lease: Result<LeaseView, Refusal>, index: LogIndex },
+    Key { key: Bytes, entry: Option<std::sync::Arc<KeyEntry>>, index: LogIndex },
+    Watched { changes: Vec<Change>, through: Revision },
+    Compacted { now: Revision },
+}
+
+/// An acquire whose place is in the queue, held open.
+#[derive(Clone, Debug)]
+pub(crate) struct Poll {
+    pub(crate) call: CallId,
+    kind: Kind,
+    name: String,
+    lease: LeaseId,
+    owner: String,
+}
+
+/// Pages of a watch, as the REST edge asks for them.
+const EVENTS_A_REPLY: usize = 1000;
+const BYTES_A_REPLY: usize = 4 << 20;
+const SCANNED_A_REPLY: usize = 10_000;
+
+impl World {
+    /// A caller asks a member.
+    pub(crate) fn call(&mut self, caller: Caller, member: usize, ask: Ask, patience: Duration) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.trace.counts.calls += 1;
+        let floor = self.oracle.calls.floor();
+        self.trace.say(self.now, || format!("{caller:?} asks n{} as {}: {ask:?}", member + 1, id.0));
+        self.calls.insert(id, Call { caller, member, ask, sent: self.now, floor });
+        if let Some(travel) = self.travel(caller) {
+            self.after(travel, Event::Ask { call: id });
+        }
+        self.after(patience, Event::GiveUp { call: id });
+        id
+    }
+
+    /// How long a call or an answer is on its way; `None` where it is lost.
+    fn travel(&mut self, caller: Caller) -> Option<Duration> {
+        let plan = &self.plan.workload;
+        if caller == Caller::Probe {
+            return Some(Duration::from_micros(200));
+        }
+        if self.chance.happens(plan.lost) {
+            return None;
+        }
+        let slow = self.chance.happens(plan.slow);
+        let longest = if slow { Duration::from_secs(4) } else { plan.travel };
+        Some(self.chance.skewed_span(Duration::from_micros(20), longest))
+    }
+
+    /// A call reaches its member.
+    pub(crate) fn ask(&mut self, id: CallId) {
+        let Some(Call { member: place, ask, floor, .. }) = self.calls.get(&id).cloned() else { return };
+        if self.members[place].running.is_none() {
+            return self.reply(place, id, Reply::Refused(Refused::ShuttingDown));
+        }
+        let member = &mut self.members[place];
+        let token = member.token();
+        let origin = Origin { member: member.id.0, token };
+        let input = match ask {
+            Ask::Command { command, .. } => Input::Propose(Request { origin, idempotency: None, command }),
+            Ask::Renew { lease, company } => Input::Renew { token, lease, company },
+            Ask::ReadLease(_) | Ask::ReadKey(_) => Input::Read { token },
+            Ask::Watch { after, selectors, wait } => return self.open_watch(place, id, after, selectors, wait),
+        };
+        if matches!(input, Input::Propose(_) | Input::Renew { .. }) {
+            self.oracle.calls.received(origin, floor, self.now);
+        }
+        if let Some(running) = &mut self.members[place].running {
+            running.pending.insert(token, id);
+        }
+        self.tell(place, input);
+    }
+
+    fn open_watch(&mut self, place: usize, call: CallId, after: Revision, selectors: Vec<Selector>, wait: Duration) {
+        let member = &mut self.members[place];
+        let life = member.life;
+        let Some(running) = &mut member.running else { return };
+        running.watches.push(OpenWatch { call, after, selectors });
+        self.after(wait, Event::PollEnd { member: place, life, call });
+        self.serve_waiting(place);
+    }
+
+    /// The state has decided a request of this member.
+    pub(crate) fn decided(&mut self, place: usize, id: CallId, index: LogIndex, decided: Decided) {
+        let poll = match self.calls.get(&id).map(|call| &call.ask) {
+            Some(Ask::Command { poll, .. }) => *poll,
+            _ => Duration::ZERO,
+        };
+        let Decided { outcome, .. } = decided;
+        if let Ok(Answer::Queued(QueuedView { kind, name, lease, owner, .. })) = &outcome
+            && !poll.is_zero()
+        {
+            let member = &mut self.members[place];
+            let life = member.life;
+            let Some(running) = &mut member.running else { return };
+            let (kind, name, lease, owner) = (*kind, name.clone(), *lease, owner.clone());
+            running.polls.push(Poll { call: id, kind, name, lease, owner });
+            return self.after(poll, Event::PollEnd { member: place, life, call: id });
+        }
+        self.reply(place, id, Reply::Outcome { outcome, index });
+    }
+
+    /// Answers the reads, polls and watches that the state of this member can answer now.
+    pub(crate) fn serve_waiting(&mut self, place: usize) {
+        let replies = self.ready_replies(place);
+        for (call, reply) in replies {
+            self.reply(place, call, reply);
+        }
+    }
+
+    fn ready_replies(&mut self, place: usize) -> Vec<(CallId, Reply)> {
+        let Some(running) = &mut self.members[place].running else { return Vec::new() };
+        let (index, clock) = (running.applier.applied().position.index, Clock(running.stamp().0));
+        let state = running.applier.state();
+        let mut replies = Vec::new();
+        running.polls.retain(|poll| {
+            let standing = state.standing(poll.kind, &poll.name, poll.lease, &poll.owner, clock);
+            let reply = match standing {
+                Some(Standing::Queued(_)) => return true,
+                Some(Standing::Held(hold)) => Reply::Held { hold, index },
+                None => Reply::Gone { index },
+            };
+            replies.push((poll.call, reply));
+            false
+        });
+        running.watches.retain(|watch| {
+            let page = state.changes(watch.after, &watch.selectors, EVENTS_A_REPLY, BYTES_A_REPLY, SCANNED_A_REPLY);
+            let reply = match page {
+                Ok(page) if page.changes.is_empty() && !page.more => return true,
+                Ok(page) => Reply::Watched { changes: page.changes, through: page.through },
+                // A member that lags behind has not seen that revision yet: it waits.
+                Err(ReadError::Ahead) => return true,
+                Err(ReadError::Compacted { .. }) => Reply::Compacted { now: state.revision() },
+            };
+            replies.push((watch.call, reply));
+            false
+        });
+        let calls = &self.calls;
+        let oracle = &self.oracle;
+        running.reads.retain(|(point, id)| {
+            if index < point.index {
+                return true;
+            }
+            let Some(call) = calls.get(id) else { return false };
+            oracle.calls.read(call.floor, index);
+            // A linearizable answer counts by the leader's clock, or by the newer one of what is applied here.
+            let clock = Clock(point.stamp.0).max(clock);
+            let reply = match &call.ask {
+                Ask::ReadLease(lease) => Reply::Lease { lease: state.lease(*lease, clock), index },
+                Ask::ReadKey(key) => Reply::Key { key: key.clone(), entry: state.key(key), index },
+                _ => return false,
+            };
+            replies.push((*id, reply));
+            false
+        });
+        replies
+    }
+
+    /// A member has held a call open for as long as it was asked to.
+    pub(crate) fn end_poll(&mut self, place: usize, id: CallId) {
+        let Some(running) = &mut self.members[place].running else { return };
+        let index = running.applier.applied().position.index;
+        if let Some(at) = running.polls.iter().position(|poll| poll.call == id) {
+            running.polls.remove(at);
+            return self.reply(place, id, Reply::Queued { index });
+        }
+        if let Some(at) = running.watches.iter().position(|watch| watch.call == id) {
+            let watch = running.watches.remove(at);
+            let state = running.applier.state();
+            let page =
+                state.changes(watch.after, &watch.selectors, EVENTS_A_REPLY, BYTES_A_REPLY, SCANNED_A_REPLY);
+            let reply = match page {
+                Ok(page) => Reply::Watched { changes: page.changes, through: page.through },
+                Err(ReadError::Ahead) => Reply::Refused(Refused::NoLeader),
+                Err(ReadError::Compacted { .. }) => Reply::Compacted { now: state.revision() },
+            };
+            self.reply(place, id, reply);
+        }
+    }
+
+    /// A member answers a call.
+    pub(crate) fn reply(&mut self, place: usize, call: CallId, reply: Reply) {
+        let Some(Call { caller, .. }) = self.calls.get(&call) else { return };
+        let caller = *caller;
+        self.trace.say(self.now, || format!("n{} answers {}: {reply:?}", place + 1, call.0));
+        if let Some(travel) = self.travel(caller) {
+            self.after(travel, Event::Answer { call, reply });
+        }
+    }
+
+    /// An answer reaches its caller, who may have given up.
+    pub(crate) fn answer(&mut self, id: CallId, reply: Reply) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        let counts = &mut self.trace.counts;
+        match &reply {
+            Reply::Refused(_) => counts.refused += 1,
+            Reply::Broken => counts.unknown += 1,
+            Reply::Lease { .. } | Reply::Key { .. } => counts.reads += 1,
+            _ => counts.answered += 1,
+        }
+        match &reply {
+            Reply::Outcome { index, .. }
+            | Reply::Held { index, .. }
+            | Reply::Queued { index }
+            | Reply::Gone { index }
+            | Reply::Lease { index, .. }
+            | Reply::Key { index, .. } => self.oracle.calls.answered(*index),
+            Reply::Refused(_) | Reply::Broken | Reply::Watched { .. } | Reply::Compacted { .. } => {}
+        }
+        match call.caller {
+            Caller::Client(client) => self.client_answered(client, &call, reply),
+            Caller::Watcher(watcher) => self.watcher_answered(watcher, &call, reply),
+            Caller::Probe => self.faults.probe.push(reply),
+        }
+    }
+
+    /// A caller waits no longer: the outcome stays unknown to it.
+    pub(crate) fn give_up(&mut self, id: CallId) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.trace.counts.unknown += 1;
+        match call.caller {
+            Caller::Client(client) => self.client_answered(client, &call, Reply::Broken),
+            Caller::Watcher(watcher) => self.watcher_answered(watcher, &call, Reply::Broken),
+            Caller::Probe => {}
+        }
+    }
+}

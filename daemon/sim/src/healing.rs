@@ -1,0 +1,206 @@
+//! The second phase: what is healed must work again.
+//!
+//! Owns what is demanded of a healed majority: a leader soon, new writes, equal states, every acknowledged write, and
+//! that leases nobody renews end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tenure_raft::LogIndex;
+use tenure_state::{Answer, Command, Operation, Put, Transaction};
+
+use crate::calls::{Ask, Caller, Reply};
+use crate::oracle::{broken, demand};
+use crate::plan::Healing;
+use crate::time::Moment;
+use crate::world::{Event, World};
+
+/// A leader is there within so many election timeouts, each drawn up to twice its setting.
+const TIMEOUTS_TO_LEADER: u32 = 10;
+
+impl World {
+    /// Ends the faults, heals a majority or all, and holds the cluster to its promises.
+    pub(crate) fn heal_and_judge(&mut self) {
+        let healed = self.heal();
+        let timeout = self.plan.core.raft.election_timeout * 2;
+        let by = self.now + timeout * TIMEOUTS_TO_LEADER;
+        let elected = self.run_until(by, |world| world.settled_leader(&healed).is_some());
+        demand!(elected, "leader-after-healing", "no leader among {healed:?} in {:?}", timeout * TIMEOUTS_TO_LEADER);
+        for member in &healed {
+            self.demand_write(*member, &healed);
+        }
+        self.demand_convergence(&healed, "clients go on");
+        self.faults.quiet = true;
+        self.demand_leases_end(&healed);
+        self.demand_convergence(&healed, "clients are done");
+        for member in &healed {
+            self.judge_member(*member);
+        }
+    }
+
+    fn heal(&mut self) -> Vec<usize> {
+        self.trace.say(self.now, || "healing".to_owned());
+        self.faults.over = true;
+        self.network.heal();
+        let mut members: Vec<usize> = (0..self.members.len()).collect();
+        self.chance.shuffle(&mut members);
+        let rest = match self.plan.healing {
+            Healing::All => Vec::new(),
+            _ => members.split_off(members.len() / 2 + 1),
+        };
+        members.sort_unstable();
+        self.leave_out(&members, &rest);
+        self.speed_up();
+        for member in &members {
+            self.wake(*member);
+        }
+        members
+    }
+
+    fn leave_out(&mut self, healed: &[usize], rest: &[usize]) {
+        for member in rest {
+            if self.plan.healing == Healing::RestDown {
+                self.crash(*member);
+                self.members[*member].down_for_good = true;
+                continue;
+            }
+            for other in healed {
+                self.network.cut(vec![(*other, *member)]);
+                if self.plan.healing == Healing::RestCutOff {
+                    self.network.cut(vec![(*member, *other)]);
+                }
+            }
+        }
+    }
+
+    /// Disks, applies and clients are quick and reliable from now on.
+    fn speed_up(&mut self) {
+        let disk = &mut self.plan.disk;
+        (disk.slow, disk.damaged, disk.no_snapshot) = (0, 0, 0);
+        disk.checkpoint_every = disk.checkpoint_every.min(Duration::from_millis(500));
+        self.plan.apply.slow = 0;
+        (self.plan.workload.lost, self.plan.workload.slow) = (0, 0);
+    }
+
+    fn wake(&mut self, place: usize) {
+        let now = self.now;
+        if let Some(pause) = self.members[place].paused {
+            self.resume(place, pause);
+        }
+        let member = &mut self.members[place];
+        (member.log.stalled_until, member.state.stalled_until) = (now, now);
+        let life = member.life;
+        if member.running.is_none() {
+            return self.restart(place);
+        }
+        // A sync or an apply that was to take long is done at once.
+        self.after(Duration::from_millis(1), Event::Synced { member: place, life });
+        self.after(Duration::from_millis(1), Event::Apply { member: place, life });
+    }
+
+    /// The leader among these that has committed an entry of its own term.
+    fn settled_leader(&self, of: &[usize]) -> Option<usize> {
+        let settled = |place: &usize| {
+            let running = self.members[*place].running.as_ref().filter(|running| running.leads);
+            running.is_some_and(|running| running.core.status().settled)
+        };
+        of.iter().copied().find(|place| settled(place))
+    }
+
+    fn demand_write(&mut self, member: usize, healed: &[usize]) {
+        let timeout = self.plan.core.raft.election_timeout * 2;
+        let by = self.now + timeout * 30 + Duration::from_secs(3);
+        let key: Bytes = format!("probe/{}", member + 1).into();
+        let mut tries = 0_u64;
+        while self.now < by {
+            tries += 1;
+            let value: Bytes = tries.to_be_bytes().to_vec().into();
+            let put = Put { key: key.clone(), value, content_type: None, lease: None, refuse_other_lease: false };
+            let then = vec![Operation::Put(put)];
+            let command = Command::Transaction(Transaction { then, ..Transaction::default() });
+            self.faults.probe.clear();
+            self.call(Caller::Probe, member, Ask::Command { command, poll: Duration::ZERO }, timeout * 10);
+            self.run_until(by.min(self.now + timeout * 10), |world| !world.faults.probe.is_empty());
+            match self.faults.probe.pop() {
+                Some(Reply::Outcome { outcome: Ok(Answer::Transaction { .. }), .. }) => return,
+                Some(Reply::Outcome { outcome, .. }) => {
+                    broken("write-after-healing", format!("n{} answers {outcome:?} to a put", member + 1))
+                }
+                _ => {}
+            }
+            self.run_until(self.now + timeout / 2, |_| false);
+        }
+        let leader = self.settled_leader(healed).map(|leader| leader + 1);
+        broken("write-after-healing", format!("n{} took no write; the leader is {leader:?}", member + 1))
+    }
+
+    /// All that are healed apply all that is committed. Equal digests are judged at every index.
+    fn demand_convergence(&mut self, healed: &[usize], when: &str) {
+        let target = self.oracle.consensus.commit();
+        let timeout = self.plan.core.raft.election_timeout * 2;
+        let by = self.now + timeout * 60 + Duration::from_secs(20);
+        let arrived = self.run_until(by, |world| healed.iter().all(|place| target <= world.applied(*place)));
+        let applied: Vec<LogIndex> = healed.iter().map(|place| self.applied(*place)).collect();
+        demand!(arrived, "convergence", "{when}: {healed:?} have applied {applied:?} of {target}");
+    }
+
+    fn applied(&self, place: usize) -> LogIndex {
+        let running = self.members[place].running.as_ref();
+        running.map_or(LogIndex(0), |running| running.applier.applied().position.index)
+    }
+
+    /// Leases that nobody renews end, and everything that hangs on them.
+    fn demand_leases_end(&mut self, healed: &[usize]) {
+        // Calls under way are answered or given up, then the longest TTL passes, then what is added at leader changes.
+        let patience = self.plan.workload.patience + Duration::from_secs(6);
+        let longest = Duration::from_millis(self.plan.workload.ttl_ms.1 * 102 / 100);
+        let by = self.now + patience + longest + Duration::from_secs(2);
+        let ended = self.run_until(by, |world| world.calls.is_empty() && world.live_leases(healed) == 0);
+        demand!(ended, "leases-end", "{} leases are left on {healed:?} in the end", self.live_leases(healed));
+    }
+
+    fn live_leases(&self, healed: &[usize]) -> u64 {
+        let count = |place: &usize| {
+            let running = self.members[*place].running.as_ref();
+            running.map_or(0, |running| running.applier.state().lease_count())
+        };
+        healed.iter().map(count).max().unwrap_or(0)
+    }
+
+    fn judge_member(&mut self, place: usize) {
+        let Some(running) = &self.members[place].running else { return };
+        let state = running.applier.state();
+        state.check_invariants();
+        self.oracle.history.compare(place, running.applier.applied().position.index, state.digest());
+        for (key, (revision, value)) in &self.faults.written {
+            let entry = state.key(key);
+            let now = entry.as_ref().map(|entry| entry.mod_revision);
+            demand!(
+                now.is_none_or(|now| *revision <= now || value.is_none()),
+                "acknowledged-kept",
+                "n{} has {key:?} of {now:?}; a write at {revision} was acknowledged",
+                place + 1
+            );
+            if now == Some(*revision) {
+                demand!(
+                    entry.map(|entry| entry.value.clone()) == *value,
+                    "acknowledged-kept",
+                    "n{} has another value of {key:?} than was acknowledged at {revision}",
+                    place + 1
+                );
+            } else if now.is_none() && value.is_some() {
+                demand!(
+                    self.oracle.history.deletes_after(key, *revision),
+                    "acknowledged-kept",
+                    "n{} has no {key:?}; a write at {revision} was acknowledged and nothing deleted it",
+                    place + 1
+                );
+            }
+        }
+    }
+}
+
+/// How long a run lasts before it is healed.
+pub(crate) fn end_of_chaos(world: &World) -> Moment {
+    Moment(0) + world.plan.chaos
+}

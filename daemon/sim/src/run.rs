@@ -1,0 +1,78 @@
+//! One run from its seed to its verdict.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::chance::Chance;
+use crate::healing::end_of_chaos;
+use crate::oracle::Violation;
+use crate::plan::Plan;
+use crate::trace::{Counts, Trace};
+use crate::world::World;
+
+/// How to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Print what happens.
+    pub trace: bool,
+    /// No faults: the smallest test of everything.
+    pub calm: bool,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// A hash over everything that happened.
+    pub trace_hash: u64,
+    /// What happened how often.
+    pub counts: Counts,
+    /// What was broken, if anything.
+    pub violation: Option<Violation>,
+}
+
+thread_local! {
+    static WHERE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs a seed. A panic of the code under test is a violation like any other; install [`hush_panics`] so that it is not
+/// printed besides.
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let mut chance = Chance::new(seed);
+    let plan = Plan::draw(&mut chance);
+    let plan = if options.calm { plan.calm() } else { plan };
+    let trace = Trace::new(options.trace);
+    let mut world = World::new(plan, chance, trace);
+    world.trace.say(world.now, || format!("{:#?}", world.plan));
+    let lived = catch_unwind(AssertUnwindSafe(|| {
+        world.begin();
+        world.run_until(end_of_chaos(&world), |_| false);
+        world.heal_and_judge();
+    }));
+    let mut counts = world.trace.counts;
+    counts.virtual_ms = world.now.0 / 1_000_000;
+    counts.grants = world.oracle.history.grants;
+    counts.expired = world.oracle.history.expired;
+    let violation = lived.err().map(|cause| read_panic(cause.as_ref()));
+    Outcome { seed, trace_hash: world.trace.hash(), counts, violation }
+}
+
+fn read_panic(cause: &(dyn Any + Send)) -> Violation {
+    if let Some(violation) = cause.downcast_ref::<Violation>() {
+        return violation.clone();
+    }
+    let words = cause.downcast_ref::<String>().cloned();
+    let words = words.or_else(|| cause.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+    let place = WHERE.with(|place| place.borrow().clone());
+    Violation { invariant: format!("panic at {place}"), detail: words.unwrap_or_default() }
+}
+
+/// Panics of a run are its verdict: they are remembered for it, not printed.
+pub fn hush_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+        WHERE.with(|last| *last.borrow_mut() = place);
+    }));
+}
