@@ -174,6 +174,9 @@ pub enum TransferError {
     /// The target has no vote.
     #[error("{0} is not a voter")]
     NotVoter(MemberId),
+    /// Nobody was named, and no other voter has answered this leader.
+    #[error("no other voter can take over")]
+    NoCandidate,
     /// Another transfer is under way.
     #[error("leadership is being transferred to {to}")]
     InProgress {

@@ -168,7 +168,7 @@ impl Leading {
                 formed.appended.push((position, origins));
                 true
             }
-            Err(ProposeError::Overloaded { .. }) => {
+            Err(ProposeError::TooMuchUncommitted { .. }) => {
                 self.put_back(batch);
                 false
             }
@@ -210,6 +210,6 @@ fn refusal(error: &ProposeError) -> Refused {
     match error {
         ProposeError::NotLeader { .. } => Refused::NoLeader,
         ProposeError::Transferring { .. } => Refused::Transferring,
-        ProposeError::Overloaded { .. } => Refused::Overloaded,
+        ProposeError::TooMuchUncommitted { .. } => Refused::Overloaded,
     }
 }
