@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_replica::{Decided, Input, Refused};
 use tenure_state::{
-    Answer, Change, Clock, Command, HoldView, KeyEntry, Kind, LeaseId, LeaseView, Origin, Outcome, QueuedView, ReadError, Refusal,
-    Request, Revision, Selector, Standing,
+    Answer, Change, Clock, Command, HoldView, KeyEntry, Kind, LeaseId, LeaseView, Origin, Outcome,
+    QueuedView, ReadError, Refusal, Request, Revision, Selector, Standing,
 };
 
 use crate::time::Moment;
@@ -46,31 +46,63 @@ pub(crate) struct Call {
 /// What is asked.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
-    Command { command: Command, poll: Duration },
-    Renew { lease: LeaseId, company: Duration },
+    Command {
+        command: Command,
+        poll: Duration,
+    },
+    Renew {
+        lease: LeaseId,
+        company: Duration,
+    },
     ReadLease(LeaseId),
     ReadKey(Bytes),
-    Watch { after: Revision, selectors: Vec<Selector>, wait: Duration },
+    Watch {
+        after: Revision,
+        selectors: Vec<Selector>,
+        wait: Duration,
+    },
 }
 
 /// What comes back.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    Outcome { outcome: Outcome, index: LogIndex },
+    Outcome {
+        outcome: Outcome,
+        index: LogIndex,
+    },
     /// A poll ended with the place granted.
-    Held { hold: HoldView, index: LogIndex },
+    Held {
+        hold: HoldView,
+        index: LogIndex,
+    },
     /// A poll ended with the place kept.
-    Queued { index: LogIndex },
+    Queued {
+        index: LogIndex,
+    },
     /// A poll ended with the place gone.
-    Gone { index: LogIndex },
+    Gone {
+        index: LogIndex,
+    },
     /// Not applied, and never will be.
     Refused(Refused),
     /// The connection broke.
     Broken,
-    Lease { lease: Result<LeaseView, Refusal>, index: LogIndex },
-    Key { key: Bytes, entry: Option<std::sync::Arc<KeyEntry>>, index: LogIndex },
-    Watched { changes: Vec<Change>, through: Revision },
-    Compacted { now: Revision },
+    Lease {
+        lease: Result<LeaseView, Refusal>,
+        index: LogIndex,
+    },
+    Key {
+        key: Bytes,
+        entry: Option<std::sync::Arc<KeyEntry>>,
+        index: LogIndex,
+    },
+    Watched {
+        changes: Vec<Change>,
+        through: Revision,
+    },
+    Compacted {
+        now: Revision,
+    },
 }
 
 /// An acquire whose place is in the queue, held open.
@@ -90,13 +122,30 @@ const SCANNED_A_REPLY: usize = 10_000;
 
 impl World {
     /// A caller asks a member.
-    pub(crate) fn call(&mut self, caller: Caller, member: usize, ask: Ask, patience: Duration) -> CallId {
+    pub(crate) fn call(
+        &mut self,
+        caller: Caller,
+        member: usize,
+        ask: Ask,
+        patience: Duration,
+    ) -> CallId {
         let id = CallId(self.next_call);
         self.next_call += 1;
         self.trace.counts.calls += 1;
         let floor = self.oracle.calls.floor();
-        self.trace.say(self.now, || format!("{caller:?} asks n{} as {}: {ask:?}", member + 1, id.0));
-        self.calls.insert(id, Call { caller, member, ask, sent: self.now, floor });
+        self.trace.say(self.now, || {
+            format!("{caller:?} asks n{} as {}: {ask:?}", member + 1, id.0)
+        });
+        self.calls.insert(
+            id,
+            Call {
+                caller,
+                member,
+                ask,
+                sent: self.now,
+                floor,
+            },
+        );
         if let Some(travel) = self.travel(caller) {
             self.after(travel, Event::Ask { call: id });
         }
@@ -114,24 +163,51 @@ impl World {
             return None;
         }
         let slow = self.chance.happens(plan.slow);
-        let longest = if slow { Duration::from_secs(4) } else { plan.travel };
+        let longest = if slow {
+            Duration::from_secs(4)
+        } else {
+            plan.travel
+        };
         Some(self.chance.skewed_span(Duration::from_micros(20), longest))
     }
 
     /// A call reaches its member.
     pub(crate) fn ask(&mut self, id: CallId) {
-        let Some(Call { member: place, ask, floor, .. }) = self.calls.get(&id).cloned() else { return };
+        let Some(Call {
+            member: place,
+            ask,
+            floor,
+            ..
+        }) = self.calls.get(&id).cloned()
+        else {
+            return;
+        };
         if self.members[place].running.is_none() {
             return self.reply(place, id, Reply::Refused(Refused::ShuttingDown));
         }
         let member = &mut self.members[place];
         let token = member.token();
-        let origin = Origin { member: member.id.0, token };
+        let origin = Origin {
+            member: member.id.0,
+            token,
+        };
         let input = match ask {
-            Ask::Command { command, .. } => Input::Propose(Request { origin, idempotency: None, command }),
-            Ask::Renew { lease, company } => Input::Renew { token, lease, company },
+            Ask::Command { command, .. } => Input::Propose(Request {
+                origin,
+                idempotency: None,
+                command,
+            }),
+            Ask::Renew { lease, company } => Input::Renew {
+                token,
+                lease,
+                company,
+            },
             Ask::ReadLease(_) | Ask::ReadKey(_) => Input::Read { token },
-            Ask::Watch { after, selectors, wait } => return self.open_watch(place, id, after, selectors, wait),
+            Ask::Watch {
+                after,
+                selectors,
+                wait,
+            } => return self.open_watch(place, id, after, selectors, wait),
         };
         if matches!(input, Input::Propose(_) | Input::Renew { .. }) {
             self.oracle.calls.received(origin, floor, self.now);
@@ -142,12 +218,32 @@ impl World {
         self.tell(place, input);
     }
 
-    fn open_watch(&mut self, place: usize, call: CallId, after: Revision, selectors: Vec<Selector>, wait: Duration) {
+    fn open_watch(
+        &mut self,
+        place: usize,
+        call: CallId,
+        after: Revision,
+        selectors: Vec<Selector>,
+        wait: Duration,
+    ) {
         let member = &mut self.members[place];
         let life = member.life;
-        let Some(running) = &mut member.running else { return };
-        running.watches.push(OpenWatch { call, after, selectors });
-        self.after(wait, Event::PollEnd { member: place, life, call });
+        let Some(running) = &mut member.running else {
+            return;
+        };
+        running.watches.push(OpenWatch {
+            call,
+            after,
+            selectors,
+        });
+        self.after(
+            wait,
+            Event::PollEnd {
+                member: place,
+                life,
+                call,
+            },
+        );
         self.serve_waiting(place);
     }
 
@@ -158,15 +254,36 @@ impl World {
             _ => Duration::ZERO,
         };
         let Decided { outcome, .. } = decided;
-        if let Ok(Answer::Queued(QueuedView { kind, name, lease, owner, .. })) = &outcome
+        if let Ok(Answer::Queued(QueuedView {
+            kind,
+            name,
+            lease,
+            owner,
+            ..
+        })) = &outcome
             && !poll.is_zero()
         {
             let member = &mut self.members[place];
             let life = member.life;
-            let Some(running) = &mut member.running else { return };
+            let Some(running) = &mut member.running else {
+                return;
+            };
             let (kind, name, lease, owner) = (*kind, name.clone(), *lease, owner.clone());
-            running.polls.push(Poll { call: id, kind, name, lease, owner });
-            return self.after(poll, Event::PollEnd { member: place, life, call: id });
+            running.polls.push(Poll {
+                call: id,
+                kind,
+                name,
+                lease,
+                owner,
+            });
+            return self.after(
+                poll,
+                Event::PollEnd {
+                    member: place,
+                    life,
+                    call: id,
+                },
+            );
         }
         self.reply(place, id, Reply::Outcome { outcome, index });
     }
@@ -180,8 +297,13 @@ impl World {
     }
 
     fn ready_replies(&mut self, place: usize) -> Vec<(CallId, Reply)> {
-        let Some(running) = &mut self.members[place].running else { return Vec::new() };
-        let (index, clock) = (running.applier.applied().position.index, Clock(running.stamp().0));
+        let Some(running) = &mut self.members[place].running else {
+            return Vec::new();
+        };
+        let (index, clock) = (
+            running.applier.applied().position.index,
+            Clock(running.stamp().0),
+        );
         let state = running.applier.state();
         let mut replies = Vec::new();
         running.polls.retain(|poll| {
@@ -195,13 +317,24 @@ impl World {
             false
         });
         running.watches.retain(|watch| {
-            let page = state.changes(watch.after, &watch.selectors, EVENTS_A_REPLY, BYTES_A_REPLY, SCANNED_A_REPLY);
+            let page = state.changes(
+                watch.after,
+                &watch.selectors,
+                EVENTS_A_REPLY,
+                BYTES_A_REPLY,
+                SCANNED_A_REPLY,
+            );
             let reply = match page {
                 Ok(page) if page.changes.is_empty() && !page.more => return true,
-                Ok(page) => Reply::Watched { changes: page.changes, through: page.through },
+                Ok(page) => Reply::Watched {
+                    changes: page.changes,
+                    through: page.through,
+                },
                 // A member that lags behind has not seen that revision yet: it waits.
                 Err(ReadError::Ahead) => return true,
-                Err(ReadError::Compacted { .. }) => Reply::Compacted { now: state.revision() },
+                Err(ReadError::Compacted { .. }) => Reply::Compacted {
+                    now: state.revision(),
+                },
             };
             replies.push((watch.call, reply));
             false
@@ -212,13 +345,22 @@ impl World {
             if index < point.index {
                 return true;
             }
-            let Some(call) = calls.get(id) else { return false };
+            let Some(call) = calls.get(id) else {
+                return false;
+            };
             oracle.calls.read(call.floor, index);
             // A linearizable answer counts by the leader's clock, or by the newer one of what is applied here.
             let clock = Clock(point.stamp.0).max(clock);
             let reply = match &call.ask {
-                Ask::ReadLease(lease) => Reply::Lease { lease: state.lease(*lease, clock), index },
-                Ask::ReadKey(key) => Reply::Key { key: key.clone(), entry: state.key(key), index },
+                Ask::ReadLease(lease) => Reply::Lease {
+                    lease: state.lease(*lease, clock),
+                    index,
+                },
+                Ask::ReadKey(key) => Reply::Key {
+                    key: key.clone(),
+                    entry: state.key(key),
+                    index,
+                },
                 _ => return false,
             };
             replies.push((*id, reply));
@@ -229,7 +371,9 @@ impl World {
 
     /// A member has held a call open for as long as it was asked to.
     pub(crate) fn end_poll(&mut self, place: usize, id: CallId) {
-        let Some(running) = &mut self.members[place].running else { return };
+        let Some(running) = &mut self.members[place].running else {
+            return;
+        };
         let index = running.applier.applied().position.index;
         if let Some(at) = running.polls.iter().position(|poll| poll.call == id) {
             running.polls.remove(at);
@@ -238,12 +382,22 @@ impl World {
         if let Some(at) = running.watches.iter().position(|watch| watch.call == id) {
             let watch = running.watches.remove(at);
             let state = running.applier.state();
-            let page =
-                state.changes(watch.after, &watch.selectors, EVENTS_A_REPLY, BYTES_A_REPLY, SCANNED_A_REPLY);
+            let page = state.changes(
+                watch.after,
+                &watch.selectors,
+                EVENTS_A_REPLY,
+                BYTES_A_REPLY,
+                SCANNED_A_REPLY,
+            );
             let reply = match page {
-                Ok(page) => Reply::Watched { changes: page.changes, through: page.through },
+                Ok(page) => Reply::Watched {
+                    changes: page.changes,
+                    through: page.through,
+                },
                 Err(ReadError::Ahead) => Reply::Refused(Refused::NoLeader),
-                Err(ReadError::Compacted { .. }) => Reply::Compacted { now: state.revision() },
+                Err(ReadError::Compacted { .. }) => Reply::Compacted {
+                    now: state.revision(),
+                },
             };
             self.reply(place, id, reply);
         }
@@ -251,9 +405,13 @@ impl World {
 
     /// A member answers a call.
     pub(crate) fn reply(&mut self, place: usize, call: CallId, reply: Reply) {
-        let Some(Call { caller, .. }) = self.calls.get(&call) else { return };
+        let Some(Call { caller, .. }) = self.calls.get(&call) else {
+            return;
+        };
         let caller = *caller;
-        self.trace.say(self.now, || format!("n{} answers {}: {reply:?}", place + 1, call.0));
+        self.trace.say(self.now, || {
+            format!("n{} answers {}: {reply:?}", place + 1, call.0)
+        });
         if let Some(travel) = self.travel(caller) {
             self.after(travel, Event::Answer { call, reply });
         }
@@ -261,7 +419,9 @@ impl World {
 
     /// An answer reaches its caller, who may have given up.
     pub(crate) fn answer(&mut self, id: CallId, reply: Reply) {
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
         let counts = &mut self.trace.counts;
         match &reply {
             Reply::Refused(_) => counts.refused += 1,
@@ -276,7 +436,8 @@ impl World {
             | Reply::Gone { index }
             | Reply::Lease { index, .. }
             | Reply::Key { index, .. } => self.oracle.calls.answered(*index),
-            Reply::Refused(_) | Reply::Broken | Reply::Watched { .. } | Reply::Compacted { .. } => {}
+            Reply::Refused(_) | Reply::Broken | Reply::Watched { .. } | Reply::Compacted { .. } => {
+            }
         }
         match call.caller {
             Caller::Client(client) => self.client_answered(client, &call, reply),
@@ -287,7 +448,9 @@ impl World {
 
     /// A caller waits no longer: the outcome stays unknown to it.
     pub(crate) fn give_up(&mut self, id: CallId) {
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
         self.trace.counts.unknown += 1;
         match call.caller {
             Caller::Client(client) => self.client_answered(client, &call, Reply::Broken),

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenure_state::{
-    Acquire, Answer, Claim, Clock, Command, Compare, Condition, Fence, Field, HoldView, Kind, LeaseId, LeaseView,
-    NewLease, Operation, OperationResult, Outcome, Put, Refusal, Release, Revision, Share, Transaction, Wanted,
+    Acquire, Answer, Claim, Clock, Command, Compare, Condition, Fence, Field, HoldView, Kind,
+    LeaseId, LeaseView, NewLease, Operation, OperationResult, Outcome, Put, Refusal, Release,
+    Revision, Share, Transaction, Wanted,
 };
 
 use crate::calls::{Ask, Call, Caller, Reply};
@@ -39,12 +40,19 @@ struct Known {
 
 impl Client {
     pub(crate) fn new(_place: usize, clock: SimClock) -> Client {
-        Client { clock, lease: None, holds: BTreeMap::new(), given_up: BTreeSet::new(), seen: BTreeMap::new() }
+        Client {
+            clock,
+            lease: None,
+            holds: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            seen: BTreeMap::new(),
+        }
     }
 
     /// `sent + 0.98 × remaining − 50 ms` by its own clock, as a point in true time.
     fn believes_until(&self, sent: Moment, remaining_ms: u64) -> Moment {
-        let counted = Duration::from_micros(remaining_ms * 980).saturating_sub(Duration::from_millis(50));
+        let counted =
+            Duration::from_micros(remaining_ms * 980).saturating_sub(Duration::from_millis(50));
         sent + self.clock.true_span(counted)
     }
 }
@@ -58,13 +66,22 @@ impl World {
         let member = self.chance.index(self.members.len());
         let ask = self.choose(place);
         self.stop_believing(place, &ask);
-        let poll = if let Ask::Command { poll, .. } = &ask { *poll } else { Duration::ZERO };
-        let patience = self.chance.skewed_span(Duration::from_millis(100), self.plan.workload.patience) + poll;
+        let poll = if let Ask::Command { poll, .. } = &ask {
+            *poll
+        } else {
+            Duration::ZERO
+        };
+        let patience = self
+            .chance
+            .skewed_span(Duration::from_millis(100), self.plan.workload.patience)
+            + poll;
         self.call(Caller::Client(place), member, ask, patience);
     }
 
     fn choose(&mut self, place: usize) -> Ask {
-        let Some(lease) = self.clients[place].lease else { return self.without_lease() };
+        let Some(lease) = self.clients[place].lease else {
+            return self.without_lease();
+        };
         let left = lease.until - self.now;
         let hurry = as_nanos(left) / 1_000_000 < lease.ttl_ms * 6 / 10;
         if hurry && self.chance.happens(700_000) {
@@ -77,7 +94,10 @@ impl World {
             75..80 => Ask::ReadLease(lease.id),
             80..90 => Ask::ReadKey(self.some_key()),
             90..96 => renewal(lease),
-            96..98 => Ask::Command { command: Command::RevokeLease { lease: lease.id }, poll: Duration::ZERO },
+            96..98 => Ask::Command {
+                command: Command::RevokeLease { lease: lease.id },
+                poll: Duration::ZERO,
+            },
             _ => {
                 // It forgets the lease, which runs out by itself; what it believes, it believes.
                 let client = &mut self.clients[place];
@@ -90,24 +110,48 @@ impl World {
 
     fn without_lease(&mut self) -> Ask {
         let (least, most) = self.plan.workload.ttl_ms;
-        let lease = LeaseId::new((self.chance.seed() >> 1).max(1)).expect("it is positive and below 2^63");
+        let lease =
+            LeaseId::new((self.chance.seed() >> 1).max(1)).expect("it is positive and below 2^63");
         let ttl_ms = self.chance.number(least, most);
-        let new = NewLease { lease, ttl_ms, name: String::new(), metadata: BTreeMap::new() };
+        let new = NewLease {
+            lease,
+            ttl_ms,
+            name: String::new(),
+            metadata: BTreeMap::new(),
+        };
         match self.chance.number(0, 3) {
             0 => self.acquire(Claim::Grant(new), ttl_ms),
-            _ => Ask::Command { command: Command::GrantLease(new), poll: Duration::ZERO },
+            _ => Ask::Command {
+                command: Command::GrantLease(new),
+                poll: Duration::ZERO,
+            },
         }
     }
 
     fn acquire(&mut self, claim: Claim, ttl_ms: u64) -> Ask {
         let lock = self.chance.index(self.plan.workload.locks);
-        let wait_ms = if self.chance.coin() { 0 } else { self.chance.skewed(10, 5000) };
+        let wait_ms = if self.chance.coin() {
+            0
+        } else {
+            self.chance.skewed(10, 5000)
+        };
         let longest = Duration::from_millis(wait_ms.min(ttl_ms / 3));
-        let poll = if self.chance.happens(800_000) { longest } else { Duration::ZERO };
-        let owner = if self.chance.happens(100_000) { "other" } else { "" };
+        let poll = if self.chance.happens(800_000) {
+            longest
+        } else {
+            Duration::ZERO
+        };
+        let owner = if self.chance.happens(100_000) {
+            "other"
+        } else {
+            ""
+        };
         let command = Command::Acquire(Acquire {
             kind: Kind::Lock,
-            wanted: vec![Wanted { name: format!("lock{lock}"), share: Share::Exclusive }],
+            wanted: vec![Wanted {
+                name: format!("lock{lock}"),
+                share: Share::Exclusive,
+            }],
             claim,
             owner: owner.to_owned(),
             wait_ms,
@@ -126,10 +170,21 @@ impl World {
             return renewal(lease);
         }
         let which = self.chance.index(count);
-        let Some(((name, owner), fence)) = self.clients[place].holds.iter().nth(which) else { return renewal(lease) };
+        let Some(((name, owner), fence)) = self.clients[place].holds.iter().nth(which) else {
+            return renewal(lease);
+        };
         let (name, owner, fence) = (name.clone(), owner.clone(), Some(*fence));
-        let command = Command::Release(Release { kind: Kind::Lock, name, lease: lease.id, owner, fence });
-        Ask::Command { command, poll: Duration::ZERO }
+        let command = Command::Release(Release {
+            kind: Kind::Lock,
+            name,
+            lease: lease.id,
+            owner,
+            fence,
+        });
+        Ask::Command {
+            command,
+            poll: Duration::ZERO,
+        }
     }
 
     fn some_key(&mut self) -> Bytes {
@@ -142,7 +197,13 @@ impl World {
         let value = unique_value(&mut self.chance, number, self.plan.workload.value_bytes);
         let lease = lease.filter(|_| self.chance.happens(250_000));
         let put = |key, value| {
-            Operation::Put(Put { key, value, content_type: None, lease, refuse_other_lease: false })
+            Operation::Put(Put {
+                key,
+                value,
+                content_type: None,
+                lease,
+                refuse_other_lease: false,
+            })
         };
         let condition = |key: &Bytes, revision: u64| Condition::Key {
             key: key.clone(),
@@ -153,30 +214,51 @@ impl World {
         match self.chance.number(0, 9) {
             0..5 => transaction.then.push(put(key, value)),
             5..7 => {
-                let revision = self.clients[place].seen.get(&key).map_or(0, |revision| revision.0);
+                let revision = self.clients[place]
+                    .seen
+                    .get(&key)
+                    .map_or(0, |revision| revision.0);
                 transaction.conditions.push(condition(&key, revision));
                 transaction.then.push(put(key.clone(), value));
                 transaction.otherwise.push(Operation::Get { key });
             }
             7 => transaction.then.push(Operation::Delete { key }),
-            8 => transaction.then.push(Operation::DeleteRange { start: key, end: Some(Bytes::from_static(b"k5")) }),
+            8 => transaction.then.push(Operation::DeleteRange {
+                start: key,
+                end: Some(Bytes::from_static(b"k5")),
+            }),
             _ => {
                 let beside: Bytes = [&key[..], b"/beside"].concat().into();
-                transaction.then.extend([put(key.clone(), value.clone()), put(beside, value), Operation::Get { key }]);
+                transaction.then.extend([
+                    put(key.clone(), value.clone()),
+                    put(beside, value),
+                    Operation::Get { key },
+                ]);
             }
         }
-        Ask::Command { command: Command::Transaction(transaction), poll: Duration::ZERO }
+        Ask::Command {
+            command: Command::Transaction(transaction),
+            poll: Duration::ZERO,
+        }
     }
 
     /// Before the first byte of a release or a revoke leaves, the client believes no more.
     fn stop_believing(&mut self, place: usize, ask: &Ask) {
-        let Ask::Command { command, .. } = ask else { return };
+        let Ask::Command { command, .. } = ask else {
+            return;
+        };
         let client = &mut self.clients[place];
         match command {
             Command::Release(release) => {
-                client.holds.remove(&(release.name.clone(), release.owner.clone()));
-                client.given_up.extend(release.fence.map(|fence| (release.name.clone(), fence)));
-                self.oracle.beliefs.release(release.lease, &release.name, &release.owner);
+                client
+                    .holds
+                    .remove(&(release.name.clone(), release.owner.clone()));
+                client
+                    .given_up
+                    .extend(release.fence.map(|fence| (release.name.clone(), fence)));
+                self.oracle
+                    .beliefs
+                    .release(release.lease, &release.name, &release.owner);
             }
             Command::RevokeLease { lease } => {
                 client.lease = None;
@@ -192,8 +274,13 @@ impl World {
         match reply {
             Reply::Outcome { outcome, .. } => self.outcome(place, call, outcome),
             Reply::Held { hold, .. } => self.held(place, call, &hold),
-            Reply::Lease { lease: Ok(view), .. } => self.leased(place, call.sent, &view),
-            Reply::Lease { lease: Err(refusal), .. } => self.lost(place, &refusal),
+            Reply::Lease {
+                lease: Ok(view), ..
+            } => self.leased(place, call.sent, &view),
+            Reply::Lease {
+                lease: Err(refusal),
+                ..
+            } => self.lost(place, &refusal),
             Reply::Key { key, entry, .. } => {
                 let revision = entry.map_or(Revision(0), |entry| entry.mod_revision);
                 self.clients[place].seen.insert(key, revision);
@@ -205,7 +292,11 @@ impl World {
             | Reply::Watched { .. }
             | Reply::Compacted { .. } => {}
         }
-        let think = if self.chance.happens(20_000) { Duration::from_secs(4) } else { self.plan.workload.think };
+        let think = if self.chance.happens(20_000) {
+            Duration::from_secs(4)
+        } else {
+            self.plan.workload.think
+        };
         let pause = self.chance.skewed_span(Duration::from_micros(100), think);
         self.after(pause, Event::Think { client: place });
     }
@@ -217,7 +308,11 @@ impl World {
             Ok(Answer::Queued(queued)) => {
                 self.believe(place, call, queued.lease, queued.deadline, queued.clock);
             }
-            Ok(Answer::Transaction { succeeded, results, revision }) => {
+            Ok(Answer::Transaction {
+                succeeded,
+                results,
+                revision,
+            }) => {
                 self.wrote(place, call, succeeded, &results, revision);
             }
             Ok(_) => {}
@@ -230,23 +325,51 @@ impl World {
         let until = client.believes_until(sent, view.deadline.0.saturating_sub(view.clock.0));
         match &mut client.lease {
             Some(known) if known.id == view.lease => known.until = known.until.max(until),
-            None => client.lease = Some(Known { id: view.lease, ttl_ms: view.ttl_ms, until }),
+            None => {
+                client.lease = Some(Known {
+                    id: view.lease,
+                    ttl_ms: view.ttl_ms,
+                    until,
+                })
+            }
             // The answer to a question about a lease that it gave up.
             Some(_) => return,
         }
-        self.oracle.beliefs.lease(self.now, place, view.lease, until);
+        self.oracle
+            .beliefs
+            .lease(self.now, place, view.lease, until);
     }
 
-    fn believe(&mut self, place: usize, call: &Call, lease: LeaseId, deadline: Clock, clock: Clock) -> bool {
+    fn believe(
+        &mut self,
+        place: usize,
+        call: &Call,
+        lease: LeaseId,
+        deadline: Clock,
+        clock: Clock,
+    ) -> bool {
         let ttl_ms = match &call.ask {
-            Ask::Command { command: Command::Acquire(Acquire { claim: Claim::Grant(new), .. }), .. } => new.ttl_ms,
+            Ask::Command {
+                command:
+                    Command::Acquire(Acquire {
+                        claim: Claim::Grant(new),
+                        ..
+                    }),
+                ..
+            } => new.ttl_ms,
             _ => 0,
         };
         let client = &mut self.clients[place];
         let until = client.believes_until(call.sent, deadline.0.saturating_sub(clock.0));
         match &mut client.lease {
             Some(known) if known.id == lease => known.until = known.until.max(until),
-            None if ttl_ms > 0 => client.lease = Some(Known { id: lease, ttl_ms, until }),
+            None if ttl_ms > 0 => {
+                client.lease = Some(Known {
+                    id: lease,
+                    ttl_ms,
+                    until,
+                })
+            }
             _ => return false,
         }
         self.oracle.beliefs.lease(self.now, place, lease, until);
@@ -255,16 +378,25 @@ impl World {
 
     fn held(&mut self, place: usize, call: &Call, hold: &HoldView) {
         if self.believe(place, call, hold.lease, hold.deadline, hold.clock) {
-            self.clients[place].holds.insert((hold.name.clone(), hold.owner.clone()), hold.fence);
-            if !self.clients[place].given_up.contains(&(hold.name.clone(), hold.fence)) {
-                self.oracle.beliefs.hold(self.now, hold.lease, &hold.name, &hold.owner, hold.fence);
+            self.clients[place]
+                .holds
+                .insert((hold.name.clone(), hold.owner.clone()), hold.fence);
+            if !self.clients[place]
+                .given_up
+                .contains(&(hold.name.clone(), hold.fence))
+            {
+                self.oracle
+                    .beliefs
+                    .hold(self.now, hold.lease, &hold.name, &hold.owner, hold.fence);
             }
         }
     }
 
     /// A client that is told that its lease is gone takes it for lost, with all that hung on it.
     fn lost(&mut self, place: usize, refusal: &Refusal) {
-        let (Refusal::LeaseExpired(lease) | Refusal::LeaseNotFound(lease)) = refusal else { return };
+        let (Refusal::LeaseExpired(lease) | Refusal::LeaseNotFound(lease)) = refusal else {
+            return;
+        };
         let client = &mut self.clients[place];
         if client.lease.is_some_and(|known| known.id == *lease) {
             client.lease = None;
@@ -272,10 +404,33 @@ impl World {
         }
     }
 
-    fn wrote(&mut self, place: usize, call: &Call, succeeded: bool, results: &[OperationResult], revision: Revision) {
-        let Ask::Command { command: Command::Transaction(asked), .. } = &call.ask else { return };
-        let branch = if succeeded { &asked.then } else { &asked.otherwise };
-        demand!(branch.len() == results.len(), "results", "{} results of {} operations", results.len(), branch.len());
+    fn wrote(
+        &mut self,
+        place: usize,
+        call: &Call,
+        succeeded: bool,
+        results: &[OperationResult],
+        revision: Revision,
+    ) {
+        let Ask::Command {
+            command: Command::Transaction(asked),
+            ..
+        } = &call.ask
+        else {
+            return;
+        };
+        let branch = if succeeded {
+            &asked.then
+        } else {
+            &asked.otherwise
+        };
+        demand!(
+            branch.len() == results.len(),
+            "results",
+            "{} results of {} operations",
+            results.len(),
+            branch.len()
+        );
         for (operation, result) in branch.iter().zip(results) {
             match (operation, result) {
                 (Operation::Put(put), OperationResult::Put { entry, .. }) => {
@@ -286,14 +441,17 @@ impl World {
                         put.key
                     );
                     self.clients[place].seen.insert(put.key.clone(), revision);
-                    self.faults.acknowledged(&put.key, revision, Some(put.value.clone()));
+                    self.faults
+                        .acknowledged(&put.key, revision, Some(put.value.clone()));
                 }
                 (Operation::Delete { key }, OperationResult::Deleted(count)) if *count > 0 => {
                     self.clients[place].seen.insert(key.clone(), Revision(0));
                     self.faults.acknowledged(key, revision, None);
                 }
                 (Operation::Get { key }, OperationResult::Got(entry)) => {
-                    let seen = entry.as_ref().map_or(Revision(0), |entry| entry.mod_revision);
+                    let seen = entry
+                        .as_ref()
+                        .map_or(Revision(0), |entry| entry.mod_revision);
                     self.clients[place].seen.insert(key.clone(), seen);
                 }
                 _ => {}
@@ -304,5 +462,8 @@ impl World {
 
 fn renewal(lease: Known) -> Ask {
     let company = Duration::from_millis((lease.ttl_ms / 100).clamp(20, 250));
-    Ask::Renew { lease: lease.id, company }
+    Ask::Renew {
+        lease: lease.id,
+        company,
+    }
 }

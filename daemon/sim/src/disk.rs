@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use tenure_raft::{Entry, HardState, LogIndex, LogPosition, SnapshotFile, SnapshotMeta, Term, Write, WriteId};
+use tenure_raft::{
+    Entry, HardState, LogIndex, LogPosition, SnapshotFile, SnapshotMeta, Term, Write, WriteId,
+};
 use tenure_replica::Checkpoint;
 use tenure_state::{Row, RowChange, Table};
 
@@ -23,7 +25,9 @@ pub(crate) struct DurableLog {
 
 impl DurableLog {
     pub(crate) fn last(&self) -> LogPosition {
-        self.entries.back().map_or(self.base.position, Entry::position)
+        self.entries
+            .back()
+            .map_or(self.base.position, Entry::position)
     }
 
     /// The term of the entry at `index`, where the file holds it or begins behind it.
@@ -32,22 +36,32 @@ impl DurableLog {
             return Some(self.base.position.term);
         }
         let offset = index.0.checked_sub(self.base.position.index.0 + 1)?;
-        self.entries.get(usize::try_from(offset).ok()?).map(|entry| entry.term)
+        self.entries
+            .get(usize::try_from(offset).ok()?)
+            .map(|entry| entry.term)
     }
 
     /// Whether the entry at this place is safe here: in the file, or covered by what the file begins behind.
     pub(crate) fn holds(&self, position: LogPosition) -> bool {
-        position.index < self.base.position.index || self.term_at(position.index) == Some(position.term)
+        position.index < self.base.position.index
+            || self.term_at(position.index) == Some(position.term)
     }
 
     fn keep_through(&mut self, index: LogIndex) {
         let kept = index.0.saturating_sub(self.base.position.index.0);
-        self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        self.entries
+            .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
     }
 
     fn begin_behind(&mut self, meta: SnapshotMeta) {
-        let gone = meta.position.index.0.saturating_sub(self.base.position.index.0);
-        let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.entries.len());
+        let gone = meta
+            .position
+            .index
+            .0
+            .saturating_sub(self.base.position.index.0);
+        let gone = usize::try_from(gone)
+            .unwrap_or(usize::MAX)
+            .min(self.entries.len());
         self.entries.drain(..gone);
         self.base = meta;
     }
@@ -64,6 +78,13 @@ pub(crate) struct LogDisk {
 }
 
 impl LogDisk {
+    pub(crate) fn holding(durable: DurableLog) -> LogDisk {
+        LogDisk {
+            durable,
+            ..LogDisk::default()
+        }
+    }
+
     pub(crate) fn queue(&mut self, write: Write) {
         self.queued.push_back(write);
     }
@@ -133,7 +154,11 @@ pub(crate) struct DurableState {
 
 impl DurableState {
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
-        self.rows.iter().map(|((table, key), value)| Row { table: *table, key: key.clone(), value: value.clone() })
+        self.rows.iter().map(|((table, key), value)| Row {
+            table: *table,
+            key: key.clone(),
+            value: value.clone(),
+        })
     }
 
     fn change(&mut self, rows: Vec<RowChange>) {
@@ -163,6 +188,13 @@ pub(crate) struct Staged {
 }
 
 impl StateDisk {
+    pub(crate) fn holding(durable: DurableState) -> StateDisk {
+        StateDisk {
+            durable,
+            ..StateDisk::default()
+        }
+    }
+
     pub(crate) fn begin(&mut self, checkpoint: Checkpoint) {
         self.writing = Some(checkpoint);
     }
@@ -188,8 +220,15 @@ impl StateDisk {
 
     /// Adds a piece where it fits behind what is there, and says how much there is.
     pub(crate) fn stage(&mut self, file: &SnapshotFile, offset: u64, data: &[u8]) -> u64 {
-        if self.staged.as_ref().is_none_or(|staged| staged.file != *file) {
-            self.staged = Some(Staged { file: file.clone(), bytes: Vec::new() });
+        if self
+            .staged
+            .as_ref()
+            .is_none_or(|staged| staged.file != *file)
+        {
+            self.staged = Some(Staged {
+                file: file.clone(),
+                bytes: Vec::new(),
+            });
         }
         let staged = self.staged.as_mut().expect("it was just put there");
         if offset == staged.bytes.len() as u64 {

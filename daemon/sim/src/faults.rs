@@ -45,7 +45,9 @@ impl World {
         if self.plan.faults.kinds.is_empty() {
             return;
         }
-        let pause = self.chance.skewed_span(Duration::from_millis(10), self.plan.faults.every);
+        let pause = self
+            .chance
+            .skewed_span(Duration::from_millis(10), self.plan.faults.every);
         self.after(pause, Event::Fault);
     }
 
@@ -56,13 +58,18 @@ impl World {
         }
         let kind = self.chance.pick(&self.plan.faults.kinds);
         let member = self.chance.index(self.members.len());
-        let leader = self.members.iter().position(|m| m.running.as_ref().is_some_and(|running| running.leads));
+        let leader = self
+            .members
+            .iter()
+            .position(|m| m.running.as_ref().is_some_and(|running| running.leads));
         let leader = leader.unwrap_or(member);
         self.trace.say(self.now, || format!("fault: {kind:?}"));
         match kind {
             FaultKind::Crash => self.crash_for_a_while(member),
             FaultKind::CrashLeader => self.crash_for_a_while(leader),
-            FaultKind::CrashAll => (0..self.members.len()).for_each(|member| self.crash_for_a_while(member)),
+            FaultKind::CrashAll => {
+                (0..self.members.len()).for_each(|member| self.crash_for_a_while(member))
+            }
             FaultKind::RestartStorm => {
                 let (life, times) = (self.members[member].life, self.chance.number(2, 10));
                 self.crash_again(member, life, times);
@@ -84,7 +91,8 @@ impl World {
     }
 
     fn lasts(&mut self) -> Duration {
-        self.chance.skewed_span(Duration::from_millis(20), self.plan.faults.longest)
+        self.chance
+            .skewed_span(Duration::from_millis(20), self.plan.faults.longest)
     }
 
     fn crash_for_a_while(&mut self, member: usize) {
@@ -101,11 +109,22 @@ impl World {
         }
         if self.members[member].running.is_some() && life.0 <= self.members[member].life.0 {
             self.crash(member);
-            let down = self.chance.skewed_span(Duration::from_millis(1), Duration::from_millis(50));
+            let down = self
+                .chance
+                .skewed_span(Duration::from_millis(1), Duration::from_millis(50));
             self.after(down, Event::Restart { member });
         }
-        let up = self.chance.skewed_span(Duration::from_millis(2), Duration::from_millis(800));
-        self.after(up, Event::CrashAgain { member, life, times: times - 1 });
+        let up = self
+            .chance
+            .skewed_span(Duration::from_millis(2), Duration::from_millis(800));
+        self.after(
+            up,
+            Event::CrashAgain {
+                member,
+                life,
+                times: times - 1,
+            },
+        );
     }
 
     fn pause(&mut self, member: usize, suspended: bool) {
@@ -150,21 +169,30 @@ impl World {
     fn split(&mut self) {
         let mut members: Vec<usize> = (0..self.members.len()).collect();
         self.chance.shuffle(&mut members);
-        let at = if members.len() > 1 { 1 + self.chance.index(members.len() - 1) } else { 1 };
+        let at = if members.len() > 1 {
+            1 + self.chance.index(members.len() - 1)
+        } else {
+            1
+        };
         let (left, right) = members.split_at(at);
-        self.trace.say(self.now, || format!("{} | {}", Names(left), Names(right)));
+        self.trace
+            .say(self.now, || format!("{} | {}", Names(left), Names(right)));
         let links = between(left, right, true);
         self.cut_for_a_while(links);
     }
 
     fn isolate(&mut self, member: usize) {
-        let others: Vec<usize> = (0..self.members.len()).filter(|other| *other != member).collect();
+        let others: Vec<usize> = (0..self.members.len())
+            .filter(|other| *other != member)
+            .collect();
         self.cut_for_a_while(between(&[member], &others, true));
     }
 
     /// One member is not heard by some, or does not hear them.
     fn one_way(&mut self, member: usize) {
-        let mut others: Vec<usize> = (0..self.members.len()).filter(|other| *other != member).collect();
+        let mut others: Vec<usize> = (0..self.members.len())
+            .filter(|other| *other != member)
+            .collect();
         self.chance.shuffle(&mut others);
         let count = 1 + self.chance.index(others.len().max(1));
         others.truncate(count);
@@ -177,7 +205,9 @@ impl World {
 
     /// Two groups that only one member connects.
     fn bridge(&mut self, member: usize) {
-        let mut others: Vec<usize> = (0..self.members.len()).filter(|other| *other != member).collect();
+        let mut others: Vec<usize> = (0..self.members.len())
+            .filter(|other| *other != member)
+            .collect();
         self.chance.shuffle(&mut others);
         let (left, right) = others.split_at(others.len() / 2);
         self.cut_for_a_while(between(left, right, true));
@@ -207,7 +237,9 @@ impl World {
                 Some(self.network.cut(links.clone()))
             }
         };
-        let pause = self.chance.span(Duration::from_millis(50), Duration::from_millis(900));
+        let pause = self
+            .chance
+            .span(Duration::from_millis(50), Duration::from_millis(900));
         self.after(pause, Event::Flap { links, cut, until });
     }
 
@@ -215,7 +247,11 @@ impl World {
         self.trace.counts.stalls += 1;
         let until = self.now + self.lasts();
         let member = &mut self.members[member];
-        let stalled = if log { &mut member.log.stalled_until } else { &mut member.state.stalled_until };
+        let stalled = if log {
+            &mut member.log.stalled_until
+        } else {
+            &mut member.state.stalled_until
+        };
         *stalled = until.max(*stalled);
     }
 
@@ -223,8 +259,14 @@ impl World {
         if self.members[leader].paused.is_some() {
             return;
         }
-        let to = self.chance.coin().then(|| self.chance.index(self.members.len())).map(|to| self.members[to].id);
-        let Some(running) = &mut self.members[leader].running else { return };
+        let to = self
+            .chance
+            .coin()
+            .then(|| self.chance.index(self.members.len()))
+            .map(|to| self.members[to].id);
+        let Some(running) = &mut self.members[leader].running else {
+            return;
+        };
         if running.core.transfer_leadership(to).is_ok() {
             self.trace.counts.transfers += 1;
         }
@@ -235,7 +277,12 @@ impl World {
 }
 
 fn between(left: &[usize], right: &[usize], both_ways: bool) -> Vec<(usize, usize)> {
-    let there = left.iter().flat_map(|from| right.iter().map(|to| (*from, *to)));
-    let back = there.clone().map(|(from, to)| (to, from)).filter(|_| both_ways);
+    let there = left
+        .iter()
+        .flat_map(|from| right.iter().map(|to| (*from, *to)));
+    let back = there
+        .clone()
+        .map(|(from, to)| (to, from))
+        .filter(|_| both_ways);
     there.chain(back).collect()
 }

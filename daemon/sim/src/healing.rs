@@ -25,7 +25,12 @@ impl World {
         let timeout = self.plan.core.raft.election_timeout * 2;
         let by = self.now + timeout * TIMEOUTS_TO_LEADER;
         let elected = self.run_until(by, |world| world.settled_leader(&healed).is_some());
-        demand!(elected, "leader-after-healing", "no leader among {healed:?} in {:?}", timeout * TIMEOUTS_TO_LEADER);
+        demand!(
+            elected,
+            "leader-after-healing",
+            "no leader among {healed:?} in {:?}",
+            timeout * TIMEOUTS_TO_LEADER
+        );
         for member in &healed {
             self.demand_write(*member, &healed);
         }
@@ -94,14 +99,29 @@ impl World {
             return self.restart(place);
         }
         // A sync or an apply that was to take long is done at once.
-        self.after(Duration::from_millis(1), Event::Synced { member: place, life });
-        self.after(Duration::from_millis(1), Event::Apply { member: place, life });
+        self.after(
+            Duration::from_millis(1),
+            Event::Synced {
+                member: place,
+                life,
+            },
+        );
+        self.after(
+            Duration::from_millis(1),
+            Event::Apply {
+                member: place,
+                life,
+            },
+        );
     }
 
     /// The leader among these that has committed an entry of its own term.
     fn settled_leader(&self, of: &[usize]) -> Option<usize> {
         let settled = |place: &usize| {
-            let running = self.members[*place].running.as_ref().filter(|running| running.leads);
+            let running = self.members[*place]
+                .running
+                .as_ref()
+                .filter(|running| running.leads);
             running.is_some_and(|running| running.core.status().settled)
         };
         of.iter().copied().find(|place| settled(place))
@@ -115,23 +135,49 @@ impl World {
         while self.now < by {
             tries += 1;
             let value: Bytes = tries.to_be_bytes().to_vec().into();
-            let put = Put { key: key.clone(), value, content_type: None, lease: None, refuse_other_lease: false };
+            let put = Put {
+                key: key.clone(),
+                value,
+                content_type: None,
+                lease: None,
+                refuse_other_lease: false,
+            };
             let then = vec![Operation::Put(put)];
-            let command = Command::Transaction(Transaction { then, ..Transaction::default() });
+            let command = Command::Transaction(Transaction {
+                then,
+                ..Transaction::default()
+            });
             self.faults.probe.clear();
-            self.call(Caller::Probe, member, Ask::Command { command, poll: Duration::ZERO }, timeout * 10);
-            self.run_until(by.min(self.now + timeout * 10), |world| !world.faults.probe.is_empty());
+            self.call(
+                Caller::Probe,
+                member,
+                Ask::Command {
+                    command,
+                    poll: Duration::ZERO,
+                },
+                timeout * 10,
+            );
+            self.run_until(by.min(self.now + timeout * 10), |world| {
+                !world.faults.probe.is_empty()
+            });
             match self.faults.probe.pop() {
-                Some(Reply::Outcome { outcome: Ok(Answer::Transaction { .. }), .. }) => return,
-                Some(Reply::Outcome { outcome, .. }) => {
-                    broken("write-after-healing", format!("n{} answers {outcome:?} to a put", member + 1))
-                }
+                Some(Reply::Outcome {
+                    outcome: Ok(Answer::Transaction { .. }),
+                    ..
+                }) => return,
+                Some(Reply::Outcome { outcome, .. }) => broken(
+                    "write-after-healing",
+                    format!("n{} answers {outcome:?} to a put", member + 1),
+                ),
                 _ => {}
             }
             self.run_until(self.now + timeout / 2, |_| false);
         }
         let leader = self.settled_leader(healed).map(|leader| leader + 1);
-        broken("write-after-healing", format!("n{} took no write; the leader is {leader:?}", member + 1))
+        broken(
+            "write-after-healing",
+            format!("n{} took no write; the leader is {leader:?}", member + 1),
+        )
     }
 
     /// All that are healed apply all that is committed. Equal digests are judged at every index.
@@ -139,14 +185,22 @@ impl World {
         let target = self.oracle.consensus.commit();
         let timeout = self.plan.core.raft.election_timeout * 2;
         let by = self.now + timeout * 60 + Duration::from_secs(20);
-        let arrived = self.run_until(by, |world| healed.iter().all(|place| target <= world.applied(*place)));
+        let arrived = self.run_until(by, |world| {
+            healed.iter().all(|place| target <= world.applied(*place))
+        });
         let applied: Vec<LogIndex> = healed.iter().map(|place| self.applied(*place)).collect();
-        demand!(arrived, "convergence", "{when}: {healed:?} have applied {applied:?} of {target}");
+        demand!(
+            arrived,
+            "convergence",
+            "{when}: {healed:?} have applied {applied:?} of {target}"
+        );
     }
 
     fn applied(&self, place: usize) -> LogIndex {
         let running = self.members[place].running.as_ref();
-        running.map_or(LogIndex(0), |running| running.applier.applied().position.index)
+        running.map_or(LogIndex(0), |running| {
+            running.applier.applied().position.index
+        })
     }
 
     /// Leases that nobody renews end, and everything that hangs on them.
@@ -155,8 +209,15 @@ impl World {
         let patience = self.plan.workload.patience + Duration::from_secs(6);
         let longest = Duration::from_millis(self.plan.workload.ttl_ms.1 * 102 / 100);
         let by = self.now + patience + longest + Duration::from_secs(2);
-        let ended = self.run_until(by, |world| world.calls.is_empty() && world.live_leases(healed) == 0);
-        demand!(ended, "leases-end", "{} leases are left on {healed:?} in the end", self.live_leases(healed));
+        let ended = self.run_until(by, |world| {
+            world.calls.is_empty() && world.live_leases(healed) == 0
+        });
+        demand!(
+            ended,
+            "leases-end",
+            "{} leases are left on {healed:?} in the end",
+            self.live_leases(healed)
+        );
     }
 
     fn live_leases(&self, healed: &[usize]) -> u64 {
@@ -168,10 +229,16 @@ impl World {
     }
 
     fn judge_member(&mut self, place: usize) {
-        let Some(running) = &self.members[place].running else { return };
+        let Some(running) = &self.members[place].running else {
+            return;
+        };
         let state = running.applier.state();
         state.check_invariants();
-        self.oracle.history.compare(place, running.applier.applied().position.index, state.digest());
+        self.oracle.history.compare(
+            place,
+            running.applier.applied().position.index,
+            state.digest(),
+        );
         for (key, (revision, value)) in &self.faults.written {
             let entry = state.key(key);
             let now = entry.as_ref().map(|entry| entry.mod_revision);

@@ -9,21 +9,21 @@
 mod chance;
 mod time;
 
-mod plan;
-mod world;
-mod member;
-mod disk;
-mod snapshot;
-mod network;
-mod clients;
 mod calls;
-mod watchers;
+mod clients;
+mod disk;
 mod faults;
 mod healing;
+mod member;
+mod network;
+mod plan;
+mod snapshot;
+mod watchers;
+mod world;
 
 mod oracle;
-mod trace;
 mod run;
+mod trace;
 
 pub use oracle::Violation;
 pub use run::{Options, Outcome, hush_panics, run};

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenure_sim::{Counts, Options, Outcome, hush_panics, run};
 
-const USAGE: &str = "usage: tenure-sim [--seeds N] [--start S] [--threads N] [--keep-going]   run N seeds from S on
+const USAGE: &str =
+    "usage: tenure-sim [--seeds N] [--start S] [--threads N] [--keep-going]   run N seeds from S on
        tenure-sim --seed N [--trace]                                replay one";
 
 struct Arguments {
@@ -21,19 +22,31 @@ struct Arguments {
 
 fn parse(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut arguments =
-        Arguments { seeds: 100, start: 0, seed: None, threads, keep_going: false, options: Options::default() };
+    let mut arguments = Arguments {
+        seeds: 100,
+        start: 0,
+        seed: None,
+        threads,
+        keep_going: false,
+        options: Options::default(),
+    };
     let mut words = words;
     while let Some(word) = words.next() {
         let mut number = || {
-            let value = words.next().ok_or_else(|| format!("{word} needs a number"))?;
-            value.parse::<u64>().map_err(|_| format!("{word} takes a number, not {value:?}"))
+            let value = words
+                .next()
+                .ok_or_else(|| format!("{word} needs a number"))?;
+            value
+                .parse::<u64>()
+                .map_err(|_| format!("{word} takes a number, not {value:?}"))
         };
         match word.as_str() {
             "--seeds" => arguments.seeds = number()?,
             "--start" => arguments.start = number()?,
             "--seed" => arguments.seed = Some(number()?),
-            "--threads" => arguments.threads = usize::try_from(number()?.clamp(1, 256)).unwrap_or(1),
+            "--threads" => {
+                arguments.threads = usize::try_from(number()?.clamp(1, 256)).unwrap_or(1)
+            }
             "--keep-going" => arguments.keep_going = true,
             "--trace" => arguments.options.trace = true,
             "--calm" => arguments.options.calm = true,
@@ -66,9 +79,17 @@ fn replay(seed: u64, options: Options) -> ExitCode {
 }
 
 fn verdict(outcome: &Outcome) -> ExitCode {
-    let Some(violation) = &outcome.violation else { return ExitCode::SUCCESS };
-    println!("seed {} broke {}: {}", outcome.seed, violation.invariant, violation.detail);
-    println!("replay: cargo run --release -p tenure-sim -- --seed {} --trace", outcome.seed);
+    let Some(violation) = &outcome.violation else {
+        return ExitCode::SUCCESS;
+    };
+    println!(
+        "seed {} broke {}: {}",
+        outcome.seed, violation.invariant, violation.detail
+    );
+    println!(
+        "replay: cargo run --release -p tenure-sim -- --seed {} --trace",
+        outcome.seed
+    );
     ExitCode::FAILURE
 }
 
@@ -89,7 +110,10 @@ fn campaign(arguments: &Arguments) -> ExitCode {
             if outcome.violation.is_some() && !arguments.keep_going {
                 stop_at.fetch_min(seed, Ordering::Relaxed);
             }
-            tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(outcome);
+            tally
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .add(outcome);
         }
     };
     std::thread::scope(|scope| {
@@ -97,7 +121,9 @@ fn campaign(arguments: &Arguments) -> ExitCode {
             scope.spawn(work);
         }
     });
-    let tally = tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let tally = tally
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("{} seeds run, from {}", tally.seeds, arguments.start);
     print_counts(&tally.counts);
     if tally.broken > 0 {
@@ -118,7 +144,13 @@ struct Tally {
 
 impl Tally {
     fn new(start: u64) -> Tally {
-        Tally { next: start, waiting: BTreeMap::new(), seeds: 0, broken: 0, counts: Counts::default() }
+        Tally {
+            next: start,
+            waiting: BTreeMap::new(),
+            seeds: 0,
+            broken: 0,
+            counts: Counts::default(),
+        }
     }
 
     fn add(&mut self, outcome: Outcome) {
@@ -132,13 +164,22 @@ impl Tally {
                 verdict(&outcome);
             }
             if self.seeds.is_multiple_of(100) {
-                println!("{} seeds, {} virtual s, {} commits", self.seeds, self.counts.virtual_ms / 1000, self.counts.commits);
+                println!(
+                    "{} seeds, {} virtual s, {} commits",
+                    self.seeds,
+                    self.counts.virtual_ms / 1000,
+                    self.counts.commits
+                );
             }
         }
     }
 }
 
 fn print_counts(counts: &Counts) {
-    let words: Vec<String> = counts.fields().into_iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let words: Vec<String> = counts
+        .fields()
+        .into_iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
     println!("{}", words.join(", "));
 }

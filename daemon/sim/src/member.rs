@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenure_raft::{Entry, LogIndex, MemberId, ReadPoint, Restored, RoleName, SnapshotFile, SnapshotMeta, SnapshotTask, Stamp, StepDown, WriteId};
+use tenure_raft::{
+    Entry, LogIndex, MemberId, ReadPoint, Restored, RoleName, SnapshotFile, SnapshotMeta,
+    SnapshotTask, Stamp, StepDown, WriteId,
+};
 use tenure_replica::{Applier, Core, Decided, Input, Output, PeerMessage};
 use tenure_state::{Origin, State};
 
@@ -73,18 +76,46 @@ pub(crate) struct Running {
 /// Snapshot work that takes its time.
 #[derive(Debug)]
 pub(crate) enum SnapshotStep {
-    Make { to: MemberId, at_least: LogIndex },
-    Read { to: MemberId, file: SnapshotFile, offset: u64, length: u64 },
-    Store { file: SnapshotFile, offset: u64, data: Bytes, round: u64, from: MemberId },
-    Install { file: SnapshotFile },
+    Make {
+        to: MemberId,
+        at_least: LogIndex,
+    },
+    Read {
+        to: MemberId,
+        file: SnapshotFile,
+        offset: u64,
+        length: u64,
+    },
+    Store {
+        file: SnapshotFile,
+        offset: u64,
+        data: Bytes,
+        round: u64,
+        from: MemberId,
+    },
+    Install {
+        file: SnapshotFile,
+    },
 }
 
 impl Member {
     /// A member of a cluster that has just been formed.
-    pub(crate) fn formed(place: usize, clock: SimClock, token: u64, meta: &SnapshotMeta, state: &State) -> Member {
-        let rows = state.rows().map(|row| ((row.table, row.key), row.value)).collect();
+    pub(crate) fn formed(
+        place: usize,
+        clock: SimClock,
+        token: u64,
+        meta: &SnapshotMeta,
+        state: &State,
+    ) -> Member {
+        let rows = state
+            .rows()
+            .map(|row| ((row.table, row.key), row.value))
+            .collect();
         let durable = DurableLog {
-            hard_state: tenure_raft::HardState { term: meta.position.term, vote: None },
+            hard_state: tenure_raft::HardState {
+                term: meta.position.term,
+                vote: None,
+            },
             base: meta.clone(),
             entries: VecDeque::new(),
         };
@@ -92,11 +123,12 @@ impl Member {
             place,
             id: MemberId(place as u64 + 1),
             clock,
-            log: LogDisk { durable, ..LogDisk::default() },
-            state: StateDisk {
-                durable: DurableState { meta: meta.clone(), digest: state.digest(), rows },
-                ..StateDisk::default()
-            },
+            log: LogDisk::holding(durable),
+            state: StateDisk::holding(DurableState {
+                meta: meta.clone(),
+                digest: state.digest(),
+                rows,
+            }),
             running: None,
             life: Life(0),
             paused: None,
@@ -121,8 +153,9 @@ impl World {
         if member.running.is_some() || member.down_for_good {
             return;
         }
-        let state = State::from_rows(member.state.durable.rows())
-            .unwrap_or_else(|error| crate::oracle::broken("restart", format!("n{}: {error}", place + 1)));
+        let state = State::from_rows(member.state.durable.rows()).unwrap_or_else(|error| {
+            crate::oracle::broken("restart", format!("n{}: {error}", place + 1))
+        });
         let applied = member.state.durable.meta.clone();
         demand!(
             state.digest() == member.state.durable.digest,
@@ -131,7 +164,9 @@ impl World {
             place + 1,
             applied.position
         );
-        self.oracle.history.compare(place, applied.position.index, state.digest());
+        self.oracle
+            .history
+            .compare(place, applied.position.index, state.digest());
         let log = &member.log.durable;
         let restored = Restored {
             hard_state: log.hard_state,
@@ -139,12 +174,28 @@ impl World {
             entries: log.entries.iter().cloned().collect(),
             applied: applied.clone(),
         };
-        let core = Core::new(member.id, self.plan.core.clone(), self.chance.seed(), restored)
-            .unwrap_or_else(|error| crate::oracle::broken("restart", format!("n{}: {error}", place + 1)));
+        let core = Core::new(
+            member.id,
+            self.plan.core.clone(),
+            self.chance.seed(),
+            restored,
+        )
+        .unwrap_or_else(|error| {
+            crate::oracle::broken("restart", format!("n{}: {error}", place + 1))
+        });
         let applier = Applier::new(member.id, state, applied);
         let status = core.status();
-        self.oracle.consensus.started(place, &View { raft: core.raft(), status: &status });
-        let first = Input::Applied { index: applier.applied().position.index, due: applier.due() };
+        self.oracle.consensus.started(
+            place,
+            &View {
+                raft: core.raft(),
+                status: &status,
+            },
+        );
+        let first = Input::Applied {
+            index: applier.applied().position.index,
+            due: applier.due(),
+        };
         member.life.0 += 1;
         let life = member.life;
         member.running = Some(Running {
@@ -168,17 +219,32 @@ impl World {
             term: status.term.0,
             leads: false,
         });
-        self.trace.say(now, || format!("n{} starts: {status:?}", place + 1));
+        self.trace
+            .say(now, || format!("n{} starts: {status:?}", place + 1));
         self.request_turn(place, Duration::ZERO);
         let every = self.plan.disk.checkpoint_every;
-        self.after(every, Event::Checkpoint { member: place, life });
+        self.after(
+            every,
+            Event::Checkpoint {
+                member: place,
+                life,
+            },
+        );
     }
 
     /// Gives an input to a member that runs, and lets it turn soon.
     pub(crate) fn tell(&mut self, place: usize, input: Input) {
-        let Some(running) = &mut self.members[place].running else { return };
+        let Some(running) = &mut self.members[place].running else {
+            return;
+        };
         running.inbox.push_back(input);
-        demand!(running.inbox.len() < MOST_INPUTS, "bounded", "n{} has {} inputs", place + 1, running.inbox.len());
+        demand!(
+            running.inbox.len() < MOST_INPUTS,
+            "bounded",
+            "n{} has {} inputs",
+            place + 1,
+            running.inbox.len()
+        );
         let delay = self.chance.span(Duration::ZERO, self.plan.turn_delay);
         self.request_turn(place, delay);
     }
@@ -187,21 +253,32 @@ impl World {
         let at = self.now + delay;
         let member = &mut self.members[place];
         let life = member.life;
-        let Some(running) = &mut member.running else { return };
+        let Some(running) = &mut member.running else {
+            return;
+        };
         if running.turn.is_some_and(|planned| planned <= at) {
             return;
         }
         running.turn = Some(at);
         running.turns += 1;
         let number = running.turns;
-        self.at(at, Event::Turn { member: place, life, number });
+        self.at(
+            at,
+            Event::Turn {
+                member: place,
+                life,
+                number,
+            },
+        );
     }
 
     /// One turn of the core: time first, then what has arrived, then what comes of it.
     pub(crate) fn turn(&mut self, place: usize, number: u64) {
         let member = &mut self.members[place];
         let shows = member.clock.shows(self.now);
-        let Some(running) = &mut member.running else { return };
+        let Some(running) = &mut member.running else {
+            return;
+        };
         if running.turns != number {
             return;
         }
@@ -222,21 +299,37 @@ impl World {
 
     fn plan_turn(&mut self, place: usize) {
         let member = &mut self.members[place];
-        let Some(running) = &mut member.running else { return };
+        let Some(running) = &mut member.running else {
+            return;
+        };
         running.slept = running.core.next_turn().min(LONGEST_SLEEP);
-        let sleep = if running.inbox.is_empty() { running.slept } else { Duration::ZERO };
+        let sleep = if running.inbox.is_empty() {
+            running.slept
+        } else {
+            Duration::ZERO
+        };
         let sleep = member.clock.true_span(sleep);
         self.request_turn(place, sleep);
     }
 
     /// Does what the core wants done.
     fn carry_out(&mut self, place: usize, output: Output) {
-        let Output { write, send, apply, reads, refused, progress: _, changes, snapshots } = output;
+        let Output {
+            write,
+            send,
+            apply,
+            reads,
+            refused,
+            progress: _,
+            changes,
+            snapshots,
+        } = output;
         for change in &changes {
             if matches!(change, tenure_raft::RoleChange::Leader { .. }) {
                 self.trace.counts.elections += 1;
             }
-            self.trace.say(self.now, || format!("n{} {change:?}", place + 1));
+            self.trace
+                .say(self.now, || format!("n{} {change:?}", place + 1));
             self.oracle.consensus.changed(place, change);
         }
         if let Some(write) = write {
@@ -251,7 +344,9 @@ impl World {
         }
         for (to, message) in send {
             if let PeerMessage::Raft(message) = &message {
-                self.oracle.consensus.sent(place, message, &self.members[place].log.durable);
+                self.oracle
+                    .consensus
+                    .sent(place, message, &self.members[place].log.durable);
             }
             self.send(place, to, message);
         }
@@ -269,10 +364,19 @@ impl World {
     }
 
     fn judge_turn(&mut self, place: usize) {
-        let disks: Vec<&DurableLog> = self.members.iter().map(|member| &member.log.durable).collect();
-        let Some(running) = &self.members[place].running else { return };
+        let disks: Vec<&DurableLog> = self
+            .members
+            .iter()
+            .map(|member| &member.log.durable)
+            .collect();
+        let Some(running) = &self.members[place].running else {
+            return;
+        };
         let status = running.core.status();
-        let view = View { raft: running.core.raft(), status: &status };
+        let view = View {
+            raft: running.core.raft(),
+            status: &status,
+        };
         let before = self.oracle.consensus.commit();
         self.oracle.consensus.turned(place, &view, &disks);
         let member = &self.members[place];
@@ -282,7 +386,13 @@ impl World {
             "n{} has a checkpoint beyond what it applied",
             place + 1
         );
-        demand!(member.log.waiting() < 100_000, "bounded", "n{}: {} writes wait", place + 1, member.log.waiting());
+        demand!(
+            member.log.waiting() < 100_000,
+            "bounded",
+            "n{}: {} writes wait",
+            place + 1,
+            member.log.waiting()
+        );
         let after = self.oracle.consensus.commit();
         self.trace.counts.commits += after.0 - before.0;
         for number in [status.term.0, status.commit.0, status.last.index.0] {
@@ -297,7 +407,9 @@ impl World {
     fn queue_apply(&mut self, place: usize, entries: Vec<Entry>) {
         let member = &mut self.members[place];
         let life = member.life;
-        let Some(running) = &mut member.running else { return };
+        let Some(running) = &mut member.running else {
+            return;
+        };
         running.to_apply.extend(entries);
         if running.applying || running.to_apply.is_empty() {
             return;
@@ -305,16 +417,26 @@ impl World {
         running.applying = true;
         let plan = &self.plan.apply;
         let delay = match self.chance.happens(plan.slow) {
-            true => self.chance.skewed_span(plan.delay.1, plan.slowest.max(plan.delay.1)),
+            true => self
+                .chance
+                .skewed_span(plan.delay.1, plan.slowest.max(plan.delay.1)),
             false => self.chance.span(plan.delay.0, plan.delay.1),
         };
-        self.after(delay, Event::Apply { member: place, life });
+        self.after(
+            delay,
+            Event::Apply {
+                member: place,
+                life,
+            },
+        );
     }
 
     /// Applies what waits, answers those who wait for it, and tells the core.
     pub(crate) fn apply(&mut self, place: usize) {
         let mut answers: Vec<(CallId, LogIndex, Decided)> = Vec::new();
-        let Some(running) = &mut self.members[place].running else { return };
+        let Some(running) = &mut self.members[place].running else {
+            return;
+        };
         running.applying = false;
         let count = running.to_apply.len().min(ENTRIES_A_GO);
         for entry in running.to_apply.drain(..count) {
@@ -322,10 +444,15 @@ impl World {
             let progress = running
                 .applier
                 .apply(std::slice::from_ref(&entry))
-                .unwrap_or_else(|error| crate::oracle::broken("apply", format!("n{}: {error}", place + 1)));
+                .unwrap_or_else(|error| {
+                    crate::oracle::broken("apply", format!("n{}: {error}", place + 1))
+                });
             let oracle = &mut self.oracle;
             let Some(committed) = oracle.consensus.committed(entry.index) else {
-                crate::oracle::broken("apply", format!("n{} applies {}, not committed", place + 1, entry.index))
+                crate::oracle::broken(
+                    "apply",
+                    format!("n{} applies {}, not committed", place + 1, entry.index),
+                )
             };
             oracle.history.applied(
                 (place, entry.index, before),
@@ -346,7 +473,13 @@ impl World {
         for (call, index, decided) in answers {
             self.decided(place, call, index, decided);
         }
-        self.tell(place, Input::Applied { index: applied, due });
+        self.tell(
+            place,
+            Input::Applied {
+                index: applied,
+                due,
+            },
+        );
         self.serve_waiting(place);
         self.queue_apply(place, Vec::new());
         self.perhaps_crash(place);
@@ -356,15 +489,26 @@ impl World {
         let delay = self.disk_delay();
         let member = &mut self.members[place];
         if member.log.begin_sync() {
-            let (life, at) = (member.life, (self.now + delay).max(member.log.stalled_until));
-            self.at(at, Event::Synced { member: place, life });
+            let (life, at) = (
+                member.life,
+                (self.now + delay).max(member.log.stalled_until),
+            );
+            self.at(
+                at,
+                Event::Synced {
+                    member: place,
+                    life,
+                },
+            );
         }
     }
 
     fn disk_delay(&mut self) -> Duration {
         let plan = &self.plan.disk;
         match self.chance.happens(plan.slow) {
-            true => self.chance.skewed_span(plan.sync.1, plan.slowest.max(plan.sync.1)),
+            true => self
+                .chance
+                .skewed_span(plan.sync.1, plan.slowest.max(plan.sync.1)),
             false => self.chance.span(plan.sync.0, plan.sync.1),
         }
     }
@@ -375,7 +519,13 @@ impl World {
         let stalled = member.log.stalled_until;
         if self.now < stalled {
             let life = member.life;
-            return self.at(stalled, Event::Synced { member: place, life });
+            return self.at(
+                stalled,
+                Event::Synced {
+                    member: place,
+                    life,
+                },
+            );
         }
         let writes = member.log.synced();
         let mut last = None;
@@ -400,15 +550,30 @@ impl World {
         let delay = self.disk_delay();
         let member = &mut self.members[place];
         let life = member.life;
-        let Some(running) = &mut member.running else { return };
-        let fresh = member.state.durable.meta.position.index < running.applier.applied().position.index;
+        let Some(running) = &mut member.running else {
+            return;
+        };
+        let fresh =
+            member.state.durable.meta.position.index < running.applier.applied().position.index;
         if !fresh || member.state.is_writing() {
             let every = self.plan.disk.checkpoint_every;
-            return self.after(every, Event::Checkpoint { member: place, life });
+            return self.after(
+                every,
+                Event::Checkpoint {
+                    member: place,
+                    life,
+                },
+            );
         }
         member.state.begin(running.applier.checkpoint());
         let at = (self.now + delay).max(member.state.stalled_until);
-        self.at(at, Event::Checkpointed { member: place, life });
+        self.at(
+            at,
+            Event::Checkpointed {
+                member: place,
+                life,
+            },
+        );
     }
 
     /// A checkpoint is durable.
@@ -416,28 +581,62 @@ impl World {
         let member = &mut self.members[place];
         let (life, stalled) = (member.life, member.state.stalled_until);
         if self.now < stalled {
-            return self.at(stalled, Event::Checkpointed { member: place, life });
+            return self.at(
+                stalled,
+                Event::Checkpointed {
+                    member: place,
+                    life,
+                },
+            );
         }
         if let Some(meta) = member.state.written() {
             self.trace.counts.checkpoints += 1;
             self.tell(place, Input::Checkpointed(meta));
         }
         let every = self.plan.disk.checkpoint_every;
-        self.after(every, Event::Checkpoint { member: place, life });
+        self.after(
+            every,
+            Event::Checkpoint {
+                member: place,
+                life,
+            },
+        );
         self.perhaps_crash(place);
     }
 
     fn snapshot_task(&mut self, place: usize, task: SnapshotTask) {
         let step = match task {
             SnapshotTask::Make { to, at_least } => SnapshotStep::Make { to, at_least },
-            SnapshotTask::Read { to, file, offset, length } => SnapshotStep::Read { to, file, offset, length },
-            SnapshotTask::Store { file, offset, data, round, from } => {
-                SnapshotStep::Store { file, offset, data, round, from }
-            }
+            SnapshotTask::Read {
+                to,
+                file,
+                offset,
+                length,
+            } => SnapshotStep::Read {
+                to,
+                file,
+                offset,
+                length,
+            },
+            SnapshotTask::Store {
+                file,
+                offset,
+                data,
+                round,
+                from,
+            } => SnapshotStep::Store {
+                file,
+                offset,
+                data,
+                round,
+                from,
+            },
             SnapshotTask::Install { file } => SnapshotStep::Install { file },
             SnapshotTask::Release { to, file } => {
                 if let Some(running) = &mut self.members[place].running {
-                    running.outgoing.retain(|(reader, kept, _)| (*reader, kept) != (to, &file));
+                    running
+                        .outgoing
+                        .retain(|(reader, kept, _)| (*reader, kept) != (to, &file));
                 }
                 return;
             }
@@ -445,20 +644,45 @@ impl World {
         let delay = self.disk_delay();
         let member = &mut self.members[place];
         let life = member.life;
-        let Some(running) = &mut member.running else { return };
+        let Some(running) = &mut member.running else {
+            return;
+        };
         let at = running.snapshots_free.max(self.now) + delay;
         running.snapshots_free = at;
-        self.at(at.max(self.members[place].state.stalled_until), Event::Snapshot { member: place, life, step });
+        self.at(
+            at.max(self.members[place].state.stalled_until),
+            Event::Snapshot {
+                member: place,
+                life,
+                step,
+            },
+        );
     }
 
     /// Snapshot work is done.
     pub(crate) fn snapshot_step(&mut self, place: usize, step: SnapshotStep) {
         let input = match step {
             SnapshotStep::Make { to, at_least } => self.make_snapshot(place, to, at_least),
-            SnapshotStep::Read { to, file, offset, length } => self.read_piece(place, to, file, offset, length),
-            SnapshotStep::Store { file, offset, data, round, from } => {
+            SnapshotStep::Read {
+                to,
+                file,
+                offset,
+                length,
+            } => self.read_piece(place, to, file, offset, length),
+            SnapshotStep::Store {
+                file,
+                offset,
+                data,
+                round,
+                from,
+            } => {
                 let stored = self.members[place].state.stage(&file, offset, &data);
-                Input::PieceStored { from, file, stored, round }
+                Input::PieceStored {
+                    from,
+                    file,
+                    stored,
+                    round,
+                }
             }
             SnapshotStep::Install { file } => self.install(place, file),
         };
@@ -475,37 +699,74 @@ impl World {
             "n{} began its log at {at_least}; its checkpoint covers {covered}",
             place + 1
         );
-        let Some(running) = &mut member.running else { return Input::SnapshotFailed { to } };
+        let Some(running) = &mut member.running else {
+            return Input::SnapshotFailed { to };
+        };
         if self.chance.happens(self.plan.disk.no_snapshot) {
             return Input::SnapshotFailed { to };
         }
         let (file, bytes) = snapshot::encode(&member.state.durable);
         running.outgoing.push((to, file.clone(), bytes));
-        demand!(running.outgoing.len() < 64, "bounded", "n{} keeps {} snapshots", place + 1, running.outgoing.len());
+        demand!(
+            running.outgoing.len() < 64,
+            "bounded",
+            "n{} keeps {} snapshots",
+            place + 1,
+            running.outgoing.len()
+        );
         Input::SnapshotAvailable { to, file }
     }
 
-    fn read_piece(&mut self, place: usize, to: MemberId, file: SnapshotFile, offset: u64, length: u64) -> Input {
-        let outgoing = self.members[place].running.as_ref().map(|running| &running.outgoing);
-        let kept = outgoing.into_iter().flatten().find(|(reader, kept, _)| (*reader, kept) == (to, &file));
-        let Some((_, _, bytes)) = kept else { return Input::SnapshotFailed { to } };
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let end = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(bytes.len());
+    fn read_piece(
+        &mut self,
+        place: usize,
+        to: MemberId,
+        file: SnapshotFile,
+        offset: u64,
+        length: u64,
+    ) -> Input {
+        let outgoing = self.members[place]
+            .running
+            .as_ref()
+            .map(|running| &running.outgoing);
+        let kept = outgoing
+            .into_iter()
+            .flatten()
+            .find(|(reader, kept, _)| (*reader, kept) == (to, &file));
+        let Some((_, _, bytes)) = kept else {
+            return Input::SnapshotFailed { to };
+        };
+        let from = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let end = from
+            .saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
+            .min(bytes.len());
         let data = bytes.slice(from..end);
-        Input::PieceRead { to, file, offset, data }
+        Input::PieceRead {
+            to,
+            file,
+            offset,
+            data,
+        }
     }
 
     fn install(&mut self, place: usize, file: SnapshotFile) -> Input {
         let damaged = self.chance.happens(self.plan.disk.damaged);
         let member = &mut self.members[place];
-        let staged = member.state.staged.take().filter(|staged| staged.file == file && !damaged);
+        let staged = member
+            .state
+            .staged
+            .take()
+            .filter(|staged| staged.file == file && !damaged);
         let state = staged.and_then(|staged| snapshot::decode(&file, &staged.bytes));
         let (Some(durable), Some(running)) = (state, &mut member.running) else {
             self.trace.counts.damaged += 1;
             return Input::SnapshotRejected(file);
         };
-        let state = State::from_rows(durable.rows())
-            .unwrap_or_else(|error| crate::oracle::broken("install", format!("n{}: {error}", place + 1)));
+        let state = State::from_rows(durable.rows()).unwrap_or_else(|error| {
+            crate::oracle::broken("install", format!("n{}: {error}", place + 1))
+        });
         let index = durable.meta.position.index;
         demand!(
             running.applier.applied().position.index < index,
@@ -515,22 +776,35 @@ impl World {
             running.applier.applied().position.index
         );
         self.oracle.history.compare(place, index, state.digest());
-        demand!(state.digest() == durable.digest, "install", "n{} installs another state than was sent", place + 1);
+        demand!(
+            state.digest() == durable.digest,
+            "install",
+            "n{} installs another state than was sent",
+            place + 1
+        );
         member.state.replace(durable);
         running.to_apply.retain(|entry| index < entry.index);
         running.applier.install(state, file.meta.clone());
         self.trace.counts.snapshots += 1;
         let due = running.applier.due();
-        self.trace.say(self.now, || format!("n{} installs {:?}", place + 1, file.meta.position));
+        self.trace.say(self.now, || {
+            format!("n{} installs {:?}", place + 1, file.meta.position)
+        });
         self.serve_waiting(place);
-        Input::SnapshotInstalled { meta: file.meta, due }
+        Input::SnapshotInstalled {
+            meta: file.meta,
+            due,
+        }
     }
 
     /// Ends a member at once. Its disks keep what they had, and some of what was on its way.
     pub(crate) fn crash(&mut self, place: usize) {
         let member = &mut self.members[place];
-        let Some(running) = member.running.take() else { return };
-        self.trace.say(self.now, || format!("n{} crashes", place + 1));
+        let Some(running) = member.running.take() else {
+            return;
+        };
+        self.trace
+            .say(self.now, || format!("n{} crashes", place + 1));
         self.trace.counts.crashes += 1;
         member.life.0 += 1;
         member.deferred.clear();
@@ -541,9 +815,17 @@ impl World {
         for write in kept {
             self.make_durable(place, write);
         }
-        let open = running.pending.into_values().chain(running.reads.into_iter().map(|(_, call)| call));
-        let open = open.chain(running.polls.into_iter().map(|poll| poll.call)).collect::<Vec<_>>();
-        for call in open.into_iter().chain(running.watches.into_iter().map(|watch| watch.call)) {
+        let open = running
+            .pending
+            .into_values()
+            .chain(running.reads.into_iter().map(|(_, call)| call));
+        let open = open
+            .chain(running.polls.into_iter().map(|poll| poll.call))
+            .collect::<Vec<_>>();
+        for call in open
+            .into_iter()
+            .chain(running.watches.into_iter().map(|watch| watch.call))
+        {
             if self.chance.coin() {
                 self.reply(place, call, Reply::Broken);
             }
@@ -553,16 +835,31 @@ impl World {
     /// A request of a client of this member was not proposed.
     fn refused(&mut self, place: usize, token: u64, reason: tenure_replica::Refused) {
         let member = &mut self.members[place];
-        self.oracle.calls.refused(Origin { member: member.id.0, token });
-        let call = member.running.as_mut().and_then(|running| running.pending.remove(&token));
+        self.oracle.calls.refused(Origin {
+            member: member.id.0,
+            token,
+        });
+        let call = member
+            .running
+            .as_mut()
+            .and_then(|running| running.pending.remove(&token));
         if let Some(call) = call {
             self.reply(place, call, Reply::Refused(reason));
         }
     }
 
-    fn read_decided(&mut self, place: usize, token: u64, point: Result<ReadPoint, tenure_replica::Refused>) {
-        let Some(running) = &mut self.members[place].running else { return };
-        let Some(call) = running.pending.remove(&token) else { return };
+    fn read_decided(
+        &mut self,
+        place: usize,
+        token: u64,
+        point: Result<ReadPoint, tenure_replica::Refused>,
+    ) {
+        let Some(running) = &mut self.members[place].running else {
+            return;
+        };
+        let Some(call) = running.pending.remove(&token) else {
+            return;
+        };
         match point {
             Ok(point) => {
                 running.reads.push((point, call));

@@ -39,7 +39,13 @@ pub(crate) enum Fate {
 impl Network {
     pub(crate) fn new(members: usize, plan: NetworkPlan) -> Network {
         let cut = vec![vec![0; members]; members];
-        Network { plan, next_cut: 0, cuts: BTreeMap::new(), cut, last: BTreeMap::new() }
+        Network {
+            plan,
+            next_cut: 0,
+            cuts: BTreeMap::new(),
+            cut,
+            last: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn cut(&mut self, links: Vec<(usize, usize)>) -> CutId {
@@ -85,7 +91,9 @@ impl Network {
         message: &PeerMessage,
     ) -> Fate {
         if self.is_cut(from, to) || chance.happens(self.plan.lost) {
-            return Fate::Lost { told: chance.happens(self.plan.tells) };
+            return Fate::Lost {
+                told: chance.happens(self.plan.tells),
+            };
         }
         let late = chance.happens(self.plan.late);
         let mut at = vec![self.arrival(chance, now, (from, to, message.lane()), late)];
@@ -96,7 +104,13 @@ impl Network {
         Fate::Arrives { at, late }
     }
 
-    fn arrival(&mut self, chance: &mut Chance, now: Moment, link: (usize, usize, Lane), late: bool) -> Moment {
+    fn arrival(
+        &mut self,
+        chance: &mut Chance,
+        now: Moment,
+        link: (usize, usize, Lane),
+        late: bool,
+    ) -> Moment {
         let (least, most) = self.plan.delay;
         if late {
             // A late message is one that a broken connection held back: it blocks nobody behind it.

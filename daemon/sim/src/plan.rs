@@ -170,7 +170,11 @@ impl Plan {
         Plan {
             members,
             disk_patience: chance.span(500 * MS, 3000 * MS),
-            turn_delay: if chance.coin() { 50 * US } else { chance.skewed_span(50 * US, 2 * MS) },
+            turn_delay: if chance.coin() {
+                50 * US
+            } else {
+                chance.skewed_span(50 * US, 2 * MS)
+            },
             network: draw_network(chance),
             disk: draw_disk(chance),
             apply: draw_apply(chance),
@@ -190,11 +194,29 @@ impl Plan {
 
     /// A run without faults, for the first test of everything.
     pub(crate) fn calm(mut self) -> Plan {
-        self.network = NetworkPlan { lost: 0, doubled: 0, late: 0, ..self.network };
-        self.disk = DiskPlan { slow: 0, damaged: 0, no_snapshot: 0, ..self.disk };
+        self.network = NetworkPlan {
+            lost: 0,
+            doubled: 0,
+            late: 0,
+            ..self.network
+        };
+        self.disk = DiskPlan {
+            slow: 0,
+            damaged: 0,
+            no_snapshot: 0,
+            ..self.disk
+        };
         self.apply.slow = 0;
-        self.faults = FaultPlan { kinds: Vec::new(), crash_at_event: 0, ..self.faults };
-        self.workload = WorkloadPlan { lost: 0, slow: 0, ..self.workload };
+        self.faults = FaultPlan {
+            kinds: Vec::new(),
+            crash_at_event: 0,
+            ..self.faults
+        };
+        self.workload = WorkloadPlan {
+            lost: 0,
+            slow: 0,
+            ..self.workload
+        };
         self
     }
 }
@@ -209,7 +231,11 @@ fn draw_core(chance: &mut Chance) -> CoreSettings {
         max_inflight_bytes: size(chance.skewed(256, 8 << 20)),
         max_uncommitted_bytes: size(chance.skewed(16 << 10, 64 << 20)),
         piece_bytes: chance.skewed(256, 16 << 10),
-        kept_entries: if chance.coin() { chance.number(0, 5) } else { chance.skewed(1, 400) },
+        kept_entries: if chance.coin() {
+            chance.number(0, 5)
+        } else {
+            chance.skewed(1, 400)
+        },
         kept_bytes: chance.skewed(256, 16 << 20),
     };
     CoreSettings {
@@ -276,7 +302,10 @@ fn draw_faults(chance: &mut Chance, members: usize) -> FaultPlan {
     if members == 1 {
         let alone = |kind: &FaultKind| {
             use FaultKind::{Crash, CrashAll, LogStall, Pause, RestartStorm, StateStall, Suspend};
-            matches!(kind, Crash | CrashAll | RestartStorm | Pause | Suspend | LogStall | StateStall)
+            matches!(
+                kind,
+                Crash | CrashAll | RestartStorm | Pause | Suspend | LogStall | StateStall
+            )
         };
         kinds.retain(alone);
     }
@@ -284,7 +313,11 @@ fn draw_faults(chance: &mut Chance, members: usize) -> FaultPlan {
         kinds,
         every: chance.skewed_span(100 * MS, 4000 * MS),
         longest: chance.skewed_span(100 * MS, 5000 * MS),
-        crash_at_event: if calm || chance.coin() { 0 } else { u32::try_from(chance.skewed(10, 1000)).unwrap_or(0) },
+        crash_at_event: if calm || chance.coin() {
+            0
+        } else {
+            u32::try_from(chance.skewed(10, 1000)).unwrap_or(0)
+        },
     }
 }
 

@@ -56,7 +56,12 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     counts.grants = world.oracle.history.grants;
     counts.expired = world.oracle.history.expired;
     let violation = lived.err().map(|cause| read_panic(cause.as_ref()));
-    Outcome { seed, trace_hash: world.trace.hash(), counts, violation }
+    Outcome {
+        seed,
+        trace_hash: world.trace.hash(),
+        counts,
+        violation,
+    }
 }
 
 fn read_panic(cause: &(dyn Any + Send)) -> Violation {
@@ -64,15 +69,24 @@ fn read_panic(cause: &(dyn Any + Send)) -> Violation {
         return violation.clone();
     }
     let words = cause.downcast_ref::<String>().cloned();
-    let words = words.or_else(|| cause.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+    let words = words.or_else(|| {
+        cause
+            .downcast_ref::<&str>()
+            .map(|words| (*words).to_owned())
+    });
     let place = WHERE.with(|place| place.borrow().clone());
-    Violation { invariant: format!("panic at {place}"), detail: words.unwrap_or_default() }
+    Violation {
+        invariant: format!("panic at {place}"),
+        detail: words.unwrap_or_default(),
+    }
 }
 
 /// Panics of a run are its verdict: they are remembered for it, not printed.
 pub fn hush_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+        let place = info
+            .location()
+            .map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
         WHERE.with(|last| *last.borrow_mut() = place);
     }));
 }

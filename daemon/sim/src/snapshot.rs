@@ -21,7 +21,11 @@ pub(crate) fn encode(state: &DurableState) -> (SnapshotFile, Bytes) {
         bytes.put_slice(key);
         bytes.put_slice(value);
     }
-    let file = SnapshotFile { meta: state.meta.clone(), size: bytes.len() as u64, digest: digest(&bytes) };
+    let file = SnapshotFile {
+        meta: state.meta.clone(),
+        size: bytes.len() as u64,
+        digest: digest(&bytes),
+    };
     (file, bytes.into())
 }
 
@@ -46,7 +50,11 @@ fn read(meta: SnapshotMeta, mut bytes: &[u8]) -> Option<DurableState> {
         let key = bytes.copy_to_bytes(key);
         rows.insert((table, key), bytes.copy_to_bytes(value));
     }
-    Some(DurableState { meta, digest: state_digest, rows })
+    Some(DurableState {
+        meta,
+        digest: state_digest,
+        rows,
+    })
 }
 
 fn digest(bytes: &[u8]) -> u128 {

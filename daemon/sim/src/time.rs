@@ -28,7 +28,12 @@ impl Sub for Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:4}.{:06}s", self.0 / 1_000_000_000, self.0 / 1000 % 1_000_000)
+        write!(
+            f,
+            "{:4}.{:06}s",
+            self.0 / 1_000_000_000,
+            self.0 / 1000 % 1_000_000
+        )
     }
 }
 
@@ -48,7 +53,11 @@ pub(crate) struct SimClock {
 
 impl SimClock {
     pub(crate) fn new(ppm: i64) -> SimClock {
-        SimClock { ppm, stood_still: Duration::ZERO, suspended_at: None }
+        SimClock {
+            ppm,
+            stood_still: Duration::ZERO,
+            suspended_at: None,
+        }
     }
 
     /// What it shows.
@@ -86,11 +95,20 @@ mod tests {
     #[test]
     fn a_clock_runs_at_its_rate_and_stands_still_while_suspended() {
         let mut clock = SimClock::new(10_000);
-        assert_eq!(clock.shows(Moment(1_000_000_000)), Duration::from_millis(1010));
+        assert_eq!(
+            clock.shows(Moment(1_000_000_000)),
+            Duration::from_millis(1010)
+        );
         clock.suspend(Moment(1_000_000_000));
-        assert_eq!(clock.shows(Moment(3_000_000_000)), Duration::from_millis(1010));
+        assert_eq!(
+            clock.shows(Moment(3_000_000_000)),
+            Duration::from_millis(1010)
+        );
         clock.resume(Moment(3_000_000_000));
-        assert_eq!(clock.shows(Moment(4_000_000_000)), Duration::from_millis(2020));
+        assert_eq!(
+            clock.shows(Moment(4_000_000_000)),
+            Duration::from_millis(2020)
+        );
         let span = clock.true_span(Duration::from_millis(1010));
         assert!(Duration::from_secs(1) <= span && span <= Duration::from_secs(1) + nanos(2));
     }

@@ -19,13 +19,17 @@ impl Default for Hash {
 impl Hash {
     pub(crate) fn number(&mut self, number: u64) {
         let mixed = (self.0 ^ number).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        self.0 = (mixed ^ (mixed >> 32)).rotate_left(17).wrapping_add(0xc4ce_b9fe_1a85_ec53);
+        self.0 = (mixed ^ (mixed >> 32))
+            .rotate_left(17)
+            .wrapping_add(0xc4ce_b9fe_1a85_ec53);
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.number(u64::from_le_bytes(*word)));
+        words
+            .iter()
+            .for_each(|word| self.number(u64::from_le_bytes(*word)));
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
         self.number(u64::from_le_bytes(last));
@@ -104,7 +108,10 @@ impl Counts {
     /// Every count with its name.
     pub fn fields(&self) -> Vec<(&'static str, u64)> {
         let mut copy = *self;
-        copy.fields_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+        copy.fields_mut()
+            .into_iter()
+            .map(|(name, count)| (name, *count))
+            .collect()
     }
 
     fn fields_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
@@ -149,7 +156,11 @@ pub(crate) struct Trace {
 impl Trace {
     /// `spoken`: whether the words are printed too.
     pub(crate) fn new(spoken: bool) -> Trace {
-        Trace { hash: Hash::default(), spoken, counts: Counts::default() }
+        Trace {
+            hash: Hash::default(),
+            spoken,
+            counts: Counts::default(),
+        }
     }
 
     /// Takes note of a number that two runs of a seed must share.
@@ -158,7 +169,10 @@ impl Trace {
     }
 
     /// Says what happened, to whom runs this one by hand.
-    #[expect(clippy::print_stdout, reason = "the trace is what was asked for on the command line")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the trace is what was asked for on the command line"
+    )]
     pub(crate) fn say(&self, now: Moment, words: impl FnOnce() -> String) {
         if self.spoken {
             println!("{now} {}", words());

@@ -25,13 +25,22 @@ pub(crate) struct OpenWatch {
 impl Watcher {
     /// The first watches everything, the others less.
     pub(crate) fn new(place: usize) -> Watcher {
-        let some = |collection, name: &'static [u8]| Resource { collection, name: Bytes::from_static(name) };
+        let some = |collection, name: &'static [u8]| Resource {
+            collection,
+            name: Bytes::from_static(name),
+        };
         let selectors = match place {
             0 => everything(),
-            1 => vec![Selector::Prefix(some(Collection::Keys, b"k1")), Selector::Prefix(some(Collection::Leases, b""))],
+            1 => vec![
+                Selector::Prefix(some(Collection::Keys, b"k1")),
+                Selector::Prefix(some(Collection::Leases, b"")),
+            ],
             _ => vec![Selector::Exact(some(Collection::Locks, b"lock0"))],
         };
-        Watcher { after: Revision(1), selectors }
+        Watcher {
+            after: Revision(1),
+            selectors,
+        }
     }
 }
 
@@ -39,18 +48,39 @@ impl World {
     /// A watcher asks some member what is new.
     pub(crate) fn look(&mut self, place: usize) {
         let member = self.chance.index(self.members.len());
-        let wait = self.chance.skewed_span(Duration::from_millis(1), Duration::from_secs(2));
+        let wait = self
+            .chance
+            .skewed_span(Duration::from_millis(1), Duration::from_secs(2));
         let watcher = &self.watchers[place];
-        let ask = Ask::Watch { after: watcher.after, selectors: watcher.selectors.clone(), wait };
-        self.call(Caller::Watcher(place), member, ask, wait + Duration::from_secs(1));
+        let ask = Ask::Watch {
+            after: watcher.after,
+            selectors: watcher.selectors.clone(),
+            wait,
+        };
+        self.call(
+            Caller::Watcher(place),
+            member,
+            ask,
+            wait + Duration::from_secs(1),
+        );
     }
 
     pub(crate) fn watcher_answered(&mut self, place: usize, call: &Call, reply: Reply) {
-        let Ask::Watch { after, selectors, .. } = &call.ask else { return };
+        let Ask::Watch {
+            after, selectors, ..
+        } = &call.ask
+        else {
+            return;
+        };
         match reply {
             Reply::Watched { changes, through } => {
-                self.oracle.history.watched(*after, through, selectors, &changes);
-                self.trace.counts.watched += changes.iter().map(|change| change.events.len() as u64).sum::<u64>();
+                self.oracle
+                    .history
+                    .watched(*after, through, selectors, &changes);
+                self.trace.counts.watched += changes
+                    .iter()
+                    .map(|change| change.events.len() as u64)
+                    .sum::<u64>();
                 self.watchers[place].after = through;
             }
             // It reads the present state and goes on from there.
@@ -61,7 +91,9 @@ impl World {
             _ => {}
         }
         if !self.faults.quiet {
-            let pause = self.chance.skewed_span(Duration::from_millis(1), Duration::from_millis(500));
+            let pause = self
+                .chance
+                .skewed_span(Duration::from_millis(1), Duration::from_millis(500));
             self.after(pause, Event::Look { watcher: place });
         }
     }

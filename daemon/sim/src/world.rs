@@ -33,11 +33,23 @@ pub(crate) struct Life(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The core of a member turns.
-    Turn { member: usize, life: Life, number: u64 },
+    Turn {
+        member: usize,
+        life: Life,
+        number: u64,
+    },
     /// A message arrives.
-    Deliver { from: usize, to: usize, message: PeerMessage },
+    Deliver {
+        from: usize,
+        to: usize,
+        message: PeerMessage,
+    },
     /// A sender hears that a message to `peer` was lost.
-    Unreachable { member: usize, life: Life, peer: MemberId },
+    Unreachable {
+        member: usize,
+        life: Life,
+        peer: MemberId,
+    },
     /// The log disk has finished a sync.
     Synced { member: usize, life: Life },
     /// The applier applies what waits.
@@ -47,11 +59,19 @@ pub(crate) enum Event {
     /// A checkpoint is durable.
     Checkpointed { member: usize, life: Life },
     /// Snapshot work is done.
-    Snapshot { member: usize, life: Life, step: SnapshotStep },
+    Snapshot {
+        member: usize,
+        life: Life,
+        step: SnapshotStep,
+    },
     /// A call reaches its member.
     Ask { call: CallId },
     /// A member has held a call open long enough.
-    PollEnd { member: usize, life: Life, call: CallId },
+    PollEnd {
+        member: usize,
+        life: Life,
+        call: CallId,
+    },
     /// An answer reaches its client.
     Answer { call: CallId, reply: Reply },
     /// A client waits no longer.
@@ -65,11 +85,19 @@ pub(crate) enum Event {
     /// A cut is mended.
     Mend { cut: CutId },
     /// A link that flaps changes.
-    Flap { links: Vec<(usize, usize)>, cut: Option<CutId>, until: Moment },
+    Flap {
+        links: Vec<(usize, usize)>,
+        cut: Option<CutId>,
+        until: Moment,
+    },
     /// A member starts.
     Restart { member: usize },
     /// A member that crashes again and again.
-    CrashAgain { member: usize, life: Life, times: u64 },
+    CrashAgain {
+        member: usize,
+        life: Life,
+        times: u64,
+    },
     /// A pause ends.
     Resume { member: usize, pause: u64 },
 }
@@ -145,7 +173,10 @@ impl World {
 
     /// All members begin behind the same entry, with the same state and configuration.
     fn form(&mut self, chance: &mut Chance) {
-        let genesis = Genesis { first_revision: Revision(1), limits: self.plan.limits.clone() };
+        let genesis = Genesis {
+            first_revision: Revision(1),
+            limits: self.plan.limits.clone(),
+        };
         let state = State::genesis(genesis);
         let meta = SnapshotMeta {
             position: crate::oracle::FIRST_BASE,
@@ -155,10 +186,12 @@ impl World {
         for place in 0..self.plan.members {
             let clock = SimClock::new(rate(chance));
             let token = chance.seed() >> 1;
-            self.members.push(Member::formed(place, clock, token, &meta, &state));
+            self.members
+                .push(Member::formed(place, clock, token, &meta, &state));
         }
         for place in 0..self.plan.workload.clients {
-            self.clients.push(Client::new(place, SimClock::new(rate(chance))));
+            self.clients
+                .push(Client::new(place, SimClock::new(rate(chance))));
         }
         for place in 0..self.plan.workload.watchers {
             self.watchers.push(Watcher::new(place));
@@ -189,11 +222,19 @@ impl World {
     pub(crate) fn at(&mut self, at: Moment, event: Event) {
         self.scheduled += 1;
         let number = self.scheduled;
-        self.heap.push(Reverse(Scheduled { at: at.max(self.now), number, event }));
+        self.heap.push(Reverse(Scheduled {
+            at: at.max(self.now),
+            number,
+            event,
+        }));
     }
 
     /// Lets things happen until `until`, or until `done` says so, and says whether it did.
-    pub(crate) fn run_until(&mut self, until: Moment, mut done: impl FnMut(&World) -> bool) -> bool {
+    pub(crate) fn run_until(
+        &mut self,
+        until: Moment,
+        mut done: impl FnMut(&World) -> bool,
+    ) -> bool {
         loop {
             if done(self) {
                 return true;
@@ -203,10 +244,16 @@ impl World {
                 self.now = until;
                 return false;
             }
-            let Some(Reverse(Scheduled { at, event, .. })) = self.heap.pop() else { return false };
+            let Some(Reverse(Scheduled { at, event, .. })) = self.heap.pop() else {
+                return false;
+            };
             self.now = at;
             self.trace.counts.events += 1;
-            demand!(self.trace.counts.events < MOST_EVENTS, "livelock", "{MOST_EVENTS} events have happened");
+            demand!(
+                self.trace.counts.events < MOST_EVENTS,
+                "livelock",
+                "{MOST_EVENTS} events have happened"
+            );
             self.happen(event);
         }
     }
@@ -266,7 +313,11 @@ impl World {
             Event::Mend { cut } => self.network.mend(cut),
             Event::Flap { links, cut, until } => self.flap(links, cut, until),
             Event::Restart { member } => self.restart(member),
-            Event::CrashAgain { member, life, times } => self.crash_again(member, life, times),
+            Event::CrashAgain {
+                member,
+                life,
+                times,
+            } => self.crash_again(member, life, times),
             Event::Resume { member, pause } => self.resume(member, pause),
         }
     }
@@ -274,16 +325,32 @@ impl World {
     /// Hands a message to the network.
     pub(crate) fn send(&mut self, from: usize, to: MemberId, message: PeerMessage) {
         let to = crate::oracle::place_of(to);
-        demand!(to < self.members.len() && to != from, "addressee", "n{} writes to n{}", from + 1, to + 1);
+        demand!(
+            to < self.members.len() && to != from,
+            "addressee",
+            "n{} writes to n{}",
+            from + 1,
+            to + 1
+        );
         self.trace.counts.messages += 1;
-        match self.network.carry(&mut self.chance, self.now, (from, to), &message) {
+        match self
+            .network
+            .carry(&mut self.chance, self.now, (from, to), &message)
+        {
             Fate::Lost { told } => self.lose(from, to, told),
             Fate::Arrives { at, late } => {
                 self.trace.counts.late += u64::from(late);
                 self.trace.counts.doubled += at.len() as u64 - 1;
                 let (last, others) = at.split_last().expect("it arrives at least once");
                 for at in others {
-                    self.at(*at, Event::Deliver { from, to, message: message.clone() });
+                    self.at(
+                        *at,
+                        Event::Deliver {
+                            from,
+                            to,
+                            message: message.clone(),
+                        },
+                    );
                 }
                 self.at(*last, Event::Deliver { from, to, message });
             }
@@ -294,8 +361,17 @@ impl World {
         self.trace.counts.lost += 1;
         if told {
             let (life, peer) = (self.members[from].life, self.members[to].id);
-            let after = self.chance.span(Duration::from_micros(100), Duration::from_millis(20));
-            self.after(after, Event::Unreachable { member: from, life, peer });
+            let after = self
+                .chance
+                .span(Duration::from_micros(100), Duration::from_millis(20));
+            self.after(
+                after,
+                Event::Unreachable {
+                    member: from,
+                    life,
+                    peer,
+                },
+            );
         }
     }
 
@@ -305,7 +381,9 @@ impl World {
             return self.lose(from, to, told);
         }
         self.trace.number((from * 8 + to) as u64);
-        self.trace.say(self.now, || format!("n{} -> n{} {}", from + 1, to + 1, describe(&message)));
+        self.trace.say(self.now, || {
+            format!("n{} -> n{} {}", from + 1, to + 1, describe(&message))
+        });
         let from = self.members[from].id;
         self.tell(to, tenure_replica::Input::Peer { from, message });
         self.perhaps_crash(to);
@@ -317,11 +395,28 @@ fn describe(message: &PeerMessage) -> String {
     match message {
         PeerMessage::Raft(message) => {
             let body = match &message.body {
-                tenure_raft::Body::Append { previous, entries, commit, round } => {
-                    format!("append {} behind {previous:?}, commit {commit}, round {round}", entries.len())
+                tenure_raft::Body::Append {
+                    previous,
+                    entries,
+                    commit,
+                    round,
+                } => {
+                    format!(
+                        "append {} behind {previous:?}, commit {commit}, round {round}",
+                        entries.len()
+                    )
                 }
-                tenure_raft::Body::Snapshot { file, offset, data, round } => {
-                    format!("piece {offset}+{} of {:?}, round {round}", data.len(), file.meta.position)
+                tenure_raft::Body::Snapshot {
+                    file,
+                    offset,
+                    data,
+                    round,
+                } => {
+                    format!(
+                        "piece {offset}+{} of {:?}, round {round}",
+                        data.len(),
+                        file.meta.position
+                    )
                 }
                 other => format!("{other:?}"),
             };
@@ -343,10 +438,24 @@ fn rate(chance: &mut Chance) -> i64 {
 }
 
 fn configuration(members: usize) -> Configuration {
-    let voters = (1..=members as u64).map(MemberId).collect::<std::collections::BTreeSet<_>>();
-    let info = voters.iter().map(|id| (*id, MemberInfo { name: format!("n{}", id.0), ..MemberInfo::default() }));
+    let voters = (1..=members as u64)
+        .map(MemberId)
+        .collect::<std::collections::BTreeSet<_>>();
+    let info = voters.iter().map(|id| {
+        (
+            *id,
+            MemberInfo {
+                name: format!("n{}", id.0),
+                ..MemberInfo::default()
+            },
+        )
+    });
     let info = info.collect();
-    Configuration { voters, info, ..Configuration::default() }
+    Configuration {
+        voters,
+        info,
+        ..Configuration::default()
+    }
 }
 
 /// A value that nobody else puts, so that a write lost or done twice shows.

@@ -37,22 +37,45 @@ impl Beliefs {
         belief.client = client;
         belief.until = belief.until.max(until);
         let holds = belief.holds.clone();
-        holds.iter().for_each(|hold| self.demand_alone(now, lease, hold));
+        holds
+            .iter()
+            .for_each(|hold| self.demand_alone(now, lease, hold));
     }
 
     /// A client learnt that it holds a lock.
-    pub(crate) fn hold(&mut self, now: Moment, lease: LeaseId, name: &str, owner: &str, fence: Fence) {
-        let hold = Hold { name: name.to_owned(), owner: owner.to_owned(), fence };
-        let Some(belief) = self.leases.get_mut(&lease) else { return };
-        belief.holds.retain(|known| (&known.name, &known.owner) != (&hold.name, &hold.owner));
+    pub(crate) fn hold(
+        &mut self,
+        now: Moment,
+        lease: LeaseId,
+        name: &str,
+        owner: &str,
+        fence: Fence,
+    ) {
+        let hold = Hold {
+            name: name.to_owned(),
+            owner: owner.to_owned(),
+            fence,
+        };
+        let Some(belief) = self.leases.get_mut(&lease) else {
+            return;
+        };
+        belief
+            .holds
+            .retain(|known| (&known.name, &known.owner) != (&hold.name, &hold.owner));
         belief.holds.push(hold.clone());
         self.demand_alone(now, lease, &hold);
     }
 
     fn demand_alone(&self, now: Moment, lease: LeaseId, hold: &Hold) {
-        let Some(mine) = self.leases.get(&lease).filter(|belief| now < belief.until) else { return };
+        let Some(mine) = self.leases.get(&lease).filter(|belief| now < belief.until) else {
+            return;
+        };
         for (other, belief) in self.leases.iter().filter(|(_, belief)| now < belief.until) {
-            for theirs in belief.holds.iter().filter(|theirs| theirs.name == hold.name) {
+            for theirs in belief
+                .holds
+                .iter()
+                .filter(|theirs| theirs.name == hold.name)
+            {
                 let same = *other == lease && theirs.owner == hold.owner;
                 demand!(
                     same,
@@ -71,7 +94,9 @@ impl Beliefs {
     /// A client gives up a hold, if it has it.
     pub(crate) fn release(&mut self, lease: LeaseId, name: &str, owner: &str) {
         if let Some(belief) = self.leases.get_mut(&lease) {
-            belief.holds.retain(|hold| hold.name != name || hold.owner != owner);
+            belief
+                .holds
+                .retain(|hold| hold.name != name || hold.owner != owner);
         }
     }
 

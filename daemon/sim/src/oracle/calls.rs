@@ -37,18 +37,39 @@ impl Calls {
 
     /// A request reached a member.
     pub(crate) fn received(&mut self, origin: Origin, floor: LogIndex, now: Moment) {
-        let fate = Fate { floor, received: now, ..Fate::default() };
+        let fate = Fate {
+            floor,
+            received: now,
+            ..Fate::default()
+        };
         let known = self.fates.insert(origin, fate).is_some();
-        demand!(!known, "simulator", "the token {} is used twice", origin.token);
+        demand!(
+            !known,
+            "simulator",
+            "the token {} is used twice",
+            origin.token
+        );
     }
 
     /// A request stands in a committed entry. Answers when it was received.
     pub(crate) fn committed(&mut self, origin: Origin, index: LogIndex) -> Moment {
         let Some(fate) = self.fates.get_mut(&origin) else {
-            super::broken("invented", format!("entry {index} carries {origin:?}, which nobody asked for"))
+            super::broken(
+                "invented",
+                format!("entry {index} carries {origin:?}, which nobody asked for"),
+            )
         };
-        demand!(fate.index.is_none(), "applied-once", "{origin:?} stands in {:?} and in {index}", fate.index);
-        demand!(!fate.refused, "refused-applied", "{origin:?} was refused and stands in entry {index}");
+        demand!(
+            fate.index.is_none(),
+            "applied-once",
+            "{origin:?} stands in {:?} and in {index}",
+            fate.index
+        );
+        demand!(
+            !fate.refused,
+            "refused-applied",
+            "{origin:?} was refused and stands in entry {index}"
+        );
         demand!(
             fate.floor < index,
             "real-time-order",
@@ -62,7 +83,12 @@ impl Calls {
     /// A member says that a request was not proposed and never will be.
     pub(crate) fn refused(&mut self, origin: Origin) {
         let fate = self.fates.entry(origin).or_default();
-        demand!(fate.index.is_none(), "refused-applied", "{origin:?} is refused and stands in {:?}", fate.index);
+        demand!(
+            fate.index.is_none(),
+            "refused-applied",
+            "{origin:?} is refused and stands in {:?}",
+            fate.index
+        );
         fate.refused = true;
     }
 

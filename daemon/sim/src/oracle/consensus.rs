@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tenure_raft::{
-    AppendResult, Body, Entry, LogIndex, LogPosition, MemberId, Message, Payload, Raft, RoleChange, RoleName, Stamp,
-    Status, Term, Write,
+    AppendResult, Body, Entry, LogIndex, LogPosition, MemberId, Message, Payload, Raft, RoleChange,
+    RoleName, Stamp, Status, Term, Write,
 };
 use tenure_state::{Batch, decode_batch};
 
@@ -32,7 +32,10 @@ struct Mirror {
 impl Mirror {
     fn last(&self) -> LogPosition {
         let index = LogIndex(self.base.index.0 + self.terms.len() as u64);
-        LogPosition { term: self.terms.back().copied().unwrap_or(self.base.term), index }
+        LogPosition {
+            term: self.terms.back().copied().unwrap_or(self.base.term),
+            index,
+        }
     }
 
     fn term_at(&self, index: LogIndex) -> Option<Term> {
@@ -83,13 +86,21 @@ pub(crate) struct Consensus {
 }
 
 /// Every log begins behind this entry, which no log holds.
-pub(crate) const FIRST_BASE: LogPosition = LogPosition { term: Term(1), index: LogIndex(1) };
+pub(crate) const FIRST_BASE: LogPosition = LogPosition {
+    term: Term(1),
+    index: LogIndex(1),
+};
 
 impl Consensus {
     pub(super) fn new(members: usize) -> Consensus {
         let mut members: Vec<Member> = (0..members).map(|_| Member::default()).collect();
-        members.iter_mut().for_each(|member| member.mirror.base = FIRST_BASE);
-        let seen = Seen { chain: 1, appended: Moment(0) };
+        members
+            .iter_mut()
+            .for_each(|member| member.mirror.base = FIRST_BASE);
+        let seen = Seen {
+            chain: 1,
+            appended: Moment(0),
+        };
         Consensus {
             members,
             leaders: BTreeMap::new(),
@@ -112,7 +123,11 @@ impl Consensus {
     }
 
     fn committed_term(&self, index: LogIndex) -> Option<Term> {
-        if index == FIRST_BASE.index { Some(FIRST_BASE.term) } else { self.committed(index).map(|entry| entry.term) }
+        if index == FIRST_BASE.index {
+            Some(FIRST_BASE.term)
+        } else {
+            self.committed(index).map(|entry| entry.term)
+        }
     }
 
     /// A member starts from its disk.
@@ -136,7 +151,12 @@ impl Consensus {
             self.see(member, previous, entry, None);
             previous = entry.position();
         }
-        demand!(commit <= self.commit(), "commit", "n{} starts with commit {commit}, beyond all", member + 1);
+        demand!(
+            commit <= self.commit(),
+            "commit",
+            "n{} starts with commit {commit}, beyond all",
+            member + 1
+        );
     }
 
     /// A member wants something written.
@@ -144,7 +164,10 @@ impl Consensus {
         let led = self.members[member].led;
         if let Some(meta) = &write.reset_to {
             self.demand_committed(member, meta.position, "resets its log to");
-            self.members[member].mirror = Mirror { base: meta.position, terms: VecDeque::new() };
+            self.members[member].mirror = Mirror {
+                base: meta.position,
+                terms: VecDeque::new(),
+            };
         }
         if let Some(from) = write.truncate_from {
             let leads_on = led.is_some() && write.hard_state.is_none();
@@ -157,7 +180,9 @@ impl Consensus {
             );
             let mirror = &mut self.members[member].mirror;
             let kept = from.0.saturating_sub(mirror.base.index.0 + 1);
-            mirror.terms.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+            mirror
+                .terms
+                .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         }
         for entry in &write.append {
             let previous = self.members[member].mirror.last();
@@ -186,16 +211,35 @@ impl Consensus {
 
     /// Log matching (Raft §5.3): an entry of this index and term has the same contents and the same log before it
     /// wherever it stands.
-    fn see(&mut self, member: usize, previous: LogPosition, entry: &Entry, appended: Option<Moment>) {
+    fn see(
+        &mut self,
+        member: usize,
+        previous: LogPosition,
+        entry: &Entry,
+        appended: Option<Moment>,
+    ) {
         let Some(before) = self.seen.get(&previous).copied() else {
-            super::broken("log-matching", format!("n{} has {previous:?}, which no leader appended", member + 1))
+            super::broken(
+                "log-matching",
+                format!("n{} has {previous:?}, which no leader appended", member + 1),
+            )
         };
         let chain = chain(before.chain, entry);
         if let Some(moment) = appended {
-            self.seen.entry(entry.position()).or_insert(Seen { chain, appended: moment });
+            self.seen.entry(entry.position()).or_insert(Seen {
+                chain,
+                appended: moment,
+            });
         }
         let Some(seen) = self.seen.get(&entry.position()) else {
-            super::broken("log-matching", format!("n{} has {:?}, which no leader appended", member + 1, entry.position()))
+            super::broken(
+                "log-matching",
+                format!(
+                    "n{} has {:?}, which no leader appended",
+                    member + 1,
+                    entry.position()
+                ),
+            )
         };
         demand!(
             seen.chain == chain,
@@ -255,7 +299,11 @@ impl Consensus {
         let (name, stored) = (member + 1, disk.hard_state);
         match &message.body {
             Body::Vote { .. } | Body::VoteResponse { granted: true } => {
-                let vote = if matches!(message.body, Body::Vote { .. }) { message.from } else { message.to };
+                let vote = if matches!(message.body, Body::Vote { .. }) {
+                    message.from
+                } else {
+                    message.to
+                };
                 demand!(
                     stored.term == message.term && stored.vote == Some(vote),
                     "persisted-before-said",
@@ -263,9 +311,17 @@ impl Consensus {
                     message.term
                 );
                 let first = *self.votes.entry((member, message.term)).or_insert(vote);
-                demand!(first == vote, "one-vote", "n{name} votes twice in term {}", message.term);
+                demand!(
+                    first == vote,
+                    "one-vote",
+                    "n{name} votes twice in term {}",
+                    message.term
+                );
             }
-            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } | Body::TimeoutNow => {
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow => {
                 demand!(
                     stored.term == message.term && stored.vote == Some(message.from),
                     "persisted-before-said",
@@ -273,14 +329,23 @@ impl Consensus {
                     message.term
                 );
             }
-            Body::AppendResponse { result: AppendResult::Accepted { matched }, .. } => {
+            Body::AppendResponse {
+                result: AppendResult::Accepted { matched },
+                ..
+            } => {
                 self.demand_durable(member, message, *matched, disk);
             }
             _ => {}
         }
     }
 
-    fn demand_durable(&self, member: usize, message: &Message, matched: LogIndex, disk: &DurableLog) {
+    fn demand_durable(
+        &self,
+        member: usize,
+        message: &Message,
+        matched: LogIndex,
+        disk: &DurableLog,
+    ) {
         let name = member + 1;
         demand!(
             disk.hard_state.term == message.term && matched <= disk.last().index,
@@ -290,12 +355,15 @@ impl Consensus {
             disk.last(),
             disk.hard_state.term
         );
-        let Some(leader) = self.leaders.get(&message.term) else { return };
+        let Some(leader) = self.leaders.get(&message.term) else {
+            return;
+        };
         let leader = &self.members[*leader];
         if leader.led != Some(message.term) {
             return;
         }
-        if let (Some(theirs), Some(here)) = (leader.mirror.term_at(matched), disk.term_at(matched)) {
+        if let (Some(theirs), Some(here)) = (leader.mirror.term_at(matched), disk.term_at(matched))
+        {
             demand!(
                 theirs == here,
                 "persisted-before-said",
@@ -306,7 +374,9 @@ impl Consensus {
 
     /// A member changed its role.
     pub(crate) fn changed(&mut self, member: usize, change: &RoleChange) {
-        let RoleChange::Leader { term, last } = change else { return };
+        let RoleChange::Leader { term, last } = change else {
+            return;
+        };
         let first = *self.leaders.entry(*term).or_insert(member);
         demand!(
             first == member,
@@ -334,8 +404,20 @@ impl Consensus {
     ) -> std::ops::RangeInclusive<u64> {
         let status = view.status;
         let this = &mut self.members[member];
-        demand!(this.term <= status.term, "term-monotone", "n{} falls to term {}", member + 1, status.term);
-        demand!(this.commit <= status.commit, "commit-monotone", "n{} falls to commit {}", member + 1, status.commit);
+        demand!(
+            this.term <= status.term,
+            "term-monotone",
+            "n{} falls to term {}",
+            member + 1,
+            status.term
+        );
+        demand!(
+            this.commit <= status.commit,
+            "commit-monotone",
+            "n{} falls to commit {}",
+            member + 1,
+            status.commit
+        );
         demand!(
             this.mirror.last() == status.last,
             "log-written",
@@ -361,7 +443,10 @@ impl Consensus {
     /// Leader completeness (Raft §5.4.3), entry by entry.
     fn demand_complete(&self, member: usize, view: &View<'_>) {
         for index in view.status.base.index.0..=self.commit().0 {
-            let (here, committed) = (view.raft.term_at(LogIndex(index)), self.committed_term(LogIndex(index)));
+            let (here, committed) = (
+                view.raft.term_at(LogIndex(index)),
+                self.committed_term(LogIndex(index)),
+            );
             demand!(
                 here == committed,
                 "leader-completeness",
@@ -376,7 +461,10 @@ impl Consensus {
     fn compare_committed(&self, member: usize, view: &View<'_>, from: LogIndex) {
         let from = from.max(view.status.base.index).max(FIRST_BASE.index);
         for index in from.0..=view.status.commit.min(self.commit()).0 {
-            let (here, committed) = (view.raft.term_at(LogIndex(index)), self.committed_term(LogIndex(index)));
+            let (here, committed) = (
+                view.raft.term_at(LogIndex(index)),
+                self.committed_term(LogIndex(index)),
+            );
             demand!(
                 here == committed,
                 "state-machine-safety",
@@ -394,19 +482,29 @@ impl Consensus {
         self.demand_on_majority(member, view, disks);
         let skipped = (self.commit().0 - view.status.base.index.0) as usize;
         let entries: Vec<Entry> = view.raft.log_entries().skip(skipped).cloned().collect();
-        for entry in entries.into_iter().take_while(|entry| entry.index <= commit) {
+        for entry in entries
+            .into_iter()
+            .take_while(|entry| entry.index <= commit)
+        {
             self.commit_entry(entry);
         }
     }
 
     fn demand_on_majority(&self, member: usize, view: &View<'_>, disks: &[&DurableLog]) {
         let index = view.status.commit;
-        let position = LogPosition { term: view.raft.term_at(index).unwrap_or_default(), index };
+        let position = LogPosition {
+            term: view.raft.term_at(index).unwrap_or_default(),
+            index,
+        };
         let configuration = view.raft.configuration();
         let holders: Vec<MemberId> = configuration
             .members()
             .into_iter()
-            .filter(|id| disks.get(place_of(*id)).is_some_and(|disk| disk.holds(position)))
+            .filter(|id| {
+                disks
+                    .get(place_of(*id))
+                    .is_some_and(|disk| disk.holds(position))
+            })
             .collect();
         for half in [&configuration.voters, &configuration.outgoing] {
             let have = holders.iter().filter(|id| half.contains(id)).count();
@@ -421,16 +519,32 @@ impl Consensus {
     }
 
     fn commit_entry(&mut self, entry: Entry) {
-        let seen = self.seen.get(&entry.position()).copied().expect("what stands in a log was seen");
+        let seen = self
+            .seen
+            .get(&entry.position())
+            .copied()
+            .expect("what stands in a log was seen");
         let last = self.committed.last().map_or(Stamp(0), |last| last.stamp);
-        demand!(last <= entry.stamp, "clock", "the stamp falls from {last:?} to {:?}", entry.stamp);
+        demand!(
+            last <= entry.stamp,
+            "clock",
+            "the stamp falls from {last:?} to {:?}",
+            entry.stamp
+        );
         self.demand_honest_clock(&entry, seen.appended);
         let batch = match &entry.payload {
-            Payload::Command(bytes) => decode_batch(bytes).expect("a leader encodes what can be decoded"),
+            Payload::Command(bytes) => {
+                decode_batch(bytes).expect("a leader encodes what can be decoded")
+            }
             Payload::Empty | Payload::Configuration(_) => Batch::default(),
         };
         let Entry { term, stamp, .. } = entry;
-        self.committed.push(Committed { term, stamp, appended: seen.appended, batch });
+        self.committed.push(Committed {
+            term,
+            stamp,
+            appended: seen.appended,
+            batch,
+        });
     }
 
     /// Along the log two stamps never lie further apart than the true times at which they were made, but for the error

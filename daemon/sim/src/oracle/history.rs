@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_state::{
-    Change, Clock, Collection, Command, EndReason, Event, Fence, Genesis, Kind, LeaseId, Limits, Resource, Revision,
-    Selector, State,
+    Change, Clock, Collection, Command, EndReason, Event, Fence, Genesis, Kind, LeaseId, Limits,
+    Resource, Revision, Selector, State,
 };
 
 use super::consensus::{Committed, FIRST_BASE};
@@ -40,13 +40,24 @@ pub(crate) struct History {
 /// Selects everything that there is.
 pub(crate) fn everything() -> Vec<Selector> {
     use Collection::{Elections, Keys, Leases, Locks, Semaphores};
-    let all = |collection| Selector::Prefix(Resource { collection, name: Bytes::new() });
-    [Elections, Keys, Leases, Locks, Semaphores].into_iter().map(all).collect()
+    let all = |collection| {
+        Selector::Prefix(Resource {
+            collection,
+            name: Bytes::new(),
+        })
+    };
+    [Elections, Keys, Leases, Locks, Semaphores]
+        .into_iter()
+        .map(all)
+        .collect()
 }
 
 impl History {
     pub(super) fn new(limits: &Limits) -> History {
-        let genesis = State::genesis(Genesis { first_revision: Revision(1), limits: limits.clone() });
+        let genesis = State::genesis(Genesis {
+            first_revision: Revision(1),
+            limits: limits.clone(),
+        });
         History {
             digests: vec![genesis.digest()],
             changes: Vec::new(),
@@ -99,7 +110,12 @@ impl History {
         self.note_deadlines(committed, state, &received);
     }
 
-    fn note_requests(&self, index: LogIndex, committed: &Committed, calls: &mut Calls) -> BTreeMap<LeaseId, Moment> {
+    fn note_requests(
+        &self,
+        index: LogIndex,
+        committed: &Committed,
+        calls: &mut Calls,
+    ) -> BTreeMap<LeaseId, Moment> {
         let mut received: BTreeMap<LeaseId, Moment> = BTreeMap::new();
         let mut note = |lease: Option<LeaseId>, moment: Moment| {
             if let Some(lease) = lease {
@@ -121,15 +137,28 @@ impl History {
         received
     }
 
-    fn note_changes(&mut self, before: Revision, committed: &Committed, state: &State, beliefs: &mut Beliefs) {
+    fn note_changes(
+        &mut self,
+        before: Revision,
+        committed: &Committed,
+        state: &State,
+        beliefs: &mut Beliefs,
+    ) {
         let now = state.revision();
         let mut after = before;
         while after < now {
             let all = everything();
             let Ok(page) = state.changes(after, &all, 10_000, 1 << 30, 100_000) else {
-                super::broken("history", format!("what changed after {after} is compacted in the entry that changed it"))
+                super::broken(
+                    "history",
+                    format!("what changed after {after} is compacted in the entry that changed it"),
+                )
             };
-            demand!(after < page.through, "history", "nothing is answered after {after}; the state is at {now}");
+            demand!(
+                after < page.through,
+                "history",
+                "nothing is answered after {after}; the state is at {now}"
+            );
             after = page.through;
             for change in page.changes {
                 self.note_change(change, committed, beliefs);
@@ -139,7 +168,12 @@ impl History {
 
     fn note_change(&mut self, change: Change, committed: &Committed, beliefs: &mut Beliefs) {
         let expected = Revision(2 + self.changes.len() as u64);
-        demand!(change.revision == expected, "revisions", "revision {} follows {expected}", change.revision);
+        demand!(
+            change.revision == expected,
+            "revisions",
+            "revision {} follows {expected}",
+            change.revision
+        );
         let mut ended = None;
         for event in change.events.iter() {
             self.note_event(change.revision, event, committed, beliefs);
@@ -153,14 +187,27 @@ impl History {
         self.changes.push(change);
     }
 
-    fn note_event(&mut self, revision: Revision, event: &Event, committed: &Committed, beliefs: &mut Beliefs) {
+    fn note_event(
+        &mut self,
+        revision: Revision,
+        event: &Event,
+        committed: &Committed,
+        beliefs: &mut Beliefs,
+    ) {
         match event {
             Event::LeaseGranted { lease, ttl_ms, .. } => {
                 let deadline = Clock(committed.stamp.0 + ttl_ms);
-                let granted = Lease { deadline, ttl_ms: *ttl_ms, received: committed.appended, ..Lease::default() };
+                let granted = Lease {
+                    deadline,
+                    ttl_ms: *ttl_ms,
+                    received: committed.appended,
+                    ..Lease::default()
+                };
                 self.leases.insert(*lease, granted);
             }
-            Event::LeaseEnded { lease, reason, .. } => self.note_end(*lease, *reason, committed, beliefs),
+            Event::LeaseEnded { lease, reason, .. } => {
+                self.note_end(*lease, *reason, committed, beliefs)
+            }
             Event::Granted(grant) => {
                 let place = (grant.kind, grant.name.clone());
                 let last = self.fences.insert(place.clone(), grant.fence);
@@ -173,15 +220,37 @@ impl History {
                 );
                 let hold = (grant.lease, grant.owner.clone(), grant.fence);
                 let other = self.holds.insert(place, hold);
-                demand!(other.is_none(), "one-holder", "{} is granted at {revision} while {other:?} holds it", grant.name);
+                demand!(
+                    other.is_none(),
+                    "one-holder",
+                    "{} is granted at {revision} while {other:?} holds it",
+                    grant.name
+                );
                 let alive = self.leases.get_mut(&grant.lease);
-                let Some(alive) = alive.filter(|lease| committed.stamp.0 <= lease.deadline.0 || lease.ttl_ms > 0) else {
-                    super::broken("dead-grant", format!("{} is granted to the dead lease {}", grant.name, grant.lease))
+                let Some(alive) =
+                    alive.filter(|lease| committed.stamp.0 <= lease.deadline.0 || lease.ttl_ms > 0)
+                else {
+                    super::broken(
+                        "dead-grant",
+                        format!(
+                            "{} is granted to the dead lease {}",
+                            grant.name, grant.lease
+                        ),
+                    )
                 };
-                alive.holds.insert((grant.kind, grant.name.clone(), grant.owner.clone()));
+                alive
+                    .holds
+                    .insert((grant.kind, grant.name.clone(), grant.owner.clone()));
                 self.grants += 1;
             }
-            Event::Released { kind, name, owner, lease, fence, .. } => {
+            Event::Released {
+                kind,
+                name,
+                owner,
+                lease,
+                fence,
+                ..
+            } => {
                 let held = self.holds.remove(&(*kind, name.clone()));
                 demand!(
                     held.as_ref() == Some(&(*lease, owner.clone(), *fence)),
@@ -213,14 +282,23 @@ impl History {
 
     /// A lease never ends before its TTL has passed since the renewal was received, and exactly not before the clock in
     /// the log has passed its deadline.
-    fn note_end(&mut self, lease: LeaseId, reason: EndReason, committed: &Committed, beliefs: &mut Beliefs) {
+    fn note_end(
+        &mut self,
+        lease: LeaseId,
+        reason: EndReason,
+        committed: &Committed,
+        beliefs: &mut Beliefs,
+    ) {
         if reason != EndReason::Expired {
             // Whoever revokes another's lease accepts that it may still be believed in; nobody here does.
             return beliefs.revoke(lease);
         }
         self.expired += 1;
         let Some(known) = self.leases.get(&lease) else {
-            super::broken("leases", format!("the lease {lease} ends and was never granted"))
+            super::broken(
+                "leases",
+                format!("the lease {lease} ends and was never granted"),
+            )
         };
         demand!(
             known.deadline.0 < committed.stamp.0,
@@ -230,7 +308,8 @@ impl History {
             known.deadline.0
         );
         let lived = committed.appended - known.received;
-        let least = u128::from(known.ttl_ms) * 1_000_000 * 1_000_000 / u128::from(1_000_000 + WORST_RATE_PPM.unsigned_abs());
+        let least = u128::from(known.ttl_ms) * 1_000_000 * 1_000_000
+            / u128::from(1_000_000 + WORST_RATE_PPM.unsigned_abs());
         demand!(
             least <= lived.as_nanos() + 2_000_000,
             "early-end",
@@ -241,7 +320,9 @@ impl History {
     }
 
     fn demand_nothing_left(&mut self, revision: Revision, lease: LeaseId) {
-        let Some(ended) = self.leases.remove(&lease) else { return };
+        let Some(ended) = self.leases.remove(&lease) else {
+            return;
+        };
         demand!(
             ended.holds.is_empty() && ended.keys.is_empty(),
             "nothing-left",
@@ -250,13 +331,24 @@ impl History {
             ended.keys
         );
         let heir = self.holds.values().find(|(holder, _, _)| *holder == lease);
-        demand!(heir.is_none(), "nothing-left", "lease {lease} ended at {revision} and holds {heir:?}");
+        demand!(
+            heir.is_none(),
+            "nothing-left",
+            "lease {lease} ended at {revision} and holds {heir:?}"
+        );
     }
 
-    fn note_deadlines(&mut self, committed: &Committed, state: &State, received: &BTreeMap<LeaseId, Moment>) {
+    fn note_deadlines(
+        &mut self,
+        committed: &Committed,
+        state: &State,
+        received: &BTreeMap<LeaseId, Moment>,
+    ) {
         let clock = Clock(committed.stamp.0);
         for (id, moment) in received {
-            let (Some(lease), Ok(view)) = (self.leases.get_mut(id), state.lease(*id, clock)) else { continue };
+            let (Some(lease), Ok(view)) = (self.leases.get_mut(id), state.lease(*id, clock)) else {
+                continue;
+            };
             demand!(
                 lease.deadline <= view.deadline,
                 "deadline-falls",
@@ -264,7 +356,12 @@ impl History {
                 lease.deadline.0,
                 view.deadline.0
             );
-            if committed.batch.renewals.iter().any(|renewal| renewal.lease == *id) {
+            if committed
+                .batch
+                .renewals
+                .iter()
+                .any(|renewal| renewal.lease == *id)
+            {
                 demand!(
                     clock.0 + view.ttl_ms <= view.deadline.0,
                     "renewed",
@@ -283,22 +380,49 @@ impl History {
     }
 
     /// What a watcher was given must be exactly what it selected of the history between the two revisions.
-    pub(crate) fn watched(&self, after: Revision, through: Revision, selectors: &[Selector], given: &[Change]) {
-        demand!(after <= through, "watch", "a watch after {after} is answered through {through}");
+    pub(crate) fn watched(
+        &self,
+        after: Revision,
+        through: Revision,
+        selectors: &[Selector],
+        given: &[Change],
+    ) {
+        demand!(
+            after <= through,
+            "watch",
+            "a watch after {after} is answered through {through}"
+        );
         let last = Revision(1 + self.changes.len() as u64);
-        demand!(through <= last, "watch", "a watch is answered through {through}; the history ends at {last}");
+        demand!(
+            through <= last,
+            "watch",
+            "a watch is answered through {through}; the history ends at {last}"
+        );
         let mut given = given.iter();
         for change in &self.changes[offset(after)..offset(through)] {
-            let selected: Vec<&Event> =
-                change.events.iter().filter(|event| selectors.iter().any(|selector| selector.selects(event))).collect();
+            let selected: Vec<&Event> = change
+                .events
+                .iter()
+                .filter(|event| selectors.iter().any(|selector| selector.selects(event)))
+                .collect();
             if selected.is_empty() {
                 continue;
             }
             let next = given.next();
-            let same = next.is_some_and(|next| next.revision == change.revision && next.events.iter().eq(selected));
-            demand!(same, "watch", "a watcher is given {next:?} where {change:?} is due");
+            let same = next.is_some_and(|next| {
+                next.revision == change.revision && next.events.iter().eq(selected)
+            });
+            demand!(
+                same,
+                "watch",
+                "a watcher is given {next:?} where {change:?} is due"
+            );
         }
-        demand!(given.next().is_none(), "watch", "a watcher is given more than there is through {through}");
+        demand!(
+            given.next().is_none(),
+            "watch",
+            "a watcher is given more than there is through {through}"
+        );
     }
 
     /// How many changes there are.
@@ -315,6 +439,8 @@ impl History {
     /// Whether the history deletes this key after this revision.
     pub(crate) fn deletes_after(&self, key: &Bytes, revision: Revision) -> bool {
         let later = self.changes.iter().skip(offset(revision));
-        later.flat_map(|change| change.events.iter()).any(|event| matches!(event, Event::Delete { key: of, .. } if of == key))
+        later
+            .flat_map(|change| change.events.iter())
+            .any(|event| matches!(event, Event::Delete { key: of, .. } if of == key))
     }
 }

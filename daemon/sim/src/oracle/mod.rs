@@ -3,9 +3,9 @@
 //! Own the history of the whole cluster: who led when, what is committed, what clients were told and what they
 //! believe. Never change the world, and never ask the code under test whether it is right.
 
-mod consensus;
 mod beliefs;
 mod calls;
+mod consensus;
 mod history;
 
 use tenure_state::Limits;
@@ -26,7 +26,10 @@ pub struct Violation {
 
 /// Ends the run: an invariant is broken.
 pub(crate) fn broken(invariant: &'static str, detail: String) -> ! {
-    std::panic::panic_any(Violation { invariant: invariant.to_owned(), detail })
+    std::panic::panic_any(Violation {
+        invariant: invariant.to_owned(),
+        detail,
+    })
 }
 
 /// Demands a condition, or ends the run with the name of the invariant and what was found.
