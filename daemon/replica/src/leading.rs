@@ -16,6 +16,10 @@ const CLOCK_ENTRY_AFTER_MS: u64 = 500;
 /// Entries whose only purpose is to end what is due come no faster (`design.md`, State).
 const END_ENTRY_EVERY: Duration = Duration::from_millis(50);
 
+/// When the log takes nothing (leadership is being handed over, or too much is uncommitted), it is asked again so much
+/// later: what waits would otherwise be due at once, again and again, and the core would turn without pause.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+
 /// A leader's requests that are not yet in the log.
 pub(crate) struct Leading {
     term: Term,
@@ -28,6 +32,8 @@ pub(crate) struct Leading {
     company_until: Duration,
     last_stamp: Stamp,
     last_end_entry: Option<Duration>,
+    /// When the log last took nothing, if it did since.
+    refused_at: Option<Duration>,
 }
 
 /// What came of forming entries.
@@ -50,6 +56,7 @@ impl Leading {
             company_until: Duration::ZERO,
             last_stamp: clock,
             last_end_entry: None,
+            refused_at: None,
         }
     }
 
@@ -107,7 +114,7 @@ impl Leading {
         let mut formed = Formed::default();
         let held_back = disk_busy && now < self.oldest + settings.hold;
         while !self.requests.is_empty() && !held_back {
-            if !self.append(raft, settings.batch_bytes, &mut formed) {
+            if !self.append(raft, now, settings.batch_bytes, &mut formed) {
                 return formed;
             }
         }
@@ -118,7 +125,7 @@ impl Leading {
             if ending {
                 self.last_end_entry = Some(now);
             }
-            self.append(raft, settings.batch_bytes, &mut formed);
+            self.append(raft, now, settings.batch_bytes, &mut formed);
         }
         formed
     }
@@ -139,7 +146,8 @@ impl Leading {
             let gap = self.last_end_entry.map_or(Duration::ZERO, |at| (at + END_ENTRY_EVERY).saturating_sub(now));
             next = next.min(Duration::from_millis(to_stamp)).min(Duration::from_millis(to_end).max(gap));
         }
-        next
+        let again = self.refused_at.map_or(Duration::ZERO, |at| (at + ASK_AGAIN_AFTER).saturating_sub(now));
+        next.max(again)
     }
 
     /// Whether an entry stamped now would end something, and the last such entry is long enough ago.
@@ -153,7 +161,7 @@ impl Leading {
     }
 
     /// Appends one entry with all renewals and as many requests as fit; says whether it could.
-    fn append(&mut self, raft: &mut Raft, batch_bytes: usize, formed: &mut Formed) -> bool {
+    fn append(&mut self, raft: &mut Raft, now: Duration, batch_bytes: usize, formed: &mut Formed) -> bool {
         let batch = self.take_batch(batch_bytes);
         let origins: Vec<Origin> = batch
             .renewals
@@ -161,9 +169,11 @@ impl Leading {
             .map(|renewal| renewal.origin)
             .chain(batch.requests.iter().map(|request| request.origin))
             .collect();
+        self.refused_at = Some(now);
         let proposed = if origins.is_empty() { raft.propose_empty() } else { raft.propose(encode_batch(&batch)) };
         match proposed {
             Ok(position) => {
+                self.refused_at = None;
                 self.last_stamp = raft.clock().unwrap_or(self.last_stamp);
                 formed.appended.push((position, origins));
                 true
