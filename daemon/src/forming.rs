@@ -83,20 +83,19 @@ where
         configuration: decision.form.configuration(),
     };
     let result = persist_blocking(formed.clone(), persist).await;
-    if let Some(reply) = decision.reply {
-        // Where the one that offered is gone, it asks again and finds out.
-        let _ = reply.send(match &result {
-            Ok(()) => Ok(()),
-            Err(error) => Err(Refusal {
-                code: "not-written".to_owned(),
-                detail: error.to_string(),
-            }),
-        });
+    if result.is_ok() {
+        tracing::info!(cluster = %formed.cluster, members = formed.configuration.info.len(), "cluster formed");
+        transport.update(formed.cluster, &formed.configuration);
     }
-    result?;
-    tracing::info!(cluster = %formed.cluster, members = formed.configuration.info.len(), "cluster formed");
-    transport.update(formed.cluster, &formed.configuration);
-    Ok(formed)
+    if let Some(reply) = decision.reply {
+        let told = result.as_ref().map(|()| ()).map_err(|error| Refusal {
+            code: "not-written".to_owned(),
+            detail: error.to_string(),
+        });
+        // Where the one that offered is gone, it asks again and finds out.
+        let _ = reply.send(told);
+    }
+    result.map(|()| formed)
 }
 
 async fn persist_blocking<E, P>(formed: Formed, persist: P) -> Result<(), FormingError<E>>
@@ -104,10 +103,13 @@ where
     E: std::fmt::Display + Send + 'static,
     P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
 {
-    let written = tokio::task::spawn_blocking(move || persist(&formed)).await;
-    written
-        .map_err(|_| FormingError::Stopped)?
-        .map_err(FormingError::Persist)
+    match tokio::task::spawn_blocking(move || persist(&formed)).await {
+        Ok(written) => written.map_err(FormingError::Persist),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(FormingError::Stopped),
+        },
+    }
 }
 
 /// What this member is to persist, and who waits for it to have done so.
@@ -541,4 +543,139 @@ fn draw_cluster_id() -> Option<ClusterId> {
         .inspect_err(|error| tracing::error!(%error, "no randomness for a cluster id"))
         .ok()?;
     Some(ClusterId(u128::from_be_bytes(bytes).max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::KnownMember;
+
+    fn list(members: &[(&str, &str)]) -> BTreeMap<String, String> {
+        members
+            .iter()
+            .map(|(name, url)| ((*name).to_owned(), (*url).to_owned()))
+            .collect()
+    }
+
+    fn forming() -> Forming {
+        Forming {
+            name: "n2".to_owned(),
+            member: MemberId(2),
+            client_url: "http://c2".to_owned(),
+            members: list(&[("n1", "http://a"), ("n2", "http://b")]),
+            said: BTreeMap::new(),
+            progress_said: Instant::now(),
+            replace_said: None,
+        }
+    }
+
+    fn hello() -> Hello {
+        Hello {
+            wire_version: WIRE_VERSION,
+            name: "n1".to_owned(),
+            member: MemberId(1),
+            client_url: "http://c1".to_owned(),
+            cluster: None,
+            initial_members: Some(list(&[("n1", "http://a/"), ("n2", "http://b")])),
+            known_names: BTreeMap::new(),
+        }
+    }
+
+    fn judged(change: impl FnOnce(&mut Hello)) -> Finding {
+        let mut hello = hello();
+        change(&mut hello);
+        forming().judge("n1", Ok(hello))
+    }
+
+    fn check_unfit(change: impl FnOnce(&mut Hello), names: &[&str]) {
+        let Finding::Unfit(problem) = judged(change) else {
+            panic!("must be unfit")
+        };
+        assert!(names.iter().all(|name| problem.contains(name)), "{problem}");
+    }
+
+    #[test]
+    fn an_empty_member_with_the_same_list_is_ready() {
+        let ready = Finding::Ready {
+            member: MemberId(1),
+            client_url: "http://c1".to_owned(),
+        };
+        assert_eq!(judged(|_| ()), ready);
+    }
+
+    #[test]
+    fn lists_that_differ_are_both_shown() {
+        let other = list(&[("n1", "http://a"), ("n3", "http://c")]);
+        check_unfit(
+            |h| h.initial_members = Some(other),
+            &["n3=http://c", "n2=http://b"],
+        );
+        check_unfit(|h| h.initial_members = None, &["none", "n2=http://b"]);
+    }
+
+    #[test]
+    fn a_url_that_leads_elsewhere_is_reported() {
+        check_unfit(|h| h.name = "n9".to_owned(), &["n9"]);
+        check_unfit(|h| h.member = MemberId(2), &["copied"]);
+        check_unfit(|h| h.wire_version = 9, &["9"]);
+    }
+
+    #[test]
+    fn a_cluster_that_knows_the_name_is_never_formed_beside() {
+        let cluster = ClusterId(7);
+        let formed = |id| {
+            move |h: &mut Hello| {
+                h.cluster = Some(cluster);
+                h.known_names
+                    .insert("n2".to_owned(), KnownMember(MemberId(id)));
+            }
+        };
+        assert_eq!(judged(formed(2)), Finding::Awaited);
+        assert_eq!(
+            judged(formed(5)),
+            Finding::Known {
+                cluster,
+                id: MemberId(5)
+            }
+        );
+        check_unfit(|h| h.cluster = Some(cluster), &[&cluster.to_string(), "n2"]);
+    }
+
+    fn offer(members: &[(u64, &str, &str)]) -> Form {
+        let members = members.iter().map(|(id, name, url)| FormMember {
+            id: MemberId(*id),
+            name: (*name).to_owned(),
+            peer_url: (*url).to_owned(),
+            client_url: String::new(),
+        });
+        Form {
+            cluster: ClusterId(7),
+            members: members.collect(),
+        }
+    }
+
+    #[test]
+    fn only_an_offer_for_this_member_as_it_is_is_taken() {
+        let check = |members: &[_], taken: bool| {
+            let result = forming().check_offer(&offer(members));
+            assert_eq!(result.is_ok(), taken, "{members:?}: {result:?}");
+        };
+        check(&[(1, "n1", "http://a"), (2, "n2", "http://b")], true);
+        check(&[(1, "n1", "http://a"), (5, "n2", "http://b")], false);
+        check(&[(1, "n1", "http://a"), (2, "n9", "http://b")], false);
+        check(&[(1, "n1", "http://x"), (2, "n2", "http://b")], false);
+        check(&[(2, "n2", "http://b")], false);
+    }
+
+    #[test]
+    fn lists_that_no_cluster_can_be_formed_of_are_refused() {
+        let check = |members, problem: &str| {
+            let found = check_members("n1", &list(members)).expect_err("must be refused");
+            assert!(found.contains(problem), "{found}");
+        };
+        check(&[], "not among them: none");
+        check(&[("n2", "http://b")], "not among them: n2=http://b");
+        check(&[("n1", "a:1")], "http://host:port");
+        check(&[("n1", "http://a"), ("n2", "http://a/")], "same URL");
+    }
 }

@@ -195,14 +195,17 @@ impl Receiver {
         mut body: IncomingBody,
     ) -> Result<(), StreamError> {
         let mut decoder = FrameDecoder::default();
-        // A connection that breaks is the dialer's to log; what it had sent in part never happened.
-        while let Some(Ok(chunk)) = body.frame().await {
-            decoder.push(chunk.into_data().unwrap_or_else(|_| Bytes::new()));
+        loop {
+            match body.frame().await {
+                Some(Ok(chunk)) => decoder.push(chunk.into_data().unwrap_or_else(|_| Bytes::new())),
+                // A connection that breaks is the dialer's to log; what it had sent in part never happened.
+                Some(Err(_)) => return Ok(()),
+                None => return Ok(decoder.finish()?),
+            }
             while let Some(frame) = decoder.next_frame()? {
                 self.deliver(stream, frame).await?;
             }
         }
-        Ok(())
     }
 
     /// Hands one message on, once there is room for it.
