@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -69,8 +70,8 @@ impl Setup {
 
     /// The cluster, formed and with a leader.
     pub(crate) fn start(self) -> Cluster {
-        let mut cluster = self.prepare();
-        for member in &mut cluster.members {
+        let cluster = self.prepare();
+        for member in &cluster.members {
             member.start();
         }
         cluster.wait_until_ready();
@@ -96,19 +97,19 @@ impl Cluster {
     }
 
     /// Waits until every running member serves.
-    pub(crate) fn wait_until_ready(&mut self) {
-        for member in self.members.iter_mut().filter(|member| member.process.is_some()) {
+    pub(crate) fn wait_until_ready(&self) {
+        for member in self.members.iter().filter(|member| member.runs()) {
             member.wait_until_ready();
         }
     }
 
     /// Waits until the members that run and are not stopped know one leader among them, and answers which.
-    pub(crate) fn leader(&mut self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         self.new_leader(None)
     }
 
     /// The same, where the leader is not the one that is given.
-    pub(crate) fn new_leader(&mut self, old: Option<usize>) -> usize {
+    pub(crate) fn new_leader(&self, old: Option<usize>) -> usize {
         wait::until("the running members agree on a leader", SOON, || {
             let running = || self.members.iter().enumerate().filter(|(_, member)| member.runs());
             let leads = |member: &Member| member.status().is_some_and(|status| status["role"] == "leader");
@@ -119,26 +120,24 @@ impl Cluster {
     }
 
     /// A running member that does not lead.
-    pub(crate) fn follower(&mut self) -> usize {
+    pub(crate) fn follower(&self) -> usize {
         let leader = self.leader();
         let mut running = (0..self.members.len()).filter(|number| self.members[*number].runs());
         running.find(|number| *number != leader).expect("more than one member runs")
     }
 
     /// Kills all members that run, with nothing in between.
-    pub(crate) fn kill_all(&mut self) {
-        for member in &mut self.members {
-            if let Some(process) = &mut member.process {
-                process.signal(Signal::KILL);
-            }
+    pub(crate) fn kill_all(&self) {
+        for member in &self.members {
+            member.signal(Signal::KILL);
         }
-        for member in &mut self.members {
+        for member in &self.members {
             member.kill();
         }
     }
 
     /// Waits until all running members have applied the same entries, and checks that they have the same state.
-    pub(crate) fn wait_until_equal(&mut self) {
+    pub(crate) fn wait_until_equal(&self) {
         let statuses = wait::until("all members have applied the same entries", SOON * 2, || {
             let running = self.members.iter().filter(|member| member.runs());
             let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
@@ -197,8 +196,8 @@ pub(crate) struct Member {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) initial_members: Vec<String>,
-    pub(crate) process: Option<Process>,
-    stopped: bool,
+    process: Mutex<Option<Process>>,
+    stopped: AtomicBool,
 }
 
 impl Member {
@@ -212,8 +211,8 @@ impl Member {
             data_dir: data_dir.unwrap_or_else(|| dir.join(&name)),
             log: dir.join(format!("{name}.log")),
             initial_members: Vec::new(),
-            process: None,
-            stopped: false,
+            process: Mutex::new(None),
+            stopped: AtomicBool::new(false),
             name,
         }
     }
@@ -235,33 +234,52 @@ impl Member {
     }
 
     /// Starts it and waits until its listeners are bound.
-    pub(crate) fn start(&mut self) {
+    pub(crate) fn start(&self) {
         self.start_as(&mut Process::tenured(self.arguments()));
-        let process = self.process.as_mut().expect("it was just started");
-        process.wait_for_output("ready: http://", SOON);
+        self.with(|process| process.wait_for_output("ready: http://", SOON));
     }
 
     /// Starts it by another command, without waiting.
-    pub(crate) fn start_as(&mut self, command: &mut Command) {
-        assert!(self.process.is_none(), "{} runs already", self.name);
-        self.process = Some(Process::start(command, &self.log));
-        self.stopped = false;
+    pub(crate) fn start_as(&self, command: &mut Command) {
+        let mut process = self.slot();
+        assert!(process.is_none(), "{} runs already", self.name);
+        *process = Some(Process::start(command, &self.log));
+        self.stopped.store(false, Ordering::SeqCst);
     }
 
     /// Ends it without warning; a member that does not run stays so.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.signal(Signal::KILL);
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+        let process = self.slot().take();
+        if let Some(mut process) = process {
             process.exit_code(SOON);
         }
     }
 
+    /// Waits until it has ended by itself, and answers its exit code.
+    pub(crate) fn exit_code(&self, within: Duration) -> i32 {
+        let process = self.slot().take();
+        process.unwrap_or_else(|| panic!("{} runs", self.name)).exit_code(within)
+    }
+
+    /// Whether its process has not ended by itself.
+    pub(crate) fn is_running(&self) -> bool {
+        self.with(|process| process.exit_status().is_none())
+    }
+
+    /// Sends it a signal; a member that does not run gets none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(process) = self.slot().as_mut() {
+            process.signal(signal);
+        }
+    }
+
     /// Stops it, as a debugger or a frozen machine does.
-    pub(crate) fn pause(&mut self) {
-        self.stopped = true;
-        self.process().signal(Signal::STOP);
-        let stat = format!("/proc/{}/stat", self.process().id());
-        wait::until("every thread of the member has stopped", SOON, || {
+    pub(crate) fn pause(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.with(|process| process.id()));
+        wait::until("the member has stopped", SOON, || {
             let stat = std::fs::read_to_string(&stat).ok()?;
             let state = stat.rsplit_once(") ")?.1.chars().next()?;
             (state == 'T').then_some(())
@@ -269,18 +287,28 @@ impl Member {
     }
 
     /// Lets it go on.
-    pub(crate) fn resume(&mut self) {
-        self.process().signal(Signal::CONT);
-        self.stopped = false;
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+        self.stopped.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn process(&mut self) -> &mut Process {
-        self.process.as_mut().unwrap_or_else(|| panic!("{} runs", self.name))
+    fn slot(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks something of the process, which must have been started.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut Process) -> T) -> T {
+        ask(self.slot().as_mut().unwrap_or_else(|| panic!("{} runs", self.name)))
+    }
+
+    /// What the process has written since it was started.
+    pub(crate) fn output(&self) -> String {
+        self.with(|process| process.output())
     }
 
     /// Whether it was started and neither ended by the test nor stopped.
     pub(crate) fn runs(&self) -> bool {
-        self.process.is_some() && !self.stopped
+        !self.stopped.load(Ordering::SeqCst) && self.slot().is_some()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -299,9 +327,9 @@ impl Member {
         answer.is_ok_and(|answer| answer.status == 200)
     }
 
-    pub(crate) fn wait_until_ready(&mut self) {
+    pub(crate) fn wait_until_ready(&self) {
         let ready = wait::found(SOON, || self.is_ready().then_some(()));
-        let output = self.process().output();
+        let output = self.output();
         assert!(ready.is_some(), "{} is not ready within {SOON:?}:\n{output}", self.name);
     }
 
@@ -311,8 +339,9 @@ impl Member {
     }
 
     /// Its resident memory in KiB.
-    pub(crate) fn resident_kib(&mut self) -> u64 {
-        let path = format!("/proc/{}/status", self.process().id());
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let id = self.slot().as_ref().map_or(0, Process::id);
+        let path = format!("/proc/{id}/status");
         let status = std::fs::read_to_string(path).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
