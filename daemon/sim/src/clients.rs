@@ -271,6 +271,7 @@ impl World {
 
     /// A client has an answer, or knows that it will have none.
     pub(crate) fn client_answered(&mut self, place: usize, call: &Call, reply: Reply) {
+        let refused = matches!(reply, Reply::Refused(_));
         match reply {
             Reply::Outcome { outcome, .. } => self.outcome(place, call, outcome),
             Reply::Held { hold, .. } => self.held(place, call, &hold),
@@ -297,7 +298,9 @@ impl World {
         } else {
             self.plan.workload.think
         };
-        let pause = self.chance.skewed_span(Duration::from_micros(100), think);
+        // Who is refused asks again soon, but leaves others a chance.
+        let least = Duration::from_micros(if refused { 10_000 } else { 100 });
+        let pause = self.chance.skewed_span(least, think.max(least));
         self.after(pause, Event::Think { client: place });
     }
 

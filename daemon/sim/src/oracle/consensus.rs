@@ -68,6 +68,8 @@ struct Seen {
 /// A committed entry.
 pub(crate) struct Committed {
     pub(crate) term: Term,
+    /// The term of the leader that committed it, which may be later than its own.
+    by: Term,
     pub(crate) stamp: Stamp,
     /// When its leader appended it.
     pub(crate) appended: Moment,
@@ -385,7 +387,7 @@ impl Consensus {
             first + 1,
             member + 1
         );
-        let commit = self.commit();
+        let commit = self.committed_before(*term);
         demand!(
             commit <= last.index,
             "leader-completeness",
@@ -393,6 +395,13 @@ impl Consensus {
             member + 1,
             last.index
         );
+    }
+
+    /// The last index that leaders of earlier terms committed. One who is elected by late votes, when a leader of a later
+    /// term is at work already, need not have what that one committed.
+    fn committed_before(&self, term: Term) -> LogIndex {
+        let later = self.committed.iter().rev().take_while(|entry| term <= entry.by).count();
+        LogIndex(self.commit().0 - later as u64)
     }
 
     /// A member has turned. Returns the range of indexes that became committed by it.
@@ -442,7 +451,7 @@ impl Consensus {
 
     /// Leader completeness (Raft §5.4.3), entry by entry.
     fn demand_complete(&self, member: usize, view: &View<'_>) {
-        for index in view.status.base.index.0..=self.commit().0 {
+        for index in view.status.base.index.0..=self.committed_before(view.status.term).0 {
             let (here, committed) = (
                 view.raft.term_at(LogIndex(index)),
                 self.committed_term(LogIndex(index)),
@@ -486,7 +495,7 @@ impl Consensus {
             .into_iter()
             .take_while(|entry| entry.index <= commit)
         {
-            self.commit_entry(entry);
+            self.commit_entry(entry, view.status.term);
         }
     }
 
@@ -518,7 +527,7 @@ impl Consensus {
         }
     }
 
-    fn commit_entry(&mut self, entry: Entry) {
+    fn commit_entry(&mut self, entry: Entry, by: Term) {
         let seen = self
             .seen
             .get(&entry.position())
@@ -541,6 +550,7 @@ impl Consensus {
         let Entry { term, stamp, .. } = entry;
         self.committed.push(Committed {
             term,
+            by,
             stamp,
             appended: seen.appended,
             batch,
