@@ -52,8 +52,9 @@ impl Client {
     /// `sent + 0.98 × remaining − 50 ms` by its own clock, as a point in true time.
     fn believes_until(&self, sent: Moment, remaining_ms: u64) -> Moment {
         let counted =
-            Duration::from_micros(remaining_ms * 980).saturating_sub(Duration::from_millis(50));
-        sent + self.clock.true_span(counted)
+            Duration::from_micros(remaining_ms * 980).checked_sub(Duration::from_millis(50));
+        // Where that is before it sent, it believes nothing.
+        counted.map_or(Moment(0), |counted| sent + self.clock.true_span(counted))
     }
 }
 

@@ -400,7 +400,12 @@ impl Consensus {
     /// The last index that leaders of earlier terms committed. One who is elected by late votes, when a leader of a later
     /// term is at work already, need not have what that one committed.
     fn committed_before(&self, term: Term) -> LogIndex {
-        let later = self.committed.iter().rev().take_while(|entry| term <= entry.by).count();
+        let later = self
+            .committed
+            .iter()
+            .rev()
+            .take_while(|entry| term <= entry.by)
+            .count();
         LogIndex(self.commit().0 - later as u64)
     }
 
