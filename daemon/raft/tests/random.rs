@@ -102,9 +102,9 @@ impl Chaos {
             965..970 => self
                 .group
                 .with_raft(number, |raft| raft.unreachable(id(other))),
-            970..975 => drop(self.group.cut.insert((id(number), id(other)))),
-            975..985 => self.group.heal(),
-            985..987 => self.group.cut_off(number),
+            970..978 => drop(self.group.cut.insert((id(number), id(other)))),
+            978..980 => self.group.heal(),
+            980..987 => self.group.cut_off(number),
             987..990 => self
                 .group
                 .with_raft(number, |raft| raft.step_down(StepDown::DiskStalled)),
@@ -227,14 +227,14 @@ fn random_schedules_keep_the_five_properties_and_converge() {
     let (mut applied, mut answered, mut snapshots) = (0, 0, 0);
     for seed in 0..SEEDS {
         eprintln!("seed {seed}");
-        let chaos = run(seed, 4000);
+        let chaos = run(seed, 6000);
         applied += chaos.group.history.len();
         answered += chaos.answered;
         snapshots += chaos.snapshots;
     }
     // Schedules in which nothing happens would prove nothing.
     assert!(
-        applied as u64 > 20 * SEEDS && answered as u64 > SEEDS && snapshots as u64 > SEEDS,
+        applied as u64 > 20 * SEEDS && answered as u64 > SEEDS && snapshots as u64 > SEEDS / 4,
         "{applied} {answered} {snapshots}"
     );
 }

@@ -376,6 +376,9 @@ impl Group {
     }
 
     pub fn send(&mut self, messages: Vec<Message>) {
+        messages
+            .iter()
+            .for_each(|message| self.check_release(message));
         let cut = &self.cut;
         self.network.extend(
             messages
@@ -463,7 +466,6 @@ impl Group {
         for message in &released {
             self.trace
                 .push(format!("n{number} sends {}", tell_message(message)));
-            self.check_release(message);
         }
         self.send(released);
         self.turn(id(number));
