@@ -88,10 +88,14 @@ where
         transport.update(formed.cluster, &formed.configuration);
     }
     if let Some(reply) = decision.reply {
-        let told = result.as_ref().map(|()| ()).map_err(|error| Refusal {
+        let refusal = |error: &FormingError<E>| Refusal {
             code: "not-written".to_owned(),
             detail: error.to_string(),
-        });
+        };
+        let told = result
+            .as_ref()
+            .err()
+            .map_or(Ok(()), |error| Err(refusal(error)));
         // Where the one that offered is gone, it asks again and finds out.
         let _ = reply.send(told);
     }

@@ -283,7 +283,10 @@ mod tests {
             Err("unsupported-wire-version"),
         );
         check(|h| drop(h.remove(TO)), Err("invalid-handshake"));
-        check(|h| assert!(h.append(TO, value("x"))), Err("invalid-handshake"));
+        check(
+            |h| assert!(h.append(TO, value("x"))),
+            Err("invalid-handshake"),
+        );
         check(
             |h| drop(h.insert(CLUSTER, value("9"))),
             Err("invalid-handshake"),

@@ -1,6 +1,6 @@
 //! How members talk to each other: HTTP/2 with prior knowledge, on the peer port.
 //!
-//! To each other member there are three outgoing connections, one for each [`Lane`], each with one long request whose
+//! To each other member there are three outgoing connections, one for each [`Lane`](tenure_replica::Lane), each with one long request whose
 //! body is a stream of frames; the other side's messages arrive on its own three. `GET /hello` and `POST /form` on the same port are for
 //! members that have no cluster yet. Owns queues, connections, handshakes and the encoding; knows nothing of what messages
 //! mean. Nothing in here makes the sender of a message wait, delivers anything twice or delivers it to another cluster;

@@ -215,3 +215,94 @@ pub(super) fn weight(message: &PeerMessage) -> usize {
     };
     payload + MESSAGE_OVERHEAD
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::frame::FrameDecoder;
+
+    const SMALL: PeerMessage = PeerMessage::AskProgress { token: 1 };
+
+    fn take(body: &mut LaneBody) -> Poll<Option<Bytes>> {
+        let mut context = Context::from_waker(Waker::noop());
+        let chunk = Pin::new(body).poll_frame(&mut context);
+        chunk.map(|chunk| chunk.map(|Ok(frame)| frame.into_data().expect("data")))
+    }
+
+    fn queue(messages: usize, bytes: usize) -> (Arc<LaneQueue>, LaneBody) {
+        let queue = LaneQueue::new(Bounds { messages, bytes });
+        let body = queue.begin();
+        queue.open();
+        (queue, body)
+    }
+
+    #[test]
+    fn a_queue_is_bounded_by_count() {
+        let (queue, mut body) = queue(3, 1 << 20);
+        let accepted = (0..5).filter(|_| queue.push(SMALL)).count();
+        assert_eq!(accepted, 3);
+        assert!(take(&mut body).is_ready());
+        assert!(queue.push(SMALL));
+    }
+
+    #[test]
+    fn a_queue_is_bounded_by_bytes_but_takes_one_message_of_any_size() {
+        let (queue, mut body) = queue(100, 10);
+        let large = PeerMessage::Refused {
+            tokens: vec![7; 1000],
+            reason: tenure_replica::Refused::NoLeader,
+        };
+        assert!(queue.push(large));
+        assert!(!queue.push(SMALL));
+        assert!(take(&mut body).is_ready());
+        assert!(queue.push(SMALL));
+    }
+
+    #[test]
+    fn what_is_queued_together_leaves_in_one_chunk_in_order() {
+        let (queue, mut body) = queue(100, 1 << 20);
+        for token in 0..50 {
+            assert!(queue.push(PeerMessage::AskProgress { token }));
+        }
+        let Poll::Ready(Some(chunk)) = take(&mut body) else {
+            panic!("a chunk")
+        };
+        assert!(take(&mut body).is_pending());
+        let mut decoder = FrameDecoder::default();
+        decoder.push(chunk);
+        let (from, to) = (tenure_raft::MemberId(1), tenure_raft::MemberId(2));
+        for token in 0..50 {
+            let frame = decoder.next_frame().expect("valid").expect("complete");
+            assert_eq!(
+                codec::decode(frame, from, to),
+                Ok(PeerMessage::AskProgress { token })
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_before_the_other_side_agrees_nor_after_the_connection_is_gone() {
+        let queue = LaneQueue::new(Bounds {
+            messages: 9,
+            bytes: 1 << 20,
+        });
+        let mut body = queue.begin();
+        assert!(!queue.push(SMALL));
+        assert!(take(&mut body).is_pending());
+        queue.open();
+        assert!(queue.push(SMALL));
+        queue.close();
+        assert!(!queue.push(SMALL));
+        assert_eq!(take(&mut body), Poll::Ready(None));
+    }
+
+    #[test]
+    fn what_one_connection_had_not_sent_never_leaves_on_the_next() {
+        let (queue, mut old) = queue(9, 1 << 20);
+        assert!(queue.push(SMALL));
+        let mut new = queue.begin();
+        queue.open();
+        assert_eq!(take(&mut old), Poll::Ready(None));
+        assert!(take(&mut new).is_pending());
+    }
+}
