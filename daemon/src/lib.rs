@@ -1,3 +1,13 @@
-//! Under construction.
+//! The Tenure daemon as a library: everything behind `tenured`, so that tests and benchmarks can hold its parts.
+//!
+//! From the edge to the core: `config`, `dev` and `member` start and stop a member; `http` serves clients; `node` runs
+//! the threads around the core and the applier; `transport` and `forming` talk to other members; `storage` remembers.
+
+pub mod config;
+pub mod dev;
 pub mod forming;
+pub mod http;
+pub mod member;
+pub mod node;
+pub mod storage;
 pub mod transport;

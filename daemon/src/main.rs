@@ -1,2 +1,185 @@
-//! Under construction.
-fn main() {}
+//! `tenured`: the Tenure daemon.
+
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tenured::config::{Config, LogFormat, ServeFlags};
+use tenured::dev::{self, DevOptions};
+use tenured::member::{Member, MemberConfig, MemberError, bind};
+use tenured::node::NodeSettings;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Wrong usage or configuration (`api.md` §9).
+const EXIT_USAGE: u8 = 2;
+/// After a signal to stop, a member that has not ended by then ends all the same: everything acknowledged is on disk.
+const STOP_WITHIN: Duration = Duration::from_secs(9);
+
+const EXAMPLES: &str = "Examples:
+  tenured dev                                   a cluster of one on loopback, for trying out
+  tenured dev --nodes 3 --data-dir ./cluster    three members that keep their data
+  tenured serve --config /etc/tenure/tenured.toml";
+
+const SERVE_EXAMPLES: &str = "Examples:
+  tenured serve --name n1 --data-dir /var/lib/tenure \\
+      --client-listen 10.0.0.1:7379 --peer-listen 10.0.0.1:7380 \\
+      --initial-member n1=http://10.0.0.1:7380 \\
+      --initial-member n2=http://10.0.0.2:7380 \\
+      --initial-member n3=http://10.0.0.3:7380
+  tenured serve --config /etc/tenure/tenured.toml --log-filter debug
+
+Every setting is a flag, an environment variable and a key of the file, which is named as the variable without
+TENURED_ and in lower case. Flags win over the environment, the environment over the file.";
+
+/// The Tenure daemon: locks, elections, leases and watched keys over HTTP.
+#[derive(Parser)]
+#[command(name = "tenured", version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a cluster on loopback, for trying out and for tests of applications
+    Dev(DevFlags),
+    /// Run a member of a cluster
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Box<ServeFlags>),
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  tenured dev\n  tenured dev --nodes 3 --client-port 8000")]
+struct DevFlags {
+    /// How many members
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
+    /// Keep the data here; without it the data is gone at the end
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The first member serves clients on this port of 127.0.0.1, and members on the next one
+    #[arg(long, value_name = "PORT", default_value_t = 7379, value_parser = clap::value_parser!(u16).range(1..=65000))]
+    client_port: u16,
+    /// Which log lines are written, such as `info` or `tenured=debug`
+    #[arg(long, value_name = "FILTER", default_value = "warn", env = "TENURED_LOG_FILTER")]
+    log_filter: String,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dev(flags) => run_dev(flags),
+        Command::Serve(flags) => run_serve(*flags),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            eprintln!("tenured: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+type Failure = (u8, String);
+
+fn usage(error: impl std::fmt::Display) -> Failure {
+    (EXIT_USAGE, error.to_string())
+}
+
+fn failed(error: &MemberError) -> Failure {
+    (error.exit_code(), error.to_string())
+}
+
+fn run_dev(flags: DevFlags) -> Result<(), Failure> {
+    start_logging(LogFormat::Text, &flags.log_filter)?;
+    let options =
+        DevOptions { nodes: flags.nodes, data_dir: flags.data_dir, client_port: flags.client_port };
+    runtime()?.block_on(async {
+        let stop = stop_on_signals()?;
+        dev::run(options, stop, &mut std::io::stdout()).await.map_err(|error| failed(&error))
+    })
+}
+
+fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
+    let config = Config::load(flags).map_err(usage)?;
+    start_logging(config.log_format, &config.log_filter)?;
+    runtime()?.block_on(async {
+        let stop = stop_on_signals()?;
+        serve(config, stop).await.map_err(|error| failed(&error))
+    })
+}
+
+async fn serve(config: Config, stop: CancellationToken) -> Result<(), MemberError> {
+    warn_if_open(config.client_listen, "clients");
+    warn_if_open(config.peer_listen, "members");
+    let clients = bind(config.client_listen, "clients").await?;
+    let peers = bind(config.peer_listen, "members").await?;
+    let mut settings = NodeSettings::default();
+    settings.core.raft.heartbeat_interval = config.heartbeat_interval;
+    settings.core.raft.election_timeout = config.election_timeout;
+    settings.disk_patience = config.election_timeout * 10;
+    let ready = config.client_advertise.clone();
+    let member = MemberConfig {
+        name: config.name,
+        data_dir: config.data_dir,
+        client_advertise: config.client_advertise,
+        client_hosts: config.client_hosts,
+        peer_advertise: config.peer_advertise,
+        initial_members: config.initial_members,
+        settings,
+    };
+    let member = Member::open(member, clients, peers).await?;
+    eprintln!("ready: {ready}");
+    member.run(stop).await
+}
+
+fn warn_if_open(address: SocketAddr, who: &str) {
+    let loopback = match address.ip() {
+        IpAddr::V4(ip) => ip.is_loopback() && ip != Ipv4Addr::UNSPECIFIED,
+        IpAddr::V6(ip) => ip.is_loopback(),
+    };
+    if !loopback {
+        tracing::warn!(%address, "{who} are served without encryption and without access control: anybody who reaches this address may use it");
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("edge").build();
+    built.map_err(|error| (1, format!("cannot start the runtime: {error}")))
+}
+
+/// A token that ends at SIGTERM or SIGINT; a second signal, or a stop that takes too long, ends the process at once.
+fn stop_on_signals() -> Result<CancellationToken, Failure> {
+    let unusable = |error: std::io::Error| (1, format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        stopping.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = tokio::time::sleep(STOP_WITHIN) => tracing::warn!("stopping took too long, ending now"),
+        }
+        std::process::exit(0);
+    });
+    Ok(stop)
+}
+
+fn start_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| usage(format!("log_filter is {filter:?}: {error}; write `info` or `tenured=debug`")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+    let _ = std::io::stderr().flush();
+    Ok(())
+}

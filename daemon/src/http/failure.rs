@@ -164,6 +164,12 @@ impl Failure {
         }
     }
 
+    /// An answer that does not belong to the command. It cannot be; if it is, it is not known what was done.
+    pub(super) fn unexpected(answer: &impl std::fmt::Debug) -> Failure {
+        tracing::error!(?answer, "the state machine answered another command");
+        Failure::new(Code::OutcomeUnknown, "the answer does not belong to the command")
+    }
+
     /// A read of a revision that this member cannot answer.
     pub(super) fn unreadable(error: ReadError, asked: Revision, present: Revision) -> Failure {
         match error {

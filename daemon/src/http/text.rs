@@ -57,21 +57,30 @@ fn hex_digit(byte: u8) -> Option<u8> {
 ///
 /// `invalid-name`, saying what is accepted.
 pub(super) fn name(raw: &str, decoding: Decoding) -> Result<String, Failure> {
-    let refuse = |what: &str| {
-        let accepted = format!("1 to {MAX_NAME_BYTES} bytes of UTF-8 without control characters");
-        Failure::new(Code::InvalidName, format!("the name {what}; accepted are {accepted}, percent-encoded"))
-    };
-    let name = decode(raw, decoding).map_err(refuse)?;
+    valid_name(decode(raw, decoding).map_err(invalid_name)?)
+}
+
+/// A name that is decoded already.
+///
+/// # Errors
+///
+/// `invalid-name`, saying what is accepted.
+pub(super) fn valid_name(name: String) -> Result<String, Failure> {
     if name.is_empty() {
-        return Err(refuse("is empty"));
+        return Err(invalid_name("is empty"));
     }
     if name.len() > MAX_NAME_BYTES {
-        return Err(refuse(&format!("has {} bytes", name.len())));
+        return Err(invalid_name(&format!("has {} bytes", name.len())));
     }
     match control_in(&name) {
-        Some(control) => Err(refuse(&format!("has the control character U+{control:04X}"))),
+        Some(control) => Err(invalid_name(&format!("has the control character U+{control:04X}"))),
         None => Ok(name),
     }
+}
+
+fn invalid_name(what: &str) -> Failure {
+    let accepted = format!("1 to {MAX_NAME_BYTES} bytes of UTF-8 without control characters");
+    Failure::new(Code::InvalidName, format!("the name {what}; accepted are {accepted}, percent-encoded"))
 }
 
 /// A prefix of names, or a name to start after: like a name, and may be empty.

@@ -4,7 +4,6 @@
 //! other threads. Only this loop makes heartbeats, so a member whose core does not turn sends none.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::event::Event;
 use super::handle::{LeaderView, Shared};
 use super::outlets::Outlets;
 use super::{NodeError, NodeSettings};
+use crate::transport::Received;
 
 /// How many events one turn takes, so that time is looked at in between.
 const EVENTS_A_TURN: usize = 4096;
@@ -77,7 +77,8 @@ impl CoreThread {
             };
             if !events.is_empty() {
                 events.extend(self.events.try_iter().take(EVENTS_A_TURN - 1));
-                self.shared.queued.fetch_sub(events.len(), Ordering::Relaxed);
+                let ours = events.iter().filter(|event| !matches!(event, Event::Peer(_))).count();
+            self.shared.taken(ours);
             }
             // The clock is read after the events have arrived: an answer that carries it never shows a time from
             // before its question.
@@ -87,7 +88,7 @@ impl CoreThread {
                     return Ok(());
                 }
             }
-            self.dispatch()?;
+            self.dispatch();
         }
     }
 
@@ -129,6 +130,11 @@ impl CoreThread {
     fn take(&mut self, event: Event) -> Result<bool, NodeError> {
         match event {
             Event::Input(input) => self.core.handle(input),
+            Event::Peer(received) => {
+                let Received { from, message, budget } = *received;
+                self.core.handle(Input::Peer { from, message });
+                drop(budget);
+            }
             Event::Written { id, took } => self.written(id, took),
             Event::Transfer { to, reply } => {
                 let _ = reply.send(self.core.transfer_leadership(to));
@@ -151,22 +157,22 @@ impl CoreThread {
 
     /// Does what the turn wants done. Handing out may make more work (a single voter commits what it has written),
     /// never without an event in between, so once is enough.
-    fn dispatch(&mut self) -> Result<(), NodeError> {
+    fn dispatch(&mut self) {
         let Output { write, send, apply, reads, refused, progress, changes, snapshots } = self.core.output();
         if let Some(write) = write {
             self.last_handed = write.id;
             self.writing_since.get_or_insert(self.last_turn);
-            self.outlets.write(write)?;
+            self.outlets.write(write);
         }
         for (to, message) in send {
             self.outlets.send(to, message);
         }
         if !apply.is_empty() {
-            self.outlets.apply(apply)?;
+            self.outlets.apply(apply);
         }
         for (token, point) in reads {
             match point {
-                Ok(point) => self.outlets.read_at(&self.shared, token, point)?,
+                Ok(point) => self.outlets.read_at(&self.shared, token, point),
                 Err(reason) => self.shared.answer_read(token, Err(reason.into())),
             }
         }
@@ -175,12 +181,11 @@ impl CoreThread {
             self.shared.answer_progress(token, report);
         }
         for task in snapshots {
-            self.outlets.snapshot(task)?;
+            self.outlets.snapshot(task);
         }
         let changed = !changes.is_empty();
         changes.iter().for_each(|change| self.tell(change));
         self.publish_status(changed);
-        Ok(())
     }
 
     /// What an operator reads of elections.

@@ -7,11 +7,14 @@ use tenure_replica::Input;
 use tokio::sync::oneshot;
 
 use super::NodeError;
+use crate::transport::Received;
 
 /// What the core thread is told.
 pub(super) enum Event {
     /// Something for the core itself.
     Input(Input),
+    /// A message of another member.
+    Peer(Box<Received>),
     /// The log file has done a write, and all before it.
     Written {
         /// The last write of those that went into one sync.

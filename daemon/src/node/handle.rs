@@ -139,15 +139,12 @@ struct Pending {
 }
 
 impl Shared {
-    #[expect(clippy::too_many_arguments, reason = "the one constructor of what threads and edges share")]
     pub(super) fn new(
         identity: MemberIdentity,
         core: Sender<Event>,
         applier: Applier,
-        status: Status,
-        configuration: Arc<Configuration>,
+        status: (Status, Arc<Configuration>),
         files: super::FilePaths,
-        stopping: CancellationToken,
         first_token: u64,
     ) -> Shared {
         let applied = applier.applied().position.index.0;
@@ -159,12 +156,19 @@ impl Shared {
             applied: AtomicU64::new(applied),
             waiters: Waiters::default(),
             leader: watch::Sender::new(LeaderView::default()),
-            status: Mutex::new((status, configuration)),
-            stopping,
+            status: Mutex::new(status),
+            stopping: CancellationToken::new(),
             files,
             pending: Mutex::new(Pending::default()),
             next_token: AtomicU64::new(first_token),
         }
+    }
+
+    /// The core has taken so many requests out of its queue.
+    pub(super) fn taken(&self, requests: usize) {
+        let _ = self.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| {
+            Some(queued.saturating_sub(requests))
+        });
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -173,7 +177,6 @@ impl Shared {
 
     /// Sends the core an event that must not be lost.
     pub(super) fn tell_core(&self, event: Event) {
-        self.queued.fetch_add(1, Ordering::Relaxed);
         // The core is gone only when the member has failed or stopped; its owner says so.
         let _ = self.core.send(event);
     }
@@ -358,6 +361,11 @@ impl Handle {
         let (reply, receiver) = oneshot::channel();
         self.0.tell_core(Event::Transfer { to, reply });
         receiver.await.unwrap_or(Err(TransferError::NotLeader))
+    }
+
+    /// Whether this member leads.
+    pub fn is_leader(&self) -> bool {
+        self.0.leader.borrow().leader == Some(self.0.identity.id)
     }
 
     /// Who this member is.

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use prost::Message;
-use tenure_raft::{Configuration, HardState, LogIndex, LogPosition, MemberId, MemberInfo, SnapshotMeta, Stamp, Term};
+use tenure_raft::{
+    Configuration, HardState, LogIndex, LogPosition, MemberId, MemberInfo, SnapshotMeta, Stamp,
+    Term,
+};
 
 use super::identity::{ClusterId, Identity};
 
@@ -83,7 +86,9 @@ impl From<&Configuration> for ConfigurationRecord {
                 client_url: info.client_url,
             }
         };
-        ConfigurationRecord { members: configuration.members().into_iter().map(record).collect() }
+        ConfigurationRecord {
+            members: configuration.members().into_iter().map(record).collect(),
+        }
     }
 }
 
@@ -94,8 +99,11 @@ impl ConfigurationRecord {
         for member in self.members {
             let id = MemberId(member.id);
             let has_role = member.voter || member.outgoing || member.learner;
-            let info =
-                MemberInfo { name: member.name, peer_url: member.peer_url, client_url: member.client_url };
+            let info = MemberInfo {
+                name: member.name,
+                peer_url: member.peer_url,
+                client_url: member.client_url,
+            };
             if !has_role || configuration.info.insert(id, info).is_some() {
                 return None;
             }
@@ -127,7 +135,10 @@ impl From<&SnapshotMeta> for SnapshotMetaRecord {
 impl SnapshotMetaRecord {
     pub(super) fn decode_into(self) -> Option<SnapshotMeta> {
         Some(SnapshotMeta {
-            position: LogPosition { term: Term(self.term), index: LogIndex(self.index) },
+            position: LogPosition {
+                term: Term(self.term),
+                index: LogIndex(self.index),
+            },
             stamp: Stamp(self.stamp),
             configuration: Arc::new(self.configuration?.decode_into()?),
         })
@@ -151,23 +162,41 @@ pub(super) fn decode_meta(bytes: &[u8]) -> Option<SnapshotMeta> {
 }
 
 pub(super) fn encode_hard_state(state: HardState) -> Vec<u8> {
-    HardStateRecord { term: state.term.0, vote: state.vote.map(|member| member.0) }.encode_to_vec()
+    HardStateRecord {
+        term: state.term.0,
+        vote: state.vote.map(|member| member.0),
+    }
+    .encode_to_vec()
 }
 
 pub(super) fn decode_hard_state(bytes: &[u8]) -> Option<HardState> {
     let record = HardStateRecord::decode(bytes).ok()?;
-    Some(HardState { term: Term(record.term), vote: record.vote.map(MemberId) })
+    Some(HardState {
+        term: Term(record.term),
+        vote: record.vote.map(MemberId),
+    })
 }
 
 pub(super) fn encode_identity(format: u32, identity: Identity) -> Vec<u8> {
     let cluster = encode_cluster(identity.cluster);
-    IdentityRecord { format, cluster, member: identity.member.0 }.encode_to_vec()
+    IdentityRecord {
+        format,
+        cluster,
+        member: identity.member.0,
+    }
+    .encode_to_vec()
 }
 
 pub(super) fn decode_identity(bytes: &[u8]) -> Option<(u32, Identity)> {
     let record = IdentityRecord::decode(bytes).ok()?;
     let cluster = decode_cluster(&record.cluster)?;
-    Some((record.format, Identity { cluster, member: MemberId(record.member) }))
+    Some((
+        record.format,
+        Identity {
+            cluster,
+            member: MemberId(record.member),
+        },
+    ))
 }
 
 pub(super) fn encode_cluster(cluster: ClusterId) -> Vec<u8> {
@@ -196,7 +225,9 @@ pub(super) fn unseal<'a>(place: &[&[u8]], sealed: &'a [u8]) -> Option<&'a [u8]> 
 }
 
 fn checksum(place: &[&[u8]], body: &[u8]) -> u32 {
-    let place = place.iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part));
+    let place = place
+        .iter()
+        .fold(0, |sum, part| crc32c::crc32c_append(sum, part));
     crc32c::crc32c_append(place, body)
 }
 
@@ -223,7 +254,10 @@ mod tests {
     #[test]
     fn joint_configuration_comes_back_as_it_was() {
         let configuration = configuration();
-        assert_eq!(decode_configuration(&encode_configuration(&configuration)), Some(configuration));
+        assert_eq!(
+            decode_configuration(&encode_configuration(&configuration)),
+            Some(configuration)
+        );
     }
 
     #[test]
@@ -231,14 +265,28 @@ mod tests {
         let mut record = ConfigurationRecord::from(&configuration());
         record.members.push(record.members[0].clone());
         assert_eq!(decode_configuration(&record.encode_to_vec()), None);
-        let idle = MemberRecord { id: 9, ..MemberRecord::default() };
-        assert_eq!(decode_configuration(&ConfigurationRecord { members: vec![idle] }.encode_to_vec()), None);
+        let idle = MemberRecord {
+            id: 9,
+            ..MemberRecord::default()
+        };
+        assert_eq!(
+            decode_configuration(
+                &ConfigurationRecord {
+                    members: vec![idle]
+                }
+                .encode_to_vec()
+            ),
+            None
+        );
     }
 
     #[test]
     fn hard_state_without_a_vote_differs_from_a_vote_for_member_zero() {
         for vote in [None, Some(MemberId(0)), Some(MemberId(7))] {
-            let state = HardState { term: Term(3), vote };
+            let state = HardState {
+                term: Term(3),
+                vote,
+            };
             assert_eq!(decode_hard_state(&encode_hard_state(state)), Some(state));
         }
     }

@@ -60,7 +60,11 @@ impl DataDir {
         let lock = lock(&path)?;
         files::remove_dir(&path.join("cluster.new"))?;
         let member = member(&path, name)?;
-        Ok(DataDir { path, member, _lock: lock })
+        Ok(DataDir {
+            path,
+            member,
+            _lock: lock,
+        })
     }
 
     /// The id of the member that this directory belongs to.
@@ -97,7 +101,10 @@ fn make(path: &Path) -> Result<(), StorageError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return files::create_dir(path),
         Err(error) => return Err(StorageError::io("look at", path, error)),
     };
-    Err(StorageError::NotADirectory { path: path.to_owned(), found })
+    Err(StorageError::NotADirectory {
+        path: path.to_owned(),
+        found,
+    })
 }
 
 fn lock(dir: &Path) -> Result<File, StorageError> {
@@ -109,11 +116,16 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
             let mut pid = String::new();
             let read = (&file).take(16).read_to_string(&mut pid);
             let pid = read.ok().and_then(|_| pid.trim().parse().ok());
-            return Err(StorageError::InUse { path: dir.to_owned(), pid });
+            return Err(StorageError::InUse {
+                path: dir.to_owned(),
+                pid,
+            });
         }
         Err(TryLockError::Error(error)) => return Err(StorageError::io("lock", &path, error)),
     }
-    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let written = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|e| StorageError::io("write", &path, e))?;
     Ok(file)
 }
@@ -123,14 +135,27 @@ fn member(dir: &Path, name: &str) -> Result<MemberId, StorageError> {
     let Some(contents) = files::read(&path)? else {
         return draw(dir, &path, name);
     };
-    let damaged = |reason: String| StorageError::Damaged { path: path.clone(), reason, remedy: RESTORE };
-    let Format { format } = serde_json::from_slice(&contents).map_err(|e| damaged(e.to_string()))?;
+    let damaged = |reason: String| StorageError::Damaged {
+        path: path.clone(),
+        reason,
+        remedy: RESTORE,
+    };
+    let Format { format } =
+        serde_json::from_slice(&contents).map_err(|e| damaged(e.to_string()))?;
     if format > FORMAT {
-        return Err(StorageError::Newer { path: path.clone(), found: format, supported: FORMAT });
+        return Err(StorageError::Newer {
+            path: path.clone(),
+            found: format,
+            supported: FORMAT,
+        });
     }
     let file: MemberFile = serde_json::from_slice(&contents).map_err(|e| damaged(e.to_string()))?;
-    let id = parse_member(&file.member)
-        .ok_or_else(|| damaged(format!("`{}` is no member id: 16 lower-case hex digits, not all zero", file.member)))?;
+    let id = parse_member(&file.member).ok_or_else(|| {
+        damaged(format!(
+            "`{}` is no member id: 16 lower-case hex digits, not all zero",
+            file.member
+        ))
+    })?;
     if file.name != name {
         write_member(&path, id, name)?;
     }
@@ -140,11 +165,20 @@ fn member(dir: &Path, name: &str) -> Result<MemberId, StorageError> {
 fn draw(dir: &Path, path: &Path, name: &str) -> Result<MemberId, StorageError> {
     if files::exists(&dir.join("cluster"))? {
         let reason = "it is missing, though this member belongs to a cluster".to_owned();
-        return Err(StorageError::Damaged { path: path.to_owned(), reason, remedy: RESTORE });
+        return Err(StorageError::Damaged {
+            path: path.to_owned(),
+            reason,
+            remedy: RESTORE,
+        });
     }
     let number = loop {
-        let drawn = getrandom::u64()
-            .map_err(|e| StorageError::io("draw a member id for", path, std::io::Error::other(e.to_string())))?;
+        let drawn = getrandom::u64().map_err(|e| {
+            StorageError::io(
+                "draw a member id for",
+                path,
+                std::io::Error::other(e.to_string()),
+            )
+        })?;
         if drawn != 0 {
             break drawn;
         }
@@ -155,8 +189,13 @@ fn draw(dir: &Path, path: &Path, name: &str) -> Result<MemberId, StorageError> {
 }
 
 fn write_member(path: &Path, id: MemberId, name: &str) -> Result<(), StorageError> {
-    let file = MemberFile { format: FORMAT, member: id.to_string(), name: name.to_owned() };
-    let mut json = serde_json::to_vec(&file).map_err(|e| StorageError::io("encode", path, e.into()))?;
+    let file = MemberFile {
+        format: FORMAT,
+        member: id.to_string(),
+        name: name.to_owned(),
+    };
+    let mut json =
+        serde_json::to_vec(&file).map_err(|e| StorageError::io("encode", path, e.into()))?;
     json.push(b'\n');
     files::replace(path, &json)
 }
@@ -182,11 +221,24 @@ mod tests {
         let path = dir.path().join("a/b");
         let id = DataDir::open(&path, "n1").expect("first start").member();
         assert_ne!(id.0, 0);
-        assert_eq!(DataDir::open(&path, "n2").expect("second start").member(), id);
+        assert_eq!(
+            DataDir::open(&path, "n2").expect("second start").member(),
+            id
+        );
         let json = fs::read_to_string(path.join("member.json")).expect("member.json");
-        assert_eq!(json, format!("{{\"format\":1,\"member\":\"{id}\",\"name\":\"n2\"}}\n"));
+        assert_eq!(
+            json,
+            format!("{{\"format\":1,\"member\":\"{id}\",\"name\":\"n2\"}}\n")
+        );
         let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&path.join("member.json")), mode(&path.join("lock"))), (0o700, 0o600, 0o600));
+        assert_eq!(
+            (
+                mode(&path),
+                mode(&path.join("member.json")),
+                mode(&path.join("lock"))
+            ),
+            (0o700, 0o600, 0o600)
+        );
     }
 
     #[test]
@@ -210,7 +262,10 @@ mod tests {
         fs::write(&file, b"").expect("file");
         for path in [link.clone(), link.join(""), file] {
             let error = DataDir::open(&path, "n1").expect_err("refused");
-            assert!(matches!(error, StorageError::NotADirectory { .. }), "{error}");
+            assert!(
+                matches!(error, StorageError::NotADirectory { .. }),
+                "{error}"
+            );
         }
     }
 
@@ -231,8 +286,17 @@ mod tests {
         };
         check(None, "is missing");
         check(Some(""), "EOF");
-        check(Some("{\"format\":2}"), "has format 2 and this version reads up to 1");
-        check(Some("{\"format\":1,\"member\":\"0000000000000000\",\"name\":\"\"}"), "is no member id");
-        check(Some("{\"format\":1,\"member\":\"+000000000000001\",\"name\":\"\"}"), "is no member id");
+        check(
+            Some("{\"format\":2}"),
+            "has format 2 and this version reads up to 1",
+        );
+        check(
+            Some("{\"format\":1,\"member\":\"0000000000000000\",\"name\":\"\"}"),
+            "is no member id",
+        );
+        check(
+            Some("{\"format\":1,\"member\":\"+000000000000001\",\"name\":\"\"}"),
+            "is no member id",
+        );
     }
 }

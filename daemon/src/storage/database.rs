@@ -27,7 +27,9 @@ pub(super) fn open(path: &Path, options: Options) -> Result<Database, StorageErr
     let Some(file) = files::open(path)? else {
         return Err(StorageError::damaged(path, "it is missing"));
     };
-    let metadata = file.metadata().map_err(|e| StorageError::io("look at", path, e))?;
+    let metadata = file
+        .metadata()
+        .map_err(|e| StorageError::io("look at", path, e))?;
     if metadata.len() == 0 {
         return Err(StorageError::damaged(path, "it is empty"));
     }
@@ -51,15 +53,21 @@ pub(super) fn over(
     options: Options,
 ) -> Result<Database, StorageError> {
     let mut builder = Database::builder();
-    builder.set_cache_size(options.cache).set_check_integrity_on_open(options.verify);
+    builder
+        .set_cache_size(options.cache)
+        .set_check_integrity_on_open(options.verify);
     contained(path, || {
-        builder.create_with_backend(backend).map_err(|e| StorageError::database("open", path, e))
+        builder
+            .create_with_backend(backend)
+            .map_err(|e| StorageError::database("open", path, e))
     })
 }
 
 /// Begins a transaction that is on the disk when its commit returns.
 pub(super) fn begin_write(db: &Database, path: &Path) -> Result<WriteTransaction, StorageError> {
-    let mut transaction = db.begin_write().map_err(|e| StorageError::database("begin a write to", path, e))?;
+    let mut transaction = db
+        .begin_write()
+        .map_err(|e| StorageError::database("begin a write to", path, e))?;
     transaction
         .set_durability(Durability::Immediate)
         .map_err(|e| StorageError::database("begin a write to", path, e))?;
@@ -73,7 +81,10 @@ pub(super) fn contained<T>(
 ) -> Result<T, StorageError> {
     // Whatever a panic left half done is dropped with the file's handle; nobody uses it again.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(StorageError::damaged(path, format!("the database library panicked: {}", message(&*panic))))
+        Err(StorageError::damaged(
+            path,
+            format!("the database library panicked: {}", message(&*panic)),
+        ))
     })
 }
 

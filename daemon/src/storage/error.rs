@@ -104,13 +104,16 @@ pub(super) const REPLACE: &str = "do not delete it alone: move the whole data di
      or restore a backup of the cluster";
 
 /// What to do about a damaged file that only names the member.
-pub(super) const RESTORE: &str = "put back the file, or move the whole data directory away and replace this member";
+pub(super) const RESTORE: &str =
+    "put back the file, or move the whole data directory away and replace this member";
 
 impl StorageError {
     /// The exit code that fits: 3 for what is damaged or not ours, 1 for what failed.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StorageError::Damaged { .. } | StorageError::Newer { .. } | StorageError::Foreign { .. } => 3,
+            StorageError::Damaged { .. }
+            | StorageError::Newer { .. }
+            | StorageError::Foreign { .. } => 3,
             StorageError::Io { .. }
             | StorageError::Database { .. }
             | StorageError::InUse { .. }
@@ -129,23 +132,41 @@ impl StorageError {
             },
             _ => return false,
         };
-        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> StorageError {
-        StorageError::Io { action, path: path.to_owned(), source }
+        StorageError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> StorageError {
-        StorageError::Damaged { path: path.to_owned(), reason: reason.into(), remedy: REPLACE }
+        StorageError::Damaged {
+            path: path.to_owned(),
+            reason: reason.into(),
+            remedy: REPLACE,
+        }
     }
 
     pub(super) fn contradiction(path: &Path, reason: impl Into<String>) -> StorageError {
-        StorageError::Contradiction { path: path.to_owned(), reason: reason.into() }
+        StorageError::Contradiction {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
     }
 
     /// Sorts an error of the database library into damage and failure.
-    pub(super) fn database(action: &'static str, path: &Path, source: impl Into<redb::Error>) -> StorageError {
+    pub(super) fn database(
+        action: &'static str,
+        path: &Path,
+        source: impl Into<redb::Error>,
+    ) -> StorageError {
         let source = source.into();
         match &source {
             redb::Error::Io(error) if is_damage(error.kind()) => {
@@ -160,16 +181,26 @@ impl StorageError {
             | redb::Error::TableDoesNotExist(_) => {
                 StorageError::damaged(path, format!("the database library says: {source}"))
             }
-            redb::Error::DatabaseAlreadyOpen => StorageError::InUse { path: path.to_owned(), pid: None },
+            redb::Error::DatabaseAlreadyOpen => StorageError::InUse {
+                path: path.to_owned(),
+                pid: None,
+            },
             // The library's list of errors is open-ended; what is not known to be damage is a failure.
-            _ => StorageError::Database { action, path: path.to_owned(), source: Box::new(source) },
+            _ => StorageError::Database {
+                action,
+                path: path.to_owned(),
+                source: Box::new(source),
+            },
         }
     }
 }
 
 /// Whether an I/O error of the database library speaks of the contents: not a database at all, or cut short.
 fn is_damage(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput)
+    matches!(
+        kind,
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput
+    )
 }
 
 fn holder(pid: &Option<u32>) -> String {

@@ -26,17 +26,29 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, StorageError> {
 
 /// Makes a new empty file, in place of what has the name.
 pub(super) fn create(path: &Path) -> Result<File, StorageError> {
-    options().create(true).truncate(true).open(path).map_err(|e| StorageError::io("create", path, e))
+    options()
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(|e| StorageError::io("create", path, e))
 }
 
 /// Opens a file, or makes it where there is none; what is in it stays.
 pub(super) fn open_or_create(path: &Path) -> Result<File, StorageError> {
-    options().create(true).truncate(false).open(path).map_err(|e| StorageError::io("open", path, e))
+    options()
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|e| StorageError::io("open", path, e))
 }
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(PRIVATE_FILE).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+        .read(true)
+        .write(true)
+        .mode(PRIVATE_FILE)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options
 }
 
@@ -53,12 +65,14 @@ pub(super) fn create_dir(path: &Path) -> Result<(), StorageError> {
 /// Makes names that were added to, changed in or removed from a directory durable.
 pub(super) fn sync_dir(path: &Path) -> Result<(), StorageError> {
     let dir = File::open(path).map_err(|e| StorageError::io("open the directory", path, e))?;
-    dir.sync_all().map_err(|e| StorageError::io("sync the directory", path, e))
+    dir.sync_all()
+        .map_err(|e| StorageError::io("sync the directory", path, e))
 }
 
 /// Makes the contents of a file durable.
 pub(super) fn sync(file: &File, path: &Path) -> Result<(), StorageError> {
-    file.sync_all().map_err(|e| StorageError::io("sync", path, e))
+    file.sync_all()
+        .map_err(|e| StorageError::io("sync", path, e))
 }
 
 /// Gives a synced file its name and makes the name durable.
@@ -71,7 +85,8 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StorageError> {
 pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<(), StorageError> {
     let fresh = path.with_extension("new");
     let mut file = create(&fresh)?;
-    file.write_all(contents).map_err(|e| StorageError::io("write", &fresh, e))?;
+    file.write_all(contents)
+        .map_err(|e| StorageError::io("write", &fresh, e))?;
     sync(&file, &fresh)?;
     rename(&fresh, path)
 }
@@ -97,7 +112,8 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), StorageError> {
 
 /// Whether something has this name.
 pub(super) fn exists(path: &Path) -> Result<bool, StorageError> {
-    path.try_exists().map_err(|e| StorageError::io("look for", path, e))
+    path.try_exists()
+        .map_err(|e| StorageError::io("look for", path, e))
 }
 
 /// Forgets what the page cache holds of a file, so that it is read from the disk. After a failed sync the cache shows

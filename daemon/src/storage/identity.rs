@@ -1,21 +1,11 @@
 //! Whose files these are.
 
-use std::fmt;
 use std::path::Path;
 
 use tenure_raft::MemberId;
 
 use super::error::StorageError;
-
-/// The identity of a cluster, drawn at random when it is formed, restored or recovered; shown as 32 hex digits.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ClusterId(pub u128);
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
+pub use crate::transport::ClusterId;
 
 /// The member and the cluster that a file belongs to. Every file of a formed member carries it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,20 +20,39 @@ impl Identity {
     /// Fails where a file with `found` in it is not one of ours.
     pub(super) fn check(&self, path: &Path, found: Identity) -> Result<(), StorageError> {
         if found.cluster != self.cluster {
-            return Err(foreign(path, "cluster", found.cluster.to_string(), self.cluster.to_string()));
+            return Err(foreign(
+                path,
+                "cluster",
+                found.cluster.to_string(),
+                self.cluster.to_string(),
+            ));
         }
         check_member(path, self.member, found.member)
     }
 }
 
 /// Fails where a file of member `found` lies in the directory of `expected`.
-pub(super) fn check_member(path: &Path, expected: MemberId, found: MemberId) -> Result<(), StorageError> {
+pub(super) fn check_member(
+    path: &Path,
+    expected: MemberId,
+    found: MemberId,
+) -> Result<(), StorageError> {
     if found == expected {
         return Ok(());
     }
-    Err(foreign(path, "member", found.to_string(), expected.to_string()))
+    Err(foreign(
+        path,
+        "member",
+        found.to_string(),
+        expected.to_string(),
+    ))
 }
 
 fn foreign(path: &Path, kind: &'static str, found: String, expected: String) -> StorageError {
-    StorageError::Foreign { path: path.to_owned(), kind, found, expected }
+    StorageError::Foreign {
+        path: path.to_owned(),
+        kind,
+        found,
+        expected,
+    }
 }

@@ -76,7 +76,11 @@ struct Name {
 impl Incoming {
     /// Goes on where an earlier process stopped.
     pub(super) fn open(dir: &Path, cluster: ClusterId) -> Result<Incoming, StorageError> {
-        let mut incoming = Incoming { dir: dir.to_owned(), cluster, current: None };
+        let mut incoming = Incoming {
+            dir: dir.to_owned(),
+            cluster,
+            current: None,
+        };
         incoming.current = incoming.resume()?;
         if incoming.current.is_none() {
             incoming.discard()?;
@@ -86,20 +90,35 @@ impl Incoming {
 
     /// Stores a piece where it fits behind what is stored, and answers how much of this file is stored then. An empty
     /// piece only asks. A piece of another file begins that one anew.
-    pub(super) fn store(&mut self, file: &SnapshotFile, offset: u64, data: &[u8]) -> Result<u64, StorageError> {
-        if !self.current.as_ref().is_some_and(|part| same(&part.file, file)) {
+    pub(super) fn store(
+        &mut self,
+        file: &SnapshotFile,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<u64, StorageError> {
+        if !self
+            .current
+            .as_ref()
+            .is_some_and(|part| same(&part.file, file))
+        {
             self.begin(file)?;
         }
         let path = self.part();
-        let Some(part) = &mut self.current else { return Ok(0) };
+        let Some(part) = &mut self.current else {
+            return Ok(0);
+        };
         let end = offset.saturating_add(data.len() as u64);
         if offset != part.stored || end > file.size || data.is_empty() {
             return Ok(part.stored);
         }
-        part.handle.write_all_at(data, offset).map_err(|e| StorageError::io("write", &path, e))?;
+        part.handle
+            .write_all_at(data, offset)
+            .map_err(|e| StorageError::io("write", &path, e))?;
         part.stored = end;
         if part.stored - part.synced >= SYNC_EVERY || part.stored == file.size {
-            part.handle.sync_data().map_err(|e| StorageError::io("sync", &path, e))?;
+            part.handle
+                .sync_data()
+                .map_err(|e| StorageError::io("sync", &path, e))?;
             part.synced = part.stored;
         }
         Ok(part.stored)
@@ -131,14 +150,23 @@ impl Incoming {
         let path = self.part();
         let handle = files::create(&path)?;
         files::replace(&self.name(), &encode_name(file))?;
-        self.current = Some(Part { file: file.clone(), handle, stored: 0, synced: 0 });
+        self.current = Some(Part {
+            file: file.clone(),
+            handle,
+            stored: 0,
+            synced: 0,
+        });
         Ok(())
     }
 
     fn resume(&self) -> Result<Option<Part>, StorageError> {
-        let Some(file) = files::read(&self.name())?.and_then(|json| decode_name(&json)) else { return Ok(None) };
+        let Some(file) = files::read(&self.name())?.and_then(|json| decode_name(&json)) else {
+            return Ok(None);
+        };
         let path = self.part();
-        let Some(handle) = files::open(&path)? else { return Ok(None) };
+        let Some(handle) = files::open(&path)? else {
+            return Ok(None);
+        };
         files::drop_page_cache(&handle, &path)?;
         let stored = match good_prefix(&handle) {
             Ok(stored) if stored <= file.size => stored,
@@ -147,13 +175,20 @@ impl Incoming {
         };
         let cut = handle.set_len(stored).and_then(|()| handle.sync_all());
         cut.map_err(|e| StorageError::io("cut", &path, e))?;
-        Ok(Some(Part { file, handle, stored, synced: stored }))
+        Ok(Some(Part {
+            file,
+            handle,
+            stored,
+            synced: stored,
+        }))
     }
 
     fn check(&self, file: &SnapshotFile) -> Result<Received, StorageError> {
         let path = self.part();
         let Some(part) = self.current.as_ref().filter(|part| same(&part.file, file)) else {
-            return Err(Fault::Bad("it is not the file that was to be installed".to_owned()).at(&path));
+            return Err(
+                Fault::Bad("it is not the file that was to be installed".to_owned()).at(&path),
+            );
         };
         if part.stored != file.size {
             let reason = format!("{} of {} bytes are there", part.stored, file.size);
@@ -165,7 +200,9 @@ impl Incoming {
             let reason = format!("its digest is {digest:032x}, not {:032x}", file.digest);
             return Err(Fault::Bad(reason).at(&path));
         }
-        let received = self.read_rows(&part.handle).map_err(|fault| fault.at(&path))?;
+        let received = self
+            .read_rows(&part.handle)
+            .map_err(|fault| fault.at(&path))?;
         if received.meta != file.meta {
             let reason = format!("it covers {:?}, not {:?}", received.meta, file.meta);
             return Err(Fault::Bad(reason).at(&path));
@@ -177,11 +214,18 @@ impl Incoming {
         let mut reader = SnapshotReader::new(input(handle))?;
         let header = reader.header().clone();
         if header.cluster != self.cluster {
-            return Err(Fault::Bad(format!("it is of cluster {}, not {}", header.cluster, self.cluster)));
+            return Err(Fault::Bad(format!(
+                "it is of cluster {}, not {}",
+                header.cluster, self.cluster
+            )));
         }
         let mut rows = Vec::new();
         while reader.block(&mut rows)? {}
-        Ok(Received { meta: header.meta, digest: header.digest, rows })
+        Ok(Received {
+            meta: header.meta,
+            digest: header.digest,
+            rows,
+        })
     }
 
     fn name(&self) -> PathBuf {
@@ -249,14 +293,32 @@ impl Read for FromStart<'_> {
 fn encode_name(file: &SnapshotFile) -> Vec<u8> {
     let LogPosition { term, index } = file.meta.position;
     let digest = format!("{:032x}", file.digest);
-    let name = Name { format: FORMAT, term: term.0, index: index.0, size: file.size, digest };
+    let name = Name {
+        format: FORMAT,
+        term: term.0,
+        index: index.0,
+        size: file.size,
+        digest,
+    };
     serde_json::to_vec(&name).expect("numbers and a string have a JSON form")
 }
 
 fn decode_name(json: &[u8]) -> Option<SnapshotFile> {
-    let name: Name = serde_json::from_slice(json).ok().filter(|name: &Name| name.format == FORMAT)?;
+    let name: Name = serde_json::from_slice(json)
+        .ok()
+        .filter(|name: &Name| name.format == FORMAT)?;
     let digest = u128::from_str_radix(&name.digest, 16).ok()?;
-    let position = LogPosition { term: Term(name.term), index: LogIndex(name.index) };
-    let meta = SnapshotMeta { position, ..SnapshotMeta::default() };
-    Some(SnapshotFile { meta, size: name.size, digest })
+    let position = LogPosition {
+        term: Term(name.term),
+        index: LogIndex(name.index),
+    };
+    let meta = SnapshotMeta {
+        position,
+        ..SnapshotMeta::default()
+    };
+    Some(SnapshotFile {
+        meta,
+        size: name.size,
+        digest,
+    })
 }

@@ -21,15 +21,17 @@
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
-    WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table,
+    TableDefinition, WriteTransaction,
 };
-use tenure_raft::{Entry, HardState, LogIndex, LogPosition, SnapshotMeta, Stamp, Term, Write, WriteId};
+use tenure_raft::{
+    Entry, HardState, LogIndex, LogPosition, MemberId, SnapshotMeta, Stamp, Term, Write, WriteId,
+};
 
 use super::codec;
 use super::database::{self, Options, contained};
 use super::error::StorageError;
-use super::identity::Identity;
+use super::identity::{Identity, check_member};
 use super::record;
 
 const ENTRIES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("entries");
@@ -41,7 +43,10 @@ const FORMAT: u32 = 1;
 
 /// Entries are read only at open, so that the cache is for the inner pages of the tree alone. All pages are verified
 /// at open: the log is bounded, and a lost tail would be an acknowledged write lost.
-const OPTIONS: Options = Options { cache: 8 << 20, verify: true };
+const OPTIONS: Options = Options {
+    cache: 8 << 20,
+    verify: true,
+};
 
 /// What the log file held when it was opened.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -57,7 +62,9 @@ pub struct LogContents {
 impl LogContents {
     /// The last entry, or what the log begins behind.
     pub fn last(&self) -> LogPosition {
-        self.entries.last().map_or(self.base.position, Entry::position)
+        self.entries
+            .last()
+            .map_or(self.base.position, Entry::position)
     }
 }
 
@@ -93,7 +100,11 @@ struct Ends {
 impl LogFile {
     /// Makes a log that begins behind `base` with nothing in it. The file gets its name from the caller when all of
     /// it is durable.
-    pub(super) fn create(path: &Path, identity: Identity, base: &SnapshotMeta) -> Result<(), StorageError> {
+    pub(super) fn create(
+        path: &Path,
+        identity: Identity,
+        base: &SnapshotMeta,
+    ) -> Result<(), StorageError> {
         let file = LogFile::format(database::create(path, OPTIONS)?, path, identity, base)?;
         file.close()
     }
@@ -108,7 +119,12 @@ impl LogFile {
         identity: Identity,
         base: &SnapshotMeta,
     ) -> Result<LogFile, StorageError> {
-        LogFile::format(database::over(backend, path, OPTIONS)?, path, identity, base)
+        LogFile::format(
+            database::over(backend, path, OPTIONS)?,
+            path,
+            identity,
+            base,
+        )
     }
 
     /// Opens the log file and reads all of it.
@@ -117,6 +133,18 @@ impl LogFile {
     /// Damage, a newer format, or a file of another cluster or member: each names the file and the remedy.
     pub fn open(path: &Path, identity: Identity) -> Result<(LogFile, LogContents), StorageError> {
         LogFile::read(database::open(path, OPTIONS)?, path, identity)
+    }
+
+    /// Opens the log file of a member whose cluster is not known otherwise.
+    pub(super) fn open_as(
+        path: &Path,
+        member: MemberId,
+    ) -> Result<(LogFile, Identity, LogContents), StorageError> {
+        let db = database::open(path, OPTIONS)?;
+        let identity = contained(path, || read_identity(&db, path))?;
+        check_member(path, member, identity.member)?;
+        let (log, contents) = LogFile::read(db, path, identity)?;
+        Ok((log, identity, contents))
     }
 
     /// Opens the log on a storage of the caller's, named `path` in messages.
@@ -138,23 +166,63 @@ impl LogFile {
         base: &SnapshotMeta,
     ) -> Result<LogFile, StorageError> {
         let transaction = database::begin_write(&db, path)?;
-        transaction.open_table(ENTRIES).map_err(|e| failed(path, e))?;
-        put_meta(&transaction, path, IDENTITY, &codec::encode_identity(FORMAT, identity))?;
-        put_meta(&transaction, path, HARD_STATE, &codec::encode_hard_state(HardState::default()))?;
+        transaction
+            .open_table(ENTRIES)
+            .map_err(|e| failed(path, e))?;
+        put_meta(
+            &transaction,
+            path,
+            IDENTITY,
+            &codec::encode_identity(FORMAT, identity),
+        )?;
+        put_meta(
+            &transaction,
+            path,
+            HARD_STATE,
+            &codec::encode_hard_state(HardState::default()),
+        )?;
         put_meta(&transaction, path, BASE, &codec::encode_meta(base))?;
         transaction.commit().map_err(|e| failed(path, e))?;
-        let ends = Ends { term: base.position.term, base: base.position, last: base.position };
-        Ok(LogFile { db, path: path.to_owned(), ends, failed: false })
+        let ends = Ends {
+            term: base.position.term,
+            base: base.position,
+            last: base.position,
+        };
+        Ok(LogFile {
+            db,
+            path: path.to_owned(),
+            ends,
+            failed: false,
+        })
     }
 
-    fn read(db: Database, path: &Path, identity: Identity) -> Result<(LogFile, LogContents), StorageError> {
+    fn read(
+        db: Database,
+        path: &Path,
+        identity: Identity,
+    ) -> Result<(LogFile, LogContents), StorageError> {
         let contents = contained(path, || {
-            let transaction = db.begin_read().map_err(|e| StorageError::database("read", path, e))?;
-            read_contents(&transaction, path, identity)
+            identity.check(path, read_identity(&db, path)?)?;
+            let transaction = db
+                .begin_read()
+                .map_err(|e| StorageError::database("read", path, e))?;
+            read_contents(&transaction, path)
         })?;
         let base = contents.base.position;
-        let ends = Ends { term: contents.hard_state.term.max(base.term), base, last: contents.last() };
-        Ok((LogFile { db, path: path.to_owned(), ends, failed: false }, contents))
+        let ends = Ends {
+            term: contents.hard_state.term.max(base.term),
+            base,
+            last: contents.last(),
+        };
+        Ok((
+            LogFile {
+                db,
+                path: path.to_owned(),
+                ends,
+                failed: false,
+            },
+            contents,
+        ))
     }
 
     /// Does the writes in order, all in one transaction with one sync. When it returns, they are on the disk.
@@ -163,7 +231,10 @@ impl LogFile {
     /// Whether the writes are there is unknown after any error; the member must stop, and every later call fails.
     pub fn write(&mut self, writes: &[Write]) -> Result<Written, StorageError> {
         if self.failed {
-            return Err(StorageError::contradiction(&self.path, "an earlier write failed"));
+            return Err(StorageError::contradiction(
+                &self.path,
+                "an earlier write failed",
+            ));
         }
         self.failed = true;
         let written = contained(&self.path, || self.ends.write(&self.db, &self.path, writes))?;
@@ -176,13 +247,23 @@ impl LogFile {
     /// # Errors
     /// An error of the last, purely tidying writes. Everything acknowledged is durable all the same.
     pub fn close(self) -> Result<(), StorageError> {
-        self.db.close().map_err(|e| StorageError::database("close", &self.path, e))
+        self.db
+            .close()
+            .map_err(|e| StorageError::database("close", &self.path, e))
     }
 }
 
 impl Ends {
-    fn write(&mut self, db: &Database, path: &Path, writes: &[Write]) -> Result<Written, StorageError> {
-        let mut written = Written { writes: writes.len(), ..Written::default() };
+    fn write(
+        &mut self,
+        db: &Database,
+        path: &Path,
+        writes: &[Write],
+    ) -> Result<Written, StorageError> {
+        let mut written = Written {
+            writes: writes.len(),
+            ..Written::default()
+        };
         written.last = writes.last().map(|write| write.id).unwrap_or_default();
         // Writes that only order messages behind earlier ones need no transaction: the earlier ones are durable.
         if writes.iter().all(is_empty) {
@@ -190,7 +271,9 @@ impl Ends {
         }
         let transaction = database::begin_write(db, path)?;
         {
-            let mut entries = transaction.open_table(ENTRIES).map_err(|e| failed(path, e))?;
+            let mut entries = transaction
+                .open_table(ENTRIES)
+                .map_err(|e| failed(path, e))?;
             for write in writes {
                 written.bytes += self.apply(&transaction, &mut entries, path, write)?;
             }
@@ -209,7 +292,12 @@ impl Ends {
     ) -> Result<usize, StorageError> {
         if let Some(state) = write.hard_state {
             self.set_term(path, state.term)?;
-            put_meta(transaction, path, HARD_STATE, &codec::encode_hard_state(state))?;
+            put_meta(
+                transaction,
+                path,
+                HARD_STATE,
+                &codec::encode_hard_state(state),
+            )?;
         }
         if let Some(meta) = &write.reset_to {
             remove(entries, path, 0, u64::MAX)?;
@@ -243,7 +331,10 @@ impl Ends {
         from: LogIndex,
     ) -> Result<(), StorageError> {
         if from <= self.base.index {
-            let reason = format!("truncation from {from} reaches into the log's base {}", self.base.index);
+            let reason = format!(
+                "truncation from {from} reaches into the log's base {}",
+                self.base.index
+            );
             return Err(StorageError::contradiction(path, reason));
         }
         if from > self.last.index {
@@ -254,7 +345,10 @@ impl Ends {
         self.last = if previous == self.base.index {
             self.base
         } else {
-            LogPosition { term: term_at(entries, path, previous)?, index: previous }
+            LogPosition {
+                term: term_at(entries, path, previous)?,
+                index: previous,
+            }
         };
         Ok(())
     }
@@ -268,7 +362,10 @@ impl Ends {
         let mut bytes = 0;
         let mut record = Vec::new();
         for entry in append {
-            if entry.index != self.last.index.next() || entry.term < self.last.term || entry.term > self.term.max(self.base.term) {
+            if entry.index != self.last.index.next()
+                || entry.term < self.last.term
+                || entry.term > self.term.max(self.base.term)
+            {
                 let reason = format!(
                     "entry {} of term {} would follow entry {} of term {} in term {}",
                     entry.index, entry.term, self.last.index, self.last.term, self.term
@@ -277,7 +374,9 @@ impl Ends {
             }
             record::encode_into(&mut record, entry);
             bytes += record.len();
-            entries.insert(entry.index.0, record.as_slice()).map_err(|e| failed(path, e))?;
+            entries
+                .insert(entry.index.0, record.as_slice())
+                .map_err(|e| failed(path, e))?;
             self.last = entry.position();
         }
         Ok(bytes)
@@ -291,7 +390,10 @@ impl Ends {
     ) -> Result<(), StorageError> {
         let to = meta.position.index;
         if to < self.base.index || to > self.last.index {
-            let reason = format!("compaction to {to} of a log from {} to {}", self.base.index, self.last.index);
+            let reason = format!(
+                "compaction to {to} of a log from {} to {}",
+                self.base.index, self.last.index
+            );
             return Err(StorageError::contradiction(path, reason));
         }
         remove(entries, path, 0, to.0)?;
@@ -314,7 +416,9 @@ fn remove(
     from: u64,
     to: u64,
 ) -> Result<(), StorageError> {
-    entries.retain_in(from..=to, |_, _| false).map_err(|e| failed(path, e))
+    entries
+        .retain_in(from..=to, |_, _| false)
+        .map_err(|e| failed(path, e))
 }
 
 fn term_at(
@@ -323,7 +427,8 @@ fn term_at(
     index: LogIndex,
 ) -> Result<Term, StorageError> {
     let record = entries.get(index.0).map_err(|e| failed(path, e))?;
-    let record = record.ok_or_else(|| StorageError::damaged(path, format!("entry {index} is missing")))?;
+    let record =
+        record.ok_or_else(|| StorageError::damaged(path, format!("entry {index} is missing")))?;
     Ok(decode(path, index, record.value())?.term)
 }
 
@@ -336,31 +441,52 @@ fn put_meta(
     let mut sealed = Vec::new();
     codec::seal_into(&mut sealed, &[key.as_bytes()], body);
     let mut table = transaction.open_table(META).map_err(|e| failed(path, e))?;
-    table.insert(key, sealed.as_slice()).map_err(|e| failed(path, e))?;
+    table
+        .insert(key, sealed.as_slice())
+        .map_err(|e| failed(path, e))?;
     Ok(())
 }
 
-fn read_contents(
-    transaction: &ReadTransaction,
-    path: &Path,
-    identity: Identity,
-) -> Result<LogContents, StorageError> {
-    let meta = transaction.open_table(META).map_err(|e| StorageError::database("read", path, e))?;
-    let (format, found) = get_meta(&meta, path, IDENTITY, codec::decode_identity)?;
-    if format > FORMAT {
-        return Err(StorageError::Newer { path: path.to_owned(), found: format, supported: FORMAT });
-    }
-    identity.check(path, found)?;
+fn read_contents(transaction: &ReadTransaction, path: &Path) -> Result<LogContents, StorageError> {
+    let meta = transaction
+        .open_table(META)
+        .map_err(|e| StorageError::database("read", path, e))?;
     let hard_state = get_meta(&meta, path, HARD_STATE, codec::decode_hard_state)?;
     let base = get_meta(&meta, path, BASE, codec::decode_meta)?;
     let entries = read_entries(transaction, path, &base)?;
-    let contents = LogContents { hard_state, base, entries };
+    let contents = LogContents {
+        hard_state,
+        base,
+        entries,
+    };
     // An entry can only be stored by a member that knows its term (openraft, "IO ordering").
     if contents.last().term > hard_state.term.max(contents.base.position.term) {
-        let reason = format!("its last entry is of term {}, its term is {}", contents.last().term, hard_state.term);
+        let reason = format!(
+            "its last entry is of term {}, its term is {}",
+            contents.last().term,
+            hard_state.term
+        );
         return Err(StorageError::damaged(path, reason));
     }
     Ok(contents)
+}
+
+fn read_identity(db: &Database, path: &Path) -> Result<Identity, StorageError> {
+    let transaction = db
+        .begin_read()
+        .map_err(|e| StorageError::database("read", path, e))?;
+    let meta = transaction
+        .open_table(META)
+        .map_err(|e| StorageError::database("read", path, e))?;
+    let (format, identity) = get_meta(&meta, path, IDENTITY, codec::decode_identity)?;
+    if format > FORMAT {
+        return Err(StorageError::Newer {
+            path: path.to_owned(),
+            found: format,
+            supported: FORMAT,
+        });
+    }
+    Ok(identity)
 }
 
 fn get_meta<T>(
@@ -369,11 +495,18 @@ fn get_meta<T>(
     key: &str,
     decode: fn(&[u8]) -> Option<T>,
 ) -> Result<T, StorageError> {
-    let value = table.get(key).map_err(|e| StorageError::database("read", path, e))?;
+    let value = table
+        .get(key)
+        .map_err(|e| StorageError::database("read", path, e))?;
     value
         .as_ref()
         .and_then(|value| decode(codec::unseal(&[key.as_bytes()], value.value())?))
-        .ok_or_else(|| StorageError::damaged(path, format!("its `{key}` is missing or has a bad checksum")))
+        .ok_or_else(|| {
+            StorageError::damaged(
+                path,
+                format!("its `{key}` is missing or has a bad checksum"),
+            )
+        })
 }
 
 fn read_entries(
@@ -381,10 +514,15 @@ fn read_entries(
     path: &Path,
     base: &SnapshotMeta,
 ) -> Result<Vec<Entry>, StorageError> {
-    let table = transaction.open_table(ENTRIES).map_err(|e| StorageError::database("read", path, e))?;
+    let table = transaction
+        .open_table(ENTRIES)
+        .map_err(|e| StorageError::database("read", path, e))?;
     let mut entries = Vec::new();
     let mut before = (base.position, base.stamp);
-    for row in table.iter().map_err(|e| StorageError::database("read", path, e))? {
+    for row in table
+        .iter()
+        .map_err(|e| StorageError::database("read", path, e))?
+    {
         let (key, record) = row.map_err(|e| StorageError::database("read", path, e))?;
         let entry = decode(path, LogIndex(key.value()), record.value())?;
         check_order(path, before, &entry)?;
@@ -395,12 +533,17 @@ fn read_entries(
 }
 
 fn decode(path: &Path, index: LogIndex, record: &[u8]) -> Result<Entry, StorageError> {
-    record::decode(index, record)
-        .map_err(|reason| StorageError::damaged(path, format!("the record of entry {index} {reason}")))
+    record::decode(index, record).map_err(|reason| {
+        StorageError::damaged(path, format!("the record of entry {index} {reason}"))
+    })
 }
 
 /// Log indexes have no gap; terms and stamps never fall.
-fn check_order(path: &Path, before: (LogPosition, Stamp), entry: &Entry) -> Result<(), StorageError> {
+fn check_order(
+    path: &Path,
+    before: (LogPosition, Stamp),
+    entry: &Entry,
+) -> Result<(), StorageError> {
     let (position, stamp) = before;
     if entry.index == position.index.next() && entry.term >= position.term && entry.stamp >= stamp {
         return Ok(());

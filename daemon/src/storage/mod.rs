@@ -1,17 +1,172 @@
-//! A member's files.
-mod codec;
-mod data_dir;
-mod database;
+//! A member's files: its log, votes, state and snapshots.
+//!
+//! ```text
+//! <data dir>/lock                          held by the running process
+//! <data dir>/member.json                   who the member is; see `data_dir.rs`
+//! <data dir>/cluster/log.redb              log, term and vote; see `log_file.rs`
+//! <data dir>/cluster/state.redb            the state as of the last checkpoint; see `state_file.rs`
+//! <data dir>/cluster/state.redb.new        an installation that was cut off: removed at start
+//! <data dir>/snapshots/snap-*.tsnap        snapshots for others; see `snapshot.rs`
+//! <data dir>/snapshots/incoming.{json,part}  the snapshot being received; see `incoming.rs`
+//! ```
+//!
+//! Owns every byte that must outlive the process, and the order in which bytes become durable. Everything blocks, on
+//! threads of its own: [`LogThread`] for the one sync that a write costs, [`StateThread`] for checkpoints,
+//! [`SnapshotThread`] for all that is long. Never retries: after an error of a write or a sync nobody knows what the
+//! disk holds, so the file refuses everything after it and the member must stop.
+//!
+//! `cluster/` appears by one rename, so a member belongs to a cluster wholly or not at all. Formats carry a version;
+//! every file carries the cluster and the member it belongs to, and a checksum in every record and row, because the
+//! database library verifies nothing when it reads. Left out: repairing a damaged file, which is what the other
+//! members are for.
+
 mod error;
+
+mod data_dir;
 mod files;
 mod identity;
+
+mod codec;
+mod database;
 mod log_file;
 mod record;
+mod state_file;
+
+mod incoming;
+mod outgoing;
+mod snapshot;
+
+mod log_thread;
+mod snapshot_thread;
+mod state_thread;
+mod worker;
+
+use std::path::Path;
+
+use tenure_raft::{LogPosition, SnapshotMeta};
+use tenure_state::Row;
+
 pub use data_dir::DataDir;
 pub use error::StorageError;
 pub use identity::{ClusterId, Identity};
 pub use log_file::{LogContents, LogFile, Written};
-mod incoming;
-mod outgoing;
-mod snapshot;
-mod state_file;
+pub use log_thread::{LogEvent, LogThread};
+pub use snapshot_thread::{SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots};
+pub use state_file::{CheckpointOutcome, Loaded, SharedState, StateFile};
+pub use state_thread::{StateEvent, StateThread};
+
+/// The open files of a formed member, and what was in them.
+#[derive(Debug)]
+pub struct Opened {
+    /// The cluster and the member.
+    pub identity: Identity,
+    /// The log, for a [`LogThread`].
+    pub log: LogFile,
+    /// What was in the log.
+    pub contents: LogContents,
+    /// The state, for a [`StateThread`] and a [`SnapshotThread`].
+    pub state: SharedState,
+    /// What was in the state. Where it is ahead of the log, or at odds with it, a snapshot was installed and the log
+    /// is to be reset to it; [`open`] has checked that nothing else explains it.
+    pub loaded: Loaded,
+    /// Snapshots in transit, for a [`SnapshotThread`].
+    pub snapshots: Snapshots,
+}
+
+/// Opens the files of a member, or `None` where it belongs to no cluster yet.
+///
+/// # Errors
+/// Damage, a newer format, files of another cluster or member, or files that do not belong together.
+pub fn open(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
+    let cluster = dir.cluster();
+    if !files::exists(&cluster)? {
+        return Ok(None);
+    }
+    let (log_path, state_path) = paths(&cluster);
+    let (log, identity, contents) = LogFile::open_as(&log_path, dir.member())?;
+    let (state, loaded) = StateFile::open(&state_path, identity)?;
+    check_pair(&log_path, &contents, &state_path, &loaded)?;
+    let snapshots = Snapshots::open(&dir.snapshots(), identity.cluster)?;
+    Ok(Some(Opened {
+        identity,
+        log,
+        contents,
+        state: SharedState::new(state),
+        loaded,
+        snapshots,
+    }))
+}
+
+/// Makes a member part of a cluster: its log begins behind `base`, its state is `rows`. When it returns, all of it is
+/// durable; cut off at any point, it leaves a member that belongs to no cluster, and may be called again.
+///
+/// # Errors
+/// Any error of the disk, or a member that belongs to a cluster already.
+pub fn form(
+    dir: &DataDir,
+    cluster: ClusterId,
+    base: &SnapshotMeta,
+    digest: u128,
+    rows: &[Row],
+) -> Result<(), StorageError> {
+    let (unfinished, finished) = (dir.unfinished_cluster(), dir.cluster());
+    if files::exists(&finished)? {
+        return Err(StorageError::contradiction(
+            &finished,
+            "the member belongs to a cluster already",
+        ));
+    }
+    let identity = Identity {
+        cluster,
+        member: dir.member(),
+    };
+    files::remove_dir(&unfinished)?;
+    files::create_dir(&unfinished)?;
+    let (log_path, state_path) = paths(&unfinished);
+    LogFile::create(&log_path, identity, base)?;
+    StateFile::create(&state_path, identity, base, digest, rows)?;
+    files::sync_dir(&unfinished)?;
+    files::rename(&unfinished, &finished)
+}
+
+fn paths(cluster: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    (cluster.join("log.redb"), cluster.join("state.redb"))
+}
+
+/// Whether the log carries on where the state ends. A log that ends before a checkpoint, or disagrees with it, has
+/// lost what was durable, unless a snapshot was installed and the log's reset was cut off.
+fn check_pair(
+    log_path: &Path,
+    log: &LogContents,
+    state_path: &Path,
+    state: &Loaded,
+) -> Result<(), StorageError> {
+    let (at, base) = (state.meta.position, log.base.position);
+    if at.index < base.index {
+        let reason = format!(
+            "it covers entries up to {}, and the log begins behind {}",
+            at.index, base.index
+        );
+        return Err(StorageError::damaged(state_path, reason));
+    }
+    if state.installed || position_at(log, at) == Some(at) {
+        return Ok(());
+    }
+    let reason = format!(
+        "it ends at entry {} of term {} and does not hold entry {} of term {}, which the state covers",
+        log.last().index,
+        log.last().term,
+        at.index,
+        at.term
+    );
+    Err(StorageError::damaged(log_path, reason))
+}
+
+/// What the log has at an index at or behind its base.
+fn position_at(log: &LogContents, at: LogPosition) -> Option<LogPosition> {
+    let behind = at.index.0.checked_sub(log.base.position.index.0)?;
+    match usize::try_from(behind).ok()?.checked_sub(1) {
+        None => Some(log.base.position),
+        Some(offset) => log.entries.get(offset).map(tenure_raft::Entry::position),
+    }
+}

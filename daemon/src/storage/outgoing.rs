@@ -52,30 +52,54 @@ impl Outgoing {
                 files::remove(&entry.path())?;
             }
         }
-        Ok(Outgoing { dir: dir.to_owned(), cluster, made: Vec::new() })
+        Ok(Outgoing {
+            dir: dir.to_owned(),
+            cluster,
+            made: Vec::new(),
+        })
     }
 
     /// A file for `to` at `at_least` or later that is there already.
-    pub(super) fn reuse(&mut self, to: MemberId, at_least: LogIndex) -> Result<Option<SnapshotFile>, StorageError> {
+    pub(super) fn reuse(
+        &mut self,
+        to: MemberId,
+        at_least: LogIndex,
+    ) -> Result<Option<SnapshotFile>, StorageError> {
         self.forget(to)?;
-        let newest = self.made.iter_mut().max_by_key(|made| made.file.meta.position);
-        Ok(newest.filter(|made| made.file.meta.position.index >= at_least).map(|made| {
-            made.users.insert(to);
-            made.file.clone()
-        }))
+        let newest = self
+            .made
+            .iter_mut()
+            .max_by_key(|made| made.file.meta.position);
+        Ok(newest
+            .filter(|made| made.file.meta.position.index >= at_least)
+            .map(|made| {
+                made.users.insert(to);
+                made.file.clone()
+            }))
     }
 
     /// Writes the state that `reader` sees to a file for `to`.
-    pub(super) fn make(&mut self, to: MemberId, reader: StateReader) -> Result<SnapshotFile, StorageError> {
+    pub(super) fn make(
+        &mut self,
+        to: MemberId,
+        reader: StateReader,
+    ) -> Result<SnapshotFile, StorageError> {
         let position = reader.covers().position;
-        let path = self.dir.join(format!("snap-{}-{}.tsnap", position.term, position.index));
+        let path = self
+            .dir
+            .join(format!("snap-{}-{}.tsnap", position.term, position.index));
         let part = path.with_extension("part");
         let (handle, file) = dump(&part, self.cluster, reader).inspect_err(|_| {
             // The disk may be full, and half a snapshot is of no use to anybody. The first error is the one to tell.
             let _ = files::remove(&part);
         })?;
         files::rename(&part, &path)?;
-        self.made.push(Made { file: file.clone(), path, handle, users: [to].into() });
+        self.made.push(Made {
+            file: file.clone(),
+            path,
+            handle,
+            users: [to].into(),
+        });
         Ok(file)
     }
 
@@ -86,15 +110,25 @@ impl Outgoing {
         offset: u64,
         length: u64,
     ) -> Result<Option<Bytes>, StorageError> {
-        let Some(made) = self.made.iter().find(|made| same(&made.file, file)) else { return Ok(None) };
-        let length = length.min(PIECE_LIMIT).min(file.size.saturating_sub(offset));
+        let Some(made) = self.made.iter().find(|made| same(&made.file, file)) else {
+            return Ok(None);
+        };
+        let length = length
+            .min(PIECE_LIMIT)
+            .min(file.size.saturating_sub(offset));
         let mut piece = vec![0; usize::try_from(length).expect("a piece is bounded")];
-        made.handle.read_exact_at(&mut piece, offset).map_err(|e| StorageError::io("read", &made.path, e))?;
+        made.handle
+            .read_exact_at(&mut piece, offset)
+            .map_err(|e| StorageError::io("read", &made.path, e))?;
         Ok(Some(piece.into()))
     }
 
     /// `to` needs the file no more; it is removed when nobody else does.
-    pub(super) fn release(&mut self, to: MemberId, file: &SnapshotFile) -> Result<(), StorageError> {
+    pub(super) fn release(
+        &mut self,
+        to: MemberId,
+        file: &SnapshotFile,
+    ) -> Result<(), StorageError> {
         for made in self.made.iter_mut().filter(|made| same(&made.file, file)) {
             made.users.remove(&to);
         }
@@ -127,16 +161,26 @@ pub(super) fn same(a: &SnapshotFile, b: &SnapshotFile) -> bool {
     (a.meta.position, a.size, a.digest) == (b.meta.position, b.size, b.digest)
 }
 
-fn dump(path: &Path, cluster: ClusterId, reader: StateReader) -> Result<(File, SnapshotFile), StorageError> {
+fn dump(
+    path: &Path,
+    cluster: ClusterId,
+    reader: StateReader,
+) -> Result<(File, SnapshotFile), StorageError> {
     let handle = files::create(path)?;
-    let header = Header { cluster, meta: reader.covers().clone(), digest: reader.digest() };
+    let header = Header {
+        cluster,
+        meta: reader.covers().clone(),
+        digest: reader.digest(),
+    };
     let failed = |error: io::Error| StorageError::io("write", path, error);
     let mut writer = SnapshotWriter::new(BufWriter::new(&handle), &header).map_err(failed)?;
     let mut synced = 0;
     reader.rows(|table, key, value| {
         let size = writer.row(table, key, value).map_err(failed)?;
         if size - synced >= SYNC_EVERY {
-            handle.sync_data().map_err(|e| StorageError::io("sync", path, e))?;
+            handle
+                .sync_data()
+                .map_err(|e| StorageError::io("sync", path, e))?;
             synced = size;
         }
         Ok(())
@@ -146,5 +190,12 @@ fn dump(path: &Path, cluster: ClusterId, reader: StateReader) -> Result<(File, S
     out.flush().map_err(failed)?;
     drop(out);
     files::sync(&handle, path)?;
-    Ok((handle, SnapshotFile { meta: header.meta, size, digest }))
+    Ok((
+        handle,
+        SnapshotFile {
+            meta: header.meta,
+            size,
+            digest,
+        },
+    ))
 }

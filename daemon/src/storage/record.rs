@@ -66,7 +66,12 @@ pub(super) fn decode(index: LogIndex, record: &[u8]) -> Result<Entry, &'static s
         }
         _ => return Err("has an unknown kind"),
     };
-    Ok(Entry { index, term: Term(number(record, 6)), stamp: Stamp(number(record, 14)), payload })
+    Ok(Entry {
+        index,
+        term: Term(number(record, 6)),
+        stamp: Stamp(number(record, 14)),
+        payload,
+    })
 }
 
 fn checksum(index: LogIndex, record: &[u8]) -> u32 {
@@ -87,8 +92,11 @@ mod tests {
     use tenure_raft::{Configuration, MemberId};
 
     fn entries() -> Vec<Entry> {
-        let configuration =
-            Configuration { voters: [MemberId(5)].into(), info: [(MemberId(5), Default::default())].into(), ..Default::default() };
+        let configuration = Configuration {
+            voters: [MemberId(5)].into(),
+            info: [(MemberId(5), Default::default())].into(),
+            ..Default::default()
+        };
         [
             Payload::Empty,
             Payload::Command(Bytes::from_static(b"put a 1")),
@@ -97,7 +105,12 @@ mod tests {
         ]
         .into_iter()
         .zip(3..)
-        .map(|(payload, n)| Entry { index: LogIndex(n), term: Term(n + 10), stamp: Stamp(n * 1000), payload })
+        .map(|(payload, n)| Entry {
+            index: LogIndex(n),
+            term: Term(n + 10),
+            stamp: Stamp(n * 1000),
+            payload,
+        })
         .collect()
     }
 
@@ -118,10 +131,16 @@ mod tests {
             for bit in 0..record.len() * 8 {
                 let mut flipped = record.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                assert!(decode(entry.index, &flipped).is_err(), "{entry:?}, bit {bit}");
+                assert!(
+                    decode(entry.index, &flipped).is_err(),
+                    "{entry:?}, bit {bit}"
+                );
             }
             for length in 0..record.len() {
-                assert!(decode(entry.index, &record[..length]).is_err(), "{entry:?} cut to {length} bytes");
+                assert!(
+                    decode(entry.index, &record[..length]).is_err(),
+                    "{entry:?} cut to {length} bytes"
+                );
             }
             assert!(decode(entry.index.next(), &record).is_err());
         }
@@ -131,7 +150,10 @@ mod tests {
     fn sound_record_of_an_unknown_version_or_kind_is_refused() {
         let mut record = Vec::new();
         encode_into(&mut record, &entries()[0]);
-        for (place, value, reason) in [(0, 2, "has an unknown version"), (5, 9, "has an unknown kind")] {
+        for (place, value, reason) in [
+            (0, 2, "has an unknown version"),
+            (5, 9, "has an unknown kind"),
+        ] {
             let mut other = record.clone();
             other[place] = value;
             let sum = checksum(LogIndex(3), &other);

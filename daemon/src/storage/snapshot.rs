@@ -85,8 +85,14 @@ pub(super) struct SnapshotWriter<W> {
 impl<W: Write> SnapshotWriter<W> {
     /// Begins the file.
     pub(super) fn new(out: W, header: &Header) -> io::Result<SnapshotWriter<W>> {
-        let mut writer =
-            SnapshotWriter { out, digest: FileDigest::new(), size: 0, block: Vec::new(), blocks: 0, rows: 0 };
+        let mut writer = SnapshotWriter {
+            out,
+            digest: FileDigest::new(),
+            size: 0,
+            block: Vec::new(),
+            blocks: 0,
+            rows: 0,
+        };
         let body = HeaderRecord {
             cluster: codec::encode_cluster(header.cluster),
             meta: Some(SnapshotMetaRecord::from(&header.meta)),
@@ -105,7 +111,8 @@ impl<W: Write> SnapshotWriter<W> {
     pub(super) fn row(&mut self, table: Table, key: &[u8], value: &[u8]) -> io::Result<u64> {
         self.block.push(table as u8);
         self.block.extend_from_slice(&length_of(key).to_le_bytes());
-        self.block.extend_from_slice(&length_of(value).to_le_bytes());
+        self.block
+            .extend_from_slice(&length_of(value).to_le_bytes());
         self.block.extend_from_slice(key);
         self.block.extend_from_slice(value);
         self.rows += 1;
@@ -120,7 +127,11 @@ impl<W: Write> SnapshotWriter<W> {
         if !self.block.is_empty() {
             self.close_block()?;
         }
-        let (length, blocks, rows) = (0u32.to_le_bytes(), self.blocks.to_le_bytes(), self.rows.to_le_bytes());
+        let (length, blocks, rows) = (
+            0u32.to_le_bytes(),
+            self.blocks.to_le_bytes(),
+            self.rows.to_le_bytes(),
+        );
         let sum = checksum(&[&blocks, &rows]);
         for part in [&length[..], &sum, &blocks, &rows, &END] {
             self.put(part)?;
@@ -164,8 +175,16 @@ impl Fault {
     pub(super) fn at(self, path: &Path) -> StorageError {
         match self {
             Fault::Io(error) => StorageError::io("read", path, error),
-            Fault::Bad(reason) => StorageError::Damaged { path: path.to_owned(), reason, remedy: RESEND },
-            Fault::Newer(found) => StorageError::Newer { path: path.to_owned(), found, supported: VERSION },
+            Fault::Bad(reason) => StorageError::Damaged {
+                path: path.to_owned(),
+                reason,
+                remedy: RESEND,
+            },
+            Fault::Newer(found) => StorageError::Newer {
+                path: path.to_owned(),
+                found,
+                supported: VERSION,
+            },
         }
     }
 }
@@ -208,7 +227,13 @@ impl<R: Read> SnapshotReader<R> {
         }
         let header = decode_header(&body).ok_or_else(|| bad("its header makes no sense"))?;
         let read = (MAGIC.len() + 12 + body.len()) as u64;
-        Ok(SnapshotReader { input, header, blocks: 0, rows: 0, read })
+        Ok(SnapshotReader {
+            input,
+            header,
+            blocks: 0,
+            rows: 0,
+            read,
+        })
     }
 
     /// What the snapshot says of itself.
@@ -229,10 +254,14 @@ impl<R: Read> SnapshotReader<R> {
         }
         let body = bounded(&mut self.input, u32::from_le_bytes(length), BLOCK_LIMIT)?;
         if sum != checksum(&[&self.blocks.to_le_bytes(), &length, &body]) {
-            return Err(Fault::Bad(format!("block {} has a bad checksum", self.blocks)));
+            return Err(Fault::Bad(format!(
+                "block {} has a bad checksum",
+                self.blocks
+            )));
         }
         let before = rows.len();
-        decode_rows(&body, rows).ok_or_else(|| Fault::Bad(format!("block {} makes no sense", self.blocks)))?;
+        decode_rows(&body, rows)
+            .ok_or_else(|| Fault::Bad(format!("block {} makes no sense", self.blocks)))?;
         self.blocks += 1;
         self.rows += (rows.len() - before) as u64;
         self.read += 8 + body.len() as u64;
@@ -240,8 +269,11 @@ impl<R: Read> SnapshotReader<R> {
     }
 
     fn end(&mut self, sum: [u8; 4]) -> Result<(), Fault> {
-        let (blocks, rows, end): ([u8; 8], [u8; 8], [u8; 8]) =
-            (array(&mut self.input)?, array(&mut self.input)?, array(&mut self.input)?);
+        let (blocks, rows, end): ([u8; 8], [u8; 8], [u8; 8]) = (
+            array(&mut self.input)?,
+            array(&mut self.input)?,
+            array(&mut self.input)?,
+        );
         if end != END || sum != checksum(&[&blocks, &rows]) {
             return Err(bad("its end has a bad checksum"));
         }
@@ -274,7 +306,11 @@ fn decode_rows(mut block: &[u8], rows: &mut Vec<Row>) -> Option<()> {
         let (value, rest) = rest.split_at_checked(u32::from_le_bytes(value) as usize)?;
         // Copies, because a slice would keep a whole block in memory for as long as one row of it lives.
         let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        rows.push(Row { table: Table::from_number(table)?, key, value });
+        rows.push(Row {
+            table: Table::from_number(table)?,
+            key,
+            value,
+        });
         block = rest;
     }
     Some(())
@@ -289,7 +325,9 @@ fn array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
 /// Reads so many bytes, but not more than `limit`; memory is taken only as bytes arrive.
 fn bounded(input: &mut impl Read, length: u32, limit: u32) -> Result<Vec<u8>, Fault> {
     if length > limit {
-        return Err(Fault::Bad(format!("a length of {length} is beyond {limit}")));
+        return Err(Fault::Bad(format!(
+            "a length of {length} is beyond {limit}"
+        )));
     }
     let mut bytes = Vec::new();
     input.take(u64::from(length)).read_to_end(&mut bytes)?;
@@ -304,11 +342,15 @@ fn bad(reason: &str) -> Fault {
 }
 
 fn checksum(parts: &[&[u8]]) -> [u8; 4] {
-    parts.iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part)).to_le_bytes()
+    parts
+        .iter()
+        .fold(0, |sum, part| crc32c::crc32c_append(sum, part))
+        .to_le_bytes()
 }
 
 fn length_of(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).expect("requests, and so keys and values, are bounded far below 4 GiB")
+    u32::try_from(bytes.len())
+        .expect("requests, and so keys and values, are bounded far below 4 GiB")
 }
 
 #[cfg(test)]
@@ -317,9 +359,20 @@ mod tests {
     use tenure_raft::{LogIndex, LogPosition, Stamp, Term};
 
     fn header() -> Header {
-        let position = LogPosition { term: Term(3), index: LogIndex(40) };
-        let meta = SnapshotMeta { position, stamp: Stamp(99), configuration: Default::default() };
-        Header { cluster: ClusterId(7 << 100), meta, digest: 1 << 127 }
+        let position = LogPosition {
+            term: Term(3),
+            index: LogIndex(40),
+        };
+        let meta = SnapshotMeta {
+            position,
+            stamp: Stamp(99),
+            configuration: Default::default(),
+        };
+        Header {
+            cluster: ClusterId(7 << 100),
+            meta,
+            digest: 1 << 127,
+        }
     }
 
     fn rows(count: u32) -> Vec<Row> {
@@ -334,7 +387,9 @@ mod tests {
     fn write(rows: &[Row]) -> (Vec<u8>, u128) {
         let mut writer = SnapshotWriter::new(Vec::new(), &header()).expect("a Vec takes all");
         for row in rows {
-            writer.row(row.table, &row.key, &row.value).expect("a Vec takes all");
+            writer
+                .row(row.table, &row.key, &row.value)
+                .expect("a Vec takes all");
         }
         let (bytes, size, digest) = writer.finish().expect("a Vec takes all");
         assert_eq!(bytes.len() as u64, size);
@@ -362,7 +417,11 @@ mod tests {
 
     #[test]
     fn row_longer_than_a_block_is_carried_whole() {
-        let rows = [Row { table: Table::History, key: Bytes::new(), value: Bytes::from(vec![5; 3 * BLOCK]) }];
+        let rows = [Row {
+            table: Table::History,
+            key: Bytes::new(),
+            value: Bytes::from(vec![5; 3 * BLOCK]),
+        }];
         assert_eq!(read(&write(&rows).0).expect("sound").1, rows);
     }
 

@@ -14,12 +14,16 @@
 //! the whole file by an installed snapshot, which is one rename.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    WriteTransaction,
+};
 use tenure_raft::SnapshotMeta;
+use tenure_replica::Checkpoint;
 use tenure_state::{Row, RowChange, Table};
 
 use super::codec::{self, SnapshotMetaRecord};
@@ -35,7 +39,10 @@ const FORMAT: u32 = 1;
 
 /// Rows are read once, at start; checkpoints touch a few thousand pages. The library verifies nothing here, because
 /// the file has no bound: the checksums and the digest of the rows do.
-const OPTIONS: Options = Options { cache: 16 << 20, verify: false };
+const OPTIONS: Options = Options {
+    cache: 16 << 20,
+    verify: false,
+};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -52,17 +59,6 @@ fn definition(table: Table) -> Rows {
         Table::Ended => "ended",
         Table::Idempotency => "idempotency",
     })
-}
-
-/// What changed since the last checkpoint.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Checkpoint {
-    /// What the rows cover when these are written. The caller has this entry durable in its log.
-    pub meta: SnapshotMeta,
-    /// The digest of all rows then.
-    pub digest: u128,
-    /// The rows that differ from those in the file.
-    pub rows: Vec<RowChange>,
 }
 
 /// A whole state, as a file holds it.
@@ -116,6 +112,33 @@ pub struct StateFile {
     failed: bool,
 }
 
+/// The state file, shared by the thread that writes checkpoints and the one that makes and installs snapshots.
+#[derive(Clone, Debug)]
+pub struct SharedState(Arc<Mutex<StateFile>>);
+
+impl SharedState {
+    /// Shares a file.
+    pub fn new(file: StateFile) -> SharedState {
+        SharedState(Arc::new(Mutex::new(file)))
+    }
+
+    /// Takes the file for one operation.
+    pub(super) fn lock(&self) -> MutexGuard<'_, StateFile> {
+        // A panic inside left the file marked as failed, so that it refuses everything.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the file if nobody else has it.
+    pub(super) fn close(self) -> Result<(), StorageError> {
+        let Some(file) = Arc::into_inner(self.0) else {
+            return Ok(());
+        };
+        file.into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .close()
+    }
+}
+
 /// A way to read the whole state beside checkpoints. A reader pins every page that is freed while it reads, so it is
 /// to be dropped as soon as it has been read.
 pub(super) struct StateReader {
@@ -135,8 +158,18 @@ impl StateFile {
         digest: u128,
         rows: &[Row],
     ) -> Result<(), StorageError> {
-        let covered = Covered { meta: meta.clone(), digest, installed: false };
-        let file = StateFile::fill(database::create(path, OPTIONS)?, path, identity, covered, rows)?;
+        let covered = Covered {
+            meta: meta.clone(),
+            digest,
+            installed: false,
+        };
+        let file = StateFile::fill(
+            database::create(path, OPTIONS)?,
+            path,
+            identity,
+            covered,
+            rows,
+        )?;
         file.close()
     }
 
@@ -152,8 +185,18 @@ impl StateFile {
         digest: u128,
         rows: &[Row],
     ) -> Result<StateFile, StorageError> {
-        let covered = Covered { meta: meta.clone(), digest, installed: false };
-        StateFile::fill(database::over(backend, path, OPTIONS)?, path, identity, covered, rows)
+        let covered = Covered {
+            meta: meta.clone(),
+            digest,
+            installed: false,
+        };
+        StateFile::fill(
+            database::over(backend, path, OPTIONS)?,
+            path,
+            identity,
+            covered,
+            rows,
+        )
     }
 
     /// Opens the state file and reads all of it.
@@ -185,18 +228,42 @@ impl StateFile {
         rows: &[Row],
     ) -> Result<StateFile, StorageError> {
         let transaction = begin(&db, path)?;
-        put_file(&transaction, path, IDENTITY, &codec::encode_identity(FORMAT, identity))?;
+        put_file(
+            &transaction,
+            path,
+            IDENTITY,
+            &codec::encode_identity(FORMAT, identity),
+        )?;
         for table in Table::ALL {
-            transaction.open_table(definition(table)).map_err(|e| failed(path, e))?;
+            transaction
+                .open_table(definition(table))
+                .map_err(|e| failed(path, e))?;
         }
-        put_rows(&transaction, path, rows.iter().map(|row| (row.table, &row.key, Some(&row.value))))?;
+        put_rows(
+            &transaction,
+            path,
+            rows.iter()
+                .map(|row| (row.table, &row.key, Some(&row.value))),
+        )?;
         commit(transaction, path, &covered)?;
-        Ok(StateFile { db: Arc::new(db), path: path.to_owned(), identity, covered, failed: false })
+        Ok(StateFile {
+            db: Arc::new(db),
+            path: path.to_owned(),
+            identity,
+            covered,
+            failed: false,
+        })
     }
 
-    fn read(db: Database, path: &Path, identity: Identity) -> Result<(StateFile, Loaded), StorageError> {
+    fn read(
+        db: Database,
+        path: &Path,
+        identity: Identity,
+    ) -> Result<(StateFile, Loaded), StorageError> {
         let (covered, rows) = contained(path, || {
-            let transaction = db.begin_read().map_err(|e| StorageError::database("read", path, e))?;
+            let transaction = db
+                .begin_read()
+                .map_err(|e| StorageError::database("read", path, e))?;
             let covered = read_covered(&transaction, path, identity)?;
             let mut rows = Vec::new();
             read_rows(&transaction, path, |table, key, value| {
@@ -206,9 +273,32 @@ impl StateFile {
             })?;
             Ok((covered, rows))
         })?;
-        let Covered { meta, digest, installed } = covered.clone();
-        let file = StateFile { db: Arc::new(db), path: path.to_owned(), identity, covered, failed: false };
-        Ok((file, Loaded { meta, digest, installed, rows }))
+        let Covered {
+            meta,
+            digest,
+            installed,
+        } = covered.clone();
+        let file = StateFile {
+            db: Arc::new(db),
+            path: path.to_owned(),
+            identity,
+            covered,
+            failed: false,
+        };
+        Ok((
+            file,
+            Loaded {
+                meta,
+                digest,
+                installed,
+                rows,
+            },
+        ))
+    }
+
+    /// Whose file it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// What the rows in the file cover.
@@ -216,18 +306,26 @@ impl StateFile {
         &self.covered.meta
     }
 
-    /// Writes the changed rows, and what all rows then cover, in one synced transaction.
+    /// Writes the changed rows, and what all rows then cover, in one synced transaction. The caller has the last
+    /// entry that they cover durable in its log.
     ///
     /// # Errors
     /// What the file holds is unknown after any error; the member must stop, and every later call fails.
-    pub fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<CheckpointOutcome, StorageError> {
+    pub fn checkpoint(
+        &mut self,
+        checkpoint: &Checkpoint,
+    ) -> Result<CheckpointOutcome, StorageError> {
         let (had, meta) = (self.covered.meta.position, &checkpoint.meta);
         if meta.position.index < had.index {
             return Ok(CheckpointOutcome::Outdated);
         }
         // Until something was applied behind an installed snapshot, the log's reset may still be on its way.
         let installed = self.covered.installed && meta.position == had;
-        let covered = Covered { meta: meta.clone(), digest: checkpoint.digest, installed };
+        let covered = Covered {
+            meta: meta.clone(),
+            digest: checkpoint.digest,
+            installed,
+        };
         self.begin_failing()?;
         contained(&self.path, || {
             let transaction = begin(&self.db, &self.path)?;
@@ -244,17 +342,35 @@ impl StateFile {
     ///
     /// # Errors
     /// A snapshot that covers less than the file is refused. After any other error the member must stop.
-    pub fn install(&mut self, meta: &SnapshotMeta, digest: u128, rows: &[Row]) -> Result<(), StorageError> {
+    pub fn install(
+        &mut self,
+        meta: &SnapshotMeta,
+        digest: u128,
+        rows: &[Row],
+    ) -> Result<(), StorageError> {
         let had = self.covered.meta.position.index;
         if meta.position.index < had {
-            let reason = format!("a snapshot at entry {} would replace the state at {had}", meta.position.index);
+            let reason = format!(
+                "a snapshot at entry {} would replace the state at {had}",
+                meta.position.index
+            );
             return Err(StorageError::contradiction(&self.path, reason));
         }
         self.begin_failing()?;
         let fresh = unfinished(&self.path);
-        let covered = Covered { meta: meta.clone(), digest, installed: true };
+        let covered = Covered {
+            meta: meta.clone(),
+            digest,
+            installed: true,
+        };
         let file = contained(&self.path, || {
-            StateFile::fill(database::create(&fresh, OPTIONS)?, &fresh, self.identity, covered, rows)
+            StateFile::fill(
+                database::create(&fresh, OPTIONS)?,
+                &fresh,
+                self.identity,
+                covered,
+                rows,
+            )
         })?;
         // The commit synced its data; this also covers the file's size and other metadata.
         file.sync()?;
@@ -266,9 +382,17 @@ impl StateFile {
 
     /// A view of the whole state as of the last checkpoint.
     pub(super) fn reader(&self) -> Result<StateReader, StorageError> {
-        let transaction = self.db.begin_read().map_err(|e| StorageError::database("read", &self.path, e))?;
+        let transaction = self
+            .db
+            .begin_read()
+            .map_err(|e| StorageError::database("read", &self.path, e))?;
         let covered = self.covered.clone();
-        Ok(StateReader { transaction, path: self.path.clone(), covered, _db: Arc::clone(&self.db) })
+        Ok(StateReader {
+            transaction,
+            path: self.path.clone(),
+            covered,
+            _db: Arc::clone(&self.db),
+        })
     }
 
     /// Closes the file so that the next open need not repair it.
@@ -277,8 +401,11 @@ impl StateFile {
     /// An error of the last, purely tidying writes. Every checkpoint is durable all the same.
     pub fn close(self) -> Result<(), StorageError> {
         // A reader that still has the file closes it when it is dropped.
-        let Some(db) = Arc::into_inner(self.db) else { return Ok(()) };
-        db.close().map_err(|e| StorageError::database("close", &self.path, e))
+        let Some(db) = Arc::into_inner(self.db) else {
+            return Ok(());
+        };
+        db.close()
+            .map_err(|e| StorageError::database("close", &self.path, e))
     }
 
     fn sync(&self) -> Result<(), StorageError> {
@@ -290,7 +417,10 @@ impl StateFile {
 
     fn begin_failing(&mut self) -> Result<(), StorageError> {
         if self.failed {
-            return Err(StorageError::contradiction(&self.path, "an earlier write failed"));
+            return Err(StorageError::contradiction(
+                &self.path,
+                "an earlier write failed",
+            ));
         }
         self.failed = true;
         Ok(())
@@ -313,7 +443,9 @@ impl StateReader {
         &self,
         each: impl FnMut(Table, &[u8], &[u8]) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
-        contained(&self.path, || read_rows(&self.transaction, &self.path, each))
+        contained(&self.path, || {
+            read_rows(&self.transaction, &self.path, each)
+        })
     }
 }
 
@@ -327,7 +459,11 @@ fn begin(db: &Database, path: &Path) -> Result<WriteTransaction, StorageError> {
     Ok(transaction)
 }
 
-fn commit(transaction: WriteTransaction, path: &Path, covered: &Covered) -> Result<(), StorageError> {
+fn commit(
+    transaction: WriteTransaction,
+    path: &Path,
+    covered: &Covered,
+) -> Result<(), StorageError> {
     let record = CheckpointRecord {
         meta: Some(SnapshotMetaRecord::from(&covered.meta)),
         digest: covered.digest.to_be_bytes().to_vec(),
@@ -341,7 +477,8 @@ fn commit(transaction: WriteTransaction, path: &Path, covered: &Covered) -> Resu
 fn in_order(rows: &[RowChange]) -> impl Iterator<Item = (Table, &Bytes, Option<&Bytes>)> {
     let mut rows: Vec<&RowChange> = rows.iter().collect();
     rows.sort_by(|a, b| (a.table as u8, &a.key).cmp(&(b.table as u8, &b.key)));
-    rows.into_iter().map(|row| (row.table, &row.key, row.value.as_ref()))
+    rows.into_iter()
+        .map(|row| (row.table, &row.key, row.value.as_ref()))
 }
 
 fn put_rows<'a>(
@@ -357,13 +494,16 @@ fn put_rows<'a>(
             Some((number, into)) if number == table => into,
             other => {
                 drop(other);
-                transaction.open_table(definition(table)).map_err(|e| failed(path, e))?
+                transaction
+                    .open_table(definition(table))
+                    .map_err(|e| failed(path, e))?
             }
         };
         match value {
             Some(value) => {
                 codec::seal_into(&mut sealed, &[&[table as u8], key], value);
-                into.insert(&key[..], sealed.as_slice()).map_err(|e| failed(path, e))?;
+                into.insert(&key[..], sealed.as_slice())
+                    .map_err(|e| failed(path, e))?;
             }
             None => {
                 into.remove(&key[..]).map_err(|e| failed(path, e))?;
@@ -374,11 +514,18 @@ fn put_rows<'a>(
     Ok(())
 }
 
-fn put_file(transaction: &WriteTransaction, path: &Path, key: &str, body: &[u8]) -> Result<(), StorageError> {
+fn put_file(
+    transaction: &WriteTransaction,
+    path: &Path,
+    key: &str,
+    body: &[u8],
+) -> Result<(), StorageError> {
     let mut sealed = Vec::new();
     codec::seal_into(&mut sealed, &[key.as_bytes()], body);
     let mut table = transaction.open_table(FILE).map_err(|e| failed(path, e))?;
-    table.insert(key, sealed.as_slice()).map_err(|e| failed(path, e))?;
+    table
+        .insert(key, sealed.as_slice())
+        .map_err(|e| failed(path, e))?;
     Ok(())
 }
 
@@ -387,16 +534,26 @@ fn read_covered(
     path: &Path,
     identity: Identity,
 ) -> Result<Covered, StorageError> {
-    let table = transaction.open_table(FILE).map_err(|e| StorageError::database("read", path, e))?;
+    let table = transaction
+        .open_table(FILE)
+        .map_err(|e| StorageError::database("read", path, e))?;
     let (format, found) = get_file(&table, path, IDENTITY, codec::decode_identity)?;
     if format > FORMAT {
-        return Err(StorageError::Newer { path: path.to_owned(), found: format, supported: FORMAT });
+        return Err(StorageError::Newer {
+            path: path.to_owned(),
+            found: format,
+            supported: FORMAT,
+        });
     }
     identity.check(path, found)?;
     get_file(&table, path, CHECKPOINT, |body| {
         let record = CheckpointRecord::decode(body).ok()?;
         let digest = u128::from_be_bytes(record.digest.try_into().ok()?);
-        Some(Covered { meta: record.meta?.decode_into()?, digest, installed: record.installed })
+        Some(Covered {
+            meta: record.meta?.decode_into()?,
+            digest,
+            installed: record.installed,
+        })
     })
 }
 
@@ -406,11 +563,18 @@ fn get_file<T>(
     key: &str,
     decode: fn(&[u8]) -> Option<T>,
 ) -> Result<T, StorageError> {
-    let value = table.get(key).map_err(|e| StorageError::database("read", path, e))?;
+    let value = table
+        .get(key)
+        .map_err(|e| StorageError::database("read", path, e))?;
     value
         .as_ref()
         .and_then(|value| decode(codec::unseal(&[key.as_bytes()], value.value())?))
-        .ok_or_else(|| StorageError::damaged(path, format!("its `{key}` is missing or has a bad checksum")))
+        .ok_or_else(|| {
+            StorageError::damaged(
+                path,
+                format!("its `{key}` is missing or has a bad checksum"),
+            )
+        })
 }
 
 fn read_rows(
@@ -422,12 +586,18 @@ fn read_rows(
         let rows = transaction
             .open_table(definition(table))
             .map_err(|e| StorageError::database("read", path, e))?;
-        for row in rows.iter().map_err(|e| StorageError::database("read", path, e))? {
+        for row in rows
+            .iter()
+            .map_err(|e| StorageError::database("read", path, e))?
+        {
             let (key, value) = row.map_err(|e| StorageError::database("read", path, e))?;
             let (key, value) = (key.value(), value.value());
             let value = codec::unseal(&[&[table as u8], key], value).ok_or_else(|| {
                 let key = key.escape_ascii();
-                StorageError::damaged(path, format!("the row `{key}` of {table:?} has a bad checksum"))
+                StorageError::damaged(
+                    path,
+                    format!("the row `{key}` of {table:?} has a bad checksum"),
+                )
             })?;
             each(table, key, value)?;
         }

@@ -214,3 +214,70 @@ pub enum Selector {
     /// Every resource of the collection whose name begins so.
     Prefix(Resource),
 }
+
+/// The resource that an event is about, as watches select it.
+pub fn resource_of(event: &Event) -> Resource {
+    let key = |key: &Bytes| Resource { collection: Collection::Keys, name: key.clone() };
+    let queue = |kind: Kind, name: &str| Resource {
+        collection: Collection::of(kind),
+        name: Bytes::copy_from_slice(name.as_bytes()),
+    };
+    let lease = |lease: LeaseId| Resource { collection: Collection::Leases, name: lease.to_string().into() };
+    match event {
+        Event::Put(entry) => key(&entry.key),
+        Event::Delete { key: name, .. } => key(name),
+        Event::Granted(grant) => queue(grant.kind, &grant.name),
+        Event::Queued { place } => queue(place.kind, &place.name),
+        Event::Released { kind, name, .. } | Event::Left { kind, name, .. } => queue(*kind, name),
+        Event::LeaseGranted { lease: id, .. } | Event::LeaseEnded { lease: id, .. } => lease(*id),
+    }
+}
+
+/// The first name that is greater than every name that begins with `prefix`: together they bound the prefix as a
+/// half-open range. `None` where nothing is greater (the prefix is empty or all 0xff).
+pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end.into())
+}
+
+impl Collection {
+    /// The collection of the things of a kind.
+    pub fn of(kind: Kind) -> Collection {
+        match kind {
+            Kind::Lock => Collection::Locks,
+            Kind::Semaphore => Collection::Semaphores,
+            Kind::Election => Collection::Elections,
+        }
+    }
+}
+
+impl Selector {
+    /// Whether it selects the resource that an event is about.
+    pub fn selects(&self, event: &Event) -> bool {
+        match self {
+            Selector::Exact(resource) => concerns(event, resource.collection, |name| name == resource.name),
+            Selector::Prefix(resource) => {
+                concerns(event, resource.collection, |name| name.starts_with(&resource.name))
+            }
+        }
+    }
+}
+
+/// Whether an event is about a resource of `collection` whose name `matches`; allocates for events of leases only.
+fn concerns(event: &Event, collection: Collection, matches: impl Fn(&[u8]) -> bool) -> bool {
+    let (of, name) = match event {
+        Event::Put(entry) => (Collection::Keys, &entry.key[..]),
+        Event::Delete { key, .. } => (Collection::Keys, &key[..]),
+        Event::Granted(grant) => (Collection::of(grant.kind), grant.name.as_bytes()),
+        Event::Queued { place } => (Collection::of(place.kind), place.name.as_bytes()),
+        Event::Released { kind, name, .. } | Event::Left { kind, name, .. } => {
+            (Collection::of(*kind), name.as_bytes())
+        }
+        Event::LeaseGranted { lease, .. } | Event::LeaseEnded { lease, .. } => {
+            return collection == Collection::Leases && matches(lease.to_string().as_bytes());
+        }
+    };
+    of == collection && matches(name)
+}

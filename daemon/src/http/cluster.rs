@@ -1,0 +1,188 @@
+//! The cluster and this member: who belongs to it, how they are, and whether this one can serve (`api.md` §8).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tenure_api::{self as api, MemberRole, MemberState};
+use tenure_raft::{Configuration, LogIndex, MemberId, PeerState, PeerStatus, RoleName};
+use tenure_replica::ProgressReport;
+use tenure_state::Revision;
+
+use super::failure::{Failure, Purpose};
+use super::reply::Reply;
+use super::service::Context;
+
+/// A member that has not answered its leader for so long is shown as unreachable. Heartbeats go out every 50 ms.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
+
+/// `GET /v1/cluster`
+pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let handle = cx.handle();
+    let report = handle.progress().await.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
+    cx.barrier().await?;
+    let revision = handle.read(|state| state.revision());
+    let configuration = handle.status().configuration;
+    let members = configuration.members().into_iter().map(|id| member(&configuration, &report, id)).collect();
+    let cluster = api::Cluster {
+        cluster: cluster_id(handle.member().cluster),
+        leader: Some(report.leader.to_string()),
+        term: report.term.0,
+        revision: revision.0,
+        commit_index: report.commit.0,
+        members,
+    };
+    Reply::json(200, revision, &cluster)
+}
+
+/// `GET /v1/status`
+pub(super) async fn status(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let handle = cx.handle();
+    let status = handle.status();
+    let (revision, compact_revision, digest): (Revision, Revision, u128) =
+        handle.read(|state| (state.revision(), state.compact_revision(), state.digest()));
+    let reasons = reasons(&cx).await;
+    let member = handle.member();
+    let shown = api::Status {
+        cluster: cluster_id(member.cluster),
+        member: member.id.to_string(),
+        name: member.name.clone(),
+        version: member.version.to_owned(),
+        role: match status.role {
+            RoleName::Leader => api::Role::Leader,
+            RoleName::Follower => api::Role::Follower,
+            RoleName::Candidate => api::Role::Candidate,
+            RoleName::Learner => api::Role::Learner,
+        },
+        term: status.term.0,
+        leader: status.leader.map(|leader| leader.to_string()),
+        commit_index: status.commit.0,
+        applied_index: status.applied.0,
+        revision: revision.0,
+        compact_revision: compact_revision.0,
+        digest: format!("{digest:032x}"),
+        ready: reasons.is_empty(),
+        reasons,
+        log_bytes: status.log_bytes,
+        state_bytes: status.state_bytes,
+        uptime_ms: u64::try_from(member.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    Reply::json(200, revision, &shown)
+}
+
+/// `GET /livez`
+pub(super) async fn live(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    cx.no_body().await?;
+    Ok(Reply::new(200, "text/plain; charset=utf-8", Bytes::from_static(b"ok\n")))
+}
+
+/// `GET /readyz`
+pub(super) async fn ready(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let reasons = reasons(&cx).await;
+    let status = if reasons.is_empty() { 200 } else { 503 };
+    let revision = cx.handle().read(|state| state.revision());
+    Reply::json(status, revision, &api::Readiness { ready: reasons.is_empty(), reasons })
+}
+
+/// Why this member cannot serve linearizable reads. It is tried, not guessed.
+async fn reasons(cx: &Context<'_>) -> Vec<String> {
+    if cx.handle().stopping().is_cancelled() {
+        return vec!["shutting down".to_owned()];
+    }
+    match cx.handle().barrier().await {
+        Ok(_) => Vec::new(),
+        Err(_) if !cx.knows_leader() => vec!["no leader".to_owned()],
+        Err(unserved) => vec![format!("no linearizable read: {unserved}")],
+    }
+}
+
+/// The id of a cluster as it is written.
+pub(super) fn cluster_id(cluster: u128) -> String {
+    format!("{cluster:032x}")
+}
+
+fn member(configuration: &Configuration, report: &ProgressReport, id: MemberId) -> api::Member {
+    let info = configuration.info.get(&id).cloned().unwrap_or_default();
+    let role = if configuration.is_voter(id) { MemberRole::Voter } else { MemberRole::Learner };
+    let peer = report.peers.iter().find(|peer| peer.id == id);
+    let leads = id == report.leader;
+    let matched = if leads { Some(report.last) } else { peer.map(|peer| peer.matched) };
+    let last_contact = if leads { Some(Duration::ZERO) } else { peer.and_then(|peer| peer.silent_for) };
+    let lag = |matched: LogIndex| report.last.0.saturating_sub(matched.0);
+    api::Member {
+        id: id.to_string(),
+        name: info.name,
+        peer_url: info.peer_url,
+        client_url: info.client_url,
+        role,
+        state: if leads { Some(MemberState::Leader) } else { peer.map(state) },
+        match_index: matched.map(|matched| matched.0),
+        lag: matched.map(lag),
+        last_contact_ms: last_contact.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+fn state(peer: &PeerStatus) -> MemberState {
+    if peer.silent_for.is_none_or(|silent| silent > UNREACHABLE_AFTER) {
+        return MemberState::Unreachable;
+    }
+    match peer.state {
+        PeerState::Probe => MemberState::Probing,
+        PeerState::Replicate => MemberState::Replicating,
+        PeerState::Snapshot => MemberState::Snapshot,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenure_raft::{MemberInfo, Term};
+
+    #[test]
+    fn members_are_shown_as_their_leader_sees_them() {
+        let peer = |id, state, matched, silent_ms: Option<u64>| PeerStatus {
+            id: MemberId(id),
+            state,
+            matched: LogIndex(matched),
+            silent_for: silent_ms.map(Duration::from_millis),
+        };
+        let report = ProgressReport {
+            leader: MemberId(1),
+            term: Term(7),
+            commit: LogIndex(99),
+            last: LogIndex(100),
+            peers: vec![
+                peer(2, PeerState::Replicate, 90, Some(12)),
+                peer(3, PeerState::Snapshot, 0, Some(5_000)),
+                peer(4, PeerState::Probe, 0, None),
+            ],
+        };
+        let configuration = Configuration {
+            voters: [1, 2, 3].map(MemberId).into(),
+            learners: [4, 5].map(MemberId).into(),
+            info: [(MemberId(2), MemberInfo { name: "n2".into(), ..MemberInfo::default() })].into(),
+            ..Configuration::default()
+        };
+        let check = |id, role, state, match_index, lag, last_contact_ms| {
+            let shown = member(&configuration, &report, MemberId(id));
+            assert_eq!(
+                (shown.role, shown.state, shown.match_index, shown.lag, shown.last_contact_ms),
+                (role, state, match_index, lag, last_contact_ms),
+                "{id}"
+            );
+        };
+        use MemberRole::{Learner, Voter};
+        check(1, Voter, Some(MemberState::Leader), Some(100), Some(0), Some(0));
+        check(2, Voter, Some(MemberState::Replicating), Some(90), Some(10), Some(12));
+        check(3, Voter, Some(MemberState::Unreachable), Some(0), Some(100), Some(5_000));
+        check(4, Learner, Some(MemberState::Unreachable), Some(0), Some(100), None);
+        check(5, Learner, None, None, None, None);
+        assert_eq!(member(&configuration, &report, MemberId(2)).name, "n2");
+    }
+}

@@ -1,0 +1,165 @@
+//! Leases: granting, renewing, reading and revoking them (`api.md` §3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tenure_api::{self as api, GrantLease, MAX_TTL_MS, MIN_TTL_MS};
+use tenure_state::{Answer, Clock, Command, Kind, LeaseId, LeaseView, NewLease, Refusal};
+
+use super::failure::{Failure, Purpose};
+use super::keys;
+use super::reply::Reply;
+use super::service::Context;
+use super::text;
+
+/// How many of the things on a lease are shown.
+const ATTACHED_SHOWN: usize = 100;
+/// How often an id is drawn anew where it is in use. Out of 2^63 once is luck already.
+pub(super) const DRAWS: usize = 3;
+
+/// `POST /v1/leases`
+pub(super) async fn grant(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    let asked: GrantLease = cx.json().await?;
+    check_ttl(asked.ttl_ms)?;
+    text::label("name", &asked.name)?;
+    text::metadata(&asked.metadata)?;
+    for _ in 0..DRAWS {
+        let (name, metadata) = (asked.name.clone(), asked.metadata.clone());
+        let new = NewLease { lease: draw()?, ttl_ms: asked.ttl_ms, name, metadata };
+        let decided = cx.submit(Command::GrantLease(new), Purpose::Write).await?;
+        match decided.outcome {
+            Ok(Answer::Lease(view)) => return Reply::json(201, view.revision, &lease(&view, view.clock)),
+            Err(Refusal::LeaseIdTaken(_)) => {}
+            Ok(other) => return Err(Failure::unexpected(&other)),
+            Err(refusal) => return Err(Failure::refused(refusal, decided.clock, decided.revision)),
+        }
+    }
+    Err(Failure::new(api::Code::Overloaded, "no free id was drawn for the lease"))
+}
+
+/// `POST /v1/leases/{id}/renew`
+pub(super) async fn renew(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    cx.no_fields().await?;
+    let decided = cx.renew(id).await?;
+    match decided.outcome {
+        Ok(Answer::Lease(view)) => Reply::json(200, view.revision, &lease(&view, view.clock)),
+        Ok(other) => Err(Failure::unexpected(&other)),
+        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
+    }
+}
+
+/// `GET /v1/leases/{id}`
+pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let clock = cx.barrier().await?;
+    let (view, attached, clock, revision) = cx.handle().read(|state| {
+        let clock = clock.max(state.clock());
+        (state.lease(id, clock), state.attached(id, ATTACHED_SHOWN), clock, state.revision())
+    });
+    let view = view.map_err(|refusal| Failure::refused(refusal, clock, revision))?;
+    let attached = attached.into_iter().map(thing).collect();
+    let shown = api::Lease { attached: Some(attached), revision: revision.0, ..lease(&view, clock) };
+    Reply::json(200, revision, &shown)
+}
+
+/// `DELETE /v1/leases/{id}`
+pub(super) async fn revoke(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let decided = cx.submit(Command::RevokeLease { lease: id }, Purpose::Write).await?;
+    match decided.outcome {
+        Ok(Answer::LeaseEnded { lease, ended_count, revision }) => {
+            let ended =
+                api::LeaseEnded { lease: lease.to_string(), ended: true, ended_count, revision: revision.0 };
+            Reply::json(200, revision, &ended)
+        }
+        Ok(other) => Err(Failure::unexpected(&other)),
+        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
+    }
+}
+
+/// Refuses a TTL outside the limits of the contract before anything is proposed.
+pub(super) fn check_ttl(ttl_ms: u64) -> Result<(), Failure> {
+    if (MIN_TTL_MS..=MAX_TTL_MS).contains(&ttl_ms) {
+        return Ok(());
+    }
+    Err(Failure::ttl_out_of_range(ttl_ms, MIN_TTL_MS, MAX_TTL_MS))
+}
+
+/// Draws the id of a lease. It is random, so that nobody renews another's by counting.
+pub(super) fn draw() -> Result<LeaseId, Failure> {
+    let failed = |error| Failure::new(api::Code::Overloaded, format!("no random number for an id: {error}"));
+    loop {
+        if let Some(id) = LeaseId::new(getrandom::u64().map_err(failed)? >> 1) {
+            return Ok(id);
+        }
+    }
+}
+
+/// What is left until a deadline.
+pub(super) fn remaining_ms(deadline: Clock, clock: Clock) -> u64 {
+    deadline.0.saturating_sub(clock.0)
+}
+
+/// Metadata as it is written.
+pub(super) fn labels(metadata: &Arc<BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    BTreeMap::clone(metadata)
+}
+
+fn lease(view: &LeaseView, clock: Clock) -> api::Lease {
+    let attached_revision = view.attached_revision.map(|revision| revision.0);
+    api::Lease {
+        lease: view.lease.to_string(),
+        name: view.name.clone(),
+        metadata: labels(&view.metadata),
+        ttl_ms: view.ttl_ms,
+        remaining_ms: remaining_ms(view.deadline, clock),
+        granted_revision: view.granted_revision.0,
+        attached_count: view.attached_count,
+        attached_revision,
+        mod_revision: attached_revision.unwrap_or(0).max(view.granted_revision.0),
+        attached: None,
+        revision: view.revision.0,
+    }
+}
+
+fn thing(attached: tenure_state::Attached) -> api::Attached {
+    use tenure_state::Attached;
+    match attached {
+        Attached::Key(key) => {
+            let resource = format!("keys/{}", keys::text_of(&key).0);
+            api::Attached { resource, owner: None, candidate: None, state: None, fence: None }
+        }
+        Attached::Hold { kind, name, owner, fence } => {
+            standing(kind, &name, owner, api::AttachedState::Held, Some(fence.0))
+        }
+        Attached::Place { kind, name, owner } => standing(kind, &name, owner, api::AttachedState::Queued, None),
+    }
+}
+
+fn standing(
+    kind: Kind,
+    name: &str,
+    owner: String,
+    state: api::AttachedState,
+    fence: Option<u64>,
+) -> api::Attached {
+    let (owner, candidate) = match kind {
+        Kind::Lock | Kind::Semaphore => (Some(owner), None),
+        Kind::Election => (None, Some(owner)),
+    };
+    let resource = format!("{}/{name}", collection(kind));
+    api::Attached { resource, owner, candidate, state: Some(state), fence }
+}
+
+/// The collection that things of a kind belong to.
+pub(super) fn collection(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lock => "locks",
+        Kind::Semaphore => "semaphores",
+        Kind::Election => "elections",
+    }
+}

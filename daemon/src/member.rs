@@ -1,0 +1,226 @@
+//! One member from its data directory to its listeners, and back.
+//!
+//! Owns the order in which things begin and end: files, peers, cluster, threads, clients; and at a stop clients first.
+//! Used alike by `tenured serve` and `tenured dev`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenure_raft::{Configuration, LogIndex, LogPosition, SnapshotMeta, Stamp, Term};
+use tenure_state::{Genesis, State};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::forming::{Formed, FormingError, form_or_wait, keep_offering};
+use crate::http;
+use crate::node::{Inbox, Label, Node, NodeError, NodeSettings};
+use crate::storage::{self, DataDir, MemberFiles, StorageError};
+use crate::transport::{Budgets, ClusterId, Identity, Transport};
+
+/// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Every member begins behind this entry: the first configuration itself.
+const FIRST: LogPosition = LogPosition { term: Term(1), index: LogIndex(1) };
+
+/// What a member needs to know to start.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// Its name.
+    pub name: String,
+    /// Where it keeps its data.
+    pub data_dir: PathBuf,
+    /// Where clients reach it.
+    pub client_advertise: String,
+    /// Further names by which clients may call it.
+    pub client_hosts: Vec<String>,
+    /// Where members reach it.
+    pub peer_advertise: String,
+    /// Who forms the cluster.
+    pub initial_members: Option<BTreeMap<String, String>>,
+    /// Settings of its threads.
+    pub settings: NodeSettings,
+}
+
+/// Why a member does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// Its files.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Its threads.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} for {who}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// For whom.
+        who: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It has no data and was told of no cluster.
+    #[error(
+        "the data directory {0} holds no member yet, and nothing says how to form a cluster: give initial_members \
+         (--initial-member NAME=URL for each member), or try `tenured dev`"
+    )]
+    NoCluster(PathBuf),
+    /// No cluster can be formed.
+    #[error("{0}")]
+    Forming(String),
+}
+
+impl MemberError {
+    /// The exit code that says what kind of failure it is (`api.md` §9).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            MemberError::Storage(error) => error.exit_code(),
+            MemberError::Node(error) => error.exit_code(),
+            MemberError::Listen { .. } => 1,
+            MemberError::NoCluster(_) | MemberError::Forming(_) => 2,
+        }
+    }
+}
+
+/// A member with its listeners bound.
+pub struct Member {
+    config: MemberConfig,
+    dir: DataDir,
+    files: Option<MemberFiles>,
+    inbox: Inbox,
+    transport: Transport,
+    clients: TcpListener,
+}
+
+/// Binds a listener.
+///
+/// # Errors
+/// Where the address is in use or not ours.
+pub async fn bind(address: SocketAddr, who: &'static str) -> Result<TcpListener, MemberError> {
+    TcpListener::bind(address).await.map_err(|source| MemberError::Listen { address, who, source })
+}
+
+impl Member {
+    /// Opens the data directory and begins to listen to other members.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used, or it is empty and nothing says how to form a cluster.
+    pub async fn open(
+        config: MemberConfig,
+        clients: TcpListener,
+        peers: TcpListener,
+    ) -> Result<Member, MemberError> {
+        let (path, name) = (config.data_dir.clone(), config.name.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let dir = DataDir::open(&path, &name)?;
+            let files = dir.open_member()?;
+            Ok::<_, StorageError>((dir, files))
+        });
+        let (dir, files) = opened.await.map_err(|_| NodeError::CorePanicked)??;
+        if files.is_none() && config.initial_members.is_none() {
+            return Err(MemberError::NoCluster(config.data_dir));
+        }
+        let inbox = Inbox::default();
+        let identity = Identity {
+            member: dir.member(),
+            name: config.name.clone(),
+            client_url: config.client_advertise.clone(),
+            initial_members: config.initial_members.clone(),
+        };
+        let transport = Transport::start(identity, peers, Budgets::default(), inbox.sink());
+        Ok(Member { config, dir, files, inbox, transport, clients })
+    }
+
+    /// Runs until it is told to stop or fails.
+    ///
+    /// # Errors
+    /// Where it fails; then it must not go on for even a moment longer.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), MemberError> {
+        let Member { config, dir, files, inbox, transport, clients } = self;
+        let dir = Arc::new(dir);
+        let files = match files {
+            Some(files) => files,
+            None => tokio::select! {
+                formed = form(&transport, Arc::clone(&dir)) => formed?,
+                () = stop.cancelled() => {
+                    transport.stop().await;
+                    return Ok(());
+                }
+            },
+        };
+        let offering = first_configuration(&files);
+        let label = Label {
+            name: config.name,
+            client_url: config.client_advertise,
+            peer_url: config.peer_advertise,
+        };
+        let mut node = Node::start(files, label, transport.clone(), inbox, config.settings)?;
+        let ended = CancellationToken::new();
+        let settings = http::Settings { client_hosts: config.client_hosts, ..http::Settings::default() };
+        let served = tokio::spawn(http::serve(clients, node.handle().clone(), settings, ended.clone()));
+        let offers = tokio::spawn(async move {
+            if let Some(formed) = offering {
+                keep_offering(&transport, &formed).await;
+            }
+        });
+        tokio::select! {
+            error = node.failed() => return Err(error.into()),
+            () = stop.cancelled() => {}
+        }
+        info!("stopping");
+        tokio::select! {
+            error = node.failed() => return Err(error.into()),
+            () = async {
+                node.begin_stop().await;
+                ended.cancel();
+                if tokio::time::timeout(DRAIN_PATIENCE, served).await.is_err() {
+                    warn!("some calls did not end in time");
+                }
+            } => {}
+        }
+        offers.abort();
+        node.stop().await;
+        drop(dir);
+        info!("stopped");
+        Ok(())
+    }
+}
+
+async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<MemberFiles, MemberError> {
+    let writing = Arc::clone(&dir);
+    let formed = form_or_wait(transport, move |formed: &Formed| {
+        let state = State::genesis(Genesis::default());
+        let rows: Vec<_> = state.rows().collect();
+        let base = SnapshotMeta {
+            position: FIRST,
+            stamp: Stamp(0),
+            configuration: Arc::new(formed.configuration.clone()),
+        };
+        writing.form(storage::ClusterId(formed.cluster.0), &base, state.digest(), &rows)
+    });
+    match formed.await {
+        Ok(_) => {}
+        Err(FormingError::Persist(error)) => return Err(error.into()),
+        Err(error @ (FormingError::Members(_) | FormingError::Stopped)) => {
+            return Err(MemberError::Forming(error.to_string()));
+        }
+    }
+    let opened = tokio::task::spawn_blocking(move || dir.open_member());
+    let files = opened.await.map_err(|_| NodeError::CorePanicked)??;
+    files.ok_or_else(|| MemberError::Forming("the files of the new member are gone".to_owned()))
+}
+
+/// The first configuration, while it is still in force: every member offers it to those that have not received it.
+fn first_configuration(files: &MemberFiles) -> Option<Formed> {
+    let changed = files.contents.entries.iter().any(|entry| {
+        matches!(entry.payload, tenure_raft::Payload::Configuration(_))
+    });
+    let configuration: &Configuration = &files.loaded.meta.configuration;
+    let first = !changed && configuration.learners.is_empty() && configuration.outgoing.is_empty();
+    first.then(|| Formed { cluster: ClusterId(files.identity.cluster.0), configuration: configuration.clone() })
+}

@@ -1,0 +1,168 @@
+//! The thread that applies: one entry after the other, answers to those who wait, checkpoints now and then.
+//!
+//! Owns when a checkpoint is taken. Holds the state only while it applies a few entries, so that reads come between;
+//! never waits for a disk.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use tenure_raft::{Entry, LogIndex, ReadPoint, SnapshotMeta, Stamp};
+use tenure_replica::{Applier, Input};
+use tenure_state::{Event as StateChange, Revision};
+use tracing::{debug, info};
+
+use super::NodeError;
+use super::event::Event;
+use super::handle::Shared;
+use super::outlets::Apply;
+use crate::storage::{Checkpoint, StateSender};
+
+/// A checkpoint begins so long after the last one ended (`design.md`, Storage).
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
+/// How many entries are applied while the state is held.
+const ENTRIES_A_HOLD: usize = 64;
+
+pub(super) struct ApplyThread {
+    shared: Arc<Shared>,
+    queue: Receiver<Apply>,
+    state: StateSender,
+    /// Reads that wait for an index.
+    reads: BTreeMap<LogIndex, Vec<(u64, Stamp)>>,
+    /// When the last checkpoint ended; `None` while one is under way.
+    checkpoint_ended: Option<Instant>,
+    /// The last index that a checkpoint covers.
+    covered: LogIndex,
+}
+
+impl ApplyThread {
+    pub(super) fn new(shared: Arc<Shared>, queue: Receiver<Apply>, state: StateSender, covered: LogIndex) -> Self {
+        let checkpoint_ended = Some(Instant::now());
+        ApplyThread { shared, queue, state, reads: BTreeMap::new(), checkpoint_ended, covered }
+    }
+
+    /// Applies until it is told to stop, or an entry cannot be applied.
+    pub(super) fn run(mut self) {
+        loop {
+            let told = self.queue.recv_timeout(self.until_checkpoint());
+            let done = match told {
+                Ok(Apply::Entries(entries)) => self.apply(&entries),
+                Ok(Apply::Read { token, point }) => {
+                    self.wait_for(token, point);
+                    Ok(())
+                }
+                Ok(Apply::Install { meta, state }) => {
+                    self.install(meta, *state);
+                    Ok(())
+                }
+                Ok(Apply::CheckpointDone) => {
+                    self.checkpoint_ended = Some(Instant::now());
+                    Ok(())
+                }
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Ok(Apply::Stop) | Err(RecvTimeoutError::Disconnected) => return self.checkpoint(),
+            };
+            if let Err(error) = done {
+                return self.shared.tell_core(Event::Failed(error));
+            }
+            if self.checkpoint_ended.is_some_and(|ended| ended.elapsed() >= CHECKPOINT_AFTER) {
+                self.checkpoint();
+            }
+        }
+    }
+
+    fn until_checkpoint(&self) -> Duration {
+        let applied = LogIndex(self.shared.applied.load(Ordering::Acquire));
+        match self.checkpoint_ended {
+            Some(ended) if applied > self.covered => CHECKPOINT_AFTER.saturating_sub(ended.elapsed()),
+            _ => Duration::from_secs(60),
+        }
+    }
+
+    fn apply(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
+        for some in entries.chunks(ENTRIES_A_HOLD) {
+            self.apply_some(some)?;
+        }
+        Ok(())
+    }
+
+    fn apply_some(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
+        let (progress, index, due) = {
+            let mut applier = self.hold();
+            // Whatever panics in there panics on every member; the index tells which entry to look at.
+            let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
+            let index = applier.applied().position.index;
+            let progress = applied.map_err(|_| NodeError::ApplyPanicked { index: index.next() })??;
+            (progress, index, applier.due())
+        };
+        self.shared.applied.store(index.0, Ordering::Release);
+        self.shared.decide(progress.decided);
+        self.shared.tell_core(Event::Input(Input::Applied { index, due }));
+        if progress.leases_expired > 0 {
+            info!(leases = progress.leases_expired, "leases ran out");
+        }
+        self.wake(progress.before);
+        self.answer_reads(index);
+        Ok(())
+    }
+
+    fn hold(&self) -> RwLockWriteGuard<'_, Applier> {
+        self.shared.applier.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, before: Revision) {
+        if self.shared.waiters.is_empty() {
+            return;
+        }
+        let applier = self.shared.applier.read().unwrap_or_else(PoisonError::into_inner);
+        let events: Box<dyn Iterator<Item = &StateChange>> = Box::new(applier.state().events_after(before));
+        self.shared.waiters.notify(events);
+    }
+
+    fn wait_for(&mut self, token: u64, point: ReadPoint) {
+        if self.shared.has_applied(point) {
+            return self.shared.answer_read(token, Ok(point.stamp));
+        }
+        self.reads.entry(point.index).or_default().push((token, point.stamp));
+    }
+
+    fn answer_reads(&mut self, applied: LogIndex) {
+        let later = self.reads.split_off(&applied.next());
+        for (token, stamp) in std::mem::replace(&mut self.reads, later).into_values().flatten() {
+            self.shared.answer_read(token, Ok(stamp));
+        }
+    }
+
+    fn install(&mut self, meta: SnapshotMeta, state: tenure_state::State) {
+        let index = meta.position.index;
+        let due = {
+            let mut applier = self.hold();
+            applier.install(state, meta.clone());
+            applier.due()
+        };
+        info!(index = index.0, "the state of a snapshot has been installed");
+        self.covered = index;
+        self.shared.applied.store(index.0, Ordering::Release);
+        self.shared.tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
+        self.shared.waiters.notify_all();
+        self.answer_reads(index);
+    }
+
+    fn checkpoint(&mut self) {
+        let applied = LogIndex(self.shared.applied.load(Ordering::Acquire));
+        if applied <= self.covered {
+            return;
+        }
+        let began = Instant::now();
+        let checkpoint = self.hold().checkpoint();
+        let rows = checkpoint.rows.len();
+        debug!(index = checkpoint.meta.position.index.0, rows, took_us = began.elapsed().as_micros(), "checkpoint");
+        self.covered = checkpoint.meta.position.index;
+        self.checkpoint_ended = None;
+        let tenure_replica::Checkpoint { meta, digest, rows } = checkpoint;
+        self.state.checkpoint(Checkpoint { meta, digest, rows });
+    }
+}

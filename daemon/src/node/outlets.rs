@@ -1,0 +1,84 @@
+//! Where the core's wishes go: the queues of the other threads, and the transport.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use tenure_raft::{Configuration, Entry, MemberId, ReadPoint, SnapshotTask, Stamp, Write};
+use tenure_replica::PeerMessage;
+use tenure_state::State;
+
+use super::handle::Shared;
+use crate::storage::{LogSender, StateSender};
+use crate::transport::{ClusterId, Transport};
+
+/// What the apply thread is told.
+pub(super) enum Apply {
+    /// Committed entries, in order.
+    Entries(Vec<Entry>),
+    /// A read that may be served once this index is applied.
+    Read {
+        /// Whose.
+        token: u64,
+        /// When.
+        point: ReadPoint,
+    },
+    /// The state is replaced by that of a snapshot.
+    Install {
+        /// What it covers.
+        meta: tenure_raft::SnapshotMeta,
+        /// The state.
+        state: Box<State>,
+    },
+    /// The last checkpoint handed over is done.
+    CheckpointDone,
+    /// A checkpoint of everything, then the end.
+    Stop,
+}
+
+/// The queues.
+pub(super) struct Outlets {
+    pub(super) log: LogSender,
+    pub(super) state: StateSender,
+    pub(super) apply: Sender<Apply>,
+    pub(super) transport: Transport,
+    pub(super) cluster: ClusterId,
+    pub(super) told: Option<Arc<Configuration>>,
+}
+
+impl Outlets {
+    pub(super) fn write(&self, write: Write) {
+        self.log.write(write);
+    }
+
+    pub(super) fn send(&self, to: MemberId, message: PeerMessage) {
+        // What cannot be sent is lost, as messages may be; the transport reports who cannot be reached.
+        let _ = self.transport.send(to, message);
+    }
+
+    pub(super) fn apply(&self, entries: Vec<Entry>) {
+        // The apply thread ends only by its own failure, which it has reported.
+        let _ = self.apply.send(Apply::Entries(entries));
+    }
+
+    /// Answers a read at once where the state has come so far, which is the rule at a leader.
+    pub(super) fn read_at(&self, shared: &Shared, token: u64, point: ReadPoint) {
+        if shared.has_applied(point) {
+            shared.answer_read(token, Ok(Stamp(point.stamp.0)));
+        } else {
+            let _ = self.apply.send(Apply::Read { token, point });
+        }
+    }
+
+    pub(super) fn snapshot(&self, task: SnapshotTask) {
+        self.state.task(task);
+    }
+
+    /// Tells the transport who belongs to the cluster, when that changes.
+    pub(super) fn membership(&mut self, configuration: &Arc<Configuration>) {
+        if self.told.as_ref().is_some_and(|told| told == configuration) {
+            return;
+        }
+        self.transport.update(self.cluster, configuration);
+        self.told = Some(Arc::clone(configuration));
+    }
+}

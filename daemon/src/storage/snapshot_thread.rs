@@ -1,0 +1,302 @@
+//! The thread for all that is long: making, sending, storing and installing snapshots.
+//!
+//! Owns the snapshot files. Takes the state's lock only to begin a read and while it puts a received state in place
+//! of the old one, so that no checkpoint waits behind the dump of a million rows.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bytes::Bytes;
+use tenure_raft::{LogIndex, MemberId, SnapshotFile};
+
+use super::error::StorageError;
+use super::files;
+use super::identity::ClusterId;
+use super::incoming::{Incoming, Refusal};
+use super::outgoing::Outgoing;
+use super::state_file::{Loaded, SharedState};
+use super::worker::Worker;
+
+/// Snapshots in transit.
+#[derive(Debug)]
+pub struct Snapshots {
+    outgoing: Outgoing,
+    incoming: Incoming,
+}
+
+impl Snapshots {
+    /// Removes what was being sent, goes on with what was being received.
+    pub(super) fn open(dir: &Path, cluster: ClusterId) -> Result<Snapshots, StorageError> {
+        files::create_dir(dir)?;
+        Ok(Snapshots {
+            outgoing: Outgoing::open(dir, cluster)?,
+            incoming: Incoming::open(dir, cluster)?,
+        })
+    }
+}
+
+/// What the thread can be asked: the tasks of the core, see [`SnapshotTask`](tenure_raft::SnapshotTask).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SnapshotRequest {
+    /// Make a snapshot for `to`, or find one that is there.
+    Make {
+        /// Who needs it.
+        to: MemberId,
+        /// What it covers at least.
+        at_least: LogIndex,
+    },
+    /// Read a piece of a snapshot that was made.
+    Read {
+        /// Who gets it.
+        to: MemberId,
+        /// Of which file.
+        file: SnapshotFile,
+        /// From where.
+        offset: u64,
+        /// At most so many bytes.
+        length: u64,
+    },
+    /// `to` needs the file no more.
+    Release {
+        /// Who had it.
+        to: MemberId,
+        /// Which file.
+        file: SnapshotFile,
+    },
+    /// Store a piece that was received.
+    Store {
+        /// Of which file.
+        file: SnapshotFile,
+        /// Where it begins.
+        offset: u64,
+        /// The piece.
+        data: Bytes,
+        /// To be handed back.
+        round: u64,
+        /// To be handed back.
+        from: MemberId,
+    },
+    /// Make the received file the state of this member.
+    Install {
+        /// Which file.
+        file: SnapshotFile,
+    },
+}
+
+/// What the thread says.
+#[derive(Debug)]
+pub enum SnapshotEvent {
+    /// The snapshot asked for is there.
+    Made {
+        /// Who needs it.
+        to: MemberId,
+        /// The file.
+        file: SnapshotFile,
+    },
+    /// The last checkpoint is older than asked for: ask again behind the next one.
+    TooOld {
+        /// Who needs it.
+        to: MemberId,
+        /// What the last checkpoint covers.
+        have: LogIndex,
+    },
+    /// The snapshot could not be made, for example because the disk is full. The member's own files are unharmed.
+    MakeFailed {
+        /// Who needs it.
+        to: MemberId,
+        /// Why.
+        error: StorageError,
+    },
+    /// A piece.
+    Piece {
+        /// Who gets it.
+        to: MemberId,
+        /// Of which file.
+        file: SnapshotFile,
+        /// From where.
+        offset: u64,
+        /// The bytes; fewer than asked for at the end.
+        data: Bytes,
+    },
+    /// The file is not there any more, or its disk failed.
+    ReadFailed {
+        /// Who should have got it.
+        to: MemberId,
+        /// Which file.
+        file: SnapshotFile,
+        /// Why, unless the file was simply removed.
+        error: Option<StorageError>,
+    },
+    /// So much of the file is stored from its beginning.
+    Stored {
+        /// Of which file.
+        file: SnapshotFile,
+        /// So many bytes.
+        stored: u64,
+        /// As it was asked.
+        round: u64,
+        /// As it was asked.
+        from: MemberId,
+    },
+    /// The file is the state of this member, durably; what the log holds is void where it does not connect.
+    Installed {
+        /// Which file.
+        file: SnapshotFile,
+        /// The state to go on with.
+        loaded: Loaded,
+    },
+    /// The file is damaged or not for this member. It was removed and can be sent again.
+    Rejected {
+        /// Which file.
+        file: SnapshotFile,
+        /// Why.
+        error: StorageError,
+    },
+    /// A write failed. The thread has ended; the member must stop.
+    Failed(StorageError),
+}
+
+/// The thread and the way to it.
+#[derive(Debug)]
+pub struct SnapshotThread(Worker<SnapshotRequest, Files>);
+
+#[derive(Debug)]
+struct Files {
+    state: SharedState,
+    snapshots: Snapshots,
+}
+
+impl SnapshotThread {
+    /// Starts it. `on_event` is called on the thread and must not block.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn start(
+        state: SharedState,
+        snapshots: Snapshots,
+        on_event: impl Fn(SnapshotEvent) + Send + 'static,
+    ) -> io::Result<SnapshotThread> {
+        let work =
+            move |files: &mut Files, request, _: &std::sync::mpsc::Receiver<SnapshotRequest>| {
+                let event = files
+                    .handle(request)
+                    .unwrap_or_else(|error| Some(SnapshotEvent::Failed(error)));
+                let flow = match event {
+                    Some(SnapshotEvent::Failed(_)) => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                };
+                if let Some(event) = event {
+                    on_event(event);
+                }
+                flow
+            };
+        Worker::start("tenured-snap", Files { state, snapshots }, work).map(SnapshotThread)
+    }
+
+    /// Queues a request; all but a release are answered by an event.
+    pub fn request(&self, request: SnapshotRequest) {
+        self.0.send(request);
+    }
+
+    /// Does what is queued and ends the thread.
+    ///
+    /// # Errors
+    /// An error while closing the state file, where this was its last user.
+    pub fn stop(self) -> Result<(), StorageError> {
+        self.0.stop().map_or(Ok(()), |files| files.state.close())
+    }
+}
+
+impl Files {
+    /// The event that answers a request; an error is one after which the member must stop.
+    fn handle(&mut self, request: SnapshotRequest) -> Result<Option<SnapshotEvent>, StorageError> {
+        Ok(Some(match request {
+            SnapshotRequest::Make { to, at_least } => self
+                .make(to, at_least)
+                .unwrap_or_else(|error| SnapshotEvent::MakeFailed { to, error }),
+            SnapshotRequest::Read {
+                to,
+                file,
+                offset,
+                length,
+            } => self.read(to, file, offset, length),
+            SnapshotRequest::Release { to, file } => {
+                self.snapshots.outgoing.release(to, &file)?;
+                return Ok(None);
+            }
+            SnapshotRequest::Store {
+                file,
+                offset,
+                data,
+                round,
+                from,
+            } => {
+                let stored = self.snapshots.incoming.store(&file, offset, &data)?;
+                SnapshotEvent::Stored {
+                    file,
+                    stored,
+                    round,
+                    from,
+                }
+            }
+            SnapshotRequest::Install { file } => self.install(file)?,
+        }))
+    }
+
+    fn make(&mut self, to: MemberId, at_least: LogIndex) -> Result<SnapshotEvent, StorageError> {
+        if let Some(file) = self.snapshots.outgoing.reuse(to, at_least)? {
+            return Ok(SnapshotEvent::Made { to, file });
+        }
+        // The lock is held only for as long as it takes to begin to read.
+        let reader = self.state.lock().reader()?;
+        let have = reader.covers().position.index;
+        if have < at_least {
+            return Ok(SnapshotEvent::TooOld { to, have });
+        }
+        let file = self.snapshots.outgoing.make(to, reader)?;
+        Ok(SnapshotEvent::Made { to, file })
+    }
+
+    fn read(&self, to: MemberId, file: SnapshotFile, offset: u64, length: u64) -> SnapshotEvent {
+        match self.snapshots.outgoing.piece(&file, offset, length) {
+            Ok(Some(data)) => SnapshotEvent::Piece {
+                to,
+                file,
+                offset,
+                data,
+            },
+            Ok(None) => SnapshotEvent::ReadFailed {
+                to,
+                file,
+                error: None,
+            },
+            Err(error) => SnapshotEvent::ReadFailed {
+                to,
+                file,
+                error: Some(error),
+            },
+        }
+    }
+
+    /// Every step may be cut off: until the rename the old state counts and the file is still there to be installed,
+    /// after it the new one counts, and a start finds the log behind it.
+    fn install(&mut self, file: SnapshotFile) -> Result<SnapshotEvent, StorageError> {
+        let received = match self.snapshots.incoming.read(&file) {
+            Ok(received) => received,
+            Err(Refusal::Rejected(error)) => return Ok(SnapshotEvent::Rejected { file, error }),
+            Err(Refusal::Failed(error)) => return Err(error),
+        };
+        self.state
+            .lock()
+            .install(&received.meta, received.digest, &received.rows)?;
+        self.snapshots.incoming.discard()?;
+        let loaded = Loaded {
+            meta: received.meta,
+            digest: received.digest,
+            installed: true,
+            rows: received.rows,
+        };
+        Ok(SnapshotEvent::Installed { file, loaded })
+    }
+}

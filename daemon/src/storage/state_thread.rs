@@ -1,0 +1,94 @@
+//! The thread on which checkpoints are written, so that neither applying nor the log ever waits for one.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use tenure_raft::SnapshotMeta;
+use tenure_replica::Checkpoint;
+
+use super::error::StorageError;
+use super::state_file::{CheckpointOutcome, SharedState};
+use super::worker::Worker;
+
+/// What the thread says.
+#[derive(Debug)]
+pub enum StateEvent {
+    /// The state at `meta` is durable: the log may be compacted behind it.
+    Checkpointed {
+        /// What it covers.
+        meta: SnapshotMeta,
+        /// How long it took.
+        took: Duration,
+        /// How many rows were written.
+        rows: usize,
+    },
+    /// The file covers more already, by an installed snapshot: nothing was written.
+    Outdated {
+        /// What the checkpoint would have covered.
+        meta: SnapshotMeta,
+    },
+    /// A write failed. The thread has ended; the member must stop.
+    Failed(StorageError),
+}
+
+/// The thread that writes checkpoints.
+#[derive(Debug)]
+pub struct StateThread(Worker<Checkpoint, SharedState>);
+
+impl StateThread {
+    /// Starts it. `on_event` is called on the thread and must not block.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give.
+    pub fn start(
+        state: SharedState,
+        on_event: impl Fn(StateEvent) + Send + 'static,
+    ) -> io::Result<StateThread> {
+        let work = move |state: &mut SharedState,
+                         checkpoint,
+                         _: &std::sync::mpsc::Receiver<Checkpoint>| {
+            let (event, flow) = write(state, checkpoint);
+            on_event(event);
+            flow
+        };
+        Worker::start("tenured-state", state, work).map(StateThread)
+    }
+
+    /// Queues a checkpoint, whose last entry is durable in the log; it is answered by an event. The caller gives one
+    /// at a time.
+    pub fn checkpoint(&self, checkpoint: Checkpoint) {
+        self.0.send(checkpoint);
+    }
+
+    /// Does what is queued and ends the thread. The file is closed when the [`SnapshotThread`](super::SnapshotThread)
+    /// has ended too.
+    ///
+    /// # Errors
+    /// An error while closing: every checkpoint is durable all the same.
+    pub fn stop(self) -> Result<(), StorageError> {
+        self.0.stop().map_or(Ok(()), SharedState::close)
+    }
+}
+
+fn write(state: &SharedState, checkpoint: Checkpoint) -> (StateEvent, ControlFlow<()>) {
+    let begun = Instant::now();
+    let rows = checkpoint.rows.len();
+    match state.lock().checkpoint(&checkpoint) {
+        Ok(CheckpointOutcome::Written) => {
+            let event = StateEvent::Checkpointed {
+                meta: checkpoint.meta,
+                took: begun.elapsed(),
+                rows,
+            };
+            (event, ControlFlow::Continue(()))
+        }
+        Ok(CheckpointOutcome::Outdated) => (
+            StateEvent::Outdated {
+                meta: checkpoint.meta,
+            },
+            ControlFlow::Continue(()),
+        ),
+        Err(error) => (StateEvent::Failed(error), ControlFlow::Break(())),
+    }
+}

@@ -1,0 +1,48 @@
+//! A thread that owns some files and does what it is asked, one request after the other.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+
+use std::io;
+
+/// The thread and the way to it. Its queue has no bound of its own: the core asks for more only as it is answered.
+#[derive(Debug)]
+pub(super) struct Worker<R, F> {
+    requests: Sender<R>,
+    thread: JoinHandle<F>,
+}
+
+impl<R: Send + 'static, F: Send + 'static> Worker<R, F> {
+    /// Starts the thread. `work` gets the files, the next request, and what waits behind it; it ends the thread by
+    /// `Break`.
+    pub(super) fn start(
+        name: &str,
+        mut files: F,
+        mut work: impl FnMut(&mut F, R, &Receiver<R>) -> ControlFlow<()> + Send + 'static,
+    ) -> io::Result<Worker<R, F>> {
+        let (requests, queue) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                while let Ok(request) = queue.recv() {
+                    if work(&mut files, request, &queue).is_break() {
+                        break;
+                    }
+                }
+                files
+            })?;
+        Ok(Worker { requests, thread })
+    }
+
+    /// Queues a request. After a failure, which has been reported, it goes nowhere.
+    pub(super) fn send(&self, request: R) {
+        let _ = self.requests.send(request);
+    }
+
+    /// Does what is queued, ends the thread and hands back the files; `None` if the thread panicked.
+    pub(super) fn stop(self) -> Option<F> {
+        drop(self.requests);
+        self.thread.join().ok()
+    }
+}

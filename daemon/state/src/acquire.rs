@@ -1,0 +1,473 @@
+//! The queues: who is granted a lock, a semaphore or an election, and who waits.
+//!
+//! Owns the one mechanism of all three. A request stands in the queue of every name it wants, in the order of priority
+//! and age, and is granted when it is first in all of them and all have room. Never grants anything to a place that is
+//! due, or whose lease is (Jepsen found etcd doing that), and never twice to one `(lease, owner)`.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crate::answer::{Answer, Outcome, Refusal};
+use crate::command::{Acquire, Claim, Guard, Release, Share};
+use crate::ends::{check_metadata, check_size};
+use crate::event::{Event, Grant, LeaveReason, Place, ReleaseReason};
+use crate::ids::{Clock, Fence, Kind, LeaseId};
+use crate::limits::{
+    MAX_ELECTION_VALUE_BYTES, MAX_LOCK_DELAY_MS, MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_WAIT_MS,
+};
+use crate::parts::{Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits};
+use crate::rows::RowId;
+use crate::state::{LAST_CLOCK, Revising, State};
+
+impl State {
+    pub(crate) fn acquire(&mut self, acquire: &Acquire) -> Outcome {
+        check_acquire(acquire)?;
+        let request = self.waiting(acquire);
+        match &acquire.claim {
+            Claim::Lease(lease) => {
+                if !self.leases.by_id.contains_key(lease) {
+                    return Err(self.no_lease(*lease));
+                }
+                if self.is_asked_again(&request)? {
+                    self.renew(*lease)?;
+                    self.serve_starved();
+                    return self.standing_answer(&request);
+                }
+            }
+            Claim::Grant(new) => self.check_new_lease(new)?,
+        }
+        self.acquire_first(acquire, request)
+    }
+
+    fn waiting(&self, acquire: &Acquire) -> Waiting {
+        let want = |wanted: &crate::command::Wanted| Want {
+            queue: QueueId::new(acquire.kind, &wanted.name),
+            share: wanted.share,
+        };
+        let mut wanted: Vec<Want> = acquire.wanted.iter().map(want).collect();
+        wanted.sort_by(|a, b| a.queue.cmp(&b.queue));
+        Waiting {
+            wanted,
+            asker: State::asker(acquire.claim.lease(), &acquire.owner),
+            priority: acquire.priority,
+            wait_deadline: Clock(self.clock.0.saturating_add(acquire.wait_ms).min(LAST_CLOCK)),
+            metadata: Arc::new(acquire.metadata.clone()),
+            lock_delay_ms: acquire.lock_delay_ms,
+            value: acquire.value.clone(),
+        }
+    }
+
+    /// Whether this `(lease, owner)` already holds all of it, or has this very place; refused where it holds or waits
+    /// in another way.
+    fn is_asked_again(&self, request: &Waiting) -> Result<bool, Refusal> {
+        let mut held = 0;
+        for want in &request.wanted {
+            let Some(queue) = self.queues.get(&want.queue) else { continue };
+            if let Some(place) = queue.askers.get(&request.asker) {
+                let present = self.places.get(place).map(|place| &place.wanted);
+                return match present == Some(&request.wanted) {
+                    true => Ok(true),
+                    false => Err(self.mismatch(request, want, present.and_then(|wanted| share_of(wanted, want)))),
+                };
+            }
+            match queue.holds.get(&request.asker) {
+                Some(hold) if hold.share == want.share => held += 1,
+                Some(hold) => return Err(self.mismatch(request, want, Some(hold.share))),
+                None => {}
+            }
+        }
+        if held == 0 || held == request.wanted.len() {
+            return Ok(held != 0);
+        }
+        let name = request.wanted.iter().find(|want| self.hold(&want.queue, &request.asker).is_some());
+        Err(Refusal::AlreadyHeld { name: name.map(|want| want.queue.name.to_string()).unwrap_or_default() })
+    }
+
+    fn mismatch(&self, request: &Waiting, want: &Want, present: Option<Share>) -> Refusal {
+        let name = want.queue.name.to_string();
+        match request.wanted.len() {
+            1 => Refusal::ModeMismatch { name, present: present.unwrap_or(want.share) },
+            _ => Refusal::AlreadyHeld { name },
+        }
+    }
+
+    fn hold(&self, queue: &QueueId, asker: &Asker) -> Option<&Hold> {
+        self.queues.get(queue)?.holds.get(asker)
+    }
+
+    /// What an asker has now.
+    fn standing_answer(&self, request: &Waiting) -> Outcome {
+        let asker = &request.asker;
+        let names = request.wanted.iter().map(|want| &want.queue);
+        if request.wanted.iter().all(|want| self.hold(&want.queue, asker).is_some()) {
+            let mut views: Vec<_> = names.filter_map(|queue| self.view_hold(queue, asker, self.clock)).collect();
+            return Ok(match views.len() {
+                1 => Answer::Held(views.remove(0)),
+                _ => Answer::HeldTogether(views),
+            });
+        }
+        let mut views: Vec<_> = names.filter_map(|queue| self.view_queued(queue, asker, self.clock)).collect();
+        Ok(match views.len() {
+            0 => return Err(Refusal::NotHeld),
+            1 => Answer::Queued(views.remove(0)),
+            _ => Answer::QueuedTogether(views),
+        })
+    }
+
+    fn acquire_first(&mut self, acquire: &Acquire, request: Waiting) -> Outcome {
+        let lease_name = match &acquire.claim {
+            Claim::Lease(lease) => self.leases.by_id.get(lease).map_or("", |lease| &lease.name),
+            Claim::Grant(new) => &new.name,
+        };
+        self.check_semaphores(&request)?;
+        let in_the_way = request.wanted.iter().find(|want| !self.is_free(want, request.priority, lease_name));
+        let in_the_way = in_the_way.map(|want| want.queue.clone());
+        if let Some(queue) = in_the_way.as_ref().filter(|_| acquire.wait_ms == 0) {
+            return Err(Refusal::LockHeld(self.contention(queue.kind, &queue.name)));
+        }
+        self.check_quotas(&request, in_the_way.is_some())?;
+        let mut revising = self.revise();
+        match &acquire.claim {
+            Claim::Lease(lease) => {
+                self.renew(*lease)?;
+            }
+            Claim::Grant(new) => self.add_lease(new, &mut revising),
+        }
+        match in_the_way {
+            None => self.add_holds(&request, &mut revising),
+            Some(_) => self.add_place(request.clone(), &mut revising),
+        }
+        self.serve(&mut revising);
+        self.seal(revising);
+        self.standing_answer(&request)
+    }
+
+    /// The limit of the first holder stands until all is free.
+    fn check_semaphores(&self, request: &Waiting) -> Result<(), Refusal> {
+        for want in &request.wanted {
+            let Share::Permits { limit: asked, .. } = want.share else { continue };
+            let present = self.queues.get(&want.queue).and_then(|queue| self.limit_of(queue));
+            if let Some(limit) = present.filter(|limit| *limit != asked) {
+                return Err(Refusal::LimitMismatch { name: want.queue.name.to_string(), limit });
+            }
+        }
+        Ok(())
+    }
+
+    fn limit_of(&self, queue: &Queue) -> Option<u64> {
+        let waiting = || {
+            let place = self.places.get(&queue.places.first()?.place)?;
+            place.wanted.iter().find_map(|want| match want.share {
+                Share::Permits { limit, .. } if self.stands_in(queue, want) => Some(limit),
+                _ => None,
+            })
+        };
+        queue.limit().or_else(waiting)
+    }
+
+    fn stands_in(&self, queue: &Queue, want: &Want) -> bool {
+        self.queues.get(&want.queue).is_some_and(|other| std::ptr::eq(other, queue))
+    }
+
+    /// Whether a request that is not in the queue yet could have it at once.
+    fn is_free(&self, want: &Want, priority: i32, lease_name: &str) -> bool {
+        let Some(queue) = self.queues.get(&want.queue) else { return true };
+        if !queue.has_room_for(want.share) {
+            return false;
+        }
+        match &queue.delay {
+            Some(delay) => !lease_name.is_empty() && delay.lease_name == lease_name,
+            None => {
+                let ahead = queue.places.iter().take_while(|turn| turn.priority <= Reverse(priority));
+                ahead.filter_map(|turn| self.places.get(&turn.place)).all(|place| !self.is_awake(place))
+            }
+        }
+    }
+
+    fn check_quotas(&self, request: &Waiting, waits: bool) -> Result<(), Refusal> {
+        let allowed = self.limits.waiters;
+        if waits && allowed <= self.places.len() as u64 {
+            return Err(Refusal::QuotaExceeded { limit: "waiters", allowed });
+        }
+        let attached = self.leases.by_id.get(&request.asker.lease).map_or(0, |lease| lease.attached.len());
+        let allowed = self.limits.attached_per_lease;
+        if allowed < (attached + request.wanted.len()) as u64 {
+            return Err(Refusal::QuotaExceeded { limit: "attached_per_lease", allowed });
+        }
+        Ok(())
+    }
+
+    fn add_holds(&mut self, request: &Waiting, revising: &mut Revising) {
+        for want in &request.wanted {
+            self.add_hold(request, want, revising);
+        }
+    }
+
+    fn add_hold(&mut self, request: &Waiting, want: &Want, revising: &mut Revising) {
+        let (id, asker) = (&want.queue, &request.asker);
+        let fence = Fence::from(revising.revision);
+        self.clear_delay(id);
+        self.touch(RowId::Queue(id.clone()));
+        self.touch(RowId::Hold(id.clone(), asker.clone()));
+        let queue = self.queues.entry(id.clone()).or_default();
+        queue.last_fence = Some(fence);
+        if want.share == Share::Exclusive {
+            queue.exclusive_fence = Some(fence);
+        }
+        queue.mod_revision = revising.revision;
+        queue.taken = queue.taken.saturating_add(permits(want.share));
+        queue.holds.insert(
+            asker.clone(),
+            Hold {
+                share: want.share,
+                fence,
+                metadata: Arc::clone(&request.metadata),
+                lock_delay_ms: request.lock_delay_ms,
+                value: request.value.clone(),
+            },
+        );
+        self.attach(asker.lease, Hanging::Hold(id.clone(), Arc::clone(&asker.owner)), revising);
+        revising.gained.push(Event::Granted(Box::new(Grant {
+            kind: id.kind,
+            name: id.name.to_string(),
+            owner: asker.owner.to_string(),
+            lease: asker.lease,
+            lease_name: self.lease_name(asker.lease),
+            metadata: Arc::clone(&request.metadata),
+            share: want.share,
+            fence,
+            value: request.value.clone(),
+        })));
+    }
+
+    fn add_place(&mut self, request: Waiting, revising: &mut Revising) {
+        let place = PlaceId { revision: revising.revision, number: 0 };
+        let asker = request.asker.clone();
+        self.touch(RowId::Place(place));
+        for want in &request.wanted {
+            self.touch(RowId::Queue(want.queue.clone()));
+            let queue = self.queues.entry(want.queue.clone()).or_default();
+            queue.places.insert(Turn { priority: Reverse(request.priority), place });
+            queue.askers.insert(asker.clone(), place);
+            queue.mod_revision = revising.revision;
+            self.attach(asker.lease, Hanging::Place(want.queue.clone(), Arc::clone(&asker.owner)), revising);
+            revising.gained.push(Event::Queued {
+                place: Box::new(Place {
+                    kind: want.queue.kind,
+                    name: want.queue.name.to_string(),
+                    owner: asker.owner.to_string(),
+                    lease: asker.lease,
+                    lease_name: self.lease_name(asker.lease),
+                    metadata: Arc::clone(&request.metadata),
+                    share: want.share,
+                    priority: request.priority,
+                    value: request.value.clone(),
+                }),
+            });
+        }
+        self.agenda.insert((request.wait_deadline, Due::Place(place)));
+        self.places.insert(place, request);
+    }
+
+    fn lease_name(&self, lease: LeaseId) -> String {
+        self.leases.by_id.get(&lease).map(|lease| lease.name.clone()).unwrap_or_default()
+    }
+
+    /// Takes a place out of all its queues; with a reason it left, without one it is granted.
+    pub(crate) fn remove_place(
+        &mut self,
+        id: PlaceId,
+        reason: Option<LeaveReason>,
+        revising: &mut Revising,
+    ) -> Option<Waiting> {
+        self.touch(RowId::Place(id));
+        let place = self.places.remove(&id)?;
+        self.agenda.remove(&(place.wait_deadline, Due::Place(id)));
+        for want in &place.wanted {
+            self.touch(RowId::Queue(want.queue.clone()));
+            if let Some(queue) = self.queues.get_mut(&want.queue) {
+                queue.places.remove(&Turn { priority: Reverse(place.priority), place: id });
+                queue.askers.remove(&place.asker);
+                queue.mod_revision = revising.revision;
+            }
+            let hanging = Hanging::Place(want.queue.clone(), Arc::clone(&place.asker.owner));
+            self.detach(place.asker.lease, &hanging, revising);
+            revising.freed.insert(want.queue.clone());
+            if let Some(reason) = reason {
+                revising.gone.push(Event::Left {
+                    kind: want.queue.kind,
+                    name: want.queue.name.to_string(),
+                    owner: place.asker.owner.to_string(),
+                    lease: place.asker.lease,
+                    reason,
+                });
+            }
+        }
+        Some(place)
+    }
+
+    pub(crate) fn remove_hold(
+        &mut self,
+        id: &QueueId,
+        asker: &Asker,
+        reason: ReleaseReason,
+        revising: &mut Revising,
+    ) -> Option<Hold> {
+        self.touch(RowId::Queue(id.clone()));
+        self.touch(RowId::Hold(id.clone(), asker.clone()));
+        let queue = self.queues.get_mut(id)?;
+        let hold = queue.holds.remove(asker)?;
+        queue.taken = queue.taken.saturating_sub(permits(hold.share));
+        queue.mod_revision = revising.revision;
+        self.detach(asker.lease, &Hanging::Hold(id.clone(), Arc::clone(&asker.owner)), revising);
+        revising.freed.insert(id.clone());
+        revising.gone.push(Event::Released {
+            kind: id.kind,
+            name: id.name.to_string(),
+            owner: asker.owner.to_string(),
+            lease: asker.lease,
+            fence: hold.fence,
+            reason,
+        });
+        Some(hold)
+    }
+
+    pub(crate) fn attach(&mut self, lease: LeaseId, hanging: Hanging, revising: &Revising) {
+        self.touch(RowId::Lease(lease));
+        if let Some(lease) = self.leases.by_id.get_mut(&lease) {
+            lease.attached.insert(hanging);
+            lease.attached_revision = Some(revising.revision);
+        }
+    }
+
+    pub(crate) fn detach(&mut self, lease: LeaseId, hanging: &Hanging, revising: &Revising) {
+        self.touch(RowId::Lease(lease));
+        if let Some(lease) = self.leases.by_id.get_mut(&lease) {
+            lease.attached.remove(hanging);
+            lease.attached_revision = Some(revising.revision);
+        }
+    }
+
+    /// Grants the freed queues to whoever is next, until nobody can be.
+    pub(crate) fn serve(&mut self, revising: &mut Revising) {
+        while let Some(queue) = revising.freed.pop_first() {
+            while let Some(place) = self.next_granted(&queue) {
+                let Some(place) = self.remove_place(place, None, revising) else { break };
+                self.add_holds(&place, revising);
+            }
+        }
+    }
+
+    /// Serves queues whose places came alive by a renewal after they had been passed over.
+    pub(crate) fn serve_starved(&mut self) {
+        while let Some(queue) = self.starved.pop_first() {
+            let mut revising = self.revise();
+            revising.freed.insert(queue);
+            self.serve(&mut revising);
+            self.seal(revising);
+        }
+    }
+
+    /// The first place of a queue, where it is first in all its queues and all have room.
+    fn next_granted(&self, queue: &QueueId) -> Option<PlaceId> {
+        let first = self.first_of(queue)?;
+        let place = self.places.get(&first)?;
+        let granted = place.wanted.iter().all(|want| {
+            let room = self.queues.get(&want.queue).is_some_and(|queue| queue.has_room_for(want.share));
+            room && self.first_of(&want.queue) == Some(first)
+        });
+        granted.then_some(first)
+    }
+
+    /// The first place of a queue that can be granted anything at this clock.
+    fn first_of(&self, id: &QueueId) -> Option<PlaceId> {
+        let queue = self.queues.get(id)?;
+        let admitted = |place: &Waiting| match &queue.delay {
+            None => true,
+            Some(delay) => {
+                let lease = self.leases.by_id.get(&place.asker.lease);
+                !delay.lease_name.is_empty() && lease.is_some_and(|lease| lease.name == delay.lease_name)
+            }
+        };
+        let mut places = queue.places.iter().map(|turn| turn.place);
+        places.find(|place| self.places.get(place).is_some_and(|place| self.is_awake(place) && admitted(place)))
+    }
+
+    pub(crate) fn release(&mut self, release: &Release) -> Outcome {
+        let id = QueueId::new(release.kind, &release.name);
+        let asker = State::asker(release.lease, &release.owner);
+        let queue = self.queues.get(&id).ok_or(Refusal::NotHeld)?;
+        let present = queue.holds.get(&asker).map(|hold| hold.fence);
+        let place = queue.askers.get(&asker).copied();
+        match (release.fence, present, place) {
+            (Some(fence), Some(held), _) if fence == held => {
+                let mut revising = self.revise();
+                self.remove_hold(&id, &asker, ReleaseReason::Released, &mut revising);
+                self.serve(&mut revising);
+                self.seal(revising);
+                Ok(Answer::Released { fence, revision: self.revision })
+            }
+            (Some(_), Some(held), _) => Err(Refusal::FenceStale { present: Some(held) }),
+            (Some(_), None, Some(_)) => {
+                let present = queue.holds.values().next().map(|hold| hold.fence);
+                Err(Refusal::FenceStale { present })
+            }
+            (None, _, Some(place)) => {
+                self.end_place(place, LeaveReason::Withdrawn);
+                Ok(Answer::Left { revision: self.revision })
+            }
+            (Some(_), None, None) | (None, _, None) => Err(Refusal::NotHeld),
+        }
+    }
+
+    /// Whether a fence is held by a live holder.
+    pub(crate) fn is_held(&self, guard: &Guard) -> bool {
+        let queue = self.queues.get(&QueueId::new(guard.kind, &guard.name));
+        queue.is_some_and(|queue| queue.holds.values().any(|hold| hold.fence == guard.fence))
+    }
+}
+
+fn share_of(wanted: &[Want], want: &Want) -> Option<Share> {
+    wanted.iter().find(|present| present.queue == want.queue).map(|present| present.share)
+}
+
+/// Names are stored with a zero byte after them, and shown in logs and headers.
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(Refusal::Unsupported("a name that is empty or holds control characters"));
+    }
+    check_size("name_bytes", name.len(), MAX_NAME_BYTES)
+}
+
+fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
+    if acquire.wanted.is_empty() {
+        return Err(Refusal::Unsupported("an acquire of nothing"));
+    }
+    check_size("names_together", acquire.wanted.len(), MAX_NAMES_TOGETHER)?;
+    for wanted in &acquire.wanted {
+        check_name(&wanted.name)?;
+        check_share(acquire.kind, wanted.share)?;
+        if 1 < acquire.wanted.iter().filter(|other| other.name == wanted.name).count() {
+            return Err(Refusal::Unsupported("an acquire that names one thing twice"));
+        }
+    }
+    if acquire.owner.chars().any(char::is_control) {
+        return Err(Refusal::Unsupported("an owner with control characters"));
+    }
+    check_size("owner_bytes", acquire.owner.len(), MAX_NAME_BYTES)?;
+    check_size("wait_ms", usize::try_from(acquire.wait_ms).unwrap_or(usize::MAX), MAX_WAIT_MS)?;
+    check_size("lock_delay_ms", usize::try_from(acquire.lock_delay_ms).unwrap_or(usize::MAX), MAX_LOCK_DELAY_MS)?;
+    check_size("election_value_bytes", acquire.value.len(), MAX_ELECTION_VALUE_BYTES)?;
+    if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&acquire.priority) {
+        return Err(Refusal::Unsupported("a priority outside -100 to 100"));
+    }
+    check_metadata(&acquire.metadata)
+}
+
+fn check_share(kind: Kind, share: Share) -> Result<(), Refusal> {
+    match (kind, share) {
+        (Kind::Lock, Share::Exclusive | Share::Shared) | (Kind::Election, Share::Exclusive) => Ok(()),
+        (Kind::Semaphore, Share::Permits { permits, limit }) if 1 <= permits && permits <= limit => Ok(()),
+        _ => Err(Refusal::Unsupported("this share of this kind of thing")),
+    }
+}

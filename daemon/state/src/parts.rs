@@ -1,0 +1,220 @@
+//! The parts of the state: leases, queues with their holds and places, and the order in which things fall due.
+//!
+//! Owns the structures and their lookups; what changes them, and which rows that touches, is in `apply`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::command::Share;
+use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
+
+/// Labels, shared by everything that shows them.
+pub(crate) type Metadata = Arc<BTreeMap<String, String>>;
+
+/// The name of a lock, semaphore or election.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct QueueId {
+    pub kind: Kind,
+    pub name: Arc<str>,
+}
+
+impl QueueId {
+    pub(crate) fn new(kind: Kind, name: &str) -> QueueId {
+        QueueId { kind, name: name.into() }
+    }
+}
+
+/// Who holds or waits.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Asker {
+    pub lease: LeaseId,
+    pub owner: Arc<str>,
+}
+
+/// A place: the revision at which it was taken, and its number within it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct PlaceId {
+    pub revision: Revision,
+    pub number: u32,
+}
+
+/// The order of places in every queue alike, so that waits for several names form no ring.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Turn {
+    pub priority: Reverse<i32>,
+    pub place: PlaceId,
+}
+
+/// A live lease, less its deadline.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub ttl_ms: u64,
+    pub name: String,
+    pub metadata: Metadata,
+    pub granted_revision: Revision,
+    pub attached_revision: Option<Revision>,
+    /// Where its deadline lies.
+    pub slot: u32,
+    /// The deadline under which it stands in the agenda: never later than its deadline.
+    pub armed: Clock,
+    pub attached: BTreeSet<Hanging>,
+}
+
+/// Something that hangs on a lease. Keys come first: they go first, in their order.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Hanging {
+    Key(Bytes),
+    Hold(QueueId, Arc<str>),
+    Place(QueueId, Arc<str>),
+}
+
+/// The slot of a deadline that is free.
+pub(crate) const FREE: u64 = u64::MAX;
+
+/// Live leases, and their deadlines by slot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leases {
+    pub by_id: BTreeMap<LeaseId, Lease>,
+    /// Deadlines by slot; `FREE` where there is no lease.
+    pub deadlines: Vec<u64>,
+    /// Free slots below the length of `deadlines`.
+    pub free: BTreeSet<u32>,
+}
+
+impl Leases {
+    /// The least free slot: the same one on a member that lived through it and on one that was restored.
+    pub(crate) fn take_slot(&mut self) -> u32 {
+        self.free.pop_first().unwrap_or_else(|| {
+            self.deadlines.push(FREE);
+            u32::try_from(self.deadlines.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+
+    pub(crate) fn deadline(&self, lease: &Lease) -> Clock {
+        Clock(self.deadlines[lease.slot as usize])
+    }
+}
+
+/// Leases that ended lately.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended {
+    pub by_revision: BTreeMap<Revision, (LeaseId, Clock)>,
+    pub by_lease: BTreeMap<LeaseId, Revision>,
+}
+
+/// What falls due. The order breaks ties between equal deadlines.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Due {
+    Lease(LeaseId),
+    Place(PlaceId),
+    Delay(QueueId),
+}
+
+/// Everything with a deadline, the earliest first. A renewal leaves a lease where it stands; it is moved when its turn
+/// comes.
+pub(crate) type Agenda = BTreeSet<(Clock, Due)>;
+
+/// A hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub share: Share,
+    pub fence: Fence,
+    pub metadata: Metadata,
+    pub lock_delay_ms: u64,
+    pub value: String,
+}
+
+/// What a place wants of one queue.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Want {
+    pub queue: QueueId,
+    pub share: Share,
+}
+
+/// A request that waits in one queue or several.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    /// In the order of names.
+    pub wanted: Vec<Want>,
+    pub asker: Asker,
+    pub priority: i32,
+    pub wait_deadline: Clock,
+    pub metadata: Metadata,
+    pub lock_delay_ms: u64,
+    pub value: String,
+}
+
+/// Nobody is granted the name for a while, but a lease of this name.
+#[derive(Clone, Debug)]
+pub(crate) struct Delay {
+    pub until: Clock,
+    pub lease_name: String,
+}
+
+/// A lock, semaphore or election: who holds it and who waits for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Queue {
+    pub holds: BTreeMap<Asker, Hold>,
+    /// Permits held, where it is a semaphore.
+    pub taken: u64,
+    pub places: BTreeSet<Turn>,
+    pub askers: BTreeMap<Asker, PlaceId>,
+    pub last_fence: Option<Fence>,
+    pub exclusive_fence: Option<Fence>,
+    pub mod_revision: Revision,
+    pub delay: Option<Delay>,
+}
+
+impl Queue {
+    /// Whether `share` can be held beside what is held.
+    pub(crate) fn has_room_for(&self, share: Share) -> bool {
+        match share {
+            Share::Exclusive => self.holds.is_empty(),
+            Share::Shared => self.holds.values().next().is_none_or(|hold| hold.share == Share::Shared),
+            Share::Permits { permits, limit } => {
+                self.taken.checked_add(permits).is_some_and(|taken| taken <= limit)
+            }
+        }
+    }
+
+    /// The limit of a semaphore in use.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        self.holds.values().find_map(|hold| match hold.share {
+            Share::Permits { limit, .. } => Some(limit),
+            Share::Exclusive | Share::Shared => None,
+        })
+    }
+
+    /// Whether nobody holds it, waits for it or is kept from it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.holds.is_empty() && self.places.is_empty() && self.delay.is_none()
+    }
+}
+
+/// The permits of a share.
+pub(crate) fn permits(share: Share) -> u64 {
+    match share {
+        Share::Permits { permits, .. } => permits,
+        Share::Exclusive | Share::Shared => 0,
+    }
+}
+
+/// All that happened, by revision, since the compact revision.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    /// The revision before the first one here.
+    pub base: Revision,
+    pub changes: VecDeque<Recorded>,
+    pub bytes: u64,
+}
+
+/// A revision, and when it was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub change: crate::event::Change,
+    pub clock: Clock,
+    pub bytes: u64,
+}
