@@ -391,6 +391,7 @@ impl Speech<'_> {
                 .entries_after(previous.index, self.settings.max_append_bytes)
         };
         probe.awaited_since = Some(self.now);
+        progress.told_commit = self.commit;
         out.messages.push(self.append(to, previous, entries));
     }
 

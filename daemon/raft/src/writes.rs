@@ -153,7 +153,12 @@ impl Writes {
     pub(crate) fn persisted(&mut self, id: WriteId, base: LogIndex) {
         assert!(id <= self.last_id, "write {} was never issued", id.0);
         let done = self.issued.partition_point(|write| write.id <= id);
-        let Some(end) = self.issued.drain(..done).next_back().map(|write| write.last) else {
+        let Some(end) = self
+            .issued
+            .drain(..done)
+            .next_back()
+            .map(|write| write.last)
+        else {
             return;
         };
         let floors = self

@@ -949,6 +949,31 @@ fn joint_configuration_needs_both_majorities() {
     assert_eq!(group.commit_of(1), 3);
 }
 
+/// Three leaders overwrite one index while the first write of it is under way: the end of an earlier write must not pass
+/// for that of a later one, nor its answer be given.
+#[test]
+fn end_of_an_overwritten_write_makes_nothing_durable() {
+    let mut group = Group::of(3);
+    for (term, leader) in [(2, 2), (3, 3), (4, 2)] {
+        group.receive(message(
+            leader,
+            1,
+            term,
+            append(position(1, 1), entries(&[term]), 1),
+        ));
+    }
+    let durable = |group: &Group| group.raft(1).status().durable.0;
+    for expected in [1, 1, 2] {
+        group.persist(1);
+        assert_eq!(durable(&group), expected);
+    }
+    let result = AppendResult::Accepted {
+        matched: LogIndex(2),
+    };
+    let answer = Body::AppendResponse { result, round: 1 };
+    assert_eq!(group.network, [message(1, 2, 4, answer)]);
+}
+
 /// A leader refuses what would wait for a quorum without bound, and takes proposals again once it is committed.
 #[test]
 fn proposals_beyond_the_bound_are_refused() {
