@@ -301,7 +301,14 @@ impl World {
         };
         // Who is refused asks again soon, but leaves others a chance.
         let least = Duration::from_micros(if refused { 10_000 } else { 100 });
-        let pause = self.chance.skewed_span(least, think.max(least));
+        let pause = match self.faults.over {
+            // The healed cluster works, but not at the edge of what it can: a member that needs a snapshot must be able
+            // to catch up, however small this plan makes the window and the kept tail.
+            true => self
+                .chance
+                .span(Duration::from_millis(200), Duration::from_secs(1)),
+            false => self.chance.skewed_span(least, think.max(least)),
+        };
         self.after(pause, Event::Think { client: place });
     }
 

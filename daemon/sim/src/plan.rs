@@ -167,7 +167,7 @@ impl Plan {
             _ => 7,
         };
         let core = draw_core(chance);
-        Plan {
+        let plan = Plan {
             members,
             disk_patience: chance.span(500 * MS, 3000 * MS),
             turn_delay: if chance.coin() {
@@ -189,7 +189,34 @@ impl Plan {
             },
             limits: draw_limits(chance),
             core,
+        };
+        if chance.number(0, 7) == 0 {
+            plan.turbulent(chance)
+        } else {
+            plan
         }
+    }
+
+    /// Leaders come and go faster than they can replicate what those before them left, an entry at a time: the
+    /// weather of figure 8 of the Raft paper.
+    fn turbulent(mut self, chance: &mut Chance) -> Plan {
+        self.members = 5;
+        self.core.raft.election_timeout = chance.span(100 * MS, 200 * MS);
+        self.core.raft.heartbeat_interval = self.core.raft.election_timeout / 5;
+        self.core.raft.max_append_bytes = 1;
+        self.core.raft.max_inflight_messages = size(chance.number(1, 2));
+        self.network.delay = (MS, chance.span(2 * MS, 30 * MS));
+        self.disk.sync = (100 * US, chance.span(MS, 20 * MS));
+        self.faults.kinds = vec![
+            FaultKind::CrashLeader,
+            FaultKind::IsolateLeader,
+            FaultKind::Split,
+        ];
+        self.faults.every = chance.span(50 * MS, 500 * MS);
+        self.faults.longest = chance.span(100 * MS, 800 * MS);
+        self.workload.clients = 8;
+        self.workload.think = chance.span(2 * MS, 20 * MS);
+        self
     }
 
     /// A run without faults, for the first test of everything.

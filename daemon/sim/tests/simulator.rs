@@ -14,9 +14,22 @@ fn hold(seeds: std::ops::Range<u64>, options: Options) -> Counts {
 
 #[test]
 fn a_calm_cluster_commits_grants_expires_and_is_watched() {
-    let counts = hold(0..4, Options { calm: true, ..Options::default() });
-    assert_eq!(counts.lost, counts.lost.min(counts.messages / 10), "{counts:?}");
-    assert!(counts.commits > 300 && counts.grants > 20 && counts.expired > 10 && counts.reads > 20, "{counts:?}");
+    let counts = hold(
+        0..4,
+        Options {
+            calm: true,
+            ..Options::default()
+        },
+    );
+    assert_eq!(
+        counts.lost,
+        counts.lost.min(counts.messages / 10),
+        "{counts:?}"
+    );
+    assert!(
+        counts.commits > 300 && counts.grants > 20 && counts.expired > 10 && counts.reads > 20,
+        "{counts:?}"
+    );
 }
 
 #[test]
@@ -25,15 +38,29 @@ fn twenty_seeds_hold_and_every_kind_of_fault_happens_in_them() {
     for (name, count) in counts.fields() {
         // Damage on the way and compacted watches are rare: long runs count them.
         let rare = matches!(name, "damaged" | "compacted");
-        assert!(rare || count > 0, "{name}: nothing of the kind happened in {counts:?}");
+        assert!(
+            rare || count > 0,
+            "{name}: nothing of the kind happened in {counts:?}"
+        );
     }
 }
 
 #[test]
 fn a_seed_is_the_same_run_on_every_thread_and_another_seed_is_another() {
-    let here: Vec<u64> = (30..36).map(|seed| run(seed, Options::default()).trace_hash).collect();
-    let there = std::thread::spawn(|| (30..36).map(|seed| run(seed, Options::default()).trace_hash).collect());
+    let here: Vec<u64> = (30..36)
+        .map(|seed| run(seed, Options::default()).trace_hash)
+        .collect();
+    let there = std::thread::spawn(|| {
+        (30..36)
+            .map(|seed| run(seed, Options::default()).trace_hash)
+            .collect()
+    });
     let there: Vec<u64> = there.join().expect("runs catch their panics");
     assert_eq!(here, there);
-    assert!(here.iter().enumerate().all(|(at, hash)| !here[..at].contains(hash)), "{here:x?}");
+    assert!(
+        here.iter()
+            .enumerate()
+            .all(|(at, hash)| !here[..at].contains(hash)),
+        "{here:x?}"
+    );
 }

@@ -444,6 +444,15 @@ impl Consensus {
         this.term = status.term;
         let leads = (status.role == RoleName::Leader).then_some(status.term);
         let begins = leads.is_some() && this.led != leads;
+        let own = view.raft.term_at(status.commit) == Some(status.term);
+        demand!(
+            leads.is_none() || begins || old_commit == status.commit || own,
+            "commit-rule",
+            "n{} leads term {} and commits {} by counting, an entry of an earlier term (Raft §5.4.2)",
+            member + 1,
+            status.term,
+            status.commit
+        );
         this.led = leads;
         if begins {
             self.demand_complete(member, view);
