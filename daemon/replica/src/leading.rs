@@ -10,6 +10,7 @@ use tenure_state::{Batch, Origin, Renewal, Request, encode_batch};
 
 use crate::core::CoreSettings;
 use crate::peer::Refused;
+use crate::size::request_size;
 
 /// While anything has a deadline, no two stamps in the log lie further apart (`design.md`, Time).
 const CLOCK_ENTRY_AFTER_MS: u64 = 500;
@@ -82,7 +83,7 @@ impl Leading {
         if self.requests.is_empty() {
             self.oldest = now;
         }
-        self.request_bytes += request.size();
+        self.request_bytes += request_size(&request);
         self.requests.push(request);
         Ok(())
     }
@@ -194,7 +195,7 @@ impl Leading {
         let mut bytes = 0;
         let mut count = 0;
         for request in &self.requests {
-            bytes += request.size();
+            bytes += request_size(request);
             if count > 0 && bytes > batch_bytes {
                 break;
             }
@@ -202,13 +203,13 @@ impl Leading {
         }
         let rest = self.requests.split_off(count);
         let requests = std::mem::replace(&mut self.requests, rest);
-        self.request_bytes = self.requests.iter().map(Request::size).sum();
+        self.request_bytes = self.requests.iter().map(request_size).sum();
         Batch { renewals: std::mem::take(&mut self.renewals), requests }
     }
 
     /// The log takes no more just now: what was taken waits on, in its order.
     fn put_back(&mut self, mut batch: Batch) {
-        self.request_bytes += batch.requests.iter().map(Request::size).sum::<usize>();
+        self.request_bytes += batch.requests.iter().map(request_size).sum::<usize>();
         batch.requests.append(&mut self.requests);
         self.requests = batch.requests;
         batch.renewals.append(&mut self.renewals);

@@ -12,6 +12,7 @@ mod core;
 mod leading;
 mod output;
 mod peer;
+mod size;
 mod wakes;
 
 pub use applier::{Applier, Checkpoint, Decided, EntryError, Progress};

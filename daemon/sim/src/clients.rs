@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tenure_replica::Refused;
 use tenure_state::{
     Acquire, Answer, Claim, Clock, Command, Compare, Condition, Fence, Field, HoldView, Kind,
     LeaseId, LeaseView, NewLease, Operation, OperationResult, Outcome, Put, Refusal, Release,
@@ -272,7 +273,14 @@ impl World {
 
     /// A client has an answer, or knows that it will have none.
     pub(crate) fn client_answered(&mut self, place: usize, call: &Call, reply: Reply) {
-        let refused = matches!(reply, Reply::Refused(_));
+        let least = match &reply {
+            Reply::Refused(Refused::Transferring) => Duration::from_millis(2),
+            // Who is refused asks again soon, but leaves others a chance.
+            Reply::Refused(Refused::NoLeader | Refused::Overloaded | Refused::ShuttingDown) => {
+                Duration::from_millis(10)
+            }
+            _ => Duration::from_micros(100),
+        };
         match reply {
             Reply::Outcome { outcome, .. } => self.outcome(place, call, outcome),
             Reply::Held { hold, .. } => self.held(place, call, &hold),
@@ -299,8 +307,6 @@ impl World {
         } else {
             self.plan.workload.think
         };
-        // Who is refused asks again soon, but leaves others a chance.
-        let least = Duration::from_micros(if refused { 10_000 } else { 100 });
         let pause = match self.faults.over {
             // The healed cluster works, but not at the edge of what it can: a member that needs a snapshot must be able
             // to catch up, however small this plan makes the window and the kept tail.

@@ -89,10 +89,6 @@ impl LogDisk {
         self.queued.push_back(write);
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.queued.is_empty()
-    }
-
     pub(crate) fn waiting(&self) -> usize {
         self.queued.len()
     }

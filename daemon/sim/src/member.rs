@@ -33,7 +33,6 @@ const MOST_INPUTS: usize = 200_000;
 const ENTRIES_A_GO: usize = 256;
 
 pub(crate) struct Member {
-    pub(crate) place: usize,
     pub(crate) id: MemberId,
     pub(crate) clock: SimClock,
     pub(crate) log: LogDisk,
@@ -120,7 +119,6 @@ impl Member {
             entries: VecDeque::new(),
         };
         Member {
-            place,
             id: MemberId(place as u64 + 1),
             clock,
             log: LogDisk::holding(durable),

@@ -92,11 +92,6 @@ impl Calls {
         fate.refused = true;
     }
 
-    /// The log index of a request whose outcome is known.
-    pub(crate) fn index_of(&self, origin: Origin) -> Option<LogIndex> {
-        self.fates.get(&origin).and_then(|fate| fate.index)
-    }
-
     /// A client has an answer that reflects the log up to there.
     pub(crate) fn answered(&mut self, index: LogIndex) {
         self.answered = self.answered.max(index);

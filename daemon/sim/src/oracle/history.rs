@@ -424,11 +424,6 @@ impl History {
             "a watcher is given more than there is through {through}"
         );
     }
-
-    /// How many changes there are.
-    pub(crate) fn last_revision(&self) -> Revision {
-        Revision(1 + self.changes.len() as u64)
-    }
 }
 
 fn offset(revision: Revision) -> usize {
