@@ -253,3 +253,235 @@ impl Log {
             .min(through)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::MemberId;
+
+    fn meta(index: u64) -> SnapshotMeta {
+        let configuration = Arc::new(voter(0));
+        let position = LogPosition {
+            term: Term(1),
+            index: LogIndex(index),
+        };
+        SnapshotMeta {
+            position,
+            stamp: Stamp(0),
+            configuration,
+        }
+    }
+
+    fn voter(id: u64) -> Configuration {
+        Configuration {
+            voters: [MemberId(id)].into(),
+            ..Configuration::default()
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append { term_rise: u64, payload: Payload },
+        Truncate(u64),
+        Compact(u64),
+        Reset,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let payload = prop_oneof![
+            Just(Payload::Empty),
+            (0usize..50).prop_map(|length| Payload::Command(Bytes::from(vec![0; length]))),
+            (1u64..9).prop_map(|id| Payload::Configuration(Arc::new(voter(id)))),
+        ];
+        prop_oneof![
+            8 => (0u64..2, payload).prop_map(|(term_rise, payload)| Step::Append { term_rise, payload }),
+            2 => (0u64..9).prop_map(Step::Truncate),
+            1 => (0u64..9).prop_map(Step::Compact),
+            1 => Just(Step::Reset),
+        ]
+    }
+
+    /// The log as nothing but its base and a list, whose every question is answered by looking at all of it.
+    struct Model {
+        base: SnapshotMeta,
+        entries: Vec<Entry>,
+    }
+
+    impl Model {
+        fn positions(&self) -> Vec<LogPosition> {
+            [self.base.position]
+                .into_iter()
+                .chain(self.entries.iter().map(Entry::position))
+                .collect()
+        }
+
+        fn last(&self) -> LogPosition {
+            self.entries
+                .last()
+                .map_or(self.base.position, Entry::position)
+        }
+
+        fn configuration_at(&self, index: LogIndex) -> Arc<Configuration> {
+            let of = |entry: &Entry| match &entry.payload {
+                Payload::Configuration(configuration) => Some(configuration.clone()),
+                _ => None,
+            };
+            let newest = self
+                .entries
+                .iter()
+                .filter(|entry| entry.index <= index)
+                .filter_map(of)
+                .last();
+            newest.unwrap_or_else(|| self.base.configuration.clone())
+        }
+
+        fn take(&mut self, log: &mut Log, step: Step) {
+            let (base, last) = (self.base.position.index.0, self.last());
+            match step {
+                Step::Append { term_rise, payload } => {
+                    let (index, term) = (last.index.next(), Term(last.term.0 + term_rise));
+                    let entry = Entry {
+                        index,
+                        term,
+                        stamp: Stamp(term.0),
+                        payload,
+                    };
+                    log.append(entry.clone());
+                    self.entries.push(entry);
+                }
+                Step::Truncate(back) if base < last.index.0 => {
+                    let from = LogIndex((last.index.0.saturating_sub(back)).max(base + 1));
+                    log.truncate(from);
+                    self.entries.retain(|entry| entry.index < from);
+                }
+                Step::Compact(on) => {
+                    let to = LogIndex((base + on).min(last.index.0));
+                    let position = self.positions()[usize::try_from(to.0 - base).unwrap()];
+                    let stamp = if to.0 == base {
+                        self.base.stamp
+                    } else {
+                        Stamp(position.term.0)
+                    };
+                    self.base = SnapshotMeta {
+                        position,
+                        stamp,
+                        configuration: self.configuration_at(to),
+                    };
+                    assert_eq!(*log.compact(to), self.base);
+                    self.entries.retain(|entry| to < entry.index);
+                }
+                Step::Reset => {
+                    self.base = meta(last.index.0 + 3);
+                    self.base.position.term = last.term;
+                    self.entries.clear();
+                    log.reset(self.base.clone());
+                }
+                Step::Truncate(_) => {}
+            }
+        }
+
+        fn compare(&self, log: &Log) {
+            assert_eq!((log.base(), log.last_position()), (&self.base, self.last()));
+            assert_eq!(log.iter().cloned().collect::<Vec<_>>(), self.entries);
+            assert_eq!(
+                *log.configuration(),
+                self.configuration_at(self.last().index)
+            );
+            assert_eq!(
+                log.bytes(),
+                self.entries
+                    .iter()
+                    .map(|entry| entry.size() as u64)
+                    .sum::<u64>()
+            );
+            for index in 0..self.last().index.0 + 3 {
+                self.compare_at(log, LogIndex(index));
+            }
+        }
+
+        fn compare_at(&self, log: &Log, index: LogIndex) {
+            let positions = self.positions();
+            assert_eq!(
+                log.position_at(index),
+                positions
+                    .iter()
+                    .copied()
+                    .find(|position| position.index == index)
+            );
+            for term in 0..self.last().term.0 + 2 {
+                let last = positions
+                    .iter()
+                    .rev()
+                    .find(|p| p.index <= index && p.term <= Term(term));
+                // Behind a compacted index nothing is known, whatever the terms are.
+                assert_eq!(
+                    log.last_not_above(index, Term(term)),
+                    last.copied(),
+                    "{index} {term}"
+                );
+            }
+            if self.base.position.index <= index {
+                let behind: Vec<Entry> = self
+                    .entries
+                    .iter()
+                    .filter(|entry| index < entry.index)
+                    .cloned()
+                    .collect();
+                for max in [0, 40, 100, 1000] {
+                    assert_eq!(log.entries_after(index, max), fitting(&behind, max));
+                }
+            }
+        }
+
+        fn tail_start(&self, through: LogIndex, entries: u64, bytes: u64) -> LogIndex {
+            let size = |after: LogIndex| -> u64 {
+                let kept = self
+                    .entries
+                    .iter()
+                    .filter(|entry| after < entry.index && entry.index <= through);
+                kept.map(|entry| entry.size() as u64).sum()
+            };
+            let fits = |start: &LogIndex| through.0 - start.0 <= entries && size(*start) <= bytes;
+            (self.base.position.index.0..=through.0)
+                .map(LogIndex)
+                .find(fits)
+                .unwrap()
+        }
+    }
+
+    fn fitting(entries: &[Entry], max: usize) -> Vec<Entry> {
+        let mut left = max;
+        let fit = |entry: &&Entry| {
+            left.checked_sub(entry.size())
+                .map(|rest| left = rest)
+                .is_some()
+        };
+        let count = entries.iter().take_while(fit).count();
+        entries[..count.max(1).min(entries.len())].to_vec()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn log_agrees_with_a_list(
+            steps in prop::collection::vec(step(), 1..40),
+            kept in 0u64..12,
+            bytes in 0u64..400,
+            back in 0u64..4,
+        ) {
+            let mut log = Log::new(meta(1));
+            let mut model = Model { base: meta(1), entries: Vec::new() };
+            for step in steps {
+                model.take(&mut log, step);
+                model.compare(&log);
+                let base = model.base.position.index;
+                let through = LogIndex(model.last().index.0.saturating_sub(back)).max(base);
+                prop_assert_eq!(log.tail_start(through, kept, bytes), model.tail_start(through, kept, bytes));
+            }
+        }
+    }
+}

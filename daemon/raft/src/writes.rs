@@ -170,3 +170,140 @@ impl Writes {
         self.durable = floors.fold(end, LogIndex::min).max(base);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::{LogPosition, Payload, Stamp};
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Append,
+        Truncate(u64),
+        Reset,
+        Issue,
+        Persist(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => Just(Step::Append),
+            2 => (0u64..4).prop_map(Step::Truncate),
+            1 => Just(Step::Reset),
+            5 => Just(Step::Issue),
+            3 => (1usize..4).prop_map(Step::Persist),
+        ]
+    }
+
+    /// A log as its base and entries, each with a term of its own, so that no two are ever equal.
+    #[derive(Clone, Default)]
+    struct Image {
+        base: u64,
+        entries: Vec<Entry>,
+    }
+
+    impl Image {
+        fn last(&self) -> LogIndex {
+            LogIndex(self.base + self.entries.len() as u64)
+        }
+
+        fn write(&mut self, write: Write) {
+            if let Some(base) = write.reset_to {
+                *self = Image {
+                    base: base.position.index.0,
+                    entries: Vec::new(),
+                };
+            }
+            if let Some(from) = write.truncate_from {
+                self.entries.retain(|entry| entry.index < from);
+            }
+            self.entries.extend(write.append);
+        }
+
+        fn at(&self, index: u64) -> Option<&Entry> {
+            self.entries.iter().find(|entry| entry.index.0 == index)
+        }
+    }
+
+    #[derive(Default)]
+    struct Member {
+        memory: Image,
+        disk: Image,
+        under_way: VecDeque<Write>,
+        term: u64,
+    }
+
+    impl Member {
+        fn take(&mut self, writes: &mut Writes, step: Step) {
+            match step {
+                Step::Append => {
+                    self.term += 1;
+                    let index = self.memory.last().next();
+                    let entry = Entry {
+                        index,
+                        term: Term(self.term),
+                        stamp: Stamp(0),
+                        payload: Payload::Empty,
+                    };
+                    self.memory.entries.push(entry.clone());
+                    writes.append(entry);
+                }
+                Step::Truncate(back) => {
+                    let from = LogIndex(self.memory.last().0.saturating_sub(back))
+                        .max(LogIndex(self.memory.base + 1));
+                    self.memory.entries.retain(|entry| entry.index < from);
+                    writes.truncate(from);
+                }
+                Step::Reset => {
+                    self.memory = Image {
+                        base: self.memory.last().0 + 2,
+                        entries: Vec::new(),
+                    };
+                    let position = LogPosition {
+                        term: Term(self.term),
+                        index: LogIndex(self.memory.base),
+                    };
+                    writes.reset(SnapshotMeta {
+                        position,
+                        ..SnapshotMeta::default()
+                    });
+                }
+                Step::Issue => self.under_way.extend(writes.issue(self.memory.last())),
+                Step::Persist(count) => self.persist(writes, count),
+            }
+        }
+
+        /// Several writes may become durable in one transaction, and are reported once.
+        fn persist(&mut self, writes: &mut Writes, count: usize) {
+            let done: Vec<Write> = self
+                .under_way
+                .drain(..count.min(self.under_way.len()))
+                .collect();
+            let Some(last) = done.last().map(|write| write.id) else {
+                return;
+            };
+            done.into_iter().for_each(|write| self.disk.write(write));
+            writes.persisted(last, LogIndex(self.memory.base));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn durable_is_what_disk_and_memory_have_in_common(steps in prop::collection::vec(step(), 1..60)) {
+            let (mut member, mut writes) = (Member::default(), Writes::new(LogIndex(0)));
+            for step in steps {
+                member.take(&mut writes, step);
+                let durable = writes.durable();
+                prop_assert!(durable <= member.memory.last());
+                for index in member.memory.base + 1..=durable.0 {
+                    prop_assert_eq!(member.disk.at(index), member.memory.at(index), "index {}", index);
+                }
+            }
+            member.take(&mut writes, Step::Issue);
+            member.persist(&mut writes, usize::MAX);
+            prop_assert_eq!(writes.durable(), member.memory.last());
+        }
+    }
+}
