@@ -13,9 +13,12 @@ use crate::ends::{check_metadata, check_size};
 use crate::event::{Event, Grant, LeaveReason, Place, ReleaseReason};
 use crate::ids::{Clock, Fence, Kind, LeaseId};
 use crate::limits::{
-    MAX_ELECTION_VALUE_BYTES, MAX_LOCK_DELAY_MS, MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_WAIT_MS,
+    MAX_ELECTION_VALUE_BYTES, MAX_LOCK_DELAY_MS, MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY,
+    MAX_WAIT_MS,
 };
-use crate::parts::{Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits};
+use crate::parts::{
+    Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits,
+};
 use crate::rows::RowId;
 use crate::state::{LAST_CLOCK, Revising, State};
 
@@ -62,12 +65,18 @@ impl State {
     fn is_asked_again(&self, request: &Waiting) -> Result<bool, Refusal> {
         let mut held = 0;
         for want in &request.wanted {
-            let Some(queue) = self.queues.get(&want.queue) else { continue };
+            let Some(queue) = self.queues.get(&want.queue) else {
+                continue;
+            };
             if let Some(place) = queue.askers.get(&request.asker) {
                 let present = self.places.get(place).map(|place| &place.wanted);
                 return match present == Some(&request.wanted) {
                     true => Ok(true),
-                    false => Err(self.mismatch(request, want, present.and_then(|wanted| share_of(wanted, want)))),
+                    false => Err(self.mismatch(
+                        request,
+                        want,
+                        present.and_then(|wanted| share_of(wanted, want)),
+                    )),
                 };
             }
             match queue.holds.get(&request.asker) {
@@ -79,14 +88,24 @@ impl State {
         if held == 0 || held == request.wanted.len() {
             return Ok(held != 0);
         }
-        let name = request.wanted.iter().find(|want| self.hold(&want.queue, &request.asker).is_some());
-        Err(Refusal::AlreadyHeld { name: name.map(|want| want.queue.name.to_string()).unwrap_or_default() })
+        let name = request
+            .wanted
+            .iter()
+            .find(|want| self.hold(&want.queue, &request.asker).is_some());
+        Err(Refusal::AlreadyHeld {
+            name: name
+                .map(|want| want.queue.name.to_string())
+                .unwrap_or_default(),
+        })
     }
 
     fn mismatch(&self, request: &Waiting, want: &Want, present: Option<Share>) -> Refusal {
         let name = want.queue.name.to_string();
         match request.wanted.len() {
-            1 => Refusal::ModeMismatch { name, present: present.unwrap_or(want.share) },
+            1 => Refusal::ModeMismatch {
+                name,
+                present: present.unwrap_or(want.share),
+            },
             _ => Refusal::AlreadyHeld { name },
         }
     }
@@ -99,14 +118,22 @@ impl State {
     fn standing_answer(&self, request: &Waiting) -> Outcome {
         let asker = &request.asker;
         let names = request.wanted.iter().map(|want| &want.queue);
-        if request.wanted.iter().all(|want| self.hold(&want.queue, asker).is_some()) {
-            let mut views: Vec<_> = names.filter_map(|queue| self.view_hold(queue, asker, self.clock)).collect();
+        if request
+            .wanted
+            .iter()
+            .all(|want| self.hold(&want.queue, asker).is_some())
+        {
+            let mut views: Vec<_> = names
+                .filter_map(|queue| self.view_hold(queue, asker, self.clock))
+                .collect();
             return Ok(match views.len() {
                 1 => Answer::Held(views.remove(0)),
                 _ => Answer::HeldTogether(views),
             });
         }
-        let mut views: Vec<_> = names.filter_map(|queue| self.view_queued(queue, asker, self.clock)).collect();
+        let mut views: Vec<_> = names
+            .filter_map(|queue| self.view_queued(queue, asker, self.clock))
+            .collect();
         Ok(match views.len() {
             0 => return Err(Refusal::NotHeld),
             1 => Answer::Queued(views.remove(0)),
@@ -120,7 +147,10 @@ impl State {
             Claim::Grant(new) => &new.name,
         };
         self.check_semaphores(&request)?;
-        let in_the_way = request.wanted.iter().find(|want| !self.is_free(want, request.priority, lease_name));
+        let in_the_way = request
+            .wanted
+            .iter()
+            .find(|want| !self.is_free(want, request.priority, lease_name));
         let in_the_way = in_the_way.map(|want| want.queue.clone());
         if let Some(queue) = in_the_way.as_ref().filter(|_| acquire.wait_ms == 0) {
             return Err(Refusal::LockHeld(self.contention(queue.kind, &queue.name)));
@@ -145,10 +175,18 @@ impl State {
     /// The limit of the first holder stands until all is free.
     fn check_semaphores(&self, request: &Waiting) -> Result<(), Refusal> {
         for want in &request.wanted {
-            let Share::Permits { limit: asked, .. } = want.share else { continue };
-            let present = self.queues.get(&want.queue).and_then(|queue| self.limit_of(queue));
+            let Share::Permits { limit: asked, .. } = want.share else {
+                continue;
+            };
+            let present = self
+                .queues
+                .get(&want.queue)
+                .and_then(|queue| self.limit_of(queue));
             if let Some(limit) = present.filter(|limit| *limit != asked) {
-                return Err(Refusal::LimitMismatch { name: want.queue.name.to_string(), limit });
+                return Err(Refusal::LimitMismatch {
+                    name: want.queue.name.to_string(),
+                    limit,
+                });
             }
         }
         Ok(())
@@ -166,20 +204,29 @@ impl State {
     }
 
     fn stands_in(&self, queue: &Queue, want: &Want) -> bool {
-        self.queues.get(&want.queue).is_some_and(|other| std::ptr::eq(other, queue))
+        self.queues
+            .get(&want.queue)
+            .is_some_and(|other| std::ptr::eq(other, queue))
     }
 
     /// Whether a request that is not in the queue yet could have it at once.
     fn is_free(&self, want: &Want, priority: i32, lease_name: &str) -> bool {
-        let Some(queue) = self.queues.get(&want.queue) else { return true };
+        let Some(queue) = self.queues.get(&want.queue) else {
+            return true;
+        };
         if !queue.has_room_for(want.share) {
             return false;
         }
         match &queue.delay {
             Some(delay) => !lease_name.is_empty() && delay.lease_name == lease_name,
             None => {
-                let ahead = queue.places.iter().take_while(|turn| turn.priority <= Reverse(priority));
-                ahead.filter_map(|turn| self.places.get(&turn.place)).all(|place| !self.is_awake(place))
+                let ahead = queue
+                    .places
+                    .iter()
+                    .take_while(|turn| turn.priority <= Reverse(priority));
+                ahead
+                    .filter_map(|turn| self.places.get(&turn.place))
+                    .all(|place| !self.is_awake(place))
             }
         }
     }
@@ -187,12 +234,22 @@ impl State {
     fn check_quotas(&self, request: &Waiting, waits: bool) -> Result<(), Refusal> {
         let allowed = self.limits.waiters;
         if waits && allowed <= self.places.len() as u64 {
-            return Err(Refusal::QuotaExceeded { limit: "waiters", allowed });
+            return Err(Refusal::QuotaExceeded {
+                limit: "waiters",
+                allowed,
+            });
         }
-        let attached = self.leases.by_id.get(&request.asker.lease).map_or(0, |lease| lease.attached.len());
+        let attached = self
+            .leases
+            .by_id
+            .get(&request.asker.lease)
+            .map_or(0, |lease| lease.attached.len());
         let allowed = self.limits.attached_per_lease;
         if allowed < (attached + request.wanted.len()) as u64 {
-            return Err(Refusal::QuotaExceeded { limit: "attached_per_lease", allowed });
+            return Err(Refusal::QuotaExceeded {
+                limit: "attached_per_lease",
+                allowed,
+            });
         }
         Ok(())
     }
@@ -226,7 +283,11 @@ impl State {
                 value: request.value.clone(),
             },
         );
-        self.attach(asker.lease, Hanging::Hold(id.clone(), Arc::clone(&asker.owner)), revising);
+        self.attach(
+            asker.lease,
+            Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
+            revising,
+        );
         revising.gained.push(Event::Granted(Box::new(Grant {
             kind: id.kind,
             name: id.name.to_string(),
@@ -241,16 +302,26 @@ impl State {
     }
 
     fn add_place(&mut self, request: Waiting, revising: &mut Revising) {
-        let place = PlaceId { revision: revising.revision, number: 0 };
+        let place = PlaceId {
+            revision: revising.revision,
+            number: 0,
+        };
         let asker = request.asker.clone();
         self.touch(RowId::Place(place));
         for want in &request.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
             let queue = self.queues.entry(want.queue.clone()).or_default();
-            queue.places.insert(Turn { priority: Reverse(request.priority), place });
+            queue.places.insert(Turn {
+                priority: Reverse(request.priority),
+                place,
+            });
             queue.askers.insert(asker.clone(), place);
             queue.mod_revision = revising.revision;
-            self.attach(asker.lease, Hanging::Place(want.queue.clone(), Arc::clone(&asker.owner)), revising);
+            self.attach(
+                asker.lease,
+                Hanging::Place(want.queue.clone(), Arc::clone(&asker.owner)),
+                revising,
+            );
             revising.gained.push(Event::Queued {
                 place: Box::new(Place {
                     kind: want.queue.kind,
@@ -265,12 +336,17 @@ impl State {
                 }),
             });
         }
-        self.agenda.insert((request.wait_deadline, Due::Place(place)));
+        self.agenda
+            .insert((request.wait_deadline, Due::Place(place)));
         self.places.insert(place, request);
     }
 
     fn lease_name(&self, lease: LeaseId) -> String {
-        self.leases.by_id.get(&lease).map(|lease| lease.name.clone()).unwrap_or_default()
+        self.leases
+            .by_id
+            .get(&lease)
+            .map(|lease| lease.name.clone())
+            .unwrap_or_default()
     }
 
     /// Takes a place out of all its queues; with a reason it left, without one it is granted.
@@ -286,7 +362,10 @@ impl State {
         for want in &place.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
             if let Some(queue) = self.queues.get_mut(&want.queue) {
-                queue.places.remove(&Turn { priority: Reverse(place.priority), place: id });
+                queue.places.remove(&Turn {
+                    priority: Reverse(place.priority),
+                    place: id,
+                });
                 queue.askers.remove(&place.asker);
                 queue.mod_revision = revising.revision;
             }
@@ -319,7 +398,11 @@ impl State {
         let hold = queue.holds.remove(asker)?;
         queue.taken = queue.taken.saturating_sub(permits(hold.share));
         queue.mod_revision = revising.revision;
-        self.detach(asker.lease, &Hanging::Hold(id.clone(), Arc::clone(&asker.owner)), revising);
+        self.detach(
+            asker.lease,
+            &Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
+            revising,
+        );
         revising.freed.insert(id.clone());
         revising.gone.push(Event::Released {
             kind: id.kind,
@@ -352,7 +435,9 @@ impl State {
     pub(crate) fn serve(&mut self, revising: &mut Revising) {
         while let Some(queue) = revising.freed.pop_first() {
             while let Some(place) = self.next_granted(&queue) {
-                let Some(place) = self.remove_place(place, None, revising) else { break };
+                let Some(place) = self.remove_place(place, None, revising) else {
+                    break;
+                };
                 self.add_holds(&place, revising);
             }
         }
@@ -373,7 +458,10 @@ impl State {
         let first = self.first_of(queue)?;
         let place = self.places.get(&first)?;
         let granted = place.wanted.iter().all(|want| {
-            let room = self.queues.get(&want.queue).is_some_and(|queue| queue.has_room_for(want.share));
+            let room = self
+                .queues
+                .get(&want.queue)
+                .is_some_and(|queue| queue.has_room_for(want.share));
             room && self.first_of(&want.queue) == Some(first)
         });
         granted.then_some(first)
@@ -386,11 +474,16 @@ impl State {
             None => true,
             Some(delay) => {
                 let lease = self.leases.by_id.get(&place.asker.lease);
-                !delay.lease_name.is_empty() && lease.is_some_and(|lease| lease.name == delay.lease_name)
+                !delay.lease_name.is_empty()
+                    && lease.is_some_and(|lease| lease.name == delay.lease_name)
             }
         };
         let mut places = queue.places.iter().map(|turn| turn.place);
-        places.find(|place| self.places.get(place).is_some_and(|place| self.is_awake(place) && admitted(place)))
+        places.find(|place| {
+            self.places
+                .get(place)
+                .is_some_and(|place| self.is_awake(place) && admitted(place))
+        })
     }
 
     pub(crate) fn release(&mut self, release: &Release) -> Outcome {
@@ -405,16 +498,23 @@ impl State {
                 self.remove_hold(&id, &asker, ReleaseReason::Released, &mut revising);
                 self.serve(&mut revising);
                 self.seal(revising);
-                Ok(Answer::Released { fence, revision: self.revision })
+                Ok(Answer::Released {
+                    fence,
+                    revision: self.revision,
+                })
             }
-            (Some(_), Some(held), _) => Err(Refusal::FenceStale { present: Some(held) }),
+            (Some(_), Some(held), _) => Err(Refusal::FenceStale {
+                present: Some(held),
+            }),
             (Some(_), None, Some(_)) => {
                 let present = queue.holds.values().next().map(|hold| hold.fence);
                 Err(Refusal::FenceStale { present })
             }
             (None, _, Some(place)) => {
                 self.end_place(place, LeaveReason::Withdrawn);
-                Ok(Answer::Left { revision: self.revision })
+                Ok(Answer::Left {
+                    revision: self.revision,
+                })
             }
             (Some(_), None, None) | (None, _, None) => Err(Refusal::NotHeld),
         }
@@ -428,13 +528,18 @@ impl State {
 }
 
 fn share_of(wanted: &[Want], want: &Want) -> Option<Share> {
-    wanted.iter().find(|present| present.queue == want.queue).map(|present| present.share)
+    wanted
+        .iter()
+        .find(|present| present.queue == want.queue)
+        .map(|present| present.share)
 }
 
 /// Names are stored with a zero byte after them, and shown in logs and headers.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     if name.is_empty() || name.chars().any(char::is_control) {
-        return Err(Refusal::Unsupported("a name that is empty or holds control characters"));
+        return Err(Refusal::Unsupported(
+            "a name that is empty or holds control characters",
+        ));
     }
     check_size("name_bytes", name.len(), MAX_NAME_BYTES)
 }
@@ -447,17 +552,36 @@ fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
     for wanted in &acquire.wanted {
         check_name(&wanted.name)?;
         check_share(acquire.kind, wanted.share)?;
-        if 1 < acquire.wanted.iter().filter(|other| other.name == wanted.name).count() {
-            return Err(Refusal::Unsupported("an acquire that names one thing twice"));
+        if 1 < acquire
+            .wanted
+            .iter()
+            .filter(|other| other.name == wanted.name)
+            .count()
+        {
+            return Err(Refusal::Unsupported(
+                "an acquire that names one thing twice",
+            ));
         }
     }
     if acquire.owner.chars().any(char::is_control) {
         return Err(Refusal::Unsupported("an owner with control characters"));
     }
     check_size("owner_bytes", acquire.owner.len(), MAX_NAME_BYTES)?;
-    check_size("wait_ms", usize::try_from(acquire.wait_ms).unwrap_or(usize::MAX), MAX_WAIT_MS)?;
-    check_size("lock_delay_ms", usize::try_from(acquire.lock_delay_ms).unwrap_or(usize::MAX), MAX_LOCK_DELAY_MS)?;
-    check_size("election_value_bytes", acquire.value.len(), MAX_ELECTION_VALUE_BYTES)?;
+    check_size(
+        "wait_ms",
+        usize::try_from(acquire.wait_ms).unwrap_or(usize::MAX),
+        MAX_WAIT_MS,
+    )?;
+    check_size(
+        "lock_delay_ms",
+        usize::try_from(acquire.lock_delay_ms).unwrap_or(usize::MAX),
+        MAX_LOCK_DELAY_MS,
+    )?;
+    check_size(
+        "election_value_bytes",
+        acquire.value.len(),
+        MAX_ELECTION_VALUE_BYTES,
+    )?;
     if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&acquire.priority) {
         return Err(Refusal::Unsupported("a priority outside -100 to 100"));
     }
@@ -466,8 +590,14 @@ fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
 
 fn check_share(kind: Kind, share: Share) -> Result<(), Refusal> {
     match (kind, share) {
-        (Kind::Lock, Share::Exclusive | Share::Shared) | (Kind::Election, Share::Exclusive) => Ok(()),
-        (Kind::Semaphore, Share::Permits { permits, limit }) if 1 <= permits && permits <= limit => Ok(()),
+        (Kind::Lock, Share::Exclusive | Share::Shared) | (Kind::Election, Share::Exclusive) => {
+            Ok(())
+        }
+        (Kind::Semaphore, Share::Permits { permits, limit })
+            if 1 <= permits && permits <= limit =>
+        {
+            Ok(())
+        }
         _ => Err(Refusal::Unsupported("this share of this kind of thing")),
     }
 }

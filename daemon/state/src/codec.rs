@@ -7,14 +7,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::command::{
-    Acquire, Batch, Claim, Command, Compare, Condition, Field, Guard, IdempotencyKey, NewLease, Operation, Put,
-    Release, Renewal, Request, Transaction, Wanted,
+    Acquire, Batch, Claim, Command, Compare, Condition, Field, Guard, IdempotencyKey, NewLease,
+    Operation, Put, Release, Renewal, Request, Transaction, Wanted,
 };
 use crate::ids::{Fence, LeaseId, Origin};
 use crate::record::{
-    self, AcquireRecord, BatchRecord, ConditionRecord, DeleteRangeRecord, GuardRecord, IdempotencyRecord,
-    KeyConditionRecord, LeaseRef, NewLeaseRecord, OperationRecord, PutRecord, ReleaseRecord, RenewalsRecord,
-    RequestRecord, TransactionRecord, WantedRecord,
+    self, AcquireRecord, BatchRecord, ConditionRecord, DeleteRangeRecord, GuardRecord,
+    IdempotencyRecord, KeyConditionRecord, LeaseRef, NewLeaseRecord, OperationRecord, PutRecord,
+    ReleaseRecord, RenewalsRecord, RequestRecord, TransactionRecord, WantedRecord,
 };
 
 /// The version of the form, first of all bytes.
@@ -44,7 +44,10 @@ pub enum CodecError {
 pub fn encode_batch(batch: &Batch) -> Bytes {
     let mut renewals: Vec<RenewalsRecord> = Vec::new();
     for renewal in &batch.renewals {
-        match renewals.last_mut().filter(|last| last.member == renewal.origin.member) {
+        match renewals
+            .last_mut()
+            .filter(|last| last.member == renewal.origin.member)
+        {
             Some(last) => {
                 last.tokens.push(renewal.origin.token);
                 last.leases.push(renewal.lease.number());
@@ -56,7 +59,10 @@ pub fn encode_batch(batch: &Batch) -> Bytes {
             }),
         }
     }
-    encode(&BatchRecord { renewals, requests: batch.requests.iter().map(request_record).collect() })
+    encode(&BatchRecord {
+        renewals,
+        requests: batch.requests.iter().map(request_record).collect(),
+    })
 }
 
 /// The entry of some bytes.
@@ -72,10 +78,20 @@ pub fn decode_batch(bytes: &[u8]) -> Result<Batch, CodecError> {
             return Err(CodecError::Invalid("group of renewals"));
         }
         for (token, lease) in group.tokens.into_iter().zip(group.leases) {
-            batch.renewals.push(Renewal { origin: Origin { member: group.member, token }, lease: lease_id(lease)? });
+            batch.renewals.push(Renewal {
+                origin: Origin {
+                    member: group.member,
+                    token,
+                },
+                lease: lease_id(lease)?,
+            });
         }
     }
-    batch.requests = record.requests.into_iter().map(request).collect::<Result<_, _>>()?;
+    batch.requests = record
+        .requests
+        .into_iter()
+        .map(request)
+        .collect::<Result<_, _>>()?;
     Ok(batch)
 }
 
@@ -103,7 +119,9 @@ fn encode(record: &impl Message) -> Bytes {
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Empty),
-        Some((&VERSION, body)) => M::decode(body).map_err(|error| CodecError::Malformed(error.to_string())),
+        Some((&VERSION, body)) => {
+            M::decode(body).map_err(|error| CodecError::Malformed(error.to_string()))
+        }
         Some((&found, _)) => Err(CodecError::Version { found }),
     }
 }
@@ -141,9 +159,14 @@ fn request_record(request: &Request) -> RequestRecord {
 
 fn request(record: RequestRecord) -> Result<Request, CodecError> {
     use record::CommandRecord as Record;
-    let command = match record.command.ok_or(CodecError::Invalid("request without a known command"))? {
+    let command = match record
+        .command
+        .ok_or(CodecError::Invalid("request without a known command"))?
+    {
         Record::GrantLease(new) => Command::GrantLease(new_lease(new)?),
-        Record::RevokeLease(lease) => Command::RevokeLease { lease: lease_id(lease)? },
+        Record::RevokeLease(lease) => Command::RevokeLease {
+            lease: lease_id(lease)?,
+        },
         Record::Acquire(record) => Command::Acquire(acquire(record)?),
         Record::Release(release) => Command::Release(Release {
             kind: record::kind(release.kind).ok_or(CodecError::Invalid("kind"))?,
@@ -155,15 +178,24 @@ fn request(record: RequestRecord) -> Result<Request, CodecError> {
         Record::Transaction(record) => Command::Transaction(transaction(record)?),
     };
     Ok(Request {
-        origin: Origin { member: record.member, token: record.token },
+        origin: Origin {
+            member: record.member,
+            token: record.token,
+        },
         idempotency: record.idempotency.map(idempotency).transpose()?,
         command,
     })
 }
 
 fn idempotency(record: IdempotencyRecord) -> Result<IdempotencyKey, CodecError> {
-    let digest = record.digest[..].try_into().map_err(|_| CodecError::Invalid("digest of a request"))?;
-    Ok(IdempotencyKey { identity: record.identity, key: record.key, digest: u128::from_be_bytes(digest) })
+    let digest = record.digest[..]
+        .try_into()
+        .map_err(|_| CodecError::Invalid("digest of a request"))?;
+    Ok(IdempotencyKey {
+        identity: record.identity,
+        key: record.key,
+        digest: u128::from_be_bytes(digest),
+    })
 }
 
 fn new_lease_record(new: &NewLease) -> NewLeaseRecord {
@@ -190,7 +222,10 @@ fn acquire_record(acquire: &Acquire) -> AcquireRecord {
     AcquireRecord {
         kind: acquire.kind as u32,
         wanted: wanted
-            .map(|wanted| WantedRecord { name: wanted.name.clone(), share: Some(record::share_record(wanted.share)) })
+            .map(|wanted| WantedRecord {
+                name: wanted.name.clone(),
+                share: Some(record::share_record(wanted.share)),
+            })
             .collect(),
         claim: Some(match &acquire.claim {
             Claim::Lease(lease) => ClaimRecord::Lease(lease.number()),
@@ -207,13 +242,22 @@ fn acquire_record(acquire: &Acquire) -> AcquireRecord {
 
 fn acquire(record: AcquireRecord) -> Result<Acquire, CodecError> {
     use record::ClaimRecord;
-    let claim = match record.claim.ok_or(CodecError::Invalid("acquire without a lease"))? {
+    let claim = match record
+        .claim
+        .ok_or(CodecError::Invalid("acquire without a lease"))?
+    {
         ClaimRecord::Lease(lease) => Claim::Lease(lease_id(lease)?),
         ClaimRecord::Grant(new) => Claim::Grant(new_lease(new)?),
     };
     let wanted = record.wanted.into_iter().map(|wanted| {
-        let share = wanted.share.and_then(record::share).ok_or(CodecError::Invalid("share"))?;
-        Ok(Wanted { name: wanted.name, share })
+        let share = wanted
+            .share
+            .and_then(record::share)
+            .ok_or(CodecError::Invalid("share"))?;
+        Ok(Wanted {
+            name: wanted.name,
+            share,
+        })
     });
     Ok(Acquire {
         kind: record::kind(record.kind).ok_or(CodecError::Invalid("kind"))?,
@@ -230,7 +274,11 @@ fn acquire(record: AcquireRecord) -> Result<Acquire, CodecError> {
 
 fn transaction_record(transaction: &Transaction) -> TransactionRecord {
     TransactionRecord {
-        conditions: transaction.conditions.iter().map(condition_record).collect(),
+        conditions: transaction
+            .conditions
+            .iter()
+            .map(condition_record)
+            .collect(),
         then: transaction.then.iter().map(operation_record).collect(),
         otherwise: transaction.otherwise.iter().map(operation_record).collect(),
         guard: transaction.guard.as_ref().map(guard_record),
@@ -238,9 +286,18 @@ fn transaction_record(transaction: &Transaction) -> TransactionRecord {
 }
 
 fn transaction(record: TransactionRecord) -> Result<Transaction, CodecError> {
-    let operations = |records: Vec<OperationRecord>| records.into_iter().map(operation).collect::<Result<Vec<_>, _>>();
+    let operations = |records: Vec<OperationRecord>| {
+        records
+            .into_iter()
+            .map(operation)
+            .collect::<Result<Vec<_>, _>>()
+    };
     Ok(Transaction {
-        conditions: record.conditions.into_iter().map(condition).collect::<Result<_, _>>()?,
+        conditions: record
+            .conditions
+            .into_iter()
+            .map(condition)
+            .collect::<Result<_, _>>()?,
         then: operations(record.then)?,
         otherwise: operations(record.otherwise)?,
         guard: record.guard.map(guard).transpose()?,
@@ -248,19 +305,31 @@ fn transaction(record: TransactionRecord) -> Result<Transaction, CodecError> {
 }
 
 fn guard_record(guard: &Guard) -> GuardRecord {
-    GuardRecord { kind: guard.kind as u32, name: guard.name.clone(), fence: guard.fence.0 }
+    GuardRecord {
+        kind: guard.kind as u32,
+        name: guard.name.clone(),
+        fence: guard.fence.0,
+    }
 }
 
 fn guard(record: GuardRecord) -> Result<Guard, CodecError> {
     let kind = record::kind(record.kind).ok_or(CodecError::Invalid("kind"))?;
-    Ok(Guard { kind, name: record.name, fence: Fence(record.fence) })
+    Ok(Guard {
+        kind,
+        name: record.name,
+        fence: Fence(record.fence),
+    })
 }
 
 fn condition_record(condition: &Condition) -> ConditionRecord {
     use record::ConditionKind;
     ConditionRecord {
         condition: Some(match condition {
-            Condition::Key { key, field, compare } => ConditionKind::Key(KeyConditionRecord {
+            Condition::Key {
+                key,
+                field,
+                compare,
+            } => ConditionKind::Key(KeyConditionRecord {
                 key: key.clone(),
                 compare: match compare {
                     Compare::Equal => 1,
@@ -278,21 +347,23 @@ fn condition_record(condition: &Condition) -> ConditionRecord {
 
 fn condition(record: ConditionRecord) -> Result<Condition, CodecError> {
     use record::ConditionKind;
-    Ok(match record.condition.ok_or(CodecError::Invalid("condition"))? {
-        ConditionKind::Key(record) => Condition::Key {
-            key: record.key,
-            field: field(record.field.ok_or(CodecError::Invalid("field"))?)?,
-            compare: match record.compare {
-                1 => Compare::Equal,
-                2 => Compare::NotEqual,
-                3 => Compare::Less,
-                4 => Compare::Greater,
-                _ => return Err(CodecError::Invalid("comparison")),
+    Ok(
+        match record.condition.ok_or(CodecError::Invalid("condition"))? {
+            ConditionKind::Key(record) => Condition::Key {
+                key: record.key,
+                field: field(record.field.ok_or(CodecError::Invalid("field"))?)?,
+                compare: match record.compare {
+                    1 => Compare::Equal,
+                    2 => Compare::NotEqual,
+                    3 => Compare::Less,
+                    4 => Compare::Greater,
+                    _ => return Err(CodecError::Invalid("comparison")),
+                },
             },
+            ConditionKind::Held(record) => Condition::Held(guard(record)?),
+            ConditionKind::LeaseLive(lease) => Condition::LeaseLive(lease_id(lease)?),
         },
-        ConditionKind::Held(record) => Condition::Held(guard(record)?),
-        ConditionKind::LeaseLive(lease) => Condition::LeaseLive(lease_id(lease)?),
-    })
+    )
 }
 
 fn field_record(field: &Field) -> record::FieldRecord {
@@ -302,7 +373,9 @@ fn field_record(field: &Field) -> record::FieldRecord {
         Field::Version(version) => Record::Version(*version),
         Field::CreateRevision(revision) => Record::CreateRevision(*revision),
         Field::ModRevision(revision) => Record::ModRevision(*revision),
-        Field::Lease(lease) => Record::Lease(LeaseRef { lease: lease.map(LeaseId::number) }),
+        Field::Lease(lease) => Record::Lease(LeaseRef {
+            lease: lease.map(LeaseId::number),
+        }),
     }
 }
 
@@ -330,7 +403,10 @@ fn operation_record(operation: &Operation) -> OperationRecord {
             }),
             Operation::Delete { key } => OperationKind::Delete(key.clone()),
             Operation::DeleteRange { start, end } => {
-                OperationKind::DeleteRange(DeleteRangeRecord { start: start.clone(), end: end.clone() })
+                OperationKind::DeleteRange(DeleteRangeRecord {
+                    start: start.clone(),
+                    end: end.clone(),
+                })
             }
             Operation::Get { key } => OperationKind::Get(key.clone()),
         }),
@@ -339,16 +415,21 @@ fn operation_record(operation: &Operation) -> OperationRecord {
 
 fn operation(record: OperationRecord) -> Result<Operation, CodecError> {
     use record::OperationKind;
-    Ok(match record.operation.ok_or(CodecError::Invalid("operation"))? {
-        OperationKind::Put(put) => Operation::Put(Put {
-            key: put.key,
-            value: put.value,
-            content_type: put.content_type,
-            lease: put.lease.map(lease_id).transpose()?,
-            refuse_other_lease: put.refuse_other_lease,
-        }),
-        OperationKind::Delete(key) => Operation::Delete { key },
-        OperationKind::DeleteRange(range) => Operation::DeleteRange { start: range.start, end: range.end },
-        OperationKind::Get(key) => Operation::Get { key },
-    })
+    Ok(
+        match record.operation.ok_or(CodecError::Invalid("operation"))? {
+            OperationKind::Put(put) => Operation::Put(Put {
+                key: put.key,
+                value: put.value,
+                content_type: put.content_type,
+                lease: put.lease.map(lease_id).transpose()?,
+                refuse_other_lease: put.refuse_other_lease,
+            }),
+            OperationKind::Delete(key) => Operation::Delete { key },
+            OperationKind::DeleteRange(range) => Operation::DeleteRange {
+                start: range.start,
+                end: range.end,
+            },
+            OperationKind::Get(key) => Operation::Get { key },
+        },
+    )
 }

@@ -11,8 +11,8 @@ use crate::event::{DeleteReason, EndReason, Event, LeaveReason, ReleaseReason};
 use crate::ids::{Clock, LeaseId, Revision};
 use crate::limits::{
     ENDED_LEASES, ENDED_RETENTION_MS, MAX_COMPACTED_EVENTS_PER_ENTRY, MAX_COMPACTED_PER_ENTRY,
-    MAX_ENDED_FORGOTTEN_PER_ENTRY, MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_METADATA_BYTES, MAX_NAME_BYTES,
-    MAX_TTL_MS, MIN_TTL_MS,
+    MAX_ENDED_FORGOTTEN_PER_ENTRY, MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY,
+    MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_TTL_MS, MIN_TTL_MS,
 };
 use crate::parts::{Delay, Due, FREE, Hanging, Lease, PlaceId, QueueId};
 use crate::rows::{self, Meta, RowId};
@@ -30,15 +30,24 @@ impl State {
     pub(crate) fn check_new_lease(&self, new: &NewLease) -> Result<(), Refusal> {
         let (ttl_ms, min_ms, max_ms) = (new.ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
         if !(min_ms..=max_ms).contains(&ttl_ms) {
-            return Err(Refusal::TtlOutOfRange { ttl_ms, min_ms, max_ms });
+            return Err(Refusal::TtlOutOfRange {
+                ttl_ms,
+                min_ms,
+                max_ms,
+            });
         }
-        if self.leases.by_id.contains_key(&new.lease) || self.ended.by_lease.contains_key(&new.lease) {
+        if self.leases.by_id.contains_key(&new.lease)
+            || self.ended.by_lease.contains_key(&new.lease)
+        {
             return Err(Refusal::LeaseIdTaken(new.lease));
         }
         check_size("name_bytes", new.name.len(), MAX_NAME_BYTES)?;
         check_metadata(&new.metadata)?;
         if self.limits.leases <= self.leases.by_id.len() as u64 {
-            return Err(Refusal::QuotaExceeded { limit: "leases", allowed: self.limits.leases });
+            return Err(Refusal::QuotaExceeded {
+                limit: "leases",
+                allowed: self.limits.leases,
+            });
         }
         Ok(())
     }
@@ -63,19 +72,32 @@ impl State {
         self.set_deadline(slot, deadline.0);
         self.agenda.insert((deadline, Due::Lease(new.lease)));
         let (name, ttl_ms) = (new.name.clone(), new.ttl_ms);
-        revising.leases.push(Event::LeaseGranted { lease: new.lease, name, metadata, ttl_ms });
+        revising.leases.push(Event::LeaseGranted {
+            lease: new.lease,
+            name,
+            metadata,
+            ttl_ms,
+        });
     }
 
     pub(crate) fn revoke_lease(&mut self, lease: LeaseId) -> Outcome {
-        let ended_count = self.end_lease(lease, EndReason::Revoked).ok_or_else(|| self.no_lease(lease))?;
-        Ok(Answer::LeaseEnded { lease, ended_count, revision: self.revision })
+        let ended_count = self
+            .end_lease(lease, EndReason::Revoked)
+            .ok_or_else(|| self.no_lease(lease))?;
+        Ok(Answer::LeaseEnded {
+            lease,
+            ended_count,
+            revision: self.revision,
+        })
     }
 
     /// Ends what the clock has passed, in the order of deadlines, as far as one entry may. Returns how many leases.
     pub(crate) fn end_what_is_due(&mut self) -> u64 {
         let (mut ends, mut things, mut leases) = (0, 0, 0);
         while ends < MAX_ENDS_PER_ENTRY && things < MAX_ENDED_THINGS_PER_ENTRY {
-            let Some((deadline, due)) = self.agenda.first().cloned() else { break };
+            let Some((deadline, due)) = self.agenda.first().cloned() else {
+                break;
+            };
             if self.clock <= deadline {
                 break;
             }
@@ -110,7 +132,11 @@ impl State {
         let mut revising = self.revise();
         self.remember_ended(id, revising.revision);
         let count = lease.attached.len() as u64;
-        revising.leases.push(Event::LeaseEnded { lease: id, name: lease.name.clone(), reason });
+        revising.leases.push(Event::LeaseEnded {
+            lease: id,
+            name: lease.name.clone(),
+            reason,
+        });
         for hanging in &lease.attached {
             self.end_hanging(id, &lease, hanging, reason, &mut revising);
         }
@@ -129,7 +155,11 @@ impl State {
     ) {
         match hanging {
             Hanging::Key(key) => {
-                let event = Event::Delete { key: key.clone(), lease: Some(id), reason: DeleteReason::LeaseEnded };
+                let event = Event::Delete {
+                    key: key.clone(),
+                    lease: Some(id),
+                    reason: DeleteReason::LeaseEnded,
+                };
                 revising.deleted.push(event);
             }
             Hanging::Hold(queue, owner) => {
@@ -142,7 +172,11 @@ impl State {
             }
             Hanging::Place(queue, owner) => {
                 let asker = State::asker(id, owner);
-                let place = self.queues.get(queue).and_then(|queue| queue.askers.get(&asker)).copied();
+                let place = self
+                    .queues
+                    .get(queue)
+                    .and_then(|queue| queue.askers.get(&asker))
+                    .copied();
                 // A place in several queues hangs here once for each of them and goes at the first.
                 if let Some(place) = place {
                     self.remove_place(place, Some(LeaveReason::LeaseEnded), revising);
@@ -170,17 +204,28 @@ impl State {
         let until = Clock(self.clock.0.saturating_add(delay_ms).min(LAST_CLOCK));
         self.clear_delay(id);
         self.touch(RowId::Queue(id.clone()));
-        let Some(queue) = self.queues.get_mut(id) else { return };
-        queue.delay = Some(Delay { until, lease_name: lease_name.to_owned() });
+        let Some(queue) = self.queues.get_mut(id) else {
+            return;
+        };
+        queue.delay = Some(Delay {
+            until,
+            lease_name: lease_name.to_owned(),
+        });
         self.agenda.insert((until, Due::Delay(id.clone())));
     }
 
     pub(crate) fn clear_delay(&mut self, id: &QueueId) {
-        if self.queues.get(id).is_none_or(|queue| queue.delay.is_none()) {
+        if self
+            .queues
+            .get(id)
+            .is_none_or(|queue| queue.delay.is_none())
+        {
             return;
         }
         self.touch(RowId::Queue(id.clone()));
-        let Some(delay) = self.queues.get_mut(id).and_then(|queue| queue.delay.take()) else { return };
+        let Some(delay) = self.queues.get_mut(id).and_then(|queue| queue.delay.take()) else {
+            return;
+        };
         self.agenda.remove(&(delay.until, Due::Delay(id.clone())));
     }
 
@@ -196,7 +241,11 @@ impl State {
     /// Forgets a queue that nobody uses and whose last change is compacted.
     fn forget_queue(&mut self, id: &QueueId) {
         let compact = self.compact;
-        if self.queues.get(id).is_some_and(|queue| queue.is_idle() && queue.mod_revision <= compact) {
+        if self
+            .queues
+            .get(id)
+            .is_some_and(|queue| queue.is_idle() && queue.mod_revision <= compact)
+        {
             self.touch(RowId::Queue(id.clone()));
             self.queues.remove(id);
         }
@@ -204,7 +253,10 @@ impl State {
 
     /// Forgets the oldest history where it is too old or too much, but nothing that this entry made.
     pub(crate) fn compact_history(&mut self, before: Revision) {
-        let oldest = self.clock.0.saturating_sub(self.limits.history_retention_ms);
+        let oldest = self
+            .clock
+            .0
+            .saturating_sub(self.limits.history_retention_ms);
         let (mut revisions, mut events) = (0, 0);
         while let Some(front) = self.history.changes.front() {
             let needed = oldest <= front.clock.0 && self.history.bytes <= self.limits.history_bytes;
@@ -222,7 +274,9 @@ impl State {
 
     /// Forgets the oldest revision: its rows, but for versions of keys that a read at it still sees.
     fn compact_front(&mut self) {
-        let Some(front) = self.history.changes.pop_front() else { return };
+        let Some(front) = self.history.changes.pop_front() else {
+            return;
+        };
         let revision = front.change.revision;
         self.touch(RowId::Meta(Meta::Compact));
         self.compact = revision;
@@ -232,7 +286,9 @@ impl State {
             match event {
                 Event::Put(entry) => {
                     if self.ledger.stored_through < revision {
-                        self.ledger.kept.insert((revision, position), entry.key.clone());
+                        self.ledger
+                            .kept
+                            .insert((revision, position), entry.key.clone());
                     }
                     self.forget_versions(&entry.key);
                 }
@@ -265,7 +321,12 @@ impl State {
         for version in self.keys.forget(key, self.compact) {
             let revision = version.revision();
             if let crate::keys::Became::Put(entry) = version.became {
-                self.drop_history_row(revision, version.position, version.clock, &Event::Put(entry));
+                self.drop_history_row(
+                    revision,
+                    version.position,
+                    version.clock,
+                    &Event::Put(entry),
+                );
             }
         }
     }
@@ -301,10 +362,23 @@ impl State {
 
 pub(crate) fn check_size(limit: &'static str, asked: usize, allowed: u64) -> Result<(), Refusal> {
     let asked = asked as u64;
-    if asked <= allowed { Ok(()) } else { Err(Refusal::TooLarge { limit, allowed, asked }) }
+    if asked <= allowed {
+        Ok(())
+    } else {
+        Err(Refusal::TooLarge {
+            limit,
+            allowed,
+            asked,
+        })
+    }
 }
 
-pub(crate) fn check_metadata(metadata: &std::collections::BTreeMap<String, String>) -> Result<(), Refusal> {
-    let bytes = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+pub(crate) fn check_metadata(
+    metadata: &std::collections::BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    let bytes = metadata
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     check_size("metadata_bytes", bytes, MAX_METADATA_BYTES)
 }

@@ -217,12 +217,18 @@ pub enum Selector {
 
 /// The resource that an event is about, as watches select it.
 pub fn resource_of(event: &Event) -> Resource {
-    let key = |key: &Bytes| Resource { collection: Collection::Keys, name: key.clone() };
+    let key = |key: &Bytes| Resource {
+        collection: Collection::Keys,
+        name: key.clone(),
+    };
     let queue = |kind: Kind, name: &str| Resource {
         collection: Collection::of(kind),
         name: Bytes::copy_from_slice(name.as_bytes()),
     };
-    let lease = |lease: LeaseId| Resource { collection: Collection::Leases, name: lease.to_string().into() };
+    let lease = |lease: LeaseId| Resource {
+        collection: Collection::Leases,
+        name: lease.to_string().into(),
+    };
     match event {
         Event::Put(entry) => key(&entry.key),
         Event::Delete { key: name, .. } => key(name),
@@ -257,10 +263,12 @@ impl Selector {
     /// Whether it selects the resource that an event is about.
     pub fn selects(&self, event: &Event) -> bool {
         match self {
-            Selector::Exact(resource) => concerns(event, resource.collection, |name| name == resource.name),
-            Selector::Prefix(resource) => {
-                concerns(event, resource.collection, |name| name.starts_with(&resource.name))
+            Selector::Exact(resource) => {
+                concerns(event, resource.collection, |name| name == resource.name)
             }
+            Selector::Prefix(resource) => concerns(event, resource.collection, |name| {
+                name.starts_with(&resource.name)
+            }),
         }
     }
 }

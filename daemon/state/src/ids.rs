@@ -18,7 +18,9 @@ pub struct LeaseId(NonZeroU64);
 impl LeaseId {
     /// The id of a number from 1 to 2^63 − 1.
     pub fn new(number: u64) -> Option<LeaseId> {
-        NonZeroU64::new(number).filter(|number| number.get() < 1 << 63).map(LeaseId)
+        NonZeroU64::new(number)
+            .filter(|number| number.get() < 1 << 63)
+            .map(LeaseId)
     }
 
     /// Its number.

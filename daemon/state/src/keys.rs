@@ -58,12 +58,18 @@ pub(crate) struct Versions {
 
 impl Versions {
     fn iter(&self) -> impl DoubleEndedIterator<Item = &Version> {
-        self.older.iter().flat_map(|older| &older.0).chain([&self.last])
+        self.older
+            .iter()
+            .flat_map(|older| &older.0)
+            .chain([&self.last])
     }
 
     /// The entry as it was at a revision.
     fn at(&self, revision: Revision) -> Option<&Arc<KeyEntry>> {
-        self.iter().rev().find(|version| version.revision() <= revision)?.entry()
+        self.iter()
+            .rev()
+            .find(|version| version.revision() <= revision)?
+            .entry()
     }
 
     fn is_live(&self) -> bool {
@@ -74,7 +80,9 @@ impl Versions {
     fn forget(&mut self, compact: Revision) -> (Vec<Version>, bool) {
         let mut all = self.older.take().map(|older| older.0).unwrap_or_default();
         all.push(self.last.clone());
-        let seen = all.iter().rposition(|version| version.revision() <= compact);
+        let seen = all
+            .iter()
+            .rposition(|version| version.revision() <= compact);
         let keep_from = match seen {
             None => 0,
             Some(at) if all[at].entry().is_none() => at + 1,
@@ -131,13 +139,17 @@ impl Keys {
     fn versions(&self, key: &[u8]) -> Option<&Versions> {
         let chunk = self.chunk_of(key);
         let entries = &self.chunks.get(chunk)?.entries;
-        let at = entries.binary_search_by(|(present, _)| present[..].cmp(key)).ok()?;
+        let at = entries
+            .binary_search_by(|(present, _)| present[..].cmp(key))
+            .ok()?;
         Some(&entries[at].1)
     }
 
     /// The chunk that holds a key, or would.
     fn chunk_of(&self, key: &[u8]) -> usize {
-        self.chunks.partition_point(|chunk| &chunk.entries[0].0[..] <= key).saturating_sub(1)
+        self.chunks
+            .partition_point(|chunk| chunk.entries.first().is_none_or(|(first, _)| &first[..] <= key))
+            .saturating_sub(1)
     }
 
     /// Adds a version, newer than those there.
@@ -148,7 +160,10 @@ impl Keys {
         let index = self.chunk_of(key);
         let chunk = &mut self.chunks[index];
         let is_live = version.entry().map(|entry| bytes_of(entry));
-        let was_live = match chunk.entries.binary_search_by(|(present, _)| present[..].cmp(key)) {
+        let was_live = match chunk
+            .entries
+            .binary_search_by(|(present, _)| present[..].cmp(key))
+        {
             Ok(at) => {
                 let versions = &mut chunk.entries[at].1;
                 let was = versions.last.entry().map(|entry| bytes_of(entry));
@@ -157,7 +172,16 @@ impl Keys {
                 was
             }
             Err(at) => {
-                chunk.entries.insert(at, (key.into(), Versions { last: version, older: None }));
+                chunk.entries.insert(
+                    at,
+                    (
+                        key.into(),
+                        Versions {
+                            last: version,
+                            older: None,
+                        },
+                    ),
+                );
                 None
             }
         };
@@ -173,9 +197,16 @@ impl Keys {
     fn split(&mut self, index: usize) {
         let last = index + 1 == self.chunks.len();
         let chunk = &mut self.chunks[index];
-        let at = if last { chunk.entries.len() - 1 } else { chunk.entries.len() / 2 };
+        let at = if last {
+            chunk.entries.len() - 1
+        } else {
+            chunk.entries.len() / 2
+        };
         let entries = chunk.entries.split_off(at);
-        let live = entries.iter().filter(|(_, versions)| versions.is_live()).count();
+        let live = entries
+            .iter()
+            .filter(|(_, versions)| versions.is_live())
+            .count();
         chunk.live -= live;
         self.chunks.insert(index + 1, Chunk { entries, live });
     }
@@ -183,8 +214,15 @@ impl Keys {
     /// Forgets the versions of a key that no read from `compact` on can see, and returns them.
     pub(crate) fn forget(&mut self, key: &[u8], compact: Revision) -> Vec<Version> {
         let index = self.chunk_of(key);
-        let Some(chunk) = self.chunks.get_mut(index) else { return Vec::new() };
-        let Ok(at) = chunk.entries.binary_search_by(|(present, _)| present[..].cmp(key)) else { return Vec::new() };
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            return Vec::new();
+        };
+        let Ok(at) = chunk
+            .entries
+            .binary_search_by(|(present, _)| present[..].cmp(key))
+        else {
+            return Vec::new();
+        };
         let (forgotten, gone) = chunk.entries[at].1.forget(compact);
         if gone {
             chunk.entries.remove(at);
@@ -213,7 +251,8 @@ impl Keys {
         start: Bound<&'a [u8]>,
         end: Option<&'a [u8]>,
     ) -> impl Iterator<Item = &'a Arc<KeyEntry>> {
-        self.range(start, end).filter_map(move |(_, versions)| versions.at(revision))
+        self.range(start, end)
+            .filter_map(move |(_, versions)| versions.at(revision))
     }
 
     /// Live entries, in order. Chunks without one are passed over whole.
@@ -235,20 +274,30 @@ impl Keys {
     pub(crate) fn count(&self, start: Bound<&[u8]>, end: Option<&[u8]>) -> u64 {
         let first = self.first_chunk(start);
         let last = end.map_or(self.chunks.len(), |end| {
-            self.chunks.partition_point(|chunk| &chunk.entries[0].0[..] < end)
+            self.chunks
+                .partition_point(|chunk| &chunk.entries[0].0[..] < end)
         });
-        let live = |entries: &[(Box<[u8]>, Versions)]| entries.iter().filter(|entry| entry.1.is_live()).count();
+        let live = |entries: &[(Box<[u8]>, Versions)]| {
+            entries.iter().filter(|entry| entry.1.is_live()).count()
+        };
         let mut count = 0;
         for (index, chunk) in self.chunks.iter().enumerate().take(last).skip(first) {
             let whole = first < index && index + 1 < last;
-            count += if whole { chunk.live } else { live(chunk.within(start, end)) };
+            count += if whole {
+                chunk.live
+            } else {
+                live(chunk.within(start, end))
+            };
         }
         count as u64
     }
 
     /// Every version of every key, in the order of keys.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Version> {
-        self.chunks.iter().flat_map(|chunk| &chunk.entries).flat_map(|(_, versions)| versions.iter())
+        self.chunks
+            .iter()
+            .flat_map(|chunk| &chunk.entries)
+            .flat_map(|(_, versions)| versions.iter())
     }
 
     fn range<'a>(
@@ -274,19 +323,44 @@ impl Keys {
         let mut before: Option<&[u8]> = None;
         let (mut count, mut bytes) = (0, 0);
         for chunk in &self.chunks {
-            assert!(!chunk.entries.is_empty() && chunk.entries.len() <= CHUNK, "a chunk of {}", chunk.entries.len());
-            let live = chunk.entries.iter().filter_map(|(_, versions)| versions.last.entry());
+            assert!(
+                !chunk.entries.is_empty() && chunk.entries.len() <= CHUNK,
+                "a chunk of {}",
+                chunk.entries.len()
+            );
+            let live = chunk
+                .entries
+                .iter()
+                .filter_map(|(_, versions)| versions.last.entry());
             assert_eq!(chunk.live, live.clone().count(), "live keys of a chunk");
             count += chunk.live as u64;
             bytes += live.map(|entry| bytes_of(entry)).sum::<u64>();
             for (key, versions) in &chunk.entries {
-                assert!(before.is_none_or(|before| before < &key[..]), "keys out of order at {key:?}");
+                assert!(
+                    before.is_none_or(|before| before < &key[..]),
+                    "keys out of order at {key:?}"
+                );
                 before = Some(key);
-                assert!(versions.iter().next().is_some_and(|first| first.entry().is_some()), "begins with a deletion");
-                assert!(versions.iter().is_sorted_by(|a, b| a.revision() < b.revision()), "versions of {key:?}");
+                assert!(
+                    versions
+                        .iter()
+                        .next()
+                        .is_some_and(|first| first.entry().is_some()),
+                    "begins with a deletion"
+                );
+                assert!(
+                    versions
+                        .iter()
+                        .is_sorted_by(|a, b| a.revision() < b.revision()),
+                    "versions of {key:?}"
+                );
             }
         }
-        assert_eq!((count, bytes), (self.live, self.live_bytes), "live keys and their bytes");
+        assert_eq!(
+            (count, bytes),
+            (self.live, self.live_bytes),
+            "live keys and their bytes"
+        );
     }
 }
 
@@ -297,7 +371,9 @@ impl Chunk {
             Bound::Included(start) => &key[..] < start,
             Bound::Excluded(start) => &key[..] <= start,
         });
-        let to = end.map_or(self.entries.len(), |end| self.entries.partition_point(|(key, _)| &key[..] < end));
+        let to = end.map_or(self.entries.len(), |end| {
+            self.entries.partition_point(|(key, _)| &key[..] < end)
+        });
         &self.entries[from..to.max(from)]
     }
 }

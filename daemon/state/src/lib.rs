@@ -1,21 +1,51 @@
 //! The replicated state machine: leases, locks, elections and keys; pure and deterministic.
+//!
+//! [`State::apply`] is the only thing that changes it, and looks at nothing but the entry and the state.
+
+mod codec;
+mod command;
+mod record;
+
+mod acquire;
+mod ends;
+mod state;
+mod transact;
 
 mod answer;
-mod command;
 mod event;
-mod ids;
+mod reads;
+
+mod keys;
+mod parts;
+
+mod invariants;
+mod load;
 mod row;
+mod rows;
+
+mod ids;
+mod limits;
 
 pub use answer::{
-    Answer, Applied, Attached, Contention, HoldView, HolderView, KeyEntry, LeaseView, OperationResult, Outcome,
-    QueueView, QueuedView, Refusal, WaiterView,
+    Answer, Applied, Attached, Contention, HoldView, HolderView, KeyEntry, LeaseView,
+    OperationResult, Outcome, QueueView, QueuedView, Refusal, WaiterView,
 };
+pub use codec::{CodecError, decode_batch, decode_request, encode_batch, encode_request};
 pub use command::{
-    Acquire, Batch, Claim, Command, Compare, Condition, Field, Guard, IdempotencyKey, NewLease, Operation, Put,
-    Release, Renewal, Request, Share, Transaction, Wanted,
+    Acquire, Batch, Claim, Command, Compare, Condition, Field, Guard, IdempotencyKey, NewLease,
+    Operation, Put, Release, Renewal, Request, Share, Transaction, Wanted,
 };
 pub use event::{
-    Change, Collection, DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason, Resource, Selector,
+    Change, Collection, DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason,
+    Resource, Selector, prefix_end, resource_of,
 };
 pub use ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
+pub use limits::{
+    ENDED_LEASES, ENDED_RETENTION_MS, Genesis, Limits, MAX_ELECTION_VALUE_BYTES,
+    MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_LOCK_DELAY_MS, MAX_METADATA_BYTES,
+    MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS, MIN_TTL_MS, SHOWN,
+};
+pub use load::LoadError;
+pub use reads::{Changes, ReadError, Standing};
 pub use row::{Row, RowChange, Table};
+pub use state::State;

@@ -111,6 +111,9 @@ pub struct Genesis {
 
 impl Default for Genesis {
     fn default() -> Genesis {
-        Genesis { first_revision: Revision(1), limits: Limits::default() }
+        Genesis {
+            first_revision: Revision(1),
+            limits: Limits::default(),
+        }
     }
 }

@@ -23,7 +23,10 @@ pub(crate) struct QueueId {
 
 impl QueueId {
     pub(crate) fn new(kind: Kind, name: &str) -> QueueId {
-        QueueId { kind, name: name.into() }
+        QueueId {
+            kind,
+            name: name.into(),
+        }
     }
 }
 
@@ -173,10 +176,15 @@ impl Queue {
     pub(crate) fn has_room_for(&self, share: Share) -> bool {
         match share {
             Share::Exclusive => self.holds.is_empty(),
-            Share::Shared => self.holds.values().next().is_none_or(|hold| hold.share == Share::Shared),
-            Share::Permits { permits, limit } => {
-                self.taken.checked_add(permits).is_some_and(|taken| taken <= limit)
-            }
+            Share::Shared => self
+                .holds
+                .values()
+                .next()
+                .is_none_or(|hold| hold.share == Share::Shared),
+            Share::Permits { permits, limit } => self
+                .taken
+                .checked_add(permits)
+                .is_some_and(|taken| taken <= limit),
         }
     }
 

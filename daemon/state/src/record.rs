@@ -12,15 +12,29 @@ use crate::ids::Kind;
 
 /// The kind of a number.
 pub(crate) fn kind(number: u32) -> Option<Kind> {
-    [Kind::Lock, Kind::Semaphore, Kind::Election].into_iter().find(|kind| *kind as u32 == number)
+    [Kind::Lock, Kind::Semaphore, Kind::Election]
+        .into_iter()
+        .find(|kind| *kind as u32 == number)
 }
 
 /// A share as it is written.
 pub(crate) fn share_record(share: Share) -> ShareRecord {
     match share {
-        Share::Exclusive => ShareRecord { how: 1, permits: 0, limit: 0 },
-        Share::Shared => ShareRecord { how: 2, permits: 0, limit: 0 },
-        Share::Permits { permits, limit } => ShareRecord { how: 3, permits, limit },
+        Share::Exclusive => ShareRecord {
+            how: 1,
+            permits: 0,
+            limit: 0,
+        },
+        Share::Shared => ShareRecord {
+            how: 2,
+            permits: 0,
+            limit: 0,
+        },
+        Share::Permits { permits, limit } => ShareRecord {
+            how: 3,
+            permits,
+            limit,
+        },
     }
 }
 
@@ -29,7 +43,10 @@ pub(crate) fn share(record: ShareRecord) -> Option<Share> {
     match record.how {
         1 => Some(Share::Exclusive),
         2 => Some(Share::Shared),
-        3 => Some(Share::Permits { permits: record.permits, limit: record.limit }),
+        3 => Some(Share::Permits {
+            permits: record.permits,
+            limit: record.limit,
+        }),
         _ => None,
     }
 }

@@ -26,15 +26,13 @@ use twox_hash::XxHash3_128;
 
 use crate::answer::KeyEntry;
 use crate::command::Share;
-use crate::event::{
-    DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason,
-};
+use crate::event::{DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason};
 use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
 use crate::limits::Limits;
 use crate::parts::{Asker, Hold, Lease, PlaceId, Queue, QueueId, Waiting};
 use crate::record::{
-    self, DeleteRecord, EndedRow, EventRecord, GoneRecord, HistoryRow, HoldRow, LeaseEndRecord, LeaseRow, LimitsRow,
-    NewLeaseRecord, PlaceRow, QueueRow, StandingRecord, WantedRecord,
+    self, DeleteRecord, EndedRow, EventRecord, GoneRecord, HistoryRow, HoldRow, LeaseEndRecord,
+    LeaseRow, LimitsRow, NewLeaseRecord, PlaceRow, QueueRow, StandingRecord, WantedRecord,
 };
 use crate::row::{Row, Table};
 
@@ -54,8 +52,14 @@ pub(crate) enum Meta {
 
 impl Meta {
     /// In the order of their names.
-    pub(crate) const ALL: [Meta; 6] =
-        [Meta::Clock, Meta::Compact, Meta::First, Meta::Limits, Meta::Revision, Meta::Rules];
+    pub(crate) const ALL: [Meta; 6] = [
+        Meta::Clock,
+        Meta::Compact,
+        Meta::First,
+        Meta::Limits,
+        Meta::Revision,
+        Meta::Rules,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -99,8 +103,13 @@ impl RowId {
             RowId::Queue(queue) => [&[queue.kind as u8], queue.name.as_bytes()].concat().into(),
             RowId::Hold(queue, asker) => {
                 let lease = asker.lease.number().to_be_bytes();
-                let parts: [&[u8]; 5] =
-                    [&[queue.kind as u8], queue.name.as_bytes(), &[0], &lease, asker.owner.as_bytes()];
+                let parts: [&[u8]; 5] = [
+                    &[queue.kind as u8],
+                    queue.name.as_bytes(),
+                    &[0],
+                    &lease,
+                    asker.owner.as_bytes(),
+                ];
                 parts.concat().into()
             }
             RowId::Place(place) => position_key(place.revision, place.number),
@@ -125,7 +134,11 @@ pub(crate) fn hash(table: Table, key: &[u8], value: &[u8]) -> u128 {
 
 /// What a deadline adds to the digest.
 pub(crate) fn hash_deadline(slot: u32, deadline: u64) -> u128 {
-    hash(Table::Deadlines, &slot.to_be_bytes(), &deadline.to_be_bytes())
+    hash(
+        Table::Deadlines,
+        &slot.to_be_bytes(),
+        &deadline.to_be_bytes(),
+    )
 }
 
 /// What changed since the last checkpoint, and the digest of everything.
@@ -170,7 +183,9 @@ pub(crate) fn limits_value(limits: &Limits) -> Bytes {
 
 pub(crate) fn limits(value: &[u8]) -> Option<Limits> {
     let row = LimitsRow::decode(value).ok()?;
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = row.values[..] else { return None };
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = row.values[..] else {
+        return None;
+    };
     Some(Limits {
         value_bytes: a,
         request_bytes: b,
@@ -209,7 +224,11 @@ pub(crate) fn queue_value(queue: &Queue) -> Bytes {
         exclusive_fence: queue.exclusive_fence.map(|fence| fence.0),
         mod_revision: queue.mod_revision.0,
         delay_until: queue.delay.as_ref().map(|delay| delay.until.0),
-        delay_name: queue.delay.as_ref().map(|delay| delay.lease_name.clone()).unwrap_or_default(),
+        delay_name: queue
+            .delay
+            .as_ref()
+            .map(|delay| delay.lease_name.clone())
+            .unwrap_or_default(),
     }
     .encode_to_vec()
     .into()
@@ -233,7 +252,10 @@ pub(crate) fn place_value(place: &Waiting) -> Bytes {
         share: Some(record::share_record(want.share)),
     });
     PlaceRow {
-        kind: place.wanted.first().map_or(0, |want| want.queue.kind as u32),
+        kind: place
+            .wanted
+            .first()
+            .map_or(0, |want| want.queue.kind as u32),
         wanted: wanted.collect(),
         lease: place.asker.lease.number(),
         owner: place.asker.owner.to_string(),
@@ -248,7 +270,12 @@ pub(crate) fn place_value(place: &Waiting) -> Bytes {
 }
 
 pub(crate) fn ended_value(lease: LeaseId, clock: Clock) -> Bytes {
-    EndedRow { lease: lease.number(), clock: clock.0 }.encode_to_vec().into()
+    EndedRow {
+        lease: lease.number(),
+        clock: clock.0,
+    }
+    .encode_to_vec()
+    .into()
 }
 
 /// The row of a block of deadlines; `None` where all are free.
@@ -270,7 +297,12 @@ pub(crate) fn block_value(deadlines: &[u64], block: u32) -> Option<Bytes> {
 pub(crate) fn history_value(clock: Clock, event: &Event) -> Bytes {
     match event {
         Event::Put(entry) => put_value(clock, entry),
-        other => HistoryRow { clock: clock.0, event: event_record(other) }.encode_to_vec().into(),
+        other => HistoryRow {
+            clock: clock.0,
+            event: event_record(other),
+        }
+        .encode_to_vec()
+        .into(),
     }
 }
 
@@ -345,7 +377,14 @@ fn event_record(event: &Event) -> Option<EventRecord> {
             priority: place.priority,
             value: place.value.clone(),
         }),
-        Event::Released { kind, name, owner, lease, fence, reason } => {
+        Event::Released {
+            kind,
+            name,
+            owner,
+            lease,
+            fence,
+            reason,
+        } => {
             let reason = match reason {
                 ReleaseReason::Released => 1,
                 ReleaseReason::LeaseEnded => 2,
@@ -354,7 +393,13 @@ fn event_record(event: &Event) -> Option<EventRecord> {
             };
             EventRecord::Released(gone(*kind, name, owner, *lease, fence.0, reason))
         }
-        Event::Left { kind, name, owner, lease, reason } => {
+        Event::Left {
+            kind,
+            name,
+            owner,
+            lease,
+            reason,
+        } => {
             let reason = match reason {
                 LeaveReason::Withdrawn => 1,
                 LeaveReason::WaitExpired => 2,
@@ -362,13 +407,22 @@ fn event_record(event: &Event) -> Option<EventRecord> {
             };
             EventRecord::Left(gone(*kind, name, owner, *lease, 0, reason))
         }
-        Event::LeaseGranted { lease, name, metadata, ttl_ms } => EventRecord::LeaseGranted(NewLeaseRecord {
+        Event::LeaseGranted {
+            lease,
+            name,
+            metadata,
+            ttl_ms,
+        } => EventRecord::LeaseGranted(NewLeaseRecord {
             lease: lease.number(),
             ttl_ms: *ttl_ms,
             name: name.clone(),
             metadata: (**metadata).clone(),
         }),
-        Event::LeaseEnded { lease, name, reason } => EventRecord::LeaseEnded(LeaseEndRecord {
+        Event::LeaseEnded {
+            lease,
+            name,
+            reason,
+        } => EventRecord::LeaseEnded(LeaseEndRecord {
             lease: lease.number(),
             name: name.clone(),
             reason: match reason {
@@ -380,7 +434,14 @@ fn event_record(event: &Event) -> Option<EventRecord> {
     })
 }
 
-fn gone(kind: Kind, name: &str, owner: &str, lease: LeaseId, fence: u64, reason: u32) -> GoneRecord {
+fn gone(
+    kind: Kind,
+    name: &str,
+    owner: &str,
+    lease: LeaseId,
+    fence: u64,
+    reason: u32,
+) -> GoneRecord {
     GoneRecord {
         kind: kind as u32,
         name: name.to_owned(),
@@ -496,5 +557,9 @@ pub(crate) fn share(record: Option<record::ShareRecord>) -> Option<Share> {
 
 /// A row of history.
 pub(crate) fn history_row(revision: Revision, position: u32, clock: Clock, event: &Event) -> Row {
-    Row { table: Table::History, key: position_key(revision, position), value: history_value(clock, event) }
+    Row {
+        table: Table::History,
+        key: position_key(revision, position),
+        value: history_value(clock, event),
+    }
 }

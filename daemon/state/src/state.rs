@@ -88,7 +88,10 @@ impl State {
             clock: Clock(0),
             revision: first,
             compact: Revision(first.0.saturating_sub(1)),
-            history: History { base: first, ..History::default() },
+            history: History {
+                base: first,
+                ..History::default()
+            },
             keys: Keys::default(),
             leases: Leases::default(),
             ended: Ended::default(),
@@ -96,7 +99,10 @@ impl State {
             places: BTreeMap::new(),
             agenda: Agenda::new(),
             starved: BTreeSet::new(),
-            ledger: Ledger { stored_through: first, ..Ledger::default() },
+            ledger: Ledger {
+                stored_through: first,
+                ..Ledger::default()
+            },
         }
     }
 
@@ -118,7 +124,11 @@ impl State {
         self.compact_history(before);
         self.forget_ended();
         self.settle();
-        Applied { outcomes, before, leases_expired }
+        Applied {
+            outcomes,
+            before,
+            leases_expired,
+        }
     }
 
     fn request(&mut self, request: &Request) -> Outcome {
@@ -169,7 +179,10 @@ impl State {
     /// next deadline is exact. A renewal costs at most one such move.
     fn settle_agenda(&mut self) {
         while let Some((armed, Due::Lease(lease))) = self.agenda.first().cloned() {
-            let Some(deadline) = self.deadline_of(lease).filter(|deadline| armed < *deadline) else { return };
+            let Some(deadline) = self.deadline_of(lease).filter(|deadline| armed < *deadline)
+            else {
+                return;
+            };
             self.rearm(lease, armed, deadline);
         }
     }
@@ -183,7 +196,10 @@ impl State {
     }
 
     pub(crate) fn deadline_of(&self, lease: LeaseId) -> Option<Clock> {
-        self.leases.by_id.get(&lease).map(|lease| self.leases.deadline(lease))
+        self.leases
+            .by_id
+            .get(&lease)
+            .map(|lease| self.leases.deadline(lease))
     }
 
     /// A row as it is now, if it is there.
@@ -192,14 +208,20 @@ impl State {
             RowId::Meta(meta) => self.meta_value(*meta),
             RowId::Lease(lease) => rows::lease_value(self.leases.by_id.get(lease)?),
             RowId::Queue(queue) => rows::queue_value(self.queues.get(queue)?),
-            RowId::Hold(queue, asker) => rows::hold_value(self.queues.get(queue)?.holds.get(asker)?),
+            RowId::Hold(queue, asker) => {
+                rows::hold_value(self.queues.get(queue)?.holds.get(asker)?)
+            }
             RowId::Place(place) => rows::place_value(self.places.get(place)?),
             RowId::Ended(revision) => {
                 let (lease, clock) = self.ended.by_revision.get(revision)?;
                 rows::ended_value(*lease, *clock)
             }
         };
-        Some(Row { table: id.table(), key: id.key(), value })
+        Some(Row {
+            table: id.table(),
+            key: id.key(),
+            value,
+        })
     }
 
     fn meta_value(&self, meta: Meta) -> Bytes {
@@ -229,12 +251,23 @@ impl State {
 
     /// Makes the revision, unless nothing happened at it.
     pub(crate) fn seal(&mut self, revising: Revising) {
-        let Revising { revision, leases, mut deleted, put, mut gone, mut gained, freed } = revising;
+        let Revising {
+            revision,
+            leases,
+            mut deleted,
+            put,
+            mut gone,
+            mut gained,
+            freed,
+        } = revising;
         debug_assert!(freed.is_empty(), "queues were freed and not served");
         sort_deleted(&mut deleted);
         sort_by_resource(&mut gone);
         sort_by_resource(&mut gained);
-        let events: Vec<Event> = [leases, deleted, put, gone, gained].into_iter().flatten().collect();
+        let events: Vec<Event> = [leases, deleted, put, gone, gained]
+            .into_iter()
+            .flatten()
+            .collect();
         if events.is_empty() {
             return;
         }
@@ -248,18 +281,32 @@ impl State {
         let mut bytes = 0;
         for (position, event) in (0..).zip(&events) {
             let row = rows::history_row(self.revision, position, self.clock, event);
-            self.ledger.digest = self.ledger.digest.wrapping_add(rows::hash(row.table, &row.key, &row.value));
+            self.ledger.digest = self
+                .ledger
+                .digest
+                .wrapping_add(rows::hash(row.table, &row.key, &row.value));
             bytes += cost(event);
             add_version(&mut self.keys, self.revision, position, self.clock, event);
         }
         self.history.bytes += bytes;
-        let change = Change { revision: self.revision, events: events.into() };
-        self.history.changes.push_back(Recorded { change, clock: self.clock, bytes });
+        let change = Change {
+            revision: self.revision,
+            events: events.into(),
+        };
+        self.history.changes.push_back(Recorded {
+            change,
+            clock: self.clock,
+            bytes,
+        });
     }
 
     /// A lease as it is, answered at `clock`.
     pub(crate) fn view_lease(&self, id: LeaseId, clock: Clock) -> Result<LeaseView, Refusal> {
-        let lease = self.leases.by_id.get(&id).ok_or_else(|| self.no_lease(id))?;
+        let lease = self
+            .leases
+            .by_id
+            .get(&id)
+            .ok_or_else(|| self.no_lease(id))?;
         Ok(LeaseView {
             lease: id,
             name: lease.name.clone(),
@@ -284,9 +331,15 @@ impl State {
 
     /// Renews a lease: its deadline becomes now and its TTL, but never an earlier one.
     pub(crate) fn renew(&mut self, id: LeaseId) -> Outcome {
-        let lease = self.leases.by_id.get(&id).ok_or_else(|| self.no_lease(id))?;
+        let lease = self
+            .leases
+            .by_id
+            .get(&id)
+            .ok_or_else(|| self.no_lease(id))?;
         let (slot, old) = (lease.slot, self.leases.deadline(lease));
-        let deadline = old.max(Clock(self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK)));
+        let deadline = old.max(Clock(
+            self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK),
+        ));
         if old < self.clock {
             let places = lease.attached.iter().filter_map(|hanging| match hanging {
                 crate::parts::Hanging::Place(queue, _) => Some(queue.clone()),
@@ -299,7 +352,9 @@ impl State {
     }
 
     pub(crate) fn set_deadline(&mut self, slot: u32, deadline: u64) {
-        let Some(present) = self.leases.deadlines.get_mut(slot as usize) else { return };
+        let Some(present) = self.leases.deadlines.get_mut(slot as usize) else {
+            return;
+        };
         let old = std::mem::replace(present, deadline);
         if old == deadline {
             return;
@@ -321,7 +376,10 @@ impl State {
     }
 
     pub(crate) fn asker(lease: LeaseId, owner: &str) -> Asker {
-        Asker { lease, owner: owner.into() }
+        Asker {
+            lease,
+            owner: owner.into(),
+        }
     }
 }
 
@@ -329,12 +387,32 @@ impl State {
 pub(crate) const LAST_CLOCK: u64 = u64::MAX - 1;
 
 /// Adds what an event did to a key.
-pub(crate) fn add_version(keys: &mut Keys, revision: Revision, position: u32, clock: Clock, event: &Event) {
+pub(crate) fn add_version(
+    keys: &mut Keys,
+    revision: Revision,
+    position: u32,
+    clock: Clock,
+    event: &Event,
+) {
     match event {
         Event::Put(entry) => {
-            keys.add(&entry.key, Version { became: Became::Put(Arc::clone(entry)), position, clock });
+            keys.add(
+                &entry.key,
+                Version {
+                    became: Became::Put(Arc::clone(entry)),
+                    position,
+                    clock,
+                },
+            );
         }
-        Event::Delete { key, .. } => keys.add(key, Version { became: Became::Deleted(revision), position, clock }),
+        Event::Delete { key, .. } => keys.add(
+            key,
+            Version {
+                became: Became::Deleted(revision),
+                position,
+                clock,
+            },
+        ),
         _ => {}
     }
 }
@@ -350,7 +428,10 @@ fn sort_deleted(deleted: &mut [Event]) {
 fn sort_by_resource(events: &mut [Event]) {
     if 1 < events.len() {
         events.sort_by_cached_key(|event| {
-            (crate::event::resource_of(event), matches!(event, Event::Left { .. } | Event::Queued { .. }))
+            (
+                crate::event::resource_of(event),
+                matches!(event, Event::Left { .. } | Event::Queued { .. }),
+            )
         });
     }
 }
@@ -358,17 +439,25 @@ fn sort_by_resource(events: &mut [Event]) {
 /// What an event counts for in `history_bytes`: about the memory it takes.
 pub(crate) fn cost(event: &Event) -> u64 {
     let labels = |metadata: &BTreeMap<String, String>| {
-        metadata.iter().map(|(key, value)| key.len() + value.len() + 64).sum::<usize>()
+        metadata
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 64)
+            .sum::<usize>()
     };
     let bytes = match event {
         Event::Put(entry) => 256 + entry.key.len() + entry.value.len(),
         Event::Delete { key, .. } => 160 + key.len(),
-        Event::Granted(grant) => 320 + grant.name.len() + grant.owner.len() + grant.value.len() + labels(&grant.metadata),
-        Event::Queued { place } => 320 + place.name.len() + place.owner.len() + place.value.len() + labels(&place.metadata),
-        Event::Released { name, owner, .. } | Event::Left { name, owner, .. } => 160 + name.len() + owner.len(),
+        Event::Granted(grant) => {
+            320 + grant.name.len() + grant.owner.len() + grant.value.len() + labels(&grant.metadata)
+        }
+        Event::Queued { place } => {
+            320 + place.name.len() + place.owner.len() + place.value.len() + labels(&place.metadata)
+        }
+        Event::Released { name, owner, .. } | Event::Left { name, owner, .. } => {
+            160 + name.len() + owner.len()
+        }
         Event::LeaseGranted { name, metadata, .. } => 160 + name.len() + labels(metadata),
         Event::LeaseEnded { name, .. } => 160 + name.len(),
     };
     bytes as u64
 }
-

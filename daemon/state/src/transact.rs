@@ -31,21 +31,42 @@ struct Plan {
 impl State {
     pub(crate) fn transact(&mut self, transaction: &Transaction) -> Outcome {
         self.check_transaction(transaction)?;
-        if let Some(guard) = transaction.guard.as_ref().filter(|guard| !self.is_held(guard)) {
+        if let Some(guard) = transaction
+            .guard
+            .as_ref()
+            .filter(|guard| !self.is_held(guard))
+        {
             let queue = self.queues.get(&QueueId::new(guard.kind, &guard.name));
-            let present = queue.and_then(|queue| queue.holds.values().next()).map(|hold| hold.fence);
+            let present = queue
+                .and_then(|queue| queue.holds.values().next())
+                .map(|hold| hold.fence);
             return Err(Refusal::FenceStale { present });
         }
-        let succeeded = transaction.conditions.iter().all(|condition| self.is_met(condition));
-        let operations = if succeeded { &transaction.then } else { &transaction.otherwise };
+        let succeeded = transaction
+            .conditions
+            .iter()
+            .all(|condition| self.is_met(condition));
+        let operations = if succeeded {
+            &transaction.then
+        } else {
+            &transaction.otherwise
+        };
         let plan = self.plan(operations)?;
         self.check_plan(&plan)?;
         let results = self.carry_out(plan);
-        Ok(Answer::Transaction { succeeded, results, revision: self.revision })
+        Ok(Answer::Transaction {
+            succeeded,
+            results,
+            revision: self.revision,
+        })
     }
 
     fn check_transaction(&self, transaction: &Transaction) -> Result<(), Refusal> {
-        check_size("txn_conditions", transaction.conditions.len(), self.limits.txn_conditions)?;
+        check_size(
+            "txn_conditions",
+            transaction.conditions.len(),
+            self.limits.txn_conditions,
+        )?;
         for branch in [&transaction.then, &transaction.otherwise] {
             check_size("txn_operations", branch.len(), self.limits.txn_operations)?;
             let mut put = BTreeSet::new();
@@ -60,9 +81,10 @@ impl State {
             for operation in branch {
                 let deleted = match operation {
                     Operation::Delete { key } => put.contains(key),
-                    Operation::DeleteRange { start, end } => {
-                        put.range(start..).next().is_some_and(|key| end.as_ref().is_none_or(|end| *key < end))
-                    }
+                    Operation::DeleteRange { start, end } => put
+                        .range::<Bytes, _>(start..)
+                        .next()
+                        .is_some_and(|key| end.as_ref().is_none_or(|end| *key < end)),
                     Operation::Put(_) | Operation::Get { .. } => false,
                 };
                 if deleted {
@@ -78,7 +100,11 @@ impl State {
             return Err(Refusal::Unsupported("an empty key"));
         }
         check_size("name_bytes", put.key.len(), MAX_NAME_BYTES)?;
-        check_size("content_type_bytes", put.content_type.as_ref().map_or(0, String::len), MAX_NAME_BYTES)?;
+        check_size(
+            "content_type_bytes",
+            put.content_type.as_ref().map_or(0, String::len),
+            MAX_NAME_BYTES,
+        )?;
         check_size("value_bytes", put.value.len(), self.limits.value_bytes)
     }
 
@@ -86,7 +112,11 @@ impl State {
         match condition {
             Condition::Held(guard) => self.is_held(guard),
             Condition::LeaseLive(lease) => self.leases.by_id.contains_key(lease),
-            Condition::Key { key, field, compare } => {
+            Condition::Key {
+                key,
+                field,
+                compare,
+            } => {
                 let entry = self.keys.get(key);
                 let number = |of: fn(&KeyEntry) -> u64| entry.map_or(0, |entry| of(entry));
                 match field {
@@ -95,14 +125,19 @@ impl State {
                         Some(entry) => compares(*compare, entry.value.cmp(value)),
                         None => *compare == Compare::NotEqual,
                     },
-                    Field::Version(version) => compares(*compare, number(|entry| entry.version).cmp(version)),
-                    Field::CreateRevision(revision) => {
-                        compares(*compare, number(|entry| entry.create_revision.0).cmp(revision))
+                    Field::Version(version) => {
+                        compares(*compare, number(|entry| entry.version).cmp(version))
                     }
+                    Field::CreateRevision(revision) => compares(
+                        *compare,
+                        number(|entry| entry.create_revision.0).cmp(revision),
+                    ),
                     Field::ModRevision(revision) => {
                         compares(*compare, number(|entry| entry.mod_revision.0).cmp(revision))
                     }
-                    Field::Lease(lease) => compares(*compare, entry.and_then(|entry| entry.lease).cmp(lease)),
+                    Field::Lease(lease) => {
+                        compares(*compare, entry.and_then(|entry| entry.lease).cmp(lease))
+                    }
                 }
             }
         }
@@ -122,7 +157,9 @@ impl State {
                     }
                     OperationResult::Deleted(u64::from(entry.is_some()))
                 }
-                Operation::DeleteRange { start, end } => self.plan_delete_range(start, end.as_ref(), &mut plan)?,
+                Operation::DeleteRange { start, end } => {
+                    self.plan_delete_range(start, end.as_ref(), &mut plan)?
+                }
             };
             plan.results.push(result);
         }
@@ -130,15 +167,28 @@ impl State {
     }
 
     fn planned(&self, plan: &Plan, key: &[u8]) -> Option<Arc<KeyEntry>> {
-        plan.writes.get(key).cloned().unwrap_or_else(|| self.keys.get(key).cloned())
+        plan.writes
+            .get(key)
+            .cloned()
+            .unwrap_or_else(|| self.keys.get(key).cloned())
     }
 
-    fn plan_put(&self, put: &Put, revision: Revision, plan: &mut Plan) -> Result<OperationResult, Refusal> {
-        if let Some(lease) = put.lease.filter(|lease| !self.leases.by_id.contains_key(lease)) {
+    fn plan_put(
+        &self,
+        put: &Put,
+        revision: Revision,
+        plan: &mut Plan,
+    ) -> Result<OperationResult, Refusal> {
+        if let Some(lease) = put
+            .lease
+            .filter(|lease| !self.leases.by_id.contains_key(lease))
+        {
             return Err(self.no_lease(lease));
         }
         let present = self.keys.get(&put.key);
-        let other = present.and_then(|entry| entry.lease).filter(|lease| Some(*lease) != put.lease);
+        let other = present
+            .and_then(|entry| entry.lease)
+            .filter(|lease| Some(*lease) != put.lease);
         if let Some(lease) = other.filter(|_| put.refuse_other_lease && put.lease.is_some()) {
             return Err(Refusal::KeyOnOtherLease { lease });
         }
@@ -152,8 +202,12 @@ impl State {
             version: present.map_or(0, |entry| entry.version).saturating_add(1),
             lease: put.lease,
         });
-        plan.writes.insert(put.key.clone(), Some(Arc::clone(&entry)));
-        Ok(OperationResult::Put { entry, created: present.is_none() })
+        plan.writes
+            .insert(put.key.clone(), Some(Arc::clone(&entry)));
+        Ok(OperationResult::Put {
+            entry,
+            created: present.is_none(),
+        })
     }
 
     fn plan_delete_range(
@@ -178,7 +232,11 @@ impl State {
         let allowed = self.limits.keys_per_revision;
         match asked <= allowed {
             true => Ok(()),
-            false => Err(Refusal::TooLarge { limit: "keys_per_revision", allowed, asked }),
+            false => Err(Refusal::TooLarge {
+                limit: "keys_per_revision",
+                allowed,
+                asked,
+            }),
         }
     }
 
@@ -190,7 +248,9 @@ impl State {
         for (key, write) in &plan.writes {
             let before = self.keys.get(key);
             keys += i128::from(write.is_some()) - i128::from(before.is_some());
-            let size = |entry: Option<&Arc<KeyEntry>>| entry.map_or(0, |entry| i128::from(bytes_of(entry)));
+            let size = |entry: Option<&Arc<KeyEntry>>| {
+                entry.map_or(0, |entry| i128::from(bytes_of(entry)))
+            };
             bytes += size(write.as_ref()) - size(before);
             if let Some(lease) = before.and_then(|entry| entry.lease) {
                 *attached.entry(lease).or_default() -= 1;
@@ -206,10 +266,24 @@ impl State {
             false => Ok(()),
         };
         quota("keys", self.limits.keys, self.keys.live, keys)?;
-        quota("key_bytes", self.limits.key_bytes, self.keys.live_bytes, bytes)?;
+        quota(
+            "key_bytes",
+            self.limits.key_bytes,
+            self.keys.live_bytes,
+            bytes,
+        )?;
         for (lease, grown) in attached {
-            let before = self.leases.by_id.get(&lease).map_or(0, |lease| lease.attached.len() as u64);
-            quota("attached_per_lease", self.limits.attached_per_lease, before, i128::from(before) + i128::from(grown))?;
+            let before = self
+                .leases
+                .by_id
+                .get(&lease)
+                .map_or(0, |lease| lease.attached.len() as u64);
+            quota(
+                "attached_per_lease",
+                self.limits.attached_per_lease,
+                before,
+                i128::from(before) + i128::from(grown),
+            )?;
         }
         Ok(())
     }
@@ -225,7 +299,11 @@ impl State {
                 (None, Some(entry)) => {
                     let key = entry.key.clone();
                     self.move_key(&key, old, None, &revising);
-                    revising.deleted.push(Event::Delete { key, lease: old, reason: DeleteReason::Deleted });
+                    revising.deleted.push(Event::Delete {
+                        key,
+                        lease: old,
+                        reason: DeleteReason::Deleted,
+                    });
                 }
                 (None, None) => {}
             }
@@ -246,7 +324,13 @@ impl State {
     }
 
     /// Moves a key from one lease to another.
-    fn move_key(&mut self, key: &Bytes, old: Option<LeaseId>, new: Option<LeaseId>, revising: &Revising) {
+    fn move_key(
+        &mut self,
+        key: &Bytes,
+        old: Option<LeaseId>,
+        new: Option<LeaseId>,
+        revising: &Revising,
+    ) {
         if old == new {
             return;
         }
