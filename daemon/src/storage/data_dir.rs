@@ -1,15 +1,13 @@
 //! The data directory: locked by one process, and the place where a member's identity is drawn.
 //!
 //! ```text
-//! <data dir>/lock              held locked while a process runs; says its process id
-//! <data dir>/member.json       {"format":1,"member":"<16 hex digits>","name":"n1"}
-//! <data dir>/cluster/          made whole by one rename when the member joins a cluster; see the module above
-//! <data dir>/cluster.new/      the same, unfinished: removed at every start
-//! <data dir>/snapshots/        snapshots being sent or received
+//! <data dir>/lock          held locked while a process runs; says its process id
+//! <data dir>/member.json   {"format":1,"member":"<16 hex digits>","name":"n1","cluster":"<32 hex digits>"}
 //! ```
 //!
-//! The member id is drawn at the first start and never again: where `member.json` is gone but a cluster's files are
-//! there, the directory is damaged, because a member that forgot who it is could vote twice.
+//! The member id is drawn at the first start and never again: where `member.json` is gone but the files of a cluster
+//! are there, the directory is damaged, because a member that forgot who it is could vote twice. The cluster is noted
+//! when the member's log is there: from then on a missing log is damage too, and not a first start.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -20,24 +18,32 @@ use tenure_raft::MemberId;
 
 use super::error::{RESTORE, StorageError};
 use super::files;
+use super::identity::ClusterId;
 
 const FORMAT: u32 = 1;
+const MEMBER: &str = "member.json";
+const LOG: &str = "log.redb";
+const STATE: &str = "state.redb";
 
 /// A data directory that this process has locked. Dropping it gives it up.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    file: MemberFile,
     member: MemberId,
+    cluster: Option<ClusterId>,
     /// Its lock ends with the file, also by `kill -9`.
     _lock: File,
 }
 
 /// `member.json`.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct MemberFile {
     format: u32,
     member: String,
     name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
 }
 
 /// As much of `member.json` as every version has.
@@ -58,11 +64,13 @@ impl DataDir {
         let path: PathBuf = path.components().collect();
         make(&path)?;
         let lock = lock(&path)?;
-        files::remove_dir(&path.join("cluster.new"))?;
-        let member = member(&path, name)?;
+        let file = member_file(&path, name)?;
+        let (member, cluster) = parse(&path, &file)?;
         Ok(DataDir {
             path,
+            file,
             member,
+            cluster,
             _lock: lock,
         })
     }
@@ -77,14 +85,26 @@ impl DataDir {
         &self.path
     }
 
-    /// Where the files of a formed member are.
-    pub(super) fn cluster(&self) -> PathBuf {
-        self.path.join("cluster")
+    /// The cluster that the member was part of when the directory was opened, where that was noted.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
     }
 
-    /// Where they are while they are being made.
-    pub(super) fn unfinished_cluster(&self) -> PathBuf {
-        self.path.join("cluster.new")
+    /// Notes that the member's log is there and belongs to this cluster.
+    pub(super) fn note_cluster(&self, cluster: ClusterId) -> Result<(), StorageError> {
+        let file = MemberFile {
+            cluster: Some(cluster.to_string()),
+            ..self.file.clone()
+        };
+        write_member_file(&self.path.join(MEMBER), &file)
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join(LOG)
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.path.join(STATE)
     }
 
     /// Where snapshots in transit are.
@@ -130,46 +150,37 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
     Ok(file)
 }
 
-fn member(dir: &Path, name: &str) -> Result<MemberId, StorageError> {
-    let path = dir.join("member.json");
+fn member_file(dir: &Path, name: &str) -> Result<MemberFile, StorageError> {
+    let path = dir.join(MEMBER);
     let Some(contents) = files::read(&path)? else {
         return draw(dir, &path, name);
     };
-    let damaged = |reason: String| StorageError::Damaged {
-        path: path.clone(),
-        reason,
-        remedy: RESTORE,
-    };
-    let Format { format } =
-        serde_json::from_slice(&contents).map_err(|e| damaged(e.to_string()))?;
+    let damaged = |error: serde_json::Error| damaged(dir, error.to_string());
+    let Format { format } = serde_json::from_slice(&contents).map_err(damaged)?;
     if format > FORMAT {
         return Err(StorageError::Newer {
-            path: path.clone(),
+            path,
             found: format,
             supported: FORMAT,
         });
     }
-    let file: MemberFile = serde_json::from_slice(&contents).map_err(|e| damaged(e.to_string()))?;
-    let id = parse_member(&file.member).ok_or_else(|| {
-        damaged(format!(
-            "`{}` is no member id: 16 lower-case hex digits, not all zero",
-            file.member
-        ))
-    })?;
+    let mut file: MemberFile = serde_json::from_slice(&contents).map_err(damaged)?;
     if file.name != name {
-        write_member(&path, id, name)?;
+        file.name = name.to_owned();
+        parse(dir, &file)?;
+        write_member_file(&path, &file)?;
     }
-    Ok(id)
+    Ok(file)
 }
 
-fn draw(dir: &Path, path: &Path, name: &str) -> Result<MemberId, StorageError> {
-    if files::exists(&dir.join("cluster"))? {
-        let reason = "it is missing, though this member belongs to a cluster".to_owned();
-        return Err(StorageError::Damaged {
-            path: path.to_owned(),
-            reason,
-            remedy: RESTORE,
-        });
+fn draw(dir: &Path, path: &Path, name: &str) -> Result<MemberFile, StorageError> {
+    for file in [LOG, STATE] {
+        if files::exists(&dir.join(file))? {
+            return Err(damaged(
+                dir,
+                format!("it is missing, though {file} is there"),
+            ));
+        }
     }
     let number = loop {
         let drawn = getrandom::u64().map_err(|e| {
@@ -183,27 +194,59 @@ fn draw(dir: &Path, path: &Path, name: &str) -> Result<MemberId, StorageError> {
             break drawn;
         }
     };
-    let id = MemberId(number);
-    write_member(path, id, name)?;
-    Ok(id)
-}
-
-fn write_member(path: &Path, id: MemberId, name: &str) -> Result<(), StorageError> {
+    let member = MemberId(number).to_string();
     let file = MemberFile {
         format: FORMAT,
-        member: id.to_string(),
+        member,
         name: name.to_owned(),
+        cluster: None,
     };
+    write_member_file(path, &file)?;
+    Ok(file)
+}
+
+fn write_member_file(path: &Path, file: &MemberFile) -> Result<(), StorageError> {
     let mut json =
-        serde_json::to_vec(&file).map_err(|e| StorageError::io("encode", path, e.into()))?;
+        serde_json::to_vec(file).map_err(|e| StorageError::io("encode", path, e.into()))?;
     json.push(b'\n');
     files::replace(path, &json)
 }
 
-fn parse_member(text: &str) -> Option<MemberId> {
-    let hex = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let number = u64::from_str_radix(text, 16).ok()?;
-    (hex && number != 0).then_some(MemberId(number))
+fn parse(dir: &Path, file: &MemberFile) -> Result<(MemberId, Option<ClusterId>), StorageError> {
+    let member = parse_hex(&file.member, 16).ok_or_else(|| {
+        damaged(
+            dir,
+            format!(
+                "`{}` is no member id: 16 lower-case hex digits, not all zero",
+                file.member
+            ),
+        )
+    })?;
+    let cluster = match &file.cluster {
+        None => None,
+        Some(text) => Some(parse_hex(text, 32).map(ClusterId).ok_or_else(|| {
+            damaged(
+                dir,
+                format!("`{text}` is no cluster id: 32 lower-case hex digits, not all zero"),
+            )
+        })?),
+    };
+    Ok((MemberId(member as u64), cluster))
+}
+
+fn parse_hex(text: &str, digits: usize) -> Option<u128> {
+    let hex = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u128::from_str_radix(text, 16)
+        .ok()
+        .filter(|number| hex && *number != 0)
+}
+
+fn damaged(dir: &Path, reason: String) -> StorageError {
+    StorageError::Damaged {
+        path: dir.join(MEMBER),
+        reason,
+        remedy: RESTORE,
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +317,7 @@ mod tests {
         let check = |contents: Option<&str>, expected: &str| {
             let dir = temp();
             drop(DataDir::open(dir.path(), "n1").expect("first start"));
-            fs::create_dir(dir.path().join("cluster")).expect("cluster");
+            fs::write(dir.path().join("log.redb"), b"log").expect("log");
             let path = dir.path().join("member.json");
             match contents {
                 Some(contents) => fs::write(&path, contents).expect("write"),

@@ -75,6 +75,12 @@ pub(super) fn sync(file: &File, path: &Path) -> Result<(), StorageError> {
         .map_err(|e| StorageError::io("sync", path, e))
 }
 
+/// The same for a file that is not open here.
+pub(super) fn sync_named(path: &Path) -> Result<(), StorageError> {
+    let file = File::open(path).map_err(|e| StorageError::io("open", path, e))?;
+    sync(&file, path)
+}
+
 /// Gives a synced file its name and makes the name durable.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StorageError> {
     fs::rename(from, to).map_err(|e| StorageError::io("rename to", to, e))?;
@@ -103,11 +109,6 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 /// Removes a file if it is there. The caller syncs the directory where that matters.
 pub(super) fn remove(path: &Path) -> Result<(), StorageError> {
     absent_is_fine(fs::remove_file(path)).map_err(|e| StorageError::io("remove", path, e))
-}
-
-/// Removes a directory with everything in it if it is there.
-pub(super) fn remove_dir(path: &Path) -> Result<(), StorageError> {
-    absent_is_fine(fs::remove_dir_all(path)).map_err(|e| StorageError::io("remove", path, e))
 }
 
 /// Whether something has this name.

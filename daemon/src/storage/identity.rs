@@ -27,25 +27,16 @@ impl Identity {
                 self.cluster.to_string(),
             ));
         }
-        check_member(path, self.member, found.member)
+        if found.member != self.member {
+            return Err(foreign(
+                path,
+                "member",
+                found.member.to_string(),
+                self.member.to_string(),
+            ));
+        }
+        Ok(())
     }
-}
-
-/// Fails where a file of member `found` lies in the directory of `expected`.
-pub(super) fn check_member(
-    path: &Path,
-    expected: MemberId,
-    found: MemberId,
-) -> Result<(), StorageError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(foreign(
-        path,
-        "member",
-        found.to_string(),
-        expected.to_string(),
-    ))
 }
 
 fn foreign(path: &Path, kind: &'static str, found: String, expected: String) -> StorageError {

@@ -31,7 +31,8 @@ use tenure_raft::{
 use super::codec;
 use super::database::{self, Options, contained};
 use super::error::StorageError;
-use super::identity::{Identity, check_member};
+use super::files;
+use super::identity::{ClusterId, Identity};
 use super::record;
 
 const ENTRIES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("entries");
@@ -105,8 +106,8 @@ impl LogFile {
         identity: Identity,
         base: &SnapshotMeta,
     ) -> Result<(), StorageError> {
-        let file = LogFile::format(database::create(path, OPTIONS)?, path, identity, base)?;
-        file.close()
+        LogFile::format(database::create(path, OPTIONS)?, path, identity, base)?.close()?;
+        files::sync_named(path)
     }
 
     /// Makes a log on a storage of the caller's, named `path` in messages.
@@ -135,14 +136,16 @@ impl LogFile {
         LogFile::read(database::open(path, OPTIONS)?, path, identity)
     }
 
-    /// Opens the log file of a member whose cluster is not known otherwise.
+    /// Opens the log file of a member whose cluster may be known only from it.
     pub(super) fn open_as(
         path: &Path,
         member: MemberId,
+        cluster: Option<ClusterId>,
     ) -> Result<(LogFile, Identity, LogContents), StorageError> {
         let db = database::open(path, OPTIONS)?;
         let identity = contained(path, || read_identity(&db, path))?;
-        check_member(path, member, identity.member)?;
+        let cluster = cluster.unwrap_or(identity.cluster);
+        Identity { cluster, member }.check(path, identity)?;
         let (log, contents) = LogFile::read(db, path, identity)?;
         Ok((log, identity, contents))
     }

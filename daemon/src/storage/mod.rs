@@ -3,9 +3,9 @@
 //! ```text
 //! <data dir>/lock                          held by the running process
 //! <data dir>/member.json                   who the member is; see `data_dir.rs`
-//! <data dir>/cluster/log.redb              log, term and vote; see `log_file.rs`
-//! <data dir>/cluster/state.redb            the state as of the last checkpoint; see `state_file.rs`
-//! <data dir>/cluster/state.redb.new        an installation that was cut off: removed at start
+//! <data dir>/log.redb                      log, term and vote; see `log_file.rs`
+//! <data dir>/state.redb                    the state as of the last checkpoint; see `state_file.rs`
+//! <data dir>/*.redb.new                    a forming or installation that was cut off: removed at start
 //! <data dir>/snapshots/snap-*.tsnap        snapshots for others; see `snapshot.rs`
 //! <data dir>/snapshots/incoming.{json,part}  the snapshot being received; see `incoming.rs`
 //! ```
@@ -15,7 +15,7 @@
 //! [`SnapshotThread`] for all that is long. Never retries: after an error of a write or a sync nobody knows what the
 //! disk holds, so the file refuses everything after it and the member must stop.
 //!
-//! `cluster/` appears by one rename, so a member belongs to a cluster wholly or not at all. Formats carry a version;
+//! The log is the last file to get its name, so a member belongs to a cluster wholly or not at all. Formats carry a version;
 //! every file carries the cluster and the member it belongs to, and a checksum in every record and row, because the
 //! database library verifies nothing when it reads. Left out: repairing a damaged file, which is what the other
 //! members are for.
@@ -41,7 +41,7 @@ mod snapshot_thread;
 mod state_thread;
 mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tenure_raft::{LogPosition, SnapshotMeta};
 use tenure_state::Row;
@@ -78,14 +78,17 @@ pub struct Opened {
 /// # Errors
 /// Damage, a newer format, files of another cluster or member, or files that do not belong together.
 pub fn open(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
-    let cluster = dir.cluster();
-    if !files::exists(&cluster)? {
-        return Ok(None);
+    files::remove(&unfinished(&dir.log()))?;
+    files::remove(&unfinished(&dir.state()))?;
+    if !files::exists(&dir.log())? {
+        return not_formed(dir);
     }
-    let (log_path, state_path) = paths(&cluster);
-    let (log, identity, contents) = LogFile::open_as(&log_path, dir.member())?;
-    let (state, loaded) = StateFile::open(&state_path, identity)?;
-    check_pair(&log_path, &contents, &state_path, &loaded)?;
+    let (log, identity, contents) = LogFile::open_as(&dir.log(), dir.member(), dir.cluster())?;
+    if dir.cluster().is_none() {
+        dir.note_cluster(identity.cluster)?;
+    }
+    let (state, loaded) = StateFile::open(&dir.state(), identity)?;
+    check_pair(&dir.log(), &contents, &dir.state(), &loaded)?;
     let snapshots = Snapshots::open(&dir.snapshots(), identity.cluster)?;
     Ok(Some(Opened {
         identity,
@@ -109,10 +112,9 @@ pub fn form(
     digest: u128,
     rows: &[Row],
 ) -> Result<(), StorageError> {
-    let (unfinished, finished) = (dir.unfinished_cluster(), dir.cluster());
-    if files::exists(&finished)? {
+    if files::exists(&dir.log())? {
         return Err(StorageError::contradiction(
-            &finished,
+            &dir.log(),
             "the member belongs to a cluster already",
         ));
     }
@@ -120,17 +122,26 @@ pub fn form(
         cluster,
         member: dir.member(),
     };
-    files::remove_dir(&unfinished)?;
-    files::create_dir(&unfinished)?;
-    let (log_path, state_path) = paths(&unfinished);
-    LogFile::create(&log_path, identity, base)?;
-    StateFile::create(&state_path, identity, base, digest, rows)?;
-    files::sync_dir(&unfinished)?;
-    files::rename(&unfinished, &finished)
+    let (log, state) = (unfinished(&dir.log()), unfinished(&dir.state()));
+    LogFile::create(&log, identity, base)?;
+    StateFile::create(&state, identity, base, digest, rows)?;
+    files::rename(&state, &dir.state())?;
+    files::rename(&log, &dir.log())
 }
 
-fn paths(cluster: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
-    (cluster.join("log.redb"), cluster.join("state.redb"))
+/// There is no log: either the member was never part of a cluster, or its memory of votes is lost.
+fn not_formed(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
+    if dir.cluster().is_some() {
+        return Err(StorageError::damaged(&dir.log(), "it is missing"));
+    }
+    // A forming was cut off before the log got its name: nothing was said or voted for by this state.
+    files::remove(&dir.state())?;
+    Ok(None)
+}
+
+/// The name of a file while it is being made.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("redb.new")
 }
 
 /// Whether the log carries on where the state ends. A log that ends before a checkpoint, or disagrees with it, has

@@ -31,6 +31,7 @@ use super::database::{self, Options, contained};
 use super::error::StorageError;
 use super::files;
 use super::identity::Identity;
+use super::unfinished;
 
 const FILE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("file");
 const IDENTITY: &str = "identity";
@@ -163,14 +164,15 @@ impl StateFile {
             digest,
             installed: false,
         };
-        let file = StateFile::fill(
+        StateFile::fill(
             database::create(path, OPTIONS)?,
             path,
             identity,
             covered,
             rows,
-        )?;
-        file.close()
+        )?
+        .close()?;
+        files::sync_named(path)
     }
 
     /// Makes a state file on a storage of the caller's, named `path` in messages.
@@ -204,7 +206,6 @@ impl StateFile {
     /// # Errors
     /// Damage, a newer format, or a file of another cluster or member: each names the file and the remedy.
     pub fn open(path: &Path, identity: Identity) -> Result<(StateFile, Loaded), StorageError> {
-        files::remove(&unfinished(path))?;
         StateFile::read(database::open(path, OPTIONS)?, path, identity)
     }
 
@@ -373,7 +374,7 @@ impl StateFile {
             )
         })?;
         // The commit synced its data; this also covers the file's size and other metadata.
-        file.sync()?;
+        files::sync_named(&fresh)?;
         files::rename(&fresh, &self.path)?;
         (self.db, self.covered) = (file.db, file.covered);
         self.failed = false;
@@ -408,13 +409,6 @@ impl StateFile {
             .map_err(|e| StorageError::database("close", &self.path, e))
     }
 
-    fn sync(&self) -> Result<(), StorageError> {
-        let Some(file) = files::open(&self.path)? else {
-            return Err(StorageError::damaged(&self.path, "it is missing"));
-        };
-        files::sync(&file, &self.path)
-    }
-
     fn begin_failing(&mut self) -> Result<(), StorageError> {
         if self.failed {
             return Err(StorageError::contradiction(
@@ -447,10 +441,6 @@ impl StateReader {
             read_rows(&self.transaction, &self.path, each)
         })
     }
-}
-
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("redb.new")
 }
 
 fn begin(db: &Database, path: &Path) -> Result<WriteTransaction, StorageError> {
