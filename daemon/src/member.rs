@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use crate::forming::{Formed, FormingError, form_or_wait, keep_offering};
 use crate::http;
-use crate::node::{Inbox, Label, Node, NodeError, NodeSettings};
-use crate::storage::{self, DataDir, MemberFiles, StorageError};
+use crate::node::{FilePaths, Inbox, Label, Node, NodeError, NodeSettings};
+use crate::storage::{self, DataDir, Opened, StorageError};
 use crate::transport::{Budgets, ClusterId, Identity, Transport};
 
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
@@ -91,7 +91,7 @@ impl MemberError {
 pub struct Member {
     config: MemberConfig,
     dir: DataDir,
-    files: Option<MemberFiles>,
+    files: Option<Opened>,
     inbox: Inbox,
     transport: Transport,
     clients: TcpListener,
@@ -118,7 +118,7 @@ impl Member {
         let (path, name) = (config.data_dir.clone(), config.name.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let dir = DataDir::open(&path, &name)?;
-            let files = dir.open_member()?;
+            let files = storage::open(&dir)?;
             Ok::<_, StorageError>((dir, files))
         });
         let (dir, files) = opened.await.map_err(|_| NodeError::CorePanicked)??;
@@ -159,7 +159,8 @@ impl Member {
             client_url: config.client_advertise,
             peer_url: config.peer_advertise,
         };
-        let mut node = Node::start(files, label, transport.clone(), inbox, config.settings)?;
+        let paths = FilePaths { log: dir.path().join("log.redb"), state: dir.path().join("state.redb") };
+        let mut node = Node::start(files, label, transport.clone(), inbox, config.settings, paths)?;
         let ended = CancellationToken::new();
         let settings = http::Settings { client_hosts: config.client_hosts, ..http::Settings::default() };
         let served = tokio::spawn(http::serve(clients, node.handle().clone(), settings, ended.clone()));
@@ -173,10 +174,11 @@ impl Member {
             () = stop.cancelled() => {}
         }
         info!("stopping");
+        let handle = node.handle().clone();
         tokio::select! {
             error = node.failed() => return Err(error.into()),
             () = async {
-                node.begin_stop().await;
+                handle.begin_stop().await;
                 ended.cancel();
                 if tokio::time::timeout(DRAIN_PATIENCE, served).await.is_err() {
                     warn!("some calls did not end in time");
@@ -191,7 +193,7 @@ impl Member {
     }
 }
 
-async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<MemberFiles, MemberError> {
+async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<Opened, MemberError> {
     let writing = Arc::clone(&dir);
     let formed = form_or_wait(transport, move |formed: &Formed| {
         let state = State::genesis(Genesis::default());
@@ -201,7 +203,7 @@ async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<MemberFiles, M
             stamp: Stamp(0),
             configuration: Arc::new(formed.configuration.clone()),
         };
-        writing.form(storage::ClusterId(formed.cluster.0), &base, state.digest(), &rows)
+        storage::form(&writing, storage::ClusterId(formed.cluster.0), &base, state.digest(), &rows)
     });
     match formed.await {
         Ok(_) => {}
@@ -210,13 +212,13 @@ async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<MemberFiles, M
             return Err(MemberError::Forming(error.to_string()));
         }
     }
-    let opened = tokio::task::spawn_blocking(move || dir.open_member());
+    let opened = tokio::task::spawn_blocking(move || storage::open(&dir));
     let files = opened.await.map_err(|_| NodeError::CorePanicked)??;
     files.ok_or_else(|| MemberError::Forming("the files of the new member are gone".to_owned()))
 }
 
 /// The first configuration, while it is still in force: every member offers it to those that have not received it.
-fn first_configuration(files: &MemberFiles) -> Option<Formed> {
+fn first_configuration(files: &Opened) -> Option<Formed> {
     let changed = files.contents.entries.iter().any(|entry| {
         matches!(entry.payload, tenure_raft::Payload::Configuration(_))
     });

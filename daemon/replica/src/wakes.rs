@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tenure_state::{Collection, Event, Kind, LeaseId, LeaveReason, Resource, Selector, resource_of};
 
 /// A registered interest.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct WakeId(u64);
 
 /// What somebody waits for.

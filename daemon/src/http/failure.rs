@@ -165,8 +165,8 @@ impl Failure {
     }
 
     /// An answer that does not belong to the command. It cannot be; if it is, it is not known what was done.
-    pub(super) fn unexpected(answer: &impl std::fmt::Debug) -> Failure {
-        tracing::error!(?answer, "the state machine answered another command");
+    pub(super) fn unexpected() -> Failure {
+        tracing::error!("the state machine answered another command than was asked");
         Failure::new(Code::OutcomeUnknown, "the answer does not belong to the command")
     }
 

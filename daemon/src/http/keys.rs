@@ -53,7 +53,7 @@ pub(super) async fn put(mut cx: Context<'_>, name: String) -> Result<Reply, Fail
             let written = Reply::json(status, revision, &written(&entry, revision))?;
             Ok(written.with(ETAG, etag(entry.mod_revision)))
         }
-        (_, other) => Err(Failure::unexpected(&other)),
+        _ => Err(Failure::unexpected()),
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn delete(mut cx: Context<'_>, name: String) -> Result<Reply, F
         (revision, OperationResult::Deleted(deleted)) => {
             Reply::json(200, revision, &api::Deleted { deleted, revision: revision.0 })
         }
-        (_, other) => Err(Failure::unexpected(&other)),
+        _ => Err(Failure::unexpected()),
     }
 }
 
@@ -91,7 +91,7 @@ async fn transact(
     let decided = cx.submit(Command::Transaction(transaction), Purpose::Write).await?;
     let answer = decided.outcome.map_err(|refusal| Failure::refused(refusal, decided.clock, decided.revision))?;
     let Answer::Transaction { succeeded, mut results, revision } = answer else {
-        return Err(Failure::unexpected(&answer));
+        return Err(Failure::unexpected());
     };
     match (succeeded, results.pop()) {
         (true, Some(result)) => Ok((revision, result)),
@@ -99,7 +99,7 @@ async fn transact(
             let present = present.map_or(Revision(0), |entry| entry.mod_revision);
             Err(Failure::condition_failed(present).at(revision))
         }
-        (_, other) => Err(Failure::unexpected(&other)),
+        _ => Err(Failure::unexpected()),
     }
 }
 
@@ -187,7 +187,7 @@ impl Range {
         let mut after = self.after.clone();
         let (revision, count, mut rows) = cx.handle().read(|state| {
             let revision = state.revision();
-            let count = state.count_keys(&self.start, self.end.as_deref());
+            let count = state.count_keys(std::ops::Bound::Included(&self.start[..]), self.end.as_deref());
             Ok((revision, count, state.keys_at(revision, self.from(after.as_ref()), self.end.as_deref(), PIECE)?))
         })?;
         let mut page = api::KeyPage { keys: Vec::new(), more: false, next: None, count, revision: revision.0 };

@@ -31,7 +31,7 @@ pub(super) async fn grant(mut cx: Context<'_>) -> Result<Reply, Failure> {
         match decided.outcome {
             Ok(Answer::Lease(view)) => return Reply::json(201, view.revision, &lease(&view, view.clock)),
             Err(Refusal::LeaseIdTaken(_)) => {}
-            Ok(other) => return Err(Failure::unexpected(&other)),
+            Ok(_) => return Err(Failure::unexpected()),
             Err(refusal) => return Err(Failure::refused(refusal, decided.clock, decided.revision)),
         }
     }
@@ -45,7 +45,7 @@ pub(super) async fn renew(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fai
     let decided = cx.renew(id).await?;
     match decided.outcome {
         Ok(Answer::Lease(view)) => Reply::json(200, view.revision, &lease(&view, view.clock)),
-        Ok(other) => Err(Failure::unexpected(&other)),
+        Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
 }
@@ -76,7 +76,7 @@ pub(super) async fn revoke(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fa
                 api::LeaseEnded { lease: lease.to_string(), ended: true, ended_count, revision: revision.0 };
             Reply::json(200, revision, &ended)
         }
-        Ok(other) => Err(Failure::unexpected(&other)),
+        Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
 }

@@ -33,6 +33,9 @@ pub(super) async fn acquire(mut cx: Context<'_>, name: String) -> Result<Reply, 
     cx.finish_query()?;
     let asked: AcquireLock = cx.json().await?;
     check(&asked)?;
+    if asked.ttl_ms.is_some() && cx.headers.contains_key(api::header::IDEMPOTENCY_KEY) {
+        return Err(Failure::later("the header `Idempotency-Key` with `ttl_ms`"));
+    }
     let lease = asked.lease.as_deref().map(text::lease).transpose()?;
     // A place is taken only by a request that may wait for it: the bound is asked before anything is proposed.
     let permit = if asked.wait_ms > 0 { Some(cx.wait_permit()?) } else { None };
@@ -44,7 +47,7 @@ pub(super) async fn acquire(mut cx: Context<'_>, name: String) -> Result<Reply, 
             Ok(Answer::Held(view)) => held(&view),
             Ok(Answer::Queued(view)) => Wait { cx: &cx, name: &name, asked: &asked, lease }.run(view, permit).await,
             Err(Refusal::LeaseIdTaken(_)) => continue,
-            Ok(other) => Err(Failure::unexpected(&other)),
+            Ok(_) => Err(Failure::unexpected()),
             Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
         };
     }
@@ -69,7 +72,7 @@ pub(super) async fn release(mut cx: Context<'_>, name: String) -> Result<Reply, 
         Ok(Answer::Left { revision }) => {
             Reply::json(200, revision, &api::Left { lock: name, left: true, revision: revision.0 })
         }
-        Ok(other) => Err(Failure::unexpected(&other)),
+        Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
 }

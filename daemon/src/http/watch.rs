@@ -71,10 +71,11 @@ impl Watching<'_, '_> {
             let lost = match self.look().await {
                 Ok(changes) if !changes.changes.is_empty() => return reply(&changes),
                 Ok(_) => None,
-                Err(error) => Some(error),
+                Err(error @ ReadError::Compacted { .. }) => return Err(self.lost(error)),
+                Err(error @ ReadError::Ahead) => Some(error),
             };
-            // There is nothing at hand, or history that this member does not have: before saying so, or waiting for
-            // more, it is made sure that this member has not merely been left behind.
+            // There is nothing at hand, or the caller has been where this member has not: before saying so, or waiting
+            // for more, it is made sure that this member has not merely been left behind.
             if std::mem::take(&mut unconfirmed) {
                 self.confirm(lost).await?;
                 continue;

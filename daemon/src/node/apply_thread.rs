@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use tenure_raft::{Entry, LogIndex, ReadPoint, SnapshotMeta, Stamp};
 use tenure_replica::{Applier, Input};
-use tenure_state::{Event as StateChange, Revision};
-use tracing::{debug, info};
+use tenure_state::Revision;
+use tracing::{debug, info, warn};
 
 use super::NodeError;
 use super::event::Event;
 use super::handle::Shared;
 use super::outlets::Apply;
-use crate::storage::{Checkpoint, StateSender};
+use crate::storage::StateThread;
 
 /// A checkpoint begins so long after the last one ended (`design.md`, Storage).
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const ENTRIES_A_HOLD: usize = 64;
 pub(super) struct ApplyThread {
     shared: Arc<Shared>,
     queue: Receiver<Apply>,
-    state: StateSender,
+    state: StateThread,
     /// Reads that wait for an index.
     reads: BTreeMap<LogIndex, Vec<(u64, Stamp)>>,
     /// When the last checkpoint ended; `None` while one is under way.
@@ -39,7 +39,7 @@ pub(super) struct ApplyThread {
 }
 
 impl ApplyThread {
-    pub(super) fn new(shared: Arc<Shared>, queue: Receiver<Apply>, state: StateSender, covered: LogIndex) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, queue: Receiver<Apply>, state: StateThread, covered: LogIndex) -> Self {
         let checkpoint_ended = Some(Instant::now());
         ApplyThread { shared, queue, state, reads: BTreeMap::new(), checkpoint_ended, covered }
     }
@@ -63,7 +63,7 @@ impl ApplyThread {
                     Ok(())
                 }
                 Err(RecvTimeoutError::Timeout) => Ok(()),
-                Ok(Apply::Stop) | Err(RecvTimeoutError::Disconnected) => return self.checkpoint(),
+                Ok(Apply::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
             };
             if let Err(error) = done {
                 return self.shared.tell_core(Event::Failed(error));
@@ -71,6 +71,14 @@ impl ApplyThread {
             if self.checkpoint_ended.is_some_and(|ended| ended.elapsed() >= CHECKPOINT_AFTER) {
                 self.checkpoint();
             }
+        }
+    }
+
+    /// A last checkpoint, so that the next start has nothing to replay.
+    fn end(mut self) {
+        self.checkpoint();
+        if let Err(error) = self.state.stop() {
+            warn!(%error, "the state file was not tidied up at the end; the next start repairs it");
         }
     }
 
@@ -118,8 +126,7 @@ impl ApplyThread {
             return;
         }
         let applier = self.shared.applier.read().unwrap_or_else(PoisonError::into_inner);
-        let events: Box<dyn Iterator<Item = &StateChange>> = Box::new(applier.state().events_after(before));
-        self.shared.waiters.notify(events);
+        self.shared.waiters.notify(applier.state().events_after(before));
     }
 
     fn wait_for(&mut self, token: u64, point: ReadPoint) {
@@ -162,7 +169,6 @@ impl ApplyThread {
         debug!(index = checkpoint.meta.position.index.0, rows, took_us = began.elapsed().as_micros(), "checkpoint");
         self.covered = checkpoint.meta.position.index;
         self.checkpoint_ended = None;
-        let tenure_replica::Checkpoint { meta, digest, rows } = checkpoint;
-        self.state.checkpoint(Checkpoint { meta, digest, rows });
+        self.state.checkpoint(checkpoint);
     }
 }

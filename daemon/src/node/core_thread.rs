@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use tenure_raft::{MemberId, RoleChange, StepDown, WriteId};
-use tenure_replica::{Core, Input, Output};
+use tenure_replica::{Core, Input, Output, Refused};
 use tracing::{debug, info, warn};
 
 use super::clock::monotonic_raw;
@@ -65,8 +65,15 @@ impl CoreThread {
         }
     }
 
-    /// Turns until it is told to stop or a thread of the member fails.
+    /// Turns until it is told to stop or a thread of the member fails. After a stop everything is on disk; after a
+    /// failure nothing more is written.
     pub(super) fn run(mut self) -> Result<(), NodeError> {
+        self.turn()?;
+        self.outlets.stop();
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), NodeError> {
         self.publish_status(true);
         loop {
             let sleep = self.core.next_turn().min(LONGEST_SLEEP);
@@ -165,7 +172,8 @@ impl CoreThread {
             self.outlets.write(write);
         }
         for (to, message) in send {
-            self.outlets.send(to, message);
+            let unsent = self.outlets.send(to, message);
+            self.shared.refuse(unsent.into_iter().map(|token| (token, Refused::NoLeader)).collect());
         }
         if !apply.is_empty() {
             self.outlets.apply(apply);

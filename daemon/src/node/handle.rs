@@ -17,6 +17,7 @@ use tenure_replica::{Applier, Decided, Input, Interest, ProgressReport, Refused}
 use tenure_state::{Clock, Command, LeaseId, Origin, Request, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::event::Event;
 use super::waiter::{Waiter, Waiters};
@@ -27,6 +28,8 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 const READ_PATIENCE: Duration = Duration::from_millis(900);
 /// How long to wait before asking again for a read that an election cut short.
 const READ_RETRY: Duration = Duration::from_millis(20);
+/// How long a leader that stops waits for another to take over.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// Inputs that may wait for the core; beyond it clients are refused and peers' messages are dropped.
 const CORE_QUEUE: usize = 65_536;
 
@@ -366,6 +369,28 @@ impl Handle {
     /// Whether this member leads.
     pub fn is_leader(&self) -> bool {
         self.0.leader.borrow().leader == Some(self.0.identity.id)
+    }
+
+    /// Begins to stop: takes no new requests, hands leadership over, tells the long-polls to end.
+    pub async fn begin_stop(&self) {
+        self.0.tell_core(Event::StopAccepting);
+        if self.is_leader() {
+            match self.transfer_leadership(None).await {
+                Ok(to) => self.wait_for_successor(to).await,
+                Err(error) => info!(%error, "leadership is not handed over"),
+            }
+        }
+        self.0.stopping.cancel();
+    }
+
+    async fn wait_for_successor(&self, to: MemberId) {
+        let mut leader = self.leader_watch();
+        let me = self.member().id;
+        let gone = leader.wait_for(|view| view.leader.is_some_and(|leader| leader != me));
+        match tokio::time::timeout(HANDOVER_PATIENCE, gone).await {
+            Ok(_) => info!(to = %to, "leadership handed over"),
+            Err(_) => warn!(to = %to, "leadership was not taken over in time"),
+        }
     }
 
     /// Who this member is.

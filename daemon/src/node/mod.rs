@@ -26,24 +26,24 @@ use std::time::{Duration, Instant};
 
 use tenure_raft::{LogIndex, MemberId, Restored};
 use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input};
-use tenure_state::{LoadError, State};
+use tenure_state::State;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, Unserved};
 pub use tenure_replica::{Decided, Interest};
 pub use waiter::Waiter;
 
-use crate::storage::{LogEvent, LogThread, MemberFiles, StateEvent, StateThreads, StorageError};
+use crate::storage::{
+    Loaded, LogEvent, LogThread, Opened, SharedState, SnapshotEvent, SnapshotThread, Snapshots, StateEvent,
+    StateThread, StorageError,
+};
 use crate::transport::{ClusterId, Incoming, Sink, Transport};
 use apply_thread::ApplyThread;
 use core_thread::CoreThread;
 use event::Event;
 use handle::Shared;
 use outlets::{Apply, Outlets};
-
-/// How long a leader that stops waits for another to take over.
-const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Settings of a member's threads.
 #[derive(Clone, Debug)]
@@ -74,13 +74,8 @@ pub enum NodeError {
     #[error("the log cannot be used: {0}")]
     Restore(#[from] tenure_raft::RestoreError),
     /// The rows of the state contradict each other or their digest.
-    #[error("the state file {path} is damaged: {reason}; move the whole data directory away and replace this member")]
-    State {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error("the state file is damaged: {0}; move the whole data directory away and replace this member")]
+    State(String),
     /// An entry cannot be applied.
     #[error("{0}; nothing was changed")]
     Entry(#[from] EntryError),
@@ -98,19 +93,13 @@ pub enum NodeError {
     CorePanicked,
 }
 
-impl From<LoadError> for NodeError {
-    fn from(error: LoadError) -> NodeError {
-        NodeError::State { path: PathBuf::new(), reason: error.to_string() }
-    }
-}
-
 impl NodeError {
     /// The exit code that says what kind of failure it is (`api.md` §9).
     pub fn exit_code(&self) -> u8 {
         match self {
             NodeError::Storage(error) => error.exit_code(),
             NodeError::Restore(_)
-            | NodeError::State { .. }
+            | NodeError::State(_)
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
             NodeError::Thread(_) | NodeError::CorePanicked => 1,
@@ -120,9 +109,11 @@ impl NodeError {
 
 /// Where the files of a member are, for their sizes.
 #[derive(Clone, Debug)]
-pub(crate) struct FilePaths {
-    pub(crate) log: PathBuf,
-    pub(crate) state: PathBuf,
+pub struct FilePaths {
+    /// The log file.
+    pub log: PathBuf,
+    /// The state file.
+    pub state: PathBuf,
 }
 
 /// The queue of the core, made before the member is there so that the transport can fill it.
@@ -176,8 +167,6 @@ pub struct Node {
 struct Threads {
     core: JoinHandle<()>,
     apply: JoinHandle<()>,
-    log: LogThread,
-    state: StateThreads,
 }
 
 impl Node {
@@ -186,17 +175,18 @@ impl Node {
     /// # Errors
     /// Where the files contradict each other, or the system gives no threads.
     pub fn start(
-        files: MemberFiles,
+        files: Opened,
         label: Label,
         transport: Transport,
         inbox: Inbox,
         settings: NodeSettings,
+        paths: FilePaths,
     ) -> Result<Node, NodeError> {
         let cluster = ClusterId(files.identity.cluster.0);
         let id = files.identity.member;
         let (core, applier) = restore(id, &files, &settings)?;
         let covered = applier.applied().position.index;
-        let MemberFiles { log, state, log_path, state_path, snapshots, .. } = files;
+        let Opened { log, state, snapshots, .. } = files;
         let Inbox { sender, receiver } = inbox;
         let identity = MemberIdentity {
             id,
@@ -207,22 +197,22 @@ impl Node {
             version: env!("CARGO_PKG_VERSION"),
             started: Instant::now(),
         };
-        let paths = FilePaths { log: log_path, state: state_path };
         let status = (core.status(), Arc::clone(core.configuration()));
         let shared = Arc::new(Shared::new(identity, sender.clone(), applier, status, paths, random_u64()));
 
         let (apply, apply_queue) = channel();
         let log = start_log(log, sender.clone())?;
-        let state = start_state(state, snapshots, sender.clone(), apply.clone())?;
+        let snapshots = start_snapshots(state.clone(), snapshots, sender.clone(), apply.clone())?;
+        let state = start_state(state, sender.clone(), apply.clone())?;
         let outlets = Outlets {
-            log: log.sender(),
-            state: state.sender(),
+            log,
+            snapshots,
             apply: apply.clone(),
             transport: transport.clone(),
             cluster,
             told: None,
         };
-        let applying = ApplyThread::new(Arc::clone(&shared), apply_queue, state.sender(), covered);
+        let applying = ApplyThread::new(Arc::clone(&shared), apply_queue, state, covered);
         let applying = std::thread::Builder::new().name("apply".to_owned()).spawn(move || applying.run())?;
         let (failed, failure) = oneshot::channel();
         let turning = CoreThread::new(core, Arc::clone(&shared), receiver, outlets, settings);
@@ -232,7 +222,7 @@ impl Node {
                 let _ = failed.send(error);
             }
         })?;
-        let threads = Threads { core: turning, apply: applying, log, state };
+        let threads = Threads { core: turning, apply: applying };
         Ok(Node { handle: Handle(shared), transport, apply, threads, failure })
     }
 
@@ -250,28 +240,6 @@ impl Node {
         }
     }
 
-    /// Begins to stop: takes no new requests, hands leadership over, tells the long-polls to end.
-    pub async fn begin_stop(&self) {
-        self.handle.0.tell_core(Event::StopAccepting);
-        if self.handle.is_leader() {
-            match self.handle.transfer_leadership(None).await {
-                Ok(to) => self.wait_for_successor(to).await,
-                Err(error) => info!(%error, "leadership is not handed over"),
-            }
-        }
-        self.handle.0.stopping.cancel();
-    }
-
-    async fn wait_for_successor(&self, to: MemberId) {
-        let mut leader = self.handle.leader_watch();
-        let me = self.handle.member().id;
-        let gone = leader.wait_for(|view| view.leader.is_some_and(|leader| leader != me));
-        match tokio::time::timeout(HANDOVER_PATIENCE, gone).await {
-            Ok(_) => info!(to = %to, "leadership handed over"),
-            Err(_) => warn!(to = %to, "leadership was not taken over in time"),
-        }
-    }
-
     /// Ends every thread; what was written is on the disk when this returns.
     pub async fn stop(self) {
         let Node { handle, transport, apply, threads, .. } = self;
@@ -283,25 +251,16 @@ impl Node {
             let _ = apply.send(Apply::Stop);
             drop(apply);
             let _ = threads.apply.join();
-            threads.log.join();
-            threads.state.join();
         });
         let _ = ended.await;
     }
 }
 
 /// The core and the applier out of what the disk holds.
-fn restore(id: MemberId, files: &MemberFiles, settings: &NodeSettings) -> Result<(Core, Applier), NodeError> {
-    let damaged = |reason: String| NodeError::State { path: files.state_path.clone(), reason };
+fn restore(id: MemberId, files: &Opened, settings: &NodeSettings) -> Result<(Core, Applier), NodeError> {
     let loaded = &files.loaded;
-    let state = State::from_rows(loaded.rows.iter().cloned()).map_err(|error| damaged(error.to_string()))?;
-    if state.digest() != loaded.digest {
-        return Err(damaged("its rows do not have the digest that was written with them".to_owned()));
-    }
+    let state = rebuild(loaded)?;
     let (last, applied) = (files.contents.last().index, loaded.meta.position.index);
-    if last < applied && !loaded.installed {
-        return Err(damaged(format!("it covers entries up to {applied}, and the log ends at {last}")));
-    }
     info!(applied = applied.0, log_end = last.0, revision = state.revision().0, "recovered");
     let restored = Restored {
         hard_state: files.contents.hard_state,
@@ -316,7 +275,7 @@ fn restore(id: MemberId, files: &MemberFiles, settings: &NodeSettings) -> Result
 fn start_log(log: crate::storage::LogFile, core: Sender<Event>) -> Result<LogThread, NodeError> {
     let report = move |event| {
         let event = match event {
-            LogEvent::Persisted { id, took } => Event::Written { id, took },
+            LogEvent::Persisted { id, took, .. } => Event::Written { id, took },
             LogEvent::Failed(error) => Event::Failed(error.into()),
         };
         let _ = core.send(event);
@@ -324,44 +283,82 @@ fn start_log(log: crate::storage::LogFile, core: Sender<Event>) -> Result<LogThr
     Ok(LogThread::start(log, report)?)
 }
 
-fn start_state(
-    state: crate::storage::StateFile,
-    snapshots: PathBuf,
+fn start_state(state: SharedState, core: Sender<Event>, apply: Sender<Apply>) -> Result<StateThread, NodeError> {
+    let report = move |event| {
+        let event = match event {
+            StateEvent::Checkpointed { meta, took, rows } => {
+                debug!(index = meta.position.index.0, rows, took_ms = took.as_millis(), "checkpoint written");
+                let _ = apply.send(Apply::CheckpointDone);
+                Event::Input(Input::Checkpointed(meta))
+            }
+            StateEvent::Outdated { .. } => {
+                let _ = apply.send(Apply::CheckpointDone);
+                return;
+            }
+            StateEvent::Failed(error) => Event::Failed(error.into()),
+        };
+        let _ = core.send(event);
+    };
+    Ok(StateThread::start(state, report)?)
+}
+
+fn start_snapshots(
+    state: SharedState,
+    snapshots: Snapshots,
     core: Sender<Event>,
     apply: Sender<Apply>,
-) -> Result<StateThreads, NodeError> {
+) -> Result<SnapshotThread, NodeError> {
     let report = move |event| {
-        let input = match event {
-            StateEvent::Checkpointed(meta) => {
-                let _ = apply.send(Apply::CheckpointDone);
-                Input::Checkpointed(meta)
-            }
-            StateEvent::Outdated => {
-                let _ = apply.send(Apply::CheckpointDone);
-                return;
-            }
-            StateEvent::Available { to, file } => Input::SnapshotAvailable { to, file },
-            StateEvent::Unavailable { to } => Input::SnapshotFailed { to },
-            StateEvent::PieceRead { to, file, offset, data } => Input::PieceRead { to, file, offset, data },
-            StateEvent::PieceStored { from, file, stored, round } => {
-                Input::PieceStored { from, file, stored, round }
-            }
-            StateEvent::Installed { meta, state } => {
-                let _ = apply.send(Apply::Install { meta, state });
-                return;
-            }
-            StateEvent::Rejected { file, reason } => {
-                warn!(reason, "a snapshot was damaged on its way; it is asked for again");
-                Input::SnapshotRejected(file)
-            }
-            StateEvent::Failed(error) => {
-                let _ = core.send(Event::Failed(error.into()));
-                return;
-            }
-        };
-        let _ = core.send(Event::Input(input));
+        if let Some(event) = after_snapshot_work(event, &apply) {
+            let _ = core.send(event);
+        }
     };
-    Ok(StateThreads::start(state, snapshots, report)?)
+    Ok(SnapshotThread::start(state, snapshots, report)?)
+}
+
+/// What the core hears of snapshot work; an installed state goes to the apply thread first, in its place among the
+/// entries.
+fn after_snapshot_work(event: SnapshotEvent, apply: &Sender<Apply>) -> Option<Event> {
+    let input = match event {
+        SnapshotEvent::Made { to, file } => Input::SnapshotAvailable { to, file },
+        SnapshotEvent::TooOld { to, .. } => Input::SnapshotFailed { to },
+        SnapshotEvent::MakeFailed { to, error } => {
+            warn!(%error, "no snapshot could be made");
+            Input::SnapshotFailed { to }
+        }
+        SnapshotEvent::Piece { to, file, offset, data } => Input::PieceRead { to, file, offset, data },
+        SnapshotEvent::ReadFailed { to, error, .. } => {
+            if let Some(error) = error {
+                warn!(%error, "a snapshot could not be read");
+            }
+            Input::SnapshotFailed { to }
+        }
+        SnapshotEvent::Stored { file, stored, round, from } => Input::PieceStored { from, file, stored, round },
+        SnapshotEvent::Installed { loaded, .. } => {
+            return match rebuild(&loaded) {
+                Ok(state) => {
+                    let _ = apply.send(Apply::Install { meta: loaded.meta, state: Box::new(state) });
+                    None
+                }
+                Err(error) => Some(Event::Failed(error)),
+            };
+        }
+        SnapshotEvent::Rejected { file, error } => {
+            warn!(%error, "a snapshot was damaged on its way; it is asked for again");
+            Input::SnapshotRejected(file)
+        }
+        SnapshotEvent::Failed(error) => return Some(Event::Failed(error.into())),
+    };
+    Some(Event::Input(input))
+}
+
+/// The state out of its rows, which must have the digest that was written with them.
+fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
+    let state = State::from_rows(loaded.rows.iter().cloned()).map_err(|error| NodeError::State(error.to_string()))?;
+    if state.digest() != loaded.digest {
+        return Err(NodeError::State("its rows do not have the digest that was written with them".to_owned()));
+    }
+    Ok(state)
 }
 
 fn random_u64() -> u64 {

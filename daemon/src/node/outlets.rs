@@ -8,7 +8,7 @@ use tenure_replica::PeerMessage;
 use tenure_state::State;
 
 use super::handle::Shared;
-use crate::storage::{LogSender, StateSender};
+use crate::storage::{LogThread, SnapshotRequest, SnapshotThread};
 use crate::transport::{ClusterId, Transport};
 
 /// What the apply thread is told.
@@ -37,8 +37,8 @@ pub(super) enum Apply {
 
 /// The queues.
 pub(super) struct Outlets {
-    pub(super) log: LogSender,
-    pub(super) state: StateSender,
+    pub(super) log: LogThread,
+    pub(super) snapshots: SnapshotThread,
     pub(super) apply: Sender<Apply>,
     pub(super) transport: Transport,
     pub(super) cluster: ClusterId,
@@ -50,9 +50,23 @@ impl Outlets {
         self.log.write(write);
     }
 
-    pub(super) fn send(&self, to: MemberId, message: PeerMessage) {
-        // What cannot be sent is lost, as messages may be; the transport reports who cannot be reached.
-        let _ = self.transport.send(to, message);
+    /// Sends a message, or loses it, as messages may be. Answers the tokens of forwarded requests that were certainly
+    /// not sent.
+    pub(super) fn send(&self, to: MemberId, message: PeerMessage) -> Vec<u64> {
+        let tokens = match &message {
+            PeerMessage::Forward(requests) => requests.iter().map(|request| request.token).collect(),
+            _ => Vec::new(),
+        };
+        if self.transport.send(to, message) { Vec::new() } else { tokens }
+    }
+
+    /// Ends the threads that only the core uses: what was handed over is on disk when this returns.
+    pub(super) fn stop(self) {
+        for (what, result) in [("log", self.log.stop()), ("state", self.snapshots.stop())] {
+            if let Err(error) = result {
+                tracing::warn!(%error, "the {what} file was not tidied up at the end; the next start repairs it");
+            }
+        }
     }
 
     pub(super) fn apply(&self, entries: Vec<Entry>) {
@@ -70,7 +84,7 @@ impl Outlets {
     }
 
     pub(super) fn snapshot(&self, task: SnapshotTask) {
-        self.state.task(task);
+        self.snapshots.request(request(task));
     }
 
     /// Tells the transport who belongs to the cluster, when that changes.
@@ -80,5 +94,17 @@ impl Outlets {
         }
         self.transport.update(self.cluster, configuration);
         self.told = Some(Arc::clone(configuration));
+    }
+}
+
+fn request(task: SnapshotTask) -> SnapshotRequest {
+    match task {
+        SnapshotTask::Make { to, at_least } => SnapshotRequest::Make { to, at_least },
+        SnapshotTask::Read { to, file, offset, length } => SnapshotRequest::Read { to, file, offset, length },
+        SnapshotTask::Release { to, file } => SnapshotRequest::Release { to, file },
+        SnapshotTask::Store { file, offset, data, round, from } => {
+            SnapshotRequest::Store { file, offset, data, round, from }
+        }
+        SnapshotTask::Install { file } => SnapshotRequest::Install { file },
     }
 }

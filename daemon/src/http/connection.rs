@@ -1,0 +1,414 @@
+//! Connections of clients: accepted within a bound, watched, and ended.
+//!
+//! Owns the limits that protect the member from a connection: how many there are, how slowly a head may come, how long
+//! nothing may happen, how long an answer may go unread, and what HTTP/2 may ask for. The timers of one connection are
+//! one task's, and cost one wake-up in [`TICK`].
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Settings;
+use super::service::Service;
+
+/// How often a connection is looked at.
+const TICK: Duration = Duration::from_secs(5);
+/// A new connection must have brought a request by then.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// The head of a request must be whole within this time.
+const HEAD: Duration = Duration::from_secs(5);
+/// A connection on which nothing is asked is ended after this time.
+const IDLE: Duration = Duration::from_secs(120);
+/// An answer must be taken within this time, piece by piece.
+const UNREAD: Duration = Duration::from_secs(30);
+/// What is being ended gracefully is cut after this time.
+const GRACE: Duration = Duration::from_secs(60);
+/// How long to wait where the machine has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The head of a request has at most this many bytes (HTTP/1: of the buffer it is read into; HTTP/2: of the list).
+const HEAD_BYTES: u32 = 16 << 10;
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS: u32 = 256;
+/// A client may give up all its long-polls at once: with h2's default of 20 that would end its connection.
+const PENDING_RESETS: usize = STREAMS as usize;
+/// Resets caused by a client's errors on one connection, before it is ended.
+const ERROR_RESETS: usize = 1_024;
+/// Bytes of bodies in flight on one HTTP/2 connection.
+const WINDOW: u32 = 1 << 20;
+/// Bytes of answers buffered for one HTTP/2 stream.
+const SEND_BUFFER: usize = 256 << 10;
+/// A silent HTTP/2 client is asked whether it is there,
+const PING: Duration = Duration::from_secs(20);
+/// and given up where it does not answer.
+const PONG: Duration = Duration::from_secs(10);
+
+/// Accepts connections until `shutdown`, then ends them: what is being answered is answered, within `settings.drain`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    settings: &Settings,
+    shutdown: CancellationToken,
+) {
+    let tasks = Tasks { tracker: TaskTracker::new(), kill: CancellationToken::new() };
+    let builder = Arc::new(builder(tasks.clone()));
+    let permits = Arc::new(Semaphore::new(settings.connections));
+    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(&listener, &permits)).await {
+        let (builder, service, shutdown) = (Arc::clone(&builder), Arc::clone(&service), shutdown.clone());
+        tasks.spawn(async move {
+            serve_one(stream, &builder, service, shutdown).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    tasks.tracker.close();
+    if timeout(settings.drain, tasks.tracker.wait()).await.is_err() {
+        tracing::warn!(left = tasks.tracker.len(), "connections did not end in time and are cut");
+        tasks.kill.cancel();
+        tasks.tracker.wait().await;
+    }
+}
+
+/// The next connection. While there are as many as allowed, none is accepted: they queue in the kernel.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return Some((stream, permit)),
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether an error of `accept` is the end of that one connection only.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn builder(tasks: Tasks) -> auto::Builder<Tasks> {
+    let mut builder = auto::Builder::new(tasks);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper's own timer also runs while a connection idles between two requests; ours does not.
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG);
+    builder
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    builder: &auto::Builder<Tasks>,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) {
+    let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
+    let activity = Arc::new(Activity::new());
+    let io = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
+    let of_requests = Arc::clone(&activity);
+    let answer = service_fn(move |request| {
+        let (service, serving) = (Arc::clone(&service), Serving::begin(&of_requests));
+        async move {
+            let response = service.answer(request, local).await;
+            drop(serving);
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(io, answer));
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ending = None;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended with an error");
+                }
+                return;
+            }
+            () = shutdown.cancelled(), if ending.is_none() => {
+                ending = Some(Instant::now());
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = ticks.tick() => match activity.verdict(activity.now()) {
+                Verdict::Fine if ending.is_some_and(|since| since.elapsed() > GRACE) => return,
+                Verdict::Fine => {}
+                Verdict::Idle if ending.is_none() => {
+                    ending = Some(Instant::now());
+                    connection.as_mut().graceful_shutdown();
+                }
+                Verdict::Idle => {}
+                Verdict::Abused(why) => {
+                    tracing::debug!(why, "a connection is cut");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The tasks of all connections, so that each has an owner who waits for it.
+#[derive(Clone)]
+struct Tasks {
+    tracker: TaskTracker,
+    kill: CancellationToken,
+}
+
+impl Tasks {
+    fn spawn(&self, task: impl Future + Send + 'static) {
+        let kill = self.kill.clone();
+        self.tracker.spawn(async move {
+            kill.run_until_cancelled(task).await;
+        });
+    }
+}
+
+impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.spawn(task);
+    }
+}
+
+/// What happened on a connection lately. Times are milliseconds since it was accepted, and 0 is never.
+struct Activity {
+    accepted: Instant,
+    /// It speaks HTTP/2, or may.
+    http2: AtomicBool,
+    requests: AtomicU64,
+    serving: AtomicUsize,
+    /// Since when nothing is being served.
+    idle_since: AtomicU64,
+    /// Since when the head of a request has been coming (HTTP/1).
+    head_since: AtomicU64,
+    /// Since when the client has taken nothing of what is written.
+    unread_since: AtomicU64,
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    /// Nothing.
+    Fine,
+    /// End it, politely.
+    Idle,
+    /// Cut it.
+    Abused(&'static str),
+}
+
+impl Activity {
+    fn new() -> Activity {
+        Activity {
+            accepted: Instant::now(),
+            http2: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            serving: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            unread_since: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Bytes have come.
+    fn has_read(&self, bytes: &[u8]) {
+        if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+            let preface = b"PRI * HTTP/2.0";
+            let same = bytes.len().min(preface.len());
+            self.http2.store(bytes[..same] == preface[..same], Ordering::Relaxed);
+        }
+        if self.serving.load(Ordering::Relaxed) == 0 {
+            let _ = self.head_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn has_written(&self) {
+        self.unread_since.store(0, Ordering::Relaxed);
+    }
+
+    fn cannot_write(&self) {
+        let _ = self.unread_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn verdict(&self, now: u64) -> Verdict {
+        let passed = |since: &AtomicU64, allowed: Duration| {
+            let since = since.load(Ordering::Relaxed);
+            since > 0 && u128::from(now.saturating_sub(since)) > allowed.as_millis()
+        };
+        if passed(&self.unread_since, UNREAD) {
+            return Verdict::Abused("its answer is not read");
+        }
+        if self.serving.load(Ordering::Relaxed) > 0 {
+            return Verdict::Fine;
+        }
+        if self.requests.load(Ordering::Relaxed) == 0 && u128::from(now) > FIRST_REQUEST.as_millis() {
+            return Verdict::Abused("it brought no request");
+        }
+        if !self.http2.load(Ordering::Relaxed) && passed(&self.head_since, HEAD) {
+            return Verdict::Abused("the head of its request came too slowly");
+        }
+        if passed(&self.idle_since, IDLE) { Verdict::Idle } else { Verdict::Fine }
+    }
+}
+
+/// A request being served.
+struct Serving(Arc<Activity>);
+
+impl Serving {
+    fn begin(activity: &Arc<Activity>) -> Serving {
+        activity.requests.fetch_add(1, Ordering::Relaxed);
+        activity.serving.fetch_add(1, Ordering::Relaxed);
+        activity.head_since.store(0, Ordering::Relaxed);
+        activity.idle_since.store(0, Ordering::Relaxed);
+        Serving(Arc::clone(activity))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if self.0.serving.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream that tells what happens on it.
+struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl Watched {
+    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &written {
+            Poll::Ready(_) => self.activity.has_written(),
+            Poll::Pending => self.activity.cannot_write(),
+        }
+        written
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.activity.has_read(&buf.filled()[before..]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_cut() {
+        let activity = Activity::new();
+        assert_eq!(activity.verdict(9 * SECOND), Verdict::Fine);
+        assert!(matches!(activity.verdict(11 * SECOND), Verdict::Abused(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_drips_is_cut_and_an_idle_connection_is_not() {
+        let activity = Arc::new(Activity::new());
+        activity.has_read(b"GET / HTTP/1.1\r\n");
+        assert!(matches!(activity.verdict(6 * SECOND), Verdict::Abused(_)));
+        let serving = Serving::begin(&activity);
+        assert_eq!(activity.verdict(500 * SECOND), Verdict::Fine);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        drop(serving);
+        assert_eq!(activity.verdict(100 * SECOND), Verdict::Fine);
+        assert_eq!(activity.verdict(131 * SECOND), Verdict::Idle);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        activity.has_read(b"G");
+        assert_eq!(activity.verdict(24 * SECOND), Verdict::Fine);
+        assert!(matches!(activity.verdict(26 * SECOND), Verdict::Abused(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn http_2_says_many_things_that_are_no_head() {
+        let activity = Arc::new(Activity::new());
+        activity.has_read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        drop(Serving::begin(&activity));
+        activity.has_read(b"\0\0\x08\x06");
+        assert_eq!(activity.verdict(60 * SECOND), Verdict::Fine);
+        assert_eq!(activity.verdict(130 * SECOND), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_is_cut() {
+        let activity = Arc::new(Activity::new());
+        let _serving = Serving::begin(&activity);
+        activity.cannot_write();
+        tokio::time::advance(Duration::from_secs(20)).await;
+        activity.cannot_write();
+        assert_eq!(activity.verdict(30 * SECOND), Verdict::Fine);
+        assert!(matches!(activity.verdict(31 * SECOND), Verdict::Abused(_)));
+        activity.has_written();
+        assert_eq!(activity.verdict(31 * SECOND), Verdict::Fine);
+    }
+}

@@ -1,0 +1,58 @@
+//! REST: the calls of clients over HTTP/1.1 and HTTP/2.
+//!
+//! Owns the way from bytes of a client to commands and reads of this member, and back; alone in knowing status codes.
+//! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: TLS
+//! and who may do what.
+
+mod body;
+mod cluster;
+mod condition;
+mod connection;
+mod events;
+mod failure;
+mod keys;
+mod leases;
+mod locks;
+mod manners;
+mod poll;
+mod query;
+mod reply;
+mod route;
+mod service;
+mod text;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Handle;
+
+/// What the client address is served with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Names under which clients may call this member, beside its own (`client_hosts`).
+    pub client_hosts: Vec<String>,
+    /// Connections at a time; beyond it they queue in the kernel.
+    pub connections: usize,
+    /// Requests that wait at a time (acquires and watches); beyond it they are `429`.
+    pub waits: usize,
+    /// How long open requests may take to end at a stop.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { client_hosts: Vec::new(), connections: 10_000, waits: 20_000, drain: Duration::from_secs(5) }
+    }
+}
+
+/// Serves clients on `listener` until `shutdown`. Ends when every connection has ended: requests that wait are ended by
+/// the stop of the member ([`Handle::stopping`]), all others are answered, what takes longer than `settings.drain` is
+/// cut.
+pub async fn serve(listener: TcpListener, handle: Handle, settings: Settings, shutdown: CancellationToken) {
+    let service = service::Service::new(handle, &settings.client_hosts, settings.waits);
+    connection::serve(listener, Arc::new(service), &settings, shutdown).await;
+}

@@ -1,0 +1,353 @@
+//! One request: from its head to its answer.
+//!
+//! Owns the order of the checks, which handler serves which call, the headers that every answer has, and the line in
+//! the log. Must never log a name, a value or a header of a caller.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tenure_api::{Code, header};
+use tenure_replica::Decided;
+use tenure_state::{Clock, Command, LeaseId, Limits};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::body::{self, Body};
+use super::failure::{Failure, Purpose};
+use super::manners::{self, OwnHosts, Repeats};
+use super::query::Query;
+use super::reply::Reply;
+use super::route::{self, Call, Family, Target};
+use super::{cluster, keys, leases, locks, watch};
+use crate::node::{Handle, LeaderView};
+
+/// Answers requests; shared by all connections.
+pub(super) struct Service {
+    handle: Handle,
+    hosts: OwnHosts,
+    waits: Arc<Semaphore>,
+    most_waits: usize,
+    leader: channel::Receiver<LeaderView>,
+    cluster: String,
+    cluster_header: HeaderValue,
+    member_header: HeaderValue,
+    /// Numbers requests, from a random beginning.
+    next: AtomicU64,
+}
+
+/// What a handler works with.
+pub(super) struct Context<'a> {
+    service: &'a Service,
+    /// The headers of the request.
+    pub(super) headers: &'a HeaderMap,
+    /// Its parameters that nobody has taken yet.
+    pub(super) query: Query,
+    body: &'a mut Body,
+    /// When its head had arrived.
+    pub(super) arrived: Instant,
+    /// Whether it is a `HEAD`, which never waits.
+    pub(super) head: bool,
+    /// A number that differs from request to request.
+    pub(super) seed: u64,
+}
+
+impl Service {
+    /// A service for the member behind `handle`.
+    pub(super) fn new(handle: Handle, client_hosts: &[String], most_waits: usize) -> Service {
+        let member = handle.member();
+        let cluster = cluster::cluster_id(member.cluster);
+        let hex = |text: String| HeaderValue::try_from(text).expect("hex digits are a header");
+        Service {
+            hosts: OwnHosts::new(client_hosts, &member.client_url),
+            waits: Arc::new(Semaphore::new(most_waits)),
+            most_waits,
+            leader: handle.leader_watch(),
+            cluster_header: hex(cluster.clone()),
+            member_header: hex(member.id.to_string()),
+            cluster,
+            next: AtomicU64::new(getrandom::u64().unwrap_or_default()),
+            handle,
+        }
+    }
+
+    /// Answers a request that came over a connection made to `local`.
+    pub(super) async fn answer(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Full<Bytes>> {
+        let arrived = Instant::now();
+        let (head, incoming) = request.into_parts();
+        let mut body = Body::new(incoming, &head.headers);
+        let seed = self.draw();
+        let given_id = manners::request_id(&head.headers);
+        let id = match &given_id {
+            Ok(Some(id)) => id.clone(),
+            Ok(None) | Err(_) => made_id(seed),
+        };
+        let target = route::find(head.uri.path());
+        let route = target.map_or("none", |target| target.family.template());
+        let span = tracing::debug_span!("request", id = id.to_str().unwrap_or(""), method = %head.method, route);
+        let served = async {
+            given_id?;
+            self.check(&head, local)?;
+            self.dispatch(&head, target, &mut body, arrived, seed).await
+        };
+        let reply = served.instrument(span).await.unwrap_or_else(Failure::into_reply);
+        body.drain().await;
+        log(&reply, &id, &head.method, route, arrived);
+        self.respond(reply, &head.method, id)
+    }
+
+    /// What is asked of every request, whatever it wants.
+    fn check(&self, head: &Parts, local: SocketAddr) -> Result<(), Failure> {
+        manners::check_host(&self.hosts, &head.uri, &head.headers, local)?;
+        manners::check_cluster(&self.cluster, &head.headers)
+    }
+
+    async fn dispatch(
+        &self,
+        head: &Parts,
+        target: Option<Target<'_>>,
+        body: &mut Body,
+        arrived: Instant,
+        seed: u64,
+    ) -> Result<Reply, Failure> {
+        let target = target.ok_or_else(|| {
+            Failure::new(Code::RouteNotFound, "the path leads nowhere; those of this version begin with /v1/")
+        })?;
+        let allow = || (ALLOW, HeaderValue::from_static(target.family.allow()));
+        if head.method == Method::OPTIONS {
+            let (name, value) = allow();
+            return Ok(Reply::empty(204).with(name, value));
+        }
+        if !target.family.allows(&head.method) {
+            let detail = format!("this path takes {}", target.family.allow());
+            let (name, value) = allow();
+            return Err(Failure::new(Code::MethodNotAllowed, detail).with_header(name, value));
+        }
+        let mut query = Query::parse(head.uri.query())?;
+        let call = target.call(&head.method, &mut query)?;
+        check_headers(&call, target.family, &head.headers)?;
+        let is_head = head.method == Method::HEAD;
+        serve(call, Context { service: self, headers: &head.headers, query, body, arrived, head: is_head, seed }).await
+    }
+
+    fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Full<Bytes>> {
+        let revision = reply.revision.unwrap_or_else(|| self.handle.read(|state| state.revision()));
+        let (term, leader) = {
+            let view = self.leader.borrow();
+            (view.term.0, view.client_url.as_deref().and_then(|url| HeaderValue::from_str(url).ok()))
+        };
+        let mut headers = HeaderMap::with_capacity(16);
+        if let Some(content_type) = reply.content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(HeaderName::from_static(header::REVISION), HeaderValue::from(revision.0));
+        headers.insert(HeaderName::from_static(header::TERM), HeaderValue::from(term));
+        if let Some(leader) = leader {
+            headers.insert(HeaderName::from_static(header::LEADER), leader);
+        }
+        headers.insert(HeaderName::from_static(header::MEMBER), self.member_header.clone());
+        headers.insert(HeaderName::from_static(header::CLUSTER), self.cluster_header.clone());
+        headers.insert(HeaderName::from_static(header::REQUEST_ID), id);
+        headers.extend(reply.headers);
+        let body = if *method == Method::HEAD {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+            Bytes::new()
+        } else {
+            reply.body
+        };
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.headers_mut() = headers;
+        response
+    }
+
+    fn draw(&self) -> u64 {
+        // A number that differs in all its digits from the one before (Knuth, vol. 3 §6.4: the golden ratio).
+        self.next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+    }
+}
+
+/// Headers that the call must be able to serve, before anything of it is carried out.
+fn check_headers(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
+    let repeats = match call {
+        Call::AcquireLock(_) | Call::ReleaseLock(_) | Call::RenewLease(_) => Repeats::ByWhoAsks,
+        Call::GrantLease
+        | Call::ReadLease(_)
+        | Call::RevokeLease(_)
+        | Call::ReadLock(_)
+        | Call::PutKey(_)
+        | Call::ReadKey(_)
+        | Call::ListKeys
+        | Call::DeleteKey(_)
+        | Call::Watch
+        | Call::ReadCluster
+        | Call::ReadStatus
+        | Call::Live
+        | Call::Ready => Repeats::Recorded,
+    };
+    manners::check_unserved(headers, repeats)?;
+    // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate.
+    if matches!(call, Call::ReadKey(_)) || family == Family::Live {
+        return Ok(());
+    }
+    manners::check_accepts_json(headers)
+}
+
+async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
+    match call {
+        Call::GrantLease => leases::grant(cx).await,
+        Call::ReadLease(id) => leases::read(cx, id).await,
+        Call::RenewLease(id) => leases::renew(cx, id).await,
+        Call::RevokeLease(id) => leases::revoke(cx, id).await,
+        Call::AcquireLock(name) => locks::acquire(cx, name).await,
+        Call::ReadLock(name) => locks::read(cx, name).await,
+        Call::ReleaseLock(name) => locks::release(cx, name).await,
+        Call::PutKey(name) => keys::put(cx, name).await,
+        Call::ReadKey(name) => keys::read(cx, name).await,
+        Call::ListKeys => keys::list(cx).await,
+        Call::DeleteKey(name) => keys::delete(cx, name).await,
+        Call::Watch => watch::watch(cx).await,
+        Call::ReadCluster => cluster::read(cx).await,
+        Call::ReadStatus => cluster::status(cx).await,
+        Call::Live => cluster::live(cx).await,
+        Call::Ready => cluster::ready(cx).await,
+    }
+}
+
+impl Context<'_> {
+    /// The member.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.service.handle
+    }
+
+    /// Refuses parameters that the handler has not taken.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request`, naming the first.
+    pub(super) fn finish_query(&mut self) -> Result<(), Failure> {
+        std::mem::take(&mut self.query).finish()
+    }
+
+    /// Reads a JSON body.
+    ///
+    /// # Errors
+    ///
+    /// As [`Body::read`] and [`body::json`].
+    pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let allowed = self.limit(|limits| limits.request_bytes);
+        let body = self.body.read(self.headers, "request_bytes", allowed).await?;
+        body::json(self.headers, &body)
+    }
+
+    /// Reads a body that may be left out, and has no fields.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::json`].
+    pub(super) async fn no_fields(&mut self) -> Result<(), Failure> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+
+        let allowed = self.limit(|limits| limits.request_bytes);
+        let body = self.body.read(self.headers, "request_bytes", allowed).await?;
+        if body.is_empty() { Ok(()) } else { body::json(self.headers, &body).map(|Nothing {}| ()) }
+    }
+
+    /// Reads a body that is the value of a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Body::read`].
+    pub(super) async fn value(&mut self) -> Result<Bytes, Failure> {
+        let (value, request) = (self.limit(|limits| limits.value_bytes), self.limit(|limits| limits.request_bytes));
+        let (name, allowed) = if value <= request { ("value_bytes", value) } else { ("request_bytes", request) };
+        self.body.read(self.headers, name, allowed).await
+    }
+
+    /// Refuses a body.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` where there is one.
+    pub(super) async fn no_body(&mut self) -> Result<(), Failure> {
+        self.body.refuse(self.headers).await
+    }
+
+    fn limit(&self, limit: impl FnOnce(&Limits) -> u64) -> usize {
+        let limit = self.handle().read(|state| limit(state.limits()));
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// Carries out a command.
+    ///
+    /// # Errors
+    ///
+    /// Where it got no outcome.
+    pub(super) async fn submit(&self, command: Command, purpose: Purpose) -> Result<Decided, Failure> {
+        self.handle().submit(command).await.map_err(|unserved| Failure::unserved(unserved, purpose))
+    }
+
+    /// Renews a lease.
+    ///
+    /// # Errors
+    ///
+    /// Where it got no outcome.
+    pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
+        self.handle().renew(lease).await.map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
+    }
+
+    /// Waits until a read of this member's state is linearizable; the leader's clock.
+    ///
+    /// # Errors
+    ///
+    /// `no-leader` within a second where no leader confirms it.
+    pub(super) async fn barrier(&self) -> Result<Clock, Failure> {
+        self.handle().barrier().await.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))
+    }
+
+    /// Whether this member is in contact with a leader.
+    pub(super) fn knows_leader(&self) -> bool {
+        self.service.leader.borrow().leader.is_some()
+    }
+
+    /// A place among the requests that wait.
+    ///
+    /// # Errors
+    ///
+    /// `too-many-waiters`.
+    pub(super) fn wait_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.service.waits).try_acquire_owned().map_err(|_| {
+            let most = self.service.most_waits;
+            let detail = format!("{most} requests wait at this member already; ask another, or later");
+            Failure::new(Code::TooManyWaiters, detail)
+        })
+    }
+}
+
+fn made_id(seed: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("{seed:016x}")).expect("hex digits are a header")
+}
+
+/// One line for each request; what a server's fault is, an operator sees without asking for it.
+fn log(reply: &Reply, id: &HeaderValue, method: &Method, route: &str, arrived: Instant) {
+    let id = id.to_str().unwrap_or("");
+    let took = arrived.elapsed();
+    let code = reply.code.map_or("", Code::as_str);
+    if reply.status >= 500 {
+        tracing::warn!(request = id, %method, route, status = reply.status, code, ?took, "request was not served");
+    } else {
+        tracing::debug!(request = id, %method, route, status = reply.status, code, ?took, "request was answered");
+    }
+}

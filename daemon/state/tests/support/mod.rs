@@ -1,0 +1,223 @@
+//! Entries at random, over few names so that they meet one another.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tenure_state::*;
+
+pub fn lease(number: u64) -> LeaseId {
+    LeaseId::new(number).expect("it is positive")
+}
+
+pub fn request(command: Command) -> Request {
+    Request { origin: Origin { member: 1, token: 1 }, idempotency: None, command }
+}
+
+pub fn requests(commands: impl IntoIterator<Item = Command>) -> Batch {
+    Batch { renewals: Vec::new(), requests: commands.into_iter().map(request).collect() }
+}
+
+pub fn renewals(leases: &[u64]) -> Batch {
+    let origin = Origin { member: 1, token: 1 };
+    Batch { renewals: leases.iter().map(|id| Renewal { origin, lease: lease(*id) }).collect(), requests: Vec::new() }
+}
+
+pub fn new_lease(id: u64, ttl_ms: u64) -> NewLease {
+    NewLease { lease: lease(id), ttl_ms, name: format!("w{id}"), metadata: BTreeMap::new() }
+}
+
+pub fn grant(id: u64, ttl_ms: u64) -> Command {
+    Command::GrantLease(new_lease(id, ttl_ms))
+}
+
+pub fn acquire(name: &str, id: u64, wait_ms: u64) -> Acquire {
+    Acquire {
+        kind: Kind::Lock,
+        wanted: vec![Wanted { name: name.to_owned(), share: Share::Exclusive }],
+        claim: Claim::Lease(lease(id)),
+        owner: String::new(),
+        wait_ms,
+        priority: 0,
+        metadata: BTreeMap::new(),
+        lock_delay_ms: 0,
+        value: String::new(),
+    }
+}
+
+pub fn release(name: &str, id: u64, fence: Option<u64>) -> Command {
+    Command::Release(Release {
+        kind: Kind::Lock,
+        name: name.to_owned(),
+        lease: lease(id),
+        owner: String::new(),
+        fence: fence.map(Fence),
+    })
+}
+
+pub fn put(key: &str, value: &str, id: Option<u64>) -> Command {
+    transaction(vec![Operation::Put(Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        content_type: None,
+        lease: id.map(lease),
+        refuse_other_lease: false,
+    })])
+}
+
+pub fn delete(key: &str) -> Command {
+    transaction(vec![Operation::Delete { key: Bytes::copy_from_slice(key.as_bytes()) }])
+}
+
+pub fn transaction(then: Vec<Operation>) -> Command {
+    Command::Transaction(Transaction { then, ..Transaction::default() })
+}
+
+pub fn everything() -> Vec<Selector> {
+    use Collection::{Elections, Keys, Leases, Locks, Semaphores};
+    let all = |collection| Selector::Prefix(Resource { collection, name: Bytes::new() });
+    [Elections, Keys, Leases, Locks, Semaphores].map(all).to_vec()
+}
+
+/// Applies one entry and returns its only outcome.
+pub fn apply_one(state: &mut State, stamp: u64, command: Command) -> Outcome {
+    let applied = state.apply(Clock(stamp), &requests([command]));
+    state.check_invariants();
+    applied.outcomes.into_iter().next().expect("one request has one outcome").1
+}
+
+pub fn rows_of(state: &State) -> BTreeMap<(Table, Bytes), Bytes> {
+    state.rows().map(|row| ((row.table, row.key), row.value)).collect()
+}
+
+pub fn reload(state: &State) -> State {
+    State::from_rows(state.rows()).expect("its own rows load")
+}
+
+fn some_key() -> impl Strategy<Value = Bytes> {
+    prop::sample::select(vec!["a", "a/b", "a/c", "b", "c/d/e"]).prop_map(|key| Bytes::from_static(key.as_bytes()))
+}
+
+fn some_lease() -> impl Strategy<Value = LeaseId> {
+    (1u64..6).prop_map(lease)
+}
+
+fn new_leases() -> impl Strategy<Value = NewLease> {
+    ((1u64..6), prop::sample::select(vec![1000u64, 1500, 4000, 999]), 0usize..3).prop_map(|(id, ttl_ms, name)| NewLease {
+        lease: lease(id),
+        ttl_ms,
+        name: ["", "n", "m"][name].to_owned(),
+        metadata: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+    })
+}
+
+fn kind_and_share() -> impl Strategy<Value = (Kind, Share)> {
+    prop_oneof![
+        4 => Just((Kind::Lock, Share::Exclusive)),
+        2 => Just((Kind::Lock, Share::Shared)),
+        1 => Just((Kind::Election, Share::Exclusive)),
+        2 => (1u64..3, 2u64..4).prop_map(|(permits, limit)| (Kind::Semaphore, Share::Permits { permits, limit })),
+    ]
+}
+
+fn names(most: usize) -> impl Strategy<Value = Vec<String>> {
+    prop_oneof![
+        3 => prop::sample::select(vec!["x", "y", "z"]).prop_map(|name| vec![name.to_owned()]),
+        1 => prop::sample::subsequence(vec!["x".to_owned(), "y".to_owned(), "z".to_owned()], 1..=most),
+    ]
+}
+
+pub fn acquires(most_names: usize) -> impl Strategy<Value = Acquire> {
+    let claim = prop_oneof![5 => some_lease().prop_map(Claim::Lease), 1 => new_leases().prop_map(Claim::Grant)];
+    let wait = prop::sample::select(vec![0u64, 700, 2500, 60_000]);
+    let owner = prop::sample::select(vec!["", "o"]);
+    let delay = prop::sample::select(vec![0u64, 0, 0, 800]);
+    (kind_and_share(), names(most_names), claim, owner, wait, -1i32..2, delay).prop_map(
+        |((kind, share), names, claim, owner, wait_ms, priority, lock_delay_ms)| Acquire {
+            kind,
+            wanted: names.into_iter().map(|name| Wanted { name, share }).collect(),
+            claim,
+            owner: owner.to_owned(),
+            wait_ms,
+            priority,
+            metadata: BTreeMap::new(),
+            lock_delay_ms,
+            value: String::new(),
+        },
+    )
+}
+
+pub fn releases() -> impl Strategy<Value = Command> {
+    let kinds = prop::sample::select(vec![Kind::Lock, Kind::Lock, Kind::Semaphore, Kind::Election]);
+    let names = prop::sample::select(vec!["x", "y", "z"]);
+    (kinds, names, some_lease(), prop::sample::select(vec!["", "o"]), prop::option::of(2u64..60)).prop_map(
+        |(kind, name, lease, owner, fence)| {
+            let (name, owner, fence) = (name.to_owned(), owner.to_owned(), fence.map(Fence));
+            Command::Release(Release { kind, name, lease, owner, fence })
+        },
+    )
+}
+
+fn operations() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        4 => (some_key(), "[a-c]{0,3}", prop::option::of(some_lease()), any::<bool>()).prop_map(
+            |(key, value, lease, refuse_other_lease)| Operation::Put(Put {
+                key, value: value.into(), content_type: None, lease, refuse_other_lease,
+            })
+        ),
+        1 => some_key().prop_map(|key| Operation::Delete { key }),
+        1 => some_key().prop_map(|key| Operation::DeleteRange { end: prefix_end(&key), start: key }),
+        1 => some_key().prop_map(|key| Operation::Get { key }),
+    ]
+}
+
+fn conditions() -> impl Strategy<Value = Condition> {
+    let compare = prop::sample::select(vec![Compare::Equal, Compare::NotEqual, Compare::Less, Compare::Greater]);
+    let field = prop_oneof![
+        (0u64..40).prop_map(Field::ModRevision),
+        (0u64..40).prop_map(Field::CreateRevision),
+        (0u64..3).prop_map(Field::Version),
+        "[a-c]{0,1}".prop_map(|value| Field::Value(value.into())),
+        prop::option::of(some_lease()).prop_map(Field::Lease),
+    ];
+    prop_oneof![
+        4 => (some_key(), field, compare).prop_map(|(key, field, compare)| Condition::Key { key, field, compare }),
+        1 => some_lease().prop_map(Condition::LeaseLive),
+    ]
+}
+
+fn transactions() -> impl Strategy<Value = Command> {
+    let branch = || vec(operations(), 0..4);
+    (vec(conditions(), 0..2), branch(), branch()).prop_map(|(conditions, then, otherwise)| {
+        Command::Transaction(Transaction { conditions, then, otherwise, guard: None })
+    })
+}
+
+pub fn commands(most_names: usize) -> impl Strategy<Value = Command> {
+    prop_oneof![
+        3 => new_leases().prop_map(Command::GrantLease),
+        1 => some_lease().prop_map(|lease| Command::RevokeLease { lease }),
+        6 => acquires(most_names).prop_map(Command::Acquire),
+        3 => releases(),
+        4 => transactions(),
+    ]
+}
+
+/// An entry: how much later than the one before, and what is in it.
+pub fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> {
+    let advance = prop_oneof![3 => Just(0u64), 3 => 1u64..400, 1 => 900u64..2600];
+    let renewed = vec(some_lease(), 0..3);
+    (advance, renewed, vec(commands(most_names), 0..4)).prop_map(|(advance, renewed, commands)| {
+        let mut batch = requests(commands);
+        let origin = Origin { member: 2, token: 7 };
+        batch.renewals = renewed.into_iter().map(|lease| Renewal { origin, lease }).collect();
+        (advance, batch)
+    })
+}
+
+pub fn small_limits() -> Limits {
+    Limits { history_retention_ms: 3000, history_bytes: 6000, keys: 4, waiters: 5, attached_per_lease: 4, ..Limits::default() }
+}

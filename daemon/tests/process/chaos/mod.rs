@@ -1,0 +1,174 @@
+//! A minute (`TENURE_CHAOS_SECONDS` makes it ten) of writers, lock takers and watchers at all members, while leaders
+//! are killed and members stopped; then one history must explain everything that anybody was told.
+
+mod clients;
+mod oracle;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::{Cluster, Setup, machine, wait};
+use oracle::{Event, Hold, Record};
+
+const WRITERS: usize = 16;
+const TAKERS: usize = 16;
+const WATCHERS: usize = 4;
+/// A leader is killed once in this time, and in the midst of it a minority is stopped.
+const ROUND: Duration = Duration::from_secs(15);
+const STOPPED_FOR: Duration = Duration::from_secs(3);
+
+/// What all clients of a run share.
+struct Run<'a> {
+    cluster: &'a Cluster,
+    began: Instant,
+    stop: AtomicBool,
+    /// The last revision of the run, once it is known.
+    end: AtomicU64,
+}
+
+impl Run<'_> {
+    /// The time that stamps all calls and answers.
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// The revision up to which watchers read; none while the run goes on.
+    fn end(&self) -> Option<u64> {
+        Some(self.end.load(Ordering::SeqCst)).filter(|end| *end > 0)
+    }
+}
+
+/// The greatest sizes of any member at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sizes {
+    log_kib: u64,
+    state_kib: u64,
+    resident_kib: u64,
+}
+
+fn sizes(cluster: &Cluster) -> Sizes {
+    let most = |size: &dyn Fn(usize) -> u64| (0..cluster.members.len()).map(size).max().unwrap_or_default();
+    Sizes {
+        log_kib: most(&|number| cluster.members[number].file_size("log.redb") >> 10),
+        state_kib: most(&|number| cluster.members[number].file_size("state.redb") >> 10),
+        resident_kib: most(&|number| cluster.members[number].resident_kib()),
+    }
+}
+
+/// Kills and stops until the time is over; everything runs again afterwards. Answers what it did and saw.
+fn torment(run: &Run<'_>, time: Duration) -> (usize, usize, Vec<Sizes>) {
+    let (cluster, mut samples, mut kills, mut pauses) = (run.cluster, Vec::new(), 0, 0);
+    let sampled_pass = |samples: &mut Vec<Sizes>, until: Duration| {
+        while run.now() < until {
+            samples.push(sizes(cluster));
+            wait::pass(Duration::from_millis(500).min(until.saturating_sub(run.now())), || false);
+        }
+    };
+    while run.now() + ROUND <= time {
+        let start = run.now();
+        sampled_pass(&mut samples, start + ROUND / 2 - STOPPED_FOR);
+        let stopped = pauses % cluster.members.len();
+        cluster.members[stopped].pause();
+        sampled_pass(&mut samples, start + ROUND / 2);
+        cluster.members[stopped].resume();
+        pauses += 1;
+        sampled_pass(&mut samples, start + ROUND - Duration::from_secs(1));
+        let leader = cluster.leader();
+        cluster.members[leader].kill();
+        kills += 1;
+        sampled_pass(&mut samples, run.now() + Duration::from_secs(1));
+        cluster.members[leader].start();
+    }
+    (kills, pauses, samples)
+}
+
+/// What the clients were told, and the histories that the watchers saw.
+struct Told {
+    records: Vec<Record>,
+    holds: Vec<Hold>,
+    histories: Vec<Vec<Event>>,
+}
+
+fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sizes>) {
+    let run =
+        Run { cluster, began: Instant::now(), stop: AtomicBool::new(false), end: AtomicU64::new(0) };
+    let run = &run;
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|id| scope.spawn(move || clients::write(run, id))).collect();
+        let takers: Vec<_> = (0..TAKERS).map(|id| scope.spawn(move || clients::take(run, id))).collect();
+        let watchers: Vec<_> = (0..WATCHERS).map(|id| scope.spawn(move || clients::watch(run, id))).collect();
+        let (kills, pauses, samples) = torment(run, time);
+        eprintln!("chaos: {kills} leaders killed, {pauses} members stopped in {:?}", run.now());
+        assert!(kills > 0 && pauses > 0, "the time is too short for a single fault");
+        cluster.wait_until_ready();
+        run.stop.store(true, Ordering::SeqCst);
+        let records = writers.into_iter().flat_map(|writer| writer.join().expect("a writer ends")).collect();
+        let holds = takers.into_iter().flat_map(|taker| taker.join().expect("a taker ends")).collect();
+        let last = cluster.persist("the last write is answered", |client| client.put("/v1/keys/last", b"last"));
+        run.end.store(last.u64("mod_revision"), Ordering::SeqCst);
+        let histories = watchers.into_iter().map(|watcher| watcher.join().expect("a watcher ends")).collect();
+        (Told { records, holds, histories }, samples)
+    })
+}
+
+#[test]
+fn one_history_explains_everything_that_was_told_while_leaders_die() {
+    let _machine = machine::alone();
+    let seconds = std::env::var("TENURE_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let time = Duration::from_secs(seconds);
+    let cluster = Setup::of(3).start();
+    cluster.leader();
+    let (told, samples) = drive(&cluster, time);
+    let Told { records, holds, histories } = told;
+
+    for (number, history) in histories.iter().enumerate() {
+        assert!(history == &histories[0], "watcher {number} saw another history than watcher 0");
+    }
+    let history = &histories[0];
+    let tally = oracle::check(history, &records, &holds).unwrap_or_else(|failure| panic!("{failure}"));
+    eprintln!("chaos: {tally:?}");
+    assert!(tally.writes as u64 >= 20 * seconds, "too few writes to prove anything: {tally:?}");
+    assert!(tally.holds as u64 >= seconds / 2, "too few holds to prove anything: {tally:?}");
+
+    cluster.wait_until_equal();
+    cluster.kill_all();
+    for member in &cluster.members {
+        member.start();
+    }
+    cluster.wait_until_ready();
+    let present: BTreeMap<String, String> = oracle::present(history);
+    for (number, member) in cluster.members.iter().enumerate() {
+        for (key, value) in &present {
+            let answer = member.client().get(&format!("/v1/keys/{key}")).expect("the member answers").expect(200);
+            assert_eq!(&answer.text(), value, "{key} at member {number} after the restart of all");
+        }
+    }
+    cluster.wait_until_equal();
+    report_sizes(&samples);
+}
+
+/// Prints the sizes over time, and checks that the log's file has levelled off.
+fn report_sizes(samples: &[Sizes]) {
+    let quarter = samples.len() / 4;
+    assert!(quarter > 0, "there are samples");
+    let most: Vec<Sizes> = samples
+        .chunks(quarter)
+        .take(4)
+        .map(|part| Sizes {
+            log_kib: part.iter().map(|sizes| sizes.log_kib).max().unwrap_or_default(),
+            state_kib: part.iter().map(|sizes| sizes.state_kib).max().unwrap_or_default(),
+            resident_kib: part.iter().map(|sizes| sizes.resident_kib).max().unwrap_or_default(),
+        })
+        .collect();
+    for (number, sizes) in most.iter().enumerate() {
+        eprintln!("chaos: greatest sizes in quarter {}: {sizes:?}", number + 1);
+    }
+    let (half, last) = (most[1].log_kib.max(most[0].log_kib), most[3].log_kib);
+    assert!(last <= 2 * half + (32 << 10), "the log's file grows: {half} KiB by half time, {last} KiB at the end");
+}
