@@ -182,7 +182,7 @@ impl LogFile {
             &transaction,
             path,
             HARD_STATE,
-            &codec::encode_hard_state(HardState::default()),
+            &codec::encode_hard_state(first_hard_state(base)),
         )?;
         put_meta(&transaction, path, BASE, &codec::encode_meta(base))?;
         transaction.commit().map_err(|e| failed(path, e))?;
@@ -254,6 +254,11 @@ impl LogFile {
             .close()
             .map_err(|e| StorageError::database("close", &self.path, e))
     }
+}
+
+/// Nobody ever votes or leads in the term that the log begins behind.
+fn first_hard_state(base: &SnapshotMeta) -> HardState {
+    HardState { term: base.position.term, vote: None }
 }
 
 impl Ends {
