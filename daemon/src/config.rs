@@ -90,7 +90,12 @@ pub struct ServeFlags {
     #[arg(long, value_name = "URL", env = "TENURED_CLIENT_ADVERTISE")]
     pub client_advertise: Option<String>,
     /// A further host name by which clients may call this member (repeat, or separate by commas)
-    #[arg(long = "client-host", value_name = "HOST", env = "TENURED_CLIENT_HOSTS", value_delimiter = ',')]
+    #[arg(
+        long = "client-host",
+        value_name = "HOST",
+        env = "TENURED_CLIENT_HOSTS",
+        value_delimiter = ','
+    )]
     pub client_hosts: Option<Vec<String>>,
     /// Serve other members here [default: 127.0.0.1:7380]
     #[arg(long, value_name = "ADDRESS", env = "TENURED_PEER_LISTEN")]
@@ -99,7 +104,12 @@ pub struct ServeFlags {
     #[arg(long, value_name = "URL", env = "TENURED_PEER_ADVERTISE")]
     pub peer_advertise: Option<String>,
     /// A member that forms the cluster, as NAME=PEER-URL (repeat, or separate by commas; the same on every member)
-    #[arg(long = "initial-member", value_name = "NAME=URL", env = "TENURED_INITIAL_MEMBERS", value_delimiter = ',')]
+    #[arg(
+        long = "initial-member",
+        value_name = "NAME=URL",
+        env = "TENURED_INITIAL_MEMBERS",
+        value_delimiter = ','
+    )]
     pub initial_members: Option<Vec<String>>,
     /// How often a leader is heard, in milliseconds [default: 50]
     #[arg(long, value_name = "MS", env = "TENURED_HEARTBEAT_INTERVAL_MS")]
@@ -182,9 +192,16 @@ impl Config {
     }
 
     fn merge(flags: ServeFlags, file: File) -> Result<Config, ConfigError> {
-        let client_listen =
-            address("client_listen", flags.client_listen.or(file.client_listen), DEFAULT_CLIENT)?;
-        let peer_listen = address("peer_listen", flags.peer_listen.or(file.peer_listen), DEFAULT_PEER)?;
+        let client_listen = address(
+            "client_listen",
+            flags.client_listen.or(file.client_listen),
+            DEFAULT_CLIENT,
+        )?;
+        let peer_listen = address(
+            "peer_listen",
+            flags.peer_listen.or(file.peer_listen),
+            DEFAULT_PEER,
+        )?;
         let initial_members = match flags.initial_members {
             Some(members) => Some(named_urls(&members)?),
             None => file.cluster.and_then(|cluster| cluster.initial_members),
@@ -226,13 +243,21 @@ impl Config {
 }
 
 fn read_file(path: &Path) -> Result<File, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
-    toml::from_str(&text)
-        .map_err(|error| ConfigError::Unparsable { path: path.to_owned(), reason: error.to_string() })
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Unparsable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
-fn address(setting: &'static str, given: Option<String>, default: &str) -> Result<SocketAddr, ConfigError> {
+fn address(
+    setting: &'static str,
+    given: Option<String>,
+    default: &str,
+) -> Result<SocketAddr, ConfigError> {
     let value = given.unwrap_or_else(|| default.to_owned());
     value.parse().map_err(|_| ConfigError::Value {
         setting,
@@ -241,7 +266,11 @@ fn address(setting: &'static str, given: Option<String>, default: &str) -> Resul
     })
 }
 
-fn advertised(setting: &'static str, given: Option<String>, listen: SocketAddr) -> Result<String, ConfigError> {
+fn advertised(
+    setting: &'static str,
+    given: Option<String>,
+    listen: SocketAddr,
+) -> Result<String, ConfigError> {
     match given {
         Some(url) => check_url(setting, &url).map(|()| url.trim_end_matches('/').to_owned()),
         None if listen.ip().is_unspecified() => Err(ConfigError::Value {
@@ -273,7 +302,10 @@ fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
 }
 
 fn check_host(host: &str) -> Result<(), ConfigError> {
-    let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    let plain = !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
     if plain {
         return Ok(());
     }
@@ -303,11 +335,16 @@ fn named_urls(members: &[String]) -> Result<BTreeMap<String, String>, ConfigErro
     Ok(urls)
 }
 
-fn check_members(name: &str, members: Option<&BTreeMap<String, String>>) -> Result<(), ConfigError> {
+fn check_members(
+    name: &str,
+    members: Option<&BTreeMap<String, String>>,
+) -> Result<(), ConfigError> {
     if !name.is_empty() {
         check_name("name", name)?;
     }
-    let Some(members) = members else { return Ok(()) };
+    let Some(members) = members else {
+        return Ok(());
+    };
     for (member, url) in members {
         check_name("initial_members", member)?;
         check_url("initial_members", url)?;
@@ -328,7 +365,10 @@ fn check_members(name: &str, members: Option<&BTreeMap<String, String>>) -> Resu
             ),
         });
     }
-    let mut urls: Vec<&str> = members.values().map(|url| url.trim_end_matches('/')).collect();
+    let mut urls: Vec<&str> = members
+        .values()
+        .map(|url| url.trim_end_matches('/'))
+        .collect();
     urls.sort_unstable();
     match urls.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(ConfigError::Value {
@@ -342,18 +382,25 @@ fn check_members(name: &str, members: Option<&BTreeMap<String, String>>) -> Resu
 
 fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
     let plain = (1..=MOST_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     if plain {
         return Ok(());
     }
     Err(ConfigError::Value {
         setting,
         value: name.to_owned(),
-        accepted: format!("a member's name has 1 to {MOST_NAME_BYTES} letters, digits, '-', '.' and '_'"),
+        accepted: format!(
+            "a member's name has 1 to {MOST_NAME_BYTES} letters, digits, '-', '.' and '_'"
+        ),
     })
 }
 
-fn timing(heartbeat_ms: Option<u64>, election_ms: Option<u64>) -> Result<(Duration, Duration), ConfigError> {
+fn timing(
+    heartbeat_ms: Option<u64>,
+    election_ms: Option<u64>,
+) -> Result<(Duration, Duration), ConfigError> {
     let heartbeat = heartbeat_ms.unwrap_or(DEFAULT_HEARTBEAT_MS);
     let election = election_ms.unwrap_or(DEFAULT_ELECTION_MS);
     if heartbeat == 0 {
@@ -372,7 +419,10 @@ fn timing(heartbeat_ms: Option<u64>, election_ms: Option<u64>) -> Result<(Durati
             ),
         });
     }
-    Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
+    Ok((
+        Duration::from_millis(heartbeat),
+        Duration::from_millis(election),
+    ))
 }
 
 #[cfg(test)]
@@ -380,7 +430,10 @@ mod tests {
     use super::*;
 
     fn flags() -> ServeFlags {
-        ServeFlags { data_dir: Some("/data".into()), ..ServeFlags::default() }
+        ServeFlags {
+            data_dir: Some("/data".into()),
+            ..ServeFlags::default()
+        }
     }
 
     fn file(text: &str) -> Result<File, toml::de::Error> {
@@ -393,8 +446,15 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let flags = ServeFlags { election_timeout_ms: Some(900), ..flags() };
-        let config = merged(flags, "election_timeout_ms = 600\nheartbeat_interval_ms = 70\n").expect("it is valid");
+        let flags = ServeFlags {
+            election_timeout_ms: Some(900),
+            ..flags()
+        };
+        let config = merged(
+            flags,
+            "election_timeout_ms = 600\nheartbeat_interval_ms = 70\n",
+        )
+        .expect("it is valid");
         assert_eq!(config.election_timeout, Duration::from_millis(900));
         assert_eq!(config.heartbeat_interval, Duration::from_millis(70));
         assert_eq!(config.client_advertise, "http://127.0.0.1:7379");
@@ -405,39 +465,125 @@ mod tests {
     fn the_file_and_the_environment_name_the_same_members() {
         let text = "name = \"n1\"\n[cluster]\ninitial_members = { n1 = \"http://10.0.0.1:7380\", n2 = \"http://10.0.0.2:7380\" }\n";
         let by_file = merged(flags(), text).expect("it is valid").initial_members;
-        let members = vec!["n1=http://10.0.0.1:7380".to_owned(), "n2=http://10.0.0.2:7380".to_owned()];
-        let by_flags = ServeFlags { name: Some("n1".into()), initial_members: Some(members), ..flags() };
-        assert_eq!(by_file, merged(by_flags, "").expect("it is valid").initial_members);
+        let members = vec![
+            "n1=http://10.0.0.1:7380".to_owned(),
+            "n2=http://10.0.0.2:7380".to_owned(),
+        ];
+        let by_flags = ServeFlags {
+            name: Some("n1".into()),
+            initial_members: Some(members),
+            ..flags()
+        };
+        assert_eq!(
+            by_file,
+            merged(by_flags, "").expect("it is valid").initial_members
+        );
     }
 
     #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
-        let error = file("data_dri = \"/x\"\n").expect_err("the key is unknown").to_string();
+        let error = file("data_dri = \"/x\"\n")
+            .expect_err("the key is unknown")
+            .to_string();
         assert!(error.contains("data_dri"), "{error}");
-        let error = file("[cluster]\nseeds = 3\n").expect_err("the key is unknown").to_string();
+        let error = file("[cluster]\nseeds = 3\n")
+            .expect_err("the key is unknown")
+            .to_string();
         assert!(error.contains("seeds"), "{error}");
     }
 
     #[test]
     fn every_wrong_value_is_named_together_with_what_is_accepted() {
-        let members = |list: &[&str]| Some(list.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>());
+        let members =
+            |list: &[&str]| Some(list.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>());
         let table: Vec<(ServeFlags, &str, &str)> = vec![
-            (ServeFlags { client_listen: Some("localhost".into()), ..flags() }, "client_listen", "localhost"),
-            (ServeFlags { peer_listen: Some("0.0.0.0:7380".into()), ..flags() }, "peer_advertise", "0.0.0.0:7380"),
-            (ServeFlags { client_advertise: Some("https://x:1".into()), ..flags() }, "client_advertise", "https://x:1"),
-            (ServeFlags { client_advertise: Some("http://x:1/a".into()), ..flags() }, "client_advertise", "/a"),
-            (ServeFlags { name: Some("a b".into()), ..flags() }, "name", "a b"),
-            (ServeFlags { heartbeat_interval_ms: Some(0), ..flags() }, "heartbeat_interval_ms", "0"),
-            (ServeFlags { election_timeout_ms: Some(100), ..flags() }, "election_timeout_ms", "100"),
-            (ServeFlags { client_hosts: Some(vec!["http://a".into()]), ..flags() }, "client_hosts", "http://a"),
-            (ServeFlags { initial_members: members(&["n1=http://a:1"]), ..flags() }, "name", "--name"),
             (
-                ServeFlags { name: Some("n9".into()), initial_members: members(&["n1=http://a:1"]), ..flags() },
+                ServeFlags {
+                    client_listen: Some("localhost".into()),
+                    ..flags()
+                },
+                "client_listen",
+                "localhost",
+            ),
+            (
+                ServeFlags {
+                    peer_listen: Some("0.0.0.0:7380".into()),
+                    ..flags()
+                },
+                "peer_advertise",
+                "0.0.0.0:7380",
+            ),
+            (
+                ServeFlags {
+                    client_advertise: Some("https://x:1".into()),
+                    ..flags()
+                },
+                "client_advertise",
+                "https://x:1",
+            ),
+            (
+                ServeFlags {
+                    client_advertise: Some("http://x:1/a".into()),
+                    ..flags()
+                },
+                "client_advertise",
+                "/a",
+            ),
+            (
+                ServeFlags {
+                    name: Some("a b".into()),
+                    ..flags()
+                },
+                "name",
+                "a b",
+            ),
+            (
+                ServeFlags {
+                    heartbeat_interval_ms: Some(0),
+                    ..flags()
+                },
+                "heartbeat_interval_ms",
+                "0",
+            ),
+            (
+                ServeFlags {
+                    election_timeout_ms: Some(100),
+                    ..flags()
+                },
+                "election_timeout_ms",
+                "100",
+            ),
+            (
+                ServeFlags {
+                    client_hosts: Some(vec!["http://a".into()]),
+                    ..flags()
+                },
+                "client_hosts",
+                "http://a",
+            ),
+            (
+                ServeFlags {
+                    initial_members: members(&["n1=http://a:1"]),
+                    ..flags()
+                },
+                "name",
+                "--name",
+            ),
+            (
+                ServeFlags {
+                    name: Some("n9".into()),
+                    initial_members: members(&["n1=http://a:1"]),
+                    ..flags()
+                },
                 "name",
                 "n1",
             ),
             (
-                ServeFlags { name: Some("n1".into()), initial_members: members(&["n1"]), ..flags() },
+                ServeFlags {
+                    name: Some("n1".into()),
+                    initial_members: members(&["n1"]),
+                    ..flags()
+                },
                 "initial_members",
                 "NAME=URL",
             ),
@@ -462,8 +608,13 @@ mod tests {
             (ServeFlags::default(), "data_dir", "--data-dir"),
         ];
         for (flags, setting, part) in table {
-            let error = merged(flags.clone(), "").expect_err("it is not accepted").to_string();
-            assert!(error.starts_with(setting) && error.contains(part), "{flags:?}: {error}");
+            let error = merged(flags.clone(), "")
+                .expect_err("it is not accepted")
+                .to_string();
+            assert!(
+                error.starts_with(setting) && error.contains(part),
+                "{flags:?}: {error}"
+            );
         }
     }
 }

@@ -84,12 +84,17 @@ fn client_address(options: &DevOptions, member: u16) -> SocketAddr {
 }
 
 fn peer_address(options: &DevOptions, member: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, options.client_port + 2 * (member - 1) + 1).into()
+    (
+        Ipv4Addr::LOCALHOST,
+        options.client_port + 2 * (member - 1) + 1,
+    )
+        .into()
 }
 
 async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, MemberError> {
-    let initial_members: BTreeMap<String, String> =
-        (1..=options.nodes).map(|m| (name(m), format!("http://{}", peer_address(options, m)))).collect();
+    let initial_members: BTreeMap<String, String> = (1..=options.nodes)
+        .map(|m| (name(m), format!("http://{}", peer_address(options, m))))
+        .collect();
     let mut members = Vec::new();
     for member in 1..=options.nodes {
         let clients = bind(client_address(options, member), "clients").await?;
@@ -124,7 +129,10 @@ async fn announce(options: &DevOptions, out: &mut (impl Write + Send)) {
     }
     let mut text = String::new();
     for member in 1..=options.nodes {
-        text.push_str(&format!("ready: http://{}\n", client_address(options, member)));
+        text.push_str(&format!(
+            "ready: http://{}\n",
+            client_address(options, member)
+        ));
     }
     let url = format!("http://{}", client_address(options, 1));
     text.push_str(&format!(
@@ -140,7 +148,8 @@ async fn is_ready(address: SocketAddr) -> bool {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let asked = async {
         let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut head = [0; 12];
         stream.read_exact(&mut head).await?;

@@ -66,7 +66,12 @@ struct DevFlags {
     #[arg(long, value_name = "PORT", default_value_t = 7379, value_parser = clap::value_parser!(u16).range(1..=65000))]
     client_port: u16,
     /// Which log lines are written, such as `info` or `tenured=debug`
-    #[arg(long, value_name = "FILTER", default_value = "warn", env = "TENURED_LOG_FILTER")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "warn",
+        env = "TENURED_LOG_FILTER"
+    )]
     log_filter: String,
 }
 
@@ -96,11 +101,16 @@ fn failed(error: &MemberError) -> Failure {
 
 fn run_dev(flags: DevFlags) -> Result<(), Failure> {
     start_logging(LogFormat::Text, &flags.log_filter)?;
-    let options =
-        DevOptions { nodes: flags.nodes, data_dir: flags.data_dir, client_port: flags.client_port };
+    let options = DevOptions {
+        nodes: flags.nodes,
+        data_dir: flags.data_dir,
+        client_port: flags.client_port,
+    };
     runtime()?.block_on(async {
         let stop = stop_on_signals()?;
-        dev::run(options, stop, &mut std::io::stdout()).await.map_err(|error| failed(&error))
+        dev::run(options, stop, &mut std::io::stdout())
+            .await
+            .map_err(|error| failed(&error))
     })
 }
 
@@ -148,7 +158,10 @@ fn warn_if_open(address: SocketAddr, who: &str) {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("edge").build();
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("edge")
+        .build();
     built.map_err(|error| (1, format!("cannot start the runtime: {error}")))
 }
 
@@ -173,9 +186,14 @@ fn stop_on_signals() -> Result<CancellationToken, Failure> {
 }
 
 fn start_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| usage(format!("log_filter is {filter:?}: {error}; write `info` or `tenured=debug`")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        usage(format!(
+            "log_filter is {filter:?}: {error}; write `info` or `tenured=debug`"
+        ))
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),

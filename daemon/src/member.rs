@@ -24,7 +24,10 @@ use crate::transport::{Budgets, ClusterId, Identity, Transport};
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Every member begins behind this entry: the first configuration itself.
-const FIRST: LogPosition = LogPosition { term: Term(1), index: LogIndex(1) };
+const FIRST: LogPosition = LogPosition {
+    term: Term(1),
+    index: LogIndex(1),
+};
 
 /// What a member needs to know to start.
 #[derive(Clone, Debug)]
@@ -102,7 +105,13 @@ pub struct Member {
 /// # Errors
 /// Where the address is in use or not ours.
 pub async fn bind(address: SocketAddr, who: &'static str) -> Result<TcpListener, MemberError> {
-    TcpListener::bind(address).await.map_err(|source| MemberError::Listen { address, who, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| MemberError::Listen {
+            address,
+            who,
+            source,
+        })
 }
 
 impl Member {
@@ -133,7 +142,14 @@ impl Member {
             initial_members: config.initial_members.clone(),
         };
         let transport = Transport::start(identity, peers, Budgets::default(), inbox.sink());
-        Ok(Member { config, dir, files, inbox, transport, clients })
+        Ok(Member {
+            config,
+            dir,
+            files,
+            inbox,
+            transport,
+            clients,
+        })
     }
 
     /// Runs until it is told to stop or fails.
@@ -141,7 +157,14 @@ impl Member {
     /// # Errors
     /// Where it fails; then it must not go on for even a moment longer.
     pub async fn run(self, stop: CancellationToken) -> Result<(), MemberError> {
-        let Member { config, dir, files, inbox, transport, clients } = self;
+        let Member {
+            config,
+            dir,
+            files,
+            inbox,
+            transport,
+            clients,
+        } = self;
         let dir = Arc::new(dir);
         let files = match files {
             Some(files) => files,
@@ -159,11 +182,29 @@ impl Member {
             client_url: config.client_advertise,
             peer_url: config.peer_advertise,
         };
-        let paths = FilePaths { log: dir.path().join("log.redb"), state: dir.path().join("state.redb") };
-        let mut node = Node::start(files, label, transport.clone(), inbox, config.settings, paths)?;
+        let paths = FilePaths {
+            log: dir.path().join("log.redb"),
+            state: dir.path().join("state.redb"),
+        };
+        let mut node = Node::start(
+            files,
+            label,
+            transport.clone(),
+            inbox,
+            config.settings,
+            paths,
+        )?;
         let ended = CancellationToken::new();
-        let settings = http::Settings { client_hosts: config.client_hosts, ..http::Settings::default() };
-        let served = tokio::spawn(http::serve(clients, node.handle().clone(), settings, ended.clone()));
+        let settings = http::Settings {
+            client_hosts: config.client_hosts,
+            ..http::Settings::default()
+        };
+        let served = tokio::spawn(http::serve(
+            clients,
+            node.handle().clone(),
+            settings,
+            ended.clone(),
+        ));
         let offers = tokio::spawn(async move {
             if let Some(formed) = offering {
                 keep_offering(&transport, &formed).await;
@@ -203,7 +244,13 @@ async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<Opened, Member
             stamp: Stamp(0),
             configuration: Arc::new(formed.configuration.clone()),
         };
-        storage::form(&writing, storage::ClusterId(formed.cluster.0), &base, state.digest(), &rows)
+        storage::form(
+            &writing,
+            storage::ClusterId(formed.cluster.0),
+            &base,
+            state.digest(),
+            &rows,
+        )
     });
     match formed.await {
         Ok(_) => {}
@@ -219,10 +266,15 @@ async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<Opened, Member
 
 /// The first configuration, while it is still in force: every member offers it to those that have not received it.
 fn first_configuration(files: &Opened) -> Option<Formed> {
-    let changed = files.contents.entries.iter().any(|entry| {
-        matches!(entry.payload, tenure_raft::Payload::Configuration(_))
-    });
+    let changed = files
+        .contents
+        .entries
+        .iter()
+        .any(|entry| matches!(entry.payload, tenure_raft::Payload::Configuration(_)));
     let configuration: &Configuration = &files.loaded.meta.configuration;
     let first = !changed && configuration.learners.is_empty() && configuration.outgoing.is_empty();
-    first.then(|| Formed { cluster: ClusterId(files.identity.cluster.0), configuration: configuration.clone() })
+    first.then(|| Formed {
+        cluster: ClusterId(files.identity.cluster.0),
+        configuration: configuration.clone(),
+    })
 }

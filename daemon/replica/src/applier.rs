@@ -53,7 +53,9 @@ pub struct Checkpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
     /// Its command cannot be decoded: it was written by a newer version, or is damaged.
-    #[error("the entry at index {index} cannot be decoded: {source}; a newer version wrote it, or it is damaged")]
+    #[error(
+        "the entry at index {index} cannot be decoded: {source}; a newer version wrote it, or it is damaged"
+    )]
     Undecodable {
         /// Which entry.
         index: LogIndex,
@@ -82,7 +84,10 @@ impl Applier {
     ///
     /// Where an entry cannot be applied; those before it were.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Progress, EntryError> {
-        let mut progress = Progress { before: self.state.revision(), ..Progress::default() };
+        let mut progress = Progress {
+            before: self.state.revision(),
+            ..Progress::default()
+        };
         for entry in entries {
             self.apply_one(entry, &mut progress)?;
         }
@@ -92,7 +97,10 @@ impl Applier {
     fn apply_one(&mut self, entry: &Entry, progress: &mut Progress) -> Result<(), EntryError> {
         let index = entry.index;
         if index != self.applied.position.index.next() {
-            return Err(EntryError::OutOfOrder { index, applied: self.applied.position.index });
+            return Err(EntryError::OutOfOrder {
+                index,
+                applied: self.applied.position.index,
+            });
         }
         let batch = match &entry.payload {
             Payload::Command(bytes) => {
@@ -110,16 +118,30 @@ impl Applier {
         self.applied.stamp = entry.stamp;
         progress.leases_expired += applied.leases_expired;
         let revision = self.state.revision();
-        let ours = applied.outcomes.into_iter().filter(|(origin, _)| origin.member == self.me.0);
-        progress
-            .decided
-            .extend(ours.map(|(origin, outcome)| (origin.token, Decided { outcome, revision, clock })));
+        let ours = applied
+            .outcomes
+            .into_iter()
+            .filter(|(origin, _)| origin.member == self.me.0);
+        progress.decided.extend(ours.map(|(origin, outcome)| {
+            (
+                origin.token,
+                Decided {
+                    outcome,
+                    revision,
+                    clock,
+                },
+            )
+        }));
         Ok(())
     }
 
     /// What changed since the last call, for a checkpoint. Costs as much as changed, no more.
     pub fn checkpoint(&mut self) -> Checkpoint {
-        Checkpoint { meta: self.applied.clone(), digest: self.state.digest(), rows: self.state.take_changes() }
+        Checkpoint {
+            meta: self.applied.clone(),
+            digest: self.state.digest(),
+            rows: self.state.take_changes(),
+        }
     }
 
     /// Replaces everything by the state of a snapshot.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tenure_raft::{
-    Configuration, LogIndex, MemberId, Message, Raft, ReadToken, RestoreError, Restored, Settings, SnapshotFile,
-    SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
+    Configuration, LogIndex, MemberId, Message, Raft, ReadToken, RestoreError, Restored, Settings,
+    SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
 };
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
@@ -177,7 +177,12 @@ impl Core {
     /// # Errors
     ///
     /// Where what the disk holds cannot be the remains of a member.
-    pub fn new(id: MemberId, settings: CoreSettings, seed: u64, restored: Restored) -> Result<Core, RestoreError> {
+    pub fn new(
+        id: MemberId,
+        settings: CoreSettings,
+        seed: u64,
+        restored: Restored,
+    ) -> Result<Core, RestoreError> {
         let applied = restored.applied.position.index;
         let raft = Raft::new(id, settings.raft.clone(), seed, restored)?;
         Ok(Core {
@@ -213,7 +218,11 @@ impl Core {
         match input {
             Input::Peer { from, message } => self.hear(from, message),
             Input::Propose(request) => self.accept(request),
-            Input::Renew { token, lease, company } => self.renew(token, lease, company),
+            Input::Renew {
+                token,
+                lease,
+                company,
+            } => self.renew(token, lease, company),
             Input::Read { token } => self.raft.read(ReadToken(token)),
             Input::AskProgress { token } => self.ask_progress(token),
             Input::Persisted(write) => self.release(write),
@@ -224,8 +233,18 @@ impl Core {
             Input::Checkpointed(meta) => self.raft.checkpointed(meta),
             Input::SnapshotAvailable { to, file } => self.raft.snapshot_available(to, file),
             Input::SnapshotFailed { to } => self.raft.snapshot_failed(to),
-            Input::PieceRead { to, file, offset, data } => self.raft.send_piece(to, &file, offset, data),
-            Input::PieceStored { from, file, stored, round } => self.raft.piece_stored(from, file, stored, round),
+            Input::PieceRead {
+                to,
+                file,
+                offset,
+                data,
+            } => self.raft.send_piece(to, &file, offset, data),
+            Input::PieceStored {
+                from,
+                file,
+                stored,
+                round,
+            } => self.raft.piece_stored(from, file, stored, round),
             Input::SnapshotInstalled { meta, due } => {
                 self.applied = meta.position.index;
                 self.due = due;
@@ -259,7 +278,9 @@ impl Core {
     pub fn next_turn(&self) -> Duration {
         let raft = self.raft.next_tick();
         match (&self.leading, self.raft.clock()) {
-            (Some(leading), Some(clock)) => raft.min(leading.next_turn(self.now, clock, self.due, self.disk_busy())),
+            (Some(leading), Some(clock)) => {
+                raft.min(leading.next_turn(self.now, clock, self.due, self.disk_busy()))
+            }
             _ => raft,
         }
     }
@@ -270,7 +291,9 @@ impl Core {
     ///
     /// Where this member does not lead, or nobody can take over.
     pub fn transfer_leadership(&mut self, to: Option<MemberId>) -> Result<MemberId, TransferError> {
-        let to = to.or_else(|| self.best_successor()).ok_or(TransferError::NoCandidate)?;
+        let to = to
+            .or_else(|| self.best_successor())
+            .ok_or(TransferError::NoCandidate)?;
         self.raft.transfer_leadership(to)?;
         self.collect();
         Ok(to)
@@ -304,8 +327,14 @@ impl Core {
     fn best_successor(&self) -> Option<MemberId> {
         let configuration = self.raft.configuration();
         let status = self.raft.status();
-        let voters = status.progress.iter().filter(|peer| configuration.voters.contains(&peer.id));
-        voters.filter(|peer| peer.silent_for.is_some()).max_by_key(|peer| peer.matched).map(|peer| peer.id)
+        let voters = status
+            .progress
+            .iter()
+            .filter(|peer| configuration.voters.contains(&peer.id));
+        voters
+            .filter(|peer| peer.silent_for.is_some())
+            .max_by_key(|peer| peer.matched)
+            .map(|peer| peer.id)
     }
 
     fn hear(&mut self, from: MemberId, message: PeerMessage) {
@@ -315,15 +344,23 @@ impl Core {
             PeerMessage::Raft(_) => {}
             PeerMessage::Forward(requests) => self.accept_forwarded(from, requests),
             PeerMessage::Refused { tokens, reason } => {
-                self.out.refused.extend(tokens.into_iter().map(|token| (token, reason)));
+                self.out
+                    .refused
+                    .extend(tokens.into_iter().map(|token| (token, reason)));
             }
             PeerMessage::AskProgress { token } => {
                 if let Some(report) = self.progress_report() {
-                    self.out.send.push((from, PeerMessage::Progress { token, report }));
+                    self.out
+                        .send
+                        .push((from, PeerMessage::Progress { token, report }));
                 }
             }
             PeerMessage::Progress { token, report } => {
-                if self.asked.get(&token).is_some_and(|(leader, _)| *leader == from) {
+                if self
+                    .asked
+                    .get(&token)
+                    .is_some_and(|(leader, _)| *leader == from)
+                {
                     self.asked.remove(&token);
                     self.out.progress.push((token, Ok(report)));
                 }
@@ -350,14 +387,24 @@ impl Core {
         if self.stopping {
             return self.out.refused.push((token, Refused::ShuttingDown));
         }
-        let renewal = Renewal { origin: Origin { member: self.id.0, token }, lease };
+        let renewal = Renewal {
+            origin: Origin {
+                member: self.id.0,
+                token,
+            },
+            lease,
+        };
         match &mut self.leading {
             Some(leading) => {
-                if let Err(reason) = leading.wait_for_company(renewal, self.now + company, &self.settings) {
+                if let Err(reason) =
+                    leading.wait_for_company(renewal, self.now + company, &self.settings)
+                {
                     self.out.refused.push((token, reason));
                 }
             }
-            None => self.forward(token, ForwardKind::Renewal, || encode_renewal(lease, company)),
+            None => self.forward(token, ForwardKind::Renewal, || {
+                encode_renewal(lease, company)
+            }),
         }
     }
 
@@ -365,7 +412,11 @@ impl Core {
         if self.raft.leader().is_none() {
             return self.out.refused.push((token, Refused::NoLeader));
         }
-        self.forwards.push(ForwardedRequest { token, kind, request: request() });
+        self.forwards.push(ForwardedRequest {
+            token,
+            kind,
+            request: request(),
+        });
     }
 
     /// The leader may have changed since the requests of this turn came: those of a member that has become the
@@ -379,7 +430,9 @@ impl Core {
             return self.accept_forwarded(self.id, forwards);
         }
         let Some(leader) = self.raft.leader() else {
-            self.out.refused.extend(forwards.into_iter().map(|f| (f.token, Refused::NoLeader)));
+            self.out
+                .refused
+                .extend(forwards.into_iter().map(|f| (f.token, Refused::NoLeader)));
             return;
         };
         for batch in in_pieces(forwards, self.settings.batch_bytes) {
@@ -399,8 +452,14 @@ impl Core {
         }
         for (reason, tokens) in refused {
             match from == self.id {
-                true => self.out.refused.extend(tokens.into_iter().map(|token| (token, reason))),
-                false => self.out.send.push((from, PeerMessage::Refused { tokens, reason })),
+                true => self
+                    .out
+                    .refused
+                    .extend(tokens.into_iter().map(|token| (token, reason))),
+                false => self
+                    .out
+                    .send
+                    .push((from, PeerMessage::Refused { tokens, reason })),
             }
         }
     }
@@ -411,16 +470,23 @@ impl Core {
         }
         let now = self.now;
         let leading = self.leading.as_mut().ok_or(Refused::NoLeader)?;
-        let origin = Origin { member: from.0, token: forwarded.token };
+        let origin = Origin {
+            member: from.0,
+            token: forwarded.token,
+        };
         match forwarded.kind {
             ForwardKind::Command => match decode_request(&forwarded.request) {
-                Ok(request) if request.origin == origin => leading.wait_for_entry(request, now, &self.settings),
+                Ok(request) if request.origin == origin => {
+                    leading.wait_for_entry(request, now, &self.settings)
+                }
                 Ok(_) | Err(_) => Ok(()),
             },
             ForwardKind::Renewal => match decode_renewal(&forwarded.request) {
-                Some((lease, company)) => {
-                    leading.wait_for_company(Renewal { origin, lease }, now + company, &self.settings)
-                }
+                Some((lease, company)) => leading.wait_for_company(
+                    Renewal { origin, lease },
+                    now + company,
+                    &self.settings,
+                ),
                 None => Ok(()),
             },
         }
@@ -433,7 +499,9 @@ impl Core {
         match self.raft.leader() {
             Some(leader) => {
                 self.asked.insert(token, (leader, self.now));
-                self.out.send.push((leader, PeerMessage::AskProgress { token }));
+                self.out
+                    .send
+                    .push((leader, PeerMessage::AskProgress { token }));
             }
             None => self.out.progress.push((token, Err(Refused::NoLeader))),
         }
@@ -456,8 +524,12 @@ impl Core {
     /// A question that the leader has not answered for two election timeouts is answered with what we know: nothing.
     fn give_up_questions(&mut self) {
         let patience = self.settings.raft.election_timeout * 2;
-        let late: Vec<u64> =
-            self.asked.iter().filter(|(_, (_, at))| self.now - *at > patience).map(|(token, _)| *token).collect();
+        let late: Vec<u64> = self
+            .asked
+            .iter()
+            .filter(|(_, (_, at))| self.now - *at > patience)
+            .map(|(token, _)| *token)
+            .collect();
         for token in late {
             self.asked.remove(&token);
             self.out.progress.push((token, Err(Refused::NoLeader)));
@@ -476,7 +548,9 @@ impl Core {
             let (_, messages) = self.held.pop_front().expect("there is a front");
             let term = self.raft.term();
             let current = messages.into_iter().filter(|message| message.term >= term);
-            self.out.send.extend(current.map(|message| (message.to, PeerMessage::Raft(message))));
+            self.out
+                .send
+                .extend(current.map(|message| (message.to, PeerMessage::Raft(message))));
         }
         self.raft.persisted(write);
     }
@@ -485,10 +559,13 @@ impl Core {
     /// while the disk writes this one (group commit).
     fn form_entries(&mut self) {
         let busy = self.disk_busy();
-        let Some(leading) = &mut self.leading else { return };
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
         let formed = leading.form_entries(&mut self.raft, self.now, self.due, busy, &self.settings);
         for (position, origins) in formed.appended {
-            self.appended.insert(position.index, (position.term, origins));
+            self.appended
+                .insert(position.index, (position.term, origins));
         }
         for (origin, reason) in formed.refused {
             self.refuse(origin, reason);
@@ -499,7 +576,10 @@ impl Core {
         if origin.member == self.id.0 {
             self.out.refused.push((origin.token, reason));
         } else {
-            let message = PeerMessage::Refused { tokens: vec![origin.token], reason };
+            let message = PeerMessage::Refused {
+                tokens: vec![origin.token],
+                reason,
+            };
             self.out.send.push((MemberId(origin.member), message));
         }
     }
@@ -510,10 +590,18 @@ impl Core {
         if let Some(write) = ready.write {
             merge_write(&mut self.out.write, write, &mut self.held);
         }
-        self.out.send.extend(ready.messages.into_iter().map(|m| (m.to, PeerMessage::Raft(m))));
+        self.out.send.extend(
+            ready
+                .messages
+                .into_iter()
+                .map(|m| (m.to, PeerMessage::Raft(m))),
+        );
         self.settle(&ready.committed);
         self.out.apply.extend(ready.committed);
-        let reads = ready.reads.into_iter().map(|r| (r.token.0, r.point.ok_or(Refused::NoLeader)));
+        let reads = ready
+            .reads
+            .into_iter()
+            .map(|r| (r.token.0, r.point.ok_or(Refused::NoLeader)));
         self.out.reads.extend(reads);
         self.out.snapshots.extend(ready.snapshots);
         let changed = !ready.changes.is_empty();
@@ -525,8 +613,13 @@ impl Core {
 
     fn follow_role(&mut self) {
         let term = self.raft.term();
-        let stale = self.leading.as_ref().is_some_and(|leading| leading.term() != term);
-        if (!self.raft.is_leader() || stale) && let Some(leading) = self.leading.take() {
+        let stale = self
+            .leading
+            .as_ref()
+            .is_some_and(|leading| leading.term() != term);
+        if (!self.raft.is_leader() || stale)
+            && let Some(leading) = self.leading.take()
+        {
             for origin in leading.into_waiting() {
                 self.refuse(origin, Refused::NoLeader);
             }
@@ -584,7 +677,11 @@ fn merge_write(
     }
     if let Some(from) = write.truncate_from {
         first.append.retain(|entry| entry.index < from);
-        first.truncate_from = Some(first.truncate_from.map_or(from, |earlier| earlier.min(from)));
+        first.truncate_from = Some(
+            first
+                .truncate_from
+                .map_or(from, |earlier| earlier.min(from)),
+        );
     }
     first.append.extend(write.append);
     if write.compact_to.is_some() {
@@ -622,7 +719,10 @@ fn decode_renewal(bytes: &[u8]) -> Option<(LeaseId, Duration)> {
     let (lease, company) = bytes.split_first_chunk::<8>()?;
     let company: [u8; 2] = company.try_into().ok()?;
     let lease = LeaseId::new(u64::from_be_bytes(*lease))?;
-    Some((lease, Duration::from_millis(u64::from(u16::from_be_bytes(company)).min(MOST_COMPANY_MS))))
+    Some((
+        lease,
+        Duration::from_millis(u64::from(u16::from_be_bytes(company)).min(MOST_COMPANY_MS)),
+    ))
 }
 
 /// No renewal waits longer than this for company (`design.md`, Time).

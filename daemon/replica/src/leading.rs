@@ -68,7 +68,11 @@ impl Leading {
     /// The origins of all that waits, when leadership is lost.
     pub(crate) fn into_waiting(self) -> Vec<Origin> {
         let renewals = self.renewals.into_iter().map(|renewal| renewal.origin);
-        self.requests.into_iter().map(|request| request.origin).chain(renewals).collect()
+        self.requests
+            .into_iter()
+            .map(|request| request.origin)
+            .chain(renewals)
+            .collect()
     }
 
     pub(crate) fn wait_for_entry(
@@ -77,7 +81,9 @@ impl Leading {
         now: Duration,
         settings: &CoreSettings,
     ) -> Result<(), Refused> {
-        if self.requests.len() >= settings.waiting_requests || self.request_bytes >= settings.waiting_bytes {
+        if self.requests.len() >= settings.waiting_requests
+            || self.request_bytes >= settings.waiting_bytes
+        {
             return Err(Refused::Overloaded);
         }
         if self.requests.is_empty() {
@@ -97,7 +103,11 @@ impl Leading {
         if self.renewals.len() >= settings.waiting_renewals {
             return Err(Refused::Overloaded);
         }
-        self.company_until = if self.renewals.is_empty() { until } else { self.company_until.min(until) };
+        self.company_until = if self.renewals.is_empty() {
+            until
+        } else {
+            self.company_until.min(until)
+        };
         self.renewals.push(renewal);
         Ok(())
     }
@@ -120,7 +130,9 @@ impl Leading {
             }
         }
         let renewals_go = !self.renewals.is_empty() && now >= self.company_until;
-        let Some(clock) = raft.clock() else { return formed };
+        let Some(clock) = raft.clock() else {
+            return formed;
+        };
         let ending = self.ends_something(now, clock, due);
         if renewals_go || ending || self.stamp_is_old(clock, due) {
             if ending {
@@ -132,11 +144,21 @@ impl Leading {
     }
 
     /// How long until `form_entries` has something to do by itself.
-    pub(crate) fn next_turn(&self, now: Duration, clock: Stamp, due: Option<Stamp>, disk_busy: bool) -> Duration {
+    pub(crate) fn next_turn(
+        &self,
+        now: Duration,
+        clock: Stamp,
+        due: Option<Stamp>,
+        disk_busy: bool,
+    ) -> Duration {
         let mut next = Duration::MAX;
         if !self.requests.is_empty() {
             // While the disk is busy its completion is the next turn; this bounds a disk that is slow.
-            next = if disk_busy { Duration::from_millis(5) } else { Duration::ZERO };
+            next = if disk_busy {
+                Duration::from_millis(5)
+            } else {
+                Duration::ZERO
+            };
         }
         if !self.renewals.is_empty() {
             next = next.min(self.company_until.saturating_sub(now));
@@ -144,16 +166,24 @@ impl Leading {
         if let Some(due) = due {
             let to_stamp = (self.last_stamp.0 + CLOCK_ENTRY_AFTER_MS).saturating_sub(clock.0);
             let to_end = (due.0 + 1).saturating_sub(clock.0);
-            let gap = self.last_end_entry.map_or(Duration::ZERO, |at| (at + END_ENTRY_EVERY).saturating_sub(now));
-            next = next.min(Duration::from_millis(to_stamp)).min(Duration::from_millis(to_end).max(gap));
+            let gap = self.last_end_entry.map_or(Duration::ZERO, |at| {
+                (at + END_ENTRY_EVERY).saturating_sub(now)
+            });
+            next = next
+                .min(Duration::from_millis(to_stamp))
+                .min(Duration::from_millis(to_end).max(gap));
         }
-        let again = self.refused_at.map_or(Duration::ZERO, |at| (at + ASK_AGAIN_AFTER).saturating_sub(now));
+        let again = self.refused_at.map_or(Duration::ZERO, |at| {
+            (at + ASK_AGAIN_AFTER).saturating_sub(now)
+        });
         next.max(again)
     }
 
     /// Whether an entry stamped now would end something, and the last such entry is long enough ago.
     fn ends_something(&self, now: Duration, clock: Stamp, due: Option<Stamp>) -> bool {
-        let spaced = self.last_end_entry.is_none_or(|at| now >= at + END_ENTRY_EVERY);
+        let spaced = self
+            .last_end_entry
+            .is_none_or(|at| now >= at + END_ENTRY_EVERY);
         spaced && due.is_some_and(|due| clock > due)
     }
 
@@ -162,7 +192,13 @@ impl Leading {
     }
 
     /// Appends one entry with all renewals and as many requests as fit; says whether it could.
-    fn append(&mut self, raft: &mut Raft, now: Duration, batch_bytes: usize, formed: &mut Formed) -> bool {
+    fn append(
+        &mut self,
+        raft: &mut Raft,
+        now: Duration,
+        batch_bytes: usize,
+        formed: &mut Formed,
+    ) -> bool {
         let batch = self.take_batch(batch_bytes);
         let origins: Vec<Origin> = batch
             .renewals
@@ -171,7 +207,11 @@ impl Leading {
             .chain(batch.requests.iter().map(|request| request.origin))
             .collect();
         self.refused_at = Some(now);
-        let proposed = if origins.is_empty() { raft.propose_empty() } else { raft.propose(encode_batch(&batch)) };
+        let proposed = if origins.is_empty() {
+            raft.propose_empty()
+        } else {
+            raft.propose(encode_batch(&batch))
+        };
         match proposed {
             Ok(position) => {
                 self.refused_at = None;
@@ -185,7 +225,9 @@ impl Leading {
             }
             Err(error) => {
                 let reason = refusal(&error);
-                formed.refused.extend(origins.into_iter().map(|origin| (origin, reason)));
+                formed
+                    .refused
+                    .extend(origins.into_iter().map(|origin| (origin, reason)));
                 false
             }
         }
@@ -204,7 +246,10 @@ impl Leading {
         let rest = self.requests.split_off(count);
         let requests = std::mem::replace(&mut self.requests, rest);
         self.request_bytes = self.requests.iter().map(request_size).sum();
-        Batch { renewals: std::mem::take(&mut self.renewals), requests }
+        Batch {
+            renewals: std::mem::take(&mut self.renewals),
+            requests,
+        }
     }
 
     /// The log takes no more just now: what was taken waits on, in its order.

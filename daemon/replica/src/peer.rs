@@ -57,9 +57,9 @@ impl PeerMessage {
                 | Body::TimeoutNow => Lane::Urgent,
             },
             PeerMessage::Forward(_) => Lane::Append,
-            PeerMessage::Refused { .. } | PeerMessage::AskProgress { .. } | PeerMessage::Progress { .. } => {
-                Lane::Urgent
-            }
+            PeerMessage::Refused { .. }
+            | PeerMessage::AskProgress { .. }
+            | PeerMessage::Progress { .. } => Lane::Urgent,
         }
     }
 }

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use tenure_state::{Collection, Event, Kind, LeaseId, LeaveReason, Resource, Selector, resource_of};
+use tenure_state::{
+    Collection, Event, Kind, LeaseId, LeaveReason, Resource, Selector, resource_of,
+};
 
 /// A registered interest.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -61,8 +63,15 @@ impl Wakes {
         let id = WakeId(self.next);
         self.next += 1;
         match &interest {
-            Interest::Watch(selectors) => selectors.iter().for_each(|selector| self.select(id, selector)),
-            Interest::Place { kind, name, lease, owner } => {
+            Interest::Watch(selectors) => selectors
+                .iter()
+                .for_each(|selector| self.select(id, selector)),
+            Interest::Place {
+                kind,
+                name,
+                lease,
+                owner,
+            } => {
                 let key = (*kind, name.clone(), *lease, owner.clone());
                 self.places.entry(key).or_default().insert(id);
             }
@@ -74,8 +83,15 @@ impl Wakes {
     /// Forgets an interest.
     pub fn unregister(&mut self, id: WakeId) {
         match self.interests.remove(&id) {
-            Some(Interest::Watch(selectors)) => selectors.iter().for_each(|selector| self.unselect(id, selector)),
-            Some(Interest::Place { kind, name, lease, owner }) => {
+            Some(Interest::Watch(selectors)) => selectors
+                .iter()
+                .for_each(|selector| self.unselect(id, selector)),
+            Some(Interest::Place {
+                kind,
+                name,
+                lease,
+                owner,
+            }) => {
                 remove_from(&mut self.places, &(kind, name, lease, owner), id);
             }
             None => {}
@@ -103,10 +119,18 @@ impl Wakes {
         }
         let resource = resource_of(event);
         let exact = self.exact.get(&resource).into_iter().flatten();
-        let by_prefix = self.lengths.get(&resource.collection).into_iter().flat_map(|lengths| lengths.keys());
+        let by_prefix = self
+            .lengths
+            .get(&resource.collection)
+            .into_iter()
+            .flat_map(|lengths| lengths.keys());
         let by_prefix = by_prefix
             .take_while(|length| **length <= resource.name.len())
-            .filter_map(|length| self.prefixes.get(&resource.collection)?.get(&resource.name[..*length]))
+            .filter_map(|length| {
+                self.prefixes
+                    .get(&resource.collection)?
+                    .get(&resource.name[..*length])
+            })
             .flatten();
         for id in exact.chain(by_prefix) {
             woken.entry(*id).or_insert(Wake::Changed);
@@ -123,12 +147,25 @@ impl Wakes {
             return;
         }
         let (key, wake) = match event {
-            Event::Granted(grant) => {
-                ((grant.kind, grant.name.clone(), grant.lease, grant.owner.clone()), Wake::Granted)
-            }
-            Event::Left { kind, name, owner, lease, reason } => {
-                ((*kind, name.clone(), *lease, owner.clone()), Wake::Left(*reason))
-            }
+            Event::Granted(grant) => (
+                (
+                    grant.kind,
+                    grant.name.clone(),
+                    grant.lease,
+                    grant.owner.clone(),
+                ),
+                Wake::Granted,
+            ),
+            Event::Left {
+                kind,
+                name,
+                owner,
+                lease,
+                reason,
+            } => (
+                (*kind, name.clone(), *lease, owner.clone()),
+                Wake::Left(*reason),
+            ),
             Event::Put(_)
             | Event::Delete { .. }
             | Event::Queued { .. }
@@ -147,9 +184,19 @@ impl Wakes {
                 self.exact.entry(resource.clone()).or_default().insert(id);
             }
             Selector::Prefix(Resource { collection, name }) => {
-                let ids = self.prefixes.entry(*collection).or_default().entry(name.clone()).or_default();
+                let ids = self
+                    .prefixes
+                    .entry(*collection)
+                    .or_default()
+                    .entry(name.clone())
+                    .or_default();
                 if ids.is_empty() {
-                    *self.lengths.entry(*collection).or_default().entry(name.len()).or_default() += 1;
+                    *self
+                        .lengths
+                        .entry(*collection)
+                        .or_default()
+                        .entry(name.len())
+                        .or_default() += 1;
                 }
                 ids.insert(id);
             }
@@ -160,13 +207,19 @@ impl Wakes {
         match selector {
             Selector::Exact(resource) => remove_from(&mut self.exact, resource, id),
             Selector::Prefix(Resource { collection, name }) => {
-                let Some(prefixes) = self.prefixes.get_mut(collection) else { return };
+                let Some(prefixes) = self.prefixes.get_mut(collection) else {
+                    return;
+                };
                 let had = prefixes.contains_key(name);
                 remove_from(prefixes, name, id);
                 if had && !prefixes.contains_key(name) {
                     self.forget_length(*collection, name.len());
                 }
-                if self.prefixes.get(collection).is_some_and(BTreeMap::is_empty) {
+                if self
+                    .prefixes
+                    .get(collection)
+                    .is_some_and(BTreeMap::is_empty)
+                {
                     self.prefixes.remove(collection);
                 }
             }
@@ -174,7 +227,9 @@ impl Wakes {
     }
 
     fn forget_length(&mut self, collection: Collection, length: usize) {
-        let Some(lengths) = self.lengths.get_mut(&collection) else { return };
+        let Some(lengths) = self.lengths.get_mut(&collection) else {
+            return;
+        };
         if let Some(count) = lengths.get_mut(&length) {
             *count -= 1;
             if *count == 0 {
@@ -212,7 +267,10 @@ mod tests {
     }
 
     fn key(name: &str) -> Resource {
-        Resource { collection: Collection::Keys, name: Bytes::copy_from_slice(name.as_bytes()) }
+        Resource {
+            collection: Collection::Keys,
+            name: Bytes::copy_from_slice(name.as_bytes()),
+        }
     }
 
     fn woken(wakes: &Wakes, event: &Event) -> BTreeMap<WakeId, Wake> {
@@ -233,16 +291,29 @@ mod tests {
         assert_eq!(ids(&put("config/b")), [prefix, all]);
         assert_eq!(ids(&put("config")), [all, other]);
         let lease = LeaseId::new(7).expect("it is positive");
-        assert!(ids(&Event::LeaseEnded { lease, name: String::new(), reason: EndReason::Expired }).is_empty());
+        assert!(
+            ids(&Event::LeaseEnded {
+                lease,
+                name: String::new(),
+                reason: EndReason::Expired
+            })
+            .is_empty()
+        );
     }
 
     #[test]
     fn a_watcher_that_left_is_not_woken_and_leaves_nothing_behind() {
         let mut wakes = Wakes::default();
-        let first = wakes.register(Interest::Watch(vec![Selector::Prefix(key("a")), Selector::Exact(key("ab"))]));
+        let first = wakes.register(Interest::Watch(vec![
+            Selector::Prefix(key("a")),
+            Selector::Exact(key("ab")),
+        ]));
         let second = wakes.register(Interest::Watch(vec![Selector::Prefix(key("a"))]));
         wakes.unregister(first);
-        assert_eq!(woken(&wakes, &put("ab")).into_keys().collect::<Vec<_>>(), [second]);
+        assert_eq!(
+            woken(&wakes, &put("ab")).into_keys().collect::<Vec<_>>(),
+            [second]
+        );
         wakes.unregister(second);
         assert!(wakes.is_empty() && wakes.prefixes.is_empty() && wakes.exact.is_empty());
         assert!(wakes.lengths.values().all(BTreeMap::is_empty));
@@ -267,7 +338,10 @@ mod tests {
             lease: lease(2),
             reason: LeaveReason::WaitExpired,
         };
-        assert_eq!(woken(&wakes, &left).into_iter().collect::<Vec<_>>(), [(second, Wake::Left(LeaveReason::WaitExpired))]);
+        assert_eq!(
+            woken(&wakes, &left).into_iter().collect::<Vec<_>>(),
+            [(second, Wake::Left(LeaveReason::WaitExpired))]
+        );
         wakes.unregister(first);
         wakes.unregister(second);
         assert!(wakes.places.is_empty());

@@ -34,7 +34,10 @@ pub(super) struct Body {
 
 impl Body {
     pub(super) fn new(incoming: Incoming, headers: &HeaderMap) -> Body {
-        Body { incoming, expects: headers.contains_key(EXPECT) }
+        Body {
+            incoming,
+            expects: headers.contains_key(EXPECT),
+        }
     }
 
     /// Reads it all, at most `allowed` bytes, as the limit of that name says.
@@ -50,7 +53,9 @@ impl Body {
         allowed: usize,
     ) -> Result<Bytes, Failure> {
         let too_large = |asked| Failure::too_large(limit, allowed as u64, asked);
-        let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let told = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if told.is_some_and(|told| told > allowed as u64) {
             return Err(too_large(told));
         }
@@ -74,7 +79,9 @@ impl Body {
                     Ok(data) => return Ok(Some(data)),
                     Err(_trailers) => continue,
                 },
-                Ok(Some(Err(error))) => return Err(Failure::invalid(format!("the body broke off: {error}"))),
+                Ok(Some(Err(error))) => {
+                    return Err(Failure::invalid(format!("the body broke off: {error}")));
+                }
                 Ok(None) => return Ok(None),
                 Err(_) => {
                     let (whole, part) = (PATIENCE.as_secs(), PROGRESS.as_secs());
@@ -98,7 +105,9 @@ impl Body {
             return Ok(());
         }
         match self.read(headers, "body", 0).await {
-            Err(failure) if failure.code == Code::TooLarge => Err(Failure::invalid("this call takes no body")),
+            Err(failure) if failure.code == Code::TooLarge => {
+                Err(Failure::invalid("this call takes no body"))
+            }
             other => other.map(drop),
         }
     }
@@ -137,7 +146,8 @@ impl Gathered {
             return;
         }
         if self.rest.is_empty() {
-            self.rest.reserve(expected.max(self.first.len() + piece.len()));
+            self.rest
+                .reserve(expected.max(self.first.len() + piece.len()));
             self.rest.extend_from_slice(&self.first);
             self.first = Bytes::new();
         }
@@ -145,7 +155,11 @@ impl Gathered {
     }
 
     fn finish(self) -> Bytes {
-        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
+        if self.rest.is_empty() {
+            self.first
+        } else {
+            self.rest.freeze()
+        }
     }
 }
 
@@ -157,10 +171,13 @@ impl Gathered {
 /// field that is unknown, missing or of the wrong type.
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Failure> {
     if !is_json(headers.get(CONTENT_TYPE)) {
-        let sent = headers.get(CONTENT_TYPE).map_or("nothing".to_owned(), |value| {
-            text::shown(&String::from_utf8_lossy(value.as_bytes()))
-        });
-        let detail = format!("the content type is {sent}; send the header `Content-Type: application/json`");
+        let sent = headers
+            .get(CONTENT_TYPE)
+            .map_or("nothing".to_owned(), |value| {
+                text::shown(&String::from_utf8_lossy(value.as_bytes()))
+            });
+        let detail =
+            format!("the content type is {sent}; send the header `Content-Type: application/json`");
         return Err(Failure::new(Code::UnsupportedMediaType, detail));
     }
     // A struct would also be read from an array of its fields, which is nobody's intent.
@@ -171,29 +188,41 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
 }
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
-    let Some(Ok(text)) = content_type.map(HeaderValue::to_str) else { return false };
+    let Some(Ok(text)) = content_type.map(HeaderValue::to_str) else {
+        return false;
+    };
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
     essence.eq_ignore_ascii_case(tenure_api::JSON)
-        && parts.filter(|part| !part.is_empty()).all(|part| match part.split_once('=') {
-            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-            }
-            _ => true,
-        })
+        && parts
+            .filter(|part| !part.is_empty())
+            .all(|part| match part.split_once('=') {
+                Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+                    value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+                }
+                _ => true,
+            })
 }
 
 /// What serde found, with the name of the field where it does not say it, and the place.
 fn in_words(body: &[u8], error: &serde_json::Error) -> String {
     let whole = error.to_string();
-    let what = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(what, _)| what);
+    let what = whole
+        .rsplit_once(" at line ")
+        .map_or(whole.as_str(), |(what, _)| what);
     // The message quotes what was sent: a control character in it must not reach a log.
-    let what: String = what.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(300).collect();
+    let what: String = what
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(300)
+        .collect();
     let place = format!("line {} column {}", error.line(), error.column());
     if !error.is_data() {
         return format!("the body is not JSON: {what} at {place}");
     }
-    let names_it = ["unknown field", "missing field", "duplicate field"].iter().any(|start| what.starts_with(start));
+    let names_it = ["unknown field", "missing field", "duplicate field"]
+        .iter()
+        .any(|start| what.starts_with(start));
     match field_at(body, error.line(), error.column()) {
         Some(field) if !names_it => format!("field {}: {what} at {place}", text::shown(&field)),
         _ => format!("{what} at {place}"),
@@ -205,7 +234,14 @@ fn field_at(body: &[u8], line: usize, column: usize) -> Option<String> {
     let line_start = match line {
         0 => return None,
         1 => 0,
-        _ => body.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(line - 2)?.0 + 1,
+        _ => {
+            body.iter()
+                .enumerate()
+                .filter(|(_, byte)| **byte == b'\n')
+                .nth(line - 2)?
+                .0
+                + 1
+        }
     };
     let end = (line_start + column).min(body.len());
     let (mut depth, mut field, mut at_key) = (0_usize, None, false);
@@ -248,14 +284,25 @@ mod tests {
 
     fn typed(content_type: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_str(content_type).expect("a header"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_str(content_type).expect("a header"),
+        );
         headers
     }
 
     #[test]
     fn only_json_in_utf_8_is_json() {
-        for accepted in ["application/json", "Application/JSON", "application/json; charset=UTF-8", "application/json;"] {
-            assert!(json::<AcquireLock>(&typed(accepted), b"{}").is_ok(), "{accepted}");
+        for accepted in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=UTF-8",
+            "application/json;",
+        ] {
+            assert!(
+                json::<AcquireLock>(&typed(accepted), b"{}").is_ok(),
+                "{accepted}"
+            );
         }
         for refused in [
             "text/plain",
@@ -266,7 +313,11 @@ mod tests {
         ] {
             let failure = json::<AcquireLock>(&typed(refused), b"{}").expect_err(refused);
             assert_eq!(failure.code, Code::UnsupportedMediaType);
-            assert!(failure.detail.contains("`Content-Type: application/json`"), "{}", failure.detail);
+            assert!(
+                failure.detail.contains("`Content-Type: application/json`"),
+                "{}",
+                failure.detail
+            );
         }
         assert!(json::<AcquireLock>(&HeaderMap::new(), b"{}").is_err());
     }
@@ -274,32 +325,64 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_body_names_the_field() {
         let check = |body: &str, expected: &str| {
-            let failure = json::<AcquireLock>(&typed("application/json"), body.as_bytes()).expect_err(body);
+            let failure =
+                json::<AcquireLock>(&typed("application/json"), body.as_bytes()).expect_err(body);
             assert_eq!(failure.code, Code::InvalidRequest, "{body}");
-            assert!(failure.detail.contains(expected), "{body}: {}", failure.detail);
-            assert!(!failure.detail.contains(char::is_control), "{}", failure.detail);
+            assert!(
+                failure.detail.contains(expected),
+                "{body}: {}",
+                failure.detail
+            );
+            assert!(
+                !failure.detail.contains(char::is_control),
+                "{}",
+                failure.detail
+            );
         };
         check("", "not a JSON object");
         check("[]", "not a JSON object");
         check("null", "not a JSON object");
         check("{", "the body is not JSON: EOF");
         check("{} {}", "the body is not JSON: trailing characters");
-        check(r#"{"leese":"x"}"#, "unknown field `leese`, expected one of `lease`");
+        check(
+            r#"{"leese":"x"}"#,
+            "unknown field `leese`, expected one of `lease`",
+        );
         check(r#"{"lease":"x","lease":"y"}"#, "duplicate field `lease`");
-        check(r#"{"wait_ms":"5"}"#, r#"field `wait_ms`: invalid type: string "5", expected u64"#);
-        check(r#"{"wait_ms":-5}"#, "field `wait_ms`: invalid value: integer `-5`");
-        check(r#"{"wait_ms":1.5}"#, "field `wait_ms`: invalid type: floating point");
-        check("{\n\"owner\":\"a,{\\\"b\\\":\",\n \"metadata\":{\"a\":[1]}}", "field `metadata`: invalid type: sequence");
-        check(r#"{"mode":"exclusiv"}"#, "field `mode`: unknown variant `exclusiv`");
+        check(
+            r#"{"wait_ms":"5"}"#,
+            r#"field `wait_ms`: invalid type: string "5", expected u64"#,
+        );
+        check(
+            r#"{"wait_ms":-5}"#,
+            "field `wait_ms`: invalid value: integer `-5`",
+        );
+        check(
+            r#"{"wait_ms":1.5}"#,
+            "field `wait_ms`: invalid type: floating point",
+        );
+        check(
+            "{\n\"owner\":\"a,{\\\"b\\\":\",\n \"metadata\":{\"a\":[1]}}",
+            "field `metadata`: invalid type: sequence",
+        );
+        check(
+            r#"{"mode":"exclusiv"}"#,
+            "field `mode`: unknown variant `exclusiv`",
+        );
         check("{\"\\u001b[2J\":1}", "unknown field");
-        check(&format!("{}{}", "{\"metadata\":", "[".repeat(100_000)), "field `metadata`");
+        check(
+            &format!("{}{}", "{\"metadata\":", "[".repeat(100_000)),
+            "field `metadata`",
+        );
     }
 
     #[test]
     fn pieces_of_a_body_are_put_together() {
         let gather = |pieces: &[&'static str]| {
             let mut whole = Gathered::default();
-            pieces.iter().for_each(|piece| whole.push(Bytes::from_static(piece.as_bytes()), 4));
+            pieces
+                .iter()
+                .for_each(|piece| whole.push(Bytes::from_static(piece.as_bytes()), 4));
             (whole.len(), whole.finish())
         };
         assert_eq!(gather(&[]), (0, Bytes::new()));

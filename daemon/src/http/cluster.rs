@@ -20,11 +20,18 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     cx.no_body().await?;
     let handle = cx.handle();
-    let report = handle.progress().await.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
+    let report = handle
+        .progress()
+        .await
+        .map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
     cx.barrier().await?;
     let revision = handle.read(|state| state.revision());
     let configuration = handle.status().configuration;
-    let members = configuration.members().into_iter().map(|id| member(&configuration, &report, id)).collect();
+    let members = configuration
+        .members()
+        .into_iter()
+        .map(|id| member(&configuration, &report, id))
+        .collect();
     let cluster = api::Cluster {
         cluster: cluster_id(handle.member().cluster),
         leader: Some(report.leader.to_string()),
@@ -77,7 +84,11 @@ pub(super) async fn status(mut cx: Context<'_>) -> Result<Reply, Failure> {
 pub(super) async fn live(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     cx.no_body().await?;
-    Ok(Reply::new(200, "text/plain; charset=utf-8", Bytes::from_static(b"ok\n")))
+    Ok(Reply::new(
+        200,
+        "text/plain; charset=utf-8",
+        Bytes::from_static(b"ok\n"),
+    ))
 }
 
 /// `GET /readyz`
@@ -87,7 +98,14 @@ pub(super) async fn ready(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let reasons = reasons(&cx).await;
     let status = if reasons.is_empty() { 200 } else { 503 };
     let revision = cx.handle().read(|state| state.revision());
-    Reply::json(status, revision, &api::Readiness { ready: reasons.is_empty(), reasons })
+    Reply::json(
+        status,
+        revision,
+        &api::Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+        },
+    )
 }
 
 /// Why this member cannot serve linearizable reads. It is tried, not guessed.
@@ -109,11 +127,23 @@ pub(super) fn cluster_id(cluster: u128) -> String {
 
 fn member(configuration: &Configuration, report: &ProgressReport, id: MemberId) -> api::Member {
     let info = configuration.info.get(&id).cloned().unwrap_or_default();
-    let role = if configuration.is_voter(id) { MemberRole::Voter } else { MemberRole::Learner };
+    let role = if configuration.is_voter(id) {
+        MemberRole::Voter
+    } else {
+        MemberRole::Learner
+    };
     let peer = report.peers.iter().find(|peer| peer.id == id);
     let leads = id == report.leader;
-    let matched = if leads { Some(report.last) } else { peer.map(|peer| peer.matched) };
-    let last_contact = if leads { Some(Duration::ZERO) } else { peer.and_then(|peer| peer.silent_for) };
+    let matched = if leads {
+        Some(report.last)
+    } else {
+        peer.map(|peer| peer.matched)
+    };
+    let last_contact = if leads {
+        Some(Duration::ZERO)
+    } else {
+        peer.and_then(|peer| peer.silent_for)
+    };
     let lag = |matched: LogIndex| report.last.0.saturating_sub(matched.0);
     api::Member {
         id: id.to_string(),
@@ -121,15 +151,23 @@ fn member(configuration: &Configuration, report: &ProgressReport, id: MemberId) 
         peer_url: info.peer_url,
         client_url: info.client_url,
         role,
-        state: if leads { Some(MemberState::Leader) } else { peer.map(state) },
+        state: if leads {
+            Some(MemberState::Leader)
+        } else {
+            peer.map(state)
+        },
         match_index: matched.map(|matched| matched.0),
         lag: matched.map(lag),
-        last_contact_ms: last_contact.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        last_contact_ms: last_contact
+            .map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 
 fn state(peer: &PeerStatus) -> MemberState {
-    if peer.silent_for.is_none_or(|silent| silent > UNREACHABLE_AFTER) {
+    if peer
+        .silent_for
+        .is_none_or(|silent| silent > UNREACHABLE_AFTER)
+    {
         return MemberState::Unreachable;
     }
     match peer.state {
@@ -166,22 +204,63 @@ mod tests {
         let configuration = Configuration {
             voters: [1, 2, 3].map(MemberId).into(),
             learners: [4, 5].map(MemberId).into(),
-            info: [(MemberId(2), MemberInfo { name: "n2".into(), ..MemberInfo::default() })].into(),
+            info: [(
+                MemberId(2),
+                MemberInfo {
+                    name: "n2".into(),
+                    ..MemberInfo::default()
+                },
+            )]
+            .into(),
             ..Configuration::default()
         };
         let check = |id, role, state, match_index, lag, last_contact_ms| {
             let shown = member(&configuration, &report, MemberId(id));
             assert_eq!(
-                (shown.role, shown.state, shown.match_index, shown.lag, shown.last_contact_ms),
+                (
+                    shown.role,
+                    shown.state,
+                    shown.match_index,
+                    shown.lag,
+                    shown.last_contact_ms
+                ),
                 (role, state, match_index, lag, last_contact_ms),
                 "{id}"
             );
         };
         use MemberRole::{Learner, Voter};
-        check(1, Voter, Some(MemberState::Leader), Some(100), Some(0), Some(0));
-        check(2, Voter, Some(MemberState::Replicating), Some(90), Some(10), Some(12));
-        check(3, Voter, Some(MemberState::Unreachable), Some(0), Some(100), Some(5_000));
-        check(4, Learner, Some(MemberState::Unreachable), Some(0), Some(100), None);
+        check(
+            1,
+            Voter,
+            Some(MemberState::Leader),
+            Some(100),
+            Some(0),
+            Some(0),
+        );
+        check(
+            2,
+            Voter,
+            Some(MemberState::Replicating),
+            Some(90),
+            Some(10),
+            Some(12),
+        );
+        check(
+            3,
+            Voter,
+            Some(MemberState::Unreachable),
+            Some(0),
+            Some(100),
+            Some(5_000),
+        );
+        check(
+            4,
+            Learner,
+            Some(MemberState::Unreachable),
+            Some(0),
+            Some(100),
+            None,
+        );
         check(5, Learner, None, None, None, None);
         assert_eq!(member(&configuration, &report, MemberId(2)).name, "n2");
     }

@@ -31,7 +31,10 @@ impl Conditions {
     ///
     /// `invalid-request` for a form that is not accepted.
     pub(super) fn of_read(headers: &HeaderMap) -> Result<Conditions, Failure> {
-        Ok(Conditions { matches: tag(headers, &IF_MATCH)?, none_matches: tag(headers, &IF_NONE_MATCH)? })
+        Ok(Conditions {
+            matches: tag(headers, &IF_MATCH)?,
+            none_matches: tag(headers, &IF_NONE_MATCH)?,
+        })
     }
 
     /// Those of a request that writes: there `If-None-Match` is `*` or absent.
@@ -43,9 +46,9 @@ impl Conditions {
         let conditions = Conditions::of_read(headers)?;
         match conditions.none_matches {
             None | Some(Tag::Any) => Ok(conditions),
-            Some(Tag::Version(_)) => {
-                Err(Failure::invalid("if-none-match of a write names a version; accepted is `*` (only if absent)"))
-            }
+            Some(Tag::Version(_)) => Err(Failure::invalid(
+                "if-none-match of a write names a version; accepted is `*` (only if absent)",
+            )),
         }
     }
 
@@ -63,12 +66,19 @@ impl Conditions {
     pub(super) fn on(&self, key: &Bytes) -> Vec<Condition> {
         let compare = |compare, revision| {
             let field = Field::ModRevision(revision);
-            Condition::Key { key: key.clone(), field, compare }
+            Condition::Key {
+                key: key.clone(),
+                field,
+                compare,
+            }
         };
         let matches = self.matches.map(|tag| match tag {
             Tag::Any => vec![compare(Compare::Greater, 0)],
             // `"0"` is the tag of nothing: an absent key never matches (`api.md` §10, Keys).
-            Tag::Version(revision) => vec![compare(Compare::Equal, revision), compare(Compare::Greater, 0)],
+            Tag::Version(revision) => vec![
+                compare(Compare::Equal, revision),
+                compare(Compare::Greater, 0),
+            ],
         });
         let none_matches = self.none_matches.map(|tag| match tag {
             Tag::Any => vec![compare(Compare::Equal, 0)],
@@ -103,18 +113,26 @@ pub(super) fn etag(revision: Revision) -> HeaderValue {
 
 fn tag(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tag>, Failure> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or("\u{fffd}").trim();
     let version = || {
         let quoted = text.strip_prefix('"')?.strip_suffix('"')?;
         text::revision("tag", quoted).ok()
     };
-    let tag = if text == "*" { Some(Tag::Any) } else { version().map(Tag::Version) };
+    let tag = if text == "*" {
+        Some(Tag::Any)
+    } else {
+        version().map(Tag::Version)
+    };
     match tag.filter(|_| values.next().is_none()) {
         Some(tag) => Ok(Some(tag)),
         None => {
             let sent = text::shown(text);
-            Err(Failure::invalid(format!("{name} is {sent}; accepted is one mod_revision in quotes, as `\"131\"`, or `*`")))
+            Err(Failure::invalid(format!(
+                "{name} is {sent}; accepted is one mod_revision in quotes, as `\"131\"`, or `*`"
+            )))
         }
     }
 }
@@ -156,7 +174,11 @@ mod tests {
             &["\"9007199254740992\""],
         ] {
             let failure = Conditions::of_read(&headers(IF_MATCH, values)).expect_err("refused");
-            assert!(failure.detail.starts_with("if-match is"), "{}", failure.detail);
+            assert!(
+                failure.detail.starts_with("if-match is"),
+                "{}",
+                failure.detail
+            );
         }
         assert!(Conditions::of_write(&headers(IF_NONE_MATCH, &["\"1\""])).is_err());
         assert!(Conditions::of_write(&headers(IF_NONE_MATCH, &["*"])).is_ok());
@@ -170,8 +192,11 @@ mod tests {
             field: Field::ModRevision(revision),
             compare: Compare::Equal,
         };
-        let there =
-            Condition::Key { key: key.clone(), field: Field::ModRevision(0), compare: Compare::Greater };
+        let there = Condition::Key {
+            key: key.clone(),
+            field: Field::ModRevision(0),
+            compare: Compare::Greater,
+        };
         let zero = Conditions::of_write(&headers(IF_MATCH, &["\"0\""])).expect("accepted");
         assert_eq!(zero.on(&key), [present(0), there]);
         assert!(zero.match_fails(Revision(0)) && zero.match_fails(Revision(7)));

@@ -63,11 +63,18 @@ pub(super) async fn serve(
     settings: &Settings,
     shutdown: CancellationToken,
 ) {
-    let tasks = Tasks { tracker: TaskTracker::new(), kill: CancellationToken::new() };
+    let tasks = Tasks {
+        tracker: TaskTracker::new(),
+        kill: CancellationToken::new(),
+    };
     let builder = Arc::new(builder(tasks.clone()));
     let permits = Arc::new(Semaphore::new(settings.connections));
-    while let Some(Some((stream, permit))) = shutdown.run_until_cancelled(accept(&listener, &permits)).await {
-        let (builder, service, shutdown) = (Arc::clone(&builder), Arc::clone(&service), shutdown.clone());
+    while let Some(Some((stream, permit))) = shutdown
+        .run_until_cancelled(accept(&listener, &permits))
+        .await
+    {
+        let (builder, service, shutdown) =
+            (Arc::clone(&builder), Arc::clone(&service), shutdown.clone());
         tasks.spawn(async move {
             serve_one(stream, &builder, service, shutdown).await;
             drop(permit);
@@ -76,14 +83,20 @@ pub(super) async fn serve(
     drop(listener);
     tasks.tracker.close();
     if timeout(settings.drain, tasks.tracker.wait()).await.is_err() {
-        tracing::warn!(left = tasks.tracker.len(), "connections did not end in time and are cut");
+        tracing::warn!(
+            left = tasks.tracker.len(),
+            "connections did not end in time and are cut"
+        );
         tasks.kill.cancel();
         tasks.tracker.wait().await;
     }
 }
 
 /// The next connection. While there are as many as allowed, none is accepted: they queue in the kernel.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {
@@ -100,7 +113,10 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(Tcp
 /// Whether an error of `accept` is the end of that one connection only.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 fn builder(tasks: Tasks) -> auto::Builder<Tasks> {
@@ -132,9 +148,14 @@ async fn serve_one(
     service: Arc<Service>,
     shutdown: CancellationToken,
 ) {
-    let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
+    let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else {
+        return;
+    };
     let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
+    let io = TokioIo::new(Watched {
+        stream,
+        activity: Arc::clone(&activity),
+    });
     let of_requests = Arc::clone(&activity);
     let answer = service_fn(move |request| {
         let (service, serving) = (Arc::clone(&service), Serving::begin(&of_requests));
@@ -239,18 +260,28 @@ impl Activity {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.accepted.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 
     /// Bytes have come.
     fn has_read(&self, bytes: &[u8]) {
-        if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+        if self.requests.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+        {
             let preface = b"PRI * HTTP/2.0";
             let same = bytes.len().min(preface.len());
-            self.http2.store(bytes[..same] == preface[..same], Ordering::Relaxed);
+            self.http2
+                .store(bytes[..same] == preface[..same], Ordering::Relaxed);
         }
         if self.serving.load(Ordering::Relaxed) == 0 {
-            let _ = self.head_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self.head_since.compare_exchange(
+                0,
+                self.now(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -259,7 +290,9 @@ impl Activity {
     }
 
     fn cannot_write(&self) {
-        let _ = self.unread_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+        let _ =
+            self.unread_since
+                .compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn verdict(&self, now: u64) -> Verdict {
@@ -273,13 +306,18 @@ impl Activity {
         if self.serving.load(Ordering::Relaxed) > 0 {
             return Verdict::Fine;
         }
-        if self.requests.load(Ordering::Relaxed) == 0 && u128::from(now) > FIRST_REQUEST.as_millis() {
+        if self.requests.load(Ordering::Relaxed) == 0 && u128::from(now) > FIRST_REQUEST.as_millis()
+        {
             return Verdict::Abused("it brought no request");
         }
         if !self.http2.load(Ordering::Relaxed) && passed(&self.head_since, HEAD) {
             return Verdict::Abused("the head of its request came too slowly");
         }
-        if passed(&self.idle_since, IDLE) { Verdict::Idle } else { Verdict::Fine }
+        if passed(&self.idle_since, IDLE) {
+            Verdict::Idle
+        } else {
+            Verdict::Fine
+        }
     }
 }
 
@@ -321,7 +359,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
@@ -332,7 +374,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note(written)
     }

@@ -2,8 +2,8 @@
 
 use tenure_api::{self as api, Change};
 use tenure_state::{
-    self as state, DeleteReason, EndReason, Event, Grant, Kind, LeaseId, LeaveReason, Place, ReleaseReason, Revision,
-    Share,
+    self as state, DeleteReason, EndReason, Event, Grant, Kind, LeaseId, LeaveReason, Place,
+    ReleaseReason, Revision, Share,
 };
 
 use super::keys::{key_of, text_of};
@@ -28,7 +28,9 @@ fn resource(event: &Event) -> String {
         Event::Released { kind, name, .. } | Event::Left { kind, name, .. } => {
             format!("{}/{name}", collection(*kind))
         }
-        Event::LeaseGranted { lease, .. } | Event::LeaseEnded { lease, .. } => format!("leases/{lease}"),
+        Event::LeaseGranted { lease, .. } | Event::LeaseEnded { lease, .. } => {
+            format!("leases/{lease}")
+        }
     }
 }
 
@@ -42,27 +44,57 @@ fn shown(event: &Event, revision: Revision) -> Change {
                 DeleteReason::LeaseEnded => api::DeleteReason::LeaseEnded,
             };
             let lease = lease.map(|lease| lease.to_string());
-            Change::Delete { key, key_encoding, mod_revision: revision.0, lease, reason }
+            Change::Delete {
+                key,
+                key_encoding,
+                mod_revision: revision.0,
+                lease,
+                reason,
+            }
         }
         Event::Granted(grant) => granted(grant),
         Event::Queued { place } => queued(place),
-        Event::Released { kind, name, owner, lease, fence, reason } => {
-            released(*kind, name, owner, *lease, fence.0, *reason)
-        }
-        Event::Left { kind, name, owner, lease, reason } => left(*kind, name, owner, *lease, *reason),
-        Event::LeaseGranted { lease, name, metadata, ttl_ms } => Change::Granted {
+        Event::Released {
+            kind,
+            name,
+            owner,
+            lease,
+            fence,
+            reason,
+        } => released(*kind, name, owner, *lease, fence.0, *reason),
+        Event::Left {
+            kind,
+            name,
+            owner,
+            lease,
+            reason,
+        } => left(*kind, name, owner, *lease, *reason),
+        Event::LeaseGranted {
+            lease,
+            name,
+            metadata,
+            ttl_ms,
+        } => Change::Granted {
             lease: lease.to_string(),
             name: name.clone(),
             metadata: labels(metadata),
             ttl_ms: *ttl_ms,
         },
-        Event::LeaseEnded { lease, name, reason } => {
+        Event::LeaseEnded {
+            lease,
+            name,
+            reason,
+        } => {
             let reason = match reason {
                 EndReason::Expired => api::EndReason::Expired,
                 EndReason::Revoked => api::EndReason::Revoked,
                 EndReason::Restored => api::EndReason::Restored,
             };
-            Change::Ended { lease: lease.to_string(), name: name.clone(), reason }
+            Change::Ended {
+                lease: lease.to_string(),
+                name: name.clone(),
+                reason,
+            }
         }
     }
 }
@@ -94,11 +126,29 @@ struct Named {
 
 fn named(kind: Kind, name: &str, who: &str) -> Named {
     let (name, who) = (Some(name.to_owned()), Some(who.to_owned()));
-    let none = Named { lock: None, semaphore: None, election: None, owner: None, candidate: None };
+    let none = Named {
+        lock: None,
+        semaphore: None,
+        election: None,
+        owner: None,
+        candidate: None,
+    };
     match kind {
-        Kind::Lock => Named { lock: name, owner: who, ..none },
-        Kind::Semaphore => Named { semaphore: name, owner: who, ..none },
-        Kind::Election => Named { election: name, candidate: who, ..none },
+        Kind::Lock => Named {
+            lock: name,
+            owner: who,
+            ..none
+        },
+        Kind::Semaphore => Named {
+            semaphore: name,
+            owner: who,
+            ..none
+        },
+        Kind::Election => Named {
+            election: name,
+            candidate: who,
+            ..none
+        },
     }
 }
 
@@ -117,7 +167,13 @@ fn granted(grant: &Grant) -> Change {
     let (lock, semaphore) = match grant.kind {
         Kind::Election => {
             let (election, candidate) = (grant.name.clone(), grant.owner.clone());
-            return Change::Elected { election, candidate, lease, fence, value: grant.value.clone() };
+            return Change::Elected {
+                election,
+                candidate,
+                lease,
+                fence,
+                value: grant.value.clone(),
+            };
         }
         Kind::Lock => (Some(grant.name.clone()), None),
         Kind::Semaphore => (None, Some(grant.name.clone())),
@@ -137,7 +193,13 @@ fn granted(grant: &Grant) -> Change {
 }
 
 fn queued(place: &Place) -> Change {
-    let Named { lock, semaphore, election, owner, candidate } = named(place.kind, &place.name, &place.owner);
+    let Named {
+        lock,
+        semaphore,
+        election,
+        owner,
+        candidate,
+    } = named(place.kind, &place.name, &place.owner);
     let (mode, permits) = amount(place.kind, place.share);
     Change::Queued {
         lock,
@@ -154,7 +216,14 @@ fn queued(place: &Place) -> Change {
     }
 }
 
-fn released(kind: Kind, name: &str, owner: &str, lease: LeaseId, fence: u64, reason: ReleaseReason) -> Change {
+fn released(
+    kind: Kind,
+    name: &str,
+    owner: &str,
+    lease: LeaseId,
+    fence: u64,
+    reason: ReleaseReason,
+) -> Change {
     let lease = lease.to_string();
     let (lock, semaphore) = match kind {
         Kind::Election => {
@@ -165,7 +234,13 @@ fn released(kind: Kind, name: &str, owner: &str, lease: LeaseId, fence: u64, rea
                 ReleaseReason::HandedOver => api::ResignReason::HandedOver,
             };
             let (election, candidate) = (name.to_owned(), owner.to_owned());
-            return Change::Resigned { election, candidate, lease, fence, reason };
+            return Change::Resigned {
+                election,
+                candidate,
+                lease,
+                fence,
+                reason,
+            };
         }
         Kind::Lock => (Some(name.to_owned()), None),
         Kind::Semaphore => (None, Some(name.to_owned())),
@@ -176,17 +251,38 @@ fn released(kind: Kind, name: &str, owner: &str, lease: LeaseId, fence: u64, rea
         ReleaseReason::LeaseEnded => api::ReleaseReason::LeaseEnded,
         ReleaseReason::Broken => api::ReleaseReason::Broken,
     };
-    Change::Released { lock, semaphore, owner: owner.to_owned(), lease, fence, reason }
+    Change::Released {
+        lock,
+        semaphore,
+        owner: owner.to_owned(),
+        lease,
+        fence,
+        reason,
+    }
 }
 
 fn left(kind: Kind, name: &str, owner: &str, lease: LeaseId, reason: LeaveReason) -> Change {
-    let Named { lock, semaphore, election, owner, candidate } = named(kind, name, owner);
+    let Named {
+        lock,
+        semaphore,
+        election,
+        owner,
+        candidate,
+    } = named(kind, name, owner);
     let reason = match reason {
         LeaveReason::Withdrawn => api::LeaveReason::Withdrawn,
         LeaveReason::WaitExpired => api::LeaveReason::WaitExpired,
         LeaveReason::LeaseEnded => api::LeaveReason::LeaseEnded,
     };
-    Change::Left { lock, semaphore, election, owner, candidate, lease: lease.to_string(), reason }
+    Change::Left {
+        lock,
+        semaphore,
+        election,
+        owner,
+        candidate,
+        lease: lease.to_string(),
+        reason,
+    }
 }
 
 #[cfg(test)]
@@ -201,15 +297,25 @@ mod tests {
     }
 
     fn check(event: Event, expected: Value) {
-        let change = state::Change { revision: Revision(132), events: Arc::from([event]) };
+        let change = state::Change {
+            revision: Revision(132),
+            events: Arc::from([event]),
+        };
         let shown: Vec<_> = of_change(&change).collect();
-        assert_eq!(serde_json::to_value(shown).expect("events have a form in JSON"), json!([expected]));
+        assert_eq!(
+            serde_json::to_value(shown).expect("events have a form in JSON"),
+            json!([expected])
+        );
     }
 
     #[test]
     fn events_have_the_fields_of_the_contract() {
         check(
-            Event::Delete { key: "config/a".into(), lease: Some(lease()), reason: DeleteReason::LeaseEnded },
+            Event::Delete {
+                key: "config/a".into(),
+                lease: Some(lease()),
+                reason: DeleteReason::LeaseEnded,
+            },
             json!({"revision": 132, "type": "delete", "resource": "keys/config/a", "key": "config/a",
                 "mod_revision": 132, "lease": "3f9c2a7b5d1e8046", "reason": "lease-ended"}),
         );
@@ -237,7 +343,12 @@ mod tests {
                 "candidate": "host-a", "lease": "3f9c2a7b5d1e8046", "reason": "wait-expired"}),
         );
         check(
-            Event::LeaseGranted { lease: lease(), name: "w".into(), metadata: Arc::default(), ttl_ms: 15_000 },
+            Event::LeaseGranted {
+                lease: lease(),
+                name: "w".into(),
+                metadata: Arc::default(),
+                ttl_ms: 15_000,
+            },
             json!({"revision": 132, "type": "granted", "resource": "leases/3f9c2a7b5d1e8046",
                 "lease": "3f9c2a7b5d1e8046", "name": "w", "metadata": {}, "ttl_ms": 15000}),
         );

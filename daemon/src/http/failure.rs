@@ -62,16 +62,21 @@ impl Failure {
 
     /// A request for something that the contract has and this version does not.
     pub(super) fn later(what: &str) -> Failure {
-        Failure::invalid(format!("{what} is part of the contract, but this version does not serve it yet"))
+        Failure::invalid(format!(
+            "{what} is part of the contract, but this version does not serve it yet"
+        ))
     }
 
     /// A limit of size that would be passed.
     pub(super) fn too_large(limit: &str, allowed: u64, asked: Option<u64>) -> Failure {
         let asked_text = asked.map_or("more".to_owned(), |asked| asked.to_string());
-        Failure::new(Code::TooLarge, format!("{limit} is {allowed} and this needs {asked_text}"))
-            .with("limit", limit)
-            .with("allowed", allowed)
-            .with("asked", asked)
+        Failure::new(
+            Code::TooLarge,
+            format!("{limit} is {allowed} and this needs {asked_text}"),
+        )
+        .with("limit", limit)
+        .with("allowed", allowed)
+        .with("asked", asked)
     }
 
     /// Adds a field of the code's own.
@@ -103,7 +108,10 @@ impl Failure {
             Unserved::OutcomeUnknown => match purpose {
                 Purpose::Read => failure(Code::Lagging),
                 Purpose::Write => failure(Code::OutcomeUnknown),
-                Purpose::RepeatableWrite => Failure { retry: Retry::Same, ..failure(Code::OutcomeUnknown) },
+                Purpose::RepeatableWrite => Failure {
+                    retry: Retry::Same,
+                    ..failure(Code::OutcomeUnknown)
+                },
             },
         }
     }
@@ -113,49 +121,72 @@ impl Failure {
         let invalid = |code, detail: String| Failure::new(code, detail);
         let failure = match refusal {
             Refusal::LeaseNotFound(lease) => {
-                invalid(Code::LeaseNotFound, format!("lease {lease} is not known")).with("lease", lease.to_string())
+                invalid(Code::LeaseNotFound, format!("lease {lease} is not known"))
+                    .with("lease", lease.to_string())
             }
             Refusal::LeaseExpired(lease) => Failure::lease_expired(lease),
             // Ids are drawn at random out of 2^63: whoever asks again draws another.
-            Refusal::LeaseIdTaken(lease) => {
-                invalid(Code::Overloaded, format!("the id {lease} drawn for the lease is in use; ask again"))
-            }
-            Refusal::TtlOutOfRange { ttl_ms, min_ms, max_ms } => Failure::ttl_out_of_range(ttl_ms, min_ms, max_ms),
+            Refusal::LeaseIdTaken(lease) => invalid(
+                Code::Overloaded,
+                format!("the id {lease} drawn for the lease is in use; ask again"),
+            ),
+            Refusal::TtlOutOfRange {
+                ttl_ms,
+                min_ms,
+                max_ms,
+            } => Failure::ttl_out_of_range(ttl_ms, min_ms, max_ms),
             Refusal::LockHeld(contention) => Failure::contended(Code::LockHeld, &contention, clock),
-            Refusal::WaitExpired(contention) => Failure::contended(Code::WaitExpired, &contention, clock),
+            Refusal::WaitExpired(contention) => {
+                Failure::contended(Code::WaitExpired, &contention, clock)
+            }
             Refusal::ModeMismatch { name, present } => {
                 let present = share_in_words(present);
-                invalid(Code::ModeMismatch, format!("this lease and owner hold or wait for {name:?} {present}"))
+                invalid(
+                    Code::ModeMismatch,
+                    format!("this lease and owner hold or wait for {name:?} {present}"),
+                )
             }
-            Refusal::LimitMismatch { name, limit } => {
-                invalid(Code::LimitMismatch, format!("{name:?} is in use with the limit {limit}")).with("limit", limit)
-            }
-            Refusal::AlreadyHeld { name } => {
-                invalid(Code::AlreadyHeld, format!("this lease and owner already hold or wait for {name:?}"))
-            }
-            Refusal::NotHeld => {
-                invalid(Code::NotHeld, "this lease and owner have neither a hold nor a place here".into())
-            }
+            Refusal::LimitMismatch { name, limit } => invalid(
+                Code::LimitMismatch,
+                format!("{name:?} is in use with the limit {limit}"),
+            )
+            .with("limit", limit),
+            Refusal::AlreadyHeld { name } => invalid(
+                Code::AlreadyHeld,
+                format!("this lease and owner already hold or wait for {name:?}"),
+            ),
+            Refusal::NotHeld => invalid(
+                Code::NotHeld,
+                "this lease and owner have neither a hold nor a place here".into(),
+            ),
             Refusal::FenceStale { present } => {
                 let present = present.map(|fence| fence.0);
                 let detail = match present {
-                    Some(fence) => format!("the fence of the present hold is {fence}; nothing was changed"),
+                    Some(fence) => {
+                        format!("the fence of the present hold is {fence}; nothing was changed")
+                    }
                     None => "nobody holds it; nothing was changed".to_owned(),
                 };
                 invalid(Code::FenceStale, detail).with("fence", present)
             }
             Refusal::ConditionFailed { mod_revision } => Failure::condition_failed(mod_revision),
             Refusal::KeyOnOtherLease { lease } => {
-                let detail = format!("the key hangs on lease {lease}; with If-Match it can be moved");
+                let detail =
+                    format!("the key hangs on lease {lease}; with If-Match it can be moved");
                 invalid(Code::KeyOnOtherLease, detail).with("lease", lease.to_string())
             }
             Refusal::KeyNotFound => invalid(Code::KeyNotFound, "the key is absent".into()),
-            Refusal::TooLarge { limit, allowed, asked } => Failure::too_large(limit, allowed, Some(asked)),
-            Refusal::QuotaExceeded { limit, allowed } => {
-                invalid(Code::QuotaExceeded, format!("{limit} is {allowed} and would be passed"))
-                    .with("limit", limit)
-                    .with("allowed", allowed)
-            }
+            Refusal::TooLarge {
+                limit,
+                allowed,
+                asked,
+            } => Failure::too_large(limit, allowed, Some(asked)),
+            Refusal::QuotaExceeded { limit, allowed } => invalid(
+                Code::QuotaExceeded,
+                format!("{limit} is {allowed} and would be passed"),
+            )
+            .with("limit", limit)
+            .with("allowed", allowed),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };
         match failure.revision {
@@ -167,7 +198,10 @@ impl Failure {
     /// An answer that does not belong to the command. It cannot be; if it is, it is not known what was done.
     pub(super) fn unexpected() -> Failure {
         tracing::error!("the state machine answered another command than was asked");
-        Failure::new(Code::OutcomeUnknown, "the answer does not belong to the command")
+        Failure::new(
+            Code::OutcomeUnknown,
+            "the answer does not belong to the command",
+        )
     }
 
     /// A read of a revision that this member cannot answer.
@@ -178,11 +212,15 @@ impl Failure {
                     "history from {asked} is gone, the compact revision is {compact_revision}; read the present state \
                      and go on from its revision"
                 );
-                Failure::new(Code::Compacted, detail).with("compact_revision", compact_revision.0).at(present)
+                Failure::new(Code::Compacted, detail)
+                    .with("compact_revision", compact_revision.0)
+                    .at(present)
             }
             ReadError::Ahead => {
                 let detail = format!("the cluster is at {present} and has never been at {asked}");
-                Failure::new(Code::RevisionAhead, detail).with("revision", present.0).at(present)
+                Failure::new(Code::RevisionAhead, detail)
+                    .with("revision", present.0)
+                    .at(present)
             }
         }
     }
@@ -196,7 +234,9 @@ impl Failure {
     /// A TTL outside its limits.
     pub(super) fn ttl_out_of_range(ttl_ms: u64, min_ms: u64, max_ms: u64) -> Failure {
         let detail = format!("ttl_ms is {ttl_ms}; accepted are {min_ms} to {max_ms}");
-        Failure::new(Code::TtlOutOfRange, detail).with("min_ms", min_ms).with("max_ms", max_ms)
+        Failure::new(Code::TtlOutOfRange, detail)
+            .with("min_ms", min_ms)
+            .with("max_ms", max_ms)
     }
 
     /// A condition on a key that does not hold.
@@ -215,7 +255,9 @@ impl Failure {
             contention.name, contention.holder_count, contention.queue_length
         );
         let mut failure = Failure::new(code, detail).at(contention.revision);
-        if let Ok(Value::Object(fields)) = serde_json::to_value(locks::contention(contention, clock)) {
+        if let Ok(Value::Object(fields)) =
+            serde_json::to_value(locks::contention(contention, clock))
+        {
             failure.fields = fields;
         }
         failure
@@ -235,14 +277,17 @@ impl Failure {
             retry_after_ms,
             fields: self.fields,
         };
-        let body = serde_json::to_vec(&problem).unwrap_or_else(|_| json!({}).to_string().into_bytes());
+        let body =
+            serde_json::to_vec(&problem).unwrap_or_else(|_| json!({}).to_string().into_bytes());
         let mut reply = Reply::new(self.code.status(), PROBLEM_JSON, Bytes::from(body));
         reply.code = Some(self.code);
         reply.revision = self.revision;
         reply.headers = self.headers;
         if let Some(after_ms) = retry_after_ms {
             // The header counts whole seconds (RFC 9110 §10.2.3).
-            reply.headers.push((RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1000))));
+            reply
+                .headers
+                .push((RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1000))));
         }
         reply
     }

@@ -12,7 +12,8 @@ use http::header::{
 };
 use tenure_api::{self as api, Code, Encoding, header};
 use tenure_state::{
-    Answer, Command, KeyEntry, Operation, OperationResult, Put, ReadError, Revision, Transaction, prefix_end,
+    Answer, Command, KeyEntry, Operation, OperationResult, Put, ReadError, Revision, Transaction,
+    prefix_end,
 };
 
 use super::condition::{Conditions, etag};
@@ -37,7 +38,11 @@ const MOST_CONTENT_TYPE_BYTES: usize = 256;
 
 /// `PUT /v1/keys/{key}`
 pub(super) async fn put(mut cx: Context<'_>, name: String) -> Result<Reply, Failure> {
-    let lease = cx.query.take("lease")?.map(|lease| text::lease(&lease)).transpose()?;
+    let lease = cx
+        .query
+        .take("lease")?
+        .map(|lease| text::lease(&lease))
+        .transpose()?;
     cx.finish_query()?;
     let conditions = Conditions::of_write(cx.headers)?;
     let content_type = content_type(cx.headers)?;
@@ -45,7 +50,13 @@ pub(super) async fn put(mut cx: Context<'_>, name: String) -> Result<Reply, Fail
     let key = Bytes::from(name);
     // A caller who names the version knows what the key hangs on (`api.md` §6).
     let refuse_other_lease = lease.is_some() && !conditions.has_match();
-    let put = Put { key: key.clone(), value, content_type, lease, refuse_other_lease };
+    let put = Put {
+        key: key.clone(),
+        value,
+        content_type,
+        lease,
+        refuse_other_lease,
+    };
     let revision_and = transact(&cx, &key, &conditions, Operation::Put(put)).await?;
     match revision_and {
         (revision, OperationResult::Put { entry, created }) => {
@@ -63,14 +74,28 @@ pub(super) async fn delete(mut cx: Context<'_>, name: String) -> Result<Reply, F
     cx.no_body().await?;
     let conditions = Conditions::of_write(cx.headers)?;
     if conditions.has_none_match() {
-        return Err(Failure::invalid("if-none-match makes no sense on a delete; accepted is if-match"));
+        return Err(Failure::invalid(
+            "if-none-match makes no sense on a delete; accepted is if-match",
+        ));
     }
     let key = Bytes::from(name);
-    match transact(&cx, &key, &conditions, Operation::Delete { key: key.clone() }).await? {
+    match transact(
+        &cx,
+        &key,
+        &conditions,
+        Operation::Delete { key: key.clone() },
+    )
+    .await?
+    {
         (revision, OperationResult::Deleted(0)) => Err(not_found(&key).at(revision)),
-        (revision, OperationResult::Deleted(deleted)) => {
-            Reply::json(200, revision, &api::Deleted { deleted, revision: revision.0 })
-        }
+        (revision, OperationResult::Deleted(deleted)) => Reply::json(
+            200,
+            revision,
+            &api::Deleted {
+                deleted,
+                revision: revision.0,
+            },
+        ),
         _ => Err(Failure::unexpected()),
     }
 }
@@ -88,9 +113,18 @@ async fn transact(
         otherwise: vec![Operation::Get { key: key.clone() }],
         guard: None,
     };
-    let decided = cx.submit(Command::Transaction(transaction), Purpose::Write).await?;
-    let answer = decided.outcome.map_err(|refusal| Failure::refused(refusal, decided.clock, decided.revision))?;
-    let Answer::Transaction { succeeded, mut results, revision } = answer else {
+    let decided = cx
+        .submit(Command::Transaction(transaction), Purpose::Write)
+        .await?;
+    let answer = decided
+        .outcome
+        .map_err(|refusal| Failure::refused(refusal, decided.clock, decided.revision))?;
+    let Answer::Transaction {
+        succeeded,
+        mut results,
+        revision,
+    } = answer
+    else {
         return Err(Failure::unexpected());
     };
     match (succeeded, results.pop()) {
@@ -105,13 +139,22 @@ async fn transact(
 
 /// `GET /v1/keys/{key}`
 pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Failure> {
-    let as_entry = cx.query.take("entry")?.map(|text| text::boolean("entry", &text)).transpose()?.unwrap_or(false);
+    let as_entry = cx
+        .query
+        .take("entry")?
+        .map(|text| text::boolean("entry", &text))
+        .transpose()?
+        .unwrap_or(false);
     cx.finish_query()?;
     cx.no_body().await?;
     let conditions = Conditions::of_read(cx.headers)?;
     cx.barrier().await?;
-    let (entry, revision) = cx.handle().read(|state| (state.key(name.as_bytes()), state.revision()));
-    let present = entry.as_ref().map_or(Revision(0), |entry| entry.mod_revision);
+    let (entry, revision) = cx
+        .handle()
+        .read(|state| (state.key(name.as_bytes()), state.revision()));
+    let present = entry
+        .as_ref()
+        .map_or(Revision(0), |entry| entry.mod_revision);
     if conditions.match_fails(present) {
         return Err(Failure::condition_failed(present).at(revision));
     }
@@ -120,7 +163,10 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         return Ok(Reply::empty(304).at(revision).with(ETAG, etag(present)));
     }
     if as_entry {
-        let shown = api::KeyEntry { entry: shown(&entry), revision: revision.0 };
+        let shown = api::KeyEntry {
+            entry: shown(&entry),
+            revision: revision.0,
+        };
         return Ok(Reply::json(200, revision, &shown)?.with(ETAG, etag(present)));
     }
     Ok(raw(&entry).at(revision))
@@ -129,17 +175,36 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
 /// The value as it was put. Whatever it is, a browser that opens it must not run it as a page of ours.
 fn raw(entry: &KeyEntry) -> Reply {
     let mut reply = Reply::new(200, UNTYPED, entry.value.clone());
-    if let Some(content_type) = entry.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+    if let Some(content_type) = entry
+        .content_type
+        .as_deref()
+        .and_then(|text| HeaderValue::from_str(text).ok())
+    {
         reply.content_type = Some(content_type);
     }
     let reply = reply
         .with(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
-        .with(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"))
+        .with(
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; sandbox"),
+        )
         .with(ETAG, etag(entry.mod_revision))
-        .with(HeaderName::from_static(header::CREATE_REVISION), HeaderValue::from(entry.create_revision.0))
-        .with(HeaderName::from_static(header::MOD_REVISION), HeaderValue::from(entry.mod_revision.0))
-        .with(HeaderName::from_static(header::VERSION), HeaderValue::from(entry.version));
-    match entry.lease.and_then(|lease| HeaderValue::try_from(lease.to_string()).ok()) {
+        .with(
+            HeaderName::from_static(header::CREATE_REVISION),
+            HeaderValue::from(entry.create_revision.0),
+        )
+        .with(
+            HeaderName::from_static(header::MOD_REVISION),
+            HeaderValue::from(entry.mod_revision.0),
+        )
+        .with(
+            HeaderName::from_static(header::VERSION),
+            HeaderValue::from(entry.version),
+        );
+    match entry
+        .lease
+        .and_then(|lease| HeaderValue::try_from(lease.to_string()).ok())
+    {
         Some(lease) => reply.with(HeaderName::from_static(header::LEASE), lease),
         None => reply,
     }
@@ -148,8 +213,16 @@ fn raw(entry: &KeyEntry) -> Reply {
 /// `GET /v1/keys?prefix=…`
 pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let prefix = text::prefix("prefix", cx.query.take("prefix")?.unwrap_or_default())?;
-    let limit = cx.query.take("limit")?.map(|text| text::number("limit", &text, 1, PAGE_MOST)).transpose()?;
-    let after = cx.query.take("start_after")?.map(|text| text::prefix("start_after", text)).transpose()?;
+    let limit = cx
+        .query
+        .take("limit")?
+        .map(|text| text::number("limit", &text, 1, PAGE_MOST))
+        .transpose()?;
+    let after = cx
+        .query
+        .take("start_after")?
+        .map(|text| text::prefix("start_after", text))
+        .transpose()?;
     cx.finish_query()?;
     cx.no_body().await?;
     cx.barrier().await?;
@@ -162,7 +235,10 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
             Err(ReadError::Compacted { .. } | ReadError::Ahead) => {}
         }
     }
-    Err(Failure::new(Code::Overloaded, "the history was compacted under this page again and again"))
+    Err(Failure::new(
+        Code::Overloaded,
+        "the history was compacted under this page again and again",
+    ))
 }
 
 /// What a listing asks for.
@@ -175,11 +251,20 @@ struct Range {
 
 impl Range {
     fn new(prefix: String, after: Option<String>, limit: usize) -> Range {
-        let end = if prefix.is_empty() { None } else { prefix_end(prefix.as_bytes()) };
+        let end = if prefix.is_empty() {
+            None
+        } else {
+            prefix_end(prefix.as_bytes())
+        };
         let start = Bytes::from(prefix);
         // What lies before the prefix begins at the prefix.
         let after = after.map(Bytes::from).filter(|after| *after >= start);
-        Range { start, end, after, limit }
+        Range {
+            start,
+            end,
+            after,
+            limit,
+        }
     }
 
     /// A page, read in pieces at one revision; entries are applied in between.
@@ -187,10 +272,28 @@ impl Range {
         let mut after = self.after.clone();
         let (revision, count, mut rows) = cx.handle().read(|state| {
             let revision = state.revision();
-            let count = state.count_keys(std::ops::Bound::Included(&self.start[..]), self.end.as_deref());
-            Ok((revision, count, state.keys_at(revision, self.from(after.as_ref()), self.end.as_deref(), PIECE)?))
+            let count = state.count_keys(
+                std::ops::Bound::Included(&self.start[..]),
+                self.end.as_deref(),
+            );
+            Ok((
+                revision,
+                count,
+                state.keys_at(
+                    revision,
+                    self.from(after.as_ref()),
+                    self.end.as_deref(),
+                    PIECE,
+                )?,
+            ))
         })?;
-        let mut page = api::KeyPage { keys: Vec::new(), more: false, next: None, count, revision: revision.0 };
+        let mut page = api::KeyPage {
+            keys: Vec::new(),
+            more: false,
+            next: None,
+            count,
+            revision: revision.0,
+        };
         let mut bytes = 0;
         loop {
             let last_piece = rows.len() < PIECE;
@@ -209,9 +312,14 @@ impl Range {
             after = rows.last().map(|row| row.key.clone());
             // Encoding a piece takes a while: others have their turn before the next.
             tokio::task::yield_now().await;
-            rows = cx
-                .handle()
-                .read(|state| state.keys_at(revision, self.from(after.as_ref()), self.end.as_deref(), PIECE))?;
+            rows = cx.handle().read(|state| {
+                state.keys_at(
+                    revision,
+                    self.from(after.as_ref()),
+                    self.end.as_deref(),
+                    PIECE,
+                )
+            })?;
         }
     }
 
@@ -230,7 +338,10 @@ fn json_bytes(entry: &KeyEntry) -> usize {
         Ok(text) => text.bytes().map(escaped_bytes).sum(),
         Err(_) => bytes.len().div_ceil(3) * 4,
     };
-    FRAME + text(&entry.key) + text(&entry.value) + entry.content_type.as_ref().map_or(0, |t| 2 * t.len())
+    FRAME
+        + text(&entry.key)
+        + text(&entry.value)
+        + entry.content_type.as_ref().map_or(0, |t| 2 * t.len())
 }
 
 fn escaped_bytes(byte: u8) -> usize {
@@ -291,13 +402,22 @@ fn not_found(key: &[u8]) -> Failure {
 
 /// The type that is kept with a value. What `curl -d` says of itself is no type.
 fn content_type(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| text.len() <= MOST_CONTENT_TYPE_BYTES).ok_or_else(|| {
-        let detail = format!("the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of ASCII");
-        Failure::invalid(detail)
-    })?;
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .ok()
+        .filter(|text| text.len() <= MOST_CONTENT_TYPE_BYTES)
+        .ok_or_else(|| {
+            let detail = format!(
+                "the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of ASCII"
+            );
+            Failure::invalid(detail)
+        })?;
     let essence = text.split(';').next().unwrap_or_default().trim();
-    let untyped = essence.is_empty() || essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let untyped =
+        essence.is_empty() || essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
     Ok((!untyped).then(|| text.to_owned()))
 }
 
@@ -327,17 +447,31 @@ mod tests {
         ] {
             let entry = entry(key, value);
             let json = serde_json::to_vec(&shown(&entry)).expect("an entry has a form in JSON");
-            assert!(json.len() <= json_bytes(&entry), "{} > {}", json.len(), json_bytes(&entry));
+            assert!(
+                json.len() <= json_bytes(&entry),
+                "{} > {}",
+                json.len(),
+                json_bytes(&entry)
+            );
         }
     }
 
     #[test]
     fn bytes_that_are_no_text_are_shown_in_base64() {
         let text = shown(&entry(b"a", b"caf\xc3\xa9"));
-        assert_eq!((text.value.as_str(), text.encoding, text.key_encoding), ("café", Encoding::Utf8, None));
+        assert_eq!(
+            (text.value.as_str(), text.encoding, text.key_encoding),
+            ("café", Encoding::Utf8, None)
+        );
         let bytes = shown(&entry(b"\xff", b"\xff\x00"));
-        assert_eq!((bytes.value.as_str(), bytes.encoding), ("/wA=", Encoding::Base64));
-        assert_eq!((bytes.key.as_str(), bytes.key_encoding), ("/w==", Some(Encoding::Base64)));
+        assert_eq!(
+            (bytes.value.as_str(), bytes.encoding),
+            ("/wA=", Encoding::Base64)
+        );
+        assert_eq!(
+            (bytes.key.as_str(), bytes.key_encoding),
+            ("/w==", Some(Encoding::Base64))
+        );
     }
 
     #[test]
@@ -347,15 +481,27 @@ mod tests {
             if let Some(sent) = sent {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_str(sent).expect("a header"));
             }
-            assert_eq!(content_type(&headers).expect("accepted").as_deref(), expected);
+            assert_eq!(
+                content_type(&headers).expect("accepted").as_deref(),
+                expected
+            );
         };
         check(None, None);
         check(Some(""), None);
         check(Some("application/x-www-form-urlencoded"), None);
-        check(Some("Application/X-WWW-Form-URLEncoded; charset=utf-8"), None);
-        check(Some("text/html; charset=utf-8"), Some("text/html; charset=utf-8"));
+        check(
+            Some("Application/X-WWW-Form-URLEncoded; charset=utf-8"),
+            None,
+        );
+        check(
+            Some("text/html; charset=utf-8"),
+            Some("text/html; charset=utf-8"),
+        );
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_str(&"x".repeat(257)).expect("a header"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_str(&"x".repeat(257)).expect("a header"),
+        );
         assert!(content_type(&headers).is_err());
     }
 
@@ -363,7 +509,10 @@ mod tests {
     fn a_listing_starts_behind_start_after_and_never_before_its_prefix() {
         let check = |prefix: &str, after: Option<&str>, from: Bound<&[u8]>, end: Option<&[u8]>| {
             let range = Range::new(prefix.into(), after.map(str::to_owned), 1);
-            assert_eq!((range.from(range.after.as_ref()), range.end.as_deref()), (from, end));
+            assert_eq!(
+                (range.from(range.after.as_ref()), range.end.as_deref()),
+                (from, end)
+            );
         };
         check("", None, Bound::Included(b""), None);
         check("a/", None, Bound::Included(b"a/"), Some(b"a0"));

@@ -26,16 +26,26 @@ pub(super) async fn grant(mut cx: Context<'_>) -> Result<Reply, Failure> {
     text::metadata(&asked.metadata)?;
     for _ in 0..DRAWS {
         let (name, metadata) = (asked.name.clone(), asked.metadata.clone());
-        let new = NewLease { lease: draw()?, ttl_ms: asked.ttl_ms, name, metadata };
+        let new = NewLease {
+            lease: draw()?,
+            ttl_ms: asked.ttl_ms,
+            name,
+            metadata,
+        };
         let decided = cx.submit(Command::GrantLease(new), Purpose::Write).await?;
         match decided.outcome {
-            Ok(Answer::Lease(view)) => return Reply::json(201, view.revision, &lease(&view, view.clock)),
+            Ok(Answer::Lease(view)) => {
+                return Reply::json(201, view.revision, &lease(&view, view.clock));
+            }
             Err(Refusal::LeaseIdTaken(_)) => {}
             Ok(_) => return Err(Failure::unexpected()),
             Err(refusal) => return Err(Failure::refused(refusal, decided.clock, decided.revision)),
         }
     }
-    Err(Failure::new(api::Code::Overloaded, "no free id was drawn for the lease"))
+    Err(Failure::new(
+        api::Code::Overloaded,
+        "no free id was drawn for the lease",
+    ))
 }
 
 /// `POST /v1/leases/{id}/renew`
@@ -57,11 +67,20 @@ pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fail
     let clock = cx.barrier().await?;
     let (view, attached, clock, revision) = cx.handle().read(|state| {
         let clock = clock.max(state.clock());
-        (state.lease(id, clock), state.attached(id, ATTACHED_SHOWN), clock, state.revision())
+        (
+            state.lease(id, clock),
+            state.attached(id, ATTACHED_SHOWN),
+            clock,
+            state.revision(),
+        )
     });
     let view = view.map_err(|refusal| Failure::refused(refusal, clock, revision))?;
     let attached = attached.into_iter().map(thing).collect();
-    let shown = api::Lease { attached: Some(attached), revision: revision.0, ..lease(&view, clock) };
+    let shown = api::Lease {
+        attached: Some(attached),
+        revision: revision.0,
+        ..lease(&view, clock)
+    };
     Reply::json(200, revision, &shown)
 }
 
@@ -69,11 +88,21 @@ pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fail
 pub(super) async fn revoke(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
     cx.finish_query()?;
     cx.no_body().await?;
-    let decided = cx.submit(Command::RevokeLease { lease: id }, Purpose::Write).await?;
+    let decided = cx
+        .submit(Command::RevokeLease { lease: id }, Purpose::Write)
+        .await?;
     match decided.outcome {
-        Ok(Answer::LeaseEnded { lease, ended_count, revision }) => {
-            let ended =
-                api::LeaseEnded { lease: lease.to_string(), ended: true, ended_count, revision: revision.0 };
+        Ok(Answer::LeaseEnded {
+            lease,
+            ended_count,
+            revision,
+        }) => {
+            let ended = api::LeaseEnded {
+                lease: lease.to_string(),
+                ended: true,
+                ended_count,
+                revision: revision.0,
+            };
             Reply::json(200, revision, &ended)
         }
         Ok(_) => Err(Failure::unexpected()),
@@ -91,7 +120,12 @@ pub(super) fn check_ttl(ttl_ms: u64) -> Result<(), Failure> {
 
 /// Draws the id of a lease. It is random, so that nobody renews another's by counting.
 pub(super) fn draw() -> Result<LeaseId, Failure> {
-    let failed = |error| Failure::new(api::Code::Overloaded, format!("no random number for an id: {error}"));
+    let failed = |error| {
+        Failure::new(
+            api::Code::Overloaded,
+            format!("no random number for an id: {error}"),
+        )
+    };
     loop {
         if let Some(id) = LeaseId::new(getrandom::u64().map_err(failed)? >> 1) {
             return Ok(id);
@@ -131,12 +165,23 @@ fn thing(attached: tenure_state::Attached) -> api::Attached {
     match attached {
         Attached::Key(key) => {
             let resource = format!("keys/{}", keys::text_of(&key).0);
-            api::Attached { resource, owner: None, candidate: None, state: None, fence: None }
+            api::Attached {
+                resource,
+                owner: None,
+                candidate: None,
+                state: None,
+                fence: None,
+            }
         }
-        Attached::Hold { kind, name, owner, fence } => {
-            standing(kind, &name, owner, api::AttachedState::Held, Some(fence.0))
+        Attached::Hold {
+            kind,
+            name,
+            owner,
+            fence,
+        } => standing(kind, &name, owner, api::AttachedState::Held, Some(fence.0)),
+        Attached::Place { kind, name, owner } => {
+            standing(kind, &name, owner, api::AttachedState::Queued, None)
         }
-        Attached::Place { kind, name, owner } => standing(kind, &name, owner, api::AttachedState::Queued, None),
     }
 }
 
@@ -152,7 +197,13 @@ fn standing(
         Kind::Election => (None, Some(owner)),
     };
     let resource = format!("{}/{name}", collection(kind));
-    api::Attached { resource, owner, candidate, state: Some(state), fence }
+    api::Attached {
+        resource,
+        owner,
+        candidate,
+        state: Some(state),
+        fence,
+    }
 }
 
 /// The collection that things of a kind belong to.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use tenure_api::{self as api, AcquireLock, Code, MAX_POLL_MS, MAX_QUEUE_WAIT_MS, Mode};
 use tenure_replica::Interest;
 use tenure_state::{
-    Acquire, Answer, Claim, Clock, Command, Contention, Fence, HoldView, HolderView, Kind, LeaseId, LeaveReason,
-    NewLease, QueuedView, Refusal, Release, Share, Standing, WaiterView, Wanted,
+    Acquire, Answer, Claim, Clock, Command, Contention, Fence, HoldView, HolderView, Kind, LeaseId,
+    LeaveReason, NewLease, QueuedView, Refusal, Release, Share, Standing, WaiterView, Wanted,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -38,20 +38,41 @@ pub(super) async fn acquire(mut cx: Context<'_>, name: String) -> Result<Reply, 
     }
     let lease = asked.lease.as_deref().map(text::lease).transpose()?;
     // A place is taken only by a request that may wait for it: the bound is asked before anything is proposed.
-    let permit = if asked.wait_ms > 0 { Some(cx.wait_permit()?) } else { None };
+    let permit = if asked.wait_ms > 0 {
+        Some(cx.wait_permit()?)
+    } else {
+        None
+    };
     for _ in 0..leases::DRAWS {
         let claim = claim(&asked, lease)?;
         let lease = claim.lease();
-        let decided = cx.submit(Command::Acquire(command(&name, &asked, claim)), Purpose::RepeatableWrite).await?;
+        let decided = cx
+            .submit(
+                Command::Acquire(command(&name, &asked, claim)),
+                Purpose::RepeatableWrite,
+            )
+            .await?;
         return match decided.outcome {
             Ok(Answer::Held(view)) => held(&view),
-            Ok(Answer::Queued(view)) => Wait { cx: &cx, name: &name, asked: &asked, lease }.run(view, permit).await,
+            Ok(Answer::Queued(view)) => {
+                Wait {
+                    cx: &cx,
+                    name: &name,
+                    asked: &asked,
+                    lease,
+                }
+                .run(view, permit)
+                .await
+            }
             Err(Refusal::LeaseIdTaken(_)) => continue,
             Ok(_) => Err(Failure::unexpected()),
             Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
         };
     }
-    Err(Failure::new(Code::Overloaded, "no free id was drawn for the lease"))
+    Err(Failure::new(
+        Code::Overloaded,
+        "no free id was drawn for the lease",
+    ))
 }
 
 /// `DELETE /v1/locks/{name}`
@@ -59,19 +80,43 @@ pub(super) async fn release(mut cx: Context<'_>, name: String) -> Result<Reply, 
     let lease = text::lease(&cx.query.require("lease")?)?;
     let owner = cx.query.take("owner")?.unwrap_or_default();
     text::label("owner", &owner)?;
-    let fence = cx.query.take("fence")?.map(|fence| text::revision("fence", &fence)).transpose()?.map(Fence);
+    let fence = cx
+        .query
+        .take("fence")?
+        .map(|fence| text::revision("fence", &fence))
+        .transpose()?
+        .map(Fence);
     cx.finish_query()?;
     cx.no_body().await?;
-    let release = Release { kind: Kind::Lock, name: name.clone(), lease, owner, fence };
-    let decided = cx.submit(Command::Release(release), Purpose::RepeatableWrite).await?;
+    let release = Release {
+        kind: Kind::Lock,
+        name: name.clone(),
+        lease,
+        owner,
+        fence,
+    };
+    let decided = cx
+        .submit(Command::Release(release), Purpose::RepeatableWrite)
+        .await?;
     match decided.outcome {
         Ok(Answer::Released { fence, revision }) => {
-            let released = api::Released { lock: name, released: true, fence: fence.0, revision: revision.0 };
+            let released = api::Released {
+                lock: name,
+                released: true,
+                fence: fence.0,
+                revision: revision.0,
+            };
             Reply::json(200, revision, &released)
         }
-        Ok(Answer::Left { revision }) => {
-            Reply::json(200, revision, &api::Left { lock: name, left: true, revision: revision.0 })
-        }
+        Ok(Answer::Left { revision }) => Reply::json(
+            200,
+            revision,
+            &api::Left {
+                lock: name,
+                left: true,
+                revision: revision.0,
+            },
+        ),
         Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
@@ -82,13 +127,21 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
     cx.finish_query()?;
     cx.no_body().await?;
     let clock = cx.barrier().await?;
-    let (view, clock, revision) = cx
-        .handle()
-        .read(|state| (state.queue(Kind::Lock, &name), clock.max(state.clock()), state.revision()));
+    let (view, clock, revision) = cx.handle().read(|state| {
+        (
+            state.queue(Kind::Lock, &name),
+            clock.max(state.clock()),
+            state.revision(),
+        )
+    });
     let lock = api::Lock {
         lock: name,
         holders: holders(&view.holders, clock),
-        queue: view.queue.iter().map(|place| waiter(place, clock)).collect(),
+        queue: view
+            .queue
+            .iter()
+            .map(|place| waiter(place, clock))
+            .collect(),
         holder_count: view.holder_count,
         queue_length: view.queue_length,
         last_fence: view.last_fence.map(|fence| fence.0),
@@ -105,8 +158,16 @@ fn check(asked: &AcquireLock) -> Result<(), Failure> {
     match (&asked.lease, asked.ttl_ms) {
         (Some(_), None) => {}
         (None, Some(ttl_ms)) => leases::check_ttl(ttl_ms)?,
-        (None, None) => return Err(Failure::invalid("field `lease` is missing; give it, or `ttl_ms` in its place")),
-        (Some(_), Some(_)) => return Err(Failure::invalid("fields `lease` and `ttl_ms` exclude each other; give one")),
+        (None, None) => {
+            return Err(Failure::invalid(
+                "field `lease` is missing; give it, or `ttl_ms` in its place",
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Failure::invalid(
+                "fields `lease` and `ttl_ms` exclude each other; give one",
+            ));
+        }
     }
     text::label("owner", &asked.owner)?;
     text::metadata(&asked.metadata)?;
@@ -128,7 +189,9 @@ fn in_range(field: &str, value: u64, most: u64) -> Result<(), Failure> {
     if value <= most {
         return Ok(());
     }
-    Err(Failure::invalid(format!("field `{field}` is {value}; accepted are 0 to {most}")))
+    Err(Failure::invalid(format!(
+        "field `{field}` is {value}; accepted are 0 to {most}"
+    )))
 }
 
 fn claim(asked: &AcquireLock, lease: Option<LeaseId>) -> Result<Claim, Failure> {
@@ -136,7 +199,12 @@ fn claim(asked: &AcquireLock, lease: Option<LeaseId>) -> Result<Claim, Failure> 
         return Ok(Claim::Lease(lease));
     }
     let ttl_ms = asked.ttl_ms.unwrap_or_default();
-    let new = NewLease { lease: leases::draw()?, ttl_ms, name: String::new(), metadata: Default::default() };
+    let new = NewLease {
+        lease: leases::draw()?,
+        ttl_ms,
+        name: String::new(),
+        metadata: Default::default(),
+    };
     Ok(Claim::Grant(new))
 }
 
@@ -147,7 +215,10 @@ fn command(name: &str, asked: &AcquireLock, claim: Claim) -> Acquire {
     };
     Acquire {
         kind: Kind::Lock,
-        wanted: vec![Wanted { name: name.to_owned(), share }],
+        wanted: vec![Wanted {
+            name: name.to_owned(),
+            share,
+        }],
         claim,
         owner: asked.owner.clone(),
         wait_ms: asked.wait_ms,
@@ -167,7 +238,11 @@ struct Wait<'a, 'c> {
 }
 
 impl Wait<'_, '_> {
-    async fn run(self, place: QueuedView, permit: Option<OwnedSemaphorePermit>) -> Result<Reply, Failure> {
+    async fn run(
+        self,
+        place: QueuedView,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Reply, Failure> {
         let length = self.length(&place);
         let (Some(permit), Some(until)) = (permit, self.until(length)) else {
             return queued(&place);
@@ -176,7 +251,12 @@ impl Wait<'_, '_> {
         let mut poll = Poll::new(handle, until, permit);
         let (name, owner) = (self.name.to_owned(), self.asked.owner.clone());
         // Registered before the state is read, so that no grant falls in between.
-        let waiter = handle.register(Interest::Place { kind: Kind::Lock, name, lease: self.lease, owner });
+        let waiter = handle.register(Interest::Place {
+            kind: Kind::Lock,
+            name,
+            lease: self.lease,
+            owner,
+        });
         let mut ended = false;
         loop {
             match self.standing() {
@@ -194,7 +274,9 @@ impl Wait<'_, '_> {
 
     fn standing(&self) -> Option<Standing> {
         let owner = &self.asked.owner;
-        self.cx.handle().read(|state| state.standing(Kind::Lock, self.name, self.lease, owner, state.clock()))
+        self.cx
+            .handle()
+            .read(|state| state.standing(Kind::Lock, self.name, self.lease, owner, state.clock()))
     }
 
     fn length(&self, place: &QueuedView) -> Length {
@@ -218,8 +300,12 @@ impl Wait<'_, '_> {
     fn until(&self, length: Length) -> Option<tokio::time::Instant> {
         match length {
             Length::None => None,
-            Length::Poll(ms) => Some(self.cx.arrived + jittered(Duration::from_millis(ms), self.cx.seed)),
-            Length::UntilPlaceEnds(ms) => Some(self.cx.arrived + Duration::from_millis(ms) + PATIENCE),
+            Length::Poll(ms) => {
+                Some(self.cx.arrived + jittered(Duration::from_millis(ms), self.cx.seed))
+            }
+            Length::UntilPlaceEnds(ms) => {
+                Some(self.cx.arrived + Duration::from_millis(ms) + PATIENCE)
+            }
         }
     }
 
@@ -227,19 +313,32 @@ impl Wait<'_, '_> {
     fn gone(&self, waiter: &Waiter, wait_deadline: Clock) -> Failure {
         let (lease, contention, clock, revision) = self.cx.handle().read(|state| {
             let clock = state.clock();
-            (state.lease(self.lease, clock), state.contention(Kind::Lock, self.name), clock, state.revision())
+            (
+                state.lease(self.lease, clock),
+                state.contention(Kind::Lock, self.name),
+                clock,
+                state.revision(),
+            )
         });
         if lease.is_err() {
             return Failure::lease_expired(self.lease).at(revision);
         }
-        let contention = Contention { lease: Some(self.lease), ..contention };
+        let contention = Contention {
+            lease: Some(self.lease),
+            ..contention
+        };
         match waiter.left() {
             Some(LeaveReason::LeaseEnded) => Failure::lease_expired(self.lease).at(revision),
-            Some(LeaveReason::WaitExpired) => Failure::contended(Code::WaitExpired, &contention, clock),
-            None if clock > wait_deadline => Failure::contended(Code::WaitExpired, &contention, clock),
+            Some(LeaveReason::WaitExpired) => {
+                Failure::contended(Code::WaitExpired, &contention, clock)
+            }
+            None if clock > wait_deadline => {
+                Failure::contended(Code::WaitExpired, &contention, clock)
+            }
             // Another request of the same lease and owner gave the place up, or was granted and has released.
             Some(LeaveReason::Withdrawn) | None => {
-                let detail = "the place was given up by another request of the same lease and owner";
+                let detail =
+                    "the place was given up by another request of the same lease and owner";
                 Failure::new(Code::NotHeld, detail).at(revision)
             }
         }
@@ -272,17 +371,31 @@ enum Length {
 impl Asking {
     fn length(self) -> Length {
         let third = self.ttl_ms / 3;
-        let poll_ms = self.poll_ms.unwrap_or_else(|| self.wait_ms.min(POLL_DEFAULT_MS).min(third));
-        let poll_ms = if self.grants { poll_ms.min(third) } else { poll_ms };
+        let poll_ms = self
+            .poll_ms
+            .unwrap_or_else(|| self.wait_ms.min(POLL_DEFAULT_MS).min(third));
+        let poll_ms = if self.grants {
+            poll_ms.min(third)
+        } else {
+            poll_ms
+        };
         if poll_ms == 0 {
             return Length::None;
         }
         // A poll that would end in the last twentieth of the place lasts until the place ends, so that its caller is
         // told rather than made to ask once more: but never so long that the lease runs out under a caller who has
         // nothing but this request to renew it.
-        let longest = if self.grants { third } else { poll_ms.max(2 * third) };
+        let longest = if self.grants {
+            third
+        } else {
+            poll_ms.max(2 * third)
+        };
         let almost = self.place_ms <= poll_ms + self.wait_ms / 20;
-        if almost && self.place_ms <= longest { Length::UntilPlaceEnds(self.place_ms) } else { Length::Poll(poll_ms) }
+        if almost && self.place_ms <= longest {
+            Length::UntilPlaceEnds(self.place_ms)
+        } else {
+            Length::Poll(poll_ms)
+        }
     }
 }
 
@@ -374,42 +487,156 @@ mod tests {
     #[test]
     fn a_poll_keeps_the_lease_alive_and_tells_the_end_of_the_place() {
         let check = |wait_ms, poll_ms, ttl_ms, grants, place_ms, expected: Length| {
-            let asking = Asking { wait_ms, poll_ms, ttl_ms, grants, place_ms };
+            let asking = Asking {
+                wait_ms,
+                poll_ms,
+                ttl_ms,
+                grants,
+                place_ms,
+            };
             assert_eq!(asking.length(), expected, "{asking:?}");
         };
         // The default is the least of the wait, 30 s and a third of the TTL.
         check(600_000, None, 15_000, false, 600_000, Length::Poll(5_000));
         check(600_000, None, 300_000, false, 600_000, Length::Poll(30_000));
-        check(2_000, None, 15_000, false, 2_000, Length::UntilPlaceEnds(2_000));
+        check(
+            2_000,
+            None,
+            15_000,
+            false,
+            2_000,
+            Length::UntilPlaceEnds(2_000),
+        );
         // What is asked for is given.
-        check(600_000, Some(60_000), 15_000, false, 600_000, Length::Poll(60_000));
+        check(
+            600_000,
+            Some(60_000),
+            15_000,
+            false,
+            600_000,
+            Length::Poll(60_000),
+        );
         check(600_000, Some(0), 15_000, false, 600_000, Length::None);
         // A lease that only the answer names is told of within a third of its TTL.
-        check(600_000, Some(60_000), 15_000, true, 600_000, Length::Poll(5_000));
-        check(5_100, Some(60_000), 15_000, true, 5_100, Length::Poll(5_000));
+        check(
+            600_000,
+            Some(60_000),
+            15_000,
+            true,
+            600_000,
+            Length::Poll(5_000),
+        );
+        check(
+            5_100,
+            Some(60_000),
+            15_000,
+            true,
+            5_100,
+            Length::Poll(5_000),
+        );
         // A poll that ends in the last twentieth of the place lasts until its end.
-        check(10_000, Some(9_600), 60_000, false, 10_000, Length::UntilPlaceEnds(10_000));
-        check(10_000, Some(9_400), 60_000, false, 10_000, Length::Poll(9_400));
-        check(10_000, Some(1_000), 60_000, false, 400, Length::UntilPlaceEnds(400));
+        check(
+            10_000,
+            Some(9_600),
+            60_000,
+            false,
+            10_000,
+            Length::UntilPlaceEnds(10_000),
+        );
+        check(
+            10_000,
+            Some(9_400),
+            60_000,
+            false,
+            10_000,
+            Length::Poll(9_400),
+        );
+        check(
+            10_000,
+            Some(1_000),
+            60_000,
+            false,
+            400,
+            Length::UntilPlaceEnds(400),
+        );
         // But never beyond what the lease can bear.
         check(3_600_000, None, 15_000, false, 60_000, Length::Poll(5_000));
-        check(3_600_000, None, 15_000, false, 9_000, Length::UntilPlaceEnds(9_000));
+        check(
+            3_600_000,
+            None,
+            15_000,
+            false,
+            9_000,
+            Length::UntilPlaceEnds(9_000),
+        );
     }
 
     #[test]
     fn an_acquire_is_held_to_the_contract() {
-        let lease = || AcquireLock { lease: Some("3f9c2a7b5d1e8046".into()), ..AcquireLock::default() };
+        let lease = || AcquireLock {
+            lease: Some("3f9c2a7b5d1e8046".into()),
+            ..AcquireLock::default()
+        };
         assert!(check(&lease()).is_ok());
         let refused = [
             (AcquireLock::default(), "`lease` is missing"),
-            (AcquireLock { ttl_ms: Some(5_000), ..lease() }, "exclude each other"),
-            (AcquireLock { lease: None, ttl_ms: Some(999), ..lease() }, "1000 to 86400000"),
-            (AcquireLock { wait_ms: 86_400_001, ..lease() }, "`wait_ms` is 86400001"),
-            (AcquireLock { poll_ms: Some(600_001), ..lease() }, "`poll_ms` is 600001"),
-            (AcquireLock { owner: "a\n".into(), ..lease() }, "owner has the control character"),
-            (AcquireLock { mode: Mode::Shared, ..lease() }, "mode `shared`"),
-            (AcquireLock { priority: 1, ..lease() }, "`priority`"),
-            (AcquireLock { lock_delay_ms: 1, ..lease() }, "`lock_delay_ms`"),
+            (
+                AcquireLock {
+                    ttl_ms: Some(5_000),
+                    ..lease()
+                },
+                "exclude each other",
+            ),
+            (
+                AcquireLock {
+                    lease: None,
+                    ttl_ms: Some(999),
+                    ..lease()
+                },
+                "1000 to 86400000",
+            ),
+            (
+                AcquireLock {
+                    wait_ms: 86_400_001,
+                    ..lease()
+                },
+                "`wait_ms` is 86400001",
+            ),
+            (
+                AcquireLock {
+                    poll_ms: Some(600_001),
+                    ..lease()
+                },
+                "`poll_ms` is 600001",
+            ),
+            (
+                AcquireLock {
+                    owner: "a\n".into(),
+                    ..lease()
+                },
+                "owner has the control character",
+            ),
+            (
+                AcquireLock {
+                    mode: Mode::Shared,
+                    ..lease()
+                },
+                "mode `shared`",
+            ),
+            (
+                AcquireLock {
+                    priority: 1,
+                    ..lease()
+                },
+                "`priority`",
+            ),
+            (
+                AcquireLock {
+                    lock_delay_ms: 1,
+                    ..lease()
+                },
+                "`lock_delay_ms`",
+            ),
         ];
         for (asked, expected) in refused {
             let failure = check(&asked).expect_err(expected);

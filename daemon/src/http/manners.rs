@@ -18,10 +18,20 @@ pub(super) struct OwnHosts(Vec<String>);
 impl OwnHosts {
     /// Those that were configured, and that of the client URL.
     pub(super) fn new(configured: &[String], client_url: &str) -> OwnHosts {
-        let own = client_url.split_once("://").map_or(client_url, |(_, rest)| rest);
+        let own = client_url
+            .split_once("://")
+            .map_or(client_url, |(_, rest)| rest);
         let own = own.split('/').next().unwrap_or_default();
-        let names = configured.iter().map(String::as_str).chain([own, "localhost"]);
-        OwnHosts(names.filter(|name| !name.is_empty()).map(|name| host_of(name).to_ascii_lowercase()).collect())
+        let names = configured
+            .iter()
+            .map(String::as_str)
+            .chain([own, "localhost"]);
+        OwnHosts(
+            names
+                .filter(|name| !name.is_empty())
+                .map(|name| host_of(name).to_ascii_lowercase())
+                .collect(),
+        )
     }
 
     /// Whether a host is ours, on a connection that was made to `local`. A page of a stranger whose name was made to
@@ -30,7 +40,11 @@ impl OwnHosts {
         let host = host.strip_suffix('.').unwrap_or(host);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
-            Ok(address) if address.to_canonical() == local.ip().to_canonical() || address.is_loopback() => true,
+            Ok(address)
+                if address.to_canonical() == local.ip().to_canonical() || address.is_loopback() =>
+            {
+                true
+            }
             _ => self.0.iter().any(|own| own.eq_ignore_ascii_case(host)),
         }
     }
@@ -39,8 +53,14 @@ impl OwnHosts {
 /// The host of an authority, without its port.
 fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.ends_with(':') => {
-            if host.contains(':') && !host.starts_with('[') { authority } else { host }
+        Some((host, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.ends_with(':') =>
+        {
+            if host.contains(':') && !host.starts_with('[') {
+                authority
+            } else {
+                host
+            }
         }
         _ => authority,
     }
@@ -51,26 +71,43 @@ fn host_of(authority: &str) -> &str {
 /// # Errors
 ///
 /// `forbidden`, or `invalid-request` for more than one `Host`.
-pub(super) fn check_host(own: &OwnHosts, uri: &Uri, headers: &HeaderMap, local: SocketAddr) -> Result<(), Failure> {
+pub(super) fn check_host(
+    own: &OwnHosts,
+    uri: &Uri,
+    headers: &HeaderMap,
+    local: SocketAddr,
+) -> Result<(), Failure> {
     let forbidden = |detail: String| Err(Failure::new(Code::Forbidden, detail));
     if headers.get_all(HOST).iter().count() > 1 {
         return Err(Failure::invalid("there is more than one Host header"));
     }
-    let in_header = headers.get(HOST).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+    let in_header = headers
+        .get(HOST)
+        .map(|value| value.to_str().unwrap_or("\u{fffd}"));
     let in_uri = uri.authority().map(http::uri::Authority::as_str);
     for authority in in_header.into_iter().chain(in_uri) {
         if !own.contains(host_of(authority), local) {
             let host = text::shown(host_of(authority));
-            return forbidden(format!("host {host} is not a name or address of this member; add it to client_hosts"));
+            return forbidden(format!(
+                "host {host} is not a name or address of this member; add it to client_hosts"
+            ));
         }
     }
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let Some(origin) = headers.get(ORIGIN) else {
+        return Ok(());
+    };
     let origin = origin.to_str().unwrap_or("\u{fffd}");
     let from = origin.split_once("://").map(|(_, authority)| authority);
     let same = from.is_some_and(|from| {
-        in_uri.or(in_header).is_some_and(|authority| authority.eq_ignore_ascii_case(from))
+        in_uri
+            .or(in_header)
+            .is_some_and(|authority| authority.eq_ignore_ascii_case(from))
     });
-    if same { Ok(()) } else { forbidden(format!("origin {} is foreign", text::shown(origin))) }
+    if same {
+        Ok(())
+    } else {
+        forbidden(format!("origin {} is foreign", text::shown(origin)))
+    }
 }
 
 /// Refuses a request that is meant for another cluster.
@@ -79,7 +116,11 @@ pub(super) fn check_host(own: &OwnHosts, uri: &Uri, headers: &HeaderMap, local: 
 ///
 /// `wrong-cluster`.
 pub(super) fn check_cluster(own: &str, headers: &HeaderMap) -> Result<(), Failure> {
-    match headers.get_all(header::CLUSTER).iter().find(|value| value.as_bytes() != own.as_bytes()) {
+    match headers
+        .get_all(header::CLUSTER)
+        .iter()
+        .find(|value| value.as_bytes() != own.as_bytes())
+    {
         None => Ok(()),
         Some(value) => {
             let meant = text::shown(&String::from_utf8_lossy(value.as_bytes()));
@@ -107,15 +148,17 @@ pub(super) fn check_unserved(headers: &HeaderMap, repeats: Repeats) -> Result<()
     if headers.contains_key(header::GUARD) {
         return Err(Failure::later("the header `Tenure-Guard`"));
     }
-    let Some(key) = headers.get(header::IDEMPOTENCY_KEY) else { return Ok(()) };
+    let Some(key) = headers.get(header::IDEMPOTENCY_KEY) else {
+        return Ok(());
+    };
     let bytes = key.as_bytes();
     let printable = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
     match repeats {
         Repeats::Recorded => Err(Failure::later("the header `Idempotency-Key` on this call")),
         Repeats::ByWhoAsks if (1..=128).contains(&bytes.len()) && printable => Ok(()),
-        Repeats::ByWhoAsks => {
-            Err(Failure::invalid("the header `Idempotency-Key` has 1 to 128 printable ASCII characters"))
-        }
+        Repeats::ByWhoAsks => Err(Failure::invalid(
+            "the header `Idempotency-Key` has 1 to 128 printable ASCII characters",
+        )),
     }
 }
 
@@ -125,13 +168,17 @@ pub(super) fn check_unserved(headers: &HeaderMap, repeats: Repeats) -> Result<()
 ///
 /// `not-acceptable`, saying what there is.
 pub(super) fn check_accepts_json(headers: &HeaderMap) -> Result<(), Failure> {
-    let ranges: Vec<&str> =
-        headers.get_all(ACCEPT).iter().flat_map(|value| value.to_str().unwrap_or_default().split(',')).collect();
+    let ranges: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .collect();
     if ranges.iter().all(|range| range.trim().is_empty()) || accepts(&ranges, JSON) {
         return Ok(());
     }
     let asked = text::shown(ranges.join(",").trim());
-    let detail = format!("accepted is {asked}; this call answers `application/json` in this version");
+    let detail =
+        format!("accepted is {asked}; this call answers `application/json` in this version");
     Err(Failure::new(Code::NotAcceptable, detail))
 }
 
@@ -141,14 +188,22 @@ fn accepts(ranges: &[&str], media_type: &str) -> bool {
     let weight = |wanted: &str| {
         ranges.iter().find_map(|range| {
             let mut parts = range.split(';').map(str::trim);
-            parts.next().filter(|range| range.eq_ignore_ascii_case(wanted))?;
-            let refused = parts.filter_map(|part| part.split_once('=')).any(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|q| q <= 0.0)
-            });
+            parts
+                .next()
+                .filter(|range| range.eq_ignore_ascii_case(wanted))?;
+            let refused = parts
+                .filter_map(|part| part.split_once('='))
+                .any(|(name, value)| {
+                    name.trim().eq_ignore_ascii_case("q")
+                        && value.trim().parse::<f32>().is_ok_and(|q| q <= 0.0)
+                });
             Some(!refused)
         })
     };
-    weight(media_type).or_else(|| weight(&format!("{kind}/*"))).or_else(|| weight("*/*")).unwrap_or(false)
+    weight(media_type)
+        .or_else(|| weight(&format!("{kind}/*")))
+        .or_else(|| weight("*/*"))
+        .unwrap_or(false)
 }
 
 /// The id of a request: the caller's, where it is one.
@@ -157,14 +212,20 @@ fn accepts(ranges: &[&str], media_type: &str) -> bool {
 ///
 /// `invalid-request`, saying what is accepted.
 pub(super) fn request_id(headers: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
-    let Some(value) = headers.get(header::REQUEST_ID) else { return Ok(None) };
+    let Some(value) = headers.get(header::REQUEST_ID) else {
+        return Ok(None);
+    };
     let bytes = value.as_bytes();
     let fine = (1..=64).contains(&bytes.len())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     if fine {
         return Ok(Some(value.clone()));
     }
-    Err(Failure::invalid("the header `Tenure-Request-Id` has 1 to 64 of letters, digits, `.`, `_` and `-`"))
+    Err(Failure::invalid(
+        "the header `Tenure-Request-Id` has 1 to 64 of letters, digits, `.`, `_` and `-`",
+    ))
 }
 
 #[cfg(test)]
@@ -186,21 +247,48 @@ mod tests {
 
     #[test]
     fn only_our_own_names_and_addresses_are_hosts() {
-        let own = OwnHosts::new(&["Tenure.example.org".into(), "proxy:8443".into()], "http://n1.internal:7379");
+        let own = OwnHosts::new(
+            &["Tenure.example.org".into(), "proxy:8443".into()],
+            "http://n1.internal:7379",
+        );
         let check = |host: &str, expected: bool| {
             let local: SocketAddr = "10.0.0.1:7379".parse().expect("an address");
-            let result = check_host(&own, &Uri::from_static("/"), &headers(&[("host", host)]), local);
+            let result = check_host(
+                &own,
+                &Uri::from_static("/"),
+                &headers(&[("host", host)]),
+                local,
+            );
             assert_eq!(result.is_ok(), expected, "{host}");
         };
         for host in [
-            "localhost", "LOCALHOST:7379", "127.0.0.1:7379", "[::1]:7379", "[::1]", "10.0.0.1", "10.0.0.1:80",
-            "n1.internal:7379", "N1.internal.", "tenure.example.org", "proxy", "[::ffff:10.0.0.1]:7379",
+            "localhost",
+            "LOCALHOST:7379",
+            "127.0.0.1:7379",
+            "[::1]:7379",
+            "[::1]",
+            "10.0.0.1",
+            "10.0.0.1:80",
+            "n1.internal:7379",
+            "N1.internal.",
+            "tenure.example.org",
+            "proxy",
+            "[::ffff:10.0.0.1]:7379",
         ] {
             check(host, true);
         }
         for host in [
-            "evil.test", "evil.test:7379", "10.0.0.2", "localhost.evil.test", "n1.internal.evil.test", "", ":7379",
-            "127.0.0.1.evil.test", "[::2]:7379", "localhost@evil.test", "evil.test#localhost",
+            "evil.test",
+            "evil.test:7379",
+            "10.0.0.2",
+            "localhost.evil.test",
+            "n1.internal.evil.test",
+            "",
+            ":7379",
+            "127.0.0.1.evil.test",
+            "[::2]:7379",
+            "localhost@evil.test",
+            "evil.test#localhost",
         ] {
             check(host, false);
         }
@@ -212,7 +300,12 @@ mod tests {
         let local: SocketAddr = "127.0.0.1:7379".parse().expect("an address");
         let one = headers(&[("host", "localhost")]);
         let absolute = Uri::from_static("http://evil.test/v1/status");
-        assert_eq!(check_host(&own, &absolute, &one, local).expect_err("foreign").code, Code::Forbidden);
+        assert_eq!(
+            check_host(&own, &absolute, &one, local)
+                .expect_err("foreign")
+                .code,
+            Code::Forbidden
+        );
         let two = headers(&[("host", "localhost"), ("host", "evil.test")]);
         assert!(check_host(&own, &Uri::from_static("/"), &two, local).is_err());
         assert!(check_host(&own, &Uri::from_static("/"), &HeaderMap::new(), local).is_ok());
@@ -224,7 +317,11 @@ mod tests {
         let local: SocketAddr = "127.0.0.1:7379".parse().expect("an address");
         let check = |origin: &str, expected: bool| {
             let headers = headers(&[("host", "localhost:7379"), ("origin", origin)]);
-            assert_eq!(check_host(&own, &Uri::from_static("/"), &headers, local).is_ok(), expected, "{origin}");
+            assert_eq!(
+                check_host(&own, &Uri::from_static("/"), &headers, local).is_ok(),
+                expected,
+                "{origin}"
+            );
         };
         check("http://localhost:7379", true);
         check("http://LOCALHOST:7379", true);
@@ -239,7 +336,11 @@ mod tests {
     fn json_is_given_to_those_who_take_it() {
         let check = |accept: &[&str], expected: bool| {
             let pairs: Vec<_> = accept.iter().map(|value| ("accept", *value)).collect();
-            assert_eq!(check_accepts_json(&headers(&pairs)).is_ok(), expected, "{accept:?}");
+            assert_eq!(
+                check_accepts_json(&headers(&pairs)).is_ok(),
+                expected,
+                "{accept:?}"
+            );
         };
         check(&[], true);
         check(&[""], true);
@@ -259,15 +360,34 @@ mod tests {
             let result = check_unserved(&headers(pairs), repeats);
             match expected {
                 None => assert!(result.is_ok(), "{pairs:?}"),
-                Some(named) => assert!(result.expect_err("refused").detail.contains(named), "{pairs:?}"),
+                Some(named) => assert!(
+                    result.expect_err("refused").detail.contains(named),
+                    "{pairs:?}"
+                ),
             }
         };
         check(&[], Repeats::Recorded, None);
-        check(&[("tenure-guard", "lock=a; fence=1")], Repeats::ByWhoAsks, Some("Tenure-Guard"));
-        check(&[("idempotency-key", "k")], Repeats::Recorded, Some("Idempotency-Key"));
+        check(
+            &[("tenure-guard", "lock=a; fence=1")],
+            Repeats::ByWhoAsks,
+            Some("Tenure-Guard"),
+        );
+        check(
+            &[("idempotency-key", "k")],
+            Repeats::Recorded,
+            Some("Idempotency-Key"),
+        );
         check(&[("idempotency-key", "k")], Repeats::ByWhoAsks, None);
-        check(&[("idempotency-key", "")], Repeats::ByWhoAsks, Some("1 to 128"));
-        check(&[("idempotency-key", &"k".repeat(129))], Repeats::ByWhoAsks, Some("1 to 128"));
+        check(
+            &[("idempotency-key", "")],
+            Repeats::ByWhoAsks,
+            Some("1 to 128"),
+        );
+        check(
+            &[("idempotency-key", &"k".repeat(129))],
+            Repeats::ByWhoAsks,
+            Some("1 to 128"),
+        );
     }
 
     #[test]
@@ -276,7 +396,8 @@ mod tests {
         assert!(check_cluster(own, &headers(&[])).is_ok());
         assert!(check_cluster(own, &headers(&[("tenure-cluster", own)])).is_ok());
         for other in ["", "x", "0123456789abcdef0123456789abcde0"] {
-            let failure = check_cluster(own, &headers(&[("tenure-cluster", other)])).expect_err(other);
+            let failure =
+                check_cluster(own, &headers(&[("tenure-cluster", other)])).expect_err(other);
             assert_eq!(failure.code, Code::WrongCluster);
         }
         let both = headers(&[("tenure-cluster", own), ("tenure-cluster", "x")]);
@@ -285,9 +406,15 @@ mod tests {
 
     #[test]
     fn a_request_id_is_echoed_only_where_it_is_harmless() {
-        assert_eq!(request_id(&headers(&[("tenure-request-id", "a.B_9-")])).expect("fine"), Some("a.B_9-".parse().expect("fine")));
+        assert_eq!(
+            request_id(&headers(&[("tenure-request-id", "a.B_9-")])).expect("fine"),
+            Some("a.B_9-".parse().expect("fine"))
+        );
         for bad in ["", "a b", "a\tb", "é", &"x".repeat(65)] {
-            assert!(request_id(&headers(&[("tenure-request-id", bad)])).is_err(), "{bad:?}");
+            assert!(
+                request_id(&headers(&[("tenure-request-id", bad)])).is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

@@ -45,14 +45,24 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { client_hosts: Vec::new(), connections: 10_000, waits: 20_000, drain: Duration::from_secs(5) }
+        Settings {
+            client_hosts: Vec::new(),
+            connections: 10_000,
+            waits: 20_000,
+            drain: Duration::from_secs(5),
+        }
     }
 }
 
 /// Serves clients on `listener` until `shutdown`. Ends when every connection has ended: requests that wait are ended by
 /// the stop of the member ([`Handle::stopping`]), all others are answered, what takes longer than `settings.drain` is
 /// cut.
-pub async fn serve(listener: TcpListener, handle: Handle, settings: Settings, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    settings: Settings,
+    shutdown: CancellationToken,
+) {
     let service = service::Service::new(handle, &settings.client_hosts, settings.waits);
     connection::serve(listener, Arc::new(service), &settings, shutdown).await;
 }

@@ -42,7 +42,12 @@ pub(super) struct Poll {
 impl Poll {
     /// A wait until `until`.
     pub(super) fn new(handle: &Handle, until: Instant, permit: OwnedSemaphorePermit) -> Poll {
-        Poll { until, leader: handle.leader_watch(), stopping: handle.stopping(), _permit: permit }
+        Poll {
+            until,
+            leader: handle.leader_watch(),
+            stopping: handle.stopping(),
+            _permit: permit,
+        }
     }
 
     /// Waits. Cancellation loses nothing.
@@ -86,14 +91,20 @@ mod tests {
         let length = Duration::from_millis(600_000);
         for seed in 0..1000 {
             let jittered = jittered(length, seed);
-            assert!(length * 95 / 100 <= jittered && jittered <= length, "{jittered:?}");
+            assert!(
+                length * 95 / 100 <= jittered && jittered <= length,
+                "{jittered:?}"
+            );
         }
         assert_eq!(jittered(Duration::ZERO, 7), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_is_back_within_the_grace_was_not_lost() {
-        let known = || LeaderView { leader: Some(tenure_raft::MemberId(1)), ..LeaderView::default() };
+        let known = || LeaderView {
+            leader: Some(tenure_raft::MemberId(1)),
+            ..LeaderView::default()
+        };
         let (sender, mut receiver) = watch::channel(known());
         let began = Instant::now();
         let changes = async {

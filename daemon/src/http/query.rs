@@ -40,16 +40,23 @@ impl Query {
     ///
     /// `invalid-request` where a parameter cannot be decoded.
     pub(super) fn parse(raw: Option<&str>) -> Result<Query, Failure> {
-        let pieces = raw.unwrap_or_default().split('&').filter(|piece| !piece.is_empty());
+        let pieces = raw
+            .unwrap_or_default()
+            .split('&')
+            .filter(|piece| !piece.is_empty());
         let pairs = pieces.map(|piece| {
             let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
             let decoded = |part: &str| {
-                text::decode(part, Decoding::Form)
-                    .map_err(|what| Failure::invalid(format!("query parameter {} {what}", text::shown(name))))
+                text::decode(part, Decoding::Form).map_err(|what| {
+                    Failure::invalid(format!("query parameter {} {what}", text::shown(name)))
+                })
             };
             Ok((decoded(name)?, decoded(value)?))
         });
-        Ok(Query { pairs: pairs.collect::<Result<_, Failure>>()?, known: Vec::new() })
+        Ok(Query {
+            pairs: pairs.collect::<Result<_, Failure>>()?,
+            known: Vec::new(),
+        })
     }
 
     /// Whether a parameter is there.
@@ -66,7 +73,9 @@ impl Query {
         let mut values = self.take_all(name);
         match values.len() {
             0 | 1 => Ok(values.pop()),
-            n => Err(Failure::invalid(format!("query parameter `{name}` is given {n} times; it may be given once"))),
+            n => Err(Failure::invalid(format!(
+                "query parameter `{name}` is given {n} times; it may be given once"
+            ))),
         }
     }
 
@@ -76,7 +85,8 @@ impl Query {
     ///
     /// `invalid-request` where it is missing or given more than once.
     pub(super) fn require(&mut self, name: &'static str) -> Result<String, Failure> {
-        self.take(name)?.ok_or_else(|| Failure::invalid(format!("query parameter `{name}` is missing")))
+        self.take(name)?
+            .ok_or_else(|| Failure::invalid(format!("query parameter `{name}` is missing")))
     }
 
     /// Takes a parameter that may be given many times.
@@ -92,16 +102,22 @@ impl Query {
     ///
     /// `invalid-request`, naming the parameter and what the call takes.
     pub(super) fn finish(self) -> Result<(), Failure> {
-        let Some((name, _)) = self.pairs.first() else { return Ok(()) };
+        let Some((name, _)) = self.pairs.first() else {
+            return Ok(());
+        };
         if OF_THE_CONTRACT.contains(&name.as_str()) {
-            let detail = format!("query parameter `{name}` is not served on this call by this version");
+            let detail =
+                format!("query parameter `{name}` is not served on this call by this version");
             return Err(Failure::invalid(detail));
         }
         let accepted = match self.known.as_slice() {
             [] => "this call takes none".to_owned(),
             known => format!("this call takes {}", known.join(", ")),
         };
-        Err(Failure::invalid(format!("unknown query parameter {}; {accepted}", text::shown(name))))
+        Err(Failure::invalid(format!(
+            "unknown query parameter {}; {accepted}",
+            text::shown(name)
+        )))
     }
 }
 
@@ -131,10 +147,17 @@ mod tests {
                 query.finish()
             });
             let failure = result.expect_err(raw);
-            assert!(failure.detail.contains(expected), "{raw}: {}", failure.detail);
+            assert!(
+                failure.detail.contains(expected),
+                "{raw}: {}",
+                failure.detail
+            );
         };
         check("limit=1&limit=1", "`limit` is given 2 times");
-        check("limits=1", "unknown query parameter `limits`; this call takes limit");
+        check(
+            "limits=1",
+            "unknown query parameter `limits`; this call takes limit",
+        );
         check("consistency=local", "`consistency`");
         check("consistency=local", "not served");
         check("min_revision=3", "`min_revision`");

@@ -29,12 +29,22 @@ impl Reply {
     /// An answer with a body.
     pub(super) fn new(status: u16, content_type: &'static str, body: Bytes) -> Reply {
         let content_type = Some(HeaderValue::from_static(content_type));
-        Reply { status, content_type, body, revision: None, headers: Vec::new(), code: None }
+        Reply {
+            status,
+            content_type,
+            body,
+            revision: None,
+            headers: Vec::new(),
+            code: None,
+        }
     }
 
     /// An answer without one.
     pub(super) fn empty(status: u16) -> Reply {
-        Reply { content_type: None, ..Reply::new(status, JSON, Bytes::new()) }
+        Reply {
+            content_type: None,
+            ..Reply::new(status, JSON, Bytes::new())
+        }
     }
 
     /// An answer in JSON that reflects `revision`.
@@ -42,9 +52,17 @@ impl Reply {
     /// # Errors
     ///
     /// None that our types can cause; a value that JSON cannot hold would be told as `overloaded` rather than panic.
-    pub(super) fn json(status: u16, revision: Revision, value: &impl Serialize) -> Result<Reply, Failure> {
-        let body = serde_json::to_vec(value)
-            .map_err(|error| Failure::new(Code::Overloaded, format!("the answer cannot be written: {error}")))?;
+    pub(super) fn json(
+        status: u16,
+        revision: Revision,
+        value: &impl Serialize,
+    ) -> Result<Reply, Failure> {
+        let body = serde_json::to_vec(value).map_err(|error| {
+            Failure::new(
+                Code::Overloaded,
+                format!("the answer cannot be written: {error}"),
+            )
+        })?;
         Ok(Reply::new(status, JSON, Bytes::from(body)).at(revision))
     }
 

@@ -111,13 +111,17 @@ impl Family {
             Family::Lease => "GET, HEAD, DELETE, OPTIONS",
             Family::Locks | Family::Lock => "GET, HEAD, POST, DELETE, OPTIONS",
             Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Family::Watch | Family::Cluster | Family::Status | Family::Live | Family::Ready => "GET, HEAD, OPTIONS",
+            Family::Watch | Family::Cluster | Family::Status | Family::Live | Family::Ready => {
+                "GET, HEAD, OPTIONS"
+            }
         }
     }
 
     /// Whether the method is one of those; `OPTIONS` is answered before this is asked.
     pub(super) fn allows(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+        self.allow()
+            .split(", ")
+            .any(|allowed| allowed == method.as_str())
     }
 }
 
@@ -140,11 +144,23 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
 fn named(path: &str) -> Option<Target<'_>> {
     let (collection, raw) = path.strip_prefix("/v1/")?.split_once('/')?;
     match collection {
-        "locks" => Some(Target { family: Family::Lock, raw }),
-        "keys" => Some(Target { family: Family::Key, raw }),
+        "locks" => Some(Target {
+            family: Family::Lock,
+            raw,
+        }),
+        "keys" => Some(Target {
+            family: Family::Key,
+            raw,
+        }),
         "leases" => match raw.split_once('/') {
-            None => Some(Target { family: Family::Lease, raw }),
-            Some((raw, "renew")) => Some(Target { family: Family::LeaseRenewal, raw }),
+            None => Some(Target {
+                family: Family::Lease,
+                raw,
+            }),
+            Some((raw, "renew")) => Some(Target {
+                family: Family::LeaseRenewal,
+                raw,
+            }),
             Some(_) => None,
         },
         _ => None,
@@ -201,7 +217,9 @@ mod tests {
     use tenure_api::Code;
 
     fn call(method: &Method, uri: &str) -> Result<Call, Failure> {
-        let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
+        let (path, query) = uri
+            .split_once('?')
+            .map_or((uri, None), |(path, query)| (path, Some(query)));
         let target = find(path).expect(uri);
         assert!(target.family.allows(method), "{uri}");
         target.call(method, &mut Query::parse(query)?)
@@ -214,20 +232,60 @@ mod tests {
         };
         let lease = LeaseId::new(0x3f9c_2a7b_5d1e_8046).expect("positive");
         check(Method::POST, "/v1/leases", Call::GrantLease);
-        check(Method::GET, "/v1/leases/3f9c2a7b5d1e8046", Call::ReadLease(lease));
-        check(Method::HEAD, "/v1/leases/3f9c2a7b5d1e8046", Call::ReadLease(lease));
-        check(Method::DELETE, "/v1/leases/3f9c2a7b5d1e8046", Call::RevokeLease(lease));
-        check(Method::POST, "/v1/leases/3f9c2a7b5d1e8046/renew", Call::RenewLease(lease));
-        check(Method::POST, "/v1/locks/jobs/nightly", Call::AcquireLock("jobs/nightly".into()));
-        check(Method::POST, "/v1/locks?name=jobs%2Fa+b", Call::AcquireLock("jobs/a b".into()));
-        check(Method::DELETE, "/v1/locks//a/../b/", Call::ReleaseLock("/a/../b/".into()));
+        check(
+            Method::GET,
+            "/v1/leases/3f9c2a7b5d1e8046",
+            Call::ReadLease(lease),
+        );
+        check(
+            Method::HEAD,
+            "/v1/leases/3f9c2a7b5d1e8046",
+            Call::ReadLease(lease),
+        );
+        check(
+            Method::DELETE,
+            "/v1/leases/3f9c2a7b5d1e8046",
+            Call::RevokeLease(lease),
+        );
+        check(
+            Method::POST,
+            "/v1/leases/3f9c2a7b5d1e8046/renew",
+            Call::RenewLease(lease),
+        );
+        check(
+            Method::POST,
+            "/v1/locks/jobs/nightly",
+            Call::AcquireLock("jobs/nightly".into()),
+        );
+        check(
+            Method::POST,
+            "/v1/locks?name=jobs%2Fa+b",
+            Call::AcquireLock("jobs/a b".into()),
+        );
+        check(
+            Method::DELETE,
+            "/v1/locks//a/../b/",
+            Call::ReleaseLock("/a/../b/".into()),
+        );
         check(Method::GET, "/v1/locks/a+b", Call::ReadLock("a+b".into()));
-        check(Method::PUT, "/v1/keys/a/renew", Call::PutKey("a/renew".into()));
-        check(Method::PUT, "/v1/keys?name=%252e", Call::PutKey("%2e".into()));
+        check(
+            Method::PUT,
+            "/v1/keys/a/renew",
+            Call::PutKey("a/renew".into()),
+        );
+        check(
+            Method::PUT,
+            "/v1/keys?name=%252e",
+            Call::PutKey("%2e".into()),
+        );
         check(Method::GET, "/v1/keys/%2e%2e", Call::ReadKey("..".into()));
         check(Method::GET, "/v1/keys?name=x", Call::ReadKey("x".into()));
         check(Method::GET, "/v1/keys?prefix=x", Call::ListKeys);
-        check(Method::DELETE, "/v1/keys/a%3Fb", Call::DeleteKey("a?b".into()));
+        check(
+            Method::DELETE,
+            "/v1/keys/a%3Fb",
+            Call::DeleteKey("a?b".into()),
+        );
         check(Method::GET, "/v1/watch", Call::Watch);
         check(Method::GET, "/v1/cluster", Call::ReadCluster);
         check(Method::GET, "/v1/status", Call::ReadStatus);
@@ -238,9 +296,25 @@ mod tests {
     #[test]
     fn a_path_that_leads_nowhere_is_no_route() {
         for path in [
-            "", "*", "/", "/v1", "/v1/", "/v2/keys/a", "/v1/key/a", "//v1/keys/a", "/v1//keys/a", "/V1/keys/a",
-            "/v1/leases/3f9c2a7b5d1e8046/renew/", "/v1/leases/3f9c2a7b5d1e8046/", "/v1/watch/", "/v1/status/x",
-            "/livez/", "/v1/semaphores/a", "/v1/elections/a", "/v1/txn", "/v1/%6beys/a",
+            "",
+            "*",
+            "/",
+            "/v1",
+            "/v1/",
+            "/v2/keys/a",
+            "/v1/key/a",
+            "//v1/keys/a",
+            "/v1//keys/a",
+            "/V1/keys/a",
+            "/v1/leases/3f9c2a7b5d1e8046/renew/",
+            "/v1/leases/3f9c2a7b5d1e8046/",
+            "/v1/watch/",
+            "/v1/status/x",
+            "/livez/",
+            "/v1/semaphores/a",
+            "/v1/elections/a",
+            "/v1/txn",
+            "/v1/%6beys/a",
         ] {
             assert_eq!(find(path), None, "{path}");
         }
@@ -274,7 +348,10 @@ mod tests {
             ("/v1/locks/a", Method::PUT),
             ("/livez", Method::DELETE),
         ] {
-            assert!(!find(path).expect(path).family.allows(&method), "{method} {path}");
+            assert!(
+                !find(path).expect(path).family.allows(&method),
+                "{method} {path}"
+            );
         }
     }
 }

@@ -81,7 +81,11 @@ impl Service {
     }
 
     /// Answers a request that came over a connection made to `local`.
-    pub(super) async fn answer(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        local: SocketAddr,
+    ) -> Response<Full<Bytes>> {
         let arrived = Instant::now();
         let (head, incoming) = request.into_parts();
         let mut body = Body::new(incoming, &head.headers);
@@ -99,7 +103,10 @@ impl Service {
             self.check(&head, local)?;
             self.dispatch(&head, target, &mut body, arrived, seed).await
         };
-        let reply = served.instrument(span).await.unwrap_or_else(Failure::into_reply);
+        let reply = served
+            .instrument(span)
+            .await
+            .unwrap_or_else(Failure::into_reply);
         body.drain().await;
         log(&reply, &id, &head.method, route, arrived);
         self.respond(reply, &head.method, id)
@@ -120,7 +127,10 @@ impl Service {
         seed: u64,
     ) -> Result<Reply, Failure> {
         let target = target.ok_or_else(|| {
-            Failure::new(Code::RouteNotFound, "the path leads nowhere; those of this version begin with /v1/")
+            Failure::new(
+                Code::RouteNotFound,
+                "the path leads nowhere; those of this version begin with /v1/",
+            )
         })?;
         let allow = || (ALLOW, HeaderValue::from_static(target.family.allow()));
         if head.method == Method::OPTIONS {
@@ -136,27 +146,58 @@ impl Service {
         let call = target.call(&head.method, &mut query)?;
         check_headers(&call, target.family, &head.headers)?;
         let is_head = head.method == Method::HEAD;
-        serve(call, Context { service: self, headers: &head.headers, query, body, arrived, head: is_head, seed }).await
+        serve(
+            call,
+            Context {
+                service: self,
+                headers: &head.headers,
+                query,
+                body,
+                arrived,
+                head: is_head,
+                seed,
+            },
+        )
+        .await
     }
 
     fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Full<Bytes>> {
-        let revision = reply.revision.unwrap_or_else(|| self.handle.read(|state| state.revision()));
+        let revision = reply
+            .revision
+            .unwrap_or_else(|| self.handle.read(|state| state.revision()));
         let (term, leader) = {
             let view = self.leader.borrow();
-            (view.term.0, view.client_url.as_deref().and_then(|url| HeaderValue::from_str(url).ok()))
+            (
+                view.term.0,
+                view.client_url
+                    .as_deref()
+                    .and_then(|url| HeaderValue::from_str(url).ok()),
+            )
         };
         let mut headers = HeaderMap::with_capacity(16);
         if let Some(content_type) = reply.content_type {
             headers.insert(CONTENT_TYPE, content_type);
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(HeaderName::from_static(header::REVISION), HeaderValue::from(revision.0));
-        headers.insert(HeaderName::from_static(header::TERM), HeaderValue::from(term));
+        headers.insert(
+            HeaderName::from_static(header::REVISION),
+            HeaderValue::from(revision.0),
+        );
+        headers.insert(
+            HeaderName::from_static(header::TERM),
+            HeaderValue::from(term),
+        );
         if let Some(leader) = leader {
             headers.insert(HeaderName::from_static(header::LEADER), leader);
         }
-        headers.insert(HeaderName::from_static(header::MEMBER), self.member_header.clone());
-        headers.insert(HeaderName::from_static(header::CLUSTER), self.cluster_header.clone());
+        headers.insert(
+            HeaderName::from_static(header::MEMBER),
+            self.member_header.clone(),
+        );
+        headers.insert(
+            HeaderName::from_static(header::CLUSTER),
+            self.cluster_header.clone(),
+        );
         headers.insert(HeaderName::from_static(header::REQUEST_ID), id);
         headers.extend(reply.headers);
         let body = if *method == Method::HEAD {
@@ -166,14 +207,18 @@ impl Service {
             reply.body
         };
         let mut response = Response::new(Full::new(body));
-        *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         *response.headers_mut() = headers;
         response
     }
 
     fn draw(&self) -> u64 {
         // A number that differs in all its digits from the one before (Knuth, vol. 3 §6.4: the golden ratio).
-        self.next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+        self.next
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32)
     }
 }
 
@@ -246,7 +291,10 @@ impl Context<'_> {
     /// As [`Body::read`] and [`body::json`].
     pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
         let allowed = self.limit(|limits| limits.request_bytes);
-        let body = self.body.read(self.headers, "request_bytes", allowed).await?;
+        let body = self
+            .body
+            .read(self.headers, "request_bytes", allowed)
+            .await?;
         body::json(self.headers, &body)
     }
 
@@ -261,8 +309,15 @@ impl Context<'_> {
         struct Nothing {}
 
         let allowed = self.limit(|limits| limits.request_bytes);
-        let body = self.body.read(self.headers, "request_bytes", allowed).await?;
-        if body.is_empty() { Ok(()) } else { body::json(self.headers, &body).map(|Nothing {}| ()) }
+        let body = self
+            .body
+            .read(self.headers, "request_bytes", allowed)
+            .await?;
+        if body.is_empty() {
+            Ok(())
+        } else {
+            body::json(self.headers, &body).map(|Nothing {}| ())
+        }
     }
 
     /// Reads a body that is the value of a key.
@@ -271,8 +326,15 @@ impl Context<'_> {
     ///
     /// As [`Body::read`].
     pub(super) async fn value(&mut self) -> Result<Bytes, Failure> {
-        let (value, request) = (self.limit(|limits| limits.value_bytes), self.limit(|limits| limits.request_bytes));
-        let (name, allowed) = if value <= request { ("value_bytes", value) } else { ("request_bytes", request) };
+        let (value, request) = (
+            self.limit(|limits| limits.value_bytes),
+            self.limit(|limits| limits.request_bytes),
+        );
+        let (name, allowed) = if value <= request {
+            ("value_bytes", value)
+        } else {
+            ("request_bytes", request)
+        };
         self.body.read(self.headers, name, allowed).await
     }
 
@@ -295,8 +357,15 @@ impl Context<'_> {
     /// # Errors
     ///
     /// Where it got no outcome.
-    pub(super) async fn submit(&self, command: Command, purpose: Purpose) -> Result<Decided, Failure> {
-        self.handle().submit(command).await.map_err(|unserved| Failure::unserved(unserved, purpose))
+    pub(super) async fn submit(
+        &self,
+        command: Command,
+        purpose: Purpose,
+    ) -> Result<Decided, Failure> {
+        self.handle()
+            .submit(command)
+            .await
+            .map_err(|unserved| Failure::unserved(unserved, purpose))
     }
 
     /// Renews a lease.
@@ -305,7 +374,10 @@ impl Context<'_> {
     ///
     /// Where it got no outcome.
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
-        self.handle().renew(lease).await.map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
+        self.handle()
+            .renew(lease)
+            .await
+            .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
 
     /// Waits until a read of this member's state is linearizable; the leader's clock.
@@ -314,7 +386,10 @@ impl Context<'_> {
     ///
     /// `no-leader` within a second where no leader confirms it.
     pub(super) async fn barrier(&self) -> Result<Clock, Failure> {
-        self.handle().barrier().await.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))
+        self.handle()
+            .barrier()
+            .await
+            .map_err(|unserved| Failure::unserved(unserved, Purpose::Read))
     }
 
     /// Whether this member is in contact with a leader.
@@ -328,11 +403,14 @@ impl Context<'_> {
     ///
     /// `too-many-waiters`.
     pub(super) fn wait_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        Arc::clone(&self.service.waits).try_acquire_owned().map_err(|_| {
-            let most = self.service.most_waits;
-            let detail = format!("{most} requests wait at this member already; ask another, or later");
-            Failure::new(Code::TooManyWaiters, detail)
-        })
+        Arc::clone(&self.service.waits)
+            .try_acquire_owned()
+            .map_err(|_| {
+                let most = self.service.most_waits;
+                let detail =
+                    format!("{most} requests wait at this member already; ask another, or later");
+                Failure::new(Code::TooManyWaiters, detail)
+            })
     }
 }
 

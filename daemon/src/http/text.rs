@@ -48,7 +48,9 @@ pub(super) fn decode(raw: &str, decoding: Decoding) -> Result<String, &'static s
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// A name out of a path or a query, as it was sent.
@@ -73,14 +75,19 @@ pub(super) fn valid_name(name: String) -> Result<String, Failure> {
         return Err(invalid_name(&format!("has {} bytes", name.len())));
     }
     match control_in(&name) {
-        Some(control) => Err(invalid_name(&format!("has the control character U+{control:04X}"))),
+        Some(control) => Err(invalid_name(&format!(
+            "has the control character U+{control:04X}"
+        ))),
         None => Ok(name),
     }
 }
 
 fn invalid_name(what: &str) -> Failure {
     let accepted = format!("1 to {MAX_NAME_BYTES} bytes of UTF-8 without control characters");
-    Failure::new(Code::InvalidName, format!("the name {what}; accepted are {accepted}, percent-encoded"))
+    Failure::new(
+        Code::InvalidName,
+        format!("the name {what}; accepted are {accepted}, percent-encoded"),
+    )
 }
 
 /// A prefix of names, or a name to start after: like a name, and may be empty.
@@ -108,10 +115,14 @@ pub(super) fn label(field: &str, text: &str) -> Result<(), Failure> {
 ///
 /// `invalid-request` for what is too large or has control characters.
 pub(super) fn metadata(metadata: &BTreeMap<String, String>) -> Result<(), Failure> {
-    let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let bytes: usize = metadata
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     if bytes > MAX_METADATA_BYTES {
-        let detail =
-            format!("metadata has {bytes} bytes in its keys and values; at most {MAX_METADATA_BYTES} are accepted");
+        let detail = format!(
+            "metadata has {bytes} bytes in its keys and values; at most {MAX_METADATA_BYTES} are accepted"
+        );
         return Err(Failure::invalid(detail));
     }
     for text in metadata.iter().flat_map(|(key, value)| [key, value]) {
@@ -122,12 +133,16 @@ pub(super) fn metadata(metadata: &BTreeMap<String, String>) -> Result<(), Failur
 
 fn bounded(field: &str, text: &str, most: usize) -> Result<(), Failure> {
     if text.len() > most {
-        let detail = format!("{field} has {} bytes; at most {most} are accepted", text.len());
+        let detail = format!(
+            "{field} has {} bytes; at most {most} are accepted",
+            text.len()
+        );
         return Err(Failure::invalid(detail));
     }
     match control_in(text) {
         Some(control) => {
-            let detail = format!("{field} has the control character U+{control:04X}; none is accepted");
+            let detail =
+                format!("{field} has the control character U+{control:04X}; none is accepted");
             Err(Failure::invalid(detail))
         }
         None => Ok(()),
@@ -144,11 +159,19 @@ fn control_in(text: &str) -> Option<u32> {
 ///
 /// `invalid-request`, saying how an id is written.
 pub(super) fn lease(text: &str) -> Result<LeaseId, Failure> {
-    let written = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let number = written.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    let written = text.len() == 16
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let number = written
+        .then(|| u64::from_str_radix(text, 16).ok())
+        .flatten();
     number.and_then(LeaseId::new).ok_or_else(|| {
         let accepted = "16 lower-case hex digits that make a positive 63-bit number";
-        Failure::invalid(format!("{} is not the id of a lease; accepted are {accepted}", shown(text)))
+        Failure::invalid(format!(
+            "{} is not the id of a lease; accepted are {accepted}",
+            shown(text)
+        ))
     })
 }
 
@@ -160,9 +183,14 @@ pub(super) fn lease(text: &str) -> Result<LeaseId, Failure> {
 pub(super) fn number(field: &str, text: &str, least: u64, most: u64) -> Result<u64, Failure> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.then(|| text.parse::<u64>().ok()).flatten();
-    number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
-        Failure::invalid(format!("{field} is {}; accepted are whole numbers from {least} to {most}", shown(text)))
-    })
+    number
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| {
+            Failure::invalid(format!(
+                "{field} is {}; accepted are whole numbers from {least} to {most}",
+                shown(text)
+            ))
+        })
 }
 
 /// A revision or a fence.
@@ -183,14 +211,21 @@ pub(super) fn boolean(field: &str, text: &str) -> Result<bool, Failure> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(Failure::invalid(format!("{field} is {}; accepted are true and false", shown(text)))),
+        _ => Err(Failure::invalid(format!(
+            "{field} is {}; accepted are true and false",
+            shown(text)
+        ))),
     }
 }
 
 /// A caller's text as it may stand in a detail: quoted, short, and without control characters.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
-    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
+    let mut shown: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(char::escape_debug)
+        .collect();
     if text.chars().nth(MOST).is_some() {
         shown.push('…');
     }
@@ -222,11 +257,18 @@ mod tests {
     #[test]
     fn a_name_outside_the_grammar_is_refused_with_what_is_accepted() {
         let long = "x".repeat(1025);
-        let cases = ["", "%", "%4", "%zz", "%+1", "a%00b", "a%0ab", "%1B", "%7f", "%C2%85", "%ff", "%C3", "\t", &long];
+        let cases = [
+            "", "%", "%4", "%zz", "%+1", "a%00b", "a%0ab", "%1B", "%7f", "%C2%85", "%ff", "%C3",
+            "\t", &long,
+        ];
         for raw in cases {
             let failure = name(raw, Decoding::Path).expect_err(raw);
             assert_eq!(failure.code, Code::InvalidName, "{raw}");
-            assert!(failure.detail.contains("1 to 1024 bytes"), "{}", failure.detail);
+            assert!(
+                failure.detail.contains("1 to 1024 bytes"),
+                "{}",
+                failure.detail
+            );
         }
     }
 
@@ -238,18 +280,46 @@ mod tests {
 
     #[test]
     fn ids_of_leases_are_sixteen_lower_case_hex_digits_of_a_positive_number() {
-        assert_eq!(lease("3f9c2a7b5d1e8046").expect("an id").number(), 0x3f9c_2a7b_5d1e_8046);
-        for text in ["", "3F9C2A7B5D1E8046", "0000000000000000", "8000000000000000", "3f9c", "+f9c2a7b5d1e8046"] {
-            assert_eq!(lease(text).expect_err(text).code, Code::InvalidRequest, "{text}");
+        assert_eq!(
+            lease("3f9c2a7b5d1e8046").expect("an id").number(),
+            0x3f9c_2a7b_5d1e_8046
+        );
+        for text in [
+            "",
+            "3F9C2A7B5D1E8046",
+            "0000000000000000",
+            "8000000000000000",
+            "3f9c",
+            "+f9c2a7b5d1e8046",
+        ] {
+            assert_eq!(
+                lease(text).expect_err(text).code,
+                Code::InvalidRequest,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn numbers_have_digits_only_and_a_range() {
         assert_eq!(number("n", "007", 1, 9).expect("a number"), 7);
-        for text in ["", "+1", "-1", "1.0", "1e3", " 1", "10", "0", "99999999999999999999999"] {
+        for text in [
+            "",
+            "+1",
+            "-1",
+            "1.0",
+            "1e3",
+            " 1",
+            "10",
+            "0",
+            "99999999999999999999999",
+        ] {
             let failure = number("limit", text, 1, 9).expect_err(text);
-            assert!(failure.detail.contains("limit is") && failure.detail.contains("from 1 to 9"), "{}", failure.detail);
+            assert!(
+                failure.detail.contains("limit is") && failure.detail.contains("from 1 to 9"),
+                "{}",
+                failure.detail
+            );
         }
     }
 
@@ -257,8 +327,14 @@ mod tests {
     fn texts_of_users_cannot_forge_a_line() {
         for text in ["a\nb", "a\tb", "\u{1b}[2J", "a\u{85}b", "\0"] {
             assert!(label("owner", text).is_err(), "{text:?}");
-            assert!(metadata(&BTreeMap::from([("k".into(), text.into())])).is_err(), "{text:?}");
-            assert!(metadata(&BTreeMap::from([(text.into(), "v".into())])).is_err(), "{text:?}");
+            assert!(
+                metadata(&BTreeMap::from([("k".into(), text.into())])).is_err(),
+                "{text:?}"
+            );
+            assert!(
+                metadata(&BTreeMap::from([(text.into(), "v".into())])).is_err(),
+                "{text:?}"
+            );
             assert!(!shown(text).contains(char::is_control), "{text:?}");
         }
         assert!(label("owner", &"x".repeat(1024)).is_ok());

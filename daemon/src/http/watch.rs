@@ -32,18 +32,39 @@ const PIECE: usize = 256;
 /// `GET /v1/watch`
 pub(super) async fn watch(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let selectors = selectors(cx.query.take_all("prefix"), cx.query.take_all("resource"))?;
-    let after = cx.query.take("after")?.map(|text| text::revision("after", &text)).transpose()?.map(Revision);
-    let wait_ms = cx.query.take("wait_ms")?.map(|text| text::number("wait_ms", &text, 0, MAX_POLL_MS)).transpose()?;
+    let after = cx
+        .query
+        .take("after")?
+        .map(|text| text::revision("after", &text))
+        .transpose()?
+        .map(Revision);
+    let wait_ms = cx
+        .query
+        .take("wait_ms")?
+        .map(|text| text::number("wait_ms", &text, 0, MAX_POLL_MS))
+        .transpose()?;
     cx.finish_query()?;
     cx.no_body().await?;
     // `HEAD` never waits (`api.md` §2, HTTP manners).
     let wait = Duration::from_millis(if cx.head { 0 } else { wait_ms.unwrap_or(0) });
-    let permit = if wait.is_zero() { None } else { Some(cx.wait_permit()?) };
+    let permit = if wait.is_zero() {
+        None
+    } else {
+        Some(cx.wait_permit()?)
+    };
     let mut watching = match after {
-        Some(after) => Watching { cx: &cx, selectors, at: after },
+        Some(after) => Watching {
+            cx: &cx,
+            selectors,
+            at: after,
+        },
         None => {
             cx.barrier().await?;
-            Watching { cx: &cx, selectors, at: cx.handle().read(|state| state.revision()) }
+            Watching {
+                cx: &cx,
+                selectors,
+                at: cx.handle().read(|state| state.revision()),
+            }
         }
     };
     watching.run(wait, permit, after.is_some()).await
@@ -64,9 +85,13 @@ impl Watching<'_, '_> {
         mut unconfirmed: bool,
     ) -> Result<Reply, Failure> {
         let handle = self.cx.handle();
-        let waiter = permit.as_ref().map(|_| handle.register(Interest::Watch(self.selectors.clone())));
+        let waiter = permit
+            .as_ref()
+            .map(|_| handle.register(Interest::Watch(self.selectors.clone())));
         let until = self.cx.arrived + jittered(wait, self.cx.seed);
-        let mut waiting = waiter.as_ref().zip(permit.map(|permit| Poll::new(handle, until, permit)));
+        let mut waiting = waiter
+            .as_ref()
+            .zip(permit.map(|permit| Poll::new(handle, until, permit)));
         loop {
             let lost = match self.look().await {
                 Ok(changes) if !changes.changes.is_empty() => return reply(&changes),
@@ -83,7 +108,9 @@ impl Watching<'_, '_> {
             if let Some(error) = lost {
                 return Err(self.lost(error));
             }
-            let Some((waiter, poll)) = &mut waiting else { return nothing(self.at) };
+            let Some((waiter, poll)) = &mut waiting else {
+                return nothing(self.at);
+            };
             match poll.next(waiter).await {
                 Woken::Changed => {}
                 // Looked at once more, without waiting: then what was seen is told.
@@ -97,10 +124,9 @@ impl Watching<'_, '_> {
     /// What was selected since `at`, which moves on to where that has been seen.
     async fn look(&mut self) -> Result<Changes, ReadError> {
         loop {
-            let changes = self
-                .cx
-                .handle()
-                .read(|state| state.changes(self.at, &self.selectors, REPLY_EVENTS, REPLY_BYTES, PIECE))?;
+            let changes = self.cx.handle().read(|state| {
+                state.changes(self.at, &self.selectors, REPLY_EVENTS, REPLY_BYTES, PIECE)
+            })?;
             self.at = self.at.max(changes.through);
             if !changes.more || !changes.changes.is_empty() {
                 return Ok(changes);
@@ -125,7 +151,11 @@ impl Watching<'_, '_> {
     }
 
     fn lost(&self, error: ReadError) -> Failure {
-        Failure::unreadable(error, self.at, self.cx.handle().read(|state| state.revision()))
+        Failure::unreadable(
+            error,
+            self.at,
+            self.cx.handle().read(|state| state.revision()),
+        )
     }
 
     async fn at_hand_or(&mut self, unserved: Unserved) -> Result<Reply, Failure> {
@@ -139,23 +169,43 @@ impl Watching<'_, '_> {
 
 fn reply(changes: &Changes) -> Result<Reply, Failure> {
     let events = changes.changes.iter().flat_map(events::of_change).collect();
-    let shown = api::Events { events, revision: changes.through.0, more: changes.more };
+    let shown = api::Events {
+        events,
+        revision: changes.through.0,
+        more: changes.more,
+    };
     Reply::json(200, changes.through, &shown)
 }
 
 fn nothing(seen: Revision) -> Result<Reply, Failure> {
-    Reply::json(200, seen, &api::Events { events: Vec::new(), revision: seen.0, more: false })
+    Reply::json(
+        200,
+        seen,
+        &api::Events {
+            events: Vec::new(),
+            revision: seen.0,
+            more: false,
+        },
+    )
 }
 
 /// The selectors of a query, each once.
 fn selectors(prefixes: Vec<String>, resources: Vec<String>) -> Result<Vec<Selector>, Failure> {
-    let prefixes = prefixes.into_iter().map(|text| resource(&text, true).map(Selector::Prefix));
-    let resources = resources.into_iter().map(|text| resource(&text, false).map(Selector::Exact));
-    let selectors = prefixes.chain(resources).collect::<Result<BTreeSet<Selector>, Failure>>()?;
+    let prefixes = prefixes
+        .into_iter()
+        .map(|text| resource(&text, true).map(Selector::Prefix));
+    let resources = resources
+        .into_iter()
+        .map(|text| resource(&text, false).map(Selector::Exact));
+    let selectors = prefixes
+        .chain(resources)
+        .collect::<Result<BTreeSet<Selector>, Failure>>()?;
     match selectors.len() {
         1..=MOST_SELECTORS => Ok(selectors.into_iter().collect()),
         n => {
-            let detail = format!("there are {n} selectors; accepted are 1 to {MOST_SELECTORS}, as `prefix=keys/config/`");
+            let detail = format!(
+                "there are {n} selectors; accepted are 1 to {MOST_SELECTORS}, as `prefix=keys/config/`"
+            );
             Err(Failure::invalid(detail))
         }
     }
@@ -165,7 +215,10 @@ fn selectors(prefixes: Vec<String>, resources: Vec<String>) -> Result<Vec<Select
 fn resource(text: &str, is_prefix: bool) -> Result<Resource, Failure> {
     const COLLECTIONS: &str = "`keys/`, `locks/`, `semaphores/`, `elections/` and `leases/`";
     let unknown = || {
-        Failure::invalid(format!("selector {} begins with no collection; there are {COLLECTIONS}", text::shown(text)))
+        Failure::invalid(format!(
+            "selector {} begins with no collection; there are {COLLECTIONS}",
+            text::shown(text)
+        ))
     };
     let (collection, name) = text.split_once('/').ok_or_else(unknown)?;
     let collection = match collection {
@@ -181,7 +234,10 @@ fn resource(text: &str, is_prefix: bool) -> Result<Resource, Failure> {
         (false, Collection::Leases) => text::lease(name)?.to_string(),
         (false, _) => text::valid_name(name.to_owned())?,
     };
-    Ok(Resource { collection, name: Bytes::from(name) })
+    Ok(Resource {
+        collection,
+        name: Bytes::from(name),
+    })
 }
 
 #[cfg(test)]
@@ -194,7 +250,10 @@ mod tests {
     }
 
     fn named(collection: Collection, name: &'static str) -> Resource {
-        Resource { collection, name: Bytes::from_static(name.as_bytes()) }
+        Resource {
+            collection,
+            name: Bytes::from_static(name.as_bytes()),
+        }
     }
 
     #[test]
@@ -202,13 +261,28 @@ mod tests {
         let check = |prefixes: &[&str], resources: &[&str], expected: &[Selector]| {
             assert_eq!(selected(prefixes, resources).expect("accepted"), expected);
         };
-        check(&["keys/"], &[], &[Selector::Prefix(named(Collection::Keys, ""))]);
-        check(&["keys//a/"], &[], &[Selector::Prefix(named(Collection::Keys, "/a/"))]);
-        check(&["locks/a", "locks/a"], &[], &[Selector::Prefix(named(Collection::Locks, "a"))]);
+        check(
+            &["keys/"],
+            &[],
+            &[Selector::Prefix(named(Collection::Keys, ""))],
+        );
+        check(
+            &["keys//a/"],
+            &[],
+            &[Selector::Prefix(named(Collection::Keys, "/a/"))],
+        );
+        check(
+            &["locks/a", "locks/a"],
+            &[],
+            &[Selector::Prefix(named(Collection::Locks, "a"))],
+        );
         check(
             &[],
             &["leases/3f9c2a7b5d1e8046"],
-            &[Selector::Exact(named(Collection::Leases, "3f9c2a7b5d1e8046"))],
+            &[Selector::Exact(named(
+                Collection::Leases,
+                "3f9c2a7b5d1e8046",
+            ))],
         );
         check(
             &["semaphores/s"],

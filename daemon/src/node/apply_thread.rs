@@ -39,9 +39,21 @@ pub(super) struct ApplyThread {
 }
 
 impl ApplyThread {
-    pub(super) fn new(shared: Arc<Shared>, queue: Receiver<Apply>, state: StateThread, covered: LogIndex) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        queue: Receiver<Apply>,
+        state: StateThread,
+        covered: LogIndex,
+    ) -> Self {
         let checkpoint_ended = Some(Instant::now());
-        ApplyThread { shared, queue, state, reads: BTreeMap::new(), checkpoint_ended, covered }
+        ApplyThread {
+            shared,
+            queue,
+            state,
+            reads: BTreeMap::new(),
+            checkpoint_ended,
+            covered,
+        }
     }
 
     /// Applies until it is told to stop, or an entry cannot be applied.
@@ -68,7 +80,10 @@ impl ApplyThread {
             if let Err(error) = done {
                 return self.shared.tell_core(Event::Failed(error));
             }
-            if self.checkpoint_ended.is_some_and(|ended| ended.elapsed() >= CHECKPOINT_AFTER) {
+            if self
+                .checkpoint_ended
+                .is_some_and(|ended| ended.elapsed() >= CHECKPOINT_AFTER)
+            {
                 self.checkpoint();
             }
         }
@@ -85,7 +100,9 @@ impl ApplyThread {
     fn until_checkpoint(&self) -> Duration {
         let applied = LogIndex(self.shared.applied.load(Ordering::Acquire));
         match self.checkpoint_ended {
-            Some(ended) if applied > self.covered => CHECKPOINT_AFTER.saturating_sub(ended.elapsed()),
+            Some(ended) if applied > self.covered => {
+                CHECKPOINT_AFTER.saturating_sub(ended.elapsed())
+            }
             _ => Duration::from_secs(60),
         }
     }
@@ -103,12 +120,15 @@ impl ApplyThread {
             // Whatever panics in there panics on every member; the index tells which entry to look at.
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
-            let progress = applied.map_err(|_| NodeError::ApplyPanicked { index: index.next() })??;
+            let progress = applied.map_err(|_| NodeError::ApplyPanicked {
+                index: index.next(),
+            })??;
             (progress, index, applier.due())
         };
         self.shared.applied.store(index.0, Ordering::Release);
         self.shared.decide(progress.decided);
-        self.shared.tell_core(Event::Input(Input::Applied { index, due }));
+        self.shared
+            .tell_core(Event::Input(Input::Applied { index, due }));
         if progress.leases_expired > 0 {
             info!(leases = progress.leases_expired, "leases ran out");
         }
@@ -118,27 +138,42 @@ impl ApplyThread {
     }
 
     fn hold(&self) -> RwLockWriteGuard<'_, Applier> {
-        self.shared.applier.write().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .applier
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self, before: Revision) {
         if self.shared.waiters.is_empty() {
             return;
         }
-        let applier = self.shared.applier.read().unwrap_or_else(PoisonError::into_inner);
-        self.shared.waiters.notify(applier.state().events_after(before));
+        let applier = self
+            .shared
+            .applier
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.shared
+            .waiters
+            .notify(applier.state().events_after(before));
     }
 
     fn wait_for(&mut self, token: u64, point: ReadPoint) {
         if self.shared.has_applied(point) {
             return self.shared.answer_read(token, Ok(point.stamp));
         }
-        self.reads.entry(point.index).or_default().push((token, point.stamp));
+        self.reads
+            .entry(point.index)
+            .or_default()
+            .push((token, point.stamp));
     }
 
     fn answer_reads(&mut self, applied: LogIndex) {
         let later = self.reads.split_off(&applied.next());
-        for (token, stamp) in std::mem::replace(&mut self.reads, later).into_values().flatten() {
+        for (token, stamp) in std::mem::replace(&mut self.reads, later)
+            .into_values()
+            .flatten()
+        {
             self.shared.answer_read(token, Ok(stamp));
         }
     }
@@ -150,10 +185,14 @@ impl ApplyThread {
             applier.install(state, meta.clone());
             applier.due()
         };
-        info!(index = index.0, "the state of a snapshot has been installed");
+        info!(
+            index = index.0,
+            "the state of a snapshot has been installed"
+        );
         self.covered = index;
         self.shared.applied.store(index.0, Ordering::Release);
-        self.shared.tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
+        self.shared
+            .tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
         self.shared.waiters.notify_all();
         self.answer_reads(index);
     }
@@ -166,7 +205,12 @@ impl ApplyThread {
         let began = Instant::now();
         let checkpoint = self.hold().checkpoint();
         let rows = checkpoint.rows.len();
-        debug!(index = checkpoint.meta.position.index.0, rows, took_us = began.elapsed().as_micros(), "checkpoint");
+        debug!(
+            index = checkpoint.meta.position.index.0,
+            rows,
+            took_us = began.elapsed().as_micros(),
+            "checkpoint"
+        );
         self.covered = checkpoint.meta.position.index;
         self.checkpoint_ended = None;
         self.state.checkpoint(checkpoint);

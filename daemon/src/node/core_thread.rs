@@ -84,8 +84,11 @@ impl CoreThread {
             };
             if !events.is_empty() {
                 events.extend(self.events.try_iter().take(EVENTS_A_TURN - 1));
-                let ours = events.iter().filter(|event| !matches!(event, Event::Peer(_))).count();
-            self.shared.taken(ours);
+                let ours = events
+                    .iter()
+                    .filter(|event| !matches!(event, Event::Peer(_)))
+                    .count();
+                self.shared.taken(ours);
             }
             // The clock is read after the events have arrived: an answer that carries it never shows a time from
             // before its question.
@@ -107,7 +110,10 @@ impl CoreThread {
         if elapsed > slept + election_timeout {
             // What the others did meanwhile is unknown: before anything that waits is looked at, leadership ends,
             // and the time slept counts for no timeout.
-            warn!(paused_ms = elapsed.as_millis(), "this process did not run for longer than an election timeout");
+            warn!(
+                paused_ms = elapsed.as_millis(),
+                "this process did not run for longer than an election timeout"
+            );
             self.core.handle(Input::StepDown(StepDown::Paused(elapsed)));
             self.core.tick(self.settings.core.raft.heartbeat_interval);
             return;
@@ -119,13 +125,21 @@ impl CoreThread {
     /// A leader whose disk answers nothing gives up leadership (`design.md`, Consensus): the others can commit without
     /// it, and it could not remember anything it learnt.
     fn watch_disk(&mut self, now: Duration) {
-        let Some(since) = self.writing_since else { return };
+        let Some(since) = self.writing_since else {
+            return;
+        };
         let waited = now.saturating_sub(since);
         if waited < self.settings.disk_patience {
             return;
         }
-        if self.slow_disk_told.is_none_or(|told| now.saturating_sub(told) > Duration::from_secs(5)) {
-            warn!(waited_ms = waited.as_millis(), "the disk has not finished a write of the log");
+        if self
+            .slow_disk_told
+            .is_none_or(|told| now.saturating_sub(told) > Duration::from_secs(5))
+        {
+            warn!(
+                waited_ms = waited.as_millis(),
+                "the disk has not finished a write of the log"
+            );
             self.slow_disk_told = Some(now);
         }
         if self.core.is_leader() {
@@ -138,7 +152,11 @@ impl CoreThread {
         match event {
             Event::Input(input) => self.core.handle(input),
             Event::Peer(received) => {
-                let Received { from, message, budget } = *received;
+                let Received {
+                    from,
+                    message,
+                    budget,
+                } = *received;
                 self.core.handle(Input::Peer { from, message });
                 drop(budget);
             }
@@ -155,7 +173,10 @@ impl CoreThread {
 
     fn written(&mut self, id: WriteId, took: Duration) {
         if took > self.settings.slow_write {
-            warn!(took_ms = took.as_millis(), "slow disk: a synced write of the log took long");
+            warn!(
+                took_ms = took.as_millis(),
+                "slow disk: a synced write of the log took long"
+            );
         }
         self.last_written = id;
         self.writing_since = (self.last_written < self.last_handed).then_some(self.last_turn);
@@ -165,7 +186,16 @@ impl CoreThread {
     /// Does what the turn wants done. Handing out may make more work (a single voter commits what it has written),
     /// never without an event in between, so once is enough.
     fn dispatch(&mut self) {
-        let Output { write, send, apply, reads, refused, progress, changes, snapshots } = self.core.output();
+        let Output {
+            write,
+            send,
+            apply,
+            reads,
+            refused,
+            progress,
+            changes,
+            snapshots,
+        } = self.core.output();
         if let Some(write) = write {
             self.last_handed = write.id;
             self.writing_since.get_or_insert(self.last_turn);
@@ -173,7 +203,12 @@ impl CoreThread {
         }
         for (to, message) in send {
             let unsent = self.outlets.send(to, message);
-            self.shared.refuse(unsent.into_iter().map(|token| (token, Refused::NoLeader)).collect());
+            self.shared.refuse(
+                unsent
+                    .into_iter()
+                    .map(|token| (token, Refused::NoLeader))
+                    .collect(),
+            );
         }
         if !apply.is_empty() {
             self.outlets.apply(apply);
@@ -198,22 +233,51 @@ impl CoreThread {
 
     /// What an operator reads of elections.
     fn tell(&self, change: &RoleChange) {
-        let name = |id: MemberId| self.core.configuration().info.get(&id).map_or("?", |info| info.name.as_str());
+        let name = |id: MemberId| {
+            self.core
+                .configuration()
+                .info
+                .get(&id)
+                .map_or("?", |info| info.name.as_str())
+        };
         match change {
             RoleChange::Leader { term, last } => {
-                info!(term = term.0, last_index = last.index.0, "this member is the leader now");
+                info!(
+                    term = term.0,
+                    last_index = last.index.0,
+                    "this member is the leader now"
+                );
             }
-            RoleChange::Follower { term, leader, reason: Some(reason) } => {
+            RoleChange::Follower {
+                term,
+                leader,
+                reason: Some(reason),
+            } => {
                 let leader = leader.map_or("nobody yet", name);
-                info!(term = term.0, leader, reason = reason_in_words(*reason), "stepped down");
+                info!(
+                    term = term.0,
+                    leader,
+                    reason = reason_in_words(*reason),
+                    "stepped down"
+                );
             }
-            RoleChange::Follower { term, leader: Some(leader), reason: None } => {
+            RoleChange::Follower {
+                term,
+                leader: Some(leader),
+                reason: None,
+            } => {
                 info!(term = term.0, leader = name(*leader), "following a leader");
             }
-            RoleChange::Follower { term, leader: None, reason: None } => {
+            RoleChange::Follower {
+                term,
+                leader: None,
+                reason: None,
+            } => {
                 info!(term = term.0, "no leader is known");
             }
-            RoleChange::PreCandidate { term } => debug!(term = term.0, "asking whether an election could be won"),
+            RoleChange::PreCandidate { term } => {
+                debug!(term = term.0, "asking whether an election could be won")
+            }
             RoleChange::Candidate { term } => info!(term = term.0, "campaigning"),
         }
     }
@@ -228,14 +292,22 @@ impl CoreThread {
             }
             let info = leader.and_then(|leader| self.core.configuration().info.get(&leader));
             let client_url = info.map(|info| info.client_url.clone());
-            *view = LeaderView { leader, term, client_url };
+            *view = LeaderView {
+                leader,
+                term,
+                client_url,
+            };
             true
         });
         if changed || self.last_turn.saturating_sub(self.last_status) >= STATUS_EVERY {
             self.last_status = self.last_turn;
             let status = (self.core.status(), Arc::clone(self.core.configuration()));
             self.outlets.membership(&status.1);
-            *self.shared.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = status;
+            *self
+                .shared
+                .status
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = status;
         }
     }
 }

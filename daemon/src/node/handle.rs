@@ -169,9 +169,11 @@ impl Shared {
 
     /// The core has taken so many requests out of its queue.
     pub(super) fn taken(&self, requests: usize) {
-        let _ = self.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| {
-            Some(queued.saturating_sub(requests))
-        });
+        let _ = self
+            .queued
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| {
+                Some(queued.saturating_sub(requests))
+            });
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -254,8 +256,15 @@ impl Handle {
     /// Every error but [`Unserved::OutcomeUnknown`] means that it was not applied and never will be.
     pub async fn submit(&self, command: Command) -> Result<Decided, Unserved> {
         let token = self.0.token();
-        let origin = Origin { member: self.0.identity.id.0, token };
-        let request = Request { origin, idempotency: None, command };
+        let origin = Origin {
+            member: self.0.identity.id.0,
+            token,
+        };
+        let request = Request {
+            origin,
+            idempotency: None,
+            command,
+        };
         self.write(token, Input::Propose(request)).await
     }
 
@@ -268,15 +277,30 @@ impl Handle {
     /// As for [`Handle::submit`].
     pub async fn renew(&self, lease: LeaseId) -> Result<Decided, Unserved> {
         let token = self.0.token();
-        let ttl_ms = self.read(|state| state.lease(lease, state.clock()).map_or(0, |view| view.ttl_ms));
+        let ttl_ms = self.read(|state| {
+            state
+                .lease(lease, state.clock())
+                .map_or(0, |view| view.ttl_ms)
+        });
         let company = Duration::from_millis((ttl_ms / 100).clamp(20, 250));
-        self.write(token, Input::Renew { token, lease, company }).await
+        self.write(
+            token,
+            Input::Renew {
+                token,
+                lease,
+                company,
+            },
+        )
+        .await
     }
 
     async fn write(&self, token: u64, input: Input) -> Result<Decided, Unserved> {
         let (sender, receiver) = oneshot::channel();
         self.0.pending().writes.insert(token, sender);
-        let _forget = Forget { shared: &self.0, token };
+        let _forget = Forget {
+            shared: &self.0,
+            token,
+        };
         self.0.ask_core(Event::Input(input))?;
         match tokio::time::timeout(WRITE_PATIENCE, receiver).await {
             Ok(Ok(outcome)) => outcome,
@@ -310,7 +334,10 @@ impl Handle {
         let token = self.0.token();
         let (sender, receiver) = oneshot::channel();
         self.0.pending().reads.insert(token, sender);
-        let _forget = Forget { shared: &self.0, token };
+        let _forget = Forget {
+            shared: &self.0,
+            token,
+        };
         self.0.ask_core(Event::Input(Input::Read { token }))?;
         let stamp = receiver.await.map_err(|_| Unserved::ShuttingDown)??;
         Ok(Clock(stamp.0))
@@ -318,7 +345,11 @@ impl Handle {
 
     /// Reads the state as this member has it. Keep it short: nothing is applied meanwhile.
     pub fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
-        let applier = self.0.applier.read().unwrap_or_else(PoisonError::into_inner);
+        let applier = self
+            .0
+            .applier
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         read(applier.state())
     }
 
@@ -346,8 +377,12 @@ impl Handle {
         let token = self.0.token();
         let (sender, receiver) = oneshot::channel();
         self.0.pending().progress.insert(token, sender);
-        let _forget = Forget { shared: &self.0, token };
-        self.0.ask_core(Event::Input(Input::AskProgress { token }))?;
+        let _forget = Forget {
+            shared: &self.0,
+            token,
+        };
+        self.0
+            .ask_core(Event::Input(Input::AskProgress { token }))?;
         match tokio::time::timeout(READ_PATIENCE, receiver).await {
             Ok(Ok(report)) => report,
             Ok(Err(_)) | Err(_) => Err(Unserved::NoLeader),
@@ -360,7 +395,10 @@ impl Handle {
     /// # Errors
     ///
     /// Where this member does not lead, or the other cannot take over.
-    pub async fn transfer_leadership(&self, to: Option<MemberId>) -> Result<MemberId, TransferError> {
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<MemberId>,
+    ) -> Result<MemberId, TransferError> {
         let (reply, receiver) = oneshot::channel();
         self.0.tell_core(Event::Transfer { to, reply });
         receiver.await.unwrap_or(Err(TransferError::NotLeader))
@@ -400,9 +438,15 @@ impl Handle {
 
     /// How this member is.
     pub fn status(&self) -> NodeStatus {
-        let (status, configuration) = self.0.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (status, configuration) = self
+            .0
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let leader = self.0.leader.borrow().clone();
-        let bytes = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let bytes =
+            |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         NodeStatus {
             role: status.role,
             term: status.term,

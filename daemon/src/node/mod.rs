@@ -35,8 +35,8 @@ pub use tenure_replica::{Decided, Interest};
 pub use waiter::Waiter;
 
 use crate::storage::{
-    Loaded, LogEvent, LogThread, Opened, SharedState, SnapshotEvent, SnapshotThread, Snapshots, StateEvent,
-    StateThread, StorageError,
+    Loaded, LogEvent, LogThread, Opened, SharedState, SnapshotEvent, SnapshotThread, Snapshots,
+    StateEvent, StateThread, StorageError,
 };
 use crate::transport::{ClusterId, Incoming, Sink, Transport};
 use apply_thread::ApplyThread;
@@ -60,7 +60,11 @@ impl Default for NodeSettings {
     fn default() -> NodeSettings {
         let core = CoreSettings::default();
         let disk_patience = core.raft.election_timeout * 10;
-        NodeSettings { core, disk_patience, slow_write: Duration::from_millis(500) }
+        NodeSettings {
+            core,
+            disk_patience,
+            slow_write: Duration::from_millis(500),
+        }
     }
 }
 
@@ -74,7 +78,9 @@ pub enum NodeError {
     #[error("the log cannot be used: {0}")]
     Restore(#[from] tenure_raft::RestoreError),
     /// The rows of the state contradict each other or their digest.
-    #[error("the state file is damaged: {0}; move the whole data directory away and replace this member")]
+    #[error(
+        "the state file is damaged: {0}; move the whole data directory away and replace this member"
+    )]
     State(String),
     /// An entry cannot be applied.
     #[error("{0}; nothing was changed")]
@@ -186,7 +192,12 @@ impl Node {
         let id = files.identity.member;
         let (core, applier) = restore(id, &files, &settings)?;
         let covered = applier.applied().position.index;
-        let Opened { log, state, snapshots, .. } = files;
+        let Opened {
+            log,
+            state,
+            snapshots,
+            ..
+        } = files;
         let Inbox { sender, receiver } = inbox;
         let identity = MemberIdentity {
             id,
@@ -198,7 +209,14 @@ impl Node {
             started: Instant::now(),
         };
         let status = (core.status(), Arc::clone(core.configuration()));
-        let shared = Arc::new(Shared::new(identity, sender.clone(), applier, status, paths, random_u64()));
+        let shared = Arc::new(Shared::new(
+            identity,
+            sender.clone(),
+            applier,
+            status,
+            paths,
+            random_u64(),
+        ));
 
         let (apply, apply_queue) = channel();
         let log = start_log(log, sender.clone())?;
@@ -213,17 +231,31 @@ impl Node {
             told: None,
         };
         let applying = ApplyThread::new(Arc::clone(&shared), apply_queue, state, covered);
-        let applying = std::thread::Builder::new().name("apply".to_owned()).spawn(move || applying.run())?;
+        let applying = std::thread::Builder::new()
+            .name("apply".to_owned())
+            .spawn(move || applying.run())?;
         let (failed, failure) = oneshot::channel();
         let turning = CoreThread::new(core, Arc::clone(&shared), receiver, outlets, settings);
-        let turning = std::thread::Builder::new().name("core".to_owned()).spawn(move || {
-            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turning.run()));
-            if let Err(error) = ended.unwrap_or(Err(NodeError::CorePanicked)) {
-                let _ = failed.send(error);
-            }
-        })?;
-        let threads = Threads { core: turning, apply: applying };
-        Ok(Node { handle: Handle(shared), transport, apply, threads, failure })
+        let turning = std::thread::Builder::new()
+            .name("core".to_owned())
+            .spawn(move || {
+                let ended =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turning.run()));
+                if let Err(error) = ended.unwrap_or(Err(NodeError::CorePanicked)) {
+                    let _ = failed.send(error);
+                }
+            })?;
+        let threads = Threads {
+            core: turning,
+            apply: applying,
+        };
+        Ok(Node {
+            handle: Handle(shared),
+            transport,
+            apply,
+            threads,
+            failure,
+        })
     }
 
     /// The handle by which it is used.
@@ -242,7 +274,13 @@ impl Node {
 
     /// Ends every thread; what was written is on the disk when this returns.
     pub async fn stop(self) {
-        let Node { handle, transport, apply, threads, .. } = self;
+        let Node {
+            handle,
+            transport,
+            apply,
+            threads,
+            ..
+        } = self;
         handle.0.stopping.cancel();
         handle.0.tell_core(Event::Stop);
         transport.stop().await;
@@ -257,11 +295,20 @@ impl Node {
 }
 
 /// The core and the applier out of what the disk holds.
-fn restore(id: MemberId, files: &Opened, settings: &NodeSettings) -> Result<(Core, Applier), NodeError> {
+fn restore(
+    id: MemberId,
+    files: &Opened,
+    settings: &NodeSettings,
+) -> Result<(Core, Applier), NodeError> {
     let loaded = &files.loaded;
     let state = rebuild(loaded)?;
     let (last, applied) = (files.contents.last().index, loaded.meta.position.index);
-    info!(applied = applied.0, log_end = last.0, revision = state.revision().0, "recovered");
+    info!(
+        applied = applied.0,
+        log_end = last.0,
+        revision = state.revision().0,
+        "recovered"
+    );
     let restored = Restored {
         hard_state: files.contents.hard_state,
         base: files.contents.base.clone(),
@@ -283,11 +330,20 @@ fn start_log(log: crate::storage::LogFile, core: Sender<Event>) -> Result<LogThr
     Ok(LogThread::start(log, report)?)
 }
 
-fn start_state(state: SharedState, core: Sender<Event>, apply: Sender<Apply>) -> Result<StateThread, NodeError> {
+fn start_state(
+    state: SharedState,
+    core: Sender<Event>,
+    apply: Sender<Apply>,
+) -> Result<StateThread, NodeError> {
     let report = move |event| {
         let event = match event {
             StateEvent::Checkpointed { meta, took, rows } => {
-                debug!(index = meta.position.index.0, rows, took_ms = took.as_millis(), "checkpoint written");
+                debug!(
+                    index = meta.position.index.0,
+                    rows,
+                    took_ms = took.as_millis(),
+                    "checkpoint written"
+                );
                 let _ = apply.send(Apply::CheckpointDone);
                 Event::Input(Input::Checkpointed(meta))
             }
@@ -326,18 +382,41 @@ fn after_snapshot_work(event: SnapshotEvent, apply: &Sender<Apply>) -> Option<Ev
             warn!(%error, "no snapshot could be made");
             Input::SnapshotFailed { to }
         }
-        SnapshotEvent::Piece { to, file, offset, data } => Input::PieceRead { to, file, offset, data },
+        SnapshotEvent::Piece {
+            to,
+            file,
+            offset,
+            data,
+        } => Input::PieceRead {
+            to,
+            file,
+            offset,
+            data,
+        },
         SnapshotEvent::ReadFailed { to, error, .. } => {
             if let Some(error) = error {
                 warn!(%error, "a snapshot could not be read");
             }
             Input::SnapshotFailed { to }
         }
-        SnapshotEvent::Stored { file, stored, round, from } => Input::PieceStored { from, file, stored, round },
+        SnapshotEvent::Stored {
+            file,
+            stored,
+            round,
+            from,
+        } => Input::PieceStored {
+            from,
+            file,
+            stored,
+            round,
+        },
         SnapshotEvent::Installed { loaded, .. } => {
             return match rebuild(&loaded) {
                 Ok(state) => {
-                    let _ = apply.send(Apply::Install { meta: loaded.meta, state: Box::new(state) });
+                    let _ = apply.send(Apply::Install {
+                        meta: loaded.meta,
+                        state: Box::new(state),
+                    });
                     None
                 }
                 Err(error) => Some(Event::Failed(error)),
@@ -354,9 +433,12 @@ fn after_snapshot_work(event: SnapshotEvent, apply: &Sender<Apply>) -> Option<Ev
 
 /// The state out of its rows, which must have the digest that was written with them.
 fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
-    let state = State::from_rows(loaded.rows.iter().cloned()).map_err(|error| NodeError::State(error.to_string()))?;
+    let state = State::from_rows(loaded.rows.iter().cloned())
+        .map_err(|error| NodeError::State(error.to_string()))?;
     if state.digest() != loaded.digest {
-        return Err(NodeError::State("its rows do not have the digest that was written with them".to_owned()));
+        return Err(NodeError::State(
+            "its rows do not have the digest that was written with them".to_owned(),
+        ));
     }
     Ok(state)
 }

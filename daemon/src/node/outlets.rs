@@ -54,10 +54,16 @@ impl Outlets {
     /// not sent.
     pub(super) fn send(&self, to: MemberId, message: PeerMessage) -> Vec<u64> {
         let tokens = match &message {
-            PeerMessage::Forward(requests) => requests.iter().map(|request| request.token).collect(),
+            PeerMessage::Forward(requests) => {
+                requests.iter().map(|request| request.token).collect()
+            }
             _ => Vec::new(),
         };
-        if self.transport.send(to, message) { Vec::new() } else { tokens }
+        if self.transport.send(to, message) {
+            Vec::new()
+        } else {
+            tokens
+        }
     }
 
     /// Ends the threads that only the core uses: what was handed over is on disk when this returns.
@@ -100,11 +106,31 @@ impl Outlets {
 fn request(task: SnapshotTask) -> SnapshotRequest {
     match task {
         SnapshotTask::Make { to, at_least } => SnapshotRequest::Make { to, at_least },
-        SnapshotTask::Read { to, file, offset, length } => SnapshotRequest::Read { to, file, offset, length },
+        SnapshotTask::Read {
+            to,
+            file,
+            offset,
+            length,
+        } => SnapshotRequest::Read {
+            to,
+            file,
+            offset,
+            length,
+        },
         SnapshotTask::Release { to, file } => SnapshotRequest::Release { to, file },
-        SnapshotTask::Store { file, offset, data, round, from } => {
-            SnapshotRequest::Store { file, offset, data, round, from }
-        }
+        SnapshotTask::Store {
+            file,
+            offset,
+            data,
+            round,
+            from,
+        } => SnapshotRequest::Store {
+            file,
+            offset,
+            data,
+            round,
+            from,
+        },
         SnapshotTask::Install { file } => SnapshotRequest::Install { file },
     }
 }

@@ -89,7 +89,11 @@ impl Waiter {
             table.sleepers.insert(id, Arc::clone(&sleeper));
             id
         };
-        Waiter { shared, id, sleeper }
+        Waiter {
+            shared,
+            id,
+            sleeper,
+        }
     }
 
     /// Waits until something that this waiter is interested in has changed since the last call, or since it was
