@@ -39,7 +39,7 @@ pub const MAX_POLL_MS: u64 = 600_000;
 /// Names have 1 to this many bytes.
 pub const MAX_NAME_BYTES: usize = 1_024;
 /// An owner, and the name of a lease, have at most this many bytes.
-pub const MAX_LABEL_BYTES: usize = 256;
+pub const MAX_LABEL_BYTES: usize = 1_024;
 /// The keys and values of a metadata object together have at most this many bytes.
 pub const MAX_METADATA_BYTES: usize = 4_096;
 /// Revisions and fences are below this, so that every JSON reader holds them exactly.
