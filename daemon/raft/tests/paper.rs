@@ -1101,3 +1101,108 @@ fn stamps_go_on_from_the_log_and_never_make_up_a_pause() {
     group.tick(2, ms(250));
     assert_eq!(group.raft(2).clock(), Some(Stamp(1050)));
 }
+
+/// A group whose third member needs a snapshot, and has been sent a first question about it.
+fn group_with_a_snapshot_on_its_way() -> Group {
+    let settings = Settings {
+        kept_entries: 0,
+        piece_bytes: 2,
+        ..Settings::default()
+    };
+    let mut group = Group::with(3, settings);
+    group.elect(1);
+    group.cut_off(3);
+    group.propose(1, "a").unwrap();
+    group.pass(ms(50));
+    group.checkpoint(1);
+    group.heal();
+    for _ in 0..4 {
+        group.tick(1, ms(50));
+        group.deliver(|m| !matches!(m.body, Body::Snapshot { .. }));
+        group.up().into_iter().for_each(|n| group.persist_all(n));
+        group.deliver(|m| !matches!(m.body, Body::Snapshot { .. }));
+    }
+    assert_eq!(
+        group.raft(1).status().progress[1].state,
+        PeerState::Snapshot
+    );
+    group
+}
+
+/// A snapshot that does not come forward is given up, so that the log can be compacted, and begun again when the member
+/// is back.
+#[test]
+fn snapshot_that_is_not_taken_is_given_up_and_begun_again() {
+    let mut group = group_with_a_snapshot_on_its_way();
+    group.cut_off(3);
+    group.network.clear();
+    group.propose(1, "b").unwrap();
+    group.pass(ms(2500));
+    group.checkpoint(1);
+    assert_eq!(
+        group.raft(1).status().base,
+        position(2, 3),
+        "the snapshot at 3 still connects"
+    );
+    group.pass(ms(300));
+    assert_eq!(group.raft(1).status().progress[1].state, PeerState::Probe);
+    group.propose(1, "c").unwrap();
+    group.settle();
+    group.checkpoint(1);
+    assert_eq!(group.raft(1).status().base, position(2, 5));
+    group.heal();
+    group.pass(ms(1000));
+    assert_eq!(group.node(3).applied_meta.position, position(2, 5));
+}
+
+/// Raft §7: who replaces its state by a snapshot does not campaign, takes no entries, and hands out none.
+#[test]
+fn member_that_installs_a_snapshot_neither_campaigns_nor_appends() {
+    let mut group = group_with_a_snapshot_on_its_way();
+    group.holds_installs = true;
+    group.pass(ms(500));
+    assert_eq!(group.node(3).installs.len(), 1);
+    group.cut_off(3);
+    for _ in 0..3 {
+        group.expire(3);
+        assert_eq!(group.raft(3).status().role, RoleName::Follower);
+    }
+    assert_eq!(group.network, []);
+    let entry = message(1, 3, 2, append(position(1, 1), entries(&[2]), 2));
+    assert_eq!(ask(&mut group, entry), []);
+    group.install(id(3));
+    group.turn(id(3));
+    group.heal();
+    group.pass(ms(500));
+    assert_eq!(
+        group.node(3).applied_meta.position,
+        group.node(1).applied_meta.position
+    );
+}
+
+/// A piece that took long to store is answered in another term of the same leader: its round is of no value there.
+#[test]
+fn late_answer_to_a_piece_claims_no_round_of_another_term() {
+    let mut group = Group::of(3);
+    let meta = SnapshotMeta {
+        position: position(2, 9),
+        ..genesis(voters(1..=3))
+    };
+    let file = SnapshotFile {
+        meta,
+        size: 9,
+        digest: 1,
+    };
+    let heartbeat = |term, round| {
+        let commit = LogIndex(1);
+        message(2, 1, term, Body::Heartbeat { commit, round })
+    };
+    group.receive(heartbeat(2, 50));
+    group.receive(heartbeat(4, 3));
+    group.network.clear();
+    group.with_raft(1, |raft| raft.piece_stored(id(2), file, 4, 50));
+    let Body::SnapshotResponse { round, stored, .. } = group.network[0].body else {
+        panic!("{:?}", group.network);
+    };
+    assert_eq!((round, stored), (3, 4));
+}

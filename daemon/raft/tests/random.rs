@@ -49,7 +49,8 @@ impl Chaos {
             .into_iter()
             .map(|id| (id, Disk::new(configuration.clone())))
             .collect();
-        let group = Group::new(disks, settings, seed);
+        let mut group = Group::new(disks, settings, seed);
+        group.holds_installs = rng.bool();
         Chaos {
             group,
             rng,
@@ -108,6 +109,10 @@ impl Chaos {
             987..990 => self
                 .group
                 .with_raft(number, |raft| raft.step_down(StepDown::DiskStalled)),
+            990..995 => {
+                self.group.install(id(number));
+                self.group.turn(id(number));
+            }
             _ => self.drop_any(),
         }
         self.check_reads();
@@ -171,6 +176,11 @@ impl Chaos {
     /// Without faults all must agree soon, write, and answer.
     fn converge(&mut self) {
         self.group.heal();
+        self.group.holds_installs = false;
+        for number in self.group.up() {
+            self.group.install(id(number));
+            self.group.turn(id(number));
+        }
         let down: Vec<u64> = self
             .group
             .nodes

@@ -612,6 +612,7 @@ impl Group {
         let node = self.node_mut(id(number));
         node.is_up = false;
         node.writes.clear();
+        node.installs.clear();
     }
 
     pub fn restart(&mut self, number: u64) {
