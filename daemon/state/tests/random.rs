@@ -29,7 +29,7 @@ fn load(stored: &BTreeMap<(Table, Bytes), Bytes>) -> State {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn invariants_hold_and_rows_come_back_as_the_same_state(
@@ -91,7 +91,7 @@ proptest! {
             prop_assert_eq!(truth.keys().last().copied().unwrap_or(Revision(1)), state.revision());
             match state.changes(seen, &everything(), max_events, 1 << 20, 1 << 20) {
                 Ok(page) => {
-                    let expected: Vec<_> = truth.range(Revision(seen.0 + 1)..=page.through).collect();
+                    let expected: Vec<_> = truth.range(seen..).filter(|(at, _)| seen < **at && **at <= page.through).collect();
                     let got: Vec<_> = page.changes.iter().map(|change| (&change.revision, &change.events)).collect();
                     prop_assert_eq!(expected, got);
                     prop_assert_eq!(page.more, page.through < state.revision());

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -9,32 +11,32 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tenure_state::*;
 
-pub fn lease(number: u64) -> LeaseId {
+pub(crate) fn lease(number: u64) -> LeaseId {
     LeaseId::new(number).expect("it is positive")
 }
 
-pub fn request(command: Command) -> Request {
+pub(crate) fn request(command: Command) -> Request {
     Request { origin: Origin { member: 1, token: 1 }, idempotency: None, command }
 }
 
-pub fn requests(commands: impl IntoIterator<Item = Command>) -> Batch {
+pub(crate) fn requests(commands: impl IntoIterator<Item = Command>) -> Batch {
     Batch { renewals: Vec::new(), requests: commands.into_iter().map(request).collect() }
 }
 
-pub fn renewals(leases: &[u64]) -> Batch {
+pub(crate) fn renewals(leases: &[u64]) -> Batch {
     let origin = Origin { member: 1, token: 1 };
     Batch { renewals: leases.iter().map(|id| Renewal { origin, lease: lease(*id) }).collect(), requests: Vec::new() }
 }
 
-pub fn new_lease(id: u64, ttl_ms: u64) -> NewLease {
+pub(crate) fn new_lease(id: u64, ttl_ms: u64) -> NewLease {
     NewLease { lease: lease(id), ttl_ms, name: format!("w{id}"), metadata: BTreeMap::new() }
 }
 
-pub fn grant(id: u64, ttl_ms: u64) -> Command {
+pub(crate) fn grant(id: u64, ttl_ms: u64) -> Command {
     Command::GrantLease(new_lease(id, ttl_ms))
 }
 
-pub fn acquire(name: &str, id: u64, wait_ms: u64) -> Acquire {
+pub(crate) fn acquire(name: &str, id: u64, wait_ms: u64) -> Acquire {
     Acquire {
         kind: Kind::Lock,
         wanted: vec![Wanted { name: name.to_owned(), share: Share::Exclusive }],
@@ -48,7 +50,7 @@ pub fn acquire(name: &str, id: u64, wait_ms: u64) -> Acquire {
     }
 }
 
-pub fn release(name: &str, id: u64, fence: Option<u64>) -> Command {
+pub(crate) fn release(name: &str, id: u64, fence: Option<u64>) -> Command {
     Command::Release(Release {
         kind: Kind::Lock,
         name: name.to_owned(),
@@ -58,7 +60,7 @@ pub fn release(name: &str, id: u64, fence: Option<u64>) -> Command {
     })
 }
 
-pub fn put(key: &str, value: &str, id: Option<u64>) -> Command {
+pub(crate) fn put(key: &str, value: &str, id: Option<u64>) -> Command {
     transaction(vec![Operation::Put(Put {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Bytes::copy_from_slice(value.as_bytes()),
@@ -68,32 +70,32 @@ pub fn put(key: &str, value: &str, id: Option<u64>) -> Command {
     })])
 }
 
-pub fn delete(key: &str) -> Command {
+pub(crate) fn delete(key: &str) -> Command {
     transaction(vec![Operation::Delete { key: Bytes::copy_from_slice(key.as_bytes()) }])
 }
 
-pub fn transaction(then: Vec<Operation>) -> Command {
+pub(crate) fn transaction(then: Vec<Operation>) -> Command {
     Command::Transaction(Transaction { then, ..Transaction::default() })
 }
 
-pub fn everything() -> Vec<Selector> {
+pub(crate) fn everything() -> Vec<Selector> {
     use Collection::{Elections, Keys, Leases, Locks, Semaphores};
     let all = |collection| Selector::Prefix(Resource { collection, name: Bytes::new() });
     [Elections, Keys, Leases, Locks, Semaphores].map(all).to_vec()
 }
 
 /// Applies one entry and returns its only outcome.
-pub fn apply_one(state: &mut State, stamp: u64, command: Command) -> Outcome {
+pub(crate) fn apply_one(state: &mut State, stamp: u64, command: Command) -> Outcome {
     let applied = state.apply(Clock(stamp), &requests([command]));
     state.check_invariants();
     applied.outcomes.into_iter().next().expect("one request has one outcome").1
 }
 
-pub fn rows_of(state: &State) -> BTreeMap<(Table, Bytes), Bytes> {
+pub(crate) fn rows_of(state: &State) -> BTreeMap<(Table, Bytes), Bytes> {
     state.rows().map(|row| ((row.table, row.key), row.value)).collect()
 }
 
-pub fn reload(state: &State) -> State {
+pub(crate) fn reload(state: &State) -> State {
     State::from_rows(state.rows()).expect("its own rows load")
 }
 
@@ -130,7 +132,7 @@ fn names(most: usize) -> impl Strategy<Value = Vec<String>> {
     ]
 }
 
-pub fn acquires(most_names: usize) -> impl Strategy<Value = Acquire> {
+pub(crate) fn acquires(most_names: usize) -> impl Strategy<Value = Acquire> {
     let claim = prop_oneof![5 => some_lease().prop_map(Claim::Lease), 1 => new_leases().prop_map(Claim::Grant)];
     let wait = prop::sample::select(vec![0u64, 700, 2500, 60_000]);
     let owner = prop::sample::select(vec!["", "o"]);
@@ -150,7 +152,7 @@ pub fn acquires(most_names: usize) -> impl Strategy<Value = Acquire> {
     )
 }
 
-pub fn releases() -> impl Strategy<Value = Command> {
+pub(crate) fn releases() -> impl Strategy<Value = Command> {
     let kinds = prop::sample::select(vec![Kind::Lock, Kind::Lock, Kind::Semaphore, Kind::Election]);
     let names = prop::sample::select(vec!["x", "y", "z"]);
     (kinds, names, some_lease(), prop::sample::select(vec!["", "o"]), prop::option::of(2u64..60)).prop_map(
@@ -196,7 +198,7 @@ fn transactions() -> impl Strategy<Value = Command> {
     })
 }
 
-pub fn commands(most_names: usize) -> impl Strategy<Value = Command> {
+pub(crate) fn commands(most_names: usize) -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => new_leases().prop_map(Command::GrantLease),
         1 => some_lease().prop_map(|lease| Command::RevokeLease { lease }),
@@ -207,7 +209,7 @@ pub fn commands(most_names: usize) -> impl Strategy<Value = Command> {
 }
 
 /// An entry: how much later than the one before, and what is in it.
-pub fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> {
+pub(crate) fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> {
     let advance = prop_oneof![3 => Just(0u64), 3 => 1u64..400, 1 => 900u64..2600];
     let renewed = vec(some_lease(), 0..3);
     (advance, renewed, vec(commands(most_names), 0..4)).prop_map(|(advance, renewed, commands)| {
@@ -218,6 +220,6 @@ pub fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> {
     })
 }
 
-pub fn small_limits() -> Limits {
+pub(crate) fn small_limits() -> Limits {
     Limits { history_retention_ms: 3000, history_bytes: 6000, keys: 4, waiters: 5, attached_per_lease: 4, ..Limits::default() }
 }
