@@ -59,7 +59,10 @@ async fn main() -> Result<(), Failure> {
 /// Calls one member over one connection until the time is over; answers how long each call took.
 async fn drive(arguments: Arc<Arguments>, client: usize) -> Result<Vec<Duration>, Failure> {
     let url = &arguments.urls[client % arguments.urls.len()];
-    let authority = url.authority().ok_or("a URL needs a host and a port")?.as_str();
+    let authority = url
+        .authority()
+        .ok_or("a URL needs a host and a port")?
+        .as_str();
     let stream = TcpStream::connect(authority).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -88,14 +91,22 @@ async fn call(
     path: &str,
     body: Bytes,
 ) -> Result<(), Failure> {
-    let request = Request::builder().method(method).uri(path).header("host", authority).body(Full::new(body))?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", authority)
+        .body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     if status.is_success() {
         return Ok(());
     }
-    Err(format!("{method} {path}: {status} {}", String::from_utf8_lossy(&body)).into())
+    Err(format!(
+        "{method} {path}: {status} {}",
+        String::from_utf8_lossy(&body)
+    )
+    .into())
 }
 
 fn report(clients: usize, arguments: &Arguments, took: Duration, mut latencies: Vec<Duration>) {

@@ -31,11 +31,26 @@ impl Fixture {
         let other = grant(client, 600_000);
         let ended = grant(client, 600_000);
         let fence = acquire(client, "held", &lease);
-        let tag = client.put("/v1/keys/key", b"value").expect("the member answers").u64("mod_revision");
+        let tag = client
+            .put("/v1/keys/key", b"value")
+            .expect("the member answers")
+            .u64("mod_revision");
         let leased = format!("/v1/keys/leased?lease={other}");
-        client.put(&leased, b"value").expect("the member answers").expect(201);
-        client.delete(&format!("/v1/leases/{ended}")).expect("the member answers").expect(200);
-        Fixture { lease, fence, other, ended, tag }
+        client
+            .put(&leased, b"value")
+            .expect("the member answers")
+            .expect(201);
+        client
+            .delete(&format!("/v1/leases/{ended}"))
+            .expect("the member answers")
+            .expect(200);
+        Fixture {
+            lease,
+            fence,
+            other,
+            ended,
+            tag,
+        }
     }
 
     fn fill(&self, text: &str) -> String {
@@ -134,26 +149,60 @@ const CASES: &[Case] = &[
 
 fn check_problem(what: &str, answer: &Answer, status: u16, code: &str, outcome: &str) {
     let problem = answer.json();
-    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.text());
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (status, code),
+        "{what}: {}",
+        answer.text()
+    );
     assert_eq!(problem["outcome"], outcome, "{what}: {problem}");
     assert_eq!(problem["status"], status, "{what}: {problem}");
-    assert_eq!(problem["type"], format!("urn:tenure:problem:{code}"), "{what}: {problem}");
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{what}");
-    let told = ["title", "detail"].iter().all(|field| problem[field].as_str().is_some_and(|text| !text.is_empty()));
+    assert_eq!(
+        problem["type"],
+        format!("urn:tenure:problem:{code}"),
+        "{what}: {problem}"
+    );
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json"),
+        "{what}"
+    );
+    let told = ["title", "detail"]
+        .iter()
+        .all(|field| problem[field].as_str().is_some_and(|text| !text.is_empty()));
     assert!(told, "{what}: a problem is explained: {problem}");
     let retry = problem["retry"].as_str().unwrap_or_default();
-    assert!(["never", "same", "after"].contains(&retry), "{what}: {problem}");
-    assert_eq!(retry == "after", problem["retry_after_ms"].is_u64(), "{what}: {problem}");
-    assert_eq!(retry == "after", answer.header("retry-after").is_some(), "{what}: {problem}");
+    assert!(
+        ["never", "same", "after"].contains(&retry),
+        "{what}: {problem}"
+    );
+    assert_eq!(
+        retry == "after",
+        problem["retry_after_ms"].is_u64(),
+        "{what}: {problem}"
+    );
+    assert_eq!(
+        retry == "after",
+        answer.header("retry-after").is_some(),
+        "{what}: {problem}"
+    );
     if status == 405 {
-        assert!(answer.header("allow").is_some_and(|allow| allow.contains("GET")), "{what}: allow is named");
+        assert!(
+            answer
+                .header("allow")
+                .is_some_and(|allow| allow.contains("GET")),
+            "{what}: allow is named"
+        );
     }
 }
 
 /// Checks every case at one member; all failures are told together.
 fn check_cases(client: &mut Client) {
     let fixture = Fixture::make(client);
-    let before = client.get("/v1/keys/key").expect("the member answers").revision();
+    let before = client
+        .get("/v1/keys/key")
+        .expect("the member answers")
+        .revision();
     let mut failed = Vec::new();
     for case in CASES {
         let (path, body) = (fixture.fill(case.path), fixture.fill(case.body));
@@ -162,17 +211,31 @@ fn check_cases(client: &mut Client) {
         let answer = answer.unwrap_or_else(|error| panic!("{what}: {error}"));
         let checked = std::panic::catch_unwind(|| {
             check_problem(&what, &answer, case.status, case.code, "not_applied");
-            assert!(answer.text().contains(&fixture.fill(case.names)), "{what} names it: {}", answer.text());
+            assert!(
+                answer.text().contains(&fixture.fill(case.names)),
+                "{what} names it: {}",
+                answer.text()
+            );
         });
         if checked.is_err() {
             failed.push(what);
         }
     }
-    assert!(failed.is_empty(), "{} of {} cases failed: {failed:#?}", failed.len(), CASES.len());
+    assert!(
+        failed.is_empty(),
+        "{} of {} cases failed: {failed:#?}",
+        failed.len(),
+        CASES.len()
+    );
     // Refused is refused: the only revisions since are those of the place that waited and left.
-    let after = client.get("/v1/keys/key").expect("the member answers").expect(200);
+    let after = client
+        .get("/v1/keys/key")
+        .expect("the member answers")
+        .expect(200);
     assert_eq!(after.text(), "value");
-    let history = client.get(&format!("/v1/watch?prefix=keys/&prefix=leases/&after={before}"));
+    let history = client.get(&format!(
+        "/v1/watch?prefix=keys/&prefix=leases/&after={before}"
+    ));
     let history = history.expect("the member answers").expect(200).json();
     assert_eq!(history["events"], json!([]), "a refused write left a trace");
 }
@@ -192,7 +255,13 @@ fn every_refusal_has_its_status_code_and_outcome_at_a_follower_and_at_the_leader
     check_cases(&mut cluster.members[follower].client());
     let mut leader = cluster.members[cluster.leader()].client();
     let missing = leader.get("/v1/keys/absent").expect("the member answers");
-    check_problem("a read at the leader", &missing, 404, "key-not-found", "not_applied");
+    check_problem(
+        "a read at the leader",
+        &missing,
+        404,
+        "key-not-found",
+        "not_applied",
+    );
 }
 
 #[test]
@@ -201,19 +270,54 @@ fn what_is_too_large_is_refused_with_the_limit() {
     let cluster = Setup::of(1).start();
     let mut client = cluster.members[0].client();
     let largest = vec![b'x'; 1 << 20];
-    client.put("/v1/keys/large", &largest).expect("the member answers").expect(201);
+    client
+        .put("/v1/keys/large", &largest)
+        .expect("the member answers")
+        .expect(201);
     let too_large = vec![b'x'; (1 << 20) + 1];
-    let refused = client.put("/v1/keys/larger", &too_large).expect("the member answers");
-    check_problem("a value of 1 MiB and a byte", &refused, 413, "too-large", "not_applied");
-    assert!(refused.text().contains("1048576"), "it names the limit: {}", refused.text());
-    let claimed = client.call("PUT", "/v1/keys/claimed", &[("content-length", "3000000")], b"");
+    let refused = client
+        .put("/v1/keys/larger", &too_large)
+        .expect("the member answers");
+    check_problem(
+        "a value of 1 MiB and a byte",
+        &refused,
+        413,
+        "too-large",
+        "not_applied",
+    );
+    assert!(
+        refused.text().contains("1048576"),
+        "it names the limit: {}",
+        refused.text()
+    );
+    let claimed = client.call(
+        "PUT",
+        "/v1/keys/claimed",
+        &[("content-length", "3000000")],
+        b"",
+    );
     let claimed = claimed.expect("the member answers before the body arrives");
-    check_problem("a claimed length of 3 MB", &claimed, 413, "too-large", "not_applied");
+    check_problem(
+        "a claimed length of 3 MB",
+        &claimed,
+        413,
+        "too-large",
+        "not_applied",
+    );
     let mut client = cluster.members[0].client();
     let long = format!("/v1/keys/{}", "n".repeat(1025));
     let refused = client.put(&long, b"x").expect("the member answers");
-    check_problem("a name of 1025 bytes", &refused, 400, "invalid-name", "not_applied");
-    client.put(&long[..long.len() - 1], b"x").expect("the member answers").expect(201);
+    check_problem(
+        "a name of 1025 bytes",
+        &refused,
+        400,
+        "invalid-name",
+        "not_applied",
+    );
+    client
+        .put(&long[..long.len() - 1], b"x")
+        .expect("the member answers")
+        .expect(201);
 }
 
 #[test]
@@ -229,16 +333,37 @@ fn a_lease_carries_ten_thousand_things_and_no_more() {
                 let mut client = cluster.members[0].client();
                 while let number @ ..10_000 = next.fetch_add(1, Ordering::SeqCst) {
                     let path = format!("/v1/keys/k{number}?lease={lease}");
-                    client.put(&path, b"").expect("the member answers").expect(201);
+                    client
+                        .put(&path, b"")
+                        .expect("the member answers")
+                        .expect(201);
                 }
             });
         }
     });
-    let refused = client.put(&format!("/v1/keys/last?lease={lease}"), b"").expect("the member answers");
-    check_problem("the 10001st thing", &refused, 429, "quota-exceeded", "not_applied");
-    let ended = client.delete(&format!("/v1/leases/{lease}")).expect("the member answers").expect(200);
-    assert_eq!(ended.u64("ended_count"), 10_000, "all of it ends at one revision");
-    let keys = client.get("/v1/keys?prefix=k").expect("the member answers").expect(200);
+    let refused = client
+        .put(&format!("/v1/keys/last?lease={lease}"), b"")
+        .expect("the member answers");
+    check_problem(
+        "the 10001st thing",
+        &refused,
+        429,
+        "quota-exceeded",
+        "not_applied",
+    );
+    let ended = client
+        .delete(&format!("/v1/leases/{lease}"))
+        .expect("the member answers")
+        .expect(200);
+    assert_eq!(
+        ended.u64("ended_count"),
+        10_000,
+        "all of it ends at one revision"
+    );
+    let keys = client
+        .get("/v1/keys?prefix=k")
+        .expect("the member answers")
+        .expect(200);
     assert_eq!(keys.u64("count"), 0);
 }
 
@@ -249,12 +374,22 @@ fn history_beyond_its_bytes_is_compacted_and_a_watch_from_before_is_told_so() {
     let mut client = cluster.members[0].client();
     let value = vec![b'x'; 1 << 20];
     let told = (0..400).find_map(|_| {
-        client.put("/v1/keys/large", &value).expect("the member answers");
-        let answer = client.get("/v1/watch?prefix=keys/absent&after=0").expect("the member answers");
+        client
+            .put("/v1/keys/large", &value)
+            .expect("the member answers");
+        let answer = client
+            .get("/v1/watch?prefix=keys/absent&after=0")
+            .expect("the member answers");
         (answer.status != 200).then_some(answer)
     });
     let told = told.expect("history is bounded");
-    check_problem("a watch from the beginning", &told, 410, "compacted", "not_applied");
+    check_problem(
+        "a watch from the beginning",
+        &told,
+        410,
+        "compacted",
+        "not_applied",
+    );
     let compacted = told.u64("compact_revision");
     let path = format!("/v1/watch?prefix=keys/absent&after={compacted}");
     client.get(&path).expect("the member answers").expect(200);
@@ -272,11 +407,19 @@ fn a_write_whose_fate_is_not_learnt_is_unknown() {
         cluster.members[*other].signal(Signal::STOP);
     }
     // The leader still believes that it leads: it proposes, and never hears that it is committed.
-    let answer = client.put("/v1/keys/limbo", b"x").expect("the member answers");
+    let answer = client
+        .put("/v1/keys/limbo", b"x")
+        .expect("the member answers");
     for other in &others {
         cluster.members[*other].signal(Signal::CONT);
     }
-    check_problem("a write without quorum", &answer, 504, "outcome-unknown", "unknown");
+    check_problem(
+        "a write without quorum",
+        &answer,
+        504,
+        "outcome-unknown",
+        "unknown",
+    );
     cluster.wait_until_ready();
     let read = cluster.persist("the key is read", |client| client.get("/v1/keys/limbo"));
     assert!([200, 404].contains(&read.status), "{}", read.text());
@@ -294,13 +437,29 @@ fn a_member_that_lags_behind_says_so_to_a_watch_from_the_present() {
     let value = vec![b'x'; 700 << 10];
     let mut revision = 0;
     for _ in 0..4 {
-        revision = client.put("/v1/keys/large", &value).expect("the member answers").u64("revision");
+        revision = client
+            .put("/v1/keys/large", &value)
+            .expect("the member answers")
+            .u64("revision");
     }
     let path = format!("/v1/watch?prefix=keys/&after={revision}&wait_ms=500");
-    let answer = cluster.members[follower].client().get(&path).expect("the member answers");
+    let answer = cluster.members[follower]
+        .client()
+        .get(&path)
+        .expect("the member answers");
     let code = answer.code();
-    assert!(["lagging", "no-leader"].contains(&code.as_str()), "{}", answer.text());
-    check_problem("a watch at a member that lags", &answer, 503, &code, "not_applied");
+    assert!(
+        ["lagging", "no-leader"].contains(&code.as_str()),
+        "{}",
+        answer.text()
+    );
+    check_problem(
+        "a watch at a member that lags",
+        &answer,
+        503,
+        &code,
+        "not_applied",
+    );
     cluster.relays[follower].heal();
     wait::until("the member has caught up", SOON, || {
         let answer = cluster.members[follower].client().get(&path).ok()?;
@@ -317,14 +476,31 @@ fn a_lease_that_ends_ends_the_poll_of_its_waiter() {
     let (holder, waiter) = (grant(&mut client, 60_000), grant(&mut client, 60_000));
     acquire(&mut client, "ending", &holder);
     let body = json!({ "lease": waiter, "wait_ms": 60_000, "poll_ms": 20_000 });
-    let pending = cluster.members[follower].client().begin("POST", "/v1/locks/ending", &body).expect("it is sent");
+    let pending = cluster.members[follower]
+        .client()
+        .begin("POST", "/v1/locks/ending", &body)
+        .expect("it is sent");
     wait::until("the waiter has its place", SOON, || {
         let lock = client.get("/v1/locks/ending").ok()?;
         (lock.u64("queue_length") == 1).then_some(())
     });
-    client.delete(&format!("/v1/leases/{waiter}")).expect("the member answers").expect(200);
-    let answer = pending.answer(Duration::from_secs(5)).expect("the poll ends with the lease");
-    check_problem("a poll whose lease has ended", &answer, 410, "lease-expired", "not_applied");
-    let gone = client.get("/v1/locks/ending").expect("the member answers").json();
+    client
+        .delete(&format!("/v1/leases/{waiter}"))
+        .expect("the member answers")
+        .expect(200);
+    let answer = pending
+        .answer(Duration::from_secs(5))
+        .expect("the poll ends with the lease");
+    check_problem(
+        "a poll whose lease has ended",
+        &answer,
+        410,
+        "lease-expired",
+        "not_applied",
+    );
+    let gone = client
+        .get("/v1/locks/ending")
+        .expect("the member answers")
+        .json();
     assert_eq!(gone["queue"], Value::Array(Vec::new()));
 }

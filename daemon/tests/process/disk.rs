@@ -13,14 +13,26 @@ use crate::common::{Cluster, Process, SOON, Setup, machine, wait};
 
 /// Whether `strace` can tamper with the calls of a process here.
 fn can_inject() -> bool {
-    succeeds("strace", &["-qq", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO", "true"])
+    succeeds(
+        "strace",
+        &[
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "inject=fdatasync:error=EIO",
+            "true",
+        ],
+    )
 }
 
 /// What is acknowledged by one writer until it is told to stop.
 fn write_until(cluster: &Cluster, writer: usize, stop: &AtomicBool) -> BTreeMap<String, u64> {
     let mut acknowledged = BTreeMap::new();
     let members = cluster.members.len();
-    let mut client = cluster.members[writer % members].client().with_patience(Duration::from_secs(6));
+    let mut client = cluster.members[writer % members]
+        .client()
+        .with_patience(Duration::from_secs(6));
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {
             break;
@@ -39,8 +51,14 @@ fn write_until(cluster: &Cluster, writer: usize, stop: &AtomicBool) -> BTreeMap<
 fn all_are_there(cluster: &Cluster, acknowledged: &BTreeMap<String, u64>) {
     let mut client = cluster.members[0].client();
     for (key, revision) in acknowledged {
-        let answer = client.get(&format!("/v1/keys/{key}")).expect("the member answers").expect(200);
-        assert_eq!((&answer.text(), answer.header("tenure-mod-revision")), (key, Some(revision.to_string().as_str())));
+        let answer = client
+            .get(&format!("/v1/keys/{key}"))
+            .expect("the member answers")
+            .expect(200);
+        assert_eq!(
+            (&answer.text(), answer.header("tenure-mod-revision")),
+            (key, Some(revision.to_string().as_str()))
+        );
     }
 }
 
@@ -54,21 +72,45 @@ fn a_member_whose_sync_fails_acknowledges_nothing_more_and_exits_with_1() {
     let cluster = Setup::of(1).start();
     let stop = AtomicBool::new(false);
     let acknowledged = thread::scope(|scope| {
-        let writers: Vec<_> =
-            (0..4).map(|writer| scope.spawn({ let stop = &stop; let cluster = &cluster; move || write_until(cluster, writer, stop) })).collect();
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                scope.spawn({
+                    let stop = &stop;
+                    let cluster = &cluster;
+                    move || write_until(cluster, writer, stop)
+                })
+            })
+            .collect();
         wait::pass(Duration::from_secs(1), || false);
         let id = cluster.members[0].with(|process| process.id()).to_string();
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-o", "/dev/null", "-e", "inject=fdatasync,fsync:error=EIO", "-p", &id]);
+        strace.args([
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            "inject=fdatasync,fsync:error=EIO",
+            "-p",
+            &id,
+        ]);
         let mut strace = Process::start(&mut strace, &cluster.dir().join("strace.log"));
         let code = cluster.members[0].with(|process| process.exit_code(SOON));
         assert_eq!(code, 1, "{}", cluster.members[0].output());
         strace.exit_code(SOON);
         stop.store(true, Ordering::SeqCst);
-        let join = |writer: thread::ScopedJoinHandle<'_, BTreeMap<String, u64>>| writer.join().expect("a writer ends");
-        writers.into_iter().flat_map(join).collect::<BTreeMap<_, _>>()
+        let join = |writer: thread::ScopedJoinHandle<'_, BTreeMap<String, u64>>| {
+            writer.join().expect("a writer ends")
+        };
+        writers
+            .into_iter()
+            .flat_map(join)
+            .collect::<BTreeMap<_, _>>()
     });
-    assert!(acknowledged.len() > 20, "too few writes to prove anything: {}", acknowledged.len());
+    assert!(
+        acknowledged.len() > 20,
+        "too few writes to prove anything: {}",
+        acknowledged.len()
+    );
     cluster.members[0].kill();
     cluster.members[0].start();
     cluster.wait_until_ready();
@@ -84,9 +126,19 @@ fn a_write_behind_a_failed_sync_is_not_acknowledged_and_the_others_go_on() {
     }
     let cluster = Setup::of(3).start();
     let leader = cluster.leader();
-    let id = cluster.members[leader].with(|process| process.id()).to_string();
+    let id = cluster.members[leader]
+        .with(|process| process.id())
+        .to_string();
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-o", "/dev/null", "-e", "inject=fdatasync,fsync:error=EIO", "-p", &id]);
+    strace.args([
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=fdatasync,fsync:error=EIO",
+        "-p",
+        &id,
+    ]);
     let mut strace = Process::start(&mut strace, &cluster.dir().join("strace.log"));
     // The leader fails at its next sync; the other two are a majority and acknowledge everything after that.
     wait::until("the leader has failed", SOON, || {
@@ -96,7 +148,11 @@ fn a_write_behind_a_failed_sync_is_not_acknowledged_and_the_others_go_on() {
     assert_eq!(cluster.members[leader].exit_code(SOON), 1);
     strace.exit_code(SOON);
     cluster.new_leader(Some(leader));
-    cluster.persist("a write is answered", |client| client.put("/v1/keys/after", b"x")).expect(201);
+    cluster
+        .persist("a write is answered", |client| {
+            client.put("/v1/keys/after", b"x")
+        })
+        .expect(201);
     cluster.members[leader].start();
     cluster.wait_until_ready();
     cluster.wait_until_equal();
@@ -112,7 +168,10 @@ fn a_kill_at_any_sync_of_the_first_boot_leaves_a_directory_that_starts() {
     for call in ["fdatasync", "fsync"] {
         let killed = (1..).take_while(|at| boot_killed_at(call, *at)).count();
         eprintln!("first boot: killed at each of {killed} calls of {call} in turn");
-        assert!(call == "fsync" || killed > 3, "{killed} calls of {call} are too few to be all");
+        assert!(
+            call == "fsync" || killed > 3,
+            "{killed} calls of {call} are too few to be all"
+        );
     }
 }
 
@@ -124,11 +183,17 @@ fn boot_killed_at(call: &str, at: u32) -> bool {
     let mut strace = Command::new("strace");
     // The tracer is a grandchild, so that our child is the member itself.
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject]);
-    strace.arg(crate::common::process::TENURED).args(member.arguments());
+    strace
+        .arg(crate::common::process::TENURED)
+        .args(member.arguments());
     member.start_as(&mut strace);
     let mut written = false;
     wait::until("it is killed, or has booted and written", SOON, || {
-        written = written || member.client().put("/v1/keys/first", b"x").is_ok_and(|answer| answer.status == 201);
+        written = written
+            || member
+                .client()
+                .put("/v1/keys/first", b"x")
+                .is_ok_and(|answer| answer.status == 201);
         (written || !member.is_running()).then_some(())
     });
     let killed = !member.is_running();
@@ -137,9 +202,14 @@ fn boot_killed_at(call: &str, at: u32) -> bool {
     cluster.wait_until_ready();
     let mut client = member.client();
     if written {
-        client.get("/v1/keys/first").expect("the member answers").expect(200);
+        client
+            .get("/v1/keys/first")
+            .expect("the member answers")
+            .expect(200);
     }
-    let put = client.put("/v1/keys/second", b"x").expect("the member answers");
+    let put = client
+        .put("/v1/keys/second", b"x")
+        .expect("the member answers");
     put.expect(201);
     killed
 }
@@ -156,9 +226,15 @@ for (@dirs) { my $flag = pack("L", 2); ioctl($_, 0x8004587d, $flag) or die "ioct
 
 impl Disks {
     fn make(dir: &Path, count: usize) -> Result<Disks, String> {
-        let mut disks = Disks { images: Vec::new(), mounts: Vec::new() };
+        let mut disks = Disks {
+            images: Vec::new(),
+            mounts: Vec::new(),
+        };
         for number in 0..count {
-            let (image, mount) = (dir.join(format!("disk-{number}.img")), dir.join(format!("disk-{number}")));
+            let (image, mount) = (
+                dir.join(format!("disk-{number}.img")),
+                dir.join(format!("disk-{number}")),
+            );
             fs::create_dir(&mount).map_err(|error| error.to_string())?;
             let file = fs::File::create(&image).map_err(|error| error.to_string())?;
             file.set_len(512 << 20).map_err(|error| error.to_string())?;
@@ -178,13 +254,24 @@ impl Disks {
     fn lose_power(&self) {
         let mut arguments = vec!["-e".to_owned(), POWER_LOSS.to_owned()];
         arguments.extend(self.mounts.iter().map(|mount| mount.display().to_string()));
-        run("perl", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        run(
+            "perl",
+            &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
     }
 
     fn mount_again(&self) {
         for (image, mount) in self.images.iter().zip(&self.mounts) {
             run("umount", &[&mount.display().to_string()]);
-            run("mount", &["-o", "loop", &image.display().to_string(), &mount.display().to_string()]);
+            run(
+                "mount",
+                &[
+                    "-o",
+                    "loop",
+                    &image.display().to_string(),
+                    &mount.display().to_string(),
+                ],
+            );
         }
     }
 }
@@ -207,7 +294,11 @@ fn power_loss_of_all_three_at_once_loses_nothing_acknowledged() {
         Ok(_) => return skip(NAME, "there is no perl"),
         Err(reason) => return skip(NAME, &reason),
     };
-    let data_dirs = disks.mounts.iter().map(|mount| mount.join("data")).collect();
+    let data_dirs = disks
+        .mounts
+        .iter()
+        .map(|mount| mount.join("data"))
+        .collect();
     let cluster = Setup::of(3).with_data_dirs(data_dirs).start();
     let mut acknowledged = BTreeMap::new();
     for round in 0..3_usize {
@@ -224,9 +315,16 @@ fn power_loss_of_all_three_at_once_loses_nothing_acknowledged() {
             disks.lose_power();
             cluster.kill_all();
             stop.store(true, Ordering::SeqCst);
-            writers.into_iter().flat_map(|writer| writer.join().expect("a writer ends")).collect()
+            writers
+                .into_iter()
+                .flat_map(|writer| writer.join().expect("a writer ends"))
+                .collect()
         });
-        assert!(written.len() > 30, "too few writes to prove anything: {}", written.len());
+        assert!(
+            written.len() > 30,
+            "too few writes to prove anything: {}",
+            written.len()
+        );
         acknowledged.extend(written);
         disks.mount_again();
         for member in &cluster.members {
@@ -236,6 +334,9 @@ fn power_loss_of_all_three_at_once_loses_nothing_acknowledged() {
         all_are_there(&cluster, &acknowledged);
         cluster.wait_until_equal();
     }
-    eprintln!("power loss: 3 times, {} acknowledged writes, all there", acknowledged.len());
+    eprintln!(
+        "power loss: 3 times, {} acknowledged writes, all there",
+        acknowledged.len()
+    );
     cluster.kill_all();
 }

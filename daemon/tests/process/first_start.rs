@@ -21,11 +21,21 @@ fn members_form_one_cluster_in_whatever_order_they_start_and_however_late() {
             let named = |number: usize| cluster.members[number].output().contains(&missing);
             (named(order[0]) && named(order[1])).then_some(())
         });
-        assert!(!cluster.members[order[0]].is_ready(), "two of three must not form a cluster");
+        assert!(
+            !cluster.members[order[0]].is_ready(),
+            "two of three must not form a cluster"
+        );
         cluster.members[order[2]].start();
         cluster.wait_until_ready();
-        let ids: Vec<_> = cluster.members.iter().filter_map(|member| Some(member.status()?["cluster"].clone())).collect();
-        assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        let ids: Vec<_> = cluster
+            .members
+            .iter()
+            .filter_map(|member| Some(member.status()?["cluster"].clone()))
+            .collect();
+        assert!(
+            ids.len() == 3 && ids.iter().all(|id| *id == ids[0]),
+            "{ids:?}"
+        );
     }
 }
 
@@ -38,7 +48,11 @@ fn a_member_with_another_list_of_members_is_told_and_nothing_is_formed() {
         member.start();
     }
     wait::until("a member says that the lists differ", SOON, || {
-        cluster.members.iter().any(|member| member.output().contains("differ")).then_some(())
+        cluster
+            .members
+            .iter()
+            .any(|member| member.output().contains("differ"))
+            .then_some(())
     });
     assert!(cluster.members.iter().all(|member| !member.is_ready()));
 }
@@ -48,7 +62,10 @@ fn a_wiped_member_takes_no_part_and_says_that_it_must_be_replaced() {
     let _machine = machine::shared();
     let cluster = Setup::of(3).start();
     let wiped = cluster.follower();
-    let id = cluster.members[wiped].status().expect("it answers")["member"].as_str().unwrap_or_default().to_owned();
+    let id = cluster.members[wiped].status().expect("it answers")["member"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     cluster.members[wiped].kill();
     fs::remove_dir_all(&cluster.members[wiped].data_dir).expect("the data can be removed");
     cluster.members[wiped].start_as(&mut Process::tenured(cluster.members[wiped].arguments()));
@@ -58,11 +75,19 @@ fn a_wiped_member_takes_no_part_and_says_that_it_must_be_replaced() {
     });
     assert!(!cluster.members[wiped].is_ready());
     // It must not vote: with one of the other two gone there is no quorum.
-    let other = (0..3).find(|number| *number != wiped).expect("there are three");
+    let other = (0..3)
+        .find(|number| *number != wiped)
+        .expect("there are three");
     cluster.members[other].kill();
-    let last = (0..3).find(|number| ![wiped, other].contains(number)).expect("there are three");
-    wait::until("the last member has lost its quorum", SOON, || (!cluster.members[last].is_ready()).then_some(()));
-    let served = wait::found(Duration::from_secs(3), || cluster.members[last].is_ready().then_some(()));
+    let last = (0..3)
+        .find(|number| ![wiped, other].contains(number))
+        .expect("there are three");
+    wait::until("the last member has lost its quorum", SOON, || {
+        (!cluster.members[last].is_ready()).then_some(())
+    });
+    let served = wait::found(Duration::from_secs(3), || {
+        cluster.members[last].is_ready().then_some(())
+    });
     assert!(served.is_none(), "the wiped member voted");
 }
 
@@ -79,7 +104,12 @@ fn wrong_usage_and_configuration_exit_with_2_and_name_what_is_wrong() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::write(path("unknown.toml"), "data_dri = \"/x\"\n").expect("a file can be written");
     fs::write(path("broken.toml"), "name = \n").expect("a file can be written");
-    let (data, unknown, broken, absent) = (path("data"), path("unknown.toml"), path("broken.toml"), path("absent.toml"));
+    let (data, unknown, broken, absent) = (
+        path("data"),
+        path("unknown.toml"),
+        path("broken.toml"),
+        path("absent.toml"),
+    );
     let table: &[(&[&str], &str)] = &[
         (&[], "Usage"),
         (&["nonsense"], "nonsense"),
@@ -88,15 +118,24 @@ fn wrong_usage_and_configuration_exit_with_2_and_name_what_is_wrong() {
         (&["serve", "--config", &unknown], "data_dri"),
         (&["serve", "--config", &broken], "broken.toml"),
         (&["serve", "--config", &absent], "absent.toml"),
-        (&["serve", "--data-dir", &data, "--election-timeout-ms", "10"], "election_timeout_ms"),
-        (&["serve", "--data-dir", &data, "--client-listen", "nonsense"], "client_listen"),
+        (
+            &["serve", "--data-dir", &data, "--election-timeout-ms", "10"],
+            "election_timeout_ms",
+        ),
+        (
+            &["serve", "--data-dir", &data, "--client-listen", "nonsense"],
+            "client_listen",
+        ),
         (&["serve", "--data-dir", &data], "initial"),
         (&["dev", "--nodes", "0"], "nodes"),
     ];
     for (arguments, named) in table {
         let (code, output) = run(arguments, &dir.path().join("log"));
         assert_eq!(code, 2, "{arguments:?}: {output}");
-        assert!(output.contains(named), "{arguments:?} names {named}: {output}");
+        assert!(
+            output.contains(named),
+            "{arguments:?} names {named}: {output}"
+        );
     }
 }
 
@@ -105,7 +144,10 @@ fn used_data() -> Cluster {
     let cluster = Setup::of(1).start();
     let mut client = cluster.members[0].client();
     for number in 0..200 {
-        client.put(&format!("/v1/keys/k{number}"), &[b'v'; 300]).expect("the member answers").expect(201);
+        client
+            .put(&format!("/v1/keys/k{number}"), &[b'v'; 300])
+            .expect("the member answers")
+            .expect(201);
     }
     // A clean end writes all of it to both files.
     cluster.members[0].signal(Signal::TERM);
@@ -117,11 +159,16 @@ fn used_data() -> Cluster {
 fn refuses(cluster: &Cluster, file: &str) {
     let member = &cluster.members[0];
     member.start_as(&mut Process::tenured(member.arguments()));
-    wait::until("it refuses its data", SOON, || (!member.is_running()).then_some(()));
+    wait::until("it refuses its data", SOON, || {
+        (!member.is_running()).then_some(())
+    });
     let output = member.output();
     assert_eq!(member.exit_code(SOON), 3, "{output}");
     assert!(output.contains(file), "the output names {file}: {output}");
-    assert!(!output.contains("RUST_BACKTRACE"), "a sentence, not a panic: {output}");
+    assert!(
+        !output.contains("RUST_BACKTRACE"),
+        "a sentence, not a panic: {output}"
+    );
 }
 
 #[test]
@@ -131,11 +178,23 @@ fn flipped_bytes_in_either_file_exit_with_3() {
         let cluster = used_data();
         let path = cluster.members[0].data_dir.join(name);
         let bytes = fs::read(&path).expect("the file can be read");
-        let spots: Vec<usize> = bytes.windows(100).enumerate().filter(|(_, w)| *w == [b'v'; 100]).map(|(at, _)| at).collect();
-        assert!(!spots.is_empty(), "{name} holds the values that were written");
-        let file = fs::OpenOptions::new().write(true).open(&path).expect("the file can be opened");
+        let spots: Vec<usize> = bytes
+            .windows(100)
+            .enumerate()
+            .filter(|(_, w)| *w == [b'v'; 100])
+            .map(|(at, _)| at)
+            .collect();
+        assert!(
+            !spots.is_empty(),
+            "{name} holds the values that were written"
+        );
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("the file can be opened");
         for spot in spots {
-            file.write_all_at(b"w", spot as u64).expect("the file can be written");
+            file.write_all_at(b"w", spot as u64)
+                .expect("the file can be written");
         }
         refuses(&cluster, name);
     }
@@ -165,10 +224,16 @@ fn a_file_of_another_cluster_or_of_nobody_exits_with_3() {
 fn a_data_directory_serves_one_process_at_a_time() {
     let _machine = machine::shared();
     let cluster = Setup::of(1).start();
-    let mut second = Process::start(&mut Process::tenured(cluster.members[0].arguments()), &cluster.dir().join("second"));
+    let mut second = Process::start(
+        &mut Process::tenured(cluster.members[0].arguments()),
+        &cluster.dir().join("second"),
+    );
     let code = second.exit_code(SOON);
     let output = second.output();
     assert!([1, 3].contains(&code), "{code}: {output}");
-    assert!(output.contains(&cluster.members[0].data_dir.display().to_string()), "{output}");
+    assert!(
+        output.contains(&cluster.members[0].data_dir.display().to_string()),
+        "{output}"
+    );
     assert!(cluster.members[0].is_ready(), "the first goes on");
 }

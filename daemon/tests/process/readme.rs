@@ -19,11 +19,16 @@ fn steps(readme: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut lines = readme.lines();
     while let Some(line) = lines.next() {
-        let Some(kind) = line.strip_prefix("```") else { continue };
+        let Some(kind) = line.strip_prefix("```") else {
+            continue;
+        };
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
         let block = block.join("\n");
         match kind {
-            "bash" => steps.push(Step { script: block, promised: None }),
+            "bash" => steps.push(Step {
+                script: block,
+                promised: None,
+            }),
             "json" | "text" => {
                 let step = steps.last_mut().expect("an answer follows a command");
                 assert!(step.promised.is_none(), "two answers to {}", step.script);
@@ -41,8 +46,15 @@ fn keeps(promised: &str, text: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (promised, text) = (plain(promised), plain(text));
     let parts: Vec<&str> = promised.split('…').collect();
-    let [first, middle @ .., last] = parts.as_slice() else { return promised == text };
-    let Some(mut rest) = text.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else { return false };
+    let [first, middle @ .., last] = parts.as_slice() else {
+        return promised == text;
+    };
+    let Some(mut rest) = text
+        .strip_prefix(first)
+        .and_then(|rest| rest.strip_suffix(last))
+    else {
+        return false;
+    };
     middle.iter().all(|part| match rest.find(part) {
         Some(at) => {
             rest = &rest[at + part.len()..];
@@ -56,28 +68,45 @@ fn keeps(promised: &str, text: &str) -> bool {
 fn a_promise_with_gaps_is_kept_only_by_what_has_its_parts_in_order() {
     assert!(keeps("{\"a\":…,\"b\":1}", "{\"a\":7,\"b\":1}"));
     assert!(!keeps("{\"a\":…,\"b\":1}", "{\"a\":7,\"b\":2}"));
-    assert!(!keeps("{\"a\":…,\"b\":…,\"c\":1}", "{\"b\":1,\"a\":2,\"c\":1}"));
+    assert!(!keeps(
+        "{\"a\":…,\"b\":…,\"c\":1}",
+        "{\"b\":1,\"a\":2,\"c\":1}"
+    ));
     assert!(keeps("hello", "hello\n"));
     assert!(!keeps("hello", "hello world"));
 }
 
 /// A port below those that outgoing connections take, which is free together with the next.
 fn free_port() -> u16 {
-    let free = |port: &u16| [*port, *port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    (20_000..32_000).step_by(16).find(free).expect("a port is free")
+    let free = |port: &u16| {
+        [*port, *port + 1]
+            .iter()
+            .all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+    };
+    (20_000..32_000)
+        .step_by(16)
+        .find(free)
+        .expect("a port is free")
 }
 
 #[test]
 fn every_command_of_the_readme_works_as_printed() {
     let _machine = machine::shared();
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("there is a README");
-    assert!(readme.contains("```sh\ncargo run --release -- dev\ncargo test --workspace\n```"), "it opens with the two");
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"))
+        .expect("there is a README");
+    assert!(
+        readme.contains("```sh\ncargo run --release -- dev\ncargo test --workspace\n```"),
+        "it opens with the two"
+    );
     let steps = steps(&readme);
     assert!(steps.len() >= 10 && steps.iter().filter(|step| step.promised.is_some()).count() >= 10);
 
     let dir = tempfile::tempdir().expect("there is room for a directory");
     let port = free_port().to_string();
-    let mut dev = Process::start(&mut Process::tenured(["dev", "--client-port", &port]), &dir.path().join("dev.log"));
+    let mut dev = Process::start(
+        &mut Process::tenured(["dev", "--client-port", &port]),
+        &dir.path().join("dev.log"),
+    );
     dev.wait_for_output(&format!("ready: http://127.0.0.1:{port}"), SOON);
     // One shell runs all of it; a marker that no answer holds ends each step.
     const MARKER: &str = "=== end of a step ===";
@@ -85,15 +114,28 @@ fn every_command_of_the_readme_works_as_printed() {
     for step in &steps {
         script += &format!("{}\nprintf '\\n%s\\n' '{MARKER}'\n", step.script);
     }
-    let script = script.replace(":7379", &format!(":{port}")).replace("/tmp/", &format!("{}/", dir.path().display()));
-    let output = Command::new("bash").args(["-c", &script]).output().expect("there is a bash");
+    let script = script
+        .replace(":7379", &format!(":{port}"))
+        .replace("/tmp/", &format!("{}/", dir.path().display()));
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .output()
+        .expect("there is a bash");
     let errors = String::from_utf8_lossy(&output.stderr);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{errors}\n{}", dev.output());
+    assert!(
+        output.status.success(),
+        "{text}\n{errors}\n{}",
+        dev.output()
+    );
     let answers: Vec<&str> = text.split(MARKER).collect();
     for (step, answer) in steps.iter().zip(&answers) {
         if let Some(promised) = &step.promised {
-            assert!(keeps(promised, answer), "{}\npromises\n{promised}\nand answers\n{answer}", step.script);
+            assert!(
+                keeps(promised, answer),
+                "{}\npromises\n{promised}\nand answers\n{answer}",
+                step.script
+            );
         }
     }
 }
@@ -102,16 +144,26 @@ fn every_command_of_the_readme_works_as_printed() {
 fn three_members_of_dev_serve_and_its_printed_lines_work() {
     let _machine = machine::shared();
     let dir = tempfile::tempdir().expect("there is room for a directory");
-    let port = (free_port()..).find(|port| (*port..port + 6).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()));
+    let port = (free_port()..)
+        .find(|port| (*port..port + 6).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()));
     let port = port.expect("six ports are free");
     let arguments = ["dev", "--nodes", "3", "--client-port", &port.to_string()];
-    let mut dev = Process::start(&mut Process::tenured(arguments), &dir.path().join("dev.log"));
+    let mut dev = Process::start(
+        &mut Process::tenured(arguments),
+        &dir.path().join("dev.log"),
+    );
     for member in 0..3 {
-        dev.wait_for_output(&format!("ready: http://127.0.0.1:{}\n", port + 2 * member), SOON);
+        dev.wait_for_output(
+            &format!("ready: http://127.0.0.1:{}\n", port + 2 * member),
+            SOON,
+        );
     }
     dev.wait_for_output("curl", SOON);
     let output = dev.output();
-    let lines: Vec<&str> = output.lines().filter_map(|line| Some(&line[line.find("curl ")?..])).collect();
+    let lines: Vec<&str> = output
+        .lines()
+        .filter_map(|line| Some(&line[line.find("curl ")?..]))
+        .collect();
     assert_eq!(lines.len(), 3, "{output}");
     for line in lines {
         let script = format!("curl() {{ command curl --fail-with-body \"$@\"; }}; {line}");

@@ -14,7 +14,10 @@ fn fill(cluster: &Cluster, member: usize, mebibytes: usize) {
     let mut value = vec![b'x'; MIB];
     for number in 0..mebibytes {
         value[..8].copy_from_slice(format!("{number:08}").as_bytes());
-        client.put(&format!("/v1/keys/large/{number}"), &value).expect("the member answers").expect(201);
+        client
+            .put(&format!("/v1/keys/large/{number}"), &value)
+            .expect("the member answers")
+            .expect(201);
     }
 }
 
@@ -26,16 +29,26 @@ fn a_member_stopped_for_longer_than_the_kept_log_comes_back_by_snapshot() {
     cluster.members[away].kill();
     fill(&cluster, leader, 40);
     wait::until("the leader has compacted its log", SOON * 2, || {
-        cluster.members[leader].client().put("/v1/keys/turn", b"x").ok()?;
+        cluster.members[leader]
+            .client()
+            .put("/v1/keys/turn", b"x")
+            .ok()?;
         (cluster.members[leader].status()?["log_bytes"].as_u64()? < 200 << 20).then_some(())
     });
     cluster.members[away].start();
     wait::until("it has installed a snapshot", SOON * 2, || {
-        cluster.members[away].output().contains("installed").then_some(())
+        cluster.members[away]
+            .output()
+            .contains("installed")
+            .then_some(())
     });
     cluster.wait_until_ready();
     cluster.wait_until_equal();
-    let read = cluster.members[away].client().get("/v1/keys/large/39").expect("the member answers").expect(200);
+    let read = cluster.members[away]
+        .client()
+        .get("/v1/keys/large/39")
+        .expect("the member answers")
+        .expect(200);
     assert_eq!((read.body.len(), &read.body[..8]), (MIB, &b"00000039"[..]));
     // It holds on its own disk what it got.
     cluster.members[away].kill();
@@ -51,7 +64,11 @@ fn a_snapshot_of_more_than_64_mib_arrives_although_cut_off_twice_while_writes_go
     let cluster = Setup::of(3).with_relays().start();
     let (leader, away) = (cluster.leader(), cluster.follower());
     cluster.members[away].kill();
-    fill(&cluster, leader, usize::try_from(SIZE).expect("it is small"));
+    fill(
+        &cluster,
+        leader,
+        usize::try_from(SIZE).expect("it is small"),
+    );
     let carried_before = cluster.relays[away].carried();
     cluster.relays[away].cut_after(20 << 20, 2);
     let stop = AtomicBool::new(false);
@@ -60,7 +77,10 @@ fn a_snapshot_of_more_than_64_mib_arrives_although_cut_off_twice_while_writes_go
             let mut client = cluster.members[leader].client();
             let mut written = 0_u64;
             while !stop.load(Ordering::SeqCst) {
-                let answer = client.put(&format!("/v1/keys/small/{}", written % 100), written.to_string().as_bytes());
+                let answer = client.put(
+                    &format!("/v1/keys/small/{}", written % 100),
+                    written.to_string().as_bytes(),
+                );
                 written += u64::from(answer.is_ok_and(|answer| answer.status < 300));
                 wait::pass(Duration::from_millis(5), || stop.load(Ordering::SeqCst));
             }
@@ -72,14 +92,26 @@ fn a_snapshot_of_more_than_64_mib_arrives_although_cut_off_twice_while_writes_go
             (installed && cluster.members[away].is_ready()).then_some(())
         });
         stop.store(true, Ordering::SeqCst);
-        assert!(arrived.is_some(), "no snapshot was installed:\n{}", cluster.members[away].output());
+        assert!(
+            arrived.is_some(),
+            "no snapshot was installed:\n{}",
+            cluster.members[away].output()
+        );
         writer.join().expect("the writer ends")
     });
     assert_eq!(cluster.relays[away].cuts_left(), 0, "both cuts happened");
     let carried = (cluster.relays[away].carried() - carried_before) >> 20;
-    eprintln!("snapshot: {SIZE} MiB of values, {carried} MiB carried with two cuts, {written} writes meanwhile");
-    assert!(carried >= SIZE, "only {carried} MiB went to the member: it did not come by snapshot");
-    assert!(carried < 2 * SIZE, "{carried} MiB went to the member: the transfer began anew instead of going on");
+    eprintln!(
+        "snapshot: {SIZE} MiB of values, {carried} MiB carried with two cuts, {written} writes meanwhile"
+    );
+    assert!(
+        carried >= SIZE,
+        "only {carried} MiB went to the member: it did not come by snapshot"
+    );
+    assert!(
+        carried < 2 * SIZE,
+        "{carried} MiB went to the member: the transfer began anew instead of going on"
+    );
     assert!(written > 20, "writes stood still: {written}");
     cluster.wait_until_equal();
 }

@@ -18,27 +18,44 @@ const BREATHER: Duration = Duration::from_millis(30);
 
 /// Chooses without a source of randomness: spread out, and the same in each run.
 fn choose(id: usize, turn: usize, among: usize) -> usize {
-    let mixed = (id as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (turn as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
-    usize::try_from((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33).unwrap_or_default() % among
+    let mixed = (id as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (turn as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
+    usize::try_from((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33)
+        .unwrap_or_default()
+        % among
 }
 
 /// Puts, conditional puts and reads of a few keys, half of the writers at one member each, half roaming.
 pub(super) fn write(run: &Run<'_>, id: usize) -> Vec<Record> {
     let mut records = Vec::new();
-    let mut clients: Vec<Client> =
-        run.cluster.members.iter().map(|member| member.client().with_patience(WRITE_PATIENCE)).collect();
-    let mut known = vec![0; KEYS];
+    let mut clients: Vec<Client> = run
+        .cluster
+        .members
+        .iter()
+        .map(|member| member.client().with_patience(WRITE_PATIENCE))
+        .collect();
+    let mut known = [0; KEYS];
     for turn in 0.. {
         if run.stopped() {
             break;
         }
-        let member = if id % 2 == 0 { id / 2 % clients.len() } else { choose(id, turn, clients.len()) };
+        let member = if id.is_multiple_of(2) {
+            id / 2 % clients.len()
+        } else {
+            choose(id, turn, clients.len())
+        };
         let number = choose(id, turn.wrapping_mul(7), KEYS);
         let key = format!("k{number}");
         let kind = match choose(id, turn.wrapping_mul(13), 10) {
             0..3 => Kind::Get,
-            3 if known[number] > 0 => Kind::Put { value: format!("{id}-{turn}"), only_if: Some(known[number]) },
-            _ => Kind::Put { value: format!("{id}-{turn}"), only_if: None },
+            3 if known[number] > 0 => Kind::Put {
+                value: format!("{id}-{turn}"),
+                only_if: Some(known[number]),
+            },
+            _ => Kind::Put {
+                value: format!("{id}-{turn}"),
+                only_if: None,
+            },
         };
         let call = run.now();
         let answer = send(&mut clients[member], &key, &kind);
@@ -49,7 +66,15 @@ pub(super) fn write(run: &Run<'_>, id: usize) -> Vec<Record> {
         } else if matches!(told, Told::Unknown | Told::Failed) {
             wait::pass(BREATHER, || run.stopped());
         }
-        records.push(Record { client: id, member, call, ret, key, kind, told });
+        records.push(Record {
+            client: id,
+            member,
+            call,
+            ret,
+            key,
+            kind,
+            told,
+        });
     }
     records
 }
@@ -58,8 +83,14 @@ fn send(client: &mut Client, key: &str, kind: &Kind) -> std::io::Result<Answer> 
     let path = format!("/v1/keys/{key}");
     match kind {
         Kind::Get => client.get(&path),
-        Kind::Put { value, only_if: None } => client.put(&path, value.as_bytes()),
-        Kind::Put { value, only_if: Some(revision) } => {
+        Kind::Put {
+            value,
+            only_if: None,
+        } => client.put(&path, value.as_bytes()),
+        Kind::Put {
+            value,
+            only_if: Some(revision),
+        } => {
             let tag = format!("\"{revision}\"");
             client.call("PUT", &path, &[("if-match", &tag)], value.as_bytes())
         }
@@ -68,15 +99,27 @@ fn send(client: &mut Client, key: &str, kind: &Kind) -> std::io::Result<Answer> 
 
 fn read(kind: &Kind, answer: &Answer) -> Told {
     match (kind, answer.status) {
-        (Kind::Get, 200) => Told::Read { revision: answer.revision(), value: Some(answer.text()) },
-        (Kind::Get, 404) => Told::Read { revision: answer.revision(), value: None },
-        (Kind::Put { .. }, 200 | 201) => Told::Done { revision: answer.u64("mod_revision") },
-        (Kind::Put { .. }, 412) => {
-            Told::Refused { revision: answer.revision(), actual: answer.json()["mod_revision"].as_u64() }
-        }
+        (Kind::Get, 200) => Told::Read {
+            revision: answer.revision(),
+            value: Some(answer.text()),
+        },
+        (Kind::Get, 404) => Told::Read {
+            revision: answer.revision(),
+            value: None,
+        },
+        (Kind::Put { .. }, 200 | 201) => Told::Done {
+            revision: answer.u64("mod_revision"),
+        },
+        (Kind::Put { .. }, 412) => Told::Refused {
+            revision: answer.revision(),
+            actual: answer.json()["mod_revision"].as_u64(),
+        },
         (_, 503) if answer.not_applied() => Told::Failed,
         (_, 504) => Told::Unknown,
-        (_, status) => panic!("an answer that no writer expects: {status} {}", answer.text()),
+        (_, status) => panic!(
+            "an answer that no writer expects: {status} {}",
+            answer.text()
+        ),
     }
 }
 
@@ -88,18 +131,28 @@ pub(super) fn take(run: &Run<'_>, id: usize) -> Vec<Hold> {
             break;
         }
         let member = choose(id, turn, run.cluster.members.len());
-        let mut client = run.cluster.members[member].client().with_patience(WRITE_PATIENCE);
+        let mut client = run.cluster.members[member]
+            .client()
+            .with_patience(WRITE_PATIENCE);
         let lock = format!("lock-{}", choose(id, turn.wrapping_mul(5), LOCKS));
         let Some(lease) = lease(&mut client) else {
             wait::pass(BREATHER, || run.stopped());
             continue;
         };
-        let Some((from, until, fence)) = acquire(run, &lock, &lease, member) else { continue };
+        let Some((from, until, fence)) = acquire(run, &lock, &lease, member) else {
+            continue;
+        };
         wait::pass(Duration::from_millis(choose(id, turn, 60) as u64), || false);
         let dies = turn % 4 == 3;
         // The hold is over, for this client, before it says so; or when its lease may be.
         let released = if dies { until } else { run.now().min(until) };
-        holds.push(Hold { lock: lock.clone(), lease: lease.clone(), fence, from, until: released });
+        holds.push(Hold {
+            lock: lock.clone(),
+            lease: lease.clone(),
+            fence,
+            from,
+            until: released,
+        });
         if !dies {
             let _ = client.delete(&format!("/v1/locks/{lock}?lease={lease}&fence={fence}"));
             let _ = client.delete(&format!("/v1/leases/{lease}"));
@@ -109,17 +162,26 @@ pub(super) fn take(run: &Run<'_>, id: usize) -> Vec<Hold> {
 }
 
 fn lease(client: &mut Client) -> Option<String> {
-    let answer = client.post("/v1/leases", &json!({ "ttl_ms": LEASE_TTL_MS })).ok()?;
+    let answer = client
+        .post("/v1/leases", &json!({ "ttl_ms": LEASE_TTL_MS }))
+        .ok()?;
     (answer.status == 201).then(|| answer.str("lease"))
 }
 
 /// Asks until the lock is held or the lease has ended: when the grant was received, until when it may be believed
 /// (`api.md` §1: counted from the moment before the request was sent, less a margin), and the fence.
-fn acquire(run: &Run<'_>, lock: &str, lease: &str, first: usize) -> Option<(Duration, Duration, u64)> {
+fn acquire(
+    run: &Run<'_>,
+    lock: &str,
+    lease: &str,
+    first: usize,
+) -> Option<(Duration, Duration, u64)> {
     let body = json!({ "lease": lease, "wait_ms": 10_000, "poll_ms": 400 });
     let mut member = first;
     while !run.stopped() {
-        let mut client = run.cluster.members[member].client().with_patience(WRITE_PATIENCE);
+        let mut client = run.cluster.members[member]
+            .client()
+            .with_patience(WRITE_PATIENCE);
         let sent = run.now();
         match client.post(&format!("/v1/locks/{lock}"), &body) {
             Ok(answer) if answer.status == 200 => {
@@ -130,7 +192,11 @@ fn acquire(run: &Run<'_>, lock: &str, lease: &str, first: usize) -> Option<(Dura
             Ok(answer) if answer.status == 202 => {}
             Ok(answer) if [409, 410].contains(&answer.status) => return None,
             Ok(answer) => {
-                assert!([503, 504].contains(&answer.status), "no taker expects {}", answer.text());
+                assert!(
+                    [503, 504].contains(&answer.status),
+                    "no taker expects {}",
+                    answer.text()
+                );
                 member = (member + 1) % run.cluster.members.len();
                 wait::pass(BREATHER, || run.stopped());
             }
@@ -149,21 +215,40 @@ pub(super) fn watch(run: &Run<'_>, id: usize) -> Vec<Event> {
     let (mut events, mut after, mut turn) = (Vec::new(), 0, id);
     while run.end().is_none_or(|end| after < end) {
         let member = if id < members { id } else { turn % members };
-        let path = format!("/v1/watch?prefix=keys/&prefix=locks/&prefix=leases/&after={after}&wait_ms=1000");
+        let path = format!(
+            "/v1/watch?prefix=keys/&prefix=locks/&prefix=leases/&after={after}&wait_ms=1000"
+        );
         match run.cluster.members[member].client().get(&path) {
             Ok(answer) if answer.status == 200 => {
                 let answer = answer.json();
-                let revision = answer["revision"].as_u64().expect("an answer has a revision");
-                assert!(revision >= after, "a watch went back from {after} to {revision}");
-                let new = answer["events"].as_array().expect("an answer has events").iter().map(event);
+                let revision = answer["revision"]
+                    .as_u64()
+                    .expect("an answer has a revision");
+                assert!(
+                    revision >= after,
+                    "a watch went back from {after} to {revision}"
+                );
+                let new = answer["events"]
+                    .as_array()
+                    .expect("an answer has events")
+                    .iter()
+                    .map(event);
                 let new: Vec<Event> = new.collect();
                 let within = |event: &Event| after < event.revision && event.revision <= revision;
-                assert!(new.iter().all(within), "an event outside of ({after}, {revision}]: {answer}");
+                assert!(
+                    new.iter().all(within),
+                    "an event outside of ({after}, {revision}]: {answer}"
+                );
                 events.extend(new);
                 after = revision;
             }
             Ok(answer) => {
-                assert_eq!(answer.status, 503, "a watch may only be refused for now: {}", answer.text());
+                assert_eq!(
+                    answer.status,
+                    503,
+                    "a watch may only be refused for now: {}",
+                    answer.text()
+                );
                 turn += 1;
                 wait::pass(BREATHER, || false);
             }

@@ -53,7 +53,12 @@ struct Sizes {
 }
 
 fn sizes(cluster: &Cluster) -> Sizes {
-    let most = |size: &dyn Fn(usize) -> u64| (0..cluster.members.len()).map(size).max().unwrap_or_default();
+    let most = |size: &dyn Fn(usize) -> u64| {
+        (0..cluster.members.len())
+            .map(size)
+            .max()
+            .unwrap_or_default()
+    };
     Sizes {
         log_kib: most(&|number| cluster.members[number].file_size("log.redb") >> 10),
         state_kib: most(&|number| cluster.members[number].file_size("state.redb") >> 10),
@@ -67,7 +72,10 @@ fn torment(run: &Run<'_>, time: Duration) -> (usize, usize, Vec<Sizes>) {
     let sampled_pass = |samples: &mut Vec<Sizes>, until: Duration| {
         while run.now() < until {
             samples.push(sizes(cluster));
-            wait::pass(Duration::from_millis(500).min(until.saturating_sub(run.now())), || false);
+            wait::pass(
+                Duration::from_millis(500).min(until.saturating_sub(run.now())),
+                || false,
+            );
         }
     };
     while run.now() + ROUND <= time {
@@ -96,45 +104,96 @@ struct Told {
 }
 
 fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sizes>) {
-    let run =
-        Run { cluster, began: Instant::now(), stop: AtomicBool::new(false), end: AtomicU64::new(0) };
+    let run = Run {
+        cluster,
+        began: Instant::now(),
+        stop: AtomicBool::new(false),
+        end: AtomicU64::new(0),
+    };
     let run = &run;
     thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS).map(|id| scope.spawn(move || clients::write(run, id))).collect();
-        let takers: Vec<_> = (0..TAKERS).map(|id| scope.spawn(move || clients::take(run, id))).collect();
-        let watchers: Vec<_> = (0..WATCHERS).map(|id| scope.spawn(move || clients::watch(run, id))).collect();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|id| scope.spawn(move || clients::write(run, id)))
+            .collect();
+        let takers: Vec<_> = (0..TAKERS)
+            .map(|id| scope.spawn(move || clients::take(run, id)))
+            .collect();
+        let watchers: Vec<_> = (0..WATCHERS)
+            .map(|id| scope.spawn(move || clients::watch(run, id)))
+            .collect();
         let (kills, pauses, samples) = torment(run, time);
-        eprintln!("chaos: {kills} leaders killed, {pauses} members stopped in {:?}", run.now());
-        assert!(kills > 0 && pauses > 0, "the time is too short for a single fault");
+        eprintln!(
+            "chaos: {kills} leaders killed, {pauses} members stopped in {:?}",
+            run.now()
+        );
+        assert!(
+            kills > 0 && pauses > 0,
+            "the time is too short for a single fault"
+        );
         cluster.wait_until_ready();
         run.stop.store(true, Ordering::SeqCst);
-        let records = writers.into_iter().flat_map(|writer| writer.join().expect("a writer ends")).collect();
-        let holds = takers.into_iter().flat_map(|taker| taker.join().expect("a taker ends")).collect();
-        let last = cluster.persist("the last write is answered", |client| client.put("/v1/keys/last", b"last"));
+        let records = writers
+            .into_iter()
+            .flat_map(|writer| writer.join().expect("a writer ends"))
+            .collect();
+        let holds = takers
+            .into_iter()
+            .flat_map(|taker| taker.join().expect("a taker ends"))
+            .collect();
+        let last = cluster.persist("the last write is answered", |client| {
+            client.put("/v1/keys/last", b"last")
+        });
         run.end.store(last.u64("mod_revision"), Ordering::SeqCst);
-        let histories = watchers.into_iter().map(|watcher| watcher.join().expect("a watcher ends")).collect();
-        (Told { records, holds, histories }, samples)
+        let histories = watchers
+            .into_iter()
+            .map(|watcher| watcher.join().expect("a watcher ends"))
+            .collect();
+        (
+            Told {
+                records,
+                holds,
+                histories,
+            },
+            samples,
+        )
     })
 }
 
 #[test]
 fn one_history_explains_everything_that_was_told_while_leaders_die() {
     let _machine = machine::alone();
-    let seconds = std::env::var("TENURE_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let seconds = std::env::var("TENURE_CHAOS_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(60);
     let time = Duration::from_secs(seconds);
     let cluster = Setup::of(3).start();
     cluster.leader();
     let (told, samples) = drive(&cluster, time);
-    let Told { records, holds, histories } = told;
+    let Told {
+        records,
+        holds,
+        histories,
+    } = told;
 
     for (number, history) in histories.iter().enumerate() {
-        assert!(history == &histories[0], "watcher {number} saw another history than watcher 0");
+        assert!(
+            history == &histories[0],
+            "watcher {number} saw another history than watcher 0"
+        );
     }
     let history = &histories[0];
-    let tally = oracle::check(history, &records, &holds).unwrap_or_else(|failure| panic!("{failure}"));
+    let tally =
+        oracle::check(history, &records, &holds).unwrap_or_else(|failure| panic!("{failure}"));
     eprintln!("chaos: {tally:?}");
-    assert!(tally.writes as u64 >= 20 * seconds, "too few writes to prove anything: {tally:?}");
-    assert!(tally.holds as u64 >= seconds / 2, "too few holds to prove anything: {tally:?}");
+    assert!(
+        tally.writes as u64 >= 20 * seconds,
+        "too few writes to prove anything: {tally:?}"
+    );
+    assert!(
+        tally.holds as u64 >= seconds / 2,
+        "too few holds to prove anything: {tally:?}"
+    );
 
     cluster.wait_until_equal();
     cluster.kill_all();
@@ -145,8 +204,16 @@ fn one_history_explains_everything_that_was_told_while_leaders_die() {
     let present: BTreeMap<String, String> = oracle::present(history);
     for (number, member) in cluster.members.iter().enumerate() {
         for (key, value) in &present {
-            let answer = member.client().get(&format!("/v1/keys/{key}")).expect("the member answers").expect(200);
-            assert_eq!(&answer.text(), value, "{key} at member {number} after the restart of all");
+            let answer = member
+                .client()
+                .get(&format!("/v1/keys/{key}"))
+                .expect("the member answers")
+                .expect(200);
+            assert_eq!(
+                &answer.text(),
+                value,
+                "{key} at member {number} after the restart of all"
+            );
         }
     }
     cluster.wait_until_equal();
@@ -161,14 +228,29 @@ fn report_sizes(samples: &[Sizes]) {
         .chunks(quarter)
         .take(4)
         .map(|part| Sizes {
-            log_kib: part.iter().map(|sizes| sizes.log_kib).max().unwrap_or_default(),
-            state_kib: part.iter().map(|sizes| sizes.state_kib).max().unwrap_or_default(),
-            resident_kib: part.iter().map(|sizes| sizes.resident_kib).max().unwrap_or_default(),
+            log_kib: part
+                .iter()
+                .map(|sizes| sizes.log_kib)
+                .max()
+                .unwrap_or_default(),
+            state_kib: part
+                .iter()
+                .map(|sizes| sizes.state_kib)
+                .max()
+                .unwrap_or_default(),
+            resident_kib: part
+                .iter()
+                .map(|sizes| sizes.resident_kib)
+                .max()
+                .unwrap_or_default(),
         })
         .collect();
     for (number, sizes) in most.iter().enumerate() {
         eprintln!("chaos: greatest sizes in quarter {}: {sizes:?}", number + 1);
     }
     let (half, last) = (most[1].log_kib.max(most[0].log_kib), most[3].log_kib);
-    assert!(last <= 2 * half + (32 << 10), "the log's file grows: {half} KiB by half time, {last} KiB at the end");
+    assert!(
+        last <= 2 * half + (32 << 10),
+        "the log's file grows: {half} KiB by half time, {last} KiB at the end"
+    );
 }

@@ -33,7 +33,11 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn of(members: u8) -> Setup {
-        Setup { members, relays: false, data_dirs: Vec::new() }
+        Setup {
+            members,
+            relays: false,
+            data_dirs: Vec::new(),
+        }
     }
 
     /// Members reach one another through relays.
@@ -50,7 +54,10 @@ impl Setup {
 
     /// The cluster, none of whose members has been started.
     pub(crate) fn prepare(self) -> Cluster {
-        let dir = tempfile::Builder::new().prefix("tenure-test-").tempdir().expect("there is room for a directory");
+        let dir = tempfile::Builder::new()
+            .prefix("tenure-test-")
+            .tempdir()
+            .expect("there is room for a directory");
         let network = free_network();
         let members: Vec<Member> = (1..=self.members)
             .map(|number| {
@@ -59,8 +66,14 @@ impl Setup {
             })
             .collect();
         let relays = members.iter().filter(|_| self.relays);
-        let relays = relays.map(|member| Proxy::start(member.peer_advertised, member.peer)).collect();
-        let mut cluster = Cluster { members, relays, dir: Some(dir) };
+        let relays = relays
+            .map(|member| Proxy::start(member.peer_advertised, member.peer))
+            .collect();
+        let mut cluster = Cluster {
+            members,
+            relays,
+            dir: Some(dir),
+        };
         let list = cluster.initial_members();
         for member in &mut cluster.members {
             member.initial_members.clone_from(&list);
@@ -88,12 +101,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     fn initial_members(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("{}=http://{}", member.name, member.peer_advertised)).collect()
+        self.members
+            .iter()
+            .map(|member| format!("{}=http://{}", member.name, member.peer_advertised))
+            .collect()
     }
 
     /// A directory for other files of the test.
     pub(crate) fn dir(&self) -> &Path {
-        self.dir.as_ref().expect("the directory is there until the end").path()
+        self.dir
+            .as_ref()
+            .expect("the directory is there until the end")
+            .path()
     }
 
     /// Waits until every running member serves.
@@ -111,11 +130,23 @@ impl Cluster {
     /// The same, where the leader is not the one that is given.
     pub(crate) fn new_leader(&self, old: Option<usize>) -> usize {
         wait::until("the running members agree on a leader", SOON, || {
-            let running = || self.members.iter().enumerate().filter(|(_, member)| member.runs());
-            let leads = |member: &Member| member.status().is_some_and(|status| status["role"] == "leader");
-            let (leader, member) = running().find(|(number, member)| Some(*number) != old && leads(member))?;
+            let running = || {
+                self.members
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, member)| member.runs())
+            };
+            let leads = |member: &Member| {
+                member
+                    .status()
+                    .is_some_and(|status| status["role"] == "leader")
+            };
+            let (leader, member) =
+                running().find(|(number, member)| Some(*number) != old && leads(member))?;
             let id = member.status()?["member"].clone();
-            running().all(|(_, member)| member.status().is_some_and(|s| s["leader"] == id)).then_some(leader)
+            running()
+                .all(|(_, member)| member.status().is_some_and(|s| s["leader"] == id))
+                .then_some(leader)
         })
     }
 
@@ -123,7 +154,9 @@ impl Cluster {
     pub(crate) fn follower(&self) -> usize {
         let leader = self.leader();
         let mut running = (0..self.members.len()).filter(|number| self.members[*number].runs());
-        running.find(|number| *number != leader).expect("more than one member runs")
+        running
+            .find(|number| *number != leader)
+            .expect("more than one member runs")
     }
 
     /// Kills all members that run, with nothing in between.
@@ -138,20 +171,35 @@ impl Cluster {
 
     /// Waits until all running members have applied the same entries, and checks that they have the same state.
     pub(crate) fn wait_until_equal(&self) {
-        let statuses = wait::until("all members have applied the same entries", SOON * 2, || {
-            let running = self.members.iter().filter(|member| member.runs());
-            let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
-            let statuses = statuses?;
-            let same = |field: &str| statuses.iter().all(|status| status[field] == statuses[0][field]);
-            (same("applied_index") && same("revision")).then_some(statuses)
-        });
+        let statuses = wait::until(
+            "all members have applied the same entries",
+            SOON * 2,
+            || {
+                let running = self.members.iter().filter(|member| member.runs());
+                let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
+                let statuses = statuses?;
+                let same = |field: &str| {
+                    statuses
+                        .iter()
+                        .all(|status| status[field] == statuses[0][field])
+                };
+                (same("applied_index") && same("revision")).then_some(statuses)
+            },
+        );
         for status in &statuses {
-            assert_eq!(status["digest"], statuses[0]["digest"], "equal members have equal digests: {statuses:#?}");
+            assert_eq!(
+                status["digest"], statuses[0]["digest"],
+                "equal members have equal digests: {statuses:#?}"
+            );
         }
     }
 
     /// A call that is repeated, on the members in turn, while the answer says that it was not applied.
-    pub(crate) fn persist(&self, what: &str, mut call: impl FnMut(&mut Client) -> std::io::Result<Answer>) -> Answer {
+    pub(crate) fn persist(
+        &self,
+        what: &str,
+        mut call: impl FnMut(&mut Client) -> std::io::Result<Answer>,
+    ) -> Answer {
         let mut turn = 0;
         wait::until(what, SOON, || {
             turn += 1;
@@ -173,9 +221,16 @@ impl Drop for Cluster {
         let Some(dir) = self.dir.take() else { return };
         if std::thread::panicking() {
             let kept = dir.keep();
-            eprintln!("logs and data of the members are kept in {}", kept.display());
+            eprintln!(
+                "logs and data of the members are kept in {}",
+                kept.display()
+            );
             for member in &self.members {
-                eprintln!("--- the end of {}:\n{}", member.log.display(), tail(&member.log));
+                eprintln!(
+                    "--- the end of {}:\n{}",
+                    member.log.display(),
+                    tail(&member.log)
+                );
             }
         }
     }
@@ -201,7 +256,13 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    fn new(network: [u8; 2], number: u8, dir: &Path, data_dir: Option<PathBuf>, relayed: bool) -> Member {
+    fn new(
+        network: [u8; 2],
+        number: u8,
+        dir: &Path,
+        data_dir: Option<PathBuf>,
+        relayed: bool,
+    ) -> Member {
         let name = format!("n{number}");
         let address = IpAddr::V4(Ipv4Addr::new(127, network[0], network[1], number));
         Member {
@@ -226,7 +287,10 @@ impl Member {
         flag("client-listen", self.client.to_string());
         flag("peer-listen", self.peer.to_string());
         flag("peer-advertise", format!("http://{}", self.peer_advertised));
-        flag("election-timeout-ms", ELECTION_TIMEOUT.as_millis().to_string());
+        flag(
+            "election-timeout-ms",
+            ELECTION_TIMEOUT.as_millis().to_string(),
+        );
         for member in &self.initial_members {
             flag("initial-member", member.clone());
         }
@@ -259,7 +323,9 @@ impl Member {
     /// Waits until it has ended by itself, and answers its exit code.
     pub(crate) fn exit_code(&self, within: Duration) -> i32 {
         let process = self.slot().take();
-        process.unwrap_or_else(|| panic!("{} runs", self.name)).exit_code(within)
+        process
+            .unwrap_or_else(|| panic!("{} runs", self.name))
+            .exit_code(within)
     }
 
     /// Whether its process has not ended by itself.
@@ -298,7 +364,10 @@ impl Member {
 
     /// Asks something of the process, which must have been started.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut Process) -> T) -> T {
-        ask(self.slot().as_mut().unwrap_or_else(|| panic!("{} runs", self.name)))
+        ask(self
+            .slot()
+            .as_mut()
+            .unwrap_or_else(|| panic!("{} runs", self.name)))
     }
 
     /// What the process has written since it was started.
@@ -317,20 +386,31 @@ impl Member {
 
     /// `GET /v1/status`; none while it does not answer.
     pub(crate) fn status(&self) -> Option<Value> {
-        let answer = self.client().with_patience(Duration::from_secs(2)).get("/v1/status").ok()?;
+        let answer = self
+            .client()
+            .with_patience(Duration::from_secs(2))
+            .get("/v1/status")
+            .ok()?;
         (answer.status == 200).then(|| answer.json())
     }
 
     /// Whether it says that it serves linearizable reads.
     pub(crate) fn is_ready(&self) -> bool {
-        let answer = self.client().with_patience(Duration::from_secs(2)).get("/readyz");
+        let answer = self
+            .client()
+            .with_patience(Duration::from_secs(2))
+            .get("/readyz");
         answer.is_ok_and(|answer| answer.status == 200)
     }
 
     pub(crate) fn wait_until_ready(&self) {
         let ready = wait::found(SOON, || self.is_ready().then_some(()));
         let output = self.output();
-        assert!(ready.is_some(), "{} is not ready within {SOON:?}:\n{output}", self.name);
+        assert!(
+            ready.is_some(),
+            "{} is not ready within {SOON:?}:\n{output}",
+            self.name
+        );
     }
 
     /// The size of one of its files; 0 where there is none.
@@ -343,8 +423,14 @@ impl Member {
         let id = self.slot().as_ref().map_or(0, Process::id);
         let path = format!("/proc/{id}/status");
         let status = std::fs::read_to_string(path).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap_or_default();
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap_or_default()
     }
 }
 
@@ -364,12 +450,16 @@ fn free_network() -> [u8; 2] {
 
 /// Grants a lease and answers its id.
 pub(crate) fn grant(client: &mut Client, ttl_ms: u64) -> String {
-    let answer = client.post("/v1/leases", &json!({ "ttl_ms": ttl_ms })).expect("the member answers");
+    let answer = client
+        .post("/v1/leases", &json!({ "ttl_ms": ttl_ms }))
+        .expect("the member answers");
     answer.expect(201).str("lease")
 }
 
 /// Takes a lock that is free and answers its fence.
 pub(crate) fn acquire(client: &mut Client, lock: &str, lease: &str) -> u64 {
-    let answer = client.post(&format!("/v1/locks/{lock}"), &json!({ "lease": lease })).expect("the member answers");
+    let answer = client
+        .post(&format!("/v1/locks/{lock}"), &json!({ "lease": lease }))
+        .expect("the member answers");
     answer.expect(200).u64("fence")
 }

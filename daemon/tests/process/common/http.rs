@@ -19,7 +19,10 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -34,11 +37,16 @@ impl Answer {
 
     pub(crate) fn str(&self, field: &str) -> String {
         let value = self.json()[field].clone();
-        value.as_str().unwrap_or_else(|| panic!("{field} is a string in {}", self.text())).to_owned()
+        value
+            .as_str()
+            .unwrap_or_else(|| panic!("{field} is a string in {}", self.text()))
+            .to_owned()
     }
 
     pub(crate) fn u64(&self, field: &str) -> u64 {
-        self.json()[field].as_u64().unwrap_or_else(|| panic!("{field} is a number in {}", self.text()))
+        self.json()[field]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{field} is a number in {}", self.text()))
     }
 
     /// The code of a problem; empty where the answer is none.
@@ -54,7 +62,9 @@ impl Answer {
     /// The state that the answer reflects.
     pub(crate) fn revision(&self) -> u64 {
         let header = self.header("tenure-revision").unwrap_or_default();
-        header.parse().unwrap_or_else(|_| panic!("tenure-revision is a number: {self:?}"))
+        header
+            .parse()
+            .unwrap_or_else(|_| panic!("tenure-revision is a number: {self:?}"))
     }
 
     /// Itself, where the status is the expected one.
@@ -73,7 +83,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Client {
-        Client { address, connection: None, patience: PATIENCE }
+        Client {
+            address,
+            connection: None,
+            patience: PATIENCE,
+        }
     }
 
     /// The same, which gives up after another time.
@@ -95,8 +109,17 @@ impl Client {
     }
 
     pub(crate) fn post(&mut self, path: &str, body: &Value) -> io::Result<Answer> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.call("POST", path, &[("content-type", "application/json")], body.as_bytes())
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.call(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            body.as_bytes(),
+        )
     }
 
     /// Sends a request and reads its answer. After an error it is not known whether the request was served.
@@ -112,9 +135,18 @@ impl Client {
             Some(connection) => connection,
             None => connect(self.address, self.patience)?,
         };
-        send(connection.get_mut(), self.address, method, path, headers, body)?;
+        send(
+            connection.get_mut(),
+            self.address,
+            method,
+            path,
+            headers,
+            body,
+        )?;
         let answer = read_answer(&mut connection, method, deadline)?;
-        let closing = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let closing = answer
+            .header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"));
         if !closing {
             self.connection = Some(connection);
         }
@@ -122,10 +154,22 @@ impl Client {
     }
 
     /// Sends a request and hangs up without reading a byte of the answer, as soon as `sent` says so.
-    pub(crate) fn send_and_hang_up(&self, path: &str, body: &Value, sent: impl FnOnce()) -> io::Result<()> {
+    pub(crate) fn send_and_hang_up(
+        &self,
+        path: &str,
+        body: &Value,
+        sent: impl FnOnce(),
+    ) -> io::Result<()> {
         let mut connection = connect(self.address, self.patience)?;
         let headers = [("content-type", "application/json")];
-        send(connection.get_mut(), self.address, "POST", path, &headers, body.to_string().as_bytes())?;
+        send(
+            connection.get_mut(),
+            self.address,
+            "POST",
+            path,
+            &headers,
+            body.to_string().as_bytes(),
+        )?;
         sent();
         Ok(())
     }
@@ -133,10 +177,24 @@ impl Client {
     /// Sends a request whose answer is read later.
     pub(crate) fn begin(&self, method: &str, path: &str, body: &Value) -> io::Result<Pending> {
         let mut connection = connect(self.address, self.patience)?;
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let headers = [("content-type", "application/json")];
-        send(connection.get_mut(), self.address, method, path, &headers, body.as_bytes())?;
-        Ok(Pending { connection, method: method.to_owned() })
+        send(
+            connection.get_mut(),
+            self.address,
+            method,
+            path,
+            &headers,
+            body.as_bytes(),
+        )?;
+        Ok(Pending {
+            connection,
+            method: method.to_owned(),
+        })
     }
 }
 
@@ -148,7 +206,11 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn answer(mut self, patience: Duration) -> io::Result<Answer> {
-        read_answer(&mut self.connection, &self.method, Instant::now() + patience)
+        read_answer(
+            &mut self.connection,
+            &self.method,
+            Instant::now() + patience,
+        )
     }
 }
 
@@ -168,7 +230,11 @@ fn send(
     body: &[u8],
 ) -> io::Result<()> {
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
-    let named = |name: &str| headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
+    let named = |name: &str| {
+        headers
+            .iter()
+            .any(|(key, _)| key.eq_ignore_ascii_case(name))
+    };
     if !named("host") {
         head += &format!("host: {address}\r\n");
     }
@@ -185,20 +251,34 @@ fn send(
     stream.write_all(&message)
 }
 
-fn read_answer(connection: &mut BufReader<TcpStream>, method: &str, deadline: Instant) -> io::Result<Answer> {
+fn read_answer(
+    connection: &mut BufReader<TcpStream>,
+    method: &str,
+    deadline: Instant,
+) -> io::Result<Answer> {
     let line = read_line(connection, deadline)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status: u16 = status.ok_or_else(|| io::Error::other(format!("not a status line: {line:?}")))?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status: u16 =
+        status.ok_or_else(|| io::Error::other(format!("not a status line: {line:?}")))?;
     let mut headers = Vec::new();
     loop {
         let line = read_line(connection, deadline)?;
         if line.is_empty() {
             break;
         }
-        let (name, value) = line.split_once(':').ok_or_else(|| io::Error::other("a header without a colon"))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| io::Error::other("a header without a colon"))?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut answer = Answer { status, headers, body: Vec::new() };
+    let mut answer = Answer {
+        status,
+        headers,
+        body: Vec::new(),
+    };
     if method == "HEAD" || status == 204 || status == 304 {
         return Ok(answer);
     }
@@ -206,7 +286,11 @@ fn read_answer(connection: &mut BufReader<TcpStream>, method: &str, deadline: In
     Ok(answer)
 }
 
-fn read_body(connection: &mut BufReader<TcpStream>, head: &Answer, deadline: Instant) -> io::Result<Vec<u8>> {
+fn read_body(
+    connection: &mut BufReader<TcpStream>,
+    head: &Answer,
+    deadline: Instant,
+) -> io::Result<Vec<u8>> {
     if let Some(length) = head.header("content-length") {
         let length = length.parse().map_err(io::Error::other)?;
         return read_exactly(connection, length, deadline);
@@ -248,7 +332,11 @@ fn read_line(connection: &mut BufReader<TcpStream>, deadline: Instant) -> io::Re
     String::from_utf8(line).map_err(io::Error::other)
 }
 
-fn read_exactly(connection: &mut BufReader<TcpStream>, length: usize, deadline: Instant) -> io::Result<Vec<u8>> {
+fn read_exactly(
+    connection: &mut BufReader<TcpStream>,
+    length: usize,
+    deadline: Instant,
+) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
     while filled < length {

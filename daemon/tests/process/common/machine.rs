@@ -18,7 +18,10 @@ pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
 
 /// Whether a command runs and succeeds.
 pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 /// Runs a command that must succeed, and answers what it wrote.

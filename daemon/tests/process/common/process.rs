@@ -27,12 +27,27 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a command; what it writes to stdout and stderr is appended to the file.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Process {
-        let file = OpenOptions::new().create(true).append(true).open(log).expect("the log file can be opened");
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("the log file can be opened");
         let log_start = file.metadata().expect("the log file has a size").len();
-        let clone = |file: &File| Stdio::from(file.try_clone().expect("the log file has another handle"));
-        command.stdin(Stdio::null()).stdout(clone(&file)).stderr(clone(&file));
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Process { child, log: log.to_owned(), log_start, ended: None }
+        let clone =
+            |file: &File| Stdio::from(file.try_clone().expect("the log file has another handle"));
+        command
+            .stdin(Stdio::null())
+            .stdout(clone(&file))
+            .stderr(clone(&file));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Process {
+            child,
+            log: log.to_owned(),
+            log_start,
+            ended: None,
+        }
     }
 
     /// A command of the program, with an environment of its own.
@@ -56,7 +71,10 @@ impl Process {
     /// How it ended; none while it runs.
     pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
-            self.ended = self.child.try_wait().expect("the process is a child of this one");
+            self.ended = self
+                .child
+                .try_wait()
+                .expect("the process is a child of this one");
         }
         self.ended
     }
@@ -65,13 +83,17 @@ impl Process {
     pub(crate) fn exit_code(&mut self, within: Duration) -> i32 {
         let what = format!("the process {} has ended\n{}", self.id(), self.output());
         let status = wait::until(&what, within, || self.exit_status());
-        status.code().unwrap_or_else(|| -status.signal().unwrap_or_default())
+        status
+            .code()
+            .unwrap_or_else(|| -status.signal().unwrap_or_default())
     }
 
     /// What it has written so far.
     pub(crate) fn output(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
-        let start = usize::try_from(self.log_start).unwrap_or_default().min(bytes.len());
+        let start = usize::try_from(self.log_start)
+            .unwrap_or_default()
+            .min(bytes.len());
         String::from_utf8_lossy(&bytes[start..]).into_owned()
     }
 
@@ -83,7 +105,12 @@ impl Process {
             (written || ended.is_some()).then_some(written)
         });
         let output = self.output();
-        assert_eq!(found, Some(true), "{text:?} is not in the output within {within:?} ({:?}):\n{output}", self.ended);
+        assert_eq!(
+            found,
+            Some(true),
+            "{text:?} is not in the output within {within:?} ({:?}):\n{output}",
+            self.ended
+        );
     }
 }
 

@@ -44,7 +44,12 @@ impl Proxy {
             let (rules, open) = (Arc::clone(&rules), Arc::clone(&open));
             thread::spawn(move || accept(&listener, target, &rules, &open))
         };
-        Proxy { listen, rules, open, acceptor: Some(acceptor) }
+        Proxy {
+            listen,
+            rules,
+            open,
+            acceptor: Some(acceptor),
+        }
     }
 
     /// Cuts every connection to the member and refuses new ones.
@@ -80,7 +85,12 @@ impl Proxy {
     }
 
     fn cut_open(&self) {
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -98,7 +108,12 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: &TcpListener, target: SocketAddr, rules: &Arc<Rules>, open: &Mutex<Vec<TcpStream>>) {
+fn accept(
+    listener: &TcpListener,
+    target: SocketAddr,
+    rules: &Arc<Rules>,
+    open: &Mutex<Vec<TcpStream>>,
+) {
     for stream in listener.incoming() {
         if rules.ended.load(Ordering::SeqCst) {
             return;
@@ -107,11 +122,22 @@ fn accept(listener: &TcpListener, target: SocketAddr, rules: &Arc<Rules>, open: 
         if rules.cut.load(Ordering::SeqCst) {
             continue;
         }
-        let Ok(far) = TcpStream::connect(target) else { continue };
+        let Ok(far) = TcpStream::connect(target) else {
+            continue;
+        };
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
-        let copies = [near.try_clone(), far.try_clone(), near.try_clone(), far.try_clone()];
-        let [Ok(from_near), Ok(to_far), Ok(kept), Ok(also_kept)] = copies else { continue };
-        open.lock().unwrap_or_else(PoisonError::into_inner).extend([kept, also_kept]);
+        let copies = [
+            near.try_clone(),
+            far.try_clone(),
+            near.try_clone(),
+            far.try_clone(),
+        ];
+        let [Ok(from_near), Ok(to_far), Ok(kept), Ok(also_kept)] = copies else {
+            continue;
+        };
+        open.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend([kept, also_kept]);
         let there = Arc::clone(rules);
         thread::spawn(move || carry(from_near, to_far, Some(&there)));
         thread::spawn(move || carry(far, near, None));
@@ -144,7 +170,10 @@ impl Rules {
         let one_less = |left: u64| left.checked_sub(1);
         after > 0
             && carried >= after
-            && self.cuts_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+            && self
+                .cuts_left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+                .is_ok()
     }
 
     fn stall(&self, carried: u64) {
