@@ -1,0 +1,8 @@
+//! The files of a member: what survives a crash, what is found when it is damaged, and how a snapshot travels.
+
+mod crash;
+mod damage;
+mod directory;
+mod disk;
+mod model;
+mod snapshots;
