@@ -423,7 +423,8 @@ fn log(reply: &Reply, id: &HeaderValue, method: &Method, route: &str, arrived: I
     let id = id.to_str().unwrap_or("");
     let took = arrived.elapsed();
     let code = reply.code.map_or("", Code::as_str);
-    if reply.status >= 500 {
+    // A probe that finds a member not ready has its answer; nobody was refused.
+    if reply.status >= 500 && reply.code.is_some() {
         tracing::warn!(request = id, %method, route, status = reply.status, code, ?took, "request was not served");
     } else {
         tracing::debug!(request = id, %method, route, status = reply.status, code, ?took, "request was answered");
