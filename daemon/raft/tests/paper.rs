@@ -1144,7 +1144,7 @@ fn snapshot_that_is_not_taken_is_given_up_and_begun_again() {
         position(2, 3),
         "the snapshot at 3 still connects"
     );
-    group.pass(ms(300));
+    group.pass(ms(600));
     assert_eq!(group.raft(1).status().progress[1].state, PeerState::Probe);
     group.propose(1, "c").unwrap();
     group.settle();
@@ -1205,4 +1205,37 @@ fn late_answer_to_a_piece_claims_no_round_of_another_term() {
         panic!("{:?}", group.network);
     };
     assert_eq!((round, stored), (3, 4));
+}
+
+/// Between the request to install a snapshot and its end nothing is handed out: the state is being replaced.
+#[test]
+fn nothing_is_applied_while_a_snapshot_is_installed() {
+    let mut group = Group::of(3);
+    group.holds_installs = true;
+    group.receive(message(2, 1, 2, append(position(1, 1), entries(&[2]), 2)));
+    let meta = SnapshotMeta {
+        position: position(2, 9),
+        ..genesis(voters(1..=3))
+    };
+    let file = SnapshotFile {
+        meta,
+        size: 3,
+        digest: 7,
+    };
+    let data = Bytes::from_static(b"abc");
+    let piece = Body::Snapshot {
+        file,
+        offset: 0,
+        data,
+        round: 1,
+    };
+    group.receive(message(2, 1, 2, piece));
+    assert_eq!(group.node(1).installs.len(), 1);
+    group.persist_all(1);
+    assert_eq!(group.raft(1).status().durable, LogIndex(2));
+    assert_eq!(group.node(1).applied, []);
+    group.install(id(1));
+    group.turn(id(1));
+    group.persist_all(1);
+    assert_eq!(group.raft(1).status().handed_out, LogIndex(9));
 }
