@@ -170,6 +170,7 @@ impl Member {
             Some(files) => files,
             None => tokio::select! {
                 formed = form(&transport, Arc::clone(&dir)) => formed?,
+                never = http::serve_waiting(&clients) => match never {},
                 () = stop.cancelled() => {
                     transport.stop().await;
                     return Ok(());

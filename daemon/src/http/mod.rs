@@ -20,6 +20,7 @@ mod reply;
 mod route;
 mod service;
 mod text;
+mod waiting;
 mod watch;
 
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use waiting::serve as serve_waiting;
 
 use crate::node::Handle;
 

@@ -1,0 +1,96 @@
+//! What clients are told while this member belongs to no cluster yet.
+//!
+//! Owns three answers: it is alive, it is not ready, and it serves nothing else. There is no state to answer from.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tenure_api::Code;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// Connections at a time: there is nothing to be had here yet.
+const CONNECTIONS: usize = 256;
+const HEADER_PATIENCE: Duration = Duration::from_secs(5);
+const DETAIL: &str = "this member belongs to no cluster yet: it waits for the other initial members, or must be \
+    replaced; its log says which";
+
+/// Answers every client until it is dropped, which ends its connections.
+pub(crate) async fn serve(listener: &TcpListener) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    let serving = hyper::server::conn::http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(HEADER_PATIENCE)
+                        .keep_alive(false)
+                        .serve_connection(TokioIo::new(stream), service_fn(answer));
+                    connections.spawn(async move {
+                        // A client that goes away is no news.
+                        let _ = serving.await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept clients");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, content_type, body) = match request.uri().path() {
+        "/livez" => (
+            StatusCode::OK,
+            "text/plain; charset=utf-8",
+            "ok\n".to_owned(),
+        ),
+        "/readyz" => {
+            let body = json!({ "ready": false, "reasons": ["no cluster yet"] });
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "application/json",
+                body.to_string(),
+            )
+        }
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "application/problem+json",
+            problem(),
+        ),
+    };
+    let response = Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, content_type)
+        .header(CACHE_CONTROL, "no-store")
+        .header(CONNECTION, "close")
+        .body(Full::from(body));
+    Ok(response.expect("the parts are constant"))
+}
+
+fn problem() -> String {
+    let code = Code::NoLeader;
+    json!({
+        "type": format!("urn:tenure:problem:{}", code.as_str()),
+        "title": code.title(),
+        "status": code.status(),
+        "detail": DETAIL,
+        "code": code.as_str(),
+        "outcome": code.outcome(),
+        "retry": code.retry(),
+        "retry_after_ms": 1000,
+    })
+    .to_string()
+}
