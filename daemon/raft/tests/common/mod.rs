@@ -1,7 +1,7 @@
 //! A small group in memory: real cores, disks that lose what was not synced, and a network whose every message is
 //! held until it is delivered or dropped.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a module of tests")]
 
 mod ask;
