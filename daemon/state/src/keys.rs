@@ -148,7 +148,12 @@ impl Keys {
     /// The chunk that holds a key, or would.
     fn chunk_of(&self, key: &[u8]) -> usize {
         self.chunks
-            .partition_point(|chunk| chunk.entries.first().is_none_or(|(first, _)| &first[..] <= key))
+            .partition_point(|chunk| {
+                chunk
+                    .entries
+                    .first()
+                    .is_none_or(|(first, _)| &first[..] <= key)
+            })
             .saturating_sub(1)
     }
 

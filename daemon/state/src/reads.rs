@@ -357,8 +357,13 @@ impl State {
 
     /// Every event after a revision that is still in history, in order.
     pub fn events_after(&self, after: Revision) -> impl Iterator<Item = &Event> {
-        let skipped = usize::try_from(after.0.saturating_sub(self.history.base.0)).unwrap_or(usize::MAX);
-        self.history.changes.iter().skip(skipped).flat_map(|recorded| recorded.change.events.iter())
+        let skipped =
+            usize::try_from(after.0.saturating_sub(self.history.base.0)).unwrap_or(usize::MAX);
+        self.history
+            .changes
+            .iter()
+            .skip(skipped)
+            .flat_map(|recorded| recorded.change.events.iter())
     }
 
     fn check_reachable(&self, revision: Revision) -> Result<(), ReadError> {

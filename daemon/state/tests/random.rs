@@ -11,7 +11,10 @@ use support::{acquires, commands, entries, everything, reload, rows_of, small_li
 use tenure_state::*;
 
 fn start(limits: Limits) -> State {
-    State::genesis(Genesis { first_revision: Revision(1), limits })
+    State::genesis(Genesis {
+        first_revision: Revision(1),
+        limits,
+    })
 }
 
 fn take_into(stored: &mut BTreeMap<(Table, Bytes), Bytes>, state: &mut State) {
@@ -24,7 +27,11 @@ fn take_into(stored: &mut BTreeMap<(Table, Bytes), Bytes>, state: &mut State) {
 }
 
 fn load(stored: &BTreeMap<(Table, Bytes), Bytes>) -> State {
-    let rows = stored.iter().map(|((table, key), value)| Row { table: *table, key: key.clone(), value: value.clone() });
+    let rows = stored.iter().map(|((table, key), value)| Row {
+        table: *table,
+        key: key.clone(),
+        value: value.clone(),
+    });
     State::from_rows(rows).expect("a checkpoint loads")
 }
 

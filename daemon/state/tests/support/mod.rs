@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-
-
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -16,20 +14,47 @@ pub(crate) fn lease(number: u64) -> LeaseId {
 }
 
 pub(crate) fn request(command: Command) -> Request {
-    Request { origin: Origin { member: 1, token: 1 }, idempotency: None, command }
+    Request {
+        origin: Origin {
+            member: 1,
+            token: 1,
+        },
+        idempotency: None,
+        command,
+    }
 }
 
 pub(crate) fn requests(commands: impl IntoIterator<Item = Command>) -> Batch {
-    Batch { renewals: Vec::new(), requests: commands.into_iter().map(request).collect() }
+    Batch {
+        renewals: Vec::new(),
+        requests: commands.into_iter().map(request).collect(),
+    }
 }
 
 pub(crate) fn renewals(leases: &[u64]) -> Batch {
-    let origin = Origin { member: 1, token: 1 };
-    Batch { renewals: leases.iter().map(|id| Renewal { origin, lease: lease(*id) }).collect(), requests: Vec::new() }
+    let origin = Origin {
+        member: 1,
+        token: 1,
+    };
+    Batch {
+        renewals: leases
+            .iter()
+            .map(|id| Renewal {
+                origin,
+                lease: lease(*id),
+            })
+            .collect(),
+        requests: Vec::new(),
+    }
 }
 
 pub(crate) fn new_lease(id: u64, ttl_ms: u64) -> NewLease {
-    NewLease { lease: lease(id), ttl_ms, name: format!("w{id}"), metadata: BTreeMap::new() }
+    NewLease {
+        lease: lease(id),
+        ttl_ms,
+        name: format!("w{id}"),
+        metadata: BTreeMap::new(),
+    }
 }
 
 pub(crate) fn grant(id: u64, ttl_ms: u64) -> Command {
@@ -39,7 +64,10 @@ pub(crate) fn grant(id: u64, ttl_ms: u64) -> Command {
 pub(crate) fn acquire(name: &str, id: u64, wait_ms: u64) -> Acquire {
     Acquire {
         kind: Kind::Lock,
-        wanted: vec![Wanted { name: name.to_owned(), share: Share::Exclusive }],
+        wanted: vec![Wanted {
+            name: name.to_owned(),
+            share: Share::Exclusive,
+        }],
         claim: Claim::Lease(lease(id)),
         owner: String::new(),
         wait_ms,
@@ -71,28 +99,48 @@ pub(crate) fn put(key: &str, value: &str, id: Option<u64>) -> Command {
 }
 
 pub(crate) fn delete(key: &str) -> Command {
-    transaction(vec![Operation::Delete { key: Bytes::copy_from_slice(key.as_bytes()) }])
+    transaction(vec![Operation::Delete {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+    }])
 }
 
 pub(crate) fn transaction(then: Vec<Operation>) -> Command {
-    Command::Transaction(Transaction { then, ..Transaction::default() })
+    Command::Transaction(Transaction {
+        then,
+        ..Transaction::default()
+    })
 }
 
 pub(crate) fn everything() -> Vec<Selector> {
     use Collection::{Elections, Keys, Leases, Locks, Semaphores};
-    let all = |collection| Selector::Prefix(Resource { collection, name: Bytes::new() });
-    [Elections, Keys, Leases, Locks, Semaphores].map(all).to_vec()
+    let all = |collection| {
+        Selector::Prefix(Resource {
+            collection,
+            name: Bytes::new(),
+        })
+    };
+    [Elections, Keys, Leases, Locks, Semaphores]
+        .map(all)
+        .to_vec()
 }
 
 /// Applies one entry and returns its only outcome.
 pub(crate) fn apply_one(state: &mut State, stamp: u64, command: Command) -> Outcome {
     let applied = state.apply(Clock(stamp), &requests([command]));
     state.check_invariants();
-    applied.outcomes.into_iter().next().expect("one request has one outcome").1
+    applied
+        .outcomes
+        .into_iter()
+        .next()
+        .expect("one request has one outcome")
+        .1
 }
 
 pub(crate) fn rows_of(state: &State) -> BTreeMap<(Table, Bytes), Bytes> {
-    state.rows().map(|row| ((row.table, row.key), row.value)).collect()
+    state
+        .rows()
+        .map(|row| ((row.table, row.key), row.value))
+        .collect()
 }
 
 pub(crate) fn reload(state: &State) -> State {
@@ -100,7 +148,8 @@ pub(crate) fn reload(state: &State) -> State {
 }
 
 fn some_key() -> impl Strategy<Value = Bytes> {
-    prop::sample::select(vec!["a", "a/b", "a/c", "b", "c/d/e"]).prop_map(|key| Bytes::from_static(key.as_bytes()))
+    prop::sample::select(vec!["a", "a/b", "a/c", "b", "c/d/e"])
+        .prop_map(|key| Bytes::from_static(key.as_bytes()))
 }
 
 fn some_lease() -> impl Strategy<Value = LeaseId> {
@@ -108,12 +157,17 @@ fn some_lease() -> impl Strategy<Value = LeaseId> {
 }
 
 fn new_leases() -> impl Strategy<Value = NewLease> {
-    ((1u64..6), prop::sample::select(vec![1000u64, 1500, 4000, 999]), 0usize..3).prop_map(|(id, ttl_ms, name)| NewLease {
-        lease: lease(id),
-        ttl_ms,
-        name: ["", "n", "m"][name].to_owned(),
-        metadata: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
-    })
+    (
+        (1u64..6),
+        prop::sample::select(vec![1000u64, 1500, 4000, 999]),
+        0usize..3,
+    )
+        .prop_map(|(id, ttl_ms, name)| NewLease {
+            lease: lease(id),
+            ttl_ms,
+            name: ["", "n", "m"][name].to_owned(),
+            metadata: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+        })
 }
 
 fn kind_and_share() -> impl Strategy<Value = (Kind, Share)> {
@@ -137,30 +191,58 @@ pub(crate) fn acquires(most_names: usize) -> impl Strategy<Value = Acquire> {
     let wait = prop::sample::select(vec![0u64, 700, 2500, 60_000]);
     let owner = prop::sample::select(vec!["", "o"]);
     let delay = prop::sample::select(vec![0u64, 0, 0, 800]);
-    (kind_and_share(), names(most_names), claim, owner, wait, -1i32..2, delay).prop_map(
-        |((kind, share), names, claim, owner, wait_ms, priority, lock_delay_ms)| Acquire {
-            kind,
-            wanted: names.into_iter().map(|name| Wanted { name, share }).collect(),
-            claim,
-            owner: owner.to_owned(),
-            wait_ms,
-            priority,
-            metadata: BTreeMap::new(),
-            lock_delay_ms,
-            value: String::new(),
-        },
+    (
+        kind_and_share(),
+        names(most_names),
+        claim,
+        owner,
+        wait,
+        -1i32..2,
+        delay,
     )
+        .prop_map(
+            |((kind, share), names, claim, owner, wait_ms, priority, lock_delay_ms)| Acquire {
+                kind,
+                wanted: names
+                    .into_iter()
+                    .map(|name| Wanted { name, share })
+                    .collect(),
+                claim,
+                owner: owner.to_owned(),
+                wait_ms,
+                priority,
+                metadata: BTreeMap::new(),
+                lock_delay_ms,
+                value: String::new(),
+            },
+        )
 }
 
 pub(crate) fn releases() -> impl Strategy<Value = Command> {
-    let kinds = prop::sample::select(vec![Kind::Lock, Kind::Lock, Kind::Semaphore, Kind::Election]);
+    let kinds = prop::sample::select(vec![
+        Kind::Lock,
+        Kind::Lock,
+        Kind::Semaphore,
+        Kind::Election,
+    ]);
     let names = prop::sample::select(vec!["x", "y", "z"]);
-    (kinds, names, some_lease(), prop::sample::select(vec!["", "o"]), prop::option::of(2u64..60)).prop_map(
-        |(kind, name, lease, owner, fence)| {
-            let (name, owner, fence) = (name.to_owned(), owner.to_owned(), fence.map(Fence));
-            Command::Release(Release { kind, name, lease, owner, fence })
-        },
+    (
+        kinds,
+        names,
+        some_lease(),
+        prop::sample::select(vec!["", "o"]),
+        prop::option::of(2u64..60),
     )
+        .prop_map(|(kind, name, lease, owner, fence)| {
+            let (name, owner, fence) = (name.to_owned(), owner.to_owned(), fence.map(Fence));
+            Command::Release(Release {
+                kind,
+                name,
+                lease,
+                owner,
+                fence,
+            })
+        })
 }
 
 fn operations() -> impl Strategy<Value = Operation> {
@@ -177,7 +259,12 @@ fn operations() -> impl Strategy<Value = Operation> {
 }
 
 fn conditions() -> impl Strategy<Value = Condition> {
-    let compare = prop::sample::select(vec![Compare::Equal, Compare::NotEqual, Compare::Less, Compare::Greater]);
+    let compare = prop::sample::select(vec![
+        Compare::Equal,
+        Compare::NotEqual,
+        Compare::Less,
+        Compare::Greater,
+    ]);
     let field = prop_oneof![
         (0u64..40).prop_map(Field::ModRevision),
         (0u64..40).prop_map(Field::CreateRevision),
@@ -194,7 +281,12 @@ fn conditions() -> impl Strategy<Value = Condition> {
 fn transactions() -> impl Strategy<Value = Command> {
     let branch = || vec(operations(), 0..4);
     (vec(conditions(), 0..2), branch(), branch()).prop_map(|(conditions, then, otherwise)| {
-        Command::Transaction(Transaction { conditions, then, otherwise, guard: None })
+        Command::Transaction(Transaction {
+            conditions,
+            then,
+            otherwise,
+            guard: None,
+        })
     })
 }
 
@@ -214,12 +306,25 @@ pub(crate) fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> 
     let renewed = vec(some_lease(), 0..3);
     (advance, renewed, vec(commands(most_names), 0..4)).prop_map(|(advance, renewed, commands)| {
         let mut batch = requests(commands);
-        let origin = Origin { member: 2, token: 7 };
-        batch.renewals = renewed.into_iter().map(|lease| Renewal { origin, lease }).collect();
+        let origin = Origin {
+            member: 2,
+            token: 7,
+        };
+        batch.renewals = renewed
+            .into_iter()
+            .map(|lease| Renewal { origin, lease })
+            .collect();
         (advance, batch)
     })
 }
 
 pub(crate) fn small_limits() -> Limits {
-    Limits { history_retention_ms: 3000, history_bytes: 6000, keys: 4, waiters: 5, attached_per_lease: 4, ..Limits::default() }
+    Limits {
+        history_retention_ms: 3000,
+        history_bytes: 6000,
+        keys: 4,
+        waiters: 5,
+        attached_per_lease: 4,
+        ..Limits::default()
+    }
 }

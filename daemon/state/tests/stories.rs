@@ -1,0 +1,621 @@
+//! Traps that others fell into, told one by one.
+
+mod support;
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use support::{
+    acquire, apply_one, delete, everything, grant, lease, new_lease, put, release, renewals,
+    requests,
+};
+use tenure_state::*;
+
+fn fresh() -> State {
+    State::genesis(Genesis::default())
+}
+
+fn with_leases(ids: &[u64], ttl_ms: u64) -> State {
+    let mut state = fresh();
+    state.apply(Clock(0), &requests(ids.iter().map(|id| grant(*id, ttl_ms))));
+    state
+}
+
+fn hold(state: &mut State, stamp: u64, ask: Acquire) -> HoldView {
+    match apply_one(state, stamp, Command::Acquire(ask)) {
+        Ok(Answer::Held(view)) => view,
+        other => panic!("it is not held: {other:?}"),
+    }
+}
+
+fn queued(state: &mut State, stamp: u64, ask: Acquire) -> QueuedView {
+    match apply_one(state, stamp, Command::Acquire(ask)) {
+        Ok(Answer::Queued(view)) => view,
+        other => panic!("it is not queued: {other:?}"),
+    }
+}
+
+fn holders(state: &State, name: &str) -> Vec<u64> {
+    state
+        .queue(Kind::Lock, name)
+        .holders
+        .iter()
+        .map(|holder| holder.lease.number())
+        .collect()
+}
+
+fn events_of(state: &State, revision: Revision) -> Vec<Event> {
+    let page = state
+        .changes(Revision(revision.0 - 1), &everything(), 1, 1, 1)
+        .expect("it is kept");
+    page.changes
+        .iter()
+        .find(|change| change.revision == revision)
+        .map(|change| change.events.to_vec())
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_lock_passes_on_at_the_revision_at_which_the_holders_lease_ends() {
+    let mut state = with_leases(&[1, 2], 10_000);
+    let first = hold(&mut state, 0, acquire("jobs", 1, 0));
+    queued(&mut state, 5000, acquire("jobs", 2, 60_000));
+    state.apply(Clock(10_000), &Batch::default());
+    assert_eq!(
+        holders(&state, "jobs"),
+        [1],
+        "a lease lives at its deadline"
+    );
+    let applied = state.apply(Clock(10_001), &Batch::default());
+    assert_eq!(
+        (applied.leases_expired, holders(&state, "jobs")),
+        (1, vec![2])
+    );
+    let second = state.queue(Kind::Lock, "jobs").holders[0].clone();
+    assert!(first.fence < second.fence && second.fence.0 == state.revision().0);
+    let events = events_of(&state, state.revision());
+    assert!(
+        matches!(
+            &events[..],
+            [
+                Event::LeaseEnded { .. },
+                Event::Released { .. },
+                Event::Granted(_)
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn nothing_is_granted_to_a_waiter_whose_lease_or_wait_is_due() {
+    for dead_by_wait in [false, true] {
+        let mut state = with_leases(&[1], 1000);
+        state.apply(
+            Clock(0),
+            &requests([
+                grant(2, if dead_by_wait { 9000 } else { 1000 }),
+                grant(3, 9000),
+            ]),
+        );
+        hold(&mut state, 0, acquire("jobs", 1, 0));
+        queued(
+            &mut state,
+            0,
+            acquire("jobs", 2, if dead_by_wait { 1000 } else { 60_000 }),
+        );
+        queued(&mut state, 0, acquire("jobs", 3, 60_000));
+        state.apply(Clock(1001), &Batch::default());
+        state.check_invariants();
+        assert_eq!(holders(&state, "jobs"), [3]);
+        let granted = state
+            .changes(Revision(1), &everything(), 100, 1 << 20, 100)
+            .expect("it is kept")
+            .changes;
+        let to_two =
+            |event: &Event| matches!(event, Event::Granted(grant) if grant.lease == lease(2));
+        assert!(
+            !granted
+                .iter()
+                .flat_map(|change| change.events.iter())
+                .any(to_two)
+        );
+    }
+}
+
+#[test]
+fn a_renewal_in_the_entry_that_would_end_the_lease_saves_it() {
+    let mut state = with_leases(&[1], 1000);
+    let applied = state.apply(Clock(5000), &renewals(&[1]));
+    assert_eq!(applied.leases_expired, 0);
+    let Ok(Answer::Lease(view)) = &applied.outcomes[0].1 else {
+        panic!("{:?}", applied.outcomes)
+    };
+    assert_eq!(view.deadline, Clock(6000));
+}
+
+#[test]
+fn a_renewal_after_the_end_is_refused_and_revives_nothing() {
+    let mut state = with_leases(&[1], 1000);
+    hold(&mut state, 0, acquire("jobs", 1, 0));
+    state.apply(Clock(1001), &Batch::default());
+    let revision = state.revision();
+    let applied = state.apply(Clock(1001), &renewals(&[1]));
+    assert_eq!(applied.outcomes[0].1, Err(Refusal::LeaseExpired(lease(1))));
+    assert_eq!(
+        apply_one(&mut state, 1001, Command::Acquire(acquire("jobs", 1, 0))),
+        Err(Refusal::LeaseExpired(lease(1)))
+    );
+    assert_eq!(
+        (state.revision(), holders(&state, "jobs").len()),
+        (revision, 0)
+    );
+    state.apply(Clock(1002 + ENDED_RETENTION_MS), &Batch::default());
+    let applied = state.apply(Clock(1002 + ENDED_RETENTION_MS), &renewals(&[1]));
+    assert_eq!(applied.outcomes[0].1, Err(Refusal::LeaseNotFound(lease(1))));
+}
+
+#[test]
+fn asking_again_is_the_same_hold_or_place_and_renews_the_lease() {
+    let mut state = with_leases(&[1, 2], 10_000);
+    let first = hold(&mut state, 0, acquire("jobs", 1, 0));
+    let again = hold(&mut state, 4000, acquire("jobs", 1, 0));
+    assert_eq!((first.fence, again.deadline), (again.fence, Clock(14_000)));
+    let place = queued(&mut state, 4000, acquire("jobs", 2, 20_000));
+    let later = queued(&mut state, 9000, acquire("jobs", 2, 60_000));
+    assert_eq!(
+        (later.queued_revision, later.wait_deadline),
+        (place.queued_revision, Clock(24_000))
+    );
+    assert_eq!((later.deadline, later.position), (Clock(19_000), 1));
+    let revision = state.revision();
+    let mut other = acquire("jobs", 1, 0);
+    other.wanted[0].share = Share::Shared;
+    let present = Share::Exclusive;
+    let mismatch = Refusal::ModeMismatch {
+        name: "jobs".to_owned(),
+        present,
+    };
+    assert_eq!(
+        apply_one(&mut state, 9000, Command::Acquire(other)),
+        Err(mismatch)
+    );
+    assert_eq!(state.revision(), revision);
+}
+
+#[test]
+fn two_owners_on_one_lease_exclude_one_another() {
+    let mut state = with_leases(&[1], 10_000);
+    hold(&mut state, 0, acquire("jobs", 1, 0));
+    let other = Acquire {
+        owner: "second".to_owned(),
+        ..acquire("jobs", 1, 0)
+    };
+    let refused = apply_one(&mut state, 0, Command::Acquire(other));
+    assert!(
+        matches!(
+            refused,
+            Err(Refusal::LockHeld(Contention {
+                holder_count: 1,
+                ..
+            }))
+        ),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_late_release_cannot_free_a_later_hold() {
+    let mut state = with_leases(&[1], 10_000);
+    let old = hold(&mut state, 0, acquire("jobs", 1, 0));
+    assert!(apply_one(&mut state, 0, release("jobs", 1, Some(old.fence.0))).is_ok());
+    let new = hold(&mut state, 0, acquire("jobs", 1, 0));
+    let late = apply_one(&mut state, 0, release("jobs", 1, Some(old.fence.0)));
+    assert_eq!(
+        late,
+        Err(Refusal::FenceStale {
+            present: Some(new.fence)
+        })
+    );
+    assert_eq!(
+        apply_one(&mut state, 0, release("jobs", 1, None)),
+        Err(Refusal::NotHeld)
+    );
+    assert_eq!(holders(&state, "jobs"), [1]);
+}
+
+#[test]
+fn a_refused_try_with_a_ttl_leaves_no_lease_behind() {
+    let mut state = with_leases(&[1], 10_000);
+    hold(&mut state, 0, acquire("jobs", 1, 0));
+    let claim = Claim::Grant(new_lease(2, 5000));
+    let refused = apply_one(
+        &mut state,
+        0,
+        Command::Acquire(Acquire {
+            claim: claim.clone(),
+            ..acquire("jobs", 2, 0)
+        }),
+    );
+    assert!(matches!(refused, Err(Refusal::LockHeld(_))), "{refused:?}");
+    assert_eq!(state.lease_count(), 1);
+    let place = queued(
+        &mut state,
+        0,
+        Acquire {
+            claim,
+            ..acquire("jobs", 2, 1000)
+        },
+    );
+    assert_eq!((place.lease, state.lease_count()), (lease(2), 2));
+}
+
+#[test]
+fn a_storm_of_leases_ends_a_thousand_an_entry_and_those_not_reached_are_alive() {
+    let ids: Vec<u64> = (1..=10_000).collect();
+    let mut state = with_leases(&ids, 1000);
+    let (mut entries, mut ended) = (0, 0);
+    let last = [10_000];
+    while state
+        .next_deadline()
+        .is_some_and(|deadline| deadline < Clock(1001))
+    {
+        let renewal = if entries == 3 {
+            renewals(&last)
+        } else {
+            Batch::default()
+        };
+        ended += state.apply(Clock(1001), &renewal).leases_expired;
+        entries += 1;
+        assert!(ended <= entries * MAX_ENDS_PER_ENTRY);
+    }
+    assert_eq!(
+        (entries, ended, state.lease_count()),
+        (10, 9999, 1),
+        "the last one was renewed in time"
+    );
+    assert_eq!(state.next_deadline(), Some(Clock(2001)));
+    state.check_invariants();
+}
+
+#[test]
+fn a_waiter_that_was_passed_over_as_due_and_renewed_is_granted() {
+    let ids: Vec<u64> = (1..=1001).collect();
+    let mut state = with_leases(&ids, 1000);
+    hold(&mut state, 0, acquire("jobs", 1, 0));
+    queued(&mut state, 0, acquire("jobs", 1001, 60_000));
+    state.apply(Clock(1001), &Batch::default());
+    state.check_invariants();
+    assert_eq!(
+        (holders(&state, "jobs").len(), state.lease_count()),
+        (0, 1),
+        "the waiter is due and not reached"
+    );
+    state.apply(Clock(1001), &renewals(&[1001]));
+    state.check_invariants();
+    assert_eq!(holders(&state, "jobs"), [1001]);
+}
+
+#[test]
+fn the_end_of_a_lease_tells_deletions_in_the_order_of_keys_and_departures_by_resource() {
+    let mut state = with_leases(&[1, 2], 1000);
+    let mut keep = acquire("held", 2, 0);
+    keep.claim = Claim::Lease(lease(2));
+    hold(&mut state, 0, keep);
+    for key in ["b", "a", "c"] {
+        assert!(apply_one(&mut state, 0, put(key, "v", Some(1))).is_ok());
+    }
+    hold(&mut state, 0, acquire("z", 1, 0));
+    queued(&mut state, 0, acquire("held", 1, 9000));
+    state.apply(Clock(900), &renewals(&[2]));
+    state.apply(Clock(1001), &Batch::default());
+    state.check_invariants();
+    let told: Vec<String> = events_of(&state, state.revision())
+        .iter()
+        .map(|event| String::from_utf8(resource_of(event).name.to_vec()).expect("names are text"))
+        .collect();
+    assert_eq!(told, ["0000000000000001", "a", "b", "c", "held", "z"]);
+    assert_eq!(state.key(b"a"), None);
+}
+
+#[test]
+fn a_deletion_at_the_edge_of_compaction_is_told_or_refused_but_never_skipped() {
+    let limits = Limits {
+        history_retention_ms: 1000,
+        ..Limits::default()
+    };
+    let mut state = State::genesis(Genesis {
+        first_revision: Revision(1),
+        limits,
+    });
+    assert!(apply_one(&mut state, 0, put("a", "v", None)).is_ok());
+    assert!(apply_one(&mut state, 500, delete("a")).is_ok());
+    assert!(apply_one(&mut state, 1000, put("b", "v", None)).is_ok());
+    state.apply(Clock(1200), &Batch::default());
+    assert_eq!(state.compact_revision(), Revision(2));
+    assert!(matches!(
+        events_of(&state, Revision(3))[..],
+        [Event::Delete { .. }]
+    ));
+    let at_edge = state
+        .keys_at(Revision(2), Bound::Unbounded, None, 10)
+        .expect("the compact revision is served");
+    assert_eq!(
+        at_edge.len(),
+        1,
+        "the put before the edge is still seen at the edge"
+    );
+    let before = state.changes(Revision(1), &everything(), 10, 1000, 10);
+    assert_eq!(
+        before,
+        Err(ReadError::Compacted {
+            compact_revision: Revision(2)
+        })
+    );
+    state.apply(Clock(1700), &Batch::default());
+    assert_eq!(state.compact_revision(), Revision(3));
+    assert_eq!(
+        state
+            .rows()
+            .filter(|row| row.table == Table::History)
+            .count(),
+        1,
+        "only b is left"
+    );
+    state.check_invariants();
+}
+
+#[test]
+fn a_failed_condition_does_the_other_branch_and_makes_no_revision() {
+    let mut state = fresh();
+    assert!(apply_one(&mut state, 0, put("a", "v", None)).is_ok());
+    let key = Bytes::from_static(b"a");
+    let refused = Transaction {
+        conditions: vec![Condition::Key {
+            key: key.clone(),
+            field: Field::ModRevision(7),
+            compare: Compare::Equal,
+        }],
+        then: vec![Operation::Delete { key: key.clone() }],
+        otherwise: vec![Operation::Get { key }],
+        guard: None,
+    };
+    let Ok(Answer::Transaction {
+        succeeded,
+        results,
+        revision,
+    }) = apply_one(&mut state, 0, Command::Transaction(refused))
+    else {
+        panic!("a failed condition is an answer")
+    };
+    assert_eq!((succeeded, revision), (false, Revision(2)));
+    assert!(
+        matches!(&results[..], [OperationResult::Got(Some(entry))] if entry.mod_revision == Revision(2))
+    );
+}
+
+#[test]
+fn a_guard_lets_pass_only_while_its_fence_is_held() {
+    let mut state = with_leases(&[1], 10_000);
+    let held = hold(&mut state, 0, acquire("jobs", 1, 0));
+    let Command::Transaction(write) = put("a", "v", None) else {
+        unreachable!("a put is a transaction")
+    };
+    let guarded = |fence| {
+        let guard = Some(Guard {
+            kind: Kind::Lock,
+            name: "jobs".to_owned(),
+            fence,
+        });
+        Command::Transaction(Transaction {
+            guard,
+            ..write.clone()
+        })
+    };
+    assert!(apply_one(&mut state, 0, guarded(held.fence)).is_ok());
+    assert!(apply_one(&mut state, 0, release("jobs", 1, Some(held.fence.0))).is_ok());
+    assert_eq!(
+        apply_one(&mut state, 0, guarded(held.fence)),
+        Err(Refusal::FenceStale { present: None })
+    );
+}
+
+#[test]
+fn only_a_lease_of_the_same_name_has_the_lock_while_it_is_delayed() {
+    let mut state = fresh();
+    let named = |id, name: &str| {
+        Command::GrantLease(NewLease {
+            name: name.to_owned(),
+            ..new_lease(id, 5000)
+        })
+    };
+    state.apply(
+        Clock(0),
+        &requests([grant(1, 1000), named(2, "other"), named(3, "w1")]),
+    );
+    hold(
+        &mut state,
+        0,
+        Acquire {
+            lock_delay_ms: 800,
+            ..acquire("jobs", 1, 0)
+        },
+    );
+    queued(&mut state, 0, acquire("jobs", 2, 60_000));
+    state.apply(Clock(1001), &Batch::default());
+    state.check_invariants();
+    assert_eq!(holders(&state, "jobs").len(), 0);
+    assert_eq!(
+        state.queue(Kind::Lock, "jobs").delay_until,
+        Some(Clock(1801))
+    );
+    let mut waiting = state.clone();
+    waiting.apply(Clock(1802), &Batch::default());
+    waiting.check_invariants();
+    assert_eq!(holders(&waiting, "jobs"), [2], "the delay is over");
+    hold(&mut state, 1001, acquire("jobs", 3, 0));
+}
+
+#[test]
+fn several_names_are_had_at_once_or_not_at_all() {
+    let mut state = with_leases(&[1, 2, 3], 10_000);
+    let held = hold(&mut state, 0, acquire("b", 1, 0));
+    let wanted = ["a", "b"]
+        .map(|name| Wanted {
+            name: name.to_owned(),
+            share: Share::Exclusive,
+        })
+        .to_vec();
+    let both = Acquire {
+        wanted,
+        ..acquire("a", 2, 60_000)
+    };
+    let waiting = apply_one(&mut state, 0, Command::Acquire(both.clone()));
+    assert!(
+        matches!(&waiting, Ok(Answer::QueuedTogether(places)) if places.len() == 2),
+        "{waiting:?}"
+    );
+    assert!(matches!(
+        apply_one(&mut state, 0, Command::Acquire(acquire("a", 3, 0))),
+        Err(Refusal::LockHeld(_))
+    ));
+    assert!(apply_one(&mut state, 0, release("b", 1, Some(held.fence.0))).is_ok());
+    assert_eq!(
+        (holders(&state, "a"), holders(&state, "b")),
+        (vec![2], vec![2])
+    );
+    let again = apply_one(&mut state, 0, Command::Acquire(both));
+    assert!(
+        matches!(&again, Ok(Answer::HeldTogether(holds)) if holds[0].fence == holds[1].fence),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn a_shared_request_does_not_pass_a_waiting_exclusive_one() {
+    let mut state = with_leases(&[1, 2, 3], 10_000);
+    let shared = |id, wait_ms| {
+        let mut ask = acquire("jobs", id, wait_ms);
+        ask.wanted[0].share = Share::Shared;
+        ask
+    };
+    let first = hold(&mut state, 0, shared(1, 0));
+    queued(&mut state, 0, acquire("jobs", 2, 60_000));
+    queued(&mut state, 0, shared(3, 60_000));
+    assert!(apply_one(&mut state, 0, release("jobs", 1, Some(first.fence.0))).is_ok());
+    assert_eq!(holders(&state, "jobs"), [2]);
+}
+
+#[test]
+fn a_lock_that_is_free_for_longer_than_history_leaves_nothing_behind() {
+    let limits = Limits {
+        history_retention_ms: 1000,
+        ..Limits::default()
+    };
+    let mut state = State::genesis(Genesis {
+        first_revision: Revision(1),
+        limits,
+    });
+    assert!(apply_one(&mut state, 0, grant(1, 60_000)).is_ok());
+    let held = hold(&mut state, 0, acquire("jobs", 1, 0));
+    assert!(apply_one(&mut state, 0, release("jobs", 1, Some(held.fence.0))).is_ok());
+    assert_eq!(state.queue(Kind::Lock, "jobs").last_fence, Some(held.fence));
+    state.apply(Clock(1001), &Batch::default());
+    state.check_invariants();
+    assert_eq!(state.queue(Kind::Lock, "jobs"), QueueView::default());
+    assert_eq!(
+        state
+            .rows()
+            .filter(|row| row.table == Table::Queues)
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_put_without_a_lease_detaches_the_key() {
+    let mut state = with_leases(&[1], 1000);
+    assert!(apply_one(&mut state, 0, put("a", "1", Some(1))).is_ok());
+    assert!(apply_one(&mut state, 0, put("a", "2", None)).is_ok());
+    state.apply(Clock(1001), &Batch::default());
+    state.check_invariants();
+    assert_eq!(
+        state.key(b"a").map(|entry| (entry.version, entry.lease)),
+        Some((2, None))
+    );
+}
+
+#[test]
+fn too_much_is_refused_and_nothing_of_it_is_done() {
+    let limits = Limits {
+        keys_per_revision: 2,
+        attached_per_lease: 2,
+        keys: 3,
+        ..Limits::default()
+    };
+    let mut state = State::genesis(Genesis {
+        first_revision: Revision(1),
+        limits,
+    });
+    state.apply(
+        Clock(0),
+        &requests([
+            grant(1, 9000),
+            put("a", "", Some(1)),
+            put("b", "", Some(1)),
+            put("c", "", None),
+        ]),
+    );
+    let revision = state.revision();
+    let quota = |limit, allowed| Err(Refusal::QuotaExceeded { limit, allowed });
+    assert_eq!(
+        apply_one(&mut state, 0, put("d", "", None)),
+        quota("keys", 3)
+    );
+    assert_eq!(
+        apply_one(&mut state, 0, put("c", "", Some(1))),
+        quota("attached_per_lease", 2)
+    );
+    assert_eq!(
+        apply_one(&mut state, 0, Command::Acquire(acquire("x", 1, 0))),
+        quota("attached_per_lease", 2)
+    );
+    let all = support::transaction(vec![Operation::DeleteRange {
+        start: Bytes::new(),
+        end: None,
+    }]);
+    let too_large = Refusal::TooLarge {
+        limit: "keys_per_revision",
+        allowed: 2,
+        asked: 3,
+    };
+    assert_eq!(apply_one(&mut state, 0, all), Err(too_large));
+    assert_eq!(state.revision(), revision);
+}
+
+#[test]
+fn a_missing_or_torn_row_is_refused_or_shows_in_the_digest() {
+    let mut state = with_leases(&[1], 9000);
+    hold(&mut state, 0, acquire("jobs", 1, 0));
+    assert!(apply_one(&mut state, 0, put("a", "v", Some(1))).is_ok());
+    let rows: Vec<Row> = state.rows().collect();
+    for (index, row) in rows.iter().enumerate() {
+        let without = rows
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != index)
+            .map(|(_, row)| row.clone());
+        let loaded = State::from_rows(without);
+        assert!(
+            loaded.is_err() || loaded.is_ok_and(|other| other.digest() != state.digest()),
+            "{row:?} is missing"
+        );
+        let mut torn = rows.clone();
+        torn[index].key = row.key.slice(..row.key.len() - 1);
+        let loaded = State::from_rows(torn.into_iter());
+        assert!(
+            loaded.is_err() || loaded.is_ok_and(|other| other.digest() != state.digest()),
+            "{row:?} is torn"
+        );
+    }
+}
