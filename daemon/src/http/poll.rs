@@ -114,6 +114,7 @@ mod tests {
                 tokio::time::sleep(LEADER_GRACE / 2).await;
                 sender.send_replace(known());
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
             sender.send_replace(LeaderView::default());
             began.elapsed()
         };
