@@ -51,7 +51,7 @@ fn a_member_with_another_list_of_members_is_told_and_nothing_is_formed() {
         cluster
             .members
             .iter()
-            .any(|member| member.output().contains("differ"))
+            .any(|member| member.output().contains("other initial members"))
             .then_some(())
     });
     assert!(cluster.members.iter().all(|member| !member.is_ready()));
@@ -224,8 +224,10 @@ fn a_file_of_another_cluster_or_of_nobody_exits_with_3() {
 fn a_data_directory_serves_one_process_at_a_time() {
     let _machine = machine::shared();
     let cluster = Setup::of(1).start();
+    let data_dir = cluster.members[0].data_dir.clone();
+    let other = Setup::of(1).with_data_dirs(vec![data_dir]).prepare();
     let mut second = Process::start(
-        &mut Process::tenured(cluster.members[0].arguments()),
+        &mut Process::tenured(other.members[0].arguments()),
         &cluster.dir().join("second"),
     );
     let code = second.exit_code(SOON);
