@@ -57,7 +57,15 @@ impl ApplyThread {
     }
 
     /// Applies until it is told to stop, or an entry cannot be applied.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(self) {
+        let shared = Arc::clone(&self.shared);
+        if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            let index = LogIndex(shared.applied.load(Ordering::Acquire)).next();
+            shared.tell_core(Event::Failed(NodeError::ApplyPanicked { index }));
+        }
+    }
+
+    fn work(mut self) {
         loop {
             let told = self.queue.recv_timeout(self.until_checkpoint());
             let done = match told {

@@ -154,6 +154,11 @@ impl StorageError {
         }
     }
 
+    /// A thread that owns files panicked: what it left undone is unknown.
+    pub(super) fn panicked(thread: &str) -> StorageError {
+        StorageError::contradiction(Path::new(thread), "the thread of this name panicked")
+    }
+
     pub(super) fn contradiction(path: &Path, reason: impl Into<String>) -> StorageError {
         StorageError::Contradiction {
             path: path.to_owned(),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{Message, Write, WriteId};
@@ -44,15 +45,18 @@ impl LogThread {
     /// Where the system has no thread to give.
     pub fn start(
         log: LogFile,
-        on_event: impl Fn(LogEvent) + Send + 'static,
+        on_event: impl Fn(LogEvent) + Send + Sync + 'static,
     ) -> io::Result<LogThread> {
+        let on_event = Arc::new(on_event);
+        let panicked = Arc::clone(&on_event);
+        let on_panic = move || panicked(LogEvent::Failed(StorageError::panicked("tenured-log")));
         let work = move |log: &mut LogFile, first, queue: &std::sync::mpsc::Receiver<Write>| {
             let writes = std::iter::once(first).chain(queue.try_iter()).collect();
             let (event, flow) = write(log, writes);
             on_event(event);
             flow
         };
-        Worker::start("tenured-log", log, work).map(LogThread)
+        Worker::start("tenured-log", log, work, on_panic).map(LogThread)
     }
 
     /// Queues a write; it is answered by an event. The caller bounds what is unanswered.

@@ -6,6 +6,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tenure_raft::{LogIndex, MemberId, SnapshotFile};
@@ -175,8 +176,15 @@ impl SnapshotThread {
     pub fn start(
         state: SharedState,
         snapshots: Snapshots,
-        on_event: impl Fn(SnapshotEvent) + Send + 'static,
+        on_event: impl Fn(SnapshotEvent) + Send + Sync + 'static,
     ) -> io::Result<SnapshotThread> {
+        let on_event = Arc::new(on_event);
+        let panicked = Arc::clone(&on_event);
+        let on_panic = move || {
+            panicked(SnapshotEvent::Failed(StorageError::panicked(
+                "tenured-snap",
+            )))
+        };
         let work =
             move |files: &mut Files, request, _: &std::sync::mpsc::Receiver<SnapshotRequest>| {
                 let event = files
@@ -191,7 +199,8 @@ impl SnapshotThread {
                 }
                 flow
             };
-        Worker::start("tenured-snap", Files { state, snapshots }, work).map(SnapshotThread)
+        Worker::start("tenured-snap", Files { state, snapshots }, work, on_panic)
+            .map(SnapshotThread)
     }
 
     /// Queues a request; all but a release are answered by an event.

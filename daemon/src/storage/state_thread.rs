@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_raft::SnapshotMeta;
@@ -43,8 +44,12 @@ impl StateThread {
     /// Where the system has no thread to give.
     pub fn start(
         state: SharedState,
-        on_event: impl Fn(StateEvent) + Send + 'static,
+        on_event: impl Fn(StateEvent) + Send + Sync + 'static,
     ) -> io::Result<StateThread> {
+        let on_event = Arc::new(on_event);
+        let panicked = Arc::clone(&on_event);
+        let on_panic =
+            move || panicked(StateEvent::Failed(StorageError::panicked("tenured-state")));
         let work = move |state: &mut SharedState,
                          checkpoint,
                          _: &std::sync::mpsc::Receiver<Checkpoint>| {
@@ -52,7 +57,7 @@ impl StateThread {
             on_event(event);
             flow
         };
-        Worker::start("tenured-state", state, work).map(StateThread)
+        Worker::start("tenured-state", state, work, on_panic).map(StateThread)
     }
 
     /// Queues a checkpoint, whose last entry is durable in the log; it is answered by an event. The caller gives one

@@ -1,6 +1,7 @@
 //! A thread that owns some files and does what it is asked, one request after the other.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -15,20 +16,27 @@ pub(super) struct Worker<R, F> {
 
 impl<R: Send + 'static, F: Send + 'static> Worker<R, F> {
     /// Starts the thread. `work` gets the files, the next request, and what waits behind it; it ends the thread by
-    /// `Break`.
+    /// `Break`. `on_panic` is called where `work` panicked, which ends the thread too.
     pub(super) fn start(
         name: &str,
         mut files: F,
         mut work: impl FnMut(&mut F, R, &Receiver<R>) -> ControlFlow<()> + Send + 'static,
+        on_panic: impl FnOnce() + Send + 'static,
     ) -> io::Result<Worker<R, F>> {
         let (requests, queue) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                while let Ok(request) = queue.recv() {
-                    if work(&mut files, request, &queue).is_break() {
-                        break;
+                let worked = catch_unwind(AssertUnwindSafe(|| {
+                    while let Ok(request) = queue.recv() {
+                        if work(&mut files, request, &queue).is_break() {
+                            break;
+                        }
                     }
+                }));
+                // A member that goes on without this thread would wait for ever for what it is to do.
+                if worked.is_err() {
+                    on_panic();
                 }
                 files
             })?;
