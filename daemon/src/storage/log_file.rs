@@ -258,7 +258,10 @@ impl LogFile {
 
 /// Nobody ever votes or leads in the term that the log begins behind.
 fn first_hard_state(base: &SnapshotMeta) -> HardState {
-    HardState { term: base.position.term, vote: None }
+    HardState {
+        term: base.position.term,
+        vote: None,
+    }
 }
 
 impl Ends {
