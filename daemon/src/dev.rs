@@ -107,6 +107,7 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             peer_advertise: format!("http://{}", peer_address(options, member)),
             initial_members: Some(initial_members.clone()),
             settings: NodeSettings::default(),
+            hand_over: false,
         };
         members.push(Member::open(config, clients, peers).await?);
     }

@@ -141,6 +141,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), MemberErro
         peer_advertise: config.peer_advertise,
         initial_members: config.initial_members,
         settings,
+        hand_over: true,
     };
     let member = Member::open(member, clients, peers).await?;
     eprintln!("ready: {ready}");

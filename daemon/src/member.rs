@@ -46,6 +46,8 @@ pub struct MemberConfig {
     pub initial_members: Option<BTreeMap<String, String>>,
     /// Settings of its threads.
     pub settings: NodeSettings,
+    /// Whether it hands leadership over when it stops; not where all members stop together.
+    pub hand_over: bool,
 }
 
 /// Why a member does not run.
@@ -220,7 +222,7 @@ impl Member {
         tokio::select! {
             error = node.failed() => return Err(error.into()),
             () = async {
-                handle.begin_stop().await;
+                handle.begin_stop(config.hand_over).await;
                 ended.cancel();
                 if tokio::time::timeout(DRAIN_PATIENCE, served).await.is_err() {
                     warn!("some calls did not end in time");

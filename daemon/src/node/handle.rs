@@ -409,10 +409,10 @@ impl Handle {
         self.0.leader.borrow().leader == Some(self.0.identity.id)
     }
 
-    /// Begins to stop: takes no new requests, hands leadership over, tells the long-polls to end.
-    pub async fn begin_stop(&self) {
+    /// Begins to stop: takes no new requests, hands leadership over where asked to, tells the long-polls to end.
+    pub async fn begin_stop(&self, hand_over: bool) {
         self.0.tell_core(Event::StopAccepting);
-        if self.is_leader() {
+        if hand_over && self.is_leader() {
             match self.transfer_leadership(None).await {
                 Ok(to) => self.wait_for_successor(to).await,
                 Err(error) => info!(%error, "leadership is not handed over"),
