@@ -56,8 +56,8 @@ enum Command {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  tenured dev\n  tenured dev --nodes 3 --client-port 8000")]
 struct DevFlags {
-    /// How many members
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    /// How many members: 1, 3 or 5
+    #[arg(long, default_value_t = 1, value_parser = nodes)]
     nodes: u16,
     /// Keep the data here; without it the data is gone at the end
     #[arg(long, value_name = "DIR")]
@@ -73,6 +73,16 @@ struct DevFlags {
         env = "TENURED_LOG_FILTER"
     )]
     log_filter: String,
+}
+
+/// An even number would only cost more than the odd one below it.
+fn nodes(text: &str) -> Result<u16, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("1, 3 or 5 members are accepted".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -106,7 +116,7 @@ fn run_dev(flags: DevFlags) -> Result<(), Failure> {
         data_dir: flags.data_dir,
         client_port: flags.client_port,
     };
-    runtime()?.block_on(async {
+    run_to_end(async {
         let stop = stop_on_signals()?;
         dev::run(options, stop, &mut std::io::stdout())
             .await
@@ -117,7 +127,7 @@ fn run_dev(flags: DevFlags) -> Result<(), Failure> {
 fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
     let config = Config::load(flags).map_err(usage)?;
     start_logging(config.log_format, &config.log_filter)?;
-    runtime()?.block_on(async {
+    run_to_end(async {
         let stop = stop_on_signals()?;
         serve(config, stop).await.map_err(|error| failed(&error))
     })
@@ -158,6 +168,14 @@ fn warn_if_open(address: SocketAddr, who: &str) {
     }
 }
 
+/// Runs to the end, and waits no longer than a moment for what nobody needs any more.
+fn run_to_end(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let built = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -174,7 +192,11 @@ fn stop_on_signals() -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stopping.cancelled() => {}
+        }
         stopping.cancel();
         tokio::select! {
             _ = terminate.recv() => {}

@@ -75,6 +75,9 @@ pub enum MemberError {
          (--initial-member NAME=URL for each member), or try `tenured dev`"
     )]
     NoCluster(PathBuf),
+    /// Nobody accepts clients any more.
+    #[error("the listener for clients has ended")]
+    ClientsUnserved,
     /// No cluster can be formed.
     #[error("{0}")]
     Forming(String),
@@ -86,7 +89,7 @@ impl MemberError {
         match self {
             MemberError::Storage(error) => error.exit_code(),
             MemberError::Node(error) => error.exit_code(),
-            MemberError::Listen { .. } => 1,
+            MemberError::Listen { .. } | MemberError::ClientsUnserved => 1,
             MemberError::NoCluster(_) | MemberError::Forming(_) => 2,
         }
     }
@@ -202,7 +205,7 @@ impl Member {
             client_hosts: config.client_hosts,
             ..http::Settings::default()
         };
-        let served = tokio::spawn(http::serve(
+        let mut served = tokio::spawn(http::serve(
             clients,
             node.handle().clone(),
             settings,
@@ -215,6 +218,7 @@ impl Member {
         });
         tokio::select! {
             error = node.failed() => return Err(error.into()),
+            _ = &mut served => return Err(MemberError::ClientsUnserved),
             () = stop.cancelled() => {}
         }
         info!("stopping");
@@ -230,7 +234,7 @@ impl Member {
             } => {}
         }
         offers.abort();
-        node.stop().await;
+        node.stop().await?;
         drop(dir);
         info!("stopped");
         Ok(())

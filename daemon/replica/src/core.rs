@@ -35,6 +35,8 @@ pub struct CoreSettings {
     /// How many renewals may wait. All of them go into one entry, so that none can end a lease whose renewal waits
     /// behind it.
     pub waiting_renewals: usize,
+    /// How many committed entries may wait to be applied before commands are refused as overloaded; renewals go on.
+    pub unapplied_entries: u64,
     /// How long requests wait at most for this member's own disk to finish a write, before they are sent to the
     /// others all the same.
     pub hold: Duration,
@@ -48,6 +50,7 @@ impl Default for CoreSettings {
             waiting_requests: 20_000,
             waiting_bytes: 64 << 20,
             waiting_renewals: 100_000,
+            unapplied_entries: 4096,
             hold: Duration::from_millis(5),
         }
     }
@@ -156,7 +159,9 @@ pub struct Core {
     now: Duration,
     /// The next deadline of the state as last heard from the applier.
     due: Option<Stamp>,
+    /// The last entry that the applier has applied, and the last it was given.
     applied: LogIndex,
+    handed_out: LogIndex,
     /// Messages that wait for a write, oldest first.
     held: VecDeque<(WriteId, Vec<Message>)>,
     last_write: WriteId,
@@ -193,6 +198,7 @@ impl Core {
             now: Duration::ZERO,
             due: None,
             applied,
+            handed_out: applied,
             held: VecDeque::new(),
             last_write: WriteId::default(),
             persisted: WriteId::default(),
@@ -247,6 +253,7 @@ impl Core {
             } => self.raft.piece_stored(from, file, stored, round),
             Input::SnapshotInstalled { meta, due } => {
                 self.applied = meta.position.index;
+                self.handed_out = self.handed_out.max(self.applied);
                 self.due = due;
                 self.appended = self.appended.split_off(&meta.position.index.next());
                 self.raft.snapshot_installed(meta);
@@ -373,6 +380,9 @@ impl Core {
         if self.stopping {
             return self.out.refused.push((token, Refused::ShuttingDown));
         }
+        if self.applier_is_behind() {
+            return self.out.refused.push((token, Refused::Overloaded));
+        }
         match &mut self.leading {
             Some(leading) => {
                 if let Err(reason) = leading.wait_for_entry(request, self.now, &self.settings) {
@@ -464,9 +474,18 @@ impl Core {
         }
     }
 
+    /// Whether so much waits to be applied here that more would only wait longer.
+    fn applier_is_behind(&self) -> bool {
+        self.handed_out.0.saturating_sub(self.applied.0) > self.settings.unapplied_entries
+    }
+
     fn accept_one(&mut self, from: MemberId, forwarded: ForwardedRequest) -> Result<(), Refused> {
         if self.stopping {
-            return Err(Refused::ShuttingDown);
+            // This member stops, the one that was asked does not.
+            return Err(Refused::Transferring);
+        }
+        if self.applier_is_behind() && forwarded.kind == ForwardKind::Command {
+            return Err(Refused::Overloaded);
         }
         let now = self.now;
         let leading = self.leading.as_mut().ok_or(Refused::NoLeader)?;
@@ -596,6 +615,9 @@ impl Core {
                 .into_iter()
                 .map(|m| (m.to, PeerMessage::Raft(m))),
         );
+        if let Some(last) = ready.committed.last() {
+            self.handed_out = last.index;
+        }
         self.settle(&ready.committed);
         self.out.apply.extend(ready.committed);
         let reads = ready

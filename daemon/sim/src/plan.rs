@@ -271,6 +271,7 @@ fn draw_core(chance: &mut Chance) -> CoreSettings {
         waiting_requests: size(chance.skewed(4, 20_000)),
         waiting_bytes: size(chance.skewed(1 << 10, 64 << 20)),
         waiting_renewals: size(chance.skewed(4, 100_000)),
+        unapplied_entries: 4096,
         hold: chance.span(Duration::ZERO, 10 * MS),
     }
 }

@@ -60,8 +60,7 @@ impl ApplyThread {
     pub(super) fn run(self) {
         let shared = Arc::clone(&self.shared);
         if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
-            let index = LogIndex(shared.applied.load(Ordering::Acquire)).next();
-            shared.tell_core(Event::Failed(NodeError::ApplyPanicked { index }));
+            shared.tell_core(Event::Failed(NodeError::ApplyThreadPanicked));
         }
     }
 
@@ -103,6 +102,7 @@ impl ApplyThread {
         if let Err(error) = self.state.stop() {
             warn!(%error, "the state file was not tidied up at the end; the next start repairs it");
         }
+        self.shared.tell_core(Event::ApplyEnded);
     }
 
     fn until_checkpoint(&self) -> Duration {
@@ -125,12 +125,9 @@ impl ApplyThread {
     fn apply_some(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
         let (progress, index, due) = {
             let mut applier = self.hold();
-            // Whatever panics in there panics on every member; the index tells which entry to look at.
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
-            let progress = applied.map_err(|_| NodeError::ApplyPanicked {
-                index: index.next(),
-            })??;
+            let progress = applied.unwrap_or_else(|_| stop_at(index.next()))?;
             (progress, index, applier.due())
         };
         self.shared.applied.store(index.0, Ordering::Release);
@@ -223,4 +220,13 @@ impl ApplyThread {
         self.checkpoint_ended = None;
         self.state.checkpoint(checkpoint);
     }
+}
+
+/// Whatever panicked in the rules panics on every member; the index tells which entry to look at. The process ends
+/// here and now, while nobody can read what is half applied.
+fn stop_at(index: LogIndex) -> ! {
+    let error = NodeError::ApplyPanicked { index };
+    tracing::error!(%error, "stopping at once");
+    eprintln!("tenured: {error}");
+    std::process::exit(i32::from(error.exit_code()))
 }

@@ -22,6 +22,9 @@ use crate::transport::Received;
 const EVENTS_A_TURN: usize = 4096;
 /// The loop turns at least this often, so that a stalled disk and a pause are noticed.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// A leader's loop turns so many times in a heartbeat, so that waking late costs its clock nothing: a turn makes up for at
+/// most one heartbeat.
+const TURNS_A_HEARTBEAT: u32 = 2;
 /// How often the status that others see is renewed when nothing else happened.
 const STATUS_EVERY: Duration = Duration::from_millis(50);
 
@@ -70,13 +73,21 @@ impl CoreThread {
     pub(super) fn run(mut self) -> Result<(), NodeError> {
         self.turn()?;
         self.outlets.stop();
+        // What fails on the way out has failed all the same.
+        while let Ok(event) = self.events.recv() {
+            match event {
+                Event::Failed(error) => return Err(error),
+                Event::ApplyEnded => break,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
     fn turn(&mut self) -> Result<(), NodeError> {
         self.publish_status(true);
         loop {
-            let sleep = self.core.next_turn().min(LONGEST_SLEEP);
+            let sleep = self.longest_sleep().min(self.core.next_turn());
             let mut events = match self.events.recv_timeout(sleep) {
                 Ok(event) => vec![event],
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
@@ -84,10 +95,7 @@ impl CoreThread {
             };
             if !events.is_empty() {
                 events.extend(self.events.try_iter().take(EVENTS_A_TURN - 1));
-                let ours = events
-                    .iter()
-                    .filter(|event| !matches!(event, Event::Peer(_)))
-                    .count();
+                let ours = events.iter().filter(|event| event.is_asked()).count();
                 self.shared.taken(ours);
             }
             // The clock is read after the events have arrived: an answer that carries it never shows a time from
@@ -99,6 +107,13 @@ impl CoreThread {
                 }
             }
             self.dispatch();
+        }
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        match self.core.is_leader() {
+            true => self.settings.core.raft.heartbeat_interval / TURNS_A_HEARTBEAT,
+            false => LONGEST_SLEEP,
         }
     }
 
@@ -166,7 +181,7 @@ impl CoreThread {
             }
             Event::StopAccepting => self.core.stop_accepting(),
             Event::Failed(error) => return Err(error),
-            Event::Stop => return Ok(false),
+            Event::Stop | Event::ApplyEnded => return Ok(false),
         }
         Ok(true)
     }

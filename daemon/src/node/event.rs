@@ -35,4 +35,21 @@ pub(super) enum Event {
     Failed(NodeError),
     /// End the loop.
     Stop,
+    /// The apply thread has ended, and its last checkpoint is on disk.
+    ApplyEnded,
+}
+
+impl Event {
+    /// Whether it came by `Shared::ask_core`, which counts what waits.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(
+            self,
+            Event::Input(
+                Input::Propose(_)
+                    | Input::Renew { .. }
+                    | Input::Read { .. }
+                    | Input::AskProgress { .. }
+            )
+        )
+    }
 }

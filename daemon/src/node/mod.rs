@@ -97,6 +97,9 @@ pub enum NodeError {
     /// The core panicked.
     #[error("the core of this member panicked")]
     CorePanicked,
+    /// The thread that applies panicked outside the rules of the state.
+    #[error("the thread that applies entries panicked")]
+    ApplyThreadPanicked,
 }
 
 impl NodeError {
@@ -108,7 +111,7 @@ impl NodeError {
             | NodeError::State(_)
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
-            NodeError::Thread(_) | NodeError::CorePanicked => 1,
+            NodeError::Thread(_) | NodeError::CorePanicked | NodeError::ApplyThreadPanicked => 1,
         }
     }
 }
@@ -165,7 +168,6 @@ pub struct Label {
 pub struct Node {
     handle: Handle,
     transport: Transport,
-    apply: Sender<Apply>,
     threads: Threads,
     failure: oneshot::Receiver<NodeError>,
 }
@@ -252,7 +254,6 @@ impl Node {
         Ok(Node {
             handle: Handle(shared),
             transport,
-            apply,
             threads,
             failure,
         })
@@ -273,24 +274,25 @@ impl Node {
     }
 
     /// Ends every thread; what was written is on the disk when this returns.
-    pub async fn stop(self) {
+    ///
+    /// # Errors
+    /// What failed on the way out. Everything acknowledged is on disk all the same.
+    pub async fn stop(self) -> Result<(), NodeError> {
         let Node {
             handle,
             transport,
-            apply,
             threads,
-            ..
+            mut failure,
         } = self;
         handle.0.stopping.cancel();
         handle.0.tell_core(Event::Stop);
         transport.stop().await;
-        let ended = tokio::task::spawn_blocking(move || {
-            let _ = threads.core.join();
-            let _ = apply.send(Apply::Stop);
-            drop(apply);
-            let _ = threads.apply.join();
-        });
-        let _ = ended.await;
+        let ended =
+            tokio::task::spawn_blocking(move || threads.core.join().and(threads.apply.join()));
+        if !matches!(ended.await, Ok(Ok(()))) {
+            return Err(NodeError::CorePanicked);
+        }
+        failure.try_recv().map_or(Ok(()), Err)
     }
 }
 

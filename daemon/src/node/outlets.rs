@@ -66,8 +66,10 @@ impl Outlets {
         }
     }
 
-    /// Ends the threads that only the core uses: what was handed over is on disk when this returns.
+    /// Ends the threads that only the core uses, and tells the apply thread to end: what was handed over is on disk
+    /// when this returns.
     pub(super) fn stop(self) {
+        let _ = self.apply.send(Apply::Stop);
         for (what, result) in [("log", self.log.stop()), ("state", self.snapshots.stop())] {
             if let Err(error) = result {
                 tracing::warn!(%error, "the {what} file was not tidied up at the end; the next start repairs it");

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tenure_raft::{LogIndex, MemberId, SnapshotFile};
 
+use tenure_state::State;
+
 use super::error::StorageError;
 use super::files;
 use super::identity::ClusterId;
-use super::incoming::{Incoming, Refusal};
+use super::incoming::{Incoming, Received, Refusal};
 use super::outgoing::Outgoing;
 use super::state_file::{Loaded, SharedState};
 use super::worker::Worker;
@@ -296,6 +298,11 @@ impl Files {
             Err(Refusal::Rejected(error)) => return Ok(SnapshotEvent::Rejected { file, error }),
             Err(Refusal::Failed(error)) => return Err(error),
         };
+        if let Err(reason) = check_rows(&received) {
+            self.snapshots.incoming.discard()?;
+            let error = StorageError::contradiction(Path::new("incoming snapshot"), reason);
+            return Ok(SnapshotEvent::Rejected { file, error });
+        }
         self.state
             .lock()
             .install(&received.meta, received.digest, &received.rows)?;
@@ -308,4 +315,14 @@ impl Files {
         };
         Ok(SnapshotEvent::Installed { file, loaded })
     }
+}
+
+/// The rows must make a state with the digest that was written with them, before they take the place of a good one.
+fn check_rows(received: &Received) -> Result<(), String> {
+    let state =
+        State::from_rows(received.rows.iter().cloned()).map_err(|error| error.to_string())?;
+    if state.digest() != received.digest {
+        return Err("its rows do not have the digest that was written with them".to_owned());
+    }
+    Ok(())
 }
