@@ -1,5 +1,7 @@
 //! Members whose place in the log is gone.
 
+use std::fs::File;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +23,33 @@ fn fill(cluster: &Cluster, member: usize, mebibytes: usize) {
     }
 }
 
+/// Waits until everything of so many bytes is in checkpoints, so that the log is compacted behind them: the state file
+/// is large enough, and has been committed to several times since (each commit writes its header).
+fn wait_for_checkpoints(cluster: &Cluster, member: usize, bytes: u64) {
+    const COMMITS: usize = 8;
+    let path = cluster.members[member].data_dir.join("state.redb");
+    let header = || {
+        let mut header = [0; 512];
+        File::open(&path)
+            .and_then(|mut file| file.read_exact(&mut header))
+            .ok()?;
+        Some(header)
+    };
+    let mut seen = Vec::new();
+    wait::until("the leader has checkpoints of everything", SOON * 2, || {
+        cluster.members[member]
+            .client()
+            .put("/v1/keys/turn", b"x")
+            .ok()?;
+        let large = std::fs::metadata(&path).ok()?.len() >= bytes;
+        let header = header()?;
+        if large && seen.last() != Some(&header) {
+            seen.push(header);
+        }
+        (seen.len() > COMMITS).then_some(())
+    });
+}
+
 #[test]
 fn a_member_stopped_for_longer_than_the_kept_log_comes_back_by_snapshot() {
     let _machine = machine::shared();
@@ -28,13 +57,7 @@ fn a_member_stopped_for_longer_than_the_kept_log_comes_back_by_snapshot() {
     let (leader, away) = (cluster.leader(), cluster.follower());
     cluster.members[away].kill();
     fill(&cluster, leader, 40);
-    wait::until("the leader has compacted its log", SOON * 2, || {
-        cluster.members[leader]
-            .client()
-            .put("/v1/keys/turn", b"x")
-            .ok()?;
-        (cluster.members[leader].status()?["log_bytes"].as_u64()? < 200 << 20).then_some(())
-    });
+    wait_for_checkpoints(&cluster, leader, 40 << 20);
     cluster.members[away].start();
     wait::until("it has installed a snapshot", SOON * 2, || {
         cluster.members[away]
