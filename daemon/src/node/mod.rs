@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use tenure_raft::{LogIndex, MemberId, Restored};
 use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input};
-use tenure_state::State;
+use tenure_state::{Row, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -371,7 +371,7 @@ fn start_snapshots(
             let _ = core.send(event);
         }
     };
-    Ok(SnapshotThread::start(state, snapshots, report)?)
+    Ok(SnapshotThread::start(state, snapshots, check_rows, report)?)
 }
 
 /// What the core hears of snapshot work; an installed state goes to the apply thread first, in its place among the
@@ -431,6 +431,15 @@ fn after_snapshot_work(event: SnapshotEvent, apply: &Sender<Apply>) -> Option<Ev
         SnapshotEvent::Failed(error) => return Some(Event::Failed(error.into())),
     };
     Some(Event::Input(input))
+}
+
+/// Whether the rows of a snapshot make a state of the digest that was sent with them.
+fn check_rows(rows: &[Row], digest: u128) -> Result<(), String> {
+    let state = State::from_rows(rows.iter().cloned()).map_err(|error| error.to_string())?;
+    match state.digest() == digest {
+        true => Ok(()),
+        false => Err("its rows do not have the digest that was sent with them".to_owned()),
+    }
 }
 
 /// The state out of its rows, which must have the digest that was written with them.

@@ -51,7 +51,7 @@ pub use error::StorageError;
 pub use identity::{ClusterId, Identity};
 pub use log_file::{LogContents, LogFile, Written};
 pub use log_thread::{LogEvent, LogThread};
-pub use snapshot_thread::{SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots};
+pub use snapshot_thread::{CheckRows, SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots};
 pub use state_file::{CheckpointOutcome, Loaded, SharedState, StateFile};
 pub use state_thread::{StateEvent, StateThread};
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tenure_raft::{LogIndex, MemberId, SnapshotFile};
 
-use tenure_state::State;
+use tenure_state::Row;
 
 use super::error::StorageError;
 use super::files;
 use super::identity::ClusterId;
-use super::incoming::{Incoming, Received, Refusal};
+use super::incoming::{Incoming, Refusal};
 use super::outgoing::Outgoing;
 use super::state_file::{Loaded, SharedState};
 use super::worker::Worker;
@@ -168,7 +168,11 @@ pub struct SnapshotThread(Worker<SnapshotRequest, Files>);
 struct Files {
     state: SharedState,
     snapshots: Snapshots,
+    check: CheckRows,
 }
+
+/// Says what is wrong with the rows of a snapshot whose header claims this digest, before they take the place of good ones.
+pub type CheckRows = fn(&[Row], u128) -> Result<(), String>;
 
 impl SnapshotThread {
     /// Starts it. `on_event` is called on the thread and must not block.
@@ -178,6 +182,7 @@ impl SnapshotThread {
     pub fn start(
         state: SharedState,
         snapshots: Snapshots,
+        check: CheckRows,
         on_event: impl Fn(SnapshotEvent) + Send + Sync + 'static,
     ) -> io::Result<SnapshotThread> {
         let on_event = Arc::new(on_event);
@@ -201,8 +206,17 @@ impl SnapshotThread {
                 }
                 flow
             };
-        Worker::start("tenured-snap", Files { state, snapshots }, work, on_panic)
-            .map(SnapshotThread)
+        Worker::start(
+            "tenured-snap",
+            Files {
+                state,
+                snapshots,
+                check,
+            },
+            work,
+            on_panic,
+        )
+        .map(SnapshotThread)
     }
 
     /// Queues a request; all but a release are answered by an event.
@@ -298,7 +312,7 @@ impl Files {
             Err(Refusal::Rejected(error)) => return Ok(SnapshotEvent::Rejected { file, error }),
             Err(Refusal::Failed(error)) => return Err(error),
         };
-        if let Err(reason) = check_rows(&received) {
+        if let Err(reason) = (self.check)(&received.rows, received.digest) {
             self.snapshots.incoming.discard()?;
             let error = StorageError::contradiction(Path::new("incoming snapshot"), reason);
             return Ok(SnapshotEvent::Rejected { file, error });
@@ -315,14 +329,4 @@ impl Files {
         };
         Ok(SnapshotEvent::Installed { file, loaded })
     }
-}
-
-/// The rows must make a state with the digest that was written with them, before they take the place of a good one.
-fn check_rows(received: &Received) -> Result<(), String> {
-    let state =
-        State::from_rows(received.rows.iter().cloned()).map_err(|error| error.to_string())?;
-    if state.digest() != received.digest {
-        return Err("its rows do not have the digest that was written with them".to_owned());
-    }
-    Ok(())
 }

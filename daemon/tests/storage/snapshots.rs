@@ -43,9 +43,12 @@ impl Member {
         let state = StateThread::start(opened.state.clone(), move |event| drop(send.send(event)))
             .expect("a thread");
         let (send, events) = mpsc::channel();
-        let snapshots = SnapshotThread::start(opened.state, opened.snapshots, move |event| {
-            drop(send.send(event))
-        })
+        let snapshots = SnapshotThread::start(
+            opened.state,
+            opened.snapshots,
+            |_, _| Ok(()),
+            move |event| drop(send.send(event)),
+        )
         .expect("a thread");
         let (log, contents, loaded) = (opened.log, opened.contents, opened.loaded);
         Ok(Member {
