@@ -363,7 +363,7 @@ impl Context<'_> {
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
         self.handle()
-            .submit(command)
+            .submit(command, None)
             .await
             .map_err(|unserved| Failure::unserved(unserved, purpose))
     }
