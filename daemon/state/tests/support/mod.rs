@@ -383,6 +383,30 @@ fn proclaims() -> impl Strategy<Value = Command> {
         })
 }
 
+fn limit_changes() -> impl Strategy<Value = Command> {
+    let change = prop::sample::select(vec![
+        ("keys", 2u64),
+        ("keys", 5),
+        ("leases", 3),
+        ("leases", 1000),
+        ("waiters", 1),
+        ("waiters", 6),
+        ("attached_per_lease", 2),
+        ("attached_per_lease", 5),
+        ("idempotency_records", 1),
+        ("idempotency_records", 3),
+        ("idempotency_retention_ms", 1000),
+        ("idempotency_retention_ms", 999),
+        ("nonsense", 1),
+    ]);
+    vec(change, 1..3).prop_map(|changes| {
+        let named = changes
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        Command::ChangeLimits(named.collect())
+    })
+}
+
 fn hand_overs() -> impl Strategy<Value = Command> {
     (
         some_name(),
@@ -483,6 +507,7 @@ pub(crate) fn commands(most_names: usize) -> impl Strategy<Value = Command> {
         1 => proclaims(),
         2 => hand_overs(),
         1 => (some_lease(), prop::sample::select(vec![999u64, 1000, 3000])).prop_map(|(lease, ttl_ms)| Command::ChangeLease { lease, ttl_ms }),
+        1 => limit_changes(),
         1 => (1u64..60).prop_map(|revision| Command::Compact { revision: Revision(revision) }),
     ]
 }
@@ -523,6 +548,8 @@ pub(crate) fn small_limits() -> Limits {
     Limits {
         history_retention_ms: 3000,
         history_bytes: 6000,
+        request_bytes: 4000,
+        value_bytes: 2000,
         keys: 4,
         waiters: 5,
         attached_per_lease: 4,
