@@ -184,6 +184,18 @@ fn a_break_while_a_delay_runs_cuts_neither_short_and_lets_nobody_through() {
         Some(Clock(6001))
     );
     let fence = state.queue(Kind::Lock, "jobs").holders[0].fence;
+    let mut hasty = state.clone();
+    let now = apply_one(&mut hasty, 1001, break_of(Kind::Lock, "jobs", fence, true));
+    assert!(
+        matches!(
+            now,
+            Ok(Answer::Broken {
+                delay_until: Some(Clock(6001)),
+                ..
+            })
+        ),
+        "the delay of the first goes on: {now:?}"
+    );
     assert!(apply_one(&mut state, 1001, break_of(Kind::Lock, "jobs", fence, false)).is_ok());
     assert_eq!(
         state.queue(Kind::Lock, "jobs").delay_until,

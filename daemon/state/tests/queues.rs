@@ -96,7 +96,8 @@ impl Listener {
                     .iter()
                     .map(|place| (place.lease, place.owner.clone()))
                     .collect();
-                (places.sort(), shown.sort());
+                places.sort();
+                shown.sort();
                 prop_assert_eq!(places, shown, "places of {:?}", key);
                 let heard = self.holds.get(&key).into_iter().flatten();
                 let mut holds: Vec<_> = heard.map(|hold| (hold.lease, hold.fence)).collect();
@@ -105,7 +106,8 @@ impl Listener {
                     .iter()
                     .map(|hold| (hold.lease, hold.fence))
                     .collect();
-                (holds.sort(), shown.sort());
+                holds.sort();
+                shown.sort();
                 prop_assert_eq!(holds, shown, "holders of {:?}", key);
             }
         }
