@@ -71,7 +71,7 @@ fn a_new_cluster_has_the_limits_of_the_one_that_forms_it_and_keeps_them() {
         }
         cluster.wait_until_ready();
         for member in &cluster.members {
-            let mut put = |bytes| {
+            let put = |bytes| {
                 let answer = member.client().put("/v1/keys/key", &vec![b'x'; bytes]);
                 answer.expect("the member answers")
             };
