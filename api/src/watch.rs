@@ -132,6 +132,13 @@ pub enum Change {
         fence: u64,
         value: String,
     },
+    /// A leader gave its leadership a new value.
+    Proclaimed {
+        election: String,
+        candidate: String,
+        fence: u64,
+        value: String,
+    },
     /// A leadership ended.
     Resigned {
         election: String,

@@ -32,6 +32,8 @@ pub struct Progress {
 pub struct Decided {
     /// What came of it.
     pub outcome: Outcome,
+    /// Whether it was decided before and recorded (`api.md` §2, Exactly once).
+    pub replayed: bool,
     /// The revision of the state right after its entry.
     pub revision: Revision,
     /// The stamp of its entry.
@@ -121,12 +123,13 @@ impl Applier {
         let ours = applied
             .outcomes
             .into_iter()
-            .filter(|(origin, _)| origin.member == self.me.0);
-        progress.decided.extend(ours.map(|(origin, outcome)| {
+            .filter(|decision| decision.origin.member == self.me.0);
+        progress.decided.extend(ours.map(|decision| {
             (
-                origin.token,
+                decision.origin.token,
                 Decided {
-                    outcome,
+                    outcome: decision.outcome,
+                    replayed: decision.replayed,
                     revision,
                     clock,
                 },

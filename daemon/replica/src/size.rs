@@ -26,6 +26,17 @@ fn command_size(command: &Command) -> usize {
         Command::Acquire(acquire) => acquire_size(acquire),
         Command::Release(release) => release.name.len() + release.owner.len(),
         Command::Transaction(transaction) => transaction_size(transaction),
+        Command::ChangeLease { .. } | Command::Compact { .. } => 0,
+        Command::Break(broken) => {
+            let owner = broken.holder.as_ref().map_or(0, |(_, owner)| owner.len());
+            broken.name.len() + owner
+        }
+        Command::Proclaim(proclaim) => {
+            proclaim.name.len() + proclaim.candidate.len() + proclaim.value.len()
+        }
+        Command::HandOver(hand_over) => {
+            hand_over.name.len() + hand_over.candidate.len() + hand_over.to.len()
+        }
     }
 }
 

@@ -169,6 +169,7 @@ impl Wakes {
             Event::Put(_)
             | Event::Delete { .. }
             | Event::Queued { .. }
+            | Event::Proclaimed { .. }
             | Event::Released { .. }
             | Event::LeaseGranted { .. }
             | Event::LeaseEnded { .. } => return,

@@ -267,7 +267,14 @@ impl World {
                 client.holds.clear();
                 self.oracle.beliefs.revoke(*lease);
             }
-            Command::GrantLease(_) | Command::Acquire(_) | Command::Transaction(_) => {}
+            Command::GrantLease(_)
+            | Command::ChangeLease { .. }
+            | Command::Acquire(_)
+            | Command::Break(_)
+            | Command::Proclaim(_)
+            | Command::HandOver(_)
+            | Command::Transaction(_)
+            | Command::Compact { .. } => {}
         }
     }
 

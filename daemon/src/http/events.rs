@@ -25,6 +25,7 @@ fn resource(event: &Event) -> String {
         Event::Delete { key, .. } => format!("keys/{}", text_of(key).0),
         Event::Granted(grant) => format!("{}/{}", collection(grant.kind), grant.name),
         Event::Queued { place } => format!("{}/{}", collection(place.kind), place.name),
+        Event::Proclaimed { name, .. } => format!("elections/{name}"),
         Event::Released { kind, name, .. } | Event::Left { kind, name, .. } => {
             format!("{}/{name}", collection(*kind))
         }
@@ -54,6 +55,17 @@ fn shown(event: &Event, revision: Revision) -> Change {
         }
         Event::Granted(grant) => granted(grant),
         Event::Queued { place } => queued(place),
+        Event::Proclaimed {
+            name,
+            candidate,
+            fence,
+            value,
+        } => Change::Proclaimed {
+            election: name.clone(),
+            candidate: candidate.clone(),
+            fence: fence.0,
+            value: value.clone(),
+        },
         Event::Released {
             kind,
             name,

@@ -181,6 +181,14 @@ impl Failure {
                 allowed,
                 asked,
             } => Failure::too_large(limit, allowed, Some(asked)),
+            Refusal::IdempotencyMismatch => invalid(
+                Code::IdempotencyMismatch,
+                "this Idempotency-Key was used for another request; use a new key for a new request"
+                    .into(),
+            ),
+            Refusal::RevisionAhead { asked, present } => {
+                Failure::unreadable(ReadError::Ahead, asked, present)
+            }
             Refusal::QuotaExceeded { limit, allowed } => invalid(
                 Code::QuotaExceeded,
                 format!("{limit} is {allowed} and would be passed"),

@@ -110,6 +110,21 @@ pub(super) async fn revoke(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fa
     }
 }
 
+/// GET /v1/leases
+pub(super) async fn list(_cx: Context<'_>) -> Result<Reply, Failure> {
+    Err(Failure::later("GET /v1/leases"))
+}
+
+/// POST /v1/leases/renew
+pub(super) async fn renew_many(_cx: Context<'_>) -> Result<Reply, Failure> {
+    Err(Failure::later("POST /v1/leases/renew"))
+}
+
+/// PATCH /v1/leases/{id}
+pub(super) async fn change(_cx: Context<'_>, _id: LeaseId) -> Result<Reply, Failure> {
+    Err(Failure::later("PATCH /v1/leases/{id}"))
+}
+
 /// Refuses a TTL outside the limits of the contract before anything is proposed.
 pub(super) fn check_ttl(ttl_ms: u64) -> Result<(), Failure> {
     if (MIN_TTL_MS..=MAX_TTL_MS).contains(&ttl_ms) {

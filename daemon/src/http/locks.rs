@@ -153,6 +153,11 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
     Reply::json(200, revision, &lock)
 }
 
+/// GET /v1/locks
+pub(super) async fn list(_cx: Context<'_>) -> Result<Reply, Failure> {
+    Err(Failure::later("GET /v1/locks"))
+}
+
 /// Holds an acquire to the contract, and to what of it this version serves.
 fn check(asked: &AcquireLock) -> Result<(), Failure> {
     match (&asked.lease, asked.ttl_ms) {

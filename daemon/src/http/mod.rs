@@ -4,22 +4,29 @@
 //! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: TLS
 //! and who may do what.
 
+mod administration;
 mod body;
 mod cluster;
 mod condition;
 mod connection;
+mod elections;
 mod events;
 mod failure;
+mod key_ranges;
 mod keys;
 mod leases;
 mod locks;
 mod manners;
+mod openapi;
 mod poll;
 mod query;
 mod reply;
 mod route;
+mod semaphores;
 mod service;
 mod text;
+mod together;
+mod transactions;
 mod waiting;
 mod watch;
 

@@ -4,7 +4,7 @@
 //! normalised.
 
 use http::Method;
-use tenure_state::LeaseId;
+use tenure_state::{Kind, LeaseId};
 
 use super::failure::Failure;
 use super::query::Query;
@@ -15,24 +15,34 @@ use super::text::{self, Decoding};
 pub(super) enum Family {
     /// `/v1/leases`
     Leases,
+    /// `/v1/leases/renew`
+    LeaseRenewals,
     /// `/v1/leases/{id}`
     Lease,
     /// `/v1/leases/{id}/renew`
     LeaseRenewal,
-    /// `/v1/locks`
-    Locks,
-    /// `/v1/locks/{name}`
-    Lock,
+    /// `/v1/locks` or `/v1/semaphores` or `/v1/elections`
+    Queues(Kind),
+    /// `/v1/locks/{name}` or `/v1/semaphores/{name}` or `/v1/elections/{name}`
+    Queue(Kind),
     /// `/v1/keys`
     Keys,
     /// `/v1/keys/{key}`
     Key,
+    /// `/v1/txn`
+    Transaction,
     /// `/v1/watch`
     Watch,
     /// `/v1/cluster`
     Cluster,
+    /// `/v1/limits`
+    Limits,
+    /// `/v1/compact`
+    Compact,
     /// `/v1/status`
     Status,
+    /// `/v1/openapi.json`
+    OpenApi,
     /// `/livez`
     Live,
     /// `/readyz`
@@ -53,18 +63,32 @@ pub(super) struct Target<'a> {
 pub(super) enum Call {
     /// `POST /v1/leases`
     GrantLease,
+    /// `GET /v1/leases`
+    ListLeases,
+    /// `POST /v1/leases/renew`
+    RenewLeases,
     /// `GET /v1/leases/{id}`
     ReadLease(LeaseId),
     /// `POST /v1/leases/{id}/renew`
     RenewLease(LeaseId),
+    /// `PATCH /v1/leases/{id}`
+    ChangeLease(LeaseId),
     /// `DELETE /v1/leases/{id}`
     RevokeLease(LeaseId),
-    /// `POST /v1/locks/{name}`
-    AcquireLock(String),
-    /// `GET /v1/locks/{name}`
-    ReadLock(String),
-    /// `DELETE /v1/locks/{name}`
-    ReleaseLock(String),
+    /// `POST /v1/locks`
+    AcquireTogether,
+    /// `POST` of a lock, a semaphore or (a campaign) an election
+    Acquire(Kind, String),
+    /// `GET` of a lock, a semaphore or an election
+    ReadQueue(Kind, String),
+    /// `GET` of their collections
+    ListQueues(Kind),
+    /// `DELETE` of a lock, a semaphore or (resigning) an election
+    Release(Kind, String),
+    /// `PUT /v1/elections/{name}`
+    Proclaim(String),
+    /// `PATCH /v1/elections/{name}`
+    HandOver(String),
     /// `PUT /v1/keys/{key}`
     PutKey(String),
     /// `GET /v1/keys/{key}`
@@ -73,12 +97,26 @@ pub(super) enum Call {
     ListKeys,
     /// `DELETE /v1/keys/{key}`
     DeleteKey(String),
+    /// `DELETE /v1/keys`
+    DeleteKeys,
+    /// `POST /v1/txn`
+    Transact,
     /// `GET /v1/watch`
     Watch,
+    /// `POST /v1/watch`
+    WatchMany,
     /// `GET /v1/cluster`
     ReadCluster,
+    /// `GET /v1/limits`
+    ReadLimits,
+    /// `PATCH /v1/limits`
+    ChangeLimits,
+    /// `POST /v1/compact`
+    Compact,
     /// `GET /v1/status`
     ReadStatus,
+    /// `GET /v1/openapi.json`
+    ReadOpenApi,
     /// `GET /livez`
     Live,
     /// `GET /readyz`
@@ -90,15 +128,24 @@ impl Family {
     pub(super) fn template(self) -> &'static str {
         match self {
             Family::Leases => "/v1/leases",
+            Family::LeaseRenewals => "/v1/leases/renew",
             Family::Lease => "/v1/leases/{id}",
             Family::LeaseRenewal => "/v1/leases/{id}/renew",
-            Family::Locks => "/v1/locks",
-            Family::Lock => "/v1/locks/{name}",
+            Family::Queues(Kind::Lock) => "/v1/locks",
+            Family::Queue(Kind::Lock) => "/v1/locks/{name}",
+            Family::Queues(Kind::Semaphore) => "/v1/semaphores",
+            Family::Queue(Kind::Semaphore) => "/v1/semaphores/{name}",
+            Family::Queues(Kind::Election) => "/v1/elections",
+            Family::Queue(Kind::Election) => "/v1/elections/{name}",
             Family::Keys => "/v1/keys",
             Family::Key => "/v1/keys/{key}",
+            Family::Transaction => "/v1/txn",
             Family::Watch => "/v1/watch",
             Family::Cluster => "/v1/cluster",
+            Family::Limits => "/v1/limits",
+            Family::Compact => "/v1/compact",
             Family::Status => "/v1/status",
+            Family::OpenApi => "/v1/openapi.json",
             Family::Live => "/livez",
             Family::Ready => "/readyz",
         }
@@ -107,11 +154,20 @@ impl Family {
     /// What `Allow` says.
     pub(super) fn allow(self) -> &'static str {
         match self {
-            Family::Leases | Family::LeaseRenewal => "POST, OPTIONS",
-            Family::Lease => "GET, HEAD, DELETE, OPTIONS",
-            Family::Locks | Family::Lock => "GET, HEAD, POST, DELETE, OPTIONS",
+            Family::Leases | Family::Watch => "GET, HEAD, POST, OPTIONS",
+            Family::LeaseRenewals
+            | Family::LeaseRenewal
+            | Family::Transaction
+            | Family::Compact => "POST, OPTIONS",
+            Family::Lease => "GET, HEAD, PATCH, DELETE, OPTIONS",
+            Family::Queues(Kind::Election) | Family::Queue(Kind::Election) => {
+                "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+            }
+            Family::Queues(Kind::Lock | Kind::Semaphore)
+            | Family::Queue(Kind::Lock | Kind::Semaphore) => "GET, HEAD, POST, DELETE, OPTIONS",
             Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Family::Watch | Family::Cluster | Family::Status | Family::Live | Family::Ready => {
+            Family::Limits => "GET, HEAD, PATCH, OPTIONS",
+            Family::Cluster | Family::Status | Family::OpenApi | Family::Live | Family::Ready => {
                 "GET, HEAD, OPTIONS"
             }
         }
@@ -130,11 +186,18 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
     let plain = |family| Some(Target { family, raw: "" });
     match path {
         "/v1/leases" => plain(Family::Leases),
-        "/v1/locks" => plain(Family::Locks),
+        "/v1/leases/renew" => plain(Family::LeaseRenewals),
+        "/v1/locks" => plain(Family::Queues(Kind::Lock)),
+        "/v1/semaphores" => plain(Family::Queues(Kind::Semaphore)),
+        "/v1/elections" => plain(Family::Queues(Kind::Election)),
         "/v1/keys" => plain(Family::Keys),
+        "/v1/txn" => plain(Family::Transaction),
         "/v1/watch" => plain(Family::Watch),
         "/v1/cluster" => plain(Family::Cluster),
+        "/v1/limits" => plain(Family::Limits),
+        "/v1/compact" => plain(Family::Compact),
         "/v1/status" => plain(Family::Status),
+        "/v1/openapi.json" => plain(Family::OpenApi),
         "/livez" => plain(Family::Live),
         "/readyz" => plain(Family::Ready),
         _ => named(path),
@@ -143,28 +206,27 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
 
 fn named(path: &str) -> Option<Target<'_>> {
     let (collection, raw) = path.strip_prefix("/v1/")?.split_once('/')?;
-    match collection {
-        "locks" => Some(Target {
-            family: Family::Lock,
-            raw,
-        }),
-        "keys" => Some(Target {
-            family: Family::Key,
-            raw,
-        }),
-        "leases" => match raw.split_once('/') {
-            None => Some(Target {
-                family: Family::Lease,
-                raw,
-            }),
-            Some((raw, "renew")) => Some(Target {
-                family: Family::LeaseRenewal,
-                raw,
-            }),
-            Some(_) => None,
-        },
-        _ => None,
-    }
+    let family = match collection {
+        "locks" => Family::Queue(Kind::Lock),
+        "semaphores" => Family::Queue(Kind::Semaphore),
+        "elections" => Family::Queue(Kind::Election),
+        "keys" => Family::Key,
+        "leases" => {
+            return match raw.split_once('/') {
+                None => Some(Target {
+                    family: Family::Lease,
+                    raw,
+                }),
+                Some((raw, "renew")) => Some(Target {
+                    family: Family::LeaseRenewal,
+                    raw,
+                }),
+                Some(_) => None,
+            };
+        }
+        _ => return None,
+    };
+    Some(Target { family, raw })
 }
 
 impl Target<'_> {
@@ -176,21 +238,44 @@ impl Target<'_> {
     pub(super) fn call(&self, method: &Method, query: &mut Query) -> Result<Call, Failure> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let deletes = *method == Method::DELETE;
+        let patches = *method == Method::PATCH;
+        let is_named = query.has("name");
         Ok(match self.family {
+            Family::Leases if reads => Call::ListLeases,
             Family::Leases => Call::GrantLease,
+            Family::LeaseRenewals => Call::RenewLeases,
             Family::Lease if deletes => Call::RevokeLease(text::lease(self.raw)?),
+            Family::Lease if patches => Call::ChangeLease(text::lease(self.raw)?),
             Family::Lease => Call::ReadLease(text::lease(self.raw)?),
             Family::LeaseRenewal => Call::RenewLease(text::lease(self.raw)?),
-            Family::Locks | Family::Lock if reads => Call::ReadLock(self.name(query)?),
-            Family::Locks | Family::Lock if deletes => Call::ReleaseLock(self.name(query)?),
-            Family::Locks | Family::Lock => Call::AcquireLock(self.name(query)?),
-            Family::Keys if reads && !query.has("name") => Call::ListKeys,
+            Family::Queues(kind) if reads && !is_named => Call::ListQueues(kind),
+            Family::Queues(Kind::Lock) if *method == Method::POST && !is_named => {
+                Call::AcquireTogether
+            }
+            Family::Queues(kind) | Family::Queue(kind) => {
+                let name = self.name(query)?;
+                match *method {
+                    Method::GET | Method::HEAD => Call::ReadQueue(kind, name),
+                    Method::DELETE => Call::Release(kind, name),
+                    Method::PUT => Call::Proclaim(name),
+                    Method::PATCH => Call::HandOver(name),
+                    _ => Call::Acquire(kind, name),
+                }
+            }
+            Family::Keys if reads && !is_named => Call::ListKeys,
+            Family::Keys if deletes && !is_named => Call::DeleteKeys,
             Family::Keys | Family::Key if reads => Call::ReadKey(self.name(query)?),
             Family::Keys | Family::Key if deletes => Call::DeleteKey(self.name(query)?),
             Family::Keys | Family::Key => Call::PutKey(self.name(query)?),
-            Family::Watch => Call::Watch,
+            Family::Transaction => Call::Transact,
+            Family::Watch if reads => Call::Watch,
+            Family::Watch => Call::WatchMany,
             Family::Cluster => Call::ReadCluster,
+            Family::Limits if reads => Call::ReadLimits,
+            Family::Limits => Call::ChangeLimits,
+            Family::Compact => Call::Compact,
             Family::Status => Call::ReadStatus,
+            Family::OpenApi => Call::ReadOpenApi,
             Family::Live => Call::Live,
             Family::Ready => Call::Ready,
         })
@@ -199,11 +284,10 @@ impl Target<'_> {
     /// The name: in the path, or on the collection in `?name=`, for those behind proxies that squash paths.
     fn name(&self, query: &mut Query) -> Result<String, Failure> {
         match self.family {
-            Family::Locks | Family::Keys => match query.take("name")? {
+            Family::Queues(_) | Family::Keys => match query.take("name")? {
                 Some(name) => text::valid_name(name),
                 None => Err(Failure::invalid(
-                    "the name is missing: give it in the path or as `?name=`; this version serves this call for one \
-                     name only",
+                    "the name is missing: give it in the path or as `?name=`",
                 )),
             },
             _ => text::name(self.raw, Decoding::Path),
@@ -255,19 +339,23 @@ mod tests {
         check(
             Method::POST,
             "/v1/locks/jobs/nightly",
-            Call::AcquireLock("jobs/nightly".into()),
+            Call::Acquire(Kind::Lock, "jobs/nightly".into()),
         );
         check(
             Method::POST,
             "/v1/locks?name=jobs%2Fa+b",
-            Call::AcquireLock("jobs/a b".into()),
+            Call::Acquire(Kind::Lock, "jobs/a b".into()),
         );
         check(
             Method::DELETE,
             "/v1/locks//a/../b/",
-            Call::ReleaseLock("/a/../b/".into()),
+            Call::Release(Kind::Lock, "/a/../b/".into()),
         );
-        check(Method::GET, "/v1/locks/a+b", Call::ReadLock("a+b".into()));
+        check(
+            Method::GET,
+            "/v1/locks/a+b",
+            Call::ReadQueue(Kind::Lock, "a+b".into()),
+        );
         check(
             Method::PUT,
             "/v1/keys/a/renew",
@@ -286,6 +374,38 @@ mod tests {
             "/v1/keys/a%3Fb",
             Call::DeleteKey("a?b".into()),
         );
+        check(Method::DELETE, "/v1/keys?prefix=x", Call::DeleteKeys);
+        check(Method::GET, "/v1/leases", Call::ListLeases);
+        check(Method::POST, "/v1/leases/renew", Call::RenewLeases);
+        check(
+            Method::PATCH,
+            "/v1/leases/3f9c2a7b5d1e8046",
+            Call::ChangeLease(lease),
+        );
+        check(Method::POST, "/v1/locks", Call::AcquireTogether);
+        check(
+            Method::GET,
+            "/v1/locks?prefix=a",
+            Call::ListQueues(Kind::Lock),
+        );
+        check(
+            Method::POST,
+            "/v1/semaphores/s/1",
+            Call::Acquire(Kind::Semaphore, "s/1".into()),
+        );
+        check(
+            Method::GET,
+            "/v1/elections?name=a%2Fb",
+            Call::ReadQueue(Kind::Election, "a/b".into()),
+        );
+        check(Method::PUT, "/v1/elections/e", Call::Proclaim("e".into()));
+        check(Method::PATCH, "/v1/elections/e", Call::HandOver("e".into()));
+        check(Method::POST, "/v1/txn", Call::Transact);
+        check(Method::POST, "/v1/watch", Call::WatchMany);
+        check(Method::GET, "/v1/limits", Call::ReadLimits);
+        check(Method::PATCH, "/v1/limits", Call::ChangeLimits);
+        check(Method::POST, "/v1/compact", Call::Compact);
+        check(Method::GET, "/v1/openapi.json", Call::ReadOpenApi);
         check(Method::GET, "/v1/watch", Call::Watch);
         check(Method::GET, "/v1/cluster", Call::ReadCluster);
         check(Method::GET, "/v1/status", Call::ReadStatus);
@@ -311,9 +431,9 @@ mod tests {
             "/v1/watch/",
             "/v1/status/x",
             "/livez/",
-            "/v1/semaphores/a",
-            "/v1/elections/a",
-            "/v1/txn",
+            "/v1/semaphore/a",
+            "/v1/txn/",
+            "/v1/limits/value_bytes",
             "/v1/%6beys/a",
         ] {
             assert_eq!(find(path), None, "{path}");
@@ -331,8 +451,9 @@ mod tests {
         check(Method::GET, "/v1/keys?name=a&name=b", Code::InvalidRequest);
         check(Method::PUT, "/v1/keys/%ff", Code::InvalidName);
         check(Method::PUT, "/v1/keys", Code::InvalidRequest);
-        check(Method::DELETE, "/v1/keys?prefix=a", Code::InvalidRequest);
-        check(Method::POST, "/v1/locks", Code::InvalidRequest);
+        check(Method::POST, "/v1/semaphores", Code::InvalidRequest);
+        check(Method::DELETE, "/v1/locks", Code::InvalidRequest);
+        check(Method::PUT, "/v1/elections", Code::InvalidRequest);
         check(Method::GET, "/v1/leases/xyz", Code::InvalidRequest);
         check(Method::GET, "/v1/leases/", Code::InvalidRequest);
     }
@@ -340,10 +461,13 @@ mod tests {
     #[test]
     fn methods_that_a_path_does_not_take_are_told_from_those_it_takes() {
         for (path, method) in [
-            ("/v1/leases", Method::GET),
-            ("/v1/leases/1", Method::PATCH),
-            ("/v1/leases/renew", Method::POST),
-            ("/v1/watch", Method::POST),
+            ("/v1/leases", Method::PUT),
+            ("/v1/leases/1", Method::POST),
+            ("/v1/leases/renew", Method::GET),
+            ("/v1/watch", Method::DELETE),
+            ("/v1/semaphores/a", Method::PUT),
+            ("/v1/txn", Method::GET),
+            ("/v1/openapi.json", Method::POST),
             ("/v1/keys/a", Method::POST),
             ("/v1/locks/a", Method::PUT),
             ("/livez", Method::DELETE),

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, header};
 use tenure_replica::Decided;
-use tenure_state::{Clock, Command, LeaseId, Limits};
+use tenure_state::{Clock, Command, Kind, LeaseId, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -28,7 +28,10 @@ use super::manners::{self, OwnHosts, Repeats};
 use super::query::Query;
 use super::reply::Reply;
 use super::route::{self, Call, Family, Target};
-use super::{cluster, keys, leases, locks, watch};
+use super::{
+    administration, cluster, elections, key_ranges, keys, leases, locks, openapi, semaphores,
+    together, transactions, watch,
+};
 use crate::node::{Handle, LeaderView};
 
 /// Answers requests; shared by all connections.
@@ -225,18 +228,34 @@ impl Service {
 /// Headers that the call must be able to serve, before anything of it is carried out.
 fn check_headers(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
     let repeats = match call {
-        Call::AcquireLock(_) | Call::ReleaseLock(_) | Call::RenewLease(_) => Repeats::ByWhoAsks,
+        Call::AcquireTogether
+        | Call::Acquire(..)
+        | Call::Release(..)
+        | Call::RenewLease(_)
+        | Call::RenewLeases
+        | Call::ChangeLease(_) => Repeats::ByWhoAsks,
         Call::GrantLease
+        | Call::ListLeases
         | Call::ReadLease(_)
         | Call::RevokeLease(_)
-        | Call::ReadLock(_)
+        | Call::ReadQueue(..)
+        | Call::ListQueues(_)
+        | Call::Proclaim(_)
+        | Call::HandOver(_)
         | Call::PutKey(_)
         | Call::ReadKey(_)
         | Call::ListKeys
         | Call::DeleteKey(_)
+        | Call::DeleteKeys
+        | Call::Transact
         | Call::Watch
+        | Call::WatchMany
         | Call::ReadCluster
+        | Call::ReadLimits
+        | Call::ChangeLimits
+        | Call::Compact
         | Call::ReadStatus
+        | Call::ReadOpenApi
         | Call::Live
         | Call::Ready => Repeats::Recorded,
     };
@@ -251,19 +270,41 @@ fn check_headers(call: &Call, family: Family, headers: &HeaderMap) -> Result<(),
 async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
     match call {
         Call::GrantLease => leases::grant(cx).await,
+        Call::ListLeases => leases::list(cx).await,
+        Call::RenewLeases => leases::renew_many(cx).await,
         Call::ReadLease(id) => leases::read(cx, id).await,
         Call::RenewLease(id) => leases::renew(cx, id).await,
+        Call::ChangeLease(id) => leases::change(cx, id).await,
         Call::RevokeLease(id) => leases::revoke(cx, id).await,
-        Call::AcquireLock(name) => locks::acquire(cx, name).await,
-        Call::ReadLock(name) => locks::read(cx, name).await,
-        Call::ReleaseLock(name) => locks::release(cx, name).await,
+        Call::AcquireTogether => together::acquire(cx).await,
+        Call::Acquire(Kind::Lock, name) => locks::acquire(cx, name).await,
+        Call::Acquire(Kind::Semaphore, name) => semaphores::acquire(cx, name).await,
+        Call::Acquire(Kind::Election, name) => elections::campaign(cx, name).await,
+        Call::ReadQueue(Kind::Lock, name) => locks::read(cx, name).await,
+        Call::ReadQueue(Kind::Semaphore, name) => semaphores::read(cx, name).await,
+        Call::ReadQueue(Kind::Election, name) => elections::read(cx, name).await,
+        Call::ListQueues(Kind::Lock) => locks::list(cx).await,
+        Call::ListQueues(Kind::Semaphore) => semaphores::list(cx).await,
+        Call::ListQueues(Kind::Election) => elections::list(cx).await,
+        Call::Release(Kind::Lock, name) => locks::release(cx, name).await,
+        Call::Release(Kind::Semaphore, name) => semaphores::release(cx, name).await,
+        Call::Release(Kind::Election, name) => elections::resign(cx, name).await,
+        Call::Proclaim(name) => elections::proclaim(cx, name).await,
+        Call::HandOver(name) => elections::hand_over(cx, name).await,
         Call::PutKey(name) => keys::put(cx, name).await,
         Call::ReadKey(name) => keys::read(cx, name).await,
-        Call::ListKeys => keys::list(cx).await,
+        Call::ListKeys => key_ranges::list(cx).await,
         Call::DeleteKey(name) => keys::delete(cx, name).await,
+        Call::DeleteKeys => key_ranges::delete(cx).await,
+        Call::Transact => transactions::transact(cx).await,
         Call::Watch => watch::watch(cx).await,
+        Call::WatchMany => watch::watch_many(cx).await,
         Call::ReadCluster => cluster::read(cx).await,
+        Call::ReadLimits => administration::read_limits(cx).await,
+        Call::ChangeLimits => administration::change_limits(cx).await,
+        Call::Compact => administration::compact(cx).await,
         Call::ReadStatus => cluster::status(cx).await,
+        Call::ReadOpenApi => openapi::read(cx).await,
         Call::Live => cluster::live(cx).await,
         Call::Ready => cluster::ready(cx).await,
     }
@@ -363,7 +404,7 @@ impl Context<'_> {
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
         self.handle()
-            .submit(command)
+            .submit(command, None)
             .await
             .map_err(|unserved| Failure::unserved(unserved, purpose))
     }

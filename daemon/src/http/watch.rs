@@ -70,6 +70,11 @@ pub(super) async fn watch(mut cx: Context<'_>) -> Result<Reply, Failure> {
     watching.run(wait, permit, after.is_some()).await
 }
 
+/// POST /v1/watch
+pub(super) async fn watch_many(_cx: Context<'_>) -> Result<Reply, Failure> {
+    Err(Failure::later("POST /v1/watch"))
+}
+
 struct Watching<'a, 'c> {
     cx: &'a Context<'c>,
     selectors: Vec<Selector>,

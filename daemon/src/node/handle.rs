@@ -14,7 +14,7 @@ use tenure_raft::{
     Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
 };
 use tenure_replica::{Applier, Decided, Input, Interest, ProgressReport, Refused};
-use tenure_state::{Clock, Command, LeaseId, Origin, Request, State};
+use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -247,14 +247,18 @@ pub struct Handle(pub(super) Arc<Shared>);
 
 impl Handle {
     /// Proposes a command, forwarding it to the leader where that is another member, and waits until this member has
-    /// applied it.
+    /// applied it. With `idempotency`, what apply decides is recorded for repeats.
     ///
     /// Cancellation: the command may be applied all the same.
     ///
     /// # Errors
     ///
     /// Every error but [`Unserved::OutcomeUnknown`] means that it was not applied and never will be.
-    pub async fn submit(&self, command: Command) -> Result<Decided, Unserved> {
+    pub async fn submit(
+        &self,
+        command: Command,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Decided, Unserved> {
         let token = self.0.token();
         let origin = Origin {
             member: self.0.identity.id.0,
@@ -262,7 +266,7 @@ impl Handle {
         };
         let request = Request {
             origin,
-            idempotency: None,
+            idempotency,
             command,
         };
         self.write(token, Input::Propose(request)).await

@@ -254,7 +254,7 @@ impl State {
         Ok(())
     }
 
-    fn add_holds(&mut self, request: &Waiting, revising: &mut Revising) {
+    pub(crate) fn add_holds(&mut self, request: &Waiting, revising: &mut Revising) {
         for want in &request.wanted {
             self.add_hold(request, want, revising);
         }

@@ -13,12 +13,24 @@ use crate::ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 /// Answers and what else an entry brought about.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// One outcome for each renewal and request, in their order.
-    pub outcomes: Vec<(Origin, Outcome)>,
+    /// One for each renewal and request, in their order.
+    pub outcomes: Vec<Decision>,
     /// The revision before the entry; the state's present one is the last.
     pub before: Revision,
     /// How many leases the entry ended because they were due.
     pub leases_expired: u64,
+}
+
+/// What came of a request, and for whom.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Decision {
+    /// Who asked.
+    pub origin: Origin,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// It was decided before, and this is what was recorded (`api.md` §2, Exactly once): values are left out, and what
+    /// ages is of the present.
+    pub replayed: bool,
 }
 
 /// What came of a request.
@@ -56,6 +68,33 @@ pub enum Answer {
     /// A place given up.
     Left {
         /// At which revision.
+        revision: Revision,
+    },
+    /// An operator's end of somebody's hold.
+    Broken {
+        /// The holds that ended, as they were.
+        broken: Vec<HolderView>,
+        /// The cluster clock until which nobody is granted it; `None` where the next grant does not wait.
+        delay_until: Option<Clock>,
+        /// The clock of the entry.
+        clock: Clock,
+        /// At which revision.
+        revision: Revision,
+    },
+    /// A leadership passed on.
+    HandedOver {
+        /// Who leads now.
+        leader: HolderView,
+        /// The clock of the entry.
+        clock: Clock,
+        /// At which revision.
+        revision: Revision,
+    },
+    /// History forgotten by hand.
+    Compacted {
+        /// History up to here is gone.
+        compact_revision: Revision,
+        /// The present revision.
         revision: Revision,
     },
     /// A transaction.
@@ -154,6 +193,15 @@ pub enum Refusal {
         /// What the request would need.
         asked: u64,
     },
+    /// The key of a repeat was used for another request.
+    IdempotencyMismatch,
+    /// A revision that the cluster has never been at.
+    RevisionAhead {
+        /// What was asked.
+        asked: Revision,
+        /// The present one.
+        present: Revision,
+    },
     /// A quota would be passed.
     QuotaExceeded {
         /// Which limit, by its name in `GET /v1/limits`.
@@ -176,6 +224,8 @@ pub struct Contention {
     pub holder_count: u64,
     /// How many wait.
     pub queue_length: u64,
+    /// The cluster clock until which nobody, or only the previous holder, is granted it.
+    pub delay_until: Option<Clock>,
     /// The lease of the asker, where one was granted by the request.
     pub lease: Option<LeaseId>,
     /// The revision that this reflects.

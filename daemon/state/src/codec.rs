@@ -7,14 +7,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::command::{
-    Acquire, Batch, Claim, Command, Compare, Condition, Field, Guard, IdempotencyKey, NewLease,
-    Operation, Put, Release, Renewal, Request, Transaction, Wanted,
+    Acquire, Batch, Break, Claim, Command, Compare, Condition, Field, Guard, HandOver,
+    IdempotencyKey, NewLease, Operation, Proclaim, Put, Release, Renewal, Request, Transaction,
+    Wanted,
 };
-use crate::ids::{Fence, LeaseId, Origin};
+use crate::ids::{Fence, LeaseId, Origin, Revision};
 use crate::record::{
-    self, AcquireRecord, BatchRecord, ConditionRecord, DeleteRangeRecord, GuardRecord,
-    IdempotencyRecord, KeyConditionRecord, LeaseRef, NewLeaseRecord, OperationRecord, PutRecord,
-    ReleaseRecord, RenewalsRecord, RequestRecord, TransactionRecord, WantedRecord,
+    self, AcquireRecord, BatchRecord, BreakRecord, ChangeLeaseRecord, ConditionRecord,
+    DeleteRangeRecord, GuardRecord, HandOverRecord, IdempotencyRecord, KeyConditionRecord,
+    LeaseRef, NewLeaseRecord, OperationRecord, ProclaimRecord, PutRecord, ReleaseRecord,
+    RenewalsRecord, RequestRecord, TransactionRecord, WantedRecord,
 };
 
 /// The version of the form, first of all bytes.
@@ -144,6 +146,26 @@ fn request_record(request: &Request) -> RequestRecord {
             fence: release.fence.map(|fence| fence.0),
         }),
         Command::Transaction(transaction) => Record::Transaction(transaction_record(transaction)),
+        Command::ChangeLease { lease, ttl_ms } => Record::ChangeLease(ChangeLeaseRecord {
+            lease: lease.number(),
+            ttl_ms: *ttl_ms,
+        }),
+        Command::Break(broken) => Record::Break(break_record(broken)),
+        Command::Proclaim(proclaim) => Record::Proclaim(ProclaimRecord {
+            name: proclaim.name.clone(),
+            lease: proclaim.lease.number(),
+            candidate: proclaim.candidate.clone(),
+            fence: proclaim.fence.0,
+            value: proclaim.value.clone(),
+        }),
+        Command::HandOver(hand_over) => Record::HandOver(HandOverRecord {
+            name: hand_over.name.clone(),
+            lease: hand_over.lease.number(),
+            candidate: hand_over.candidate.clone(),
+            fence: hand_over.fence.0,
+            to: hand_over.to.clone(),
+        }),
+        Command::Compact { revision } => Record::Compact(revision.0),
     };
     RequestRecord {
         member: request.origin.member,
@@ -176,6 +198,28 @@ fn request(record: RequestRecord) -> Result<Request, CodecError> {
             fence: release.fence.map(Fence),
         }),
         Record::Transaction(record) => Command::Transaction(transaction(record)?),
+        Record::ChangeLease(record) => Command::ChangeLease {
+            lease: lease_id(record.lease)?,
+            ttl_ms: record.ttl_ms,
+        },
+        Record::Break(record) => Command::Break(broken(record)?),
+        Record::Proclaim(record) => Command::Proclaim(Proclaim {
+            name: record.name,
+            lease: lease_id(record.lease)?,
+            candidate: record.candidate,
+            fence: Fence(record.fence),
+            value: record.value,
+        }),
+        Record::HandOver(record) => Command::HandOver(HandOver {
+            name: record.name,
+            lease: lease_id(record.lease)?,
+            candidate: record.candidate,
+            fence: Fence(record.fence),
+            to: record.to,
+        }),
+        Record::Compact(revision) => Command::Compact {
+            revision: Revision(revision),
+        },
     };
     Ok(Request {
         origin: Origin {
@@ -184,6 +228,32 @@ fn request(record: RequestRecord) -> Result<Request, CodecError> {
         },
         idempotency: record.idempotency.map(idempotency).transpose()?,
         command,
+    })
+}
+
+fn break_record(broken: &Break) -> BreakRecord {
+    let (lease, owner) = match &broken.holder {
+        Some((lease, owner)) => (Some(lease.number()), owner.clone()),
+        None => (None, String::new()),
+    };
+    BreakRecord {
+        kind: broken.kind as u32,
+        name: broken.name.clone(),
+        fence: broken.fence.0,
+        lease,
+        owner,
+        now: broken.now,
+    }
+}
+
+fn broken(record: BreakRecord) -> Result<Break, CodecError> {
+    let lease = record.lease.map(lease_id).transpose()?;
+    Ok(Break {
+        kind: record::kind(record.kind).ok_or(CodecError::Invalid("kind"))?,
+        name: record.name,
+        fence: Fence(record.fence),
+        holder: lease.map(|lease| (lease, record.owner)),
+        now: record.now,
     })
 }
 

@@ -1,14 +1,12 @@
 //! What an entry asks of the state machine.
 //!
-//! Owns the shapes; `codec` gives them bytes. They already have room for what the contract adds later (shared holds,
-//! priorities, delays, several names at once, semaphores, elections, transactions, idempotency), so that entries and
-//! rows need not change for it.
+//! Owns the shapes; `codec` gives them bytes.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::ids::{Fence, Kind, LeaseId, Origin};
+use crate::ids::{Fence, Kind, LeaseId, Origin, Revision};
 
 /// The meaning of one entry: renewals first, then what is due, then the requests (`design.md`, State).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -60,12 +58,30 @@ pub enum Command {
         /// Which.
         lease: LeaseId,
     },
+    /// Changes the TTL of a lease and renews it; a shorter TTL counts from the next renewal on.
+    ChangeLease {
+        /// Which.
+        lease: LeaseId,
+        /// Its TTL from now on, in milliseconds.
+        ttl_ms: u64,
+    },
     /// Acquires a lock or semaphore, campaigns, or asks again for the same.
     Acquire(Acquire),
     /// Releases a hold (with its fence) or leaves the queue (without one).
     Release(Release),
+    /// Ends somebody's hold: an operator's.
+    Break(Break),
+    /// Gives a leadership a new value.
+    Proclaim(Proclaim),
+    /// Passes a leadership to a waiting candidate, at one revision.
+    HandOver(HandOver),
     /// Reads and writes keys, all or nothing.
     Transaction(Transaction),
+    /// Forgets history up to a revision.
+    Compact {
+        /// Up to here, included.
+        revision: Revision,
+    },
 }
 
 /// A lease to grant.
@@ -161,6 +177,51 @@ pub struct Release {
     pub owner: String,
     /// The fence of the hold; `None` leaves the queue.
     pub fence: Option<Fence>,
+}
+
+/// The end of a hold by an operator, who is not its holder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Break {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The fence of the hold: all holds that were granted with it end, unless `holder` names one.
+    pub fence: Fence,
+    /// The lease and owner of the one hold that ends.
+    pub holder: Option<(LeaseId, String)>,
+    /// The next grant does not wait for the deadline of the broken holder's lease, until which it may still believe.
+    pub now: bool,
+}
+
+/// A new value of a leadership.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proclaim {
+    /// The election.
+    pub name: String,
+    /// The leader's lease.
+    pub lease: LeaseId,
+    /// The leader.
+    pub candidate: String,
+    /// The fence of its leadership.
+    pub fence: Fence,
+    /// The new value.
+    pub value: String,
+}
+
+/// A leadership passed on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HandOver {
+    /// The election.
+    pub name: String,
+    /// The leader's lease.
+    pub lease: LeaseId,
+    /// The leader.
+    pub candidate: String,
+    /// The fence of its leadership.
+    pub fence: Fence,
+    /// The candidate to lead: the first that waits under this name.
+    pub to: String,
 }
 
 /// A transaction on keys: the one command that puts, deletes and prefix deletes are written as.

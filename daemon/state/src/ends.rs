@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::command::NewLease;
 use crate::event::{DeleteReason, EndReason, Event, LeaveReason, ReleaseReason};
-use crate::ids::{Clock, LeaseId, Revision};
+use crate::ids::{Clock, Kind, LeaseId, Revision};
 use crate::limits::{
     ENDED_LEASES, ENDED_RETENTION_MS, MAX_COMPACTED_EVENTS_PER_ENTRY, MAX_COMPACTED_PER_ENTRY,
     MAX_ENDED_FORGOTTEN_PER_ENTRY, MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY,
@@ -28,14 +28,7 @@ impl State {
     }
 
     pub(crate) fn check_new_lease(&self, new: &NewLease) -> Result<(), Refusal> {
-        let (ttl_ms, min_ms, max_ms) = (new.ttl_ms, MIN_TTL_MS, MAX_TTL_MS);
-        if !(min_ms..=max_ms).contains(&ttl_ms) {
-            return Err(Refusal::TtlOutOfRange {
-                ttl_ms,
-                min_ms,
-                max_ms,
-            });
-        }
+        check_ttl(new.ttl_ms)?;
         if self.leases.by_id.contains_key(&new.lease)
             || self.ended.by_lease.contains_key(&new.lease)
         {
@@ -78,6 +71,18 @@ impl State {
             metadata,
             ttl_ms,
         });
+    }
+
+    pub(crate) fn change_lease(&mut self, id: LeaseId, ttl_ms: u64) -> Outcome {
+        check_ttl(ttl_ms)?;
+        if !self.leases.by_id.contains_key(&id) {
+            return Err(self.no_lease(id));
+        }
+        self.touch(RowId::Lease(id));
+        if let Some(lease) = self.leases.by_id.get_mut(&id) {
+            lease.ttl_ms = ttl_ms;
+        }
+        self.renew(id)
     }
 
     pub(crate) fn revoke_lease(&mut self, lease: LeaseId) -> Outcome {
@@ -202,6 +207,20 @@ impl State {
     /// Nobody is granted the name for so long, but a lease of the same name.
     fn delay(&mut self, id: &QueueId, delay_ms: u64, lease_name: &str) {
         let until = Clock(self.clock.0.saturating_add(delay_ms).min(LAST_CLOCK));
+        self.delay_until(id, until, lease_name);
+    }
+
+    /// Nobody is granted the name until then, but a lease of this name, which is nobody where it is empty. Where a delay
+    /// runs already, neither cuts the other short: the later end counts, for nobody but whom both let through.
+    pub(crate) fn delay_until(&mut self, id: &QueueId, until: Clock, lease_name: &str) {
+        let running = self.queues.get(id).and_then(|queue| queue.delay.clone());
+        let (until, lease_name) = match &running {
+            Some(running) if running.lease_name == lease_name => {
+                (until.max(running.until), lease_name)
+            }
+            Some(running) => (until.max(running.until), ""),
+            None => (until, lease_name),
+        };
         self.clear_delay(id);
         self.touch(RowId::Queue(id.clone()));
         let Some(queue) = self.queues.get_mut(id) else {
@@ -259,7 +278,9 @@ impl State {
             .saturating_sub(self.limits.history_retention_ms);
         let (mut revisions, mut events) = (0, 0);
         while let Some(front) = self.history.changes.front() {
-            let needed = oldest <= front.clock.0 && self.history.bytes <= self.limits.history_bytes;
+            let needed = self.compact_target < front.change.revision
+                && oldest <= front.clock.0
+                && self.history.bytes <= self.limits.history_bytes;
             if needed || before < front.change.revision {
                 return;
             }
@@ -303,6 +324,10 @@ impl State {
                 Event::Queued { place } => {
                     self.drop_history_row(revision, position, front.clock, event);
                     self.forget_queue(&QueueId::new(place.kind, &place.name));
+                }
+                Event::Proclaimed { name, .. } => {
+                    self.drop_history_row(revision, position, front.clock, event);
+                    self.forget_queue(&QueueId::new(Kind::Election, name));
                 }
                 Event::Released { kind, name, .. } | Event::Left { kind, name, .. } => {
                     self.drop_history_row(revision, position, front.clock, event);
@@ -357,6 +382,18 @@ impl State {
             self.ended.by_lease.remove(&lease);
             forgotten += 1;
         }
+    }
+}
+
+fn check_ttl(ttl_ms: u64) -> Result<(), Refusal> {
+    let (min_ms, max_ms) = (MIN_TTL_MS, MAX_TTL_MS);
+    match (min_ms..=max_ms).contains(&ttl_ms) {
+        true => Ok(()),
+        false => Err(Refusal::TtlOutOfRange {
+            ttl_ms,
+            min_ms,
+            max_ms,
+        }),
     }
 }
 

@@ -42,6 +42,17 @@ pub enum Event {
         /// What it waits for, and how; its fence is meaningless.
         place: Box<Place>,
     },
+    /// A leader gave its leadership a new value.
+    Proclaimed {
+        /// The election.
+        name: String,
+        /// The leader.
+        candidate: String,
+        /// The fence of its leadership.
+        fence: Fence,
+        /// The new value.
+        value: String,
+    },
     /// A hold ended.
     Released {
         /// Of what kind of thing.
@@ -234,6 +245,7 @@ pub fn resource_of(event: &Event) -> Resource {
         Event::Delete { key: name, .. } => key(name),
         Event::Granted(grant) => queue(grant.kind, &grant.name),
         Event::Queued { place } => queue(place.kind, &place.name),
+        Event::Proclaimed { name, .. } => queue(Kind::Election, name),
         Event::Released { kind, name, .. } | Event::Left { kind, name, .. } => queue(*kind, name),
         Event::LeaseGranted { lease: id, .. } | Event::LeaseEnded { lease: id, .. } => lease(*id),
     }
@@ -280,6 +292,7 @@ fn concerns(event: &Event, collection: Collection, matches: impl Fn(&[u8]) -> bo
         Event::Delete { key, .. } => (Collection::Keys, &key[..]),
         Event::Granted(grant) => (Collection::of(grant.kind), grant.name.as_bytes()),
         Event::Queued { place } => (Collection::of(place.kind), place.name.as_bytes()),
+        Event::Proclaimed { name, .. } => (Collection::Elections, name.as_bytes()),
         Event::Released { kind, name, .. } | Event::Left { kind, name, .. } => {
             (Collection::of(*kind), name.as_bytes())
         }

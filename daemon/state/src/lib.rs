@@ -7,7 +7,10 @@ mod command;
 mod record;
 
 mod acquire;
+mod compact;
+mod elections;
 mod ends;
+mod intervene;
 mod state;
 mod transact;
 
@@ -27,13 +30,14 @@ mod ids;
 mod limits;
 
 pub use answer::{
-    Answer, Applied, Attached, Contention, HoldView, HolderView, KeyEntry, LeaseView,
+    Answer, Applied, Attached, Contention, Decision, HoldView, HolderView, KeyEntry, LeaseView,
     OperationResult, Outcome, QueueView, QueuedView, Refusal, WaiterView,
 };
 pub use codec::{CodecError, decode_batch, decode_request, encode_batch, encode_request};
 pub use command::{
-    Acquire, Batch, Claim, Command, Compare, Condition, Field, Guard, IdempotencyKey, NewLease,
-    Operation, Put, Release, Renewal, Request, Share, Transaction, Wanted,
+    Acquire, Batch, Break, Claim, Command, Compare, Condition, Field, Guard, HandOver,
+    IdempotencyKey, NewLease, Operation, Proclaim, Put, Release, Renewal, Request, Share,
+    Transaction, Wanted,
 };
 pub use event::{
     Change, Collection, DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason,

@@ -387,6 +387,7 @@ impl Loading {
         state.clock = Clock(self.number(Meta::Clock)?);
         state.revision = Revision(self.number(Meta::Revision)?);
         state.compact = Revision(self.number(Meta::Compact)?);
+        state.compact_target = Revision(self.number(Meta::CompactTarget)?);
         if self.meta.len() != Meta::ALL.len() {
             return Err(LoadError::Inconsistent("a single value is unknown"));
         }

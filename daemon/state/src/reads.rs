@@ -13,7 +13,7 @@ use crate::answer::{
 use crate::event::{Change, Event, Selector};
 use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
 use crate::limits::{Limits, SHOWN};
-use crate::parts::{Asker, Hanging, PlaceId, Queue, QueueId};
+use crate::parts::{Asker, Hanging, Hold, PlaceId, Queue, QueueId};
 use crate::state::State;
 
 /// Why a read of a past or future revision cannot be answered.
@@ -58,7 +58,7 @@ impl State {
 
     /// History up to here is gone; what follows it can be read.
     pub fn compact_revision(&self) -> Revision {
-        self.compact
+        self.compact.max(self.compact_target)
     }
 
     /// The cluster clock of the last entry.
@@ -77,8 +77,13 @@ impl State {
     }
 
     /// The earliest deadline of anything. Where it is before the clock, something is due that no entry has reached.
+    ///
+    /// History that was told to go and is still there counts as due: further entries take it away.
     pub fn next_deadline(&self) -> Option<Clock> {
-        self.agenda.first().map(|(deadline, _)| *deadline)
+        let compacting = self.compact < self.compact_target;
+        let compaction = compacting.then(|| Clock(self.clock.0.saturating_sub(1)));
+        let due = self.agenda.first().map(|(deadline, _)| *deadline);
+        compaction.into_iter().chain(due).min()
     }
 
     /// A lease; `clock` is that of the read.
@@ -171,6 +176,7 @@ impl State {
                 .unwrap_or_default(),
             holder_count: queue.map_or(0, |queue| queue.holds.len() as u64),
             queue_length: queue.map_or(0, |queue| queue.places.len() as u64),
+            delay_until: queue.and_then(|queue| queue.delay.as_ref().map(|delay| delay.until)),
             lease: None,
             revision: self.revision,
         }
@@ -220,23 +226,25 @@ impl State {
     }
 
     fn view_holders(&self, queue: &Queue) -> Vec<HolderView> {
-        let view = |(asker, hold): (&Asker, &crate::parts::Hold)| HolderView {
+        let holds = queue.holds.iter().take(SHOWN);
+        holds
+            .map(|(asker, hold)| self.holder_view(asker, hold))
+            .collect()
+    }
+
+    pub(crate) fn holder_view(&self, asker: &Asker, hold: &Hold) -> HolderView {
+        let lease = self.leases.by_id.get(&asker.lease);
+        HolderView {
             owner: asker.owner.to_string(),
             lease: asker.lease,
-            lease_name: self
-                .leases
-                .by_id
-                .get(&asker.lease)
-                .map(|lease| lease.name.clone())
-                .unwrap_or_default(),
+            lease_name: lease.map(|lease| lease.name.clone()).unwrap_or_default(),
             metadata: Arc::clone(&hold.metadata),
             share: hold.share,
             fence: hold.fence,
             acquired_revision: Revision(hold.fence.0),
             deadline: self.deadline_of(asker.lease).unwrap_or_default(),
             value: hold.value.clone(),
-        };
-        queue.holds.iter().take(SHOWN).map(view).collect()
+        }
     }
 
     fn view_places(&self, kind: Kind, name: &str, queue: &Queue) -> Vec<WaiterView> {
@@ -367,10 +375,9 @@ impl State {
     }
 
     fn check_reachable(&self, revision: Revision) -> Result<(), ReadError> {
-        if revision < self.compact {
-            return Err(ReadError::Compacted {
-                compact_revision: self.compact,
-            });
+        let compact_revision = self.compact_revision();
+        if revision < compact_revision {
+            return Err(ReadError::Compacted { compact_revision });
         }
         if self.revision < revision {
             Err(ReadError::Ahead)

@@ -88,7 +88,7 @@ pub(crate) struct RequestRecord {
     pub token: u64,
     #[prost(message, optional, tag = "3")]
     pub idempotency: Option<IdempotencyRecord>,
-    #[prost(oneof = "CommandRecord", tags = "4, 5, 6, 7, 8")]
+    #[prost(oneof = "CommandRecord", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub command: Option<CommandRecord>,
 }
 
@@ -104,6 +104,69 @@ pub(crate) enum CommandRecord {
     Release(ReleaseRecord),
     #[prost(message, tag = "8")]
     Transaction(TransactionRecord),
+    #[prost(message, tag = "9")]
+    ChangeLease(ChangeLeaseRecord),
+    #[prost(message, tag = "10")]
+    Break(BreakRecord),
+    #[prost(message, tag = "11")]
+    Proclaim(ProclaimRecord),
+    #[prost(message, tag = "12")]
+    HandOver(HandOverRecord),
+    #[prost(uint64, tag = "13")]
+    Compact(u64),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ChangeLeaseRecord {
+    #[prost(fixed64, tag = "1")]
+    pub lease: u64,
+    #[prost(uint64, tag = "2")]
+    pub ttl_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct BreakRecord {
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(uint64, tag = "3")]
+    pub fence: u64,
+    /// With `owner`, the one hold that ends.
+    #[prost(fixed64, optional, tag = "4")]
+    pub lease: Option<u64>,
+    #[prost(string, tag = "5")]
+    pub owner: String,
+    #[prost(bool, tag = "6")]
+    pub now: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ProclaimRecord {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(fixed64, tag = "2")]
+    pub lease: u64,
+    #[prost(string, tag = "3")]
+    pub candidate: String,
+    #[prost(uint64, tag = "4")]
+    pub fence: u64,
+    #[prost(string, tag = "5")]
+    pub value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HandOverRecord {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(fixed64, tag = "2")]
+    pub lease: u64,
+    #[prost(string, tag = "3")]
+    pub candidate: String,
+    #[prost(uint64, tag = "4")]
+    pub fence: u64,
+    #[prost(string, tag = "5")]
+    pub to: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -373,7 +436,7 @@ pub(crate) struct EndedRow {
 pub(crate) struct HistoryRow {
     #[prost(uint64, tag = "1")]
     pub clock: u64,
-    #[prost(oneof = "EventRecord", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "EventRecord", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub event: Option<EventRecord>,
 }
 
@@ -395,6 +458,20 @@ pub(crate) enum EventRecord {
     LeaseGranted(NewLeaseRecord),
     #[prost(message, tag = "9")]
     LeaseEnded(LeaseEndRecord),
+    #[prost(message, tag = "10")]
+    Proclaimed(ProclaimedRecord),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ProclaimedRecord {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub candidate: String,
+    #[prost(uint64, tag = "3")]
+    pub fence: u64,
+    #[prost(string, tag = "4")]
+    pub value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -32,7 +32,8 @@ use crate::limits::Limits;
 use crate::parts::{Asker, Hold, Lease, PlaceId, Queue, QueueId, Waiting};
 use crate::record::{
     self, DeleteRecord, EndedRow, EventRecord, GoneRecord, HistoryRow, HoldRow, LeaseEndRecord,
-    LeaseRow, LimitsRow, NewLeaseRecord, PlaceRow, QueueRow, StandingRecord, WantedRecord,
+    LeaseRow, LimitsRow, NewLeaseRecord, PlaceRow, ProclaimedRecord, QueueRow, StandingRecord,
+    WantedRecord,
 };
 use crate::row::{Row, Table};
 
@@ -44,6 +45,7 @@ pub(crate) const BLOCK: usize = 1024;
 pub(crate) enum Meta {
     Clock,
     Compact,
+    CompactTarget,
     First,
     Limits,
     Revision,
@@ -52,9 +54,10 @@ pub(crate) enum Meta {
 
 impl Meta {
     /// In the order of their names.
-    pub(crate) const ALL: [Meta; 6] = [
+    pub(crate) const ALL: [Meta; 7] = [
         Meta::Clock,
         Meta::Compact,
+        Meta::CompactTarget,
         Meta::First,
         Meta::Limits,
         Meta::Revision,
@@ -65,6 +68,7 @@ impl Meta {
         match self {
             Meta::Clock => "clock",
             Meta::Compact => "compact",
+            Meta::CompactTarget => "compact-target",
             Meta::First => "first",
             Meta::Limits => "limits",
             Meta::Revision => "revision",
@@ -377,6 +381,17 @@ fn event_record(event: &Event) -> Option<EventRecord> {
             priority: place.priority,
             value: place.value.clone(),
         }),
+        Event::Proclaimed {
+            name,
+            candidate,
+            fence,
+            value,
+        } => EventRecord::Proclaimed(ProclaimedRecord {
+            name: name.clone(),
+            candidate: candidate.clone(),
+            fence: fence.0,
+            value: value.clone(),
+        }),
         Event::Released {
             kind,
             name,
@@ -497,6 +512,12 @@ pub(crate) fn event(revision: Revision, value: &[u8]) -> Option<(Clock, Event)> 
                 priority: record.priority,
                 value: record.value,
             }),
+        },
+        EventRecord::Proclaimed(record) => Event::Proclaimed {
+            name: record.name,
+            candidate: record.candidate,
+            fence: Fence(record.fence),
+            value: record.value,
         },
         EventRecord::Released(record) => Event::Released {
             kind: record::kind(record.kind)?,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::answer::{Answer, Applied, LeaseView, Outcome, Refusal};
+use crate::answer::{Answer, Applied, Decision, LeaseView, Outcome, Refusal};
 use crate::command::{Batch, Command, Request};
 use crate::event::{Change, Event};
 use crate::ids::{Clock, LeaseId, Revision};
@@ -39,7 +39,11 @@ pub struct State {
     pub(crate) first: Revision,
     pub(crate) clock: Clock,
     pub(crate) revision: Revision,
+    /// History up to here is gone from memory and disk.
     pub(crate) compact: Revision,
+    /// History up to here was told to go: nobody reads it, and entries take it away a bounded piece at a time. Less
+    /// than `compact` where nothing was told.
+    pub(crate) compact_target: Revision,
     pub(crate) history: History,
     pub(crate) keys: Keys,
     pub(crate) leases: Leases,
@@ -88,6 +92,7 @@ impl State {
             clock: Clock(0),
             revision: first,
             compact: Revision(first.0.saturating_sub(1)),
+            compact_target: Revision(0),
             history: History {
                 base: first,
                 ..History::default()
@@ -113,12 +118,20 @@ impl State {
         self.advance_clock(stamp);
         let mut outcomes = Vec::with_capacity(batch.renewals.len() + batch.requests.len());
         for renewal in &batch.renewals {
-            outcomes.push((renewal.origin, self.renew(renewal.lease)));
+            outcomes.push(Decision {
+                origin: renewal.origin,
+                outcome: self.renew(renewal.lease),
+                replayed: false,
+            });
         }
         let leases_expired = self.end_what_is_due();
         self.serve_starved();
         for request in &batch.requests {
-            outcomes.push((request.origin, self.request(request)));
+            outcomes.push(Decision {
+                origin: request.origin,
+                outcome: self.request(request),
+                replayed: false,
+            });
             self.serve_starved();
         }
         self.compact_history(before);
@@ -140,7 +153,12 @@ impl State {
             Command::RevokeLease { lease } => self.revoke_lease(*lease),
             Command::Acquire(acquire) => self.acquire(acquire),
             Command::Release(release) => self.release(release),
+            Command::ChangeLease { lease, ttl_ms } => self.change_lease(*lease, *ttl_ms),
+            Command::Break(broken) => self.break_hold(broken),
+            Command::Proclaim(proclaim) => self.proclaim(proclaim),
+            Command::HandOver(hand_over) => self.hand_over(hand_over),
             Command::Transaction(transaction) => self.transact(transaction),
+            Command::Compact { revision } => self.compact_by_hand(*revision),
         }
     }
 
@@ -228,6 +246,7 @@ impl State {
         let number = match meta {
             Meta::Clock => self.clock.0,
             Meta::Compact => self.compact.0,
+            Meta::CompactTarget => self.compact_target.0,
             Meta::First => self.first.0,
             Meta::Limits => return rows::limits_value(&self.limits),
             Meta::Revision => self.revision.0,
@@ -453,6 +472,12 @@ pub(crate) fn cost(event: &Event) -> u64 {
         Event::Queued { place } => {
             320 + place.name.len() + place.owner.len() + place.value.len() + labels(&place.metadata)
         }
+        Event::Proclaimed {
+            name,
+            candidate,
+            value,
+            ..
+        } => 160 + name.len() + candidate.len() + value.len(),
         Event::Released { name, owner, .. } | Event::Left { name, owner, .. } => {
             160 + name.len() + owner.len()
         }

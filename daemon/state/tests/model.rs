@@ -55,6 +55,7 @@ impl Model {
                 Command::Acquire(acquire) => self.acquire(acquire),
                 Command::Release(release) => self.release(release),
                 Command::Transaction(transaction) => self.transact(transaction),
+                other => panic!("the model does not know {other:?}"),
             });
         }
         accepted
@@ -524,7 +525,7 @@ proptest! {
                 }
             }
             let applied = state.apply(Clock(clock), &batch);
-            let accepted: Vec<bool> = applied.outcomes.iter().map(|(_, outcome)| outcome.is_ok()).collect();
+            let accepted: Vec<bool> = applied.outcomes.iter().map(|decision| decision.outcome.is_ok()).collect();
             prop_assert_eq!(accepted, model.apply(clock, &batch));
             model.check(&state)?;
             then.push((state.revision(), model.keys.clone()));

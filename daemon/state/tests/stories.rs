@@ -128,7 +128,7 @@ fn a_renewal_in_the_entry_that_would_end_the_lease_saves_it() {
     let mut state = with_leases(&[1], 1000);
     let applied = state.apply(Clock(5000), &renewals(&[1]));
     assert_eq!(applied.leases_expired, 0);
-    let Ok(Answer::Lease(view)) = &applied.outcomes[0].1 else {
+    let Ok(Answer::Lease(view)) = &applied.outcomes[0].outcome else {
         panic!("{:?}", applied.outcomes)
     };
     assert_eq!(view.deadline, Clock(6000));
@@ -141,7 +141,10 @@ fn a_renewal_after_the_end_is_refused_and_revives_nothing() {
     state.apply(Clock(1001), &Batch::default());
     let revision = state.revision();
     let applied = state.apply(Clock(1001), &renewals(&[1]));
-    assert_eq!(applied.outcomes[0].1, Err(Refusal::LeaseExpired(lease(1))));
+    assert_eq!(
+        applied.outcomes[0].outcome,
+        Err(Refusal::LeaseExpired(lease(1)))
+    );
     assert_eq!(
         apply_one(&mut state, 1001, Command::Acquire(acquire("jobs", 1, 0))),
         Err(Refusal::LeaseExpired(lease(1)))
@@ -152,7 +155,10 @@ fn a_renewal_after_the_end_is_refused_and_revives_nothing() {
     );
     state.apply(Clock(1002 + ENDED_RETENTION_MS), &Batch::default());
     let applied = state.apply(Clock(1002 + ENDED_RETENTION_MS), &renewals(&[1]));
-    assert_eq!(applied.outcomes[0].1, Err(Refusal::LeaseNotFound(lease(1))));
+    assert_eq!(
+        applied.outcomes[0].outcome,
+        Err(Refusal::LeaseNotFound(lease(1)))
+    );
 }
 
 #[test]

@@ -263,7 +263,7 @@ impl History {
             }
             Event::Put(entry) => self.note_key(&entry.key, entry.lease),
             Event::Delete { key, .. } => self.note_key(key, None),
-            Event::Queued { .. } | Event::Left { .. } => {}
+            Event::Queued { .. } | Event::Proclaimed { .. } | Event::Left { .. } => {}
         }
     }
 

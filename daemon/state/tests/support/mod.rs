@@ -133,7 +133,7 @@ pub(crate) fn apply_one(state: &mut State, stamp: u64, command: Command) -> Outc
         .into_iter()
         .next()
         .expect("one request has one outcome")
-        .1
+        .outcome
 }
 
 pub(crate) fn rows_of(state: &State) -> BTreeMap<(Table, Bytes), Bytes> {

@@ -1,0 +1,63 @@
+//! An operator's interventions: ending a hold that its holder does not end.
+//!
+//! Owns which holds a break ends, and how long the next grant waits: the broken holder may believe until the deadline
+//! of its lease as it stood, so nobody is granted the name before that, unless the operator accepts it.
+
+use crate::answer::{Answer, HolderView, Outcome, Refusal};
+use crate::command::Break;
+use crate::event::ReleaseReason;
+use crate::ids::Fence;
+use crate::parts::{Asker, Queue, QueueId};
+use crate::state::State;
+
+impl State {
+    pub(crate) fn break_hold(&mut self, broken: &Break) -> Outcome {
+        let id = QueueId::new(broken.kind, &broken.name);
+        let queue = self.queues.get(&id).ok_or(Refusal::NotHeld)?;
+        let askers = broken_askers(queue, broken)?;
+        let views: Vec<HolderView> = askers
+            .iter()
+            .filter_map(|asker| Some(self.holder_view(asker, queue.holds.get(asker)?)))
+            .collect();
+        let deadline = views.iter().map(|view| view.deadline).max();
+        let mut revising = self.revise();
+        for asker in &askers {
+            self.remove_hold(&id, asker, ReleaseReason::Broken, &mut revising);
+        }
+        let until = deadline.filter(|until| !broken.now && self.clock < *until);
+        if let Some(until) = until {
+            self.delay_until(&id, until, "");
+        }
+        self.serve(&mut revising);
+        self.seal(revising);
+        Ok(Answer::Broken {
+            broken: views,
+            delay_until: until,
+            clock: self.clock,
+            revision: self.revision,
+        })
+    }
+}
+
+fn broken_askers(queue: &Queue, broken: &Break) -> Result<Vec<Asker>, Refusal> {
+    let stale = |present: Option<Fence>| Err(Refusal::FenceStale { present });
+    if let Some((lease, owner)) = &broken.holder {
+        let asker = State::asker(*lease, owner);
+        let hold = queue.holds.get(&asker).ok_or(Refusal::NotHeld)?;
+        return match hold.fence == broken.fence {
+            true => Ok(vec![asker]),
+            false => stale(Some(hold.fence)),
+        };
+    }
+    let askers: Vec<Asker> = queue
+        .holds
+        .iter()
+        .filter(|(_, hold)| hold.fence == broken.fence)
+        .map(|(asker, _)| asker.clone())
+        .collect();
+    match (askers.is_empty(), queue.holds.values().next()) {
+        (false, _) => Ok(askers),
+        (true, Some(hold)) => stale(Some(hold.fence)),
+        (true, None) => Err(Refusal::NotHeld),
+    }
+}
