@@ -63,6 +63,8 @@ pub mod header {
     pub const GUARD: &str = "tenure-guard";
     /// The key under which a decision is recorded for repeats.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// `true` on an answer that tells a decision made before.
+    pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
     /// The revision that created a key.
     pub const CREATE_REVISION: &str = "tenure-create-revision";
     /// The revision of a key's last put.

@@ -12,6 +12,8 @@ mod connection;
 mod elections;
 mod events;
 mod failure;
+mod guard;
+mod idempotency;
 mod key_ranges;
 mod keys;
 mod leases;
