@@ -22,6 +22,7 @@ mod manners;
 mod openapi;
 mod poll;
 mod query;
+mod reading;
 mod reply;
 mod route;
 mod semaphores;
