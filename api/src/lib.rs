@@ -9,6 +9,7 @@ mod key;
 mod lease;
 mod lock;
 mod problem;
+mod transaction;
 mod watch;
 
 pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
@@ -19,6 +20,10 @@ pub use lock::{
     Released,
 };
 pub use problem::{Code, Outcome, Problem, Retry};
+pub use transaction::{
+    Compare, Condition, DeleteKeys, Field, GetKey, KeyGot, KeyPut, KeysDeleted, Operation,
+    OperationResult, PutKey, Transact, Transacted,
+};
 pub use watch::{
     Change, DeleteReason, EndReason, Event, Events, LeaveReason, ReleaseReason, ResignReason,
 };
