@@ -422,16 +422,24 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(None);
     };
-    let text = value
-        .to_str()
-        .ok()
-        .filter(|text| text.len() <= MOST_CONTENT_TYPE_BYTES)
-        .ok_or_else(|| {
-            let detail = format!(
-                "the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of ASCII"
-            );
-            Failure::invalid(detail)
-        })?;
+    // What is no text is no type either.
+    kept_type(value.to_str().unwrap_or("\u{fffd}"))
+}
+
+/// The type that is kept with a value: as it was given, or none where it says nothing.
+///
+/// # Errors
+///
+/// `invalid-request` for what could not be a header again.
+pub(super) fn kept_type(text: &str) -> Result<Option<String>, Failure> {
+    let fits = text.len() <= MOST_CONTENT_TYPE_BYTES
+        && text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    if !fits {
+        let detail = format!(
+            "the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of printable ASCII"
+        );
+        return Err(Failure::invalid(detail));
+    }
     let essence = text.split(';').next().unwrap_or_default().trim();
     let untyped =
         essence.is_empty() || essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
