@@ -16,6 +16,7 @@ mod transact;
 
 mod answer;
 mod event;
+mod history;
 mod reads;
 
 mod keys;
@@ -43,6 +44,7 @@ pub use event::{
     Change, Collection, DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason,
     Resource, Selector, prefix_end, resource_of,
 };
+pub use history::Span;
 pub use ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 pub use limits::{
     ENDED_LEASES, ENDED_RETENTION_MS, Genesis, Limits, MAX_ELECTION_VALUE_BYTES,

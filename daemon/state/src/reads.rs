@@ -374,7 +374,7 @@ impl State {
             .flat_map(|recorded| recorded.change.events.iter())
     }
 
-    fn check_reachable(&self, revision: Revision) -> Result<(), ReadError> {
+    pub(crate) fn check_reachable(&self, revision: Revision) -> Result<(), ReadError> {
         let compact_revision = self.compact_revision();
         if revision < compact_revision {
             return Err(ReadError::Compacted { compact_revision });
