@@ -4,6 +4,7 @@
 //! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: TLS
 //! and who may do what.
 
+mod acquiring;
 mod administration;
 mod body;
 mod cluster;
@@ -20,6 +21,7 @@ mod manners;
 mod openapi;
 mod poll;
 mod query;
+mod releasing;
 mod reply;
 mod route;
 mod semaphores;
