@@ -72,6 +72,8 @@ pub const MAX_REVISION: u64 = 1 << 53;
 pub mod header {
     /// The revision of the state that an answer reflects.
     pub const REVISION: &str = "tenure-revision";
+    /// How old a local answer may be, in milliseconds.
+    pub const STALENESS_MS: &str = "tenure-staleness-ms";
     /// The term of Raft at the member that answers.
     pub const TERM: &str = "tenure-term";
     /// The client URL of the leader, where known.
@@ -86,6 +88,8 @@ pub mod header {
     pub const GUARD: &str = "tenure-guard";
     /// The key under which a decision is recorded for repeats.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// `true` on an answer that tells a decision made before.
+    pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
     /// The revision that created a key.
     pub const CREATE_REVISION: &str = "tenure-create-revision";
     /// The revision of a key's last put.

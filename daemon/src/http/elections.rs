@@ -12,6 +12,7 @@ use tenure_state::{
 use super::acquiring::{self, Acquired, Terms, in_range, only};
 use super::failure::{Failure, Purpose};
 use super::leases::remaining_ms;
+use super::queues::{self, Page};
 use super::releasing::{self, Ended};
 use super::reply::Reply;
 use super::service::Context;
@@ -144,34 +145,41 @@ pub(super) async fn resign(mut cx: Context<'_>, name: String) -> Result<Reply, F
 }
 
 /// `GET /v1/elections/{name}`
-pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Failure> {
-    cx.finish_query()?;
-    cx.no_body().await?;
-    let clock = cx.barrier().await?;
-    let (view, clock, revision) = cx.handle().read(|state| {
-        (
-            state.queue(Kind::Election, &name),
-            clock.max(state.clock()),
-            state.revision(),
-        )
-    });
-    Reply::json(200, revision, &shown(name, &view, clock, revision))
+pub(super) async fn read(cx: Context<'_>, name: String) -> Result<Reply, Failure> {
+    queues::read(cx, Kind::Election, &name, |view, clock, revision| {
+        Reply::json(200, revision, &shown(&name, view, clock, revision))
+    })
+    .await
 }
 
 /// `GET /v1/elections`
-pub(super) async fn list(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("GET /v1/elections"))
+pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let page = Page::read(&mut cx, Kind::Election).await?;
+    let summary = |(name, view): &(String, QueueView)| api::ElectionSummary {
+        election: name.clone(),
+        leader: view.holders.first().map(|view| leader(view, page.clock)),
+        candidate_count: view.queue_length,
+        mod_revision: view.mod_revision.0,
+    };
+    let shown = api::ElectionPage {
+        elections: page.queues.iter().map(summary).collect(),
+        more: page.next.is_some(),
+        next: page.next.clone(),
+        count: page.count,
+        revision: page.revision.0,
+    };
+    Ok(page.answer(Reply::json(200, page.revision, &shown)?))
 }
 
 /// An election as `GET` shows it.
 pub(super) fn shown(
-    name: String,
+    name: &str,
     view: &QueueView,
     clock: Clock,
     revision: Revision,
 ) -> api::Election {
     api::Election {
-        election: name,
+        election: name.to_owned(),
         leader: view.holders.first().map(|view| leader(view, clock)),
         candidates: view
             .queue

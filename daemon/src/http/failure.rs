@@ -55,6 +55,14 @@ impl Failure {
         }
     }
 
+    /// Says where in the request the value at fault is.
+    pub(super) fn at_place(self, place: &str) -> Failure {
+        Failure {
+            detail: format!("{place}: {}", self.detail),
+            ..self
+        }
+    }
+
     /// A request that makes no sense.
     pub(super) fn invalid(detail: impl Into<String>) -> Failure {
         Failure::new(Code::InvalidRequest, detail)

@@ -12,6 +12,7 @@ use tenure_state::{
 use super::acquiring::{self, Acquired, Terms, only};
 use super::failure::Failure;
 use super::leases::{labels, remaining_ms};
+use super::queues::{self, Page};
 use super::releasing::{self, Ended};
 use super::reply::Reply;
 use super::service::Context;
@@ -71,29 +72,33 @@ pub(super) async fn release(mut cx: Context<'_>, name: String) -> Result<Reply, 
 }
 
 /// `GET /v1/locks/{name}`
-pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Failure> {
-    cx.finish_query()?;
-    cx.no_body().await?;
-    let clock = cx.barrier().await?;
-    let (view, clock, revision) = cx.handle().read(|state| {
-        (
-            state.queue(Kind::Lock, &name),
-            clock.max(state.clock()),
-            state.revision(),
-        )
-    });
-    Reply::json(200, revision, &shown(name, &view, clock, revision))
+pub(super) async fn read(cx: Context<'_>, name: String) -> Result<Reply, Failure> {
+    queues::read(cx, Kind::Lock, &name, |view, clock, revision| {
+        Reply::json(200, revision, &shown(&name, view, clock, revision))
+    })
+    .await
 }
 
 /// `GET /v1/locks`
-pub(super) async fn list(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("GET /v1/locks"))
+pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let page = Page::read(&mut cx, Kind::Lock).await?;
+    let locks = page.queues.iter();
+    let shown = api::LockPage {
+        locks: locks
+            .map(|(name, view)| summary(name, view, page.clock))
+            .collect(),
+        more: page.next.is_some(),
+        next: page.next.clone(),
+        count: page.count,
+        revision: page.revision.0,
+    };
+    Ok(page.answer(Reply::json(200, page.revision, &shown)?))
 }
 
 /// A lock as `GET` shows it.
-pub(super) fn shown(name: String, view: &QueueView, clock: Clock, revision: Revision) -> api::Lock {
+pub(super) fn shown(name: &str, view: &QueueView, clock: Clock, revision: Revision) -> api::Lock {
     api::Lock {
-        lock: name,
+        lock: name.to_owned(),
         holders: holders(&view.holders, clock),
         queue: view
             .queue
@@ -107,6 +112,19 @@ pub(super) fn shown(name: String, view: &QueueView, clock: Clock, revision: Revi
         delay_remaining_ms: view.delay_until.map(|until| remaining_ms(until, clock)),
         mod_revision: view.mod_revision.0,
         revision: revision.0,
+    }
+}
+
+fn summary(name: &str, view: &QueueView, clock: Clock) -> api::LockSummary {
+    api::LockSummary {
+        lock: name.to_owned(),
+        holders: holders(&view.holders, clock),
+        holder_count: view.holder_count,
+        queue_length: view.queue_length,
+        last_fence: view.last_fence.map(|fence| fence.0),
+        exclusive_fence: view.exclusive_fence.map(|fence| fence.0),
+        delay_remaining_ms: view.delay_until.map(|until| remaining_ms(until, clock)),
+        mod_revision: view.mod_revision.0,
     }
 }
 

@@ -12,6 +12,7 @@ use tenure_state::{
 use super::acquiring::{self, Acquired, Terms, in_range, only};
 use super::failure::Failure;
 use super::leases::{labels, remaining_ms};
+use super::queues::{self, Page};
 use super::releasing::{self, Ended};
 use super::reply::Reply;
 use super::service::Context;
@@ -71,13 +72,67 @@ pub(super) async fn release(mut cx: Context<'_>, name: String) -> Result<Reply, 
 }
 
 /// `GET /v1/semaphores/{name}`
-pub(super) async fn read(_cx: Context<'_>, _name: String) -> Result<Reply, Failure> {
-    Err(Failure::later("GET /v1/semaphores/{name}"))
+pub(super) async fn read(cx: Context<'_>, name: String) -> Result<Reply, Failure> {
+    queues::read(cx, Kind::Semaphore, &name, |view, clock, revision| {
+        Reply::json(200, revision, &shown(&name, view, clock, revision))
+    })
+    .await
 }
 
 /// `GET /v1/semaphores`
-pub(super) async fn list(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("GET /v1/semaphores"))
+pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let page = Page::read(&mut cx, Kind::Semaphore).await?;
+    let semaphores = page.queues.iter();
+    let shown = api::SemaphorePage {
+        semaphores: semaphores
+            .map(|(name, view)| summary(name, view, page.clock))
+            .collect(),
+        more: page.next.is_some(),
+        next: page.next.clone(),
+        count: page.count,
+        revision: page.revision.0,
+    };
+    Ok(page.answer(Reply::json(200, page.revision, &shown)?))
+}
+
+/// A semaphore as `GET` shows it.
+pub(super) fn shown(
+    name: &str,
+    view: &QueueView,
+    clock: Clock,
+    revision: Revision,
+) -> api::Semaphore {
+    api::Semaphore {
+        semaphore: name.to_owned(),
+        holders: holders(&view.holders, clock),
+        queue: view
+            .queue
+            .iter()
+            .map(|place| waiter(place, clock))
+            .collect(),
+        holder_count: view.holder_count,
+        queue_length: view.queue_length,
+        limit: view.limit,
+        permits_held: view.permits_held,
+        last_fence: view.last_fence.map(|fence| fence.0),
+        delay_remaining_ms: view.delay_until.map(|until| remaining_ms(until, clock)),
+        mod_revision: view.mod_revision.0,
+        revision: revision.0,
+    }
+}
+
+fn summary(name: &str, view: &QueueView, clock: Clock) -> api::SemaphoreSummary {
+    api::SemaphoreSummary {
+        semaphore: name.to_owned(),
+        holders: holders(&view.holders, clock),
+        holder_count: view.holder_count,
+        queue_length: view.queue_length,
+        limit: view.limit,
+        permits_held: view.permits_held,
+        last_fence: view.last_fence.map(|fence| fence.0),
+        delay_remaining_ms: view.delay_until.map(|until| remaining_ms(until, clock)),
+        mod_revision: view.mod_revision.0,
+    }
 }
 
 /// Who is in the way, as the fields of a problem.
