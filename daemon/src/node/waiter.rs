@@ -103,7 +103,7 @@ fn lost_by_puts(state: &State, changes: &[Change]) -> BTreeSet<LeaseId> {
         for event in change.events.iter() {
             if let Event::Put(entry) = event
                 && entry.version > 1
-                && let Ok(Some(before)) = state.key_before(&entry.key, change.revision)
+                && let Some(before) = state.key_before(change.revision, &entry.key)
             {
                 lost.extend(before.lease);
             }

@@ -214,8 +214,10 @@ pub enum Refusal {
 }
 
 /// Who is in the way.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Contention {
+    /// What kind of thing.
+    pub kind: Kind,
     /// The name that is held or waited for.
     pub name: String,
     /// The first 100 holders.
@@ -397,6 +399,10 @@ pub struct QueueView {
     pub holders: Vec<HolderView>,
     /// The first 100 places.
     pub queue: Vec<WaiterView>,
+    /// The limit of a semaphore; `None` while it is free.
+    pub limit: Option<u64>,
+    /// How many permits of it are held.
+    pub permits_held: u64,
     /// How many hold.
     pub holder_count: u64,
     /// How many wait.

@@ -1,12 +1,8 @@
-//! History as it is followed: what happened since a revision, whole, and what a key was before.
+//! History as it is followed: what happened since a revision, whole.
 //!
 //! Owns how much of it is read at a time. Whoever follows it selects and shows what concerns him outside of the state,
 //! so that nothing waits for that.
 
-use std::ops::Bound;
-use std::sync::Arc;
-
-use crate::answer::KeyEntry;
 use crate::event::Change;
 use crate::ids::Revision;
 use crate::reads::ReadError;
@@ -50,22 +46,5 @@ impl State {
         }
         span.through = self.revision();
         Ok(span)
-    }
-
-    /// A key as it was before a revision.
-    ///
-    /// # Errors
-    ///
-    /// Where that is compacted, or the revision is not reached.
-    pub fn key_before(
-        &self,
-        key: &[u8],
-        revision: Revision,
-    ) -> Result<Option<Arc<KeyEntry>>, ReadError> {
-        let before = Revision(revision.0.saturating_sub(1));
-        // The least key that is greater.
-        let end = [key, &[0]].concat();
-        let found = self.keys_at(before, Bound::Included(key), Some(&end), 1)?;
-        Ok(found.into_iter().next())
     }
 }

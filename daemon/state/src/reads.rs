@@ -141,8 +141,18 @@ impl State {
             return QueueView::default();
         };
         QueueView {
-            holders: self.view_holders(queue),
             queue: self.view_places(kind, name, queue),
+            ..self.view_queue_alone(queue)
+        }
+    }
+
+    /// A lock, semaphore or election without its places.
+    pub(crate) fn view_queue_alone(&self, queue: &Queue) -> QueueView {
+        QueueView {
+            holders: self.view_holders(queue),
+            queue: Vec::new(),
+            limit: self.limit_of(queue),
+            permits_held: queue.taken,
             holder_count: queue.holds.len() as u64,
             queue_length: queue.places.len() as u64,
             last_fence: queue.last_fence,
@@ -170,6 +180,7 @@ impl State {
     pub fn contention(&self, kind: Kind, name: &str) -> Contention {
         let queue = self.queues.get(&QueueId::new(kind, name));
         Contention {
+            kind,
             name: name.to_owned(),
             holders: queue
                 .map(|queue| self.view_holders(queue))
