@@ -5,21 +5,34 @@
 //! their own edges. Requests refuse unknown fields; answers may grow, so they are read tolerantly.
 
 mod cluster;
+mod election;
 mod key;
 mod lease;
 mod lock;
 mod problem;
+mod semaphore;
 mod transaction;
 mod watch;
 
 pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
+pub use election::{
+    Campaign, CampaignState, Candidate, CandidateQueued, Elected, Election, ElectionBroken,
+    ElectionContention, ElectionPage, ElectionSummary, HandOver, HandedOver, Leader, Proclaim,
+    Resigned, Withdrawn,
+};
 pub use key::{Deleted, Encoding, Entry, KeyEntry, KeyPage, KeyWritten};
 pub use lease::{Attached, AttachedState, GrantLease, Lease, LeaseEnded};
 pub use lock::{
-    AcquireLock, Contention, Holder, Left, Lock, LockHeld, LockQueued, LockState, Mode, Place,
-    Released,
+    AcquireLock, AcquireTogether, HeldLock, Lock, LockBroken, LockContention, LockHeld, LockHolder,
+    LockLeft, LockPage, LockPlace, LockQueued, LockReleased, LockState, LockSummary, Mode,
+    QueuedLock, TogetherHeld, TogetherQueued, WantedLock,
 };
 pub use problem::{Code, Outcome, Problem, Retry};
+pub use semaphore::{
+    AcquireSemaphore, Semaphore, SemaphoreBroken, SemaphoreContention, SemaphoreHeld,
+    SemaphoreHolder, SemaphoreLeft, SemaphorePage, SemaphorePlace, SemaphoreQueued,
+    SemaphoreReleased, SemaphoreSummary,
+};
 pub use transaction::{
     Compare, Condition, DeleteKeys, Field, GetKey, KeyGot, KeyPut, KeysDeleted, Operation,
     OperationResult, PutKey, Transact, Transacted,
@@ -47,6 +60,16 @@ pub const MAX_NAME_BYTES: usize = 1_024;
 pub const MAX_LABEL_BYTES: usize = 1_024;
 /// The keys and values of a metadata object together have at most this many bytes.
 pub const MAX_METADATA_BYTES: usize = 4_096;
+/// The longest lock delay.
+pub const MAX_LOCK_DELAY_MS: u64 = 60_000;
+/// The greatest priority in a queue; the least is its negative.
+pub const MAX_PRIORITY: i32 = 100;
+/// The most locks that one acquire takes together.
+pub const MAX_LOCKS_TOGETHER: usize = 64;
+/// The most permits of a semaphore: every JSON reader holds the number exactly.
+pub const MAX_PERMITS: u64 = (1 << 53) - 1;
+/// The most bytes of an election's value.
+pub const MAX_ELECTION_VALUE_BYTES: usize = 65_536;
 /// Revisions and fences are below this, so that every JSON reader holds them exactly.
 pub const MAX_REVISION: u64 = 1 << 53;
 
