@@ -95,6 +95,15 @@ impl State {
         self.view_lease(id, clock)
     }
 
+    /// Leases behind `after` in the order of their ids, at most `max`; `clock` is that of the read.
+    pub fn leases(&self, after: Option<LeaseId>, max: usize, clock: Clock) -> Vec<LeaseView> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let ids = self.leases.by_id.range((start, Bound::Unbounded));
+        ids.take(max)
+            .filter_map(|(id, _)| self.view_lease(*id, clock).ok())
+            .collect()
+    }
+
     /// How many leases are live.
     pub fn lease_count(&self) -> u64 {
         self.leases.by_id.len() as u64
