@@ -56,6 +56,8 @@ pub const MAX_REVISION: u64 = 1 << 53;
 pub mod header {
     /// The revision of the state that an answer reflects.
     pub const REVISION: &str = "tenure-revision";
+    /// How old a local answer may be, in milliseconds.
+    pub const STALENESS_MS: &str = "tenure-staleness-ms";
     /// The term of Raft at the member that answers.
     pub const TERM: &str = "tenure-term";
     /// The client URL of the leader, where known.

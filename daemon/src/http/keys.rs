@@ -12,12 +12,13 @@ use http::header::{
 };
 use tenure_api::{self as api, Code, Encoding, header};
 use tenure_state::{
-    Answer, Command, KeyEntry, Operation, OperationResult, Put, ReadError, Revision, Transaction,
-    prefix_end,
+    Answer, Collection, Command, KeyEntry, Operation, OperationResult, Put, ReadError, Resource,
+    Revision, Transaction, prefix_end,
 };
 
 use super::condition::{Conditions, etag};
 use super::failure::{Failure, Purpose};
+use super::reading::{Looked, Reading};
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
@@ -145,10 +146,21 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         .map(|text| text::boolean("entry", &text))
         .transpose()?
         .unwrap_or(false);
+    let reading = Reading::of_resource(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
     let conditions = Conditions::of_read(cx.headers)?;
-    cx.barrier().await?;
+    let resource = Resource {
+        collection: Collection::Keys,
+        name: name.clone().into(),
+    };
+    reading
+        .answer(&cx, resource, |_| look(&cx, &name, &conditions, as_entry))
+        .await
+}
+
+/// One key as it is now.
+fn look(cx: &Context<'_>, name: &str, conditions: &Conditions, as_entry: bool) -> Looked {
     let (entry, revision) = cx
         .handle()
         .read(|state| (state.key(name.as_bytes()), state.revision()));
@@ -156,20 +168,24 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         .as_ref()
         .map_or(Revision(0), |entry| entry.mod_revision);
     if conditions.match_fails(present) {
-        return Err(Failure::condition_failed(present).at(revision));
+        return Looked::Gone(Failure::condition_failed(present).at(revision));
     }
-    let entry = entry.ok_or_else(|| not_found(name.as_bytes()).at(revision))?;
-    if conditions.not_modified(present) {
-        return Ok(Reply::empty(304).at(revision).with(ETAG, etag(present)));
-    }
-    if as_entry {
+    let Some(entry) = entry else {
+        return Looked::Gone(not_found(name.as_bytes()).at(revision));
+    };
+    // A version that is named may be waited to pass; that is told by whoever waits.
+    let reply = if conditions.known_version().is_none() && conditions.not_modified(present) {
+        Ok(Reply::empty(304).at(revision))
+    } else if as_entry {
         let shown = api::KeyEntry {
             entry: shown(&entry),
             revision: revision.0,
         };
-        return Ok(Reply::json(200, revision, &shown)?.with(ETAG, etag(present)));
-    }
-    Ok(raw(&entry).at(revision))
+        Reply::json(200, revision, &shown)
+    } else {
+        Ok(raw(&entry).at(revision))
+    };
+    Looked::there(present, reply)
 }
 
 /// The value as it was put. Whatever it is, a browser that opens it must not run it as a page of ours.

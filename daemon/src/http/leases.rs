@@ -8,10 +8,14 @@ use tenure_api::{
     RenewLeases, RenewResult,
 };
 use tenure_replica::Decided;
-use tenure_state::{Answer, Clock, Command, Kind, LeaseId, LeaseView, NewLease, Refusal};
+use tenure_state::{
+    Answer, Clock, Collection, Command, Kind, LeaseId, LeaseView, NewLease, Refusal, Resource,
+    Revision,
+};
 
 use super::failure::{Failure, Purpose};
 use super::keys;
+use super::reading::{Looked, Reading, Settled};
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
@@ -65,11 +69,22 @@ pub(super) async fn renew(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fai
 
 /// `GET /v1/leases/{id}`
 pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
+    let reading = Reading::of_resource(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let clock = cx.barrier().await?;
+    let resource = Resource {
+        collection: Collection::Leases,
+        name: id.to_string().into(),
+    };
+    reading
+        .answer(&cx, resource, |settled| look(&cx, id, settled))
+        .await
+}
+
+/// One lease as it is now.
+fn look(cx: &Context<'_>, id: LeaseId, settled: &Settled) -> Looked {
     let (view, attached, clock, revision) = cx.handle().read(|state| {
-        let clock = clock.max(state.clock());
+        let clock = settled.clock(state);
         (
             state.lease(id, clock),
             state.attached(id, ATTACHED_SHOWN),
@@ -77,14 +92,20 @@ pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fail
             state.revision(),
         )
     });
-    let view = view.map_err(|refusal| Failure::refused(refusal, clock, revision))?;
+    let view = match view {
+        Ok(view) => view,
+        Err(refusal) => return Looked::Gone(Failure::refused(refusal, clock, revision)),
+    };
     let attached = attached.into_iter().map(thing).collect();
     let shown = api::Lease {
         attached: Some(attached),
         revision: revision.0,
         ..lease(&view, clock)
     };
-    Reply::json(200, revision, &shown)
+    Looked::there(
+        Revision(shown.mod_revision),
+        Reply::json(200, revision, &shown),
+    )
 }
 
 /// `DELETE /v1/leases/{id}`
@@ -121,17 +142,21 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let after = cx.query.take("start_after")?;
     let after = after.map(|id| text::lease(&id).map_err(|failure| failure.within("start_after")));
     let after = after.transpose()?;
+    let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let clock = cx.barrier().await?;
+    let settled = reading.settle(&cx).await?;
     let (mut views, count, clock, revision) = cx.handle().read(|state| {
-        let clock = clock.max(state.clock());
-        let views = state.leases(after, limit + 1, clock);
+        let clock = settled.clock(state);
+        let views = state.leases_page(after, limit + 1, clock);
         (views, state.lease_count(), clock, state.revision())
     });
     let more = limit < views.len();
     views.truncate(limit);
-    let next = views.last().filter(|_| more).map(|view| view.lease.to_string());
+    let next = views
+        .last()
+        .filter(|_| more)
+        .map(|view| view.lease.to_string());
     let page = api::LeasePage {
         leases: views.iter().map(|view| lease(view, clock)).collect(),
         more,
@@ -139,7 +164,7 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
         count,
         revision: revision.0,
     };
-    Reply::json(200, revision, &page)
+    Ok(settled.mark(Reply::json(200, revision, &page)?))
 }
 
 /// `POST /v1/leases/renew`
@@ -158,7 +183,10 @@ pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let decided = cx.renew_many(&ids).await?;
     let revision = decided.iter().map(|decided| decided.revision).max();
     let revision = revision.ok_or_else(Failure::unexpected)?;
-    let results = ids.iter().zip(decided).map(|(id, decided)| renewed(*id, decided));
+    let results = ids
+        .iter()
+        .zip(decided)
+        .map(|(id, decided)| renewed(*id, decided));
     let renewed = api::LeasesRenewed {
         results: results.collect::<Result<_, Failure>>()?,
         revision: revision.0,

@@ -20,6 +20,7 @@ mod manners;
 mod openapi;
 mod poll;
 mod query;
+mod reading;
 mod reply;
 mod route;
 mod semaphores;

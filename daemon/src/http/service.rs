@@ -62,6 +62,8 @@ pub(super) struct Context<'a> {
     pub(super) head: bool,
     /// A number that differs from request to request.
     pub(super) seed: u64,
+    /// The id of the request.
+    pub(super) id: &'a str,
 }
 
 impl Service {
@@ -104,7 +106,9 @@ impl Service {
         let served = async {
             given_id?;
             self.check(&head, local)?;
-            self.dispatch(&head, target, &mut body, arrived, seed).await
+            let id = id.to_str().unwrap_or("");
+            self.dispatch(&head, target, &mut body, arrived, seed, id)
+                .await
         };
         let reply = served
             .instrument(span)
@@ -128,6 +132,7 @@ impl Service {
         body: &mut Body,
         arrived: Instant,
         seed: u64,
+        id: &str,
     ) -> Result<Reply, Failure> {
         let target = target.ok_or_else(|| {
             Failure::new(
@@ -159,6 +164,7 @@ impl Service {
                 arrived,
                 head: is_head,
                 seed,
+                id,
             },
         )
         .await

@@ -95,11 +95,16 @@ impl State {
         self.view_lease(id, clock)
     }
 
-    /// Leases behind `after` in the order of their ids, at most `max`; `clock` is that of the read.
-    pub fn leases(&self, after: Option<LeaseId>, max: usize, clock: Clock) -> Vec<LeaseView> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    /// Leases in the order of their ids; `clock` is that of the read. How many there are says [`State::lease_count`].
+    pub fn leases_page(
+        &self,
+        start_after: Option<LeaseId>,
+        limit: usize,
+        clock: Clock,
+    ) -> Vec<LeaseView> {
+        let start = start_after.map_or(Bound::Unbounded, Bound::Excluded);
         let ids = self.leases.by_id.range((start, Bound::Unbounded));
-        ids.take(max)
+        ids.take(limit)
             .filter_map(|(id, _)| self.view_lease(*id, clock).ok())
             .collect()
     }
