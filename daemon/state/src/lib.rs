@@ -16,8 +16,10 @@ mod transact;
 
 mod answer;
 mod event;
+mod pages;
 mod reads;
 
+mod counted;
 mod keys;
 mod parts;
 
@@ -50,6 +52,7 @@ pub use limits::{
     MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS, MIN_TTL_MS, SHOWN,
 };
 pub use load::LoadError;
+pub use pages::{CountPiece, KeyRange, KeysPiece, Order, QueuesPage};
 pub use reads::{Changes, ReadError, Standing};
 pub use row::{Row, RowChange, Table};
 pub use state::State;
