@@ -95,20 +95,6 @@ impl State {
         self.view_lease(id, clock)
     }
 
-    /// Leases in the order of their ids; `clock` is that of the read. How many there are says [`State::lease_count`].
-    pub fn leases_page(
-        &self,
-        start_after: Option<LeaseId>,
-        limit: usize,
-        clock: Clock,
-    ) -> Vec<LeaseView> {
-        let start = start_after.map_or(Bound::Unbounded, Bound::Excluded);
-        let ids = self.leases.by_id.range((start, Bound::Unbounded));
-        ids.take(limit)
-            .filter_map(|(id, _)| self.view_lease(*id, clock).ok())
-            .collect()
-    }
-
     /// How many leases are live.
     pub fn lease_count(&self) -> u64 {
         self.leases.by_id.len() as u64
