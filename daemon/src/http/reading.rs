@@ -147,6 +147,11 @@ impl Reading {
         }
     }
 
+    /// Whether this member answers from its own state, without asking the leader.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
+    }
+
     /// How long it may be held open; `HEAD` never waits.
     pub(super) fn wait(&self, cx: &Context<'_>) -> Duration {
         match cx.head {
