@@ -29,6 +29,7 @@ pub(crate) struct Setup {
     members: u8,
     relays: bool,
     data_dirs: Vec<PathBuf>,
+    election_timeout: Duration,
 }
 
 impl Setup {
@@ -37,6 +38,7 @@ impl Setup {
             members,
             relays: false,
             data_dirs: Vec::new(),
+            election_timeout: ELECTION_TIMEOUT,
         }
     }
 
@@ -49,6 +51,12 @@ impl Setup {
     /// Where each member keeps its data, in place of a temporary directory.
     pub(crate) fn with_data_dirs(mut self, data_dirs: Vec<PathBuf>) -> Setup {
         self.data_dirs = data_dirs;
+        self
+    }
+
+    /// Members wait for a silent leader for another time than [`ELECTION_TIMEOUT`].
+    pub(crate) fn with_election_timeout(mut self, election_timeout: Duration) -> Setup {
+        self.election_timeout = election_timeout;
         self
     }
 
@@ -77,6 +85,7 @@ impl Setup {
         let list = cluster.initial_members();
         for member in &mut cluster.members {
             member.initial_members.clone_from(&list);
+            member.election_timeout = self.election_timeout;
         }
         cluster
     }
@@ -251,6 +260,7 @@ pub(crate) struct Member {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) initial_members: Vec<String>,
+    election_timeout: Duration,
     process: Mutex<Option<Process>>,
     stopped: AtomicBool,
 }
@@ -272,6 +282,7 @@ impl Member {
             data_dir: data_dir.unwrap_or_else(|| dir.join(&name)),
             log: dir.join(format!("{name}.log")),
             initial_members: Vec::new(),
+            election_timeout: ELECTION_TIMEOUT,
             process: Mutex::new(None),
             stopped: AtomicBool::new(false),
             name,
@@ -289,7 +300,7 @@ impl Member {
         flag("peer-advertise", format!("http://{}", self.peer_advertised));
         flag(
             "election-timeout-ms",
-            ELECTION_TIMEOUT.as_millis().to_string(),
+            self.election_timeout.as_millis().to_string(),
         );
         for member in &self.initial_members {
             flag("initial-member", member.clone());
