@@ -12,12 +12,14 @@ use http::header::{
 };
 use tenure_api::{self as api, Code, Encoding, header};
 use tenure_state::{
-    Answer, Command, KeyEntry, Operation, OperationResult, Put, ReadError, Revision, Transaction,
-    prefix_end,
+    Answer, Collection, Command, KeyEntry, Operation, OperationResult, Put, ReadError, Resource,
+    Revision, Transaction, prefix_end,
 };
 
 use super::condition::{Conditions, etag};
 use super::failure::{Failure, Purpose};
+use super::guard;
+use super::reading::{Looked, Reading};
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
@@ -111,7 +113,7 @@ async fn transact(
         conditions: conditions.on(key),
         then: vec![operation],
         otherwise: vec![Operation::Get { key: key.clone() }],
-        guard: None,
+        guard: guard::of(cx.headers)?,
     };
     let decided = cx
         .submit(Command::Transaction(transaction), Purpose::Write)
@@ -145,10 +147,21 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         .map(|text| text::boolean("entry", &text))
         .transpose()?
         .unwrap_or(false);
+    let reading = Reading::of_resource(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
     let conditions = Conditions::of_read(cx.headers)?;
-    cx.barrier().await?;
+    let resource = Resource {
+        collection: Collection::Keys,
+        name: name.clone().into(),
+    };
+    reading
+        .answer(&cx, resource, |_| look(&cx, &name, &conditions, as_entry))
+        .await
+}
+
+/// One key as it is now.
+fn look(cx: &Context<'_>, name: &str, conditions: &Conditions, as_entry: bool) -> Looked {
     let (entry, revision) = cx
         .handle()
         .read(|state| (state.key(name.as_bytes()), state.revision()));
@@ -156,20 +169,24 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         .as_ref()
         .map_or(Revision(0), |entry| entry.mod_revision);
     if conditions.match_fails(present) {
-        return Err(Failure::condition_failed(present).at(revision));
+        return Looked::Gone(Failure::condition_failed(present).at(revision));
     }
-    let entry = entry.ok_or_else(|| not_found(name.as_bytes()).at(revision))?;
-    if conditions.not_modified(present) {
-        return Ok(Reply::empty(304).at(revision).with(ETAG, etag(present)));
-    }
-    if as_entry {
+    let Some(entry) = entry else {
+        return Looked::Gone(not_found(name.as_bytes()).at(revision));
+    };
+    // A version that is named may be waited to pass; that is told by whoever waits.
+    let reply = if conditions.known_version().is_none() && conditions.not_modified(present) {
+        Ok(Reply::empty(304).at(revision))
+    } else if as_entry {
         let shown = api::KeyEntry {
             entry: shown(&entry),
             revision: revision.0,
         };
-        return Ok(Reply::json(200, revision, &shown)?.with(ETAG, etag(present)));
-    }
-    Ok(raw(&entry).at(revision))
+        Reply::json(200, revision, &shown)
+    } else {
+        Ok(raw(&entry).at(revision))
+    };
+    Looked::there(present, reply)
 }
 
 /// The value as it was put. Whatever it is, a browser that opens it must not run it as a page of ours.
@@ -405,16 +422,24 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(None);
     };
-    let text = value
-        .to_str()
-        .ok()
-        .filter(|text| text.len() <= MOST_CONTENT_TYPE_BYTES)
-        .ok_or_else(|| {
-            let detail = format!(
-                "the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of ASCII"
-            );
-            Failure::invalid(detail)
-        })?;
+    // What is no text is no type either.
+    kept_type(value.to_str().unwrap_or("\u{fffd}"))
+}
+
+/// The type that is kept with a value: as it was given, or none where it says nothing.
+///
+/// # Errors
+///
+/// `invalid-request` for what could not be a header again.
+pub(super) fn kept_type(text: &str) -> Result<Option<String>, Failure> {
+    let fits = text.len() <= MOST_CONTENT_TYPE_BYTES
+        && text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    if !fits {
+        let detail = format!(
+            "the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of printable ASCII"
+        );
+        return Err(Failure::invalid(detail));
+    }
     let essence = text.split(';').next().unwrap_or_default().trim();
     let untyped =
         essence.is_empty() || essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");

@@ -397,6 +397,10 @@ pub struct QueueView {
     pub holders: Vec<HolderView>,
     /// The first 100 places.
     pub queue: Vec<WaiterView>,
+    /// The limit of a semaphore; `None` while it is free.
+    pub limit: Option<u64>,
+    /// How many permits of it are held.
+    pub permits_held: u64,
     /// How many hold.
     pub holder_count: u64,
     /// How many wait.

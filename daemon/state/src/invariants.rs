@@ -84,6 +84,11 @@ impl State {
     }
 
     fn check_queues(&self) {
+        let used = self.queues.iter().filter(|(_, queue)| queue.is_used());
+        assert!(
+            self.active.iter().eq(used.map(|(id, _)| id)),
+            "what is held or waited for"
+        );
         for (id, queue) in &self.queues {
             let holds: Vec<_> = queue.holds.values().collect();
             let exclusive = holds

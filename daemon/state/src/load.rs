@@ -394,6 +394,8 @@ impl Loading {
         state.ledger.digest = self.digest;
         state.ledger.stored_through = state.revision;
         state.queues = std::mem::take(&mut self.queues);
+        let used = state.queues.iter().filter(|(_, queue)| queue.is_used());
+        state.active = used.map(|(id, _)| id.clone()).collect();
         state.places = std::mem::take(&mut self.places);
         for (revision, lease, clock) in std::mem::take(&mut self.ended) {
             state.ended.by_revision.insert(revision, (lease, clock));

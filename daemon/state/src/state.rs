@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::answer::{Answer, Applied, Decision, LeaseView, Outcome, Refusal};
 use crate::command::{Batch, Command, Request};
+use crate::counted::Counted;
 use crate::event::{Change, Event};
 use crate::ids::{Clock, LeaseId, Revision};
 use crate::keys::{Became, Keys, Version};
@@ -49,6 +50,8 @@ pub struct State {
     pub(crate) leases: Leases,
     pub(crate) ended: Ended,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
+    /// Those that are held or waited for, so that listing them passes no idle ones.
+    pub(crate) active: Counted<QueueId>,
     pub(crate) places: BTreeMap<PlaceId, Waiting>,
     pub(crate) agenda: Agenda,
     /// Queues whose places were passed over because their leases were due, and which were renewed after all.
@@ -101,6 +104,7 @@ impl State {
             leases: Leases::default(),
             ended: Ended::default(),
             queues: BTreeMap::new(),
+            active: Counted::default(),
             places: BTreeMap::new(),
             agenda: Agenda::new(),
             starved: BTreeSet::new(),
