@@ -380,6 +380,36 @@ fn proposals_beyond_the_bound_are_refused() {
     assert!(group.propose(1, "x").is_ok());
 }
 
+/// A leader whose own disk is slow, while the others commit without it, refuses what would wait for that disk without
+/// bound, and takes proposals again once the disk has come after.
+#[test]
+fn proposals_beyond_what_the_leaders_own_disk_has_taken_are_refused() {
+    let mut group = Group::with(
+        3,
+        Settings {
+            max_unwritten_bytes: 100,
+            ..Settings::default()
+        },
+    );
+    group.elect(1);
+    group.settle();
+    let before = group.commit_of(1);
+    let long = Bytes::from(vec![0; 200]);
+    group.with_raft(1, |raft| raft.propose(long)).unwrap();
+    for _ in 0..3 {
+        group.deliver(|_| true);
+        group.persist_all(2);
+        group.persist_all(3);
+    }
+    assert_eq!(group.commit_of(1), before + 1);
+    assert_eq!(
+        group.propose(1, "x"),
+        Err(ProposeError::TooMuchUnwritten { bytes: 232 })
+    );
+    group.persist_all(1);
+    assert!(group.propose(1, "x").is_ok());
+}
+
 /// A crash between the installation of a snapshot and the write that resets the log leaves a member that starts.
 #[test]
 fn restart_after_an_installed_snapshot_resets_the_log() {
