@@ -100,6 +100,7 @@ impl CoreThread {
             // The clock is read after the events have arrived: an answer that carries it never shows a time from
             // before its question.
             self.pass_time(sleep);
+            self.core.handle(self.shared.reached());
             for event in events {
                 if !self.take(event)? {
                     return Ok(());
@@ -181,6 +182,8 @@ impl CoreThread {
             Event::Transfer { to, reply } => {
                 let _ = reply.send(self.core.transfer_leadership(to));
             }
+            // Looked at in every turn.
+            Event::DueSooner => {}
             Event::StopAccepting => self.core.stop_accepting(),
             Event::Failed(error) => return Err(error),
             Event::Stop | Event::ApplyEnded => return Ok(false),
@@ -214,11 +217,7 @@ impl CoreThread {
             changes,
             snapshots,
         } = self.core.output();
-        if let Some(write) = write {
-            self.last_handed = write.id;
-            self.writing_since.get_or_insert(self.last_turn.running);
-            self.outlets.write(write);
-        }
+        // Others first: what they do with it takes longer than this member's own write of it.
         for (to, message) in send {
             let unsent = self.outlets.send(to, message);
             self.shared.refuse(
@@ -227,6 +226,11 @@ impl CoreThread {
                     .map(|token| (token, Refused::NoLeader))
                     .collect(),
             );
+        }
+        if let Some(write) = write {
+            self.last_handed = write.id;
+            self.writing_since.get_or_insert(self.last_turn.running);
+            self.outlets.write(write);
         }
         if !apply.is_empty() {
             self.outlets.apply(apply);
