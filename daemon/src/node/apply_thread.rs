@@ -123,17 +123,17 @@ impl ApplyThread {
     }
 
     fn apply_some(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
-        let (progress, index, due) = {
+        let (progress, index, revision, due) = {
             let mut applier = self.hold();
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
             let progress = applied.unwrap_or_else(|_| stop_at(index.next()))?;
-            (progress, index, applier.due())
+            (progress, index, applier.state().revision(), applier.due())
         };
         self.shared.applied.store(index.0, Ordering::Release);
+        self.shared.tell_revision(revision);
         self.shared.decide(progress.decided);
-        self.shared
-            .tell_core(Event::Input(Input::Applied { index, due }));
+        self.shared.reach(index, due);
         if progress.leases_expired > 0 {
             info!(leases = progress.leases_expired, "leases ran out");
         }
@@ -150,7 +150,7 @@ impl ApplyThread {
     }
 
     fn wake(&self, before: Revision) {
-        if self.shared.waiters.is_empty() {
+        if self.shared.waiters.await_no_place() {
             return;
         }
         let applier = self
@@ -160,7 +160,7 @@ impl ApplyThread {
             .unwrap_or_else(PoisonError::into_inner);
         self.shared
             .waiters
-            .notify(applier.state().events_after(before));
+            .notify_places(applier.state().events_after(before));
     }
 
     fn wait_for(&mut self, token: u64, point: ReadPoint) {
@@ -185,6 +185,7 @@ impl ApplyThread {
 
     fn install(&mut self, meta: SnapshotMeta, state: tenure_state::State) {
         let index = meta.position.index;
+        let revision = state.revision();
         let due = {
             let mut applier = self.hold();
             applier.install(state, meta.clone());
@@ -196,6 +197,8 @@ impl ApplyThread {
         );
         self.covered = index;
         self.shared.applied.store(index.0, Ordering::Release);
+        self.shared.tell_revision(revision);
+        self.shared.reach(index, due);
         self.shared
             .tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
         self.shared.waiters.notify_all();

@@ -14,6 +14,7 @@ mod apply_thread;
 mod clock;
 mod core_thread;
 mod event;
+mod freshness;
 mod handle;
 mod outlets;
 mod waiter;
@@ -30,6 +31,7 @@ use tenure_state::{Row, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+pub use freshness::FreshAt;
 pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, Unserved};
 pub use tenure_replica::{Decided, Interest};
 pub use waiter::Waiter;
@@ -100,6 +102,9 @@ pub enum NodeError {
     /// The thread that applies panicked outside the rules of the state.
     #[error("the thread that applies entries panicked")]
     ApplyThreadPanicked,
+    /// The thread that talks to the other members panicked.
+    #[error("the thread that talks to the other members panicked")]
+    TransportPanicked,
 }
 
 impl NodeError {
@@ -111,7 +116,10 @@ impl NodeError {
             | NodeError::State(_)
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
-            NodeError::Thread(_) | NodeError::CorePanicked | NodeError::ApplyThreadPanicked => 1,
+            NodeError::Thread(_)
+            | NodeError::CorePanicked
+            | NodeError::ApplyThreadPanicked
+            | NodeError::TransportPanicked => 1,
         }
     }
 }
@@ -146,6 +154,7 @@ impl Inbox {
             let event = match incoming {
                 Incoming::Message(received) => Event::Peer(Box::new(received)),
                 Incoming::Unreachable(peer) => Event::Input(Input::Unreachable(peer)),
+                Incoming::Panicked => Event::Failed(NodeError::TransportPanicked),
             };
             // The core is gone only when the member ends.
             let _ = sender.send(event);
@@ -217,6 +226,7 @@ impl Node {
             applier,
             status,
             paths,
+            settings.core.raft.election_timeout,
             random_u64(),
         ));
 
