@@ -25,7 +25,7 @@ use tracing::Instrument as _;
 use super::body::{self, Body};
 use super::failure::{Failure, Purpose};
 use super::guard;
-use super::idempotency::{self, Recording};
+use super::idempotency::Recording;
 use super::manners::{self, OwnHosts};
 use super::query::Query;
 use super::reply::Reply;
@@ -405,7 +405,7 @@ impl Context<'_> {
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
         let recording = self.recording.as_ref();
-        let recording = recording.filter(|_| idempotency::is_recorded(&command));
+        let recording = recording.filter(|_| command.is_recorded());
         // A call whose decision is recorded may be sent again as it is.
         let purpose = match (recording, purpose) {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,

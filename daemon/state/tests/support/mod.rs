@@ -587,6 +587,14 @@ pub(crate) fn holders(state: &State, kind: Kind, name: &str) -> Vec<u64> {
     holders.iter().map(|holder| holder.lease.number()).collect()
 }
 
+/// Every key as it was at a revision.
+pub(crate) fn keys_at(state: &State, revision: Revision) -> Result<Vec<KeyEntry>, ReadError> {
+    let all = KeyRange::default();
+    let piece = state.keys_piece(revision, &all, Order::Ascending, 1000, 1000)?;
+    assert_eq!(piece.rest, None, "tests have few keys");
+    Ok(piece.keys.iter().map(|key| (**key).clone()).collect())
+}
+
 /// The events of a revision.
 pub(crate) fn events_of(state: &State, revision: Revision) -> Vec<Event> {
     let page = state
