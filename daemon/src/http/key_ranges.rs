@@ -48,12 +48,12 @@ pub(super) async fn delete(mut cx: Context<'_>) -> Result<Reply, Failure> {
         guard: guard::of(cx.headers)?,
     };
     match keys::carry_out(&cx, transaction).await? {
-        (at, Done::Then(OperationResult::Deleted(deleted))) => Reply::json(
+        (revision, Done::Then(OperationResult::Deleted(deleted))) => Reply::json(
             200,
-            at.revision,
+            revision,
             &api::Deleted {
                 deleted,
-                revision: at.revision.0,
+                revision: revision.0,
             },
         ),
         (_, Done::Then(_) | Done::Otherwise(_)) => Err(Failure::unexpected()),
