@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Operation {
         struct OneField;
 
         #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
+        #[serde(field_identifier, rename_all = "snake_case")]
         enum Word {
             Put,
             Delete,

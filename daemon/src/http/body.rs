@@ -370,7 +370,7 @@ mod tests {
         );
         check(
             r#"{"then":[{"patch":{}}]}"#,
-            "field `then[0].patch`: unknown variant `patch`, expected one of `put`, `delete`, `get`",
+            "field `then[0].patch`: unknown field `patch`, expected one of `put`, `delete`, `get`",
         );
         check(
             r#"{"then":[{"put":{"key":"a","value":"x"},"get":{"key":"a"}}]}"#,

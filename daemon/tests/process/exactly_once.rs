@@ -94,7 +94,7 @@ impl Call {
 }
 
 fn client_of(cluster: &Cluster, member: usize) -> Client {
-    cluster.members[member].client()
+    cluster.members[member].client().persistent()
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn a_guarded_write_is_applied_while_its_fence_is_held_and_never_else() {
     let _machine = machine::shared();
     let cluster = Setup::of(3).start();
     let follower = cluster.follower();
-    let mut client = cluster.members[follower].client();
+    let mut client = cluster.members[follower].client().persistent();
     let lease = grant(&mut client, 600_000);
     // A name with every character that a header could take for its own.
     let (path, name) = ("a%3B%20b%3D%25/%C3%A9", "a%3B%20b%3D%25%2F%c3%a9");
@@ -130,7 +130,7 @@ fn a_guarded_write_is_applied_while_its_fence_is_held_and_never_else() {
 fn a_guard_is_judged_before_conditions_and_with_them() {
     let _machine = machine::shared();
     let cluster = Setup::of(1).start();
-    let mut client = cluster.members[0].client();
+    let mut client = cluster.members[0].client().persistent();
     let lease = grant(&mut client, 600_000);
     let fence = acquire(&mut client, "l", &lease);
     let guard = format!("lock=l; fence={fence}");
@@ -155,7 +155,7 @@ fn a_guard_is_judged_before_conditions_and_with_them() {
 fn a_guard_is_never_ignored() {
     let _machine = machine::shared();
     let cluster = Setup::of(1).start();
-    let mut client = cluster.members[0].client();
+    let mut client = cluster.members[0].client().persistent();
     let guard = [
         ("tenure-guard", "lock=l; fence=1"),
         ("content-type", "application/json"),

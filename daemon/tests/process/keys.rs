@@ -8,7 +8,7 @@ use crate::common::{Answer, Client, Cluster, Setup, grant, machine};
 fn follower_of_three() -> (Cluster, Client) {
     let cluster = Setup::of(3).start();
     let follower = cluster.follower();
-    let client = cluster.members[follower].client();
+    let client = cluster.members[follower].client().persistent();
     (cluster, client)
 }
 
@@ -308,7 +308,7 @@ fn fill(client: &mut Client, prefix: &str, keys: usize) {
 fn pages_pinned_to_the_first_ones_revision_show_one_state_however_much_is_written() {
     let _machine = machine::shared();
     let (cluster, mut client) = follower_of_three();
-    let mut writer = cluster.members[cluster.leader()].client();
+    let mut writer = cluster.members[cluster.leader()].client().persistent();
     fill(&mut client, "k/", 1500);
     for order in ["asc", "desc"] {
         let (mut seen, mut next) = (Vec::new(), String::new());

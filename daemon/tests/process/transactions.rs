@@ -7,7 +7,7 @@ use crate::common::{Answer, Client, Cluster, Setup, acquire, grant, machine};
 fn follower_of_three() -> (Cluster, Client) {
     let cluster = Setup::of(3).start();
     let follower = cluster.follower();
-    let client = cluster.members[follower].client();
+    let client = cluster.members[follower].client().persistent();
     (cluster, client)
 }
 
@@ -407,7 +407,7 @@ fn a_transaction_that_is_refused_leaves_nothing_behind() {
 fn gets_whose_values_are_too_large_for_one_answer_are_refused_before_anything_is_done() {
     let _machine = machine::shared();
     let cluster = Setup::of(1).start();
-    let mut client = cluster.members[0].client();
+    let mut client = cluster.members[0].client().persistent();
     client
         .put("/v1/keys/large", &vec![b'x'; 1 << 20])
         .expect("the member answers")
