@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::queue::{answered, ask, begin, check_refused, delete, read};
+use crate::common::queue::{answered, ask, begin, begin_read, check_refused, delete, read, seen};
 use crate::common::{Setup, grant, machine};
 
 /// What a busy machine may add to a time that is promised.
@@ -190,17 +190,14 @@ fn a_leader_proclaims_hands_over_and_resigns_and_a_vacancy_is_a_state() {
     // Somebody who looks on sees the vacancy.
     let after = read(&mut client, path)["mod_revision"].clone();
     let look = format!("{path}?after={after}&wait_ms=20000");
-    let looking = cluster.members[follower]
-        .client()
-        .begin("GET", &look, &Value::Null)
-        .expect("it is sent");
+    let looking = begin_read(&cluster, follower, &look);
     let resign = format!(
         "{path}?lease={}&candidate=host-b&fence={}",
         leases[1],
         second.u64("fence")
     );
     delete(&mut client, &resign, 200);
-    let seen = answered(looking, 200).json();
+    let seen = seen(looking).json();
     assert_eq!(seen["leader"], Value::Null, "{seen}");
     let list = read(&mut client, "/v1/elections?prefix=api");
     assert_eq!(list["count"], 0, "{list}");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::queue::{answered, ask, begin, check_refused, delete, read};
+use crate::common::queue::{answered, ask, begin, begin_read, check_refused, delete, read, seen};
 use crate::common::{Client, SOON, Setup, acquire, grant, machine, wait};
 
 /// What a busy machine may add to a time that is promised.
@@ -275,10 +275,9 @@ fn a_broken_lock_waits_for_the_deadline_of_its_holder_unless_the_operator_says_n
         ("fence-stale".into(), fence)
     );
     let sent = Instant::now();
-    let path_of_break =
-        format!("{path}?break=true&fence={fence}&reason=paged%20at%20night%E2%80%A8&name=");
-    let path_of_break = path_of_break.trim_end_matches("&name=");
-    let broken = delete(&mut client, path_of_break, 200);
+    let reason = "paged%20at%20night%E2%80%A8";
+    let path_of_break = format!("{path}?break=true&fence={fence}&reason={reason}");
+    let broken = delete(&mut client, &path_of_break, 200);
     let delay = Duration::from_millis(broken.u64("delay_remaining_ms"));
     assert!(
         Duration::ZERO < delay && delay <= Duration::from_secs(2),
@@ -490,16 +489,13 @@ fn lists_have_pages_and_a_lock_can_be_waited_for() {
     // A read waits until something happens to the lock.
     let after = read(&mut client, "/v1/locks/list/a")["mod_revision"].clone();
     let path = format!("/v1/locks/list/a?after={after}&wait_ms=20000");
-    let pending = cluster.members[follower]
-        .client()
-        .begin("GET", &path, &Value::Null)
-        .expect("it is sent");
+    let pending = begin_read(&cluster, follower, &path);
     let released = delete(
         &mut client,
         &format!("/v1/locks/list/a?lease={lease}&fence={after}"),
         200,
     );
-    let seen = answered(pending, 200);
+    let seen = seen(pending);
     assert_eq!(seen.u64("mod_revision"), released.u64("revision"));
     assert_eq!(seen.u64("holder_count"), 0);
 }

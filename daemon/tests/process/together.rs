@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::queue::{answered, ask, check_refused, delete, read};
-use crate::common::{Client, SOON, Setup, acquire, grant, machine, wait};
+use crate::common::queue::{answered, ask, begin_seen_at, check_refused, delete, read};
+use crate::common::{Client, SOON, Setup, acquire, grant, machine};
 
 fn several(names: &[&str], lease: &str) -> Value {
     let locks: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
@@ -35,16 +35,8 @@ fn several_locks_are_taken_at_once_or_not_at_all() {
 
     // While one is held it waits for both and holds neither, and nobody passes it at the free one.
     let both = several(&["t/b", "t/a"], &leases[1]);
-    let pending = cluster.members[follower]
-        .client()
-        .begin("POST", "/v1/locks", &both)
-        .expect("it is sent");
-    wait::until("it waits for both", SOON, || {
-        let length = |client: &mut Client, path: &str| read(client, path)["queue_length"].as_u64();
-        let waits = length(&mut client, "/v1/locks/t/a") == Some(1)
-            && length(&mut client, "/v1/locks/t/b") == Some(1);
-        waits.then_some(())
-    });
+    let queues = ["/v1/locks/t/a", "/v1/locks/t/b"];
+    let pending = begin_seen_at(&cluster, follower, "/v1/locks", &both, &queues, 1);
     assert_eq!(read(&mut client, "/v1/locks/t/a")["holder_count"], 0);
     let refused = ask(
         &mut client,
@@ -63,11 +55,8 @@ fn several_locks_are_taken_at_once_or_not_at_all() {
     again["poll_ms"] = json!(0);
     let place = ask(&mut client, "POST", "/v1/locks", &again, 202).json();
     assert_eq!(place["state"], "queued", "{place}");
-    let names: Vec<&Value> = ["0", "1"]
-        .iter()
-        .map(|at| &place["locks"][at.parse::<usize>().unwrap_or(0)]["lock"])
-        .collect();
-    assert_eq!(names, [&json!("t/a"), &json!("t/b")], "{place}");
+    assert_eq!(place["locks"][0]["lock"], "t/a", "{place}");
+    assert_eq!(place["locks"][1]["lock"], "t/b", "{place}");
     assert_eq!(place["locks"][1]["position"], 1, "{place}");
     let mut other = several(&["t/b", "t/c"], &leases[1]);
     other["poll_ms"] = json!(0);
