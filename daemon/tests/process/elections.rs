@@ -98,10 +98,10 @@ fn a_leader_proclaims_hands_over_and_resigns_and_a_vacancy_is_a_state() {
         404,
     );
     assert_eq!(other.code(), "not-held");
-    let seen = read(&mut client, path);
-    assert_eq!(seen["leader"]["value"], "moved", "{seen}");
-    assert_eq!(seen["leader"]["elected_revision"], fence, "{seen}");
-    assert_eq!(seen["mod_revision"], proclaimed["revision"], "{seen}");
+    let shown = read(&mut client, path);
+    assert_eq!(shown["leader"]["value"], "moved", "{shown}");
+    assert_eq!(shown["leader"]["elected_revision"], fence, "{shown}");
+    assert_eq!(shown["mod_revision"], proclaimed["revision"], "{shown}");
 
     // Candidates wait in the order of their priority.
     let second = begin(&cluster, follower, path, &campaign(&leases[1], "host-b"), 1);
@@ -197,8 +197,8 @@ fn a_leader_proclaims_hands_over_and_resigns_and_a_vacancy_is_a_state() {
         second.u64("fence")
     );
     delete(&mut client, &resign, 200);
-    let seen = seen(looking).json();
-    assert_eq!(seen["leader"], Value::Null, "{seen}");
+    let vacant = seen(looking).json();
+    assert_eq!(vacant["leader"], Value::Null, "{vacant}");
     let list = read(&mut client, "/v1/elections?prefix=api");
     assert_eq!(list["count"], 0, "{list}");
 }
