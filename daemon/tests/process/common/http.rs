@@ -134,6 +134,12 @@ impl Client {
         )
     }
 
+    /// Sends JSON by any method.
+    pub(crate) fn json(&mut self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+        let headers = [("content-type", "application/json")];
+        self.call(method, path, &headers, body.to_string().as_bytes())
+    }
+
     /// Sends a request and reads its answer. After an error it is not known whether the request was served.
     pub(crate) fn call(
         &mut self,

@@ -5,6 +5,7 @@ pub(crate) mod http;
 pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod queue;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT, Member, SOON, Setup, acquire, grant};
