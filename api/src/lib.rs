@@ -5,14 +5,21 @@
 //! their own edges. Requests refuse unknown fields; answers may grow, so they are read tolerantly.
 
 mod cluster;
+mod election;
 mod key;
 mod lease;
 mod limits;
 mod lock;
 mod problem;
+mod semaphore;
 mod watch;
 
 pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
+pub use election::{
+    Campaign, CampaignState, Candidate, CandidateQueued, Elected, Election, ElectionBroken,
+    ElectionContention, ElectionPage, ElectionSummary, HandOver, HandedOver, Leader, Proclaim,
+    Resigned, Withdrawn,
+};
 pub use key::{Deleted, Encoding, Entry, KeyEntry, KeyPage, KeyWritten};
 pub use lease::{
     Attached, AttachedState, ChangeLease, GrantLease, Lease, LeaseEnded, LeasePage, LeasesRenewed,
@@ -20,10 +27,16 @@ pub use lease::{
 };
 pub use limits::{ChangeLimits, Compact, Compacted, Limits, LimitsInForce};
 pub use lock::{
-    AcquireLock, Contention, Holder, Left, Lock, LockHeld, LockQueued, LockState, Mode, Place,
-    Released,
+    AcquireLock, AcquireTogether, HeldLock, Lock, LockBroken, LockContention, LockHeld, LockHolder,
+    LockLeft, LockPage, LockPlace, LockQueued, LockReleased, LockState, LockSummary, Mode,
+    QueuedLock, TogetherHeld, TogetherQueued, WantedLock,
 };
 pub use problem::{Code, Outcome, Problem, Retry};
+pub use semaphore::{
+    AcquireSemaphore, Semaphore, SemaphoreBroken, SemaphoreContention, SemaphoreHeld,
+    SemaphoreHolder, SemaphoreLeft, SemaphorePage, SemaphorePlace, SemaphoreQueued,
+    SemaphoreReleased, SemaphoreSummary,
+};
 pub use watch::{
     Change, DeleteReason, EndReason, Event, Events, LeaveReason, ReleaseReason, ResignReason,
 };
@@ -49,6 +62,16 @@ pub const MAX_NAME_BYTES: usize = 1_024;
 pub const MAX_LABEL_BYTES: usize = 1_024;
 /// The keys and values of a metadata object together have at most this many bytes.
 pub const MAX_METADATA_BYTES: usize = 4_096;
+/// The longest lock delay.
+pub const MAX_LOCK_DELAY_MS: u64 = 60_000;
+/// The greatest priority in a queue; the least is its negative.
+pub const MAX_PRIORITY: i32 = 100;
+/// The most locks that one acquire takes together.
+pub const MAX_LOCKS_TOGETHER: usize = 64;
+/// The most permits of a semaphore: every JSON reader holds the number exactly.
+pub const MAX_PERMITS: u64 = (1 << 53) - 1;
+/// The most bytes of an election's value.
+pub const MAX_ELECTION_VALUE_BYTES: usize = 65_536;
 /// Revisions and fences are below this, so that every JSON reader holds them exactly.
 pub const MAX_REVISION: u64 = 1 << 53;
 
@@ -72,6 +95,8 @@ pub mod header {
     pub const GUARD: &str = "tenure-guard";
     /// The key under which a decision is recorded for repeats.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// `true` on an answer that tells a decision made before.
+    pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
     /// The revision that created a key.
     pub const CREATE_REVISION: &str = "tenure-create-revision";
     /// The revision of a key's last put.

@@ -18,6 +18,7 @@ use tenure_state::{
 
 use super::condition::{Conditions, etag};
 use super::failure::{Failure, Purpose};
+use super::guard;
 use super::reading::{Looked, Reading};
 use super::reply::Reply;
 use super::service::Context;
@@ -112,7 +113,7 @@ async fn transact(
         conditions: conditions.on(key),
         then: vec![operation],
         otherwise: vec![Operation::Get { key: key.clone() }],
-        guard: None,
+        guard: guard::of(cx.headers)?,
     };
     let decided = cx
         .submit(Command::Transaction(transaction), Purpose::Write)

@@ -151,7 +151,7 @@ impl ApplyThread {
     }
 
     fn wake(&self, before: Revision) {
-        if self.shared.waiters.is_empty() {
+        if self.shared.waiters.await_no_place() {
             return;
         }
         let applier = self
@@ -161,7 +161,7 @@ impl ApplyThread {
             .unwrap_or_else(PoisonError::into_inner);
         self.shared
             .waiters
-            .notify(applier.state().events_after(before));
+            .notify_places(applier.state().events_after(before));
     }
 
     fn wait_for(&mut self, token: u64, point: ReadPoint) {

@@ -133,7 +133,7 @@ pub(super) struct Shared {
     pub(super) applier: RwLock<Applier>,
     pub(super) applied: AtomicU64,
     pub(super) waiters: Waiters,
-    /// The revision of the state, told only while somebody listens.
+    /// The revision of the state, told only while somebody waits for it.
     pub(super) revision: watch::Sender<Revision>,
     pub(super) freshness: Freshness,
     pub(super) leader: watch::Sender<LeaderView>,
@@ -244,10 +244,11 @@ impl Shared {
         }
     }
 
-    /// Tells those who listen which revision the state has come to. Whoever begins to listen and looks at the state
+    /// Tells those who wait for it which revision the state has come to. Whoever begins to wait and looks at the state
     /// then misses nothing: this is called after the state was changed, and the lock of the state orders the two.
     pub(super) fn tell_revision(&self, revision: Revision) {
-        if self.revision.receiver_count() > 0 {
+        // One listens always, for the watchers.
+        if self.revision.receiver_count() > 1 || !self.waiters.watch_nothing() {
             self.revision.send_replace(revision);
         }
     }
@@ -448,7 +449,7 @@ impl Handle {
 
     /// Registers an interest. Register first, then read, then wait: no wake is lost. Dropping it unregisters.
     pub fn register(&self, interest: Interest) -> Waiter {
-        Waiter::register(Arc::clone(&self.0), interest)
+        Waiter::register(self, interest)
     }
 
     /// How many waiters there are.
