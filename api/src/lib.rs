@@ -12,6 +12,7 @@ mod limits;
 mod lock;
 mod problem;
 mod semaphore;
+mod transaction;
 mod watch;
 
 pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
@@ -36,6 +37,10 @@ pub use semaphore::{
     AcquireSemaphore, Semaphore, SemaphoreBroken, SemaphoreContention, SemaphoreHeld,
     SemaphoreHolder, SemaphoreLeft, SemaphorePage, SemaphorePlace, SemaphoreQueued,
     SemaphoreReleased, SemaphoreSummary,
+};
+pub use transaction::{
+    Compare, Condition, DeleteKeys, Field, GetKey, KeyGot, KeyPut, KeysDeleted, Operation,
+    OperationResult, PutKey, Transact, Transacted,
 };
 pub use watch::{
     Change, DeleteReason, EndReason, Event, Events, LeaveReason, ReleaseReason, ResignReason,

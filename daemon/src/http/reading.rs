@@ -136,6 +136,22 @@ impl Reading {
         self.local
     }
 
+    /// Why a revision that the caller names cannot be read. Only a linearizable read knows that the cluster has never been
+    /// there; otherwise this member may merely be behind.
+    pub(super) fn unreadable(
+        &self,
+        error: ReadError,
+        asked: Revision,
+        present: Revision,
+    ) -> Failure {
+        match error {
+            ReadError::Ahead if self.local => lagging(asked, present),
+            ReadError::Ahead | ReadError::Compacted { .. } => {
+                Failure::unreadable(error, asked, present)
+            }
+        }
+    }
+
     /// How long it may be held open; `HEAD` never waits.
     pub(super) fn wait(&self, cx: &Context<'_>) -> Duration {
         match cx.head {
