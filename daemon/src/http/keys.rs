@@ -349,7 +349,7 @@ impl Range {
 }
 
 /// An upper bound of what an entry takes in JSON, near enough to end a page by.
-fn json_bytes(entry: &KeyEntry) -> usize {
+pub(super) fn json_bytes(entry: &KeyEntry) -> usize {
     const FRAME: usize = 200;
     let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => text.bytes().map(escaped_bytes).sum(),
