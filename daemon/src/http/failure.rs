@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
-use tenure_state::{Clock, Contention, Kind, ReadError, Refusal, Revision, Share};
+use tenure_state::{Clock, Contention, Kind, LimitError, ReadError, Refusal, Revision, Share};
 
 use super::reply::Reply;
-use super::{elections, leases, locks, semaphores};
+use super::{elections, leases, locks, semaphores, text};
 use crate::node::Unserved;
 
 /// When to come back where nothing better is known: an election takes about so long.
@@ -34,6 +34,8 @@ pub(super) struct Failure {
     pub(super) code: Code,
     /// A sentence that names the value at fault and what would be accepted.
     pub(super) detail: String,
+    /// The field of the body that is at fault, by its path.
+    field: Option<String>,
     outcome: Outcome,
     retry: Retry,
     fields: Map<String, Value>,
@@ -47,6 +49,7 @@ impl Failure {
         Failure {
             code,
             detail: detail.into(),
+            field: None,
             outcome: code.outcome(),
             retry: code.retry(),
             fields: Map::new(),
@@ -63,9 +66,36 @@ impl Failure {
         }
     }
 
+    /// Says in which field of the body the value at fault is, from the inside outwards.
+    pub(super) fn in_body(mut self, field: &str) -> Failure {
+        self.field = Some(match self.field.take() {
+            Some(inner) => format!("{field}.{inner}"),
+            None => field.to_owned(),
+        });
+        self
+    }
+
     /// A request that makes no sense.
     pub(super) fn invalid(detail: impl Into<String>) -> Failure {
         Failure::new(Code::InvalidRequest, detail)
+    }
+
+    /// Limits that are not accepted.
+    pub(super) fn limits(error: &LimitError) -> Failure {
+        let failure = Failure::invalid(error.to_string());
+        match error {
+            LimitError::OutOfRange {
+                name,
+                value,
+                min,
+                max,
+            } => failure
+                .with("limit", *name)
+                .with("value", *value)
+                .with("min", *min)
+                .with("max", *max),
+            LimitError::Unknown { .. } | LimitError::Contradiction { .. } => failure,
+        }
     }
 
     /// A request for something that the contract has and this version does not.
@@ -90,6 +120,12 @@ impl Failure {
     /// Adds a field of the code's own.
     pub(super) fn with(mut self, field: &str, value: impl Into<Value>) -> Failure {
         self.fields.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// Says in which part of the request the value at fault is.
+    pub(super) fn within(mut self, part: &str) -> Failure {
+        self.detail = format!("{part}: {}", self.detail);
         self
     }
 
@@ -180,7 +216,7 @@ impl Failure {
             Refusal::ConditionFailed { mod_revision } => Failure::condition_failed(mod_revision),
             Refusal::KeyOnOtherLease { lease } => {
                 let detail =
-                    format!("the key hangs on lease {lease}; with If-Match it can be moved");
+                    format!("the key hangs on lease {lease}; with If-Match, or a condition of a transaction on it, it is moved");
                 invalid(Code::KeyOnOtherLease, detail).with("lease", lease.to_string())
             }
             Refusal::KeyNotFound => invalid(Code::KeyNotFound, "the key is absent".into()),
@@ -197,12 +233,18 @@ impl Failure {
             Refusal::RevisionAhead { asked, present } => {
                 Failure::unreadable(ReadError::Ahead, asked, present)
             }
-            Refusal::QuotaExceeded { limit, allowed } => invalid(
+            Refusal::QuotaExceeded {
+                limit,
+                allowed,
+                asked,
+            } => invalid(
                 Code::QuotaExceeded,
-                format!("{limit} is {allowed} and would be passed"),
+                format!("{limit} is {allowed} and this would make it {asked}"),
             )
             .with("limit", limit)
-            .with("allowed", allowed),
+            .with("allowed", allowed)
+            .with("asked", asked),
+            Refusal::Limits(error) => Failure::limits(&error),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };
         match failure.revision {
@@ -280,12 +322,16 @@ impl Failure {
 
     /// As a response.
     pub(super) fn into_reply(self) -> Reply {
+        let detail = match &self.field {
+            Some(field) => format!("field {}: {}", text::shown(field), self.detail),
+            None => self.detail,
+        };
         let retry_after_ms = (self.retry == Retry::After).then_some(RETRY_AFTER_MS);
         let problem = Problem {
             kind: format!("urn:tenure:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
             status: self.code.status(),
-            detail: self.detail,
+            detail,
             code: self.code,
             outcome: self.outcome,
             retry: self.retry,

@@ -14,7 +14,7 @@ use tenure_state::{Change, Event, KeyEntry, ReadError, Revision, Span, State, re
 
 use super::events::{self, Before};
 use super::failure::Failure;
-use super::keys;
+use super::key_ranges::json_bytes;
 use super::selection::Selection;
 use crate::node::Handle;
 
@@ -285,7 +285,7 @@ impl Following {
         let mut encoded = Vec::with_capacity(positions.len());
         for (position, before) in positions.iter().zip(before) {
             let event = &change.events[*position];
-            let size = before.as_ref().map_or(0, |entry| keys::json_bytes(entry));
+            let size = before.as_ref().map_or(0, |entry| json_bytes(entry));
             if !is_of_key(event) {
                 encoded.extend(self.encode_plain(change, &[*position]));
             } else if size <= *left {

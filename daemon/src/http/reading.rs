@@ -131,7 +131,23 @@ impl Reading {
         })
     }
 
-    /// Whether it is answered from this member's own state.
+    /// Why a revision that the caller names cannot be read. Only a linearizable read knows that the cluster has never been
+    /// there; otherwise this member may merely be behind.
+    pub(super) fn unreadable(
+        &self,
+        error: ReadError,
+        asked: Revision,
+        present: Revision,
+    ) -> Failure {
+        match error {
+            ReadError::Ahead if self.local => lagging(asked, present),
+            ReadError::Ahead | ReadError::Compacted { .. } => {
+                Failure::unreadable(error, asked, present)
+            }
+        }
+    }
+
+    /// Whether this member answers from its own state, without asking the leader.
     pub(super) fn is_local(&self) -> bool {
         self.local
     }

@@ -233,11 +233,12 @@ impl State {
     }
 
     fn check_quotas(&self, request: &Waiting, waits: bool) -> Result<(), Refusal> {
-        let allowed = self.limits.waiters;
-        if waits && allowed <= self.places.len() as u64 {
+        let (allowed, asked) = (self.limits.waiters, self.places.len() as u64 + 1);
+        if waits && allowed < asked {
             return Err(Refusal::QuotaExceeded {
                 limit: "waiters",
                 allowed,
+                asked,
             });
         }
         let attached = self
@@ -246,10 +247,12 @@ impl State {
             .get(&request.asker.lease)
             .map_or(0, |lease| lease.attached.len());
         let allowed = self.limits.attached_per_lease;
-        if allowed < (attached + request.wanted.len()) as u64 {
+        let asked = (attached + request.wanted.len()) as u64;
+        if allowed < asked {
             return Err(Refusal::QuotaExceeded {
                 limit: "attached_per_lease",
                 allowed,
+                asked,
             });
         }
         Ok(())
@@ -557,6 +560,13 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     check_size("name_bytes", name.len(), MAX_NAME_BYTES)
 }
 
+pub(crate) fn check_control(text: &str, refused: &'static str) -> Result<(), Refusal> {
+    match text.chars().any(char::is_control) {
+        true => Err(Refusal::Unsupported(refused)),
+        false => Ok(()),
+    }
+}
+
 fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
     if acquire.wanted.is_empty() {
         return Err(Refusal::Unsupported("an acquire of nothing"));
@@ -576,9 +586,7 @@ fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
             ));
         }
     }
-    if acquire.owner.chars().any(char::is_control) {
-        return Err(Refusal::Unsupported("an owner with control characters"));
-    }
+    check_control(&acquire.owner, "an owner with control characters")?;
     check_size("owner_bytes", acquire.owner.len(), MAX_NAME_BYTES)?;
     check_size(
         "wait_ms",

@@ -11,6 +11,7 @@ mod compact;
 mod elections;
 mod ends;
 mod intervene;
+mod repeats;
 mod state;
 mod transact;
 
@@ -28,6 +29,7 @@ mod invariants;
 mod load;
 mod row;
 mod rows;
+mod verdicts;
 
 mod ids;
 mod limits;
@@ -50,8 +52,9 @@ pub use history::Span;
 pub use ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 pub use limits::{
     ENDED_LEASES, ENDED_RETENTION_MS, Genesis, LimitError, Limits, MAX_ELECTION_VALUE_BYTES,
-    MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_LOCK_DELAY_MS, MAX_METADATA_BYTES,
-    MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS, MIN_TTL_MS, SHOWN,
+    MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_IDEMPOTENCY_KEY_BYTES, MAX_LOCK_DELAY_MS,
+    MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS,
+    MIN_TTL_MS, SHOWN,
 };
 pub use load::LoadError;
 pub use pages::{CountPiece, KeyRange, KeysPiece, Order, QueuesPage};

@@ -86,11 +86,11 @@ const fn case(
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     case(400, "invalid-request", "GET", "/v1/keys/key?nonsense=1", &[], "", "nonsense"),
-    case(400, "invalid-request", "GET", "/v1/keys/key?consistency=local", &[], "", "consistency"),
-    case(400, "invalid-request", "GET", "/v1/keys/key?min_revision=1", &[], "", "min_revision"),
-    case(400, "invalid-request", "PUT", "/v1/keys/key", &[("tenure-guard", "lock=held; fence=1")], "x", "uard"),
-    case(400, "invalid-request", "PUT", "/v1/keys/key", &[("idempotency-key", "abc")], "x", "dempotency"),
-    case(400, "invalid-request", "POST", "/v1/leases", &[JSON, ("idempotency-key", "abc")], r#"{"ttl_ms":2000}"#, "dempotency"),
+    case(400, "invalid-request", "GET", "/v1/keys/key?consistency=eventual", &[], "", "consistency"),
+    case(400, "invalid-request", "GET", "/v1/keys/key?min_revision=x", &[], "", "min_revision"),
+    case(400, "invalid-request", "PUT", "/v1/keys/key", &[("tenure-guard", "lock=held")], "x", "fence"),
+    case(400, "invalid-request", "GET", "/v1/keys/key", &[("tenure-guard", "lock=held; fence=1")], "", "Tenure-Guard"),
+    case(400, "invalid-request", "PUT", "/v1/keys/key", &[("idempotency-key", "")], "x", "Idempotency-Key"),
     case(400, "invalid-request", "POST", "/v1/leases", &[JSON], r#"{"ttl_ms":2000,"nonsense":1}"#, "nonsense"),
     case(400, "invalid-request", "POST", "/v1/leases", &[JSON], r#"{"ttl_ms":"2000"}"#, "ttl_ms"),
     case(400, "invalid-request", "POST", "/v1/leases", &[JSON], "{", ""),
@@ -145,9 +145,11 @@ const CASES: &[Case] = &[
     case(412, "condition-failed", "PUT", "/v1/keys/key", &[("if-none-match", "*")], "x", "mod_revision"),
     case(412, "condition-failed", "DELETE", "/v1/keys/key", &[("if-match", "\"1\"")], "", "mod_revision"),
     case(412, "fence-stale", "DELETE", "/v1/locks/held?lease={lease}&fence={stale}", &[], "", ""),
+    case(412, "fence-stale", "PUT", "/v1/keys/key", &[("tenure-guard", "lock=held; fence=9000")], "x", "{fence}"),
 ];
 
-fn check_problem(what: &str, answer: &Answer, status: u16, code: &str, outcome: &str) {
+/// Checks what every problem must have.
+pub(crate) fn check_problem(what: &str, answer: &Answer, status: u16, code: &str, outcome: &str) {
     let problem = answer.json();
     assert_eq!(
         (answer.status, answer.code().as_str()),
