@@ -14,7 +14,7 @@ use tenure_state::{Change, Event, KeyEntry, ReadError, Revision, Span, State, re
 
 use super::events::{self, Before};
 use super::failure::Failure;
-use super::keys;
+use super::key_ranges::json_bytes;
 use super::selection::Selection;
 use crate::node::Handle;
 
@@ -128,6 +128,12 @@ pub(super) struct Page {
     pub(super) told: Vec<Told>,
     /// Whether there is more at hand.
     pub(super) more: bool,
+    pub(super) taken: Taken,
+}
+
+/// What of the room of a page is taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
     events: usize,
     bytes: usize,
     previous_bytes: usize,
@@ -185,7 +191,7 @@ impl Following {
                 let Some(positions) = self.selected(change) else {
                     continue;
                 };
-                let previous_bytes = page.previous_bytes;
+                let previous_bytes = page.taken.previous_bytes;
                 let encoded = match self.encode(change, &positions, previous_bytes).await {
                     Ok(encoded) => encoded,
                     Err(_) if !page.told.is_empty() => {
@@ -279,7 +285,7 @@ impl Following {
         let mut encoded = Vec::with_capacity(positions.len());
         for (position, before) in positions.iter().zip(before) {
             let event = &change.events[*position];
-            let size = before.as_ref().map_or(0, |entry| keys::json_bytes(entry));
+            let size = before.as_ref().map_or(0, |entry| json_bytes(entry));
             if !is_of_key(event) {
                 encoded.extend(self.encode_plain(change, &[*position]));
             } else if size <= *left {
@@ -347,14 +353,15 @@ impl Page {
         let previous: usize = encoded.iter().map(|one| one.previous_bytes).sum();
         let bytes: usize = encoded.iter().map(|one| one.json.len()).sum();
         let bytes = bytes.saturating_sub(previous);
-        let over = room.events < self.events + encoded.len() || room.bytes < self.bytes + bytes;
+        let over = room.events < self.taken.events + encoded.len()
+            || room.bytes < self.taken.bytes + bytes;
         if over && !self.told.is_empty() {
             self.more = true;
             return false;
         }
-        self.events += encoded.len();
-        self.bytes += bytes;
-        self.previous_bytes += previous;
+        self.taken.events += encoded.len();
+        self.taken.bytes += bytes;
+        self.taken.previous_bytes += previous;
         self.told.push(Told {
             revision,
             events: encoded.into_iter().map(|one| one.json).collect(),

@@ -284,12 +284,34 @@ impl Listing {
         }
     }
 
-    /// An upper bound of what an entry takes in JSON.
     fn json_bytes(&self, entry: &KeyEntry) -> usize {
-        match self.keys_only {
-            true => keys::json_bytes_without_value(entry),
-            false => keys::json_bytes(entry),
-        }
+        let value = match self.keys_only {
+            true => text_bytes(&entry.value),
+            false => 0,
+        };
+        json_bytes(entry) - value
+    }
+}
+
+/// An upper bound of what an entry takes in JSON, near enough to end a page by.
+pub(super) fn json_bytes(entry: &KeyEntry) -> usize {
+    const FRAME: usize = 200;
+    let content_type = entry.content_type.as_ref().map_or(0, |t| 2 * t.len());
+    FRAME + text_bytes(&entry.key) + text_bytes(&entry.value) + content_type
+}
+
+fn text_bytes(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.bytes().map(escaped_bytes).sum(),
+        Err(_) => bytes.len().div_ceil(3) * 4,
+    }
+}
+
+fn escaped_bytes(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' => 2,
+        0..=0x1f => 6,
+        _ => 1,
     }
 }
 

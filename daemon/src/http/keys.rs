@@ -296,33 +296,6 @@ fn raw(entry: &KeyEntry) -> Reply {
     }
 }
 
-/// An upper bound of what an entry takes in JSON, near enough to end a page by.
-pub(super) fn json_bytes(entry: &KeyEntry) -> usize {
-    json_bytes_without_value(entry) + text_bytes(&entry.value)
-}
-
-/// The same for an entry whose value is left out.
-pub(super) fn json_bytes_without_value(entry: &KeyEntry) -> usize {
-    const FRAME: usize = 200;
-    let content_type = entry.content_type.as_ref().map_or(0, |t| 2 * t.len());
-    FRAME + text_bytes(&entry.key) + content_type
-}
-
-fn text_bytes(bytes: &[u8]) -> usize {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.bytes().map(escaped_bytes).sum(),
-        Err(_) => bytes.len().div_ceil(3) * 4,
-    }
-}
-
-fn escaped_bytes(byte: u8) -> usize {
-    match byte {
-        b'"' | b'\\' => 2,
-        0..=0x1f => 6,
-        _ => 1,
-    }
-}
-
 /// Bytes as JSON shows them: text, or base64 where they are none.
 pub(super) fn text_of(bytes: &[u8]) -> (String, Encoding) {
     match std::str::from_utf8(bytes) {
