@@ -8,6 +8,7 @@ mod cluster;
 mod election;
 mod key;
 mod lease;
+mod limits;
 mod lock;
 mod problem;
 mod semaphore;
@@ -21,7 +22,11 @@ pub use election::{
     Resigned, Withdrawn,
 };
 pub use key::{Deleted, Encoding, Entry, KeyEntry, KeyPage, KeyWritten};
-pub use lease::{Attached, AttachedState, GrantLease, Lease, LeaseEnded};
+pub use lease::{
+    Attached, AttachedState, ChangeLease, GrantLease, Lease, LeaseEnded, LeasePage, LeasesRenewed,
+    RenewLeases, RenewResult,
+};
+pub use limits::{ChangeLimits, Compact, Compacted, Limits, LimitsInForce};
 pub use lock::{
     AcquireLock, AcquireTogether, HeldLock, Lock, LockBroken, LockContention, LockHeld, LockHolder,
     LockLeft, LockPage, LockPlace, LockQueued, LockReleased, LockState, LockSummary, Mode,
@@ -50,6 +55,8 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub const MIN_TTL_MS: u64 = 1_000;
 /// The greatest TTL of a lease in milliseconds.
 pub const MAX_TTL_MS: u64 = 86_400_000;
+/// The most leases that are renewed together.
+pub const MAX_RENEWED_TOGETHER: usize = 1_000;
 /// The greatest `wait_ms` of an acquire: the whole wait in a queue.
 pub const MAX_QUEUE_WAIT_MS: u64 = 86_400_000;
 /// The greatest `poll_ms`, and `wait_ms` of a read: how long one request is held open.

@@ -123,6 +123,12 @@ impl Failure {
         self
     }
 
+    /// Says in which part of the request the value at fault is.
+    pub(super) fn within(mut self, part: &str) -> Failure {
+        self.detail = format!("{part}: {}", self.detail);
+        self
+    }
+
     /// Adds a header.
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Failure {
         self.headers.push((name, value));

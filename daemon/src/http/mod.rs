@@ -79,6 +79,9 @@ pub async fn serve(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let service = service::Service::new(handle, &settings.client_hosts, settings.waits);
-    connection::serve(listener, Arc::new(service), &settings, shutdown).await;
+    let service = service::Service::new(handle.clone(), &settings.client_hosts, settings.waits);
+    tokio::select! {
+        () = connection::serve(listener, Arc::new(service), &settings, shutdown) => {}
+        () = handle.wake_watchers() => {}
+    }
 }

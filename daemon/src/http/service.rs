@@ -435,6 +435,18 @@ impl Context<'_> {
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
 
+    /// Renews leases together; what came of each.
+    ///
+    /// # Errors
+    ///
+    /// Where they got no outcome.
+    pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
+        self.handle()
+            .renew_many(leases)
+            .await
+            .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
+    }
+
     /// Waits until a read of this member's state is linearizable; the leader's clock.
     ///
     /// # Errors
