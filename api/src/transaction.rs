@@ -1,5 +1,8 @@
 //! Transactions on the wire.
 
+use std::fmt;
+
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -99,8 +102,8 @@ pub enum Compare {
     Greater,
 }
 
-/// An operation.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// An operation: an object with one field, which says what is done.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Sets a key.
@@ -109,6 +112,44 @@ pub enum Operation {
     Delete(DeleteKeys),
     /// Reads a key as the operations before it left it.
     Get(GetKey),
+}
+
+// By hand, so that an object with two operations is told to have them; what is derived takes it for broken JSON.
+impl<'de> Deserialize<'de> for Operation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Operation, D::Error> {
+        struct OneField;
+
+        #[derive(Deserialize)]
+        #[serde(field_identifier, rename_all = "snake_case")]
+        enum Word {
+            Put,
+            Delete,
+            Get,
+        }
+
+        impl<'de> Visitor<'de> for OneField {
+            type Value = Operation;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with one of `put`, `delete` and `get`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Operation, A::Error> {
+                let operation = match map.next_key()? {
+                    Some(Word::Put) => Operation::Put(map.next_value()?),
+                    Some(Word::Delete) => Operation::Delete(map.next_value()?),
+                    Some(Word::Get) => Operation::Get(map.next_value()?),
+                    None => return Err(A::Error::invalid_length(0, &self)),
+                };
+                match map.next_key::<IgnoredAny>()? {
+                    None => Ok(operation),
+                    Some(_) => Err(A::Error::invalid_length(2, &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_map(OneField)
+    }
 }
 
 /// A key to set.

@@ -161,8 +161,8 @@ async fn serve_one(
         let (service, serving) = (Arc::clone(&service), Serving::begin(&of_requests));
         async move {
             let response = service.answer(request, local).await;
-            drop(serving);
-            Ok::<_, std::convert::Infallible>(response)
+            // A stream is being served for as long as it goes on, however quiet it is.
+            Ok::<_, std::convert::Infallible>(response.map(|body| body.holding(serving)))
         }
     });
     let mut connection = pin!(builder.serve_connection(io, answer));

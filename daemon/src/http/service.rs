@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -24,11 +23,12 @@ use tracing::Instrument as _;
 
 use super::body::{self, Body};
 use super::failure::{Failure, Purpose};
+use super::following::Watchers;
 use super::guard;
 use super::idempotency::Recording;
 use super::manners::{self, OwnHosts};
 use super::query::Query;
-use super::reply::Reply;
+use super::reply::{Reply, Sent};
 use super::route::{self, Call, Family, Target};
 use super::{
     administration, cluster, elections, key_ranges, keys, leases, locks, openapi, semaphores,
@@ -42,6 +42,7 @@ pub(super) struct Service {
     hosts: OwnHosts,
     waits: Arc<Semaphore>,
     most_waits: usize,
+    watchers: Arc<Watchers>,
     leader: channel::Receiver<LeaderView>,
     cluster: String,
     cluster_header: HeaderValue,
@@ -84,6 +85,7 @@ impl Service {
             hosts: OwnHosts::new(client_hosts, &member.client_url),
             waits: Arc::new(Semaphore::new(most_waits)),
             most_waits,
+            watchers: Arc::default(),
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
             member_header: hex(member.id.to_string()),
@@ -98,7 +100,7 @@ impl Service {
         &self,
         request: Request<Incoming>,
         local: SocketAddr,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Sent<()>> {
         let arrived = Instant::now();
         let (head, incoming) = request.into_parts();
         let mut body = Body::new(incoming, &head.headers);
@@ -191,7 +193,7 @@ impl Service {
         Ok(reply)
     }
 
-    fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Full<Bytes>> {
+    fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Sent<()>> {
         let revision = reply
             .revision
             .unwrap_or_else(|| self.handle.read(|state| state.revision()));
@@ -230,13 +232,16 @@ impl Service {
         );
         headers.insert(HeaderName::from_static(header::REQUEST_ID), id);
         headers.extend(reply.headers);
-        let body = if *method == Method::HEAD {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-            Bytes::new()
-        } else {
-            reply.body
+        let body = match (reply.stream, *method == Method::HEAD) {
+            (None, false) => Sent::whole(reply.body),
+            (None, true) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+                Sent::whole(Bytes::new())
+            }
+            (Some(stream), false) => Sent::stream(stream),
+            (Some(_), true) => Sent::whole(Bytes::new()),
         };
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(body);
         *response.status_mut() =
             StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         *response.headers_mut() = headers;
@@ -256,6 +261,9 @@ impl Service {
 fn check_accepts(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
     // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate.
     if matches!(call, Call::ReadKey(_)) || family == Family::Live {
+        return Ok(());
+    }
+    if matches!(call, Call::Watch | Call::WatchMany) && manners::wants_events(headers) {
         return Ok(());
     }
     manners::check_accepts_json(headers)
@@ -462,6 +470,11 @@ impl Context<'_> {
     /// Whether this member is in contact with a leader.
     pub(super) fn knows_leader(&self) -> bool {
         self.service.leader.borrow().leader.is_some()
+    }
+
+    /// What the watchers of this member share.
+    pub(super) fn watchers(&self) -> &Arc<Watchers> {
+        &self.service.watchers
     }
 
     /// A place among the requests that wait.

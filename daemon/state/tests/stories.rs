@@ -533,7 +533,13 @@ fn too_much_is_refused_and_nothing_of_it_is_done() {
         ]),
     );
     let revision = state.revision();
-    let quota = |limit, allowed| Err(Refusal::QuotaExceeded { limit, allowed });
+    let quota = |limit, allowed| {
+        Err(Refusal::QuotaExceeded {
+            limit,
+            allowed,
+            asked: allowed + 1,
+        })
+    };
     assert_eq!(
         apply_one(&mut state, 0, put("d", "", None)),
         quota("keys", 3)
