@@ -10,6 +10,7 @@ mod disk;
 mod first_start;
 mod followers;
 mod leases;
+mod limits;
 mod locks;
 mod readme;
 mod snapshots;
