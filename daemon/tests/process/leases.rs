@@ -453,7 +453,7 @@ fn ten_thousand_leases_that_fall_due_together_end_soon_and_writes_go_on() {
     cluster.wait_until_equal();
 }
 
-/// Four clients write while something is done: when each write began and how long it took, and what came of it.
+/// Twelve clients write while something is done: when each write began and how long it took, and what came of it.
 fn write_until<T: Send>(
     cluster: &Cluster,
     work: impl FnOnce() -> T + Send,
@@ -461,7 +461,7 @@ fn write_until<T: Send>(
     let done = AtomicBool::new(false);
     let writes = Mutex::new(Vec::new());
     let result = thread::scope(|scope| {
-        for writer in 0..4 {
+        for writer in 0..12 {
             let (done, writes) = (&done, &writes);
             let member = &cluster.members[writer % cluster.members.len()];
             scope.spawn(move || {
@@ -486,11 +486,7 @@ fn write_until<T: Send>(
 }
 
 fn p99(writes: Vec<(Instant, Duration)>) -> Duration {
-    assert!(
-        writes.len() >= 100,
-        "enough were measured: {}",
-        writes.len()
-    );
+    assert!(writes.len() >= 50, "enough were measured: {}", writes.len());
     let mut took: Vec<Duration> = writes.into_iter().map(|(_, took)| took).collect();
     took.sort();
     took[took.len() * 99 / 100]
