@@ -220,7 +220,9 @@ impl Leading {
                 formed.appended.push((position, origins));
                 true
             }
-            Err(ProposeError::TooMuchUncommitted { .. }) => {
+            Err(
+                ProposeError::TooMuchUncommitted { .. } | ProposeError::TooMuchUnwritten { .. },
+            ) => {
                 self.put_back(batch);
                 false
             }
@@ -267,6 +269,8 @@ fn refusal(error: &ProposeError) -> Refused {
     match error {
         ProposeError::NotLeader { .. } => Refused::NoLeader,
         ProposeError::Transferring { .. } => Refused::Transferring,
-        ProposeError::TooMuchUncommitted { .. } => Refused::Overloaded,
+        ProposeError::TooMuchUncommitted { .. } | ProposeError::TooMuchUnwritten { .. } => {
+            Refused::Overloaded
+        }
     }
 }

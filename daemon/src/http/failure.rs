@@ -10,8 +10,7 @@ use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
 use tenure_state::{Clock, Contention, Kind, LimitError, ReadError, Refusal, Revision, Share};
 
 use super::reply::Reply;
-use super::text;
-use super::{elections, leases, locks, semaphores};
+use super::{elections, leases, locks, semaphores, text};
 use crate::node::Unserved;
 
 /// When to come back where nothing better is known: an election takes about so long.
@@ -234,17 +233,12 @@ impl Failure {
             Refusal::RevisionAhead { asked, present } => {
                 Failure::unreadable(ReadError::Ahead, asked, present)
             }
-            Refusal::QuotaExceeded {
-                limit,
-                allowed,
-                asked,
-            } => invalid(
+            Refusal::QuotaExceeded { limit, allowed } => invalid(
                 Code::QuotaExceeded,
-                format!("{limit} is {allowed} and this would make it {asked}"),
+                format!("{limit} is {allowed} and would be passed"),
             )
             .with("limit", limit)
-            .with("allowed", allowed)
-            .with("asked", asked),
+            .with("allowed", allowed),
             Refusal::Limits(error) => Failure::limits(&error),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };

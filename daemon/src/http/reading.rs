@@ -131,11 +131,6 @@ impl Reading {
         })
     }
 
-    /// Whether this member answers from its own state, without asking the leader.
-    pub(super) fn is_local(&self) -> bool {
-        self.local
-    }
-
     /// Why a revision that the caller names cannot be read. Only a linearizable read knows that the cluster has never been
     /// there; otherwise this member may merely be behind.
     pub(super) fn unreadable(
@@ -150,6 +145,11 @@ impl Reading {
                 Failure::unreadable(error, asked, present)
             }
         }
+    }
+
+    /// Whether this member answers from its own state, without asking the leader.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
     }
 
     /// How long it may be held open; `HEAD` never waits.

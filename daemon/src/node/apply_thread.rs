@@ -133,8 +133,7 @@ impl ApplyThread {
         self.shared.applied.store(index.0, Ordering::Release);
         self.shared.tell_revision(revision);
         self.shared.decide(progress.decided);
-        self.shared
-            .tell_core(Event::Input(Input::Applied { index, due }));
+        self.shared.reach(index, due);
         if progress.leases_expired > 0 {
             info!(leases = progress.leases_expired, "leases ran out");
         }
@@ -199,6 +198,7 @@ impl ApplyThread {
         self.covered = index;
         self.shared.applied.store(index.0, Ordering::Release);
         self.shared.tell_revision(revision);
+        self.shared.reach(index, due);
         self.shared
             .tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
         self.shared.waiters.notify_all();

@@ -132,6 +132,8 @@ pub(super) struct Shared {
     pub(super) queued: AtomicUsize,
     pub(super) applier: RwLock<Applier>,
     pub(super) applied: AtomicU64,
+    /// The last index applied with the next deadline after it, for the core, which looks at it in every turn.
+    reached: Mutex<(LogIndex, Option<Stamp>)>,
     pub(super) waiters: Waiters,
     /// The revision of the state, told only while somebody waits for it.
     pub(super) revision: watch::Sender<Revision>,
@@ -140,6 +142,7 @@ pub(super) struct Shared {
     pub(super) status: Mutex<(Status, Arc<Configuration>)>,
     pub(super) stopping: CancellationToken,
     pub(super) files: super::FilePaths,
+    election_timeout: Duration,
     pending: Mutex<Pending>,
     next_token: AtomicU64,
 }
@@ -158,16 +161,19 @@ impl Shared {
         applier: Applier,
         status: (Status, Arc<Configuration>),
         files: super::FilePaths,
+        election_timeout: Duration,
         first_token: u64,
     ) -> Shared {
         let applied = applier.applied().position.index.0;
         let revision = watch::Sender::new(applier.state().revision());
+        let reached = (LogIndex(applied), applier.due());
         Shared {
             identity,
             core,
             queued: AtomicUsize::new(0),
             applier: RwLock::new(applier),
             applied: AtomicU64::new(applied),
+            reached: Mutex::new(reached),
             waiters: Waiters::default(),
             revision,
             freshness: Freshness::default(),
@@ -175,6 +181,7 @@ impl Shared {
             status: Mutex::new(status),
             stopping: CancellationToken::new(),
             files,
+            election_timeout,
             pending: Mutex::new(Pending::default()),
             next_token: AtomicU64::new(first_token),
         }
@@ -256,6 +263,29 @@ impl Shared {
     /// Whether the state has reached the point of a read.
     pub(super) fn has_applied(&self, point: ReadPoint) -> bool {
         self.applied.load(Ordering::Acquire) >= point.index.0
+    }
+
+    /// The state has come to `index`, and `due` is its next deadline. The core is woken only where that deadline is
+    /// earlier than the one it knows: until then it has nothing to do about it, and a wake-up for every entry would
+    /// cost as much as the entry.
+    pub(super) fn reach(&self, index: LogIndex, due: Option<Stamp>) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let sooner = match (reached.1, due) {
+            (Some(known), Some(due)) => due < known,
+            (None, due) => due.is_some(),
+            (Some(_), None) => false,
+        };
+        *reached = (index, due);
+        drop(reached);
+        if sooner {
+            self.tell_core(Event::DueSooner);
+        }
+    }
+
+    /// How far the state has come, and its next deadline.
+    pub(super) fn reached(&self) -> Input {
+        let (index, due) = *self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        Input::Applied { index, due }
     }
 
     fn token(&self) -> u64 {
@@ -460,6 +490,11 @@ impl Handle {
     /// The leader as this member knows it, and every change of that.
     pub fn leader_watch(&self) -> watch::Receiver<LeaderView> {
         self.0.leader.subscribe()
+    }
+
+    /// How long this member waits for a silent leader at least; at most twice as long.
+    pub fn election_timeout(&self) -> Duration {
+        self.0.election_timeout
     }
 
     /// How the members are doing, as the leader sees it.
