@@ -80,7 +80,7 @@ impl State {
     ///
     /// History that was told to go and is still there counts as due: further entries take it away.
     pub fn next_deadline(&self) -> Option<Clock> {
-        let compacting = self.compact < self.compact_target;
+        let compacting = self.history.base < self.compact_target;
         let compaction = compacting.then(|| Clock(self.clock.0.saturating_sub(1)));
         let due = self.agenda.first().map(|(deadline, _)| *deadline);
         compaction.into_iter().chain(due).min()

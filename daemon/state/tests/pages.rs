@@ -101,6 +101,11 @@ proptest! {
             revisions.push(state.revision());
         }
         for revision in revisions {
+            if revision < state.compact_revision() {
+                let refused = Err(ReadError::Compacted { compact_revision: state.compact_revision() });
+                prop_assert_eq!(state.keys_piece(revision, &range, Order::Ascending, 2, 3), refused);
+                continue;
+            }
             let end = range.end.as_ref().map(|end| &end[..]);
             let whole = state.keys_at(revision, Bound::Included(&range.start), end, 100).expect("it is kept");
             let mut whole: Vec<KeyEntry> = whole.iter().map(|key| (**key).clone()).collect();
