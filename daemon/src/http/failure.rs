@@ -233,12 +233,17 @@ impl Failure {
             Refusal::RevisionAhead { asked, present } => {
                 Failure::unreadable(ReadError::Ahead, asked, present)
             }
-            Refusal::QuotaExceeded { limit, allowed } => invalid(
+            Refusal::QuotaExceeded {
+                limit,
+                allowed,
+                asked,
+            } => invalid(
                 Code::QuotaExceeded,
-                format!("{limit} is {allowed} and would be passed"),
+                format!("{limit} is {allowed} and this would make it {asked}"),
             )
             .with("limit", limit)
-            .with("allowed", allowed),
+            .with("allowed", allowed)
+            .with("asked", asked),
             Refusal::Limits(error) => Failure::limits(&error),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };
