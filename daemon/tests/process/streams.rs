@@ -1,12 +1,15 @@
 //! Watches as streams, and many of them.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::events::{EventStream, Message};
 use crate::common::{Cluster, SOON, Setup, machine, wait};
@@ -313,8 +316,10 @@ fn a_snapshot_that_is_too_long_says_how_to_get_it_in_pages() {
     }
 }
 
-/// What a thousand watchers saw together.
+/// What many watchers saw together. They are tasks of one thread: a thousand threads would take the processors from
+/// the members that they watch.
 struct Watched {
+    members: Vec<SocketAddr>,
     /// The last revision of the writers, once that is known.
     end: AtomicU64,
     first: u64,
@@ -323,88 +328,186 @@ struct Watched {
     began: Instant,
 }
 
+type Connection = tokio::io::BufReader<tokio::net::TcpStream>;
+
 impl Watched {
     /// Takes what came: each revision is the next one.
-    fn take(&self, seen: &mut u64, revision: u64, value: Option<&str>, who: usize) {
+    fn take(&self, seen: &AtomicU64, revision: u64, value: Option<&str>, who: usize) {
+        let before = seen.swap(revision, Ordering::SeqCst);
         assert_eq!(
             revision,
-            *seen + 1,
+            before + 1,
             "watcher {who} missed or repeated something"
         );
-        *seen = revision;
         self.deliveries.fetch_add(1, Ordering::Relaxed);
         let sent = value.and_then(|value| value.parse().ok());
-        if let Some(sent) = sent.map(Duration::from_micros)
-            && who % 10 == 0
-        {
+        if let Some(sent) = sent.map(Duration::from_micros) {
             let lag = self.began.elapsed().saturating_sub(sent);
             self.lags.lock().expect("no watcher failed").push(lag);
         }
     }
 
-    fn is_done(&self, seen: u64) -> bool {
+    /// Lets the watchers end, whatever became of the test.
+    fn release(&self) {
+        let _ = self
+            .end
+            .compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn is_done(&self, seen: &AtomicU64) -> bool {
         let end = self.end.load(Ordering::SeqCst);
-        end != 0 && end <= seen
+        end != 0 && end <= seen.load(Ordering::SeqCst)
     }
 
-    fn stream(&self, cluster: &Cluster, who: usize) {
-        let (mut seen, mut member) = (self.first, who % 3);
-        while !self.is_done(seen) {
-            let address = cluster.members[member].client;
-            let opened = EventStream::open(address, "/v1/watch?prefix=keys/busy", Some(seen));
-            if let Ok(mut stream) = opened
-                && stream.status == 200
-            {
-                self.follow(&mut stream, &mut seen, who);
-            }
-            member = (member + 1) % 3;
-            wait::pass(Duration::from_millis(50), || self.is_done(seen));
-        }
-    }
-
-    fn follow(&self, stream: &mut EventStream, seen: &mut u64, who: usize) {
-        while !self.is_done(*seen) {
-            match stream.next(Duration::from_millis(500)) {
-                Ok(Some(message)) => match message.event.as_str() {
-                    "change" => {
-                        let id = message.id.expect("a change has an id");
-                        let value = between(&message.data, "\"value\":\"", "\"");
-                        self.take(seen, id, value, who);
-                    }
-                    "start" => assert_eq!(message.id, Some(*seen)),
-                    "error" => assert_eq!(message.json()["status"], 503, "{message:?}"),
-                    _ => {}
-                },
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
-                Ok(None) | Err(_) => return,
-            }
-        }
-    }
-
-    fn poll(&self, cluster: &Cluster, who: usize) {
-        let (mut seen, mut member) = (self.first, who % 3);
-        let mut client = cluster.members[member].client();
-        while !self.is_done(seen) {
-            let path = format!("/v1/watch?resource=keys/busy&after={seen}&wait_ms=1000");
-            match client.get(&path) {
-                Ok(answer) if answer.status == 200 => {
-                    let text = answer.text();
-                    for event in text.split("{\"revision\":").skip(1) {
-                        let revision = event.split(',').next().and_then(|text| text.parse().ok());
-                        let value = between(event, "\"value\":\"", "\"");
-                        self.take(&mut seen, revision.expect("a revision"), value, who);
-                    }
+    /// Watches until everything has been seen, at one member after the other. A failed assertion ends the process's
+    /// test when its task is joined.
+    async fn watch(&self, who: usize) {
+        let seen = AtomicU64::new(self.first);
+        for turn in who.. {
+            let address = self.members[turn % self.members.len()];
+            let watching = async {
+                // Whatever breaks the connection: another member is asked to go on.
+                let _ = match who % 2 {
+                    0 => self.stream(address, &seen, who).await,
+                    _ => self.poll(address, &seen, who).await,
+                };
+            };
+            let done = async {
+                while !self.is_done(&seen) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                answer => {
-                    let served = answer.map_or(503, |answer| answer.status);
-                    assert_eq!(served, 503, "a watch may only be refused for now");
-                    member = (member + 1) % 3;
-                    client = cluster.members[member].client();
-                    wait::pass(Duration::from_millis(50), || self.is_done(seen));
+            };
+            tokio::select! {
+                () = watching => {}
+                () = done => return,
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn stream(&self, address: SocketAddr, seen: &AtomicU64, who: usize) -> io::Result<()> {
+        let from = seen.load(Ordering::SeqCst);
+        let headers = format!("accept: text/event-stream\r\nlast-event-id: {from}\r\n");
+        let mut connection = connect(address).await?;
+        send(
+            &mut connection,
+            address,
+            "/v1/watch?prefix=keys/busy",
+            &headers,
+        )
+        .await?;
+        let (status, _) = read_head(&mut connection).await?;
+        if status != 200 {
+            assert_eq!(status, 503, "a watch may only be refused for now");
+            return Ok(());
+        }
+        let (mut line, mut event, mut id) = (String::new(), String::new(), 0);
+        while read_line(&mut connection, &mut line).await? {
+            match line.split_once(": ") {
+                Some(("event", value)) => event = value.to_owned(),
+                Some(("id", value)) => id = value.parse().expect("an id is a revision"),
+                Some(("data", data)) if event == "change" => {
+                    let value = between(data, "\"value\":\"", "\"");
+                    self.take(seen, id, value, who);
                 }
+                Some(("data", data)) if event == "error" => {
+                    assert!(data.contains("\"status\":503"), "{data}");
+                }
+                // The length of a chunk, the end of a message, a start.
+                _ => {}
             }
         }
+        Ok(())
+    }
+
+    async fn poll(&self, address: SocketAddr, seen: &AtomicU64, who: usize) -> io::Result<()> {
+        let mut connection = connect(address).await?;
+        loop {
+            let after = seen.load(Ordering::SeqCst);
+            let path = format!("/v1/watch?resource=keys/busy&after={after}&wait_ms=10000");
+            send(&mut connection, address, &path, "").await?;
+            let (status, length) = read_head(&mut connection).await?;
+            let mut body = vec![0; length];
+            connection.read_exact(&mut body).await?;
+            if status != 200 {
+                assert_eq!(status, 503, "a watch may only be refused for now");
+                return Ok(());
+            }
+            let text = String::from_utf8(body).map_err(io::Error::other)?;
+            for event in text.split("{\"revision\":").skip(1) {
+                let revision = event.split(',').next().and_then(|text| text.parse().ok());
+                let value = between(event, "\"value\":\"", "\"");
+                self.take(seen, revision.expect("a revision"), value, who);
+            }
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<Connection> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(tokio::io::BufReader::new(stream))
+}
+
+async fn send(
+    connection: &mut Connection,
+    address: SocketAddr,
+    path: &str,
+    headers: &str,
+) -> io::Result<()> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n");
+    connection.write_all(request.as_bytes()).await
+}
+
+/// A line without its end; `false` at the end of the connection.
+async fn read_line(connection: &mut Connection, line: &mut String) -> io::Result<bool> {
+    line.clear();
+    let read = connection.read_line(line).await?;
+    line.truncate(line.trim_end().len());
+    Ok(read > 0)
+}
+
+/// The status and the length of the body.
+async fn read_head(connection: &mut Connection) -> io::Result<(u16, usize)> {
+    let (mut line, mut status, mut length) = (String::new(), 0, 0);
+    while read_line(connection, &mut line).await? {
+        if line.is_empty() {
+            return Ok((status, length));
+        }
+        if let Some(text) = line.strip_prefix("HTTP/1.1 ") {
+            status = text[..3].parse().map_err(io::Error::other)?;
+        }
+        if let Some(text) = line.strip_prefix("content-length: ") {
+            length = text.parse().map_err(io::Error::other)?;
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Runs so many watchers until all of them have seen everything.
+fn run_watchers(watched: &Arc<Watched>, watchers: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime is built");
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for who in 0..watchers {
+            let watched = Arc::clone(watched);
+            tasks.spawn(async move { watched.watch(who).await });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.expect("no watcher missed or repeated anything");
+        }
+    });
+}
+
+/// Releases the watchers when it is dropped.
+struct Release<'a>(&'a Watched);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 
@@ -425,37 +528,18 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
     let cluster = Setup::of(3).start();
     cluster.leader();
     let first = put(&cluster, "busy", "-");
-    let watched = Watched {
+    let watched = Arc::new(Watched {
+        members: cluster.members.iter().map(|member| member.client).collect(),
         end: AtomicU64::new(0),
         first,
         deliveries: AtomicUsize::new(0),
         lags: Mutex::default(),
         began: Instant::now(),
-    };
+    });
     let written = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for who in 0..watchers {
-            let (watched, cluster) = (&watched, &cluster);
-            let watcher = thread::Builder::new().stack_size(256 << 10);
-            let watch = move || match who % 2 {
-                0 => watched.stream(cluster, who),
-                _ => watched.poll(cluster, who),
-            };
-            watcher
-                .spawn_scoped(scope, watch)
-                .expect("the system has threads");
-        }
-        wait::until("every watcher waits", SOON, || {
-            let waiting = |member: &crate::common::cluster::Member| {
-                let text = member.client().get("/v1/status").ok()?;
-                (text.status == 200).then_some(())
-            };
-            cluster
-                .members
-                .iter()
-                .all(|member| waiting(member).is_some())
-                .then_some(())
-        });
+        let watching = scope.spawn(|| run_watchers(&watched, watchers));
+        let _release = Release(&watched);
         wait::pass(Duration::from_secs(1), || false);
         // A thousand a second, whoever is how far: each of ten writers has its hundredth.
         let writers: Vec<_> = (0..10)
@@ -481,7 +565,7 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
             })
             .collect();
         let began = Instant::now();
-        let half = wait::found(SOON, || {
+        let half = wait::found(SOON * 4, || {
             (written.load(Ordering::Relaxed) >= events / 2).then_some(())
         });
         assert!(half.is_some(), "half of the events are written");
@@ -494,7 +578,7 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
         let last = put(&cluster, "busy", "-");
         watched.end.store(last, Ordering::SeqCst);
         let all = watchers * usize::try_from(last - first).expect("a few");
-        let all_seen = wait::found(SOON * 2, || {
+        let all_seen = wait::found(SOON * 4, || {
             (watched.deliveries.load(Ordering::Relaxed) >= all).then_some(())
         });
         assert!(
@@ -503,6 +587,7 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
             watched.deliveries.load(Ordering::Relaxed)
         );
         let took = began.elapsed();
+        watching.join().expect("the watchers end");
         println!(
             "{watchers} watchers, {} revisions in {took:?} with a leader killed; until then {} deliveries in {:?}",
             last - first,
@@ -510,7 +595,7 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
             before_kill.0
         );
     });
-    let mut lags = watched.lags.into_inner().expect("no watcher failed");
+    let mut lags = std::mem::take(&mut *watched.lags.lock().expect("no watcher failed"));
     lags.sort_unstable();
     println!(
         "from before the put to a watcher: median {:?}, p99 {:?}, most {:?} of {}",
@@ -573,4 +658,83 @@ fn a_watcher_beside_clients_that_read_long_pages_is_not_starved() {
         lags[lags.len() - 1]
     );
     assert!(lags[lags.len() / 2] < Duration::from_secs(1), "{lags:?}");
+}
+
+#[test]
+fn a_reader_slower_than_history_is_told_so_and_skips_nothing_before() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let member = &cluster.members[0];
+    let first = put(&cluster, "a", "-");
+    let mut stream = EventStream::open(member.client, "/v1/watch?prefix=keys/", Some(first))
+        .expect("a stream is opened");
+    // Far more than sockets and buffers hold between the member and a reader that does not read.
+    let value = "x".repeat(256 << 10);
+    let mut last = first;
+    for _ in 0..100 {
+        last = put(&cluster, "a", &value);
+    }
+    let resident = member.resident_kib();
+    member
+        .client()
+        .post("/v1/compact", &json!({ "revision": last }))
+        .expect("the member answers")
+        .expect(200);
+    assert_eq!(next(&mut stream).event, "start");
+    let mut seen = first;
+    let refused = loop {
+        let message = next(&mut stream);
+        if message.event == "error" {
+            break message.json();
+        }
+        seen += 1;
+        assert_eq!(message.id, Some(seen), "each revision once and in order");
+    };
+    assert_eq!(refused["code"], "compacted");
+    assert_eq!(refused["compact_revision"].as_u64(), Some(last));
+    assert!(first < seen && seen < last, "{first} < {seen} < {last}");
+    assert_eq!(stream.next(SOON).expect("it is read"), None);
+    println!("resident while nobody read: {resident} KiB");
+}
+
+#[test]
+fn the_watchers_of_a_member_are_bounded_and_the_refusal_names_the_limit() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let member = &cluster.members[0];
+    let limits = member
+        .client()
+        .call(
+            "PATCH",
+            "/v1/limits",
+            &[("content-type", "application/json")],
+            json!({ "watchers": 2 }).to_string().as_bytes(),
+        )
+        .expect("the member answers");
+    limits.expect(200);
+    let path = "/v1/watch?prefix=keys/";
+    let mut streams: Vec<_> = (0..2)
+        .map(|_| EventStream::open(member.client, path, None).expect("it is opened"))
+        .collect();
+    streams.iter_mut().for_each(|stream| {
+        next(stream);
+    });
+    let refused = EventStream::open(member.client, path, None).expect("it is answered");
+    assert_eq!(refused.status, 429);
+    let mut client = member.client();
+    let mut get = |path: &str| client.get(path).expect("the member answers");
+    let refused = get(&format!("{path}&wait_ms=1000")).expect(429);
+    assert_eq!(refused.code(), "too-many-waiters");
+    assert!(refused.str("detail").contains("`watchers` is 2"));
+    get(path).expect(200);
+    let head = member
+        .client()
+        .call("HEAD", path, &[("accept", "text/event-stream")], b"")
+        .expect("the member answers");
+    assert_eq!(head.status, 429);
+    drop(streams);
+    wait::until("a place is free again", SOON, || {
+        let stream = EventStream::open(member.client, path, None).ok()?;
+        (stream.status == 200).then_some(())
+    });
 }
