@@ -396,7 +396,7 @@ mod tests {
         );
         check(
             "{\n\"owner\":\"a,{\\\"b\\\":\",\n \"metadata\":{\"a\":[1]}}",
-            "field `metadata`: invalid type: sequence",
+            "field `metadata.a`: invalid type: sequence",
         );
         check(
             r#"{"mode":"exclusiv"}"#,
@@ -438,7 +438,7 @@ mod tests {
         );
         check(
             r#"{"then":[{"patch":{}}]}"#,
-            "field `then[0].patch`: unknown variant `patch`",
+            "field `then[0]`: unknown variant `patch`, expected one of `put`, `delete`, `get`",
         );
         check(
             r#"{"then":[{"put":{"key":"a","value":"x"},"get":{"key":"a"}}]}"#,

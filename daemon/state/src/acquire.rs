@@ -557,6 +557,13 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     check_size("name_bytes", name.len(), MAX_NAME_BYTES)
 }
 
+pub(crate) fn check_control(text: &str, refused: &'static str) -> Result<(), Refusal> {
+    match text.chars().any(char::is_control) {
+        true => Err(Refusal::Unsupported(refused)),
+        false => Ok(()),
+    }
+}
+
 fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
     if acquire.wanted.is_empty() {
         return Err(Refusal::Unsupported("an acquire of nothing"));
@@ -576,9 +583,7 @@ fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
             ));
         }
     }
-    if acquire.owner.chars().any(char::is_control) {
-        return Err(Refusal::Unsupported("an owner with control characters"));
-    }
+    check_control(&acquire.owner, "an owner with control characters")?;
     check_size("owner_bytes", acquire.owner.len(), MAX_NAME_BYTES)?;
     check_size(
         "wait_ms",

@@ -11,11 +11,13 @@ mod compact;
 mod elections;
 mod ends;
 mod intervene;
+mod repeats;
 mod state;
 mod transact;
 
 mod answer;
 mod event;
+mod history;
 mod pages;
 mod reads;
 
@@ -27,6 +29,7 @@ mod invariants;
 mod load;
 mod row;
 mod rows;
+mod verdicts;
 
 mod ids;
 mod limits;
@@ -45,11 +48,13 @@ pub use event::{
     Change, Collection, DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason,
     Resource, Selector, prefix_end, resource_of,
 };
+pub use history::Span;
 pub use ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 pub use limits::{
     ENDED_LEASES, ENDED_RETENTION_MS, Genesis, LimitError, Limits, MAX_ELECTION_VALUE_BYTES,
-    MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_LOCK_DELAY_MS, MAX_METADATA_BYTES,
-    MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS, MIN_TTL_MS, SHOWN,
+    MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_IDEMPOTENCY_KEY_BYTES, MAX_LOCK_DELAY_MS,
+    MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS,
+    MIN_TTL_MS, SHOWN,
 };
 pub use load::LoadError;
 pub use pages::{CountPiece, KeyRange, KeysPiece, Order, QueuesPage};
