@@ -58,7 +58,7 @@ impl Siege {
             _ => ELECTION_TIMEOUT,
         };
         let cluster = Setup::of(members)
-            .with_election_timeout(election_timeout)
+            .with("election-timeout-ms", election_timeout.as_millis())
             .start();
         let leader = cluster.leader();
         let status = cluster.members[leader]
