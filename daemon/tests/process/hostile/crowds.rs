@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::frames::{get, open, post, settled};
 use super::wire::Wire;
-use super::{Siege, siege::Bound};
+use super::{Siege, full, siege::Bound};
 use crate::common::{SOON, acquire, grant, machine, wait};
 
 /// Connections that a member takes at a time by default (`http::Settings`).
@@ -73,7 +73,8 @@ fn a_member_that_may_open_few_files_keeps_some_for_itself_and_its_peers() {
 fn as_many_idle_connections_as_the_files_allow_keep_nobody_out() {
     let _machine = machine::alone();
     let files = limit_files(MANY_FILES);
-    let many = CONNECTIONS.min(files.saturating_sub(OTHER_FILES));
+    let wanted = if full() { CONNECTIONS } else { 6_000 };
+    let many = wanted.min(files.saturating_sub(OTHER_FILES));
     if many < 5_000 {
         machine::skip(
             "as_many_idle_connections_as_the_files_allow_keep_nobody_out",
@@ -124,7 +125,8 @@ fn as_many_idle_connections_as_the_files_allow_keep_nobody_out() {
         &format!("{many} idle connections"),
         Bound {
             top_mib: 500,
-            after_mib: 200,
+            // The allocator of glibc keeps pages that lie between others; nothing of the connections is in them.
+            after_mib: 300,
         },
     );
 }

@@ -409,13 +409,17 @@ fn answers_that_nobody_takes_do_not_pile_up() {
             .expect("the member answers")
             .expect(201);
     }
-    let (connections, pages) = if full() { (20, 250) } else { (2, 60) };
+    // Whoever asks for a page makes the member write it out: that takes a build without optimisation a while.
+    let (connections, pages, path) = match full() {
+        true => (20, 250, "/v1/keys?prefix=large/"),
+        false => (1, 250, "/v1/keys?prefix=large/1"),
+    };
     let mut wires: Vec<Wire> = Vec::new();
     for _ in 0..connections {
         // No window: nothing of any body may be sent.
         let mut wire = open(siege.address(), &[(4, 0)]);
         for number in 0..pages {
-            wire.send(&get(2 * number + 1, "/v1/keys?prefix=large/"));
+            wire.send(&get(2 * number + 1, path));
         }
         wires.push(wire);
     }
@@ -440,11 +444,12 @@ fn answers_that_nobody_takes_do_not_pile_up() {
     drop(wires);
     siege.end(
         &format!(
-            "{} pages of 4 MiB asked for over {connections} connections and not taken",
-            connections * pages
+            "{} pages of {} MiB asked for over {connections} connections and not taken",
+            connections * pages,
+            if full() { 4 } else { 1 },
         ),
         Bound {
-            top_mib: if full() { 900 } else { 220 },
+            top_mib: if full() { 900 } else { 160 },
             after_mib: 128,
         },
     );
