@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Answers no larger than this are always given: there may be 256 of them on a connection.
 const SMALL: u64 = 64 << 10;
-/// Bytes of larger answers on their way on one connection: 16 pages of 4 MiB.
-const ROOM_OF_ONE: u32 = 64 << 20;
+/// Bytes of larger answers on their way on one connection: 8 pages of 4 MiB.
+const ROOM_OF_ONE: u32 = 32 << 20;
 /// And on all connections together.
-const ROOM_OF_ALL: u32 = 512 << 20;
+const ROOM_OF_ALL: u32 = 256 << 20;
 /// An answer is handed to the connection in pieces of this size, so that no more of it lies in buffers there.
 const PIECE: usize = 64 << 10;
 
@@ -183,8 +183,8 @@ mod tests {
         let member = Room::of_member();
         let page = 4 << 20;
         let connection = member.of_connection();
-        let mut taken: Vec<Taken> = (0..16).filter_map(|_| connection.take(page)).collect();
-        assert_eq!(taken.len(), 16);
+        let mut taken: Vec<Taken> = (0..8).filter_map(|_| connection.take(page)).collect();
+        assert_eq!(taken.len(), 8);
         assert!(connection.take(page).is_none());
         assert!(connection.take(SMALL).is_some());
         taken.pop();
@@ -195,7 +195,7 @@ mod tests {
         // Seven more connections take all there is, less the page that was given back.
         for _ in 0..7 {
             let other = member.of_connection();
-            taken.extend((0..16).filter_map(|_| other.take(page)));
+            taken.extend((0..8).filter_map(|_| other.take(page)));
         }
         let other = member.of_connection();
         assert!(other.take(page).is_some());

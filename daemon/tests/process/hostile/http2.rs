@@ -412,7 +412,7 @@ fn answers_that_nobody_takes_do_not_pile_up() {
     // Whoever asks for a page makes the member write it out: that takes a build without optimisation a while.
     let (connections, pages, path) = match full() {
         true => (20, 250, "/v1/keys?prefix=large/"),
-        false => (1, 250, "/v1/keys?prefix=large/1"),
+        false => (1, 100, "/v1/keys?prefix=large/1"),
     };
     let mut wires: Vec<Wire> = Vec::new();
     for _ in 0..connections {
@@ -449,7 +449,7 @@ fn answers_that_nobody_takes_do_not_pile_up() {
             if full() { 4 } else { 1 },
         ),
         Bound {
-            top_mib: if full() { 900 } else { 160 },
+            top_mib: if full() { 900 } else { 80 },
             after_mib: 128,
         },
     );
