@@ -129,8 +129,30 @@ impl Service {
         self.respond(reply, &head.method, id)
     }
 
+    /// What is said in place of an answer for which there is no room: too many that were asked for are not taken.
+    pub(super) fn without_room(
+        &self,
+        answer: &Response<Sent<()>>,
+        reads: bool,
+    ) -> Response<Sent<()>> {
+        let detail = "answers that were asked for and are not read take all the room there is; read them, and ask again";
+        let code = if reads {
+            Code::Overloaded
+        } else {
+            // It was decided, and what was decided is what cannot be told.
+            Code::OutcomeUnknown
+        };
+        let id = answer
+            .headers()
+            .get(header::REQUEST_ID)
+            .cloned()
+            .unwrap_or_else(|| made_id(self.draw()));
+        self.respond(Failure::new(code, detail).into_reply(), &Method::GET, id)
+    }
+
     /// What is asked of every request, whatever it wants.
     fn check(&self, head: &Parts, local: SocketAddr) -> Result<(), Failure> {
+        manners::check_form(head.version, &head.headers)?;
         manners::check_host(&self.hosts, &head.uri, &head.headers, local)?;
         manners::check_cluster(&self.cluster, &head.headers)
     }
