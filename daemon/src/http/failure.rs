@@ -7,7 +7,11 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
-use tenure_state::{Clock, Contention, ReadError, Refusal, Revision, Share};
+use tenure_replica::Decided;
+use tenure_state::{
+    Clock, Command, Contention, Fence, Kind, LeaseId, Operation, ReadError, Refusal, Revision,
+    Share,
+};
 
 use super::locks;
 use super::reply::Reply;
@@ -25,6 +29,139 @@ pub(super) enum Purpose {
     Write,
     /// It writes, and who asks again gets the same (acquire, renew, release).
     RepeatableWrite,
+}
+
+/// What a command names that its refusals do not, so that their sentences can (`api.md` §2, Errors).
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// The lock, semaphore or election it is about.
+    thing: Option<String>,
+    /// The lease and owner that ask.
+    by: Option<String>,
+    fence: Option<Fence>,
+    /// The keys it puts.
+    puts: Vec<Bytes>,
+    /// Whether who finds no hold is told so here: elections have words of their own for it.
+    tells_not_held: bool,
+}
+
+impl Asked {
+    /// What a command names.
+    pub(super) fn of(command: &Command) -> Asked {
+        let nothing = Asked {
+            thing: None,
+            by: None,
+            fence: None,
+            puts: Vec::new(),
+            tells_not_held: false,
+        };
+        match command {
+            Command::Release(release) => Asked {
+                thing: Some(thing(release.kind, &release.name)),
+                by: Some(asker(release.lease, &release.owner)),
+                fence: release.fence,
+                tells_not_held: release.kind != Kind::Election,
+                ..nothing
+            },
+            Command::Break(broken) => Asked {
+                thing: Some(thing(broken.kind, &broken.name)),
+                by: broken
+                    .holder
+                    .as_ref()
+                    .map(|(lease, owner)| asker(*lease, owner)),
+                fence: Some(broken.fence),
+                tells_not_held: broken.kind != Kind::Election,
+                ..nothing
+            },
+            Command::Proclaim(proclaim) => Asked {
+                thing: Some(thing(Kind::Election, &proclaim.name)),
+                fence: Some(proclaim.fence),
+                ..nothing
+            },
+            Command::HandOver(over) => Asked {
+                thing: Some(thing(Kind::Election, &over.name)),
+                fence: Some(over.fence),
+                ..nothing
+            },
+            Command::Transaction(transaction) => {
+                let guard = transaction.guard.as_ref();
+                Asked {
+                    thing: guard.map(|guard| thing(guard.kind, &guard.name)),
+                    fence: guard.map(|guard| guard.fence),
+                    puts: put_on_leases(&transaction.then)
+                        .chain(put_on_leases(&transaction.otherwise))
+                        .collect(),
+                    ..nothing
+                }
+            }
+            Command::GrantLease(_)
+            | Command::RevokeLease { .. }
+            | Command::ChangeLease { .. }
+            | Command::Acquire(_)
+            | Command::Compact { .. } => nothing,
+        }
+    }
+
+    /// The failure of a refusal whose sentence needs what was asked; `None` where the refusal says it all.
+    pub(super) fn refused(&self, decided: &Decided) -> Option<Failure> {
+        let refusal = decided.outcome.as_ref().err()?;
+        let detail = self.detail(refusal)?;
+        let failure = Failure::refused(refusal.clone(), decided.clock, decided.revision);
+        Some(Failure { detail, ..failure })
+    }
+
+    fn detail(&self, refusal: &Refusal) -> Option<String> {
+        let thing = self.thing.as_deref();
+        if let (Refusal::NotHeld, true) = (refusal, self.tells_not_held) {
+            let by = self.by.as_deref().unwrap_or("nobody");
+            let (has, nothing) = match (self.fence, &self.by) {
+                (Some(_), Some(_)) => ("has neither a hold of nor a place for", ""),
+                (None, _) => ("has no place in the queue of", ""),
+                (Some(_), None) => ("holds", "; there is nothing to break"),
+            };
+            return Some(format!("{by} {has} {}{nothing}", thing?));
+        }
+        if let Refusal::FenceStale { present } = refusal {
+            let held = match present {
+                Some(present) => format!("and its present fence is {}", present.0),
+                None => "and nobody holds it".to_owned(),
+            };
+            let (asked, thing) = (self.fence?.0, thing?);
+            return Some(format!(
+                "fence {asked} was given for {thing}, {held}; nothing was changed"
+            ));
+        }
+        if let Refusal::KeyOnOtherLease { lease } = refusal {
+            let keys = match &self.puts[..] {
+                [key] => format!("key {:?} hangs", String::from_utf8_lossy(key)),
+                _ => "a key that was to be put on a lease hangs".to_owned(),
+            };
+            return Some(format!(
+                "{keys} on lease {lease}, which is alive; accepted are that lease, none, or If-Match with its mod_revision to move it"
+            ));
+        }
+        None
+    }
+}
+
+fn thing(kind: Kind, name: &str) -> String {
+    let kind = match kind {
+        Kind::Lock => "lock",
+        Kind::Semaphore => "semaphore",
+        Kind::Election => "election",
+    };
+    format!("{kind} {name:?}")
+}
+
+fn asker(lease: LeaseId, owner: &str) -> String {
+    format!("lease {lease} with owner {owner:?}")
+}
+
+fn put_on_leases(operations: &[Operation]) -> impl Iterator<Item = Bytes> {
+    operations.iter().filter_map(|operation| match operation {
+        Operation::Put(put) => put.lease.map(|_| put.key.clone()),
+        Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Get { .. } => None,
+    })
 }
 
 /// Why a call was not served.

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::body::{self, Body};
-use super::failure::{Failure, Purpose};
+use super::failure::{Asked, Failure, Purpose};
 use super::manners::{self, OwnHosts, Repeats};
 use super::query::Query;
 use super::reply::Reply;
@@ -397,16 +397,22 @@ impl Context<'_> {
     ///
     /// # Errors
     ///
-    /// Where it got no outcome.
+    /// Where it got no outcome, or was refused for a reason that only what was asked explains.
     pub(super) async fn submit(
         &self,
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
-        self.handle()
+        let asked = Asked::of(&command);
+        let decided = self
+            .handle()
             .submit(command, None)
             .await
-            .map_err(|unserved| Failure::unserved(unserved, purpose))
+            .map_err(|unserved| Failure::unserved(unserved, purpose))?;
+        match asked.refused(&decided) {
+            Some(failure) => Err(failure),
+            None => Ok(decided),
+        }
     }
 
     /// Renews a lease.
