@@ -258,7 +258,7 @@ impl Failure {
         let invalid = |code, detail: String| Failure::new(code, detail);
         let failure = match refusal {
             Refusal::LeaseNotFound(lease) => {
-                invalid(Code::LeaseNotFound, format!("lease {lease} is not known"))
+                invalid(Code::LeaseNotFound, format!("lease {lease} is not known: it was never granted, or ended long ago; grant one with POST /v1/leases"))
                     .with("lease", lease.to_string())
             }
             Refusal::LeaseExpired(lease) => Failure::lease_expired(lease),
@@ -280,17 +280,17 @@ impl Failure {
                 let present = share_in_words(present);
                 invalid(
                     Code::ModeMismatch,
-                    format!("this lease and owner hold or wait for {name:?} {present}"),
+                    format!("this lease and owner hold or wait for {name:?} {present}; ask again in that way, or release it first"),
                 )
             }
             Refusal::LimitMismatch { name, limit } => invalid(
                 Code::LimitMismatch,
-                format!("{name:?} is in use with the limit {limit}"),
+                format!("semaphore {name:?} is in use with the limit {limit}; accepted is that limit, or another when all is free"),
             )
             .with("limit", limit),
             Refusal::AlreadyHeld { name } => invalid(
                 Code::AlreadyHeld,
-                format!("this lease and owner already hold or wait for {name:?}"),
+                format!("this lease and owner already hold or wait for {name:?}; release it first, or ask as another owner"),
             ),
             Refusal::NotHeld => invalid(
                 Code::NotHeld,
@@ -328,7 +328,7 @@ impl Failure {
             }
             Refusal::QuotaExceeded { limit, allowed } => invalid(
                 Code::QuotaExceeded,
-                format!("{limit} is {allowed} and would be passed"),
+                format!("{limit} is {allowed} and would be passed; make room first, or raise that limit"),
             )
             .with("limit", limit)
             .with("allowed", allowed),
@@ -443,5 +443,103 @@ fn share_in_words(share: Share) -> String {
         Share::Exclusive => "in exclusive mode".to_owned(),
         Share::Shared => "in shared mode".to_owned(),
         Share::Permits { permits, limit } => format!("with {permits} permits of {limit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_state::{Break, Guard, Put, Release, Transaction};
+
+    use super::*;
+
+    fn lease() -> LeaseId {
+        LeaseId::new(7).expect("7 is the number of a lease")
+    }
+
+    fn release(fence: Option<u64>) -> Command {
+        Command::Release(Release {
+            kind: Kind::Lock,
+            name: "jobs/a".to_owned(),
+            lease: lease(),
+            owner: "w1".to_owned(),
+            fence: fence.map(Fence),
+        })
+    }
+
+    fn check(command: &Command, refusal: Refusal, code: Code, parts: &[&str]) {
+        let decided = Decided {
+            outcome: Err(refusal),
+            replayed: false,
+            revision: Revision(9),
+            clock: Clock(0),
+        };
+        let failure = Asked::of(command).refused(&decided);
+        let failure = failure.expect("its sentence needs what was asked");
+        assert_eq!((failure.code, failure.revision), (code, Some(Revision(9))));
+        let named = parts.iter().all(|part| failure.detail.contains(part));
+        assert!(named, "{parts:?} are in {:?}", failure.detail);
+    }
+
+    #[test]
+    fn who_holds_nothing_is_told_what_was_asked_for() {
+        let parts = ["0000000000000007", "\"w1\"", "lock \"jobs/a\""];
+        check(&release(Some(5)), Refusal::NotHeld, Code::NotHeld, &parts);
+        check(&release(None), Refusal::NotHeld, Code::NotHeld, &parts);
+        let broken = Command::Break(Break {
+            kind: Kind::Semaphore,
+            name: "pool".to_owned(),
+            fence: Fence(5),
+            holder: None,
+            now: false,
+        });
+        let parts = ["nobody holds semaphore \"pool\""];
+        check(&broken, Refusal::NotHeld, Code::NotHeld, &parts);
+    }
+
+    #[test]
+    fn a_stale_fence_is_told_beside_the_present_one() {
+        let stale = |present: Option<u64>| Refusal::FenceStale {
+            present: present.map(Fence),
+        };
+        let (code, asked) = (Code::FenceStale, release(Some(5)));
+        check(
+            &asked,
+            stale(Some(8)),
+            code,
+            &["fence 5", "lock \"jobs/a\"", "is 8"],
+        );
+        check(&asked, stale(None), code, &["fence 5", "nobody holds it"]);
+        let guarded = Command::Transaction(Transaction {
+            guard: Some(Guard {
+                kind: Kind::Election,
+                name: "boss".to_owned(),
+                fence: Fence(6),
+            }),
+            ..Transaction::default()
+        });
+        check(
+            &guarded,
+            stale(Some(8)),
+            code,
+            &["fence 6", "election \"boss\""],
+        );
+    }
+
+    #[test]
+    fn a_key_on_another_lease_is_named() {
+        let put = Put {
+            key: Bytes::from_static(b"config/a"),
+            value: Bytes::new(),
+            content_type: None,
+            lease: Some(lease()),
+            refuse_other_lease: true,
+        };
+        let transaction = Command::Transaction(Transaction {
+            then: vec![Operation::Put(put)],
+            ..Transaction::default()
+        });
+        let refusal = Refusal::KeyOnOtherLease { lease: lease() };
+        let parts = ["\"config/a\"", "0000000000000007", "If-Match"];
+        check(&transaction, refusal, Code::KeyOnOtherLease, &parts);
     }
 }
