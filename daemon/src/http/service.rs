@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::body::{self, Body};
-use super::failure::{Failure, Purpose};
+use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
 use super::guard;
 use super::idempotency::Recording;
@@ -428,12 +428,13 @@ impl Context<'_> {
     ///
     /// # Errors
     ///
-    /// Where it got no outcome.
+    /// Where it got no outcome, or was refused for a reason that only what was asked explains.
     pub(super) async fn submit(
         &self,
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
+        let asked = Asked::of(&command);
         let recording = self.recording.as_ref();
         let recording = recording.filter(|_| command.is_recorded());
         // A call whose decision is recorded may be sent again as it is.
@@ -450,7 +451,10 @@ impl Context<'_> {
         if decided.replayed {
             self.replayed.store(true, Ordering::Relaxed);
         }
-        Ok(decided)
+        match asked.refused(&decided) {
+            Some(failure) => Err(failure),
+            None => Ok(decided),
+        }
     }
 
     /// Renews a lease.
