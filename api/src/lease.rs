@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/leases`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantLease {
     /// The TTL: 1000 to 86400000.
@@ -20,6 +21,7 @@ pub struct GrantLease {
 
 /// A lease as it is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lease {
     /// Its id: 16 lower-case hex digits.
     pub lease: String,
@@ -48,6 +50,7 @@ pub struct Lease {
 
 /// A thing that hangs on a lease.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attached {
     /// What: its collection and name.
     pub resource: String,
@@ -67,6 +70,7 @@ pub struct Attached {
 
 /// Whether something is held or waited for.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AttachedState {
     /// Held.
@@ -77,6 +81,7 @@ pub enum AttachedState {
 
 /// The answer of `DELETE /v1/leases/{id}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseEnded {
     /// Which.
     pub lease: String,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/locks/{name}`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AcquireLock {
     /// The lease it hangs on; this or `ttl_ms`.
@@ -39,6 +40,7 @@ pub struct AcquireLock {
 
 /// How a lock is held.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Alone.
@@ -50,6 +52,7 @@ pub enum Mode {
 
 /// Whether an acquire holds or waits.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LockState {
     /// It holds.
@@ -60,6 +63,7 @@ pub enum LockState {
 
 /// The `200` of an acquire.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockHeld {
     /// The name.
     pub lock: String,
@@ -83,6 +87,7 @@ pub struct LockHeld {
 
 /// The `202` of an acquire: the place is kept, ask again with the same body.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockQueued {
     /// The name.
     pub lock: String,
@@ -112,6 +117,7 @@ pub struct LockQueued {
 
 /// A holder as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Holder {
     /// The owner.
     pub owner: String,
@@ -133,6 +139,7 @@ pub struct Holder {
 
 /// A place as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Place {
     /// From 1.
     pub position: u64,
@@ -156,6 +163,7 @@ pub struct Place {
 
 /// The answer of `GET /v1/locks/{name}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lock {
     /// The name.
     pub lock: String,
@@ -181,6 +189,7 @@ pub struct Lock {
 
 /// The fields of its own of a `409` to an acquire.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Contention {
     /// The first 100 holders.
     pub holders: Vec<Holder>,
@@ -197,6 +206,7 @@ pub struct Contention {
 
 /// The answer of a release.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Released {
     /// The name.
     pub lock: String,
@@ -210,6 +220,7 @@ pub struct Released {
 
 /// The answer of leaving a queue.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Left {
     /// The name.
     pub lock: String,

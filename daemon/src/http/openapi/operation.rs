@@ -1,0 +1,340 @@
+//! How one operation of the published contract is described.
+//!
+//! Owns the small language in which `operations` lists what each call takes and answers, and its translation into
+//! OpenAPI. The schemas of bodies come from the wire types, the statuses and texts of problems from their codes.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tenure_api::{Code, JSON, PROBLEM_JSON, Problem, header};
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{HeaderBuilder, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::ToSchema;
+
+/// Schemas by name.
+pub(super) type Schemas = BTreeMap<String, RefOr<Schema>>;
+
+/// An operation on its way into the document.
+pub(super) struct Operation<'a> {
+    schemas: &'a mut Schemas,
+    builder: OperationBuilder,
+    answers: BTreeMap<u16, Answer>,
+    codes: Vec<Code>,
+}
+
+impl<'a> Operation<'a> {
+    /// An operation with what every call has: a request id, a cluster id, and the problems that anything can meet.
+    pub(super) fn new(schemas: &'a mut Schemas, id: &str, tag: &str, summary: &str) -> Self {
+        let builder = OperationBuilder::new()
+            .operation_id(Some(id))
+            .tag(tag)
+            .summary(Some(summary));
+        let codes = vec![
+            Code::InvalidRequest,
+            Code::Forbidden,
+            Code::WrongCluster,
+            Code::ShuttingDown,
+        ];
+        Operation {
+            schemas,
+            builder,
+            answers: BTreeMap::new(),
+            codes,
+        }
+        .header(header::REQUEST_ID, "Echoed; made where it is not given.", request_id())
+        .header(header::CLUSTER, "The cluster that is meant: another refuses.", hex(32))
+    }
+
+    /// More about it.
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.builder = self.builder.description(Some(text));
+        self
+    }
+
+    /// What the path names.
+    pub(super) fn in_path(self, name: &str, text: &str, schema: Schema) -> Self {
+        self.parameter(ParameterIn::Path, name, text, schema, true)
+    }
+
+    /// A parameter that may be left out.
+    pub(super) fn query(self, name: &str, text: &str, schema: Schema) -> Self {
+        self.parameter(ParameterIn::Query, name, text, schema, false)
+    }
+
+    /// A parameter that must be given.
+    pub(super) fn required(self, name: &str, text: &str, schema: Schema) -> Self {
+        self.parameter(ParameterIn::Query, name, text, schema, true)
+    }
+
+    /// A header that may be left out.
+    pub(super) fn header(self, name: &str, text: &str, schema: Schema) -> Self {
+        self.parameter(ParameterIn::Header, name, text, schema, false)
+    }
+
+    fn parameter(mut self, place: ParameterIn, name: &str, text: &str, schema: Schema, required: bool) -> Self {
+        let required = if required { Required::True } else { Required::False };
+        let parameter: Parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(place)
+            .required(required)
+            .description(Some(text))
+            .schema(Some(schema))
+            .build();
+        self.builder = self.builder.parameter(parameter);
+        self
+    }
+
+    /// A JSON body, by its wire type, with an example of it.
+    pub(super) fn takes<T: ToSchema + serde::Serialize>(mut self, example: &T) -> Self {
+        let content = ContentBuilder::new()
+            .schema(Some(self.refer::<T>()))
+            .example(serde_json::to_value(example).ok())
+            .build();
+        let body = RequestBodyBuilder::new()
+            .required(Some(Required::True))
+            .content(JSON, content)
+            .build();
+        self.builder = self.builder.request_body(Some(body));
+        self.codes.extend([Code::UnsupportedMediaType, Code::TooLarge]);
+        self
+    }
+
+    /// A body of any bytes.
+    pub(super) fn takes_bytes(mut self, text: &str) -> Self {
+        let content = ContentBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+            .build();
+        let body = RequestBodyBuilder::new()
+            .description(Some(text))
+            .required(Some(Required::False))
+            .content("application/octet-stream", content)
+            .build();
+        self.builder = self.builder.request_body(Some(body));
+        self.codes.push(Code::TooLarge);
+        self
+    }
+
+    /// An answer in JSON, by its wire type, with an example of it. Of several for one status, one is answered.
+    pub(super) fn answers<T: ToSchema + serde::Serialize>(mut self, status: u16, text: &str, example: &T) -> Self {
+        let schema = self.refer::<T>();
+        self.codes.push(Code::NotAcceptable);
+        let answer = self.answer(status, text);
+        answer.json.push((T::name().into_owned(), schema, serde_json::to_value(example).ok()));
+        self
+    }
+
+    /// An answer of another media type than JSON.
+    pub(super) fn answers_as(mut self, status: u16, text: &str, media_type: &'static str) -> Self {
+        self.answer(status, text).others.push(media_type);
+        self
+    }
+
+    /// An answer without a body.
+    pub(super) fn answers_nothing(mut self, status: u16, text: &str) -> Self {
+        self.answer(status, text);
+        self
+    }
+
+    fn answer(&mut self, status: u16, text: &str) -> &mut Answer {
+        let answer = self.answers.entry(status).or_default();
+        if !answer.text.contains(text) {
+            let gap = if answer.text.is_empty() { "" } else { " " };
+            answer.text = format!("{}{gap}{text}", answer.text);
+        }
+        answer
+    }
+
+    /// Problems that it can meet beside those of every call.
+    pub(super) fn refuses(mut self, codes: &[Code]) -> Self {
+        self.codes.extend(codes);
+        self
+    }
+
+    /// It reads the cluster: linearizable unless told otherwise.
+    pub(super) fn reads(self) -> Self {
+        self.query("consistency", "`local`: this member answers from its own state, which may be old.", words(&["linearizable", "local"]))
+            .query("min_revision", "Waits until this member has applied this revision.", revision())
+            .refuses(&[Code::NoLeader, Code::Lagging, Code::Overloaded])
+    }
+
+    /// It writes through the leader.
+    pub(super) fn writes(self) -> Self {
+        self.refuses(&[Code::NoLeader, Code::Overloaded, Code::OutcomeUnknown])
+    }
+
+    /// What it decides is recorded for repeats.
+    pub(super) fn records(self) -> Self {
+        self.header(
+            header::IDEMPOTENCY_KEY,
+            "The decision is recorded under it, and a repeat gets the same.",
+            text_of(1, 128),
+        )
+        .refuses(&[Code::IdempotencyMismatch, Code::QuotaExceeded])
+    }
+
+    /// The whole, with its problems by status.
+    pub(super) fn build(mut self) -> utoipa::openapi::path::Operation {
+        self.codes.sort_by_key(|code| code.as_str());
+        self.codes.dedup();
+        for code in std::mem::take(&mut self.codes) {
+            let problem = self.refer::<Problem>();
+            let text = format!("`{}`: {}.", code.as_str(), code.title());
+            let answer = self.answer(code.status(), &text);
+            answer.problem = Some(problem);
+        }
+        for (status, answer) in std::mem::take(&mut self.answers) {
+            self.builder = self.builder.response(status.to_string(), answer.build());
+        }
+        self.builder.build()
+    }
+
+    fn refer<T: ToSchema>(&mut self) -> RefOr<Schema> {
+        let mut found = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut found);
+        self.schemas.extend(found);
+        RefOr::Ref(Ref::from_schema_name(T::name()))
+    }
+}
+
+/// What is answered with one status.
+#[derive(Default)]
+struct Answer {
+    text: String,
+    /// Shapes in JSON, with the names of their types and examples.
+    json: Vec<(String, RefOr<Schema>, Option<Value>)>,
+    others: Vec<&'static str>,
+    problem: Option<RefOr<Schema>>,
+}
+
+impl Answer {
+    /// With the headers that every answer has.
+    fn build(self) -> ResponseBuilder {
+        let of = |schema: Schema, text: &str| {
+            HeaderBuilder::new()
+                .schema(Some(schema))
+                .description(Some(text))
+                .build()
+        };
+        let mut response = ResponseBuilder::new()
+            .description(self.text)
+            .header("Tenure-Revision", of(revision(), "The state that the answer reflects."))
+            .header("Tenure-Term", of(number(0, u64::MAX), "The term of Raft at this member."))
+            .header("Tenure-Leader", of(text_of(1, 2048), "The client URL of the leader, when known."))
+            .header("Tenure-Member", of(hex(16), "The member that answers."))
+            .header("Tenure-Cluster", of(hex(32), "The cluster."))
+            .header("Tenure-Request-Id", of(request_id(), "The id of the request."));
+        if let Some(content) = json_content(self.json) {
+            response = response.content(JSON, content);
+        }
+        for media_type in self.others {
+            let schema = ObjectBuilder::new().schema_type(Type::String).build();
+            response = response.content(media_type, ContentBuilder::new().schema(Some(schema)).build());
+        }
+        if let Some(problem) = self.problem {
+            response = response.content(PROBLEM_JSON, ContentBuilder::new().schema(Some(problem)).build());
+        }
+        response
+    }
+}
+
+fn json_content(mut shapes: Vec<(String, RefOr<Schema>, Option<Value>)>) -> Option<utoipa::openapi::Content> {
+    if shapes.len() <= 1 {
+        let (_, schema, example) = shapes.pop()?;
+        return Some(ContentBuilder::new().schema(Some(schema)).example(example).build());
+    }
+    let mut any = AnyOfBuilder::new();
+    let mut examples = Vec::new();
+    for (name, schema, example) in shapes {
+        any = any.item(schema);
+        examples.push((name, ExampleBuilder::new().value(example).build()));
+    }
+    let schema: Schema = any.build().into();
+    Some(
+        ContentBuilder::new()
+            .schema(Some(schema))
+            .examples_from_iter(examples)
+            .build(),
+    )
+}
+
+/// Whole numbers of a range.
+pub(super) fn number(least: u64, most: u64) -> Schema {
+    let builder = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least));
+    match most {
+        u64::MAX => builder.build().into(),
+        most => builder.maximum(Some(most)).build().into(),
+    }
+}
+
+/// A revision or a fence.
+pub(super) fn revision() -> Schema {
+    number(0, tenure_api::MAX_REVISION - 1)
+}
+
+/// Text of so many characters.
+pub(super) fn text_of(least: usize, most: usize) -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(least))
+        .max_length(Some(most))
+        .build()
+        .into()
+}
+
+/// A name: UTF-8 without control characters. Its length is counted in bytes, so a name of the most characters may still
+/// be too long.
+pub(super) fn name() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(tenure_api::MAX_NAME_BYTES))
+        .pattern(Some(r"^[^\x00-\x1f\x7f-\x9f]+$"))
+        .build()
+        .into()
+}
+
+/// The beginning of names, or what to start after: may be empty.
+pub(super) fn prefix() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(tenure_api::MAX_NAME_BYTES))
+        .pattern(Some(r"^[^\x00-\x1f\x7f-\x9f]*$"))
+        .build()
+        .into()
+}
+
+/// So many lower-case hex digits.
+pub(super) fn hex(digits: usize) -> Schema {
+    pattern(&format!("^[0-9a-f]{{{digits}}}$"))
+}
+
+/// The id of a lease: a positive 63-bit number.
+pub(super) fn lease_id() -> Schema {
+    pattern("^[0-7][0-9a-f]{15}$")
+}
+
+/// Some words.
+pub(super) fn words(words: &[&str]) -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(words.iter().copied()))
+        .build()
+        .into()
+}
+
+fn request_id() -> Schema {
+    pattern("^[A-Za-z0-9._-]{1,64}$")
+}
+
+/// Text of a pattern.
+pub(super) fn pattern(pattern: &str) -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(pattern))
+        .build()
+        .into()
+}
