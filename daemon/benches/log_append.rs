@@ -23,7 +23,7 @@ fn append(bencher: Bencher, entries: u64) {
         },
         ..SnapshotMeta::default()
     };
-    form(&dir, ClusterId(1), &meta(1), 0, &[]).expect("formed");
+    form(&dir, ClusterId(1), &meta(1), 0, &[], &[]).expect("formed");
     let mut log = open(&dir).expect("opens").expect("formed").log;
     let command = Payload::Command(Bytes::from(vec![7; 256]));
     let (mut last, mut writes) = (1, 0);

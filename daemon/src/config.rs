@@ -3,13 +3,14 @@
 //! Owns the names of all settings and what they may be. Every value is checked here, once, and an error names the
 //! setting, the value and what would be accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use tenure_state::{LimitError, Limits};
 
 /// Where clients are served unless told otherwise.
 const DEFAULT_CLIENT: &str = "127.0.0.1:7379";
@@ -20,6 +21,8 @@ const DEFAULT_ELECTION_MS: u64 = 300;
 /// The longest election timeout: beyond it a dead leader would be missed for longer than most leases live.
 const MOST_ELECTION_MS: u64 = 60_000;
 const MOST_NAME_BYTES: usize = 128;
+/// The most connections and waits that may be set: more than a process has file descriptors for.
+const MOST_AT_A_TIME: usize = 1_000_000;
 
 /// A setting that cannot be used. The text names it, its value and what is accepted.
 #[derive(Debug, thiserror::Error, Eq, PartialEq)]
@@ -111,6 +114,21 @@ pub struct ServeFlags {
         value_delimiter = ','
     )]
     pub initial_members: Option<Vec<String>>,
+    /// A limit that a new cluster begins with, as NAME=VALUE, named as in `GET /v1/limits` (repeat, or separate by
+    /// commas); of no effect once the cluster is formed, and those of the member with the least name count
+    #[arg(
+        long = "limit",
+        value_name = "NAME=VALUE",
+        env = "TENURED_LIMITS",
+        value_delimiter = ','
+    )]
+    pub limits: Option<Vec<String>>,
+    /// How many client connections this member serves at a time; more wait to be accepted [default: 10000]
+    #[arg(long, value_name = "NUMBER", env = "TENURED_MAX_CONNECTIONS")]
+    pub max_connections: Option<usize>,
+    /// How many requests may wait at this member at a time; more are answered `429 too-many-waiters` [default: 20000]
+    #[arg(long, value_name = "NUMBER", env = "TENURED_MAX_WAITS")]
+    pub max_waits: Option<usize>,
     /// How often a leader is heard, in milliseconds [default: 50]
     #[arg(long, value_name = "MS", env = "TENURED_HEARTBEAT_INTERVAL_MS")]
     pub heartbeat_interval_ms: Option<u64>,
@@ -135,11 +153,14 @@ struct File {
     client_hosts: Option<Vec<String>>,
     peer_listen: Option<String>,
     peer_advertise: Option<String>,
+    max_connections: Option<usize>,
+    max_waits: Option<usize>,
     heartbeat_interval_ms: Option<u64>,
     election_timeout_ms: Option<u64>,
     log_format: Option<LogFormat>,
     log_filter: Option<String>,
     cluster: Option<Cluster>,
+    limits: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -167,6 +188,12 @@ pub struct Config {
     pub peer_advertise: String,
     /// Who forms the cluster, by name.
     pub initial_members: Option<BTreeMap<String, String>>,
+    /// The limits of a cluster that it forms.
+    pub limits: Limits,
+    /// How many client connections it serves at a time.
+    pub max_connections: usize,
+    /// How many requests may wait at it at a time.
+    pub max_waits: usize,
     /// How often a leader is heard.
     pub heartbeat_interval: Duration,
     /// How long a silent leader is waited for at least.
@@ -212,6 +239,11 @@ impl Config {
             flags.heartbeat_interval_ms.or(file.heartbeat_interval_ms),
             flags.election_timeout_ms.or(file.election_timeout_ms),
         )?;
+        let limits = limits(
+            file.limits.unwrap_or_default(),
+            &flags.limits.unwrap_or_default(),
+        )?;
+        let defaults = crate::http::Settings::default();
         let client_hosts = flags.client_hosts.or(file.client_hosts).unwrap_or_default();
         client_hosts.iter().try_for_each(|host| check_host(host))?;
         Ok(Config {
@@ -234,6 +266,13 @@ impl Config {
             )?,
             peer_listen,
             initial_members,
+            limits,
+            max_connections: at_a_time(
+                "max_connections",
+                flags.max_connections.or(file.max_connections),
+                defaults.connections,
+            )?,
+            max_waits: at_a_time("max_waits", flags.max_waits.or(file.max_waits), defaults.waits)?,
             heartbeat_interval,
             election_timeout,
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
@@ -333,6 +372,71 @@ fn named_urls(members: &[String]) -> Result<BTreeMap<String, String>, ConfigErro
         }
     }
     Ok(urls)
+}
+
+/// The limits that a new cluster begins with: those of the file, each of which may be given again as `NAME=VALUE`.
+///
+/// # Errors
+///
+/// Where a name or a value is not accepted.
+pub fn limits(file: BTreeMap<String, u64>, given: &[String]) -> Result<Limits, ConfigError> {
+    let mut values = file;
+    let mut named = BTreeSet::new();
+    for text in given {
+        let wrong = |accepted: &str| ConfigError::Value {
+            setting: "limits",
+            value: text.clone(),
+            accepted: accepted.to_owned(),
+        };
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| wrong("each is written NAME=VALUE, such as history_bytes=67108864"))?;
+        let value = value
+            .parse()
+            .map_err(|_| wrong("the value is a whole number, without unit"))?;
+        if !named.insert(name) {
+            return Err(wrong("this limit is given twice, and once is accepted"));
+        }
+        values.insert(name.to_owned(), value);
+    }
+    let mut limits = Limits::default();
+    for (name, value) in &values {
+        limits
+            .set(name, *value)
+            .map_err(|error| wrong_limit(format!("{name}={value}"), &error))?;
+    }
+    limits.check().map_err(|error| {
+        let given: Vec<_> = values
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        wrong_limit(given.join(","), &error)
+    })?;
+    Ok(limits)
+}
+
+fn wrong_limit(value: String, error: &LimitError) -> ConfigError {
+    ConfigError::Value {
+        setting: "limits",
+        value,
+        accepted: error.to_string(),
+    }
+}
+
+fn at_a_time(
+    setting: &'static str,
+    given: Option<usize>,
+    default: usize,
+) -> Result<usize, ConfigError> {
+    let value = given.unwrap_or(default);
+    if (1..=MOST_AT_A_TIME).contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::Value {
+        setting,
+        value: value.to_string(),
+        accepted: format!("1 to {MOST_AT_A_TIME} are accepted"),
+    })
 }
 
 fn check_members(
@@ -481,6 +585,55 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_the_file_stays_unless_the_same_one_is_given_by_flag() {
+        let flags = ServeFlags {
+            limits: Some(vec!["keys=7".into(), "leases=8".into()]),
+            ..flags()
+        };
+        let config = merged(flags, "[limits]\nkeys = 5\nwaiters = 6\n").expect("it is valid");
+        let expected = Limits {
+            keys: 7,
+            leases: 8,
+            waiters: 6,
+            ..Limits::default()
+        };
+        assert_eq!(config.limits, expected);
+    }
+
+    #[test]
+    fn every_wrong_limit_is_named_together_with_what_is_accepted() {
+        let check = |text: &str, given: &[&str], parts: &[&str]| {
+            let limits = Some(given.iter().map(|limit| (*limit).to_owned()).collect());
+            let error = merged(ServeFlags { limits, ..flags() }, text)
+                .expect_err("it is not accepted")
+                .to_string();
+            let named = parts.iter().all(|part| error.contains(part));
+            assert!(error.starts_with("limits is") && named, "{error}");
+        };
+        check("", &["keys"], &["keys", "NAME=VALUE"]);
+        check("", &["keys=1k"], &["keys=1k", "whole number"]);
+        check("", &["keys=-1"], &["keys=-1", "whole number"]);
+        check("", &["keys=1", "keys=2"], &["keys=2", "twice"]);
+        check("", &["key=1"], &["\"key\"", "history_bytes, "]);
+        check("", &["keys=0"], &["keys is 0", "1 to 1000000000"]);
+        check("[limits]\nmoons = 1\n", &[], &["moons", "value_bytes"]);
+        check(
+            "[limits]\nvalue_bytes = 1\n",
+            &[],
+            &["value_bytes is 1;", "1024 to 8388608"],
+        );
+        check(
+            "[limits]\nvalue_bytes = 4194304\n",
+            &[],
+            &["request_bytes is 2097152"],
+        );
+        let error = file("[limits]\nkeys = \"many\"\n")
+            .expect_err("it is no number")
+            .to_string();
+        assert!(error.contains("many") && error.contains("keys"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
         let error = file("data_dri = \"/x\"\n")
             .expect_err("the key is unknown")
@@ -604,6 +757,22 @@ mod tests {
                 },
                 "initial_members",
                 "http://a:1",
+            ),
+            (
+                ServeFlags {
+                    max_waits: Some(0),
+                    ..flags()
+                },
+                "max_waits",
+                "1 to 1000000",
+            ),
+            (
+                ServeFlags {
+                    max_connections: Some(1_000_001),
+                    ..flags()
+                },
+                "max_connections",
+                "1000001",
             ),
             (ServeFlags::default(), "data_dir", "--data-dir"),
         ];

@@ -8,9 +8,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tenure_state::Limits;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::http;
 use crate::member::{Member, MemberConfig, MemberError, bind};
 use crate::node::NodeSettings;
 
@@ -26,6 +28,8 @@ pub struct DevOptions {
     pub data_dir: Option<PathBuf>,
     /// The client port of the first member; member i has this + 2 (i − 1), and its peer port is one above.
     pub client_port: u16,
+    /// The limits that a new cluster begins with.
+    pub limits: Limits,
 }
 
 /// Runs the cluster until it is told to stop. Says on `out` where it is reached and what to try.
@@ -103,9 +107,10 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             name: name(member),
             data_dir: dir.join(name(member)),
             client_advertise: format!("http://{}", client_address(options, member)),
-            client_hosts: Vec::new(),
             peer_advertise: format!("http://{}", peer_address(options, member)),
             initial_members: Some(initial_members.clone()),
+            limits: options.limits.clone(),
+            http: http::Settings::default(),
             settings: NodeSettings::default(),
             hand_over: false,
         };

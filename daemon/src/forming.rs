@@ -2,7 +2,8 @@
 //!
 //! Owns the one moment at which a cluster comes to be. All members are told the same list of names and peer URLs. The
 //! one with the least name writes the first configuration, once it has reached every other and each says that it is
-//! empty and was told the same list; it offers it to the others until they have it. Never forms beside a cluster that
+//! empty and was told the same list; it offers it to the others until they have it. The limits that the cluster begins
+//! with are part of it: those of the one that writes it, so that no two members can begin with different ones. Never forms beside a cluster that
 //! knows this member's name: a member that lost its data has lost its votes too, and one that voted again could
 //! elect a second leader for a term, or commit what a majority never had. Left out: joining a cluster that runs.
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{Configuration, MemberId, MemberInfo};
+use tenure_state::Limits;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -40,6 +42,33 @@ pub struct Formed {
     pub cluster: ClusterId,
     /// Its first configuration.
     pub configuration: Configuration,
+    /// The limits it begins with.
+    pub limits: Limits,
+}
+
+impl Formed {
+    /// As it is kept, to be offered again in the same words: by then an entry may have changed the limits.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.form()).expect("ids, texts and numbers are JSON")
+    }
+
+    /// What [`Formed::to_bytes`] kept; `None` where a member of another version kept something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Formed> {
+        let form: Form = serde_json::from_slice(bytes).ok()?;
+        Formed::of(&form).ok()
+    }
+
+    fn of(form: &Form) -> Result<Formed, String> {
+        Ok(Formed {
+            cluster: form.cluster,
+            configuration: form.configuration(),
+            limits: form.limits()?,
+        })
+    }
+
+    fn form(&self) -> Form {
+        Form::new(self.cluster, &self.configuration, &self.limits)
+    }
 }
 
 /// Why no cluster can be formed or waited for.
@@ -57,7 +86,7 @@ pub enum FormingError<E> {
 }
 
 /// Forms a cluster with the initial members of this member's identity, or waits until it is part of one. Only for a
-/// member without data. `persist` writes the first configuration to disk and returns when it is synced; it is called at
+/// member without data. Where this member writes the first configuration, the cluster begins with `limits`. `persist` writes the first configuration to disk and returns when it is synced; it is called at
 /// most once, on a thread where it may block. When this returns, the transport is connecting.
 ///
 /// # Errors
@@ -66,26 +95,25 @@ pub enum FormingError<E> {
 /// Cancelling it leaves nothing half done: either the first configuration is on disk, or it is not.
 pub async fn form_or_wait<E, P>(
     transport: &Transport,
+    limits: Limits,
     persist: P,
 ) -> Result<Formed, FormingError<E>>
 where
     E: std::fmt::Display + Send + 'static,
     P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
 {
-    let mut forming = Forming::new(transport)?;
+    let mut forming = Forming::new(transport, limits)?;
     let mut offers = transport.take_offers().ok_or(FormingError::Stopped)?;
     let decision = tokio::select! {
         () = transport.stopped() => return Err(FormingError::Stopped),
         decision = forming.decide(&mut offers) => decision,
     };
-    let formed = Formed {
-        cluster: decision.form.cluster,
-        configuration: decision.form.configuration(),
-    };
+    let formed = decision.formed;
     let result = persist_blocking(formed.clone(), persist).await;
     if result.is_ok() {
         tracing::info!(cluster = %formed.cluster, members = formed.configuration.info.len(), "cluster formed");
         transport.update(formed.cluster, &formed.configuration);
+        forming.report_limits(&formed.limits);
     }
     if let Some(reply) = decision.reply {
         let refusal = |error: &FormingError<E>| Refusal {
@@ -118,7 +146,7 @@ where
 
 /// What this member is to persist, and who waits for it to have done so.
 struct Decision {
-    form: Form,
+    formed: Formed,
     reply: Option<tokio::sync::oneshot::Sender<Result<(), Refusal>>>,
 }
 
@@ -129,6 +157,8 @@ struct Forming {
     client_url: String,
     /// Names to peer URLs, this member included.
     members: BTreeMap<String, String>,
+    /// The limits of a cluster whose first configuration this member writes.
+    limits: Limits,
     /// What the log said last about each member, so that it says each change once.
     said: BTreeMap<String, String>,
     progress_said: Instant,
@@ -154,7 +184,7 @@ enum Finding {
 }
 
 impl Forming {
-    fn new<E>(transport: &Transport) -> Result<Forming, FormingError<E>> {
+    fn new<E>(transport: &Transport, limits: Limits) -> Result<Forming, FormingError<E>> {
         let identity = transport.directory().identity();
         let members = identity.initial_members.clone().unwrap_or_default();
         check_members(&identity.name, &members).map_err(FormingError::Members)?;
@@ -163,6 +193,7 @@ impl Forming {
             member: identity.member,
             client_url: identity.client_url.clone(),
             members,
+            limits,
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
@@ -181,8 +212,8 @@ impl Forming {
                     }
                 }
                 answers = asking => {
-                    if let Some(form) = self.look_at(answers) {
-                        return Decision { form, reply: None };
+                    if let Some(formed) = self.look_at(answers) {
+                        return Decision { formed, reply: None };
                     }
                     if let Some(decision) = self.pause(offers).await {
                         return decision;
@@ -209,7 +240,7 @@ impl Forming {
     }
 
     /// Judges one round of answers: the first configuration, where it is this member's to write and all are ready.
-    fn look_at(&mut self, answers: BTreeMap<String, Result<Hello, DialError>>) -> Option<Form> {
+    fn look_at(&mut self, answers: BTreeMap<String, Result<Hello, DialError>>) -> Option<Formed> {
         let findings: BTreeMap<_, _> = answers
             .into_iter()
             .map(|(name, answer)| (name.clone(), self.judge(&name, answer)))
@@ -226,15 +257,17 @@ impl Forming {
             members.push(self.describe(name, *member, client_url));
         }
         members.sort_by_key(|member| member.id);
+        let named = |(name, value): (&str, u64)| (name.to_owned(), value);
         let form = Form {
             cluster: draw_cluster_id()?,
             members,
+            limits: self.limits.named().map(named).collect(),
         };
         // Two members of one id can only be two copies of one data directory.
         form.check()
+            .and_then(|()| Formed::of(&form))
             .inspect_err(|problem| tracing::error!("no cluster can be formed: {problem}"))
-            .ok()?;
-        Some(form)
+            .ok()
     }
 
     fn describe(&self, name: &str, id: MemberId, client_url: &str) -> FormMember {
@@ -368,8 +401,8 @@ impl Forming {
     /// Takes an offer, if it is for this member as it is.
     fn consider(&self, offer: Offer) -> Option<Decision> {
         match self.check_offer(&offer.form) {
-            Ok(()) => Some(Decision {
-                form: offer.form,
+            Ok(formed) => Some(Decision {
+                formed,
                 reply: Some(offer.reply),
             }),
             Err(detail) => {
@@ -383,7 +416,7 @@ impl Forming {
         }
     }
 
-    fn check_offer(&self, form: &Form) -> Result<(), String> {
+    fn check_offer(&self, form: &Form) -> Result<Formed, String> {
         let Some(me) = form.members.iter().find(|member| member.id == self.member) else {
             return Err(format!(
                 "it has no member {}, which {} is",
@@ -409,7 +442,20 @@ impl Forming {
                 show(Some(&self.members))
             ));
         }
-        Ok(())
+        Formed::of(form)
+    }
+
+    /// Says which of this member's settings were not asked for, because another member wrote the first configuration.
+    fn report_limits(&self, limits: &Limits) {
+        for ((name, value), (_, here)) in limits.named().zip(self.limits.named()) {
+            if value != here {
+                tracing::warn!(
+                    "the new cluster begins with {name} {value}, as {} was told; {} was told {here}, which changes nothing",
+                    self.members.keys().next().unwrap_or(&self.name),
+                    self.name
+                );
+            }
+        }
     }
 }
 
@@ -425,9 +471,10 @@ async fn ask_all(others: Vec<(String, String)>) -> BTreeMap<String, Result<Hello
 /// Offers the first configuration to every member that is still empty, until all have it or the transport stops.
 ///
 /// Every member that has it does so, whoever wrote it and also after a restart: were it one member's task alone, its
-/// loss would leave the others waiting for ever. Only for a member whose present configuration is still the first.
+/// loss would leave the others waiting for ever. Only for a member whose present configuration is still the first, and
+/// in the words in which it was given it: what it has now is no guide, an entry may have changed the limits since.
 pub async fn keep_offering(transport: &Transport, formed: &Formed) {
-    let form = Form::new(formed.cluster, &formed.configuration);
+    let form = formed.form();
     let own = transport.directory().identity().member;
     let mut offering = JoinSet::new();
     for (id, info) in formed
@@ -567,6 +614,7 @@ mod tests {
             member: MemberId(2),
             client_url: "http://c2".to_owned(),
             members: list(&[("n1", "http://a"), ("n2", "http://b")]),
+            limits: Limits::default(),
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
@@ -652,10 +700,44 @@ mod tests {
             peer_url: (*url).to_owned(),
             client_url: String::new(),
         });
-        Form {
+        let formed = Formed {
             cluster: ClusterId(7),
+            configuration: Configuration::default(),
+            limits: Limits::default(),
+        };
+        Form {
             members: members.collect(),
+            ..formed.form()
         }
+    }
+
+    const BOTH: [(u64, &str, &str); 2] = [(1, "n1", "http://a"), (2, "n2", "http://b")];
+
+    #[test]
+    fn the_limits_of_an_offer_are_taken_and_kept_whatever_this_member_was_told() {
+        let mut form = offer(&BOTH);
+        form.limits.insert("keys".to_owned(), 77);
+        let formed = forming().check_offer(&form).expect("it is for this member");
+        assert_eq!(formed.limits.keys, 77);
+        assert_eq!(Formed::from_bytes(&formed.to_bytes()), Some(formed));
+    }
+
+    #[test]
+    fn an_offer_with_other_limits_than_this_member_has_is_refused() {
+        let check = |name: &str, value: Option<u64>, problem: &str| {
+            let mut form = offer(&BOTH);
+            match value {
+                Some(value) => form.limits.insert(name.to_owned(), value),
+                None => form.limits.remove(name),
+            };
+            let found = form.check().expect_err("it is refused");
+            assert!(found.contains(problem), "{found}");
+            forming().check_offer(&form).expect_err("it is refused");
+        };
+        check("keys", None, "no limit keys");
+        check("moons", Some(1), "moons");
+        check("keys", Some(0), "keys is 0");
+        check("value_bytes", Some(8 << 20), "request_bytes");
     }
 
     #[test]
@@ -664,7 +746,7 @@ mod tests {
             let result = forming().check_offer(&offer(members));
             assert_eq!(result.is_ok(), taken, "{members:?}: {result:?}");
         };
-        check(&[(1, "n1", "http://a"), (2, "n2", "http://b")], true);
+        check(&BOTH, true);
         check(&[(1, "n1", "http://a"), (5, "n2", "http://b")], false);
         check(&[(1, "n1", "http://a"), (2, "n9", "http://b")], false);
         check(&[(1, "n1", "http://x"), (2, "n2", "http://b")], false);

@@ -1,5 +1,6 @@
 //! `tenured`: the Tenure daemon.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,8 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use tenured::config::{Config, LogFormat, ServeFlags};
+use tenured::config::{self, Config, LogFormat, ServeFlags};
 use tenured::dev::{self, DevOptions};
+use tenured::http;
 use tenured::member::{Member, MemberConfig, MemberError, bind};
 use tenured::node::NodeSettings;
 use tokio::signal::unix::{SignalKind, signal};
@@ -65,6 +67,14 @@ struct DevFlags {
     /// The first member serves clients on this port of 127.0.0.1, and members on the next one
     #[arg(long, value_name = "PORT", default_value_t = 7379, value_parser = clap::value_parser!(u16).range(1..=65000))]
     client_port: u16,
+    /// A limit that a new cluster begins with, as NAME=VALUE, named as in `GET /v1/limits` (repeat, or separate by commas)
+    #[arg(
+        long = "limit",
+        value_name = "NAME=VALUE",
+        env = "TENURED_LIMITS",
+        value_delimiter = ','
+    )]
+    limits: Vec<String>,
     /// Which log lines are written, such as `info` or `tenured=debug`
     #[arg(
         long,
@@ -111,10 +121,12 @@ fn failed(error: &MemberError) -> Failure {
 
 fn run_dev(flags: DevFlags) -> Result<(), Failure> {
     start_logging(LogFormat::Text, &flags.log_filter)?;
+    let limits = config::limits(BTreeMap::new(), &flags.limits).map_err(usage)?;
     let options = DevOptions {
         nodes: flags.nodes,
         data_dir: flags.data_dir,
         client_port: flags.client_port,
+        limits,
     };
     run_to_end(async {
         let stop = stop_on_signals()?;
@@ -147,9 +159,15 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), MemberErro
         name: config.name,
         data_dir: config.data_dir,
         client_advertise: config.client_advertise,
-        client_hosts: config.client_hosts,
+        http: http::Settings {
+            client_hosts: config.client_hosts,
+            connections: config.max_connections,
+            waits: config.max_waits,
+            ..http::Settings::default()
+        },
         peer_advertise: config.peer_advertise,
         initial_members: config.initial_members,
+        limits: config.limits,
         settings,
         hand_over: true,
     };

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_raft::{Configuration, LogIndex, LogPosition, SnapshotMeta, Stamp, Term};
-use tenure_state::{Genesis, State};
+use tenure_raft::{LogIndex, LogPosition, SnapshotMeta, Stamp, Term};
+use tenure_state::{Genesis, Limits, State};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,7 +19,7 @@ use crate::forming::{Formed, FormingError, form_or_wait, keep_offering};
 use crate::http;
 use crate::node::{FilePaths, Inbox, Label, Node, NodeError, NodeSettings};
 use crate::storage::{self, DataDir, Opened, StorageError};
-use crate::transport::{Budgets, ClusterId, Identity, Transport};
+use crate::transport::{Budgets, Identity, Transport};
 
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,12 +38,14 @@ pub struct MemberConfig {
     pub data_dir: PathBuf,
     /// Where clients reach it.
     pub client_advertise: String,
-    /// Further names by which clients may call it.
-    pub client_hosts: Vec<String>,
+    /// How it serves clients.
+    pub http: http::Settings,
     /// Where members reach it.
     pub peer_advertise: String,
     /// Who forms the cluster.
     pub initial_members: Option<BTreeMap<String, String>>,
+    /// The limits of a cluster that it forms; of no effect afterwards.
+    pub limits: Limits,
     /// Settings of its threads.
     pub settings: NodeSettings,
     /// Whether it hands leadership over when it stops; not where all members stop together.
@@ -171,10 +173,11 @@ impl Member {
             clients,
         } = self;
         let dir = Arc::new(dir);
+        let began_formed = files.is_some();
         let files = match files {
             Some(files) => files,
             None => tokio::select! {
-                formed = form(&transport, Arc::clone(&dir)) => formed?,
+                formed = form(&transport, config.limits.clone(), Arc::clone(&dir)) => formed?,
                 never = http::serve_waiting(&clients) => match never {},
                 () = stop.cancelled() => {
                     transport.stop().await;
@@ -200,15 +203,15 @@ impl Member {
             config.settings,
             paths,
         )?;
+        if began_formed {
+            node.handle()
+                .read(|state| report_limits(&config.limits, state.limits()));
+        }
         let ended = CancellationToken::new();
-        let settings = http::Settings {
-            client_hosts: config.client_hosts,
-            ..http::Settings::default()
-        };
         let mut served = tokio::spawn(http::serve(
             clients,
             node.handle().clone(),
-            settings,
+            config.http,
             ended.clone(),
         ));
         let offers = tokio::spawn(async move {
@@ -241,10 +244,17 @@ impl Member {
     }
 }
 
-async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<Opened, MemberError> {
+async fn form(
+    transport: &Transport,
+    limits: Limits,
+    dir: Arc<DataDir>,
+) -> Result<Opened, MemberError> {
     let writing = Arc::clone(&dir);
-    let formed = form_or_wait(transport, move |formed: &Formed| {
-        let state = State::genesis(Genesis::default());
+    let formed = form_or_wait(transport, limits, move |formed: &Formed| {
+        let state = State::genesis(Genesis {
+            limits: formed.limits.clone(),
+            ..Genesis::default()
+        });
         let rows: Vec<_> = state.rows().collect();
         let base = SnapshotMeta {
             position: FIRST,
@@ -257,6 +267,7 @@ async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<Opened, Member
             &base,
             state.digest(),
             &rows,
+            &formed.to_bytes(),
         )
     });
     match formed.await {
@@ -271,6 +282,20 @@ async fn form(transport: &Transport, dir: Arc<DataDir>) -> Result<Opened, Member
     files.ok_or_else(|| MemberError::Forming("the files of the new member are gone".to_owned()))
 }
 
+/// Says which limits were set and are not in force: an operator who changes them in the file is to know that the file
+/// only seeds a new cluster.
+fn report_limits(set: &Limits, in_force: &Limits) {
+    let defaults = Limits::default();
+    let named = set.named().zip(defaults.named()).zip(in_force.named());
+    for (((name, set), (_, default)), (_, in_force)) in named {
+        if set != default && set != in_force {
+            info!(
+                "{name} is {in_force} in this cluster; the setting {set} was for its first start and changes nothing now"
+            );
+        }
+    }
+}
+
 /// The first configuration, while it is still in force: every member offers it to those that have not received it.
 fn first_configuration(files: &Opened) -> Option<Formed> {
     let changed = files
@@ -278,10 +303,7 @@ fn first_configuration(files: &Opened) -> Option<Formed> {
         .entries
         .iter()
         .any(|entry| matches!(entry.payload, tenure_raft::Payload::Configuration(_)));
-    let configuration: &Configuration = &files.loaded.meta.configuration;
-    let first = !changed && configuration.learners.is_empty() && configuration.outgoing.is_empty();
-    first.then(|| Formed {
-        cluster: ClusterId(files.identity.cluster.0),
-        configuration: configuration.clone(),
-    })
+    let formed = Formed::from_bytes(files.contents.founding.as_deref()?)?;
+    let first = !changed && *files.loaded.meta.configuration == formed.configuration;
+    first.then_some(formed)
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenure_raft::MemberId;
+use tenure_state::Limits;
 use tenured::forming::{Formed, FormingError, form_or_wait, keep_offering};
 use tenured::transport::{Transport, ask_hello};
 use tokio::task::JoinHandle;
@@ -69,8 +70,20 @@ impl Place {
     ) -> Running {
         let identity = identity(self.id, &self.name, Some(self.members.clone()));
         let node = Node::start(identity, listen_again(&self.url).await, &self.url);
-        let forming = tokio::spawn(run(node.transport.clone(), Arc::clone(&self.disk), fault));
+        let forming = tokio::spawn(run(
+            node.transport.clone(),
+            self.limits(),
+            Arc::clone(&self.disk),
+            fault,
+        ));
         Running { node, forming }
+    }
+
+    /// Each was told limits of its own, so that it can be seen whose the cluster began with.
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        limits.set("keys", 1000 + self.id).expect("it is accepted");
+        limits
     }
 
     fn stored(&self) -> Option<Formed> {
@@ -80,6 +93,7 @@ impl Place {
 
 async fn run(
     transport: Transport,
+    limits: Limits,
     disk: Disk,
     fault: impl Fn(&Formed) -> Result<(), String> + Send + 'static,
 ) -> Result<Formed, FormingError<String>> {
@@ -95,7 +109,7 @@ async fn run(
                 *disk.lock().expect("no panic") = Some(formed.clone());
                 Ok(())
             };
-            form_or_wait(&transport, persist).await?
+            form_or_wait(&transport, limits, persist).await?
         }
     };
     keep_offering(&transport, &formed).await;
@@ -154,7 +168,12 @@ async fn all_have_it(places: &[Place]) -> Formed {
         places
             .iter()
             .all(|place| place.stored().as_ref() == Some(&formed)),
-        "two clusters were formed"
+        "two clusters were formed, or one with two beginnings"
+    );
+    assert_eq!(
+        formed.limits,
+        places[0].limits(),
+        "the one with the least name forms, with its limits"
     );
     formed
 }

@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::{Handle, LeaderView, Waiter};
 
-/// A leader may be lost for this long before waits are ended for it: most elections are over by then, and a wait must
-/// be ended within a second (`api.md` §2).
-const LEADER_GRACE: Duration = Duration::from_millis(400);
+/// No grace is shorter, however short the election timeout: an election also takes a few writes to disks.
+const LEAST_GRACE: Duration = Duration::from_millis(100);
 /// How early a poll may end: so many thousandths of its length, at most (`api.md` §2, Waiting).
 const JITTER_THOUSANDTHS: u64 = 50;
 
@@ -34,6 +33,8 @@ pub(super) enum Woken {
 pub(super) struct Poll {
     until: Instant,
     leader: watch::Receiver<LeaderView>,
+    /// For how long no leader may be known before the wait is ended for it.
+    grace: Duration,
     stopping: CancellationToken,
     /// Its place among the waiters of this member, given back when the poll is dropped.
     _permit: OwnedSemaphorePermit,
@@ -45,6 +46,7 @@ impl Poll {
         Poll {
             until,
             leader: handle.leader_watch(),
+            grace: grace(handle.election_timeout()),
             stopping: handle.stopping(),
             _permit: permit,
         }
@@ -57,19 +59,27 @@ impl Poll {
             () = waiter.woken() => Woken::Changed,
             () = sleep_until(self.until) => Woken::TimeUp,
             () = self.stopping.cancelled() => Woken::Stopping,
-            () = leaderless(&mut self.leader) => Woken::Leaderless,
+            () = leaderless(&mut self.leader, self.grace) => Woken::Leaderless,
         }
     }
 }
 
+/// How long a leader may be lost before waits are ended for it: long enough for most elections to be over.
+///
+/// A member knows of the loss two election timeouts after it last heard the leader, at the latest, so that a wait is
+/// ended within ten thirds of one: a second, with the usual 300 ms (`api.md` §2), and as much longer with a longer one.
+fn grace(election_timeout: Duration) -> Duration {
+    (election_timeout * 4 / 3).max(LEAST_GRACE)
+}
+
 /// Ends when no leader has been known for the grace.
-async fn leaderless(leader: &mut watch::Receiver<LeaderView>) {
+async fn leaderless(leader: &mut watch::Receiver<LeaderView>, grace: Duration) {
     loop {
         // An error means that the member is gone, and its leader with it.
         if leader.wait_for(|view| view.leader.is_none()).await.is_err() {
             return;
         }
-        match timeout(LEADER_GRACE, leader.wait_for(|view| view.leader.is_some())).await {
+        match timeout(grace, leader.wait_for(|view| view.leader.is_some())).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return,
         }
@@ -99,6 +109,15 @@ mod tests {
         assert_eq!(jittered(Duration::ZERO, 7), Duration::ZERO);
     }
 
+    #[test]
+    fn a_wait_ends_within_a_second_of_the_loss_of_the_leader_with_the_usual_settings() {
+        let usual = tenure_raft::Settings::default().election_timeout;
+        // The loss is known after a random time of one to two timeouts.
+        assert!(2 * usual + grace(usual) <= Duration::from_secs(1));
+        assert_eq!(grace(10 * usual), 10 * grace(usual));
+        assert_eq!(grace(Duration::from_millis(3)), LEAST_GRACE);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_is_back_within_the_grace_was_not_lost() {
         let known = || LeaderView {
@@ -106,23 +125,23 @@ mod tests {
             ..LeaderView::default()
         };
         let (sender, mut receiver) = watch::channel(known());
-        let began = Instant::now();
+        let (began, grace) = (Instant::now(), Duration::from_millis(400));
         let changes = async {
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 sender.send_replace(LeaderView::default());
-                tokio::time::sleep(LEADER_GRACE / 2).await;
+                tokio::time::sleep(grace / 2).await;
                 sender.send_replace(known());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
             sender.send_replace(LeaderView::default());
             began.elapsed()
         };
-        let (lost_at, ()) = tokio::join!(changes, leaderless(&mut receiver));
+        let (lost_at, ()) = tokio::join!(changes, leaderless(&mut receiver, grace));
         // The timer rounds up to milliseconds.
         let waited = began.elapsed() - lost_at;
         assert!(
-            LEADER_GRACE <= waited && waited < LEADER_GRACE + Duration::from_millis(3),
+            grace <= waited && waited < grace + Duration::from_millis(3),
             "{waited:?}"
         );
     }

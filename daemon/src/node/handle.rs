@@ -130,6 +130,7 @@ pub(super) struct Shared {
     pub(super) status: Mutex<(Status, Arc<Configuration>)>,
     pub(super) stopping: CancellationToken,
     pub(super) files: super::FilePaths,
+    election_timeout: Duration,
     pending: Mutex<Pending>,
     next_token: AtomicU64,
 }
@@ -148,6 +149,7 @@ impl Shared {
         applier: Applier,
         status: (Status, Arc<Configuration>),
         files: super::FilePaths,
+        election_timeout: Duration,
         first_token: u64,
     ) -> Shared {
         let applied = applier.applied().position.index.0;
@@ -162,6 +164,7 @@ impl Shared {
             status: Mutex::new(status),
             stopping: CancellationToken::new(),
             files,
+            election_timeout,
             pending: Mutex::new(Pending::default()),
             next_token: AtomicU64::new(first_token),
         }
@@ -370,6 +373,11 @@ impl Handle {
     /// The leader as this member knows it, and every change of that.
     pub fn leader_watch(&self) -> watch::Receiver<LeaderView> {
         self.0.leader.subscribe()
+    }
+
+    /// How long this member waits for a silent leader at least; at most twice as long.
+    pub fn election_timeout(&self) -> Duration {
+        self.0.election_timeout
     }
 
     /// How the members are doing, as the leader sees it.

@@ -217,6 +217,7 @@ impl Node {
             applier,
             status,
             paths,
+            settings.core.raft.election_timeout,
             random_u64(),
         ));
 

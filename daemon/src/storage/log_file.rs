@@ -6,6 +6,7 @@
 //! | `meta` | `identity` | format version, cluster id, member id |
 //! | `meta` | `hard_state` | term and vote |
 //! | `meta` | `base` | what the log begins behind: term, index, stamp and configuration |
+//! | `meta` | `founding` | what the member was formed with, as it was given; absent where it was not formed |
 //!
 //! Values of `meta` are protobuf behind a CRC32C over their key and themselves.
 //!
@@ -40,6 +41,7 @@ const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta")
 const IDENTITY: &str = "identity";
 const HARD_STATE: &str = "hard_state";
 const BASE: &str = "base";
+const FOUNDING: &str = "founding";
 const FORMAT: u32 = 1;
 
 /// Entries are read only at open, so that the cache is for the inner pages of the tree alone. All pages are verified
@@ -58,6 +60,8 @@ pub struct LogContents {
     pub base: SnapshotMeta,
     /// The entries behind it, in order and without gap.
     pub entries: Vec<Entry>,
+    /// What the member was formed with, exactly as [`form`](super::form) was given it.
+    pub founding: Option<Vec<u8>>,
 }
 
 impl LogContents {
@@ -105,8 +109,10 @@ impl LogFile {
         path: &Path,
         identity: Identity,
         base: &SnapshotMeta,
+        founding: &[u8],
     ) -> Result<(), StorageError> {
-        LogFile::format(database::create(path, OPTIONS)?, path, identity, base)?.close()?;
+        let db = database::create(path, OPTIONS)?;
+        LogFile::format(db, path, identity, base, Some(founding))?.close()?;
         files::sync_named(path)
     }
 
@@ -125,6 +131,7 @@ impl LogFile {
             path,
             identity,
             base,
+            None,
         )
     }
 
@@ -167,6 +174,7 @@ impl LogFile {
         path: &Path,
         identity: Identity,
         base: &SnapshotMeta,
+        founding: Option<&[u8]>,
     ) -> Result<LogFile, StorageError> {
         let transaction = database::begin_write(&db, path)?;
         transaction
@@ -185,6 +193,9 @@ impl LogFile {
             &codec::encode_hard_state(first_hard_state(base)),
         )?;
         put_meta(&transaction, path, BASE, &codec::encode_meta(base))?;
+        if let Some(founding) = founding {
+            put_meta(&transaction, path, FOUNDING, founding)?;
+        }
         transaction.commit().map_err(|e| failed(path, e))?;
         let ends = Ends {
             term: base.position.term,
@@ -465,10 +476,18 @@ fn read_contents(transaction: &ReadTransaction, path: &Path) -> Result<LogConten
     let hard_state = get_meta(&meta, path, HARD_STATE, codec::decode_hard_state)?;
     let base = get_meta(&meta, path, BASE, codec::decode_meta)?;
     let entries = read_entries(transaction, path, &base)?;
+    let founding = match meta.get(FOUNDING) {
+        Ok(None) => None,
+        // Looked at again where there is something, or an error.
+        Ok(Some(_)) | Err(_) => Some(get_meta(&meta, path, FOUNDING, |bytes| {
+            Some(bytes.to_vec())
+        })?),
+    };
     let contents = LogContents {
         hard_state,
         base,
         entries,
+        founding,
     };
     // An entry can only be stored by a member that knows its term (openraft, "IO ordering").
     if contents.last().term > hard_state.term.max(contents.base.position.term) {

@@ -101,7 +101,8 @@ pub fn open(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
 }
 
 /// Makes a member part of a cluster: its log begins behind `base`, its state is `rows`. When it returns, all of it is
-/// durable; cut off at any point, it leaves a member that belongs to no cluster, and may be called again.
+/// durable; cut off at any point, it leaves a member that belongs to no cluster, and may be called again. `founding` is
+/// what the cluster is formed with, in the words of the caller; it is kept as it is for as long as the member lives.
 ///
 /// # Errors
 /// Any error of the disk, or a member that belongs to a cluster already.
@@ -111,6 +112,7 @@ pub fn form(
     base: &SnapshotMeta,
     digest: u128,
     rows: &[Row],
+    founding: &[u8],
 ) -> Result<(), StorageError> {
     if files::exists(&dir.log())? {
         return Err(StorageError::contradiction(
@@ -123,7 +125,7 @@ pub fn form(
         member: dir.member(),
     };
     let (log, state) = (unfinished(&dir.log()), unfinished(&dir.state()));
-    LogFile::create(&log, identity, base)?;
+    LogFile::create(&log, identity, base, founding)?;
     StateFile::create(&state, identity, base, digest, rows)?;
     files::rename(&state, &dir.state())?;
     files::rename(&log, &dir.log())

@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use tenure_raft::{Configuration, MemberId, MemberInfo};
+use tenure_state::Limits;
 
 use super::dial::{self, DialError};
 use super::directory::{ClusterId, Directory, parse_member_id};
@@ -106,6 +107,8 @@ pub struct Form {
     pub cluster: ClusterId,
     /// Its first members, all of them voters.
     pub members: Vec<FormMember>,
+    /// The limits it begins with, every one of them by name.
+    pub limits: BTreeMap<String, u64>,
 }
 
 /// One member of a first configuration.
@@ -123,8 +126,8 @@ pub struct FormMember {
 }
 
 impl Form {
-    /// The offer of a configuration of voters.
-    pub fn new(cluster: ClusterId, configuration: &Configuration) -> Form {
+    /// The offer of a configuration of voters and of limits.
+    pub fn new(cluster: ClusterId, configuration: &Configuration, limits: &Limits) -> Form {
         let members = configuration.info.iter().map(|(id, info)| FormMember {
             id: *id,
             name: info.name.clone(),
@@ -134,7 +137,33 @@ impl Form {
         Form {
             cluster,
             members: members.collect(),
+            limits: limits
+                .named()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
         }
+    }
+
+    /// The limits that are offered.
+    ///
+    /// # Errors
+    /// Where they are not exactly those that this member has, each with a value that it accepts: members that begin
+    /// with different limits decide differently.
+    pub fn limits(&self) -> Result<Limits, String> {
+        let mut limits = Limits::default();
+        if let Some((missing, _)) = limits
+            .named()
+            .find(|(name, _)| !self.limits.contains_key(*name))
+        {
+            return Err(format!("the offer has no limit {missing}"));
+        }
+        for (name, value) in &self.limits {
+            limits
+                .set(name, *value)
+                .map_err(|error| error.to_string())?;
+        }
+        limits.check().map_err(|error| error.to_string())?;
+        Ok(limits)
     }
 
     /// The configuration that is offered.
@@ -172,9 +201,10 @@ impl Form {
             .iter()
             .flat_map(|m| [&m.name, &m.peer_url, &m.client_url]);
         let sound = texts.into_iter().all(|text| is_label(text));
-        sound.then_some(()).ok_or_else(|| {
-            "the offer has a name or URL that is too long or not printable".to_owned()
-        })
+        if !sound {
+            return Err("the offer has a name or URL that is too long or not printable".to_owned());
+        }
+        self.limits().map(|_| ())
     }
 }
 

@@ -100,6 +100,159 @@ impl Default for Limits {
     }
 }
 
+/// Why limits are not accepted. The text names the limit, the value and what is accepted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LimitError {
+    /// There is no limit of this name.
+    #[error("{name:?} is no limit; the limits are {}", limit_names())]
+    Unknown {
+        /// The name that was given.
+        name: String,
+    },
+    /// The value is outside what a limit may be.
+    #[error("{name} is {value}; accepted are {min} to {max}")]
+    OutOfRange {
+        /// The limit.
+        name: &'static str,
+        /// The value that was given.
+        value: u64,
+        /// The least that is accepted.
+        min: u64,
+        /// The most that is accepted.
+        max: u64,
+    },
+    /// Two limits contradict each other.
+    #[error(
+        "{lesser} is {lesser_value} and {greater} is {greater_value}; accepted is a {lesser} of at most {greater}"
+    )]
+    Contradiction {
+        /// The limit that must not be greater.
+        lesser: &'static str,
+        /// Its value.
+        lesser_value: u64,
+        /// Than this one.
+        greater: &'static str,
+        /// Its value.
+        greater_value: u64,
+    },
+}
+
+/// One limit: its name, what it may be, and where it is kept.
+struct Field {
+    name: &'static str,
+    min: u64,
+    max: u64,
+    get: fn(&Limits) -> u64,
+    set: fn(&mut Limits, u64),
+}
+
+macro_rules! field {
+    ($name:ident, $min:expr, $max:expr) => {
+        Field {
+            name: stringify!($name),
+            min: $min,
+            max: $max,
+            get: |limits| limits.$name,
+            set: |limits, value| limits.$name = value,
+        }
+    };
+}
+
+/// All limits in the order of `GET /v1/limits`, with what each may be. The least is what the service cannot do
+/// without, the most what a member can still carry.
+const FIELDS: [Field; 15] = [
+    field!(value_bytes, 1024, 8 << 20),
+    // The greatest value of an election fits, and so does an entry with one request into a frame between members.
+    field!(request_bytes, 128 << 10, 8 << 20),
+    // So many events of one revision come in one reply of a watch.
+    field!(keys_per_revision, 1, 100_000),
+    // All of it ends at one revision, in one entry.
+    field!(attached_per_lease, 1, 100_000),
+    field!(txn_conditions, 1, 1024),
+    field!(txn_operations, 1, 1024),
+    // A month.
+    field!(history_retention_ms, 1000, 2_592_000_000),
+    // History lies in memory.
+    field!(history_bytes, 1 << 20, 64 << 30),
+    field!(idempotency_retention_ms, 1000, 86_400_000),
+    field!(idempotency_records, 1, 10_000_000),
+    field!(keys, 1, 1_000_000_000),
+    field!(key_bytes, 1 << 20, 1 << 40),
+    field!(leases, 1, 10_000_000),
+    field!(waiters, 1, 10_000_000),
+    field!(watchers, 1, 1_000_000),
+];
+
+fn limit_names() -> String {
+    FIELDS.map(|field| field.name).join(", ")
+}
+
+impl Limits {
+    /// Every limit by its name, in the order of `GET /v1/limits`.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        FIELDS.iter().map(|field| (field.name, (field.get)(self)))
+    }
+
+    /// Sets one limit. Whether it agrees with the others says [`Limits::check`], when all are set.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no limit of this name, or it may not have this value; then nothing is changed.
+    pub fn set(&mut self, name: &str, value: u64) -> Result<(), LimitError> {
+        let field = FIELDS.iter().find(|field| field.name == name);
+        let field = field.ok_or_else(|| LimitError::Unknown {
+            name: name.to_owned(),
+        })?;
+        field.check(value)?;
+        (field.set)(self, value);
+        Ok(())
+    }
+
+    /// Whether these limits are accepted, each for itself and all together.
+    ///
+    /// # Errors
+    ///
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), LimitError> {
+        FIELDS
+            .iter()
+            .try_for_each(|field| field.check((field.get)(self)))?;
+        // A value longer than a request could never be put.
+        let value = ("value_bytes", self.value_bytes);
+        let request = ("request_bytes", self.request_bytes);
+        // History that one request fills is gone before any watcher has seen it.
+        let history = ("history_bytes", self.history_bytes);
+        at_most(value, request)?;
+        at_most(request, history)
+    }
+}
+
+impl Field {
+    fn check(&self, value: u64) -> Result<(), LimitError> {
+        if (self.min..=self.max).contains(&value) {
+            return Ok(());
+        }
+        Err(LimitError::OutOfRange {
+            name: self.name,
+            value,
+            min: self.min,
+            max: self.max,
+        })
+    }
+}
+
+fn at_most(lesser: (&'static str, u64), greater: (&'static str, u64)) -> Result<(), LimitError> {
+    if lesser.1 <= greater.1 {
+        return Ok(());
+    }
+    Err(LimitError::Contradiction {
+        lesser: lesser.0,
+        lesser_value: lesser.1,
+        greater: greater.0,
+        greater_value: greater.1,
+    })
+}
+
 /// What a new cluster begins with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Genesis {
@@ -115,5 +268,92 @@ impl Default for Genesis {
             first_revision: Revision(1),
             limits: Limits::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_a_new_cluster_are_accepted() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn each_limit_is_set_by_its_name_and_no_other_with_it() {
+        for field in &FIELDS {
+            let mut limits = Limits::default();
+            limits.set(field.name, field.min).expect("it is accepted");
+            for ((name, value), (_, before)) in limits.named().zip(Limits::default().named()) {
+                let expected = if name == field.name {
+                    field.min
+                } else {
+                    before
+                };
+                assert_eq!(value, expected, "{name} after {} was set", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_what_is_accepted_and_changes_nothing() {
+        for field in &FIELDS {
+            for value in [field.min - 1, field.max + 1, u64::MAX] {
+                let mut limits = Limits::default();
+                let error = limits.set(field.name, value).expect_err("it is refused");
+                let text = error.to_string();
+                let named = [
+                    field.name.to_owned(),
+                    value.to_string(),
+                    field.min.to_string(),
+                    field.max.to_string(),
+                ];
+                assert!(named.iter().all(|part| text.contains(part)), "{text}");
+                assert_eq!(limits, Limits::default());
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_with_the_names_there_are() {
+        let error = Limits::default()
+            .set("value_byte", 1)
+            .expect_err("it is unknown");
+        let text = error.to_string();
+        assert!(
+            text.contains("\"value_byte\"") && text.contains("watchers"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_told_apart() {
+        let check = |changes: &[(&str, u64)], expected: Option<[&str; 2]>| {
+            let mut limits = Limits::default();
+            for (name, value) in changes {
+                limits.set(name, *value).expect("it is accepted alone");
+            }
+            let found = limits.check().err().map(|error| error.to_string());
+            match (found, expected) {
+                (None, None) => {}
+                (Some(text), Some(parts)) => {
+                    assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+                }
+                (found, expected) => panic!("{changes:?}: {found:?} instead of {expected:?}"),
+            }
+        };
+        check(
+            &[("value_bytes", 4 << 20)],
+            Some(["value_bytes is 4194304", "request_bytes is 2097152"]),
+        );
+        check(
+            &[("value_bytes", 4 << 20), ("request_bytes", 8 << 20)],
+            None,
+        );
+        check(
+            &[("history_bytes", 1 << 20)],
+            Some(["request_bytes is 2097152", "history_bytes is 1048576"]),
+        );
     }
 }

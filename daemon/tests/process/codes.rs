@@ -147,7 +147,8 @@ const CASES: &[Case] = &[
     case(412, "fence-stale", "DELETE", "/v1/locks/held?lease={lease}&fence={stale}", &[], "", ""),
 ];
 
-fn check_problem(what: &str, answer: &Answer, status: u16, code: &str, outcome: &str) {
+/// Checks what every problem must have.
+pub(crate) fn check_problem(what: &str, answer: &Answer, status: u16, code: &str, outcome: &str) {
     let problem = answer.json();
     assert_eq!(
         (answer.status, answer.code().as_str()),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::machine::{run, skip, succeeds};
-use crate::common::{Cluster, Process, SOON, Setup, machine, wait};
+use crate::common::{Cluster, Member, Process, SOON, Setup, machine, wait};
 
 /// Whether `strace` can tamper with the calls of a process here.
 fn can_inject() -> bool {
@@ -165,18 +165,72 @@ fn a_kill_at_any_sync_of_the_first_boot_leaves_a_directory_that_starts() {
     if !can_inject() {
         return skip(NAME, "strace cannot inject signals");
     }
+    // All syncs until the member runs are those of one thread, so that a count of each thread's calls hits them. Now
+    // and then two threads share them: then it is tried again.
+    let forming = syncs_while_forming();
     for call in ["fdatasync", "fsync"] {
-        let killed = (1..).take_while(|at| boot_killed_at(call, *at)).count();
-        eprintln!("first boot: killed at each of {killed} calls of {call} in turn");
+        let made = forming.iter().filter(|made| **made == call).count();
+        assert!(made > 3, "{made} calls of {call} are too few to be all");
+        for at in 1..=made {
+            let hit = (0..TRIES).any(|_| boot_killed_at(call, at));
+            assert!(hit, "call {at} of {made} of {call} was not hit");
+        }
+        eprintln!("first boot: killed at each of {made} calls of {call} in turn");
+    }
+    // Those of the threads of the running member are counted one thread at a time.
+    for (thread, least) in [("tenured-log", 2), ("tenured-state", 1)] {
+        let killed = (1..=MOST_SYNCS)
+            .take_while(|at| boot_killed_in(thread, *at))
+            .count();
         assert!(
-            call == "fsync" || killed > 3,
-            "{killed} calls of {call} are too few to be all"
+            killed >= least,
+            "{thread} was killed at {killed} syncs only"
         );
+        eprintln!("first boot: killed at each of {killed} syncs of {thread} in turn");
     }
 }
 
+/// The log of a member that runs is synced again and again; so many are enough of a first boot.
+const MOST_SYNCS: usize = 5;
+const TRIES: usize = 5;
+/// A new member does nothing but wait for so long, in which a thread can be got hold of before its first sync.
+const CALM: Duration = Duration::from_secs(2);
+
+/// The syncs of a first boot before the threads of the member make any, in a boot in which one thread makes them all.
+fn syncs_while_forming() -> Vec<String> {
+    (0..TRIES)
+        .find_map(|_| syncs_of_one_thread())
+        .expect("one thread makes them all")
+}
+
+fn syncs_of_one_thread() -> Option<Vec<String>> {
+    let cluster = Setup::of(1)
+        .with("election-timeout-ms", CALM.as_millis())
+        .prepare();
+    let member = &cluster.members[0];
+    let trace = cluster.dir().join("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-D", "-f", "-qq", "-e", "trace=fdatasync,fsync", "-o"]);
+    strace.arg(&trace).arg(crate::common::process::TENURED);
+    member.start_as(strace.args(member.arguments()));
+    member.with(|process| process.wait_for_output("recovered", SOON));
+    member.kill();
+    let text = fs::read_to_string(&trace).expect("strace has written");
+    let calls: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let (thread, call) = line.split_once(' ')?;
+            let (name, _) = call.trim_start().split_once('(')?;
+            Some((thread, name))
+        })
+        .collect();
+    let first = calls.first().expect("a first boot syncs").0;
+    let alone = calls.iter().all(|(thread, _)| *thread == first);
+    alone.then(|| calls.iter().map(|(_, name)| (*name).to_owned()).collect())
+}
+
 /// Boots a new member that is killed at the K-th sync of a thread; whether it came to that. It must start afterwards.
-fn boot_killed_at(call: &str, at: u32) -> bool {
+fn boot_killed_at(call: &str, at: usize) -> bool {
     let cluster = Setup::of(1).prepare();
     let member = &cluster.members[0];
     let inject = format!("inject={call}:signal=KILL:when={at}");
@@ -187,16 +241,76 @@ fn boot_killed_at(call: &str, at: u32) -> bool {
         .arg(crate::common::process::TENURED)
         .args(member.arguments());
     member.start_as(&mut strace);
-    let mut written = false;
-    wait::until("it is killed, or has booted and written", SOON, || {
-        written = written
-            || member
-                .client()
-                .put("/v1/keys/first", b"x")
-                .is_ok_and(|answer| answer.status == 201);
-        (written || !member.is_running()).then_some(())
+    let written = written_or_killed(member);
+    let killed = !member.is_running();
+    starts_again(&cluster, written);
+    killed
+}
+
+/// The same for one thread of the running member, which is got hold of before its first sync.
+fn boot_killed_in(thread: &str, at: usize) -> bool {
+    let (cluster, mut strace) = wait::until("a thread is got hold of in time", SOON, || {
+        let cluster = Setup::of(1)
+            .with("election-timeout-ms", CALM.as_millis())
+            .prepare();
+        let member = &cluster.members[0];
+        member.start();
+        let strace = attach(&cluster, thread, at);
+        // The first sync of these threads comes after the first election.
+        (!member.output().contains("campaigning")).then_some((cluster, strace))
+    });
+    let member = &cluster.members[0];
+    let written = written_or_killed(member);
+    // The checkpoint of a write begins a second after the one before it.
+    wait::found(Duration::from_millis(2500), || {
+        (!member.is_running()).then_some(())
     });
     let killed = !member.is_running();
+    starts_again(&cluster, written);
+    strace.exit_code(SOON);
+    killed
+}
+
+/// Lets the member be killed at the K-th sync of the thread of that name; returns when it is so.
+fn attach(cluster: &Cluster, thread: &str, at: usize) -> Process {
+    let member = &cluster.members[0];
+    let tasks = format!("/proc/{}/task", member.with(|process| process.id()));
+    let id = wait::until("the thread is there", SOON, || {
+        let mut ids = fs::read_dir(&tasks).ok()?.filter_map(|task| {
+            let task = task.ok()?;
+            let name = fs::read_to_string(task.path().join("comm")).ok()?;
+            (name.trim_end() == thread).then(|| task.file_name().display().to_string())
+        });
+        ids.next()
+    });
+    let inject = format!("inject=fdatasync,fsync:signal=KILL:when={at}");
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o", "/dev/null", "-e", &inject, "-p", &id]);
+    let strace = Process::start(&mut strace, &cluster.dir().join("strace.log"));
+    wait::until("the thread is traced", SOON, || {
+        let status = fs::read_to_string(format!("{tasks}/{id}/status")).ok()?;
+        let tracer = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"))?;
+        (tracer.trim() != "0").then_some(())
+    });
+    strace
+}
+
+/// Whether a write was acknowledged before the member was killed.
+fn written_or_killed(member: &Member) -> bool {
+    let mut written = false;
+    wait::until("it is killed, or has booted and written", SOON, || {
+        let put = member.client().put("/v1/keys/first", b"x");
+        written = written || put.is_ok_and(|answer| answer.status == 201);
+        (written || !member.is_running()).then_some(())
+    });
+    written
+}
+
+/// After whatever happened to its first boot the member starts, and has what it acknowledged.
+fn starts_again(cluster: &Cluster, written: bool) {
+    let member = &cluster.members[0];
     member.kill();
     member.start();
     cluster.wait_until_ready();
@@ -211,7 +325,6 @@ fn boot_killed_at(call: &str, at: u32) -> bool {
         .put("/v1/keys/second", b"x")
         .expect("the member answers");
     put.expect(201);
-    killed
 }
 
 /// Loop-mounted file systems whose unsynced writes can be thrown away; unmounted when dropped.

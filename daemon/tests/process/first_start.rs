@@ -58,6 +58,44 @@ fn a_member_with_another_list_of_members_is_told_and_nothing_is_formed() {
 }
 
 #[test]
+fn a_new_cluster_has_the_limits_of_the_one_that_forms_it_and_keeps_them() {
+    const BYTES: [usize; 3] = [2048, 4096, 8192];
+    let _machine = machine::shared();
+    let mut cluster = Setup::of(3).prepare();
+    for (member, bytes) in cluster.members.iter_mut().zip(BYTES) {
+        member.settings = vec![("limit", format!("value_bytes={bytes}"))];
+    }
+    let start_and_check = |cluster: &Cluster, told: &str| {
+        for member in &cluster.members {
+            member.start();
+        }
+        cluster.wait_until_ready();
+        for member in &cluster.members {
+            let put = |bytes| {
+                let answer = member.client().put("/v1/keys/key", &vec![b'x'; bytes]);
+                answer.expect("the member answers")
+            };
+            let refused = put(BYTES[0] + 1).expect(413);
+            assert!(
+                refused.text().contains("value_bytes is 2048"),
+                "{}",
+                refused.text()
+            );
+            assert!([200, 201].contains(&put(BYTES[0]).status));
+        }
+        let output = cluster.members[1].output();
+        assert!(output.contains(told), "{told:?} is in: {output}");
+        cluster.wait_until_equal();
+    };
+    start_and_check(&cluster, "value_bytes 2048, as n1 was told");
+    cluster.kill_all();
+    start_and_check(
+        &cluster,
+        "value_bytes is 2048 in this cluster; the setting 4096",
+    );
+}
+
+#[test]
 fn a_wiped_member_takes_no_part_and_says_that_it_must_be_replaced() {
     let _machine = machine::shared();
     let cluster = Setup::of(3).start();
@@ -127,7 +165,16 @@ fn wrong_usage_and_configuration_exit_with_2_and_name_what_is_wrong() {
             "client_listen",
         ),
         (&["serve", "--data-dir", &data], "initial"),
+        (
+            &["serve", "--data-dir", &data, "--limit", "keys=0"],
+            "1 to 1000000000",
+        ),
+        (
+            &["serve", "--data-dir", &data, "--max-waits", "0"],
+            "max_waits",
+        ),
         (&["dev", "--nodes", "0"], "nodes"),
+        (&["dev", "--limit", "moons=1"], "moons"),
     ];
     for (arguments, named) in table {
         let (code, output) = run(arguments, &dir.path().join("log"));

@@ -10,6 +10,7 @@ mod disk;
 mod first_start;
 mod followers;
 mod locks;
+mod overload;
 mod readme;
 mod snapshots;
 mod stopping;

@@ -22,6 +22,7 @@ fn empty() -> LogContents {
         hard_state,
         base: meta(1, 1),
         entries: Vec::new(),
+        founding: None,
     }
 }
 

@@ -10,6 +10,7 @@ use tenured::storage::{ClusterId, DataDir, Opened, StorageError, form, open};
 use super::model::meta;
 
 const CLUSTER: ClusterId = ClusterId(0xc0ffee);
+const FOUNDING: &[u8] = b"as it was offered";
 
 fn genesis() -> Vec<Row> {
     vec![Row {
@@ -29,7 +30,7 @@ fn formed(path: &Path) {
         open(&dir).expect("opens").is_none(),
         "it belongs to no cluster yet"
     );
-    form(&dir, CLUSTER, &meta(1, 1), 9, &genesis()).expect("formed");
+    form(&dir, CLUSTER, &meta(1, 1), 9, &genesis(), FOUNDING).expect("formed");
 }
 
 #[test]
@@ -48,9 +49,11 @@ fn member_that_formed_a_cluster_finds_it_again() {
             (meta(1, 1), 9, genesis())
         );
         assert!(!opened.loaded.installed);
+        assert_eq!(opened.contents.founding.as_deref(), Some(FOUNDING));
     }
     let dir = DataDir::open(temp.path(), "n1").expect("a data directory");
-    let error = form(&dir, CLUSTER, &meta(1, 1), 9, &genesis()).expect_err("once is enough");
+    let error =
+        form(&dir, CLUSTER, &meta(1, 1), 9, &genesis(), FOUNDING).expect_err("once is enough");
     assert!(
         error.to_string().contains("belongs to a cluster already"),
         "{error}"

@@ -35,7 +35,7 @@ impl Member {
         let opened = match open(&dir)? {
             Some(opened) => opened,
             None => {
-                form(&dir, ClusterId(0xc0ffee), &meta(1, 1), 0, &[])?;
+                form(&dir, ClusterId(0xc0ffee), &meta(1, 1), 0, &[], &[])?;
                 open(&dir)?.expect("just formed")
             }
         };

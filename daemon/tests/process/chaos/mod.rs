@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Cluster, Setup, machine, wait};
+use crate::common::{Cluster, Member, Setup, machine, wait};
 use oracle::{Event, Hold, Record};
 
 const WRITERS: usize = 16;
@@ -44,7 +44,13 @@ impl Run<'_> {
     }
 }
 
-/// The greatest sizes of any member at a moment.
+/// Less history than a run makes, so that it can be seen whether memory levels off when it is full; more than a run
+/// makes in the longest time for which a watcher is away.
+const HISTORY_BYTES: u64 = 16 << 20;
+/// From a run of this length on, half of it lies behind the moment at which history was full.
+const LONG: Duration = Duration::from_secs(300);
+
+/// The sizes of a member at a moment; nothing of a member that does not run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sizes {
     log_kib: u64,
@@ -52,26 +58,30 @@ struct Sizes {
     resident_kib: u64,
 }
 
-fn sizes(cluster: &Cluster) -> Sizes {
-    let most = |size: &dyn Fn(usize) -> u64| {
-        (0..cluster.members.len())
-            .map(size)
-            .max()
-            .unwrap_or_default()
+/// The sizes of all members, and when they were so.
+struct Sample {
+    at: Duration,
+    members: Vec<Sizes>,
+}
+
+fn sample(run: &Run<'_>) -> Sample {
+    let sizes = |member: &Member| Sizes {
+        log_kib: member.file_size("log.redb") >> 10,
+        state_kib: member.file_size("state.redb") >> 10,
+        resident_kib: member.resident_kib(),
     };
-    Sizes {
-        log_kib: most(&|number| cluster.members[number].file_size("log.redb") >> 10),
-        state_kib: most(&|number| cluster.members[number].file_size("state.redb") >> 10),
-        resident_kib: most(&|number| cluster.members[number].resident_kib()),
+    Sample {
+        at: run.now(),
+        members: run.cluster.members.iter().map(sizes).collect(),
     }
 }
 
 /// Kills and stops until the time is over; everything runs again afterwards. Answers what it did and saw.
-fn torment(run: &Run<'_>, time: Duration) -> (usize, usize, Vec<Sizes>) {
+fn torment(run: &Run<'_>, time: Duration) -> (usize, usize, Vec<Sample>) {
     let (cluster, mut samples, mut kills, mut pauses) = (run.cluster, Vec::new(), 0, 0);
-    let sampled_pass = |samples: &mut Vec<Sizes>, until: Duration| {
+    let sampled_pass = |samples: &mut Vec<Sample>, until: Duration| {
         while run.now() < until {
-            samples.push(sizes(cluster));
+            samples.push(sample(run));
             wait::pass(
                 Duration::from_millis(500).min(until.saturating_sub(run.now())),
                 || false,
@@ -103,7 +113,7 @@ struct Told {
     histories: Vec<Vec<Event>>,
 }
 
-fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sizes>) {
+fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sample>) {
     let run = Run {
         cluster,
         began: Instant::now(),
@@ -167,7 +177,9 @@ fn one_history_explains_everything_that_was_told_while_leaders_die() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(60);
     let time = Duration::from_secs(seconds);
-    let cluster = Setup::of(3).start();
+    let cluster = Setup::of(3)
+        .with("limit", format!("history_bytes={HISTORY_BYTES}"))
+        .start();
     cluster.leader();
     let (told, samples) = drive(&cluster, time);
     let Told {
@@ -217,40 +229,68 @@ fn one_history_explains_everything_that_was_told_while_leaders_die() {
         }
     }
     cluster.wait_until_equal();
-    report_sizes(&samples);
+    report_sizes(&cluster, time, &samples);
 }
 
-/// Prints the sizes over time, and checks that the log's file has levelled off.
-fn report_sizes(samples: &[Sizes]) {
-    let quarter = samples.len() / 4;
-    assert!(quarter > 0, "there are samples");
-    let most: Vec<Sizes> = samples
-        .chunks(quarter)
-        .take(4)
-        .map(|part| Sizes {
-            log_kib: part
-                .iter()
-                .map(|sizes| sizes.log_kib)
-                .max()
-                .unwrap_or_default(),
-            state_kib: part
-                .iter()
-                .map(|sizes| sizes.state_kib)
-                .max()
-                .unwrap_or_default(),
-            resident_kib: part
-                .iter()
-                .map(|sizes| sizes.resident_kib)
-                .max()
-                .unwrap_or_default(),
-        })
-        .collect();
-    for (number, sizes) in most.iter().enumerate() {
-        eprintln!("chaos: greatest sizes in quarter {}: {sizes:?}", number + 1);
+/// Prints the sizes of each member over time, and checks that its log's file, and in a long run its memory, have
+/// levelled off.
+fn report_sizes(cluster: &Cluster, time: Duration, samples: &[Sample]) {
+    for (number, member) in cluster.members.iter().enumerate() {
+        let minutes =
+            samples.chunk_by(|left, right| left.at.as_secs() / 60 == right.at.as_secs() / 60);
+        for (minute, part) in minutes.enumerate() {
+            let resident = sorted(part, number, |sizes| sizes.resident_kib);
+            let log = sorted(part, number, |sizes| sizes.log_kib);
+            let state = sorted(part, number, |sizes| sizes.state_kib);
+            eprintln!(
+                "chaos: {} in minute {}: resident {} KiB in the median and {} at most, log at most {} KiB, state {} KiB",
+                member.name,
+                minute + 1,
+                median(&resident),
+                most(&resident),
+                most(&log),
+                most(&state),
+            );
+        }
+        check_level(&member.name, number, time, samples);
     }
-    let (half, last) = (most[1].log_kib.max(most[0].log_kib), most[3].log_kib);
+}
+
+fn check_level(name: &str, number: usize, time: Duration, samples: &[Sample]) {
+    let quarters: Vec<&[Sample]> = samples.chunks(samples.len().div_ceil(4)).collect();
+    let [first, second, third, last] = quarters[..] else {
+        panic!("too few samples: {}", samples.len());
+    };
+    let log = |part: &[Sample]| most(&sorted(part, number, |sizes| sizes.log_kib));
+    let (half, end) = (log(first).max(log(second)), log(last));
     assert!(
-        last <= 2 * half + (32 << 10),
-        "the log's file grows: {half} KiB by half time, {last} KiB at the end"
+        end <= 2 * half + (32 << 10),
+        "the log's file of {name} grows: {half} KiB by half time, {end} KiB at the end"
     );
+    if time < LONG {
+        return;
+    }
+    // A restart begins anew and a busy moment takes more: the median knows neither.
+    let resident = |part: &[Sample]| median(&sorted(part, number, |sizes| sizes.resident_kib));
+    let (before, end) = (resident(third), resident(last));
+    assert!(
+        end <= before + before / 10 + (4 << 10),
+        "the memory of {name} grows: {before} KiB in the third quarter, {end} KiB in the last"
+    );
+}
+
+/// A size of one member while it ran, in order of size.
+fn sorted(part: &[Sample], number: usize, size: fn(&Sizes) -> u64) -> Vec<u64> {
+    let sizes = part.iter().map(|sample| size(&sample.members[number]));
+    let mut sizes: Vec<u64> = sizes.filter(|size| *size > 0).collect();
+    sizes.sort_unstable();
+    sizes
+}
+
+fn median(sorted: &[u64]) -> u64 {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn most(sorted: &[u64]) -> u64 {
+    sorted.last().copied().unwrap_or_default()
 }

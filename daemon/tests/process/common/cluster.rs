@@ -29,6 +29,7 @@ pub(crate) struct Setup {
     members: u8,
     relays: bool,
     data_dirs: Vec<PathBuf>,
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -37,7 +38,14 @@ impl Setup {
             members,
             relays: false,
             data_dirs: Vec::new(),
+            settings: Vec::new(),
         }
+    }
+
+    /// A setting of every member, as a flag.
+    pub(crate) fn with(mut self, flag: &'static str, value: impl ToString) -> Setup {
+        self.settings.push((flag, value.to_string()));
+        self
     }
 
     /// Members reach one another through relays.
@@ -77,6 +85,7 @@ impl Setup {
         let list = cluster.initial_members();
         for member in &mut cluster.members {
             member.initial_members.clone_from(&list);
+            member.settings.clone_from(&self.settings);
         }
         cluster
     }
@@ -251,6 +260,7 @@ pub(crate) struct Member {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) initial_members: Vec<String>,
+    pub(crate) settings: Vec<(&'static str, String)>,
     process: Mutex<Option<Process>>,
     stopped: AtomicBool,
 }
@@ -272,6 +282,7 @@ impl Member {
             data_dir: data_dir.unwrap_or_else(|| dir.join(&name)),
             log: dir.join(format!("{name}.log")),
             initial_members: Vec::new(),
+            settings: Vec::new(),
             process: Mutex::new(None),
             stopped: AtomicBool::new(false),
             name,
@@ -287,10 +298,15 @@ impl Member {
         flag("client-listen", self.client.to_string());
         flag("peer-listen", self.peer.to_string());
         flag("peer-advertise", format!("http://{}", self.peer_advertised));
-        flag(
+        let election_timeout = (
             "election-timeout-ms",
             ELECTION_TIMEOUT.as_millis().to_string(),
         );
+        let given = |name: &str| self.settings.iter().any(|(flag, _)| *flag == name);
+        let usual = (!given(election_timeout.0)).then_some(&election_timeout);
+        for (name, value) in self.settings.iter().chain(usual) {
+            flag(name, value.clone());
+        }
         for member in &self.initial_members {
             flag("initial-member", member.clone());
         }

@@ -205,6 +205,11 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// The answer where it begins within the time; it can be asked again where nothing of it has come.
+    pub(crate) fn try_answer(&mut self, within: Duration) -> io::Result<Answer> {
+        read_answer(&mut self.connection, &self.method, Instant::now() + within)
+    }
+
     pub(crate) fn answer(mut self, patience: Duration) -> io::Result<Answer> {
         read_answer(
             &mut self.connection,

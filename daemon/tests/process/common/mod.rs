@@ -7,6 +7,6 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod wait;
 
-pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT, SOON, Setup, acquire, grant};
-pub(crate) use http::{Answer, Client, PATIENCE};
+pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT, Member, SOON, Setup, acquire, grant};
+pub(crate) use http::{Answer, Client, PATIENCE, Pending};
 pub(crate) use process::Process;
