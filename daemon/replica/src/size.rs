@@ -27,6 +27,7 @@ fn command_size(command: &Command) -> usize {
         Command::Release(release) => release.name.len() + release.owner.len(),
         Command::Transaction(transaction) => transaction_size(transaction),
         Command::ChangeLease { .. } | Command::Compact { .. } => 0,
+        Command::ChangeLimits(changes) => changes.keys().map(|name| name.len() + 16).sum(),
         Command::Break(broken) => {
             let owner = broken.holder.as_ref().map_or(0, |(_, owner)| owner.len());
             broken.name.len() + owner

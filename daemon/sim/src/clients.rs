@@ -274,7 +274,8 @@ impl World {
             | Command::Proclaim(_)
             | Command::HandOver(_)
             | Command::Transaction(_)
-            | Command::Compact { .. } => {}
+            | Command::Compact { .. }
+            | Command::ChangeLimits(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
-use tenure_state::{Clock, Contention, ReadError, Refusal, Revision, Share};
+use tenure_state::{Clock, Contention, LimitError, ReadError, Refusal, Revision, Share};
 
 use super::locks;
 use super::reply::Reply;
@@ -58,6 +58,24 @@ impl Failure {
     /// A request that makes no sense.
     pub(super) fn invalid(detail: impl Into<String>) -> Failure {
         Failure::new(Code::InvalidRequest, detail)
+    }
+
+    /// Limits that are not accepted.
+    pub(super) fn limits(error: &LimitError) -> Failure {
+        let failure = Failure::invalid(error.to_string());
+        match error {
+            LimitError::OutOfRange {
+                name,
+                value,
+                min,
+                max,
+            } => failure
+                .with("limit", *name)
+                .with("value", *value)
+                .with("min", *min)
+                .with("max", *max),
+            LimitError::Unknown { .. } | LimitError::Contradiction { .. } => failure,
+        }
     }
 
     /// A request for something that the contract has and this version does not.
@@ -195,6 +213,7 @@ impl Failure {
             )
             .with("limit", limit)
             .with("allowed", allowed),
+            Refusal::Limits(error) => Failure::limits(&error),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };
         match failure.revision {

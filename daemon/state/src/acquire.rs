@@ -192,7 +192,8 @@ impl State {
         Ok(())
     }
 
-    fn limit_of(&self, queue: &Queue) -> Option<u64> {
+    /// The limit of a semaphore that is held or waited for.
+    pub(crate) fn limit_of(&self, queue: &Queue) -> Option<u64> {
         let waiting = || {
             let place = self.places.get(&queue.places.first()?.place)?;
             place.wanted.iter().find_map(|want| match want.share {
@@ -267,6 +268,9 @@ impl State {
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));
         let queue = self.queues.entry(id.clone()).or_default();
+        if !queue.is_used() {
+            self.active.insert(id.clone());
+        }
         queue.last_fence = Some(fence);
         if want.share == Share::Exclusive {
             queue.exclusive_fence = Some(fence);
@@ -311,6 +315,9 @@ impl State {
         for want in &request.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
             let queue = self.queues.entry(want.queue.clone()).or_default();
+            if !queue.is_used() {
+                self.active.insert(want.queue.clone());
+            }
             queue.places.insert(Turn {
                 priority: Reverse(request.priority),
                 place,
@@ -368,6 +375,9 @@ impl State {
                 });
                 queue.askers.remove(&place.asker);
                 queue.mod_revision = revising.revision;
+                if !queue.is_used() {
+                    self.active.remove(&want.queue);
+                }
             }
             let hanging = Hanging::Place(want.queue.clone(), Arc::clone(&place.asker.owner));
             self.detach(place.asker.lease, &hanging, revising);
@@ -398,6 +408,9 @@ impl State {
         let hold = queue.holds.remove(asker)?;
         queue.taken = queue.taken.saturating_sub(permits(hold.share));
         queue.mod_revision = revising.revision;
+        if !queue.is_used() {
+            self.active.remove(id);
+        }
         self.detach(
             asker.lease,
             &Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
@@ -544,6 +557,13 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     check_size("name_bytes", name.len(), MAX_NAME_BYTES)
 }
 
+pub(crate) fn check_control(text: &str, refused: &'static str) -> Result<(), Refusal> {
+    match text.chars().any(char::is_control) {
+        true => Err(Refusal::Unsupported(refused)),
+        false => Ok(()),
+    }
+}
+
 fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
     if acquire.wanted.is_empty() {
         return Err(Refusal::Unsupported("an acquire of nothing"));
@@ -563,9 +583,7 @@ fn check_acquire(acquire: &Acquire) -> Result<(), Refusal> {
             ));
         }
     }
-    if acquire.owner.chars().any(char::is_control) {
-        return Err(Refusal::Unsupported("an owner with control characters"));
-    }
+    check_control(&acquire.owner, "an owner with control characters")?;
     check_size("owner_bytes", acquire.owner.len(), MAX_NAME_BYTES)?;
     check_size(
         "wait_ms",

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::command::Share;
 use crate::ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
+use crate::limits::{LimitError, Limits};
 
 /// Answers and what else an entry brought about.
 #[derive(Debug, Default)]
@@ -72,7 +73,7 @@ pub enum Answer {
     },
     /// An operator's end of somebody's hold.
     Broken {
-        /// The holds that ended, as they were.
+        /// The first 100 of the holds that ended, as they were.
         broken: Vec<HolderView>,
         /// The cluster clock until which nobody is granted it; `None` where the next grant does not wait.
         delay_until: Option<Clock>,
@@ -94,6 +95,13 @@ pub enum Answer {
     Compacted {
         /// History up to here is gone.
         compact_revision: Revision,
+        /// The present revision.
+        revision: Revision,
+    },
+    /// Limits changed.
+    Limits {
+        /// All of them, as they are now.
+        limits: Limits,
         /// The present revision.
         revision: Revision,
     },
@@ -209,6 +217,8 @@ pub enum Refusal {
         /// Its value.
         allowed: u64,
     },
+    /// Limits that are not accepted; none was changed.
+    Limits(LimitError),
     /// The command cannot be carried out by this version of the rules, or makes no sense.
     Unsupported(&'static str),
 }
@@ -397,6 +407,10 @@ pub struct QueueView {
     pub holders: Vec<HolderView>,
     /// The first 100 places.
     pub queue: Vec<WaiterView>,
+    /// The limit of a semaphore; `None` while it is free.
+    pub limit: Option<u64>,
+    /// How many permits of it are held.
+    pub permits_held: u64,
     /// How many hold.
     pub holder_count: u64,
     /// How many wait.

@@ -13,10 +13,10 @@ use crate::command::{
 };
 use crate::ids::{Fence, LeaseId, Origin, Revision};
 use crate::record::{
-    self, AcquireRecord, BatchRecord, BreakRecord, ChangeLeaseRecord, ConditionRecord,
-    DeleteRangeRecord, GuardRecord, HandOverRecord, IdempotencyRecord, KeyConditionRecord,
-    LeaseRef, NewLeaseRecord, OperationRecord, ProclaimRecord, PutRecord, ReleaseRecord,
-    RenewalsRecord, RequestRecord, TransactionRecord, WantedRecord,
+    self, AcquireRecord, BatchRecord, BreakRecord, ChangeLeaseRecord, ChangeLimitsRecord,
+    ConditionRecord, DeleteRangeRecord, GuardRecord, HandOverRecord, IdempotencyRecord,
+    KeyConditionRecord, LeaseRef, NewLeaseRecord, OperationRecord, ProclaimRecord, PutRecord,
+    ReleaseRecord, RenewalsRecord, RequestRecord, TransactionRecord, WantedRecord,
 };
 
 /// The version of the form, first of all bytes.
@@ -166,6 +166,9 @@ fn request_record(request: &Request) -> RequestRecord {
             to: hand_over.to.clone(),
         }),
         Command::Compact { revision } => Record::Compact(revision.0),
+        Command::ChangeLimits(limits) => Record::ChangeLimits(ChangeLimitsRecord {
+            limits: limits.clone(),
+        }),
     };
     RequestRecord {
         member: request.origin.member,
@@ -220,6 +223,7 @@ fn request(record: RequestRecord) -> Result<Request, CodecError> {
         Record::Compact(revision) => Command::Compact {
             revision: Revision(revision),
         },
+        Record::ChangeLimits(record) => Command::ChangeLimits(record.limits),
     };
     Ok(Request {
         origin: Origin {

@@ -82,6 +82,8 @@ pub enum Command {
         /// Up to here, included.
         revision: Revision,
     },
+    /// Changes limits, by their names in `GET /v1/limits`; all of them or none.
+    ChangeLimits(BTreeMap<String, u64>),
 }
 
 /// A lease to grant.

@@ -65,7 +65,7 @@ impl State {
         })
     }
 
-    /// Refuses who does not lead with this fence.
+    /// Refuses who does not lead with this fence: as stale where somebody leads with another.
     fn check_leads(
         &self,
         id: &QueueId,
@@ -76,17 +76,18 @@ impl State {
         if !self.leases.by_id.contains_key(&lease) {
             return Err(self.no_lease(lease));
         }
-        let hold = self
+        let leads = self
             .queues
             .get(id)
-            .and_then(|queue| queue.holds.get(asker))
-            .ok_or(Refusal::NotHeld)?;
-        if hold.fence == fence {
-            return Ok(());
+            .and_then(|queue| queue.holds.iter().next());
+        let (leader, hold) = leads.ok_or(Refusal::NotHeld)?;
+        match (leader == asker, hold.fence == fence) {
+            (true, true) => Ok(()),
+            (false, true) => Err(Refusal::NotHeld),
+            (_, false) => Err(Refusal::FenceStale {
+                present: Some(hold.fence),
+            }),
         }
-        Err(Refusal::FenceStale {
-            present: Some(hold.fence),
-        })
     }
 
     /// The first place of a candidate that can be granted anything at this clock.

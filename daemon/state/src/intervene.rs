@@ -7,6 +7,7 @@ use crate::answer::{Answer, HolderView, Outcome, Refusal};
 use crate::command::Break;
 use crate::event::ReleaseReason;
 use crate::ids::Fence;
+use crate::limits::SHOWN;
 use crate::parts::{Asker, Queue, QueueId};
 use crate::state::State;
 
@@ -17,9 +18,11 @@ impl State {
         let askers = broken_askers(queue, broken)?;
         let views: Vec<HolderView> = askers
             .iter()
+            .take(SHOWN)
             .filter_map(|asker| Some(self.holder_view(asker, queue.holds.get(asker)?)))
             .collect();
-        let deadline = views.iter().map(|view| view.deadline).max();
+        let deadlines = askers.iter().map(|asker| self.deadline_of(asker.lease));
+        let deadline = deadlines.max().flatten();
         let mut revising = self.revise();
         for asker in &askers {
             self.remove_hold(&id, asker, ReleaseReason::Broken, &mut revising);

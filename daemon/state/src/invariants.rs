@@ -18,6 +18,7 @@ impl State {
         self.check_queues();
         self.check_agenda();
         self.check_history();
+        self.check_repeats();
         assert_eq!(
             self.ledger.digest,
             self.recomputed_digest(),
@@ -84,6 +85,11 @@ impl State {
     }
 
     fn check_queues(&self) {
+        let used = self.queues.iter().filter(|(_, queue)| queue.is_used());
+        assert!(
+            self.active.iter().eq(used.map(|(id, _)| id)),
+            "what is held or waited for"
+        );
         for (id, queue) in &self.queues {
             let holds: Vec<_> = queue.holds.values().collect();
             let exclusive = holds
@@ -190,6 +196,22 @@ impl State {
             self.starved.is_empty() && self.ledger.touched.is_empty(),
             "an entry was not ended"
         );
+    }
+
+    fn check_repeats(&self) {
+        let repeats = &self.repeats;
+        assert_eq!(
+            repeats.by_deadline.len(),
+            repeats.by_key.len(),
+            "idempotency records by key and by deadline"
+        );
+        for (deadline, id) in repeats.by_deadline.iter() {
+            assert_eq!(
+                repeats.by_key.get(id).map(|repeat| repeat.deadline),
+                Some(*deadline),
+                "the deadline of an idempotency record"
+            );
+        }
     }
 
     fn check_history(&self) {

@@ -7,8 +7,11 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::answer::KeyEntry;
 use crate::ids::{Clock, Revision};
+use crate::pages::{KeyRange, Order};
 
 /// How many keys a chunk holds before it is split: moving so many is about as dear as finding the chunk.
 const CHUNK: usize = 256;
@@ -103,6 +106,8 @@ impl Versions {
 struct Chunk {
     entries: Vec<(Box<[u8]>, Versions)>,
     live: usize,
+    /// No version in it is newer: what is counted at this revision or a later one is what is live.
+    newest: Revision,
 }
 
 /// All keys.
@@ -129,6 +134,11 @@ impl Keys {
     /// The live entry of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Arc<KeyEntry>> {
         self.versions(key)?.last.entry()
+    }
+
+    /// The entry of a key as it was at a revision.
+    pub(crate) fn at(&self, key: &[u8], revision: Revision) -> Option<&Arc<KeyEntry>> {
+        self.versions(key)?.at(revision)
     }
 
     /// Every version of a key, oldest first.
@@ -164,6 +174,7 @@ impl Keys {
         }
         let index = self.chunk_of(key);
         let chunk = &mut self.chunks[index];
+        chunk.newest = chunk.newest.max(version.revision());
         let is_live = version.entry().map(|entry| bytes_of(entry));
         let was_live = match chunk
             .entries
@@ -213,7 +224,13 @@ impl Keys {
             .filter(|(_, versions)| versions.is_live())
             .count();
         chunk.live -= live;
-        self.chunks.insert(index + 1, Chunk { entries, live });
+        let newest = chunk.newest;
+        let rest = Chunk {
+            entries,
+            live,
+            newest,
+        };
+        self.chunks.insert(index + 1, rest);
     }
 
     /// Forgets the versions of a key that no read from `compact` on can see, and returns them.
@@ -245,6 +262,7 @@ impl Keys {
         {
             chunk.entries.append(&mut next.entries);
             chunk.live += next.live;
+            chunk.newest = chunk.newest.max(next.newest);
             self.chunks.remove(index + 1);
         }
     }
@@ -278,10 +296,7 @@ impl Keys {
     /// How many keys of a half-open range are live.
     pub(crate) fn count(&self, start: Bound<&[u8]>, end: Option<&[u8]>) -> u64 {
         let first = self.first_chunk(start);
-        let last = end.map_or(self.chunks.len(), |end| {
-            self.chunks
-                .partition_point(|chunk| &chunk.entries[0].0[..] < end)
-        });
+        let last = self.chunks_before(end);
         let live = |entries: &[(Box<[u8]>, Versions)]| {
             entries.iter().filter(|entry| entry.1.is_live()).count()
         };
@@ -295,6 +310,72 @@ impl Keys {
             };
         }
         count as u64
+    }
+
+    /// Every key of a range that has a version, with its entry as it was at a revision.
+    pub(crate) fn walk<'a>(
+        &'a self,
+        revision: Revision,
+        range: &'a KeyRange,
+        order: Order,
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a Arc<KeyEntry>>)> {
+        let (start, end) = bounds(range);
+        let mut ascending = None;
+        let mut descending = None;
+        match order {
+            Order::Ascending => ascending = Some(self.range(start, end)),
+            Order::Descending => {
+                let first = self.first_chunk(start).min(self.chunks.len());
+                let last = self.chunks_before(end).max(first);
+                let chunks = self.chunks[first..last].iter().rev();
+                descending =
+                    Some(chunks.flat_map(move |chunk| chunk.within(start, end).iter().rev()));
+            }
+        }
+        let both = ascending
+            .into_iter()
+            .flatten()
+            .chain(descending.into_iter().flatten());
+        both.map(move |(key, versions)| (&key[..], versions.at(revision)))
+    }
+
+    /// How many keys of a range there were at a revision, and where to go on once about `max_rows` were looked at. A
+    /// chunk that has not changed since is one row.
+    pub(crate) fn count_at(
+        &self,
+        revision: Revision,
+        range: &KeyRange,
+        max_rows: usize,
+    ) -> (u64, Option<Bytes>) {
+        let (start, end) = bounds(range);
+        let first = self.first_chunk(start);
+        let last = self.chunks_before(end);
+        let (mut count, mut rows) = (0, 0);
+        for chunk in self.chunks.iter().take(last).skip(first) {
+            let entries = chunk.within(start, end);
+            let whole = entries.len() == chunk.entries.len() && chunk.newest <= revision;
+            let cost = if whole { 1 } else { entries.len() };
+            if max_rows < rows + cost && 0 < rows {
+                return (count, Some(Bytes::copy_from_slice(&chunk.entries[0].0)));
+            }
+            rows += cost;
+            count += match whole {
+                true => chunk.live as u64,
+                false => entries
+                    .iter()
+                    .filter(|(_, versions)| versions.at(revision).is_some())
+                    .count() as u64,
+            };
+        }
+        (count, None)
+    }
+
+    /// How many chunks begin before the end of a range.
+    fn chunks_before(&self, end: Option<&[u8]>) -> usize {
+        end.map_or(self.chunks.len(), |end| {
+            self.chunks
+                .partition_point(|chunk| &chunk.entries[0].0[..] < end)
+        })
     }
 
     /// Every version of every key, in the order of keys.
@@ -342,6 +423,10 @@ impl Keys {
             bytes += live.map(|entry| bytes_of(entry)).sum::<u64>();
             for (key, versions) in &chunk.entries {
                 assert!(
+                    versions.last.revision() <= chunk.newest,
+                    "the newest of a chunk"
+                );
+                assert!(
                     before.is_none_or(|before| before < &key[..]),
                     "keys out of order at {key:?}"
                 );
@@ -381,6 +466,11 @@ impl Chunk {
         });
         &self.entries[from..to.max(from)]
     }
+}
+
+fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Option<&[u8]>) {
+    let end = range.end.as_ref().map(|end| &end[..]);
+    (Bound::Included(&range.start), end)
 }
 
 /// Bytes of a key and its value.

@@ -11,13 +11,16 @@ mod compact;
 mod elections;
 mod ends;
 mod intervene;
+mod repeats;
 mod state;
 mod transact;
 
 mod answer;
 mod event;
+mod pages;
 mod reads;
 
+mod counted;
 mod keys;
 mod parts;
 
@@ -25,6 +28,7 @@ mod invariants;
 mod load;
 mod row;
 mod rows;
+mod verdicts;
 
 mod ids;
 mod limits;
@@ -46,10 +50,12 @@ pub use event::{
 pub use ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 pub use limits::{
     ENDED_LEASES, ENDED_RETENTION_MS, Genesis, LimitError, Limits, MAX_ELECTION_VALUE_BYTES,
-    MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_LOCK_DELAY_MS, MAX_METADATA_BYTES,
-    MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS, MIN_TTL_MS, SHOWN,
+    MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY, MAX_IDEMPOTENCY_KEY_BYTES, MAX_LOCK_DELAY_MS,
+    MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY, MAX_TTL_MS, MAX_WAIT_MS,
+    MIN_TTL_MS, SHOWN,
 };
 pub use load::LoadError;
+pub use pages::{CountPiece, KeyRange, KeysPiece, Order, QueuesPage};
 pub use reads::{Changes, ReadError, Standing};
 pub use row::{Row, RowChange, Table};
 pub use state::State;

@@ -17,6 +17,8 @@ pub const MAX_LOCK_DELAY_MS: u64 = 60_000;
 pub const MAX_PRIORITY: i32 = 100;
 /// The most bytes of a name, a key, an owner and the name of a lease.
 pub const MAX_NAME_BYTES: u64 = 1024;
+/// The most bytes of an idempotency key.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: u64 = 128;
 /// The most bytes of metadata, keys and values together.
 pub const MAX_METADATA_BYTES: u64 = 4096;
 /// The most bytes of an election's value.
@@ -40,6 +42,8 @@ pub const ENDED_RETENTION_MS: u64 = 600_000;
 pub const ENDED_LEASES: usize = 100_000;
 /// How many ended leases one entry forgets because of their age.
 pub(crate) const MAX_ENDED_FORGOTTEN_PER_ENTRY: usize = 2000;
+/// How many expired idempotency records one entry forgets, beyond as many as it may have added.
+pub(crate) const MAX_REPEATS_FORGOTTEN_PER_ENTRY: usize = 2000;
 /// The version of the rules that `apply` follows, raised by an entry when every member can (`design.md`, State).
 pub(crate) const STATE_VERSION: u64 = 1;
 
@@ -217,6 +221,15 @@ impl Limits {
         FIELDS
             .iter()
             .try_for_each(|field| field.check((field.get)(self)))?;
+        self.check_together()
+    }
+
+    /// Whether these limits agree with one another.
+    ///
+    /// # Errors
+    ///
+    /// The first two that do not.
+    pub(crate) fn check_together(&self) -> Result<(), LimitError> {
         // A value longer than a request could never be put.
         let value = ("value_bytes", self.value_bytes);
         let request = ("request_bytes", self.request_bytes);

@@ -18,10 +18,12 @@ use crate::parts::{
     Asker, Delay, Due, FREE, Hanging, History, Hold, Lease, PlaceId, Queue, QueueId, Recorded,
     Turn, Waiting, Want, permits,
 };
-use crate::record::{self, EndedRow, HoldRow, LeaseRow, PlaceRow, QueueRow};
+use crate::record::{self, EndedRow, HoldRow, LeaseRow, PlaceRow, QueueRow, RepeatRow};
+use crate::repeats::{RepeatKey, Repeats};
 use crate::row::{Row, RowChange, Table};
 use crate::rows::{self, BLOCK, Meta, RowId};
 use crate::state::{State, cost};
+use crate::verdicts;
 
 /// Why rows are not a state.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -138,6 +140,12 @@ impl State {
             .keys()
             .map(|revision| RowId::Ended(*revision))
             .filter_map(row);
+        let repeats = self
+            .repeats
+            .by_key
+            .keys()
+            .map(|id| RowId::Repeat(Arc::clone(id)))
+            .filter_map(row);
         let history = self.old_versions().into_iter().filter_map(version_row);
         let history = history.chain(self.history.changes.iter().flat_map(recorded_rows));
         meta.chain(history)
@@ -147,6 +155,7 @@ impl State {
             .chain(holds.filter_map(row))
             .chain(places)
             .chain(ended)
+            .chain(repeats)
     }
 
     /// Versions whose revisions are compacted, in the order of their rows.
@@ -214,6 +223,7 @@ struct Loading {
     queues: BTreeMap<QueueId, Queue>,
     places: BTreeMap<PlaceId, Waiting>,
     ended: Vec<(Revision, LeaseId, Clock)>,
+    repeats: Repeats,
     digest: u128,
 }
 
@@ -244,7 +254,7 @@ impl Loading {
                 self.ended
                     .push((revision, LeaseId::new(ended.lease)?, Clock(ended.clock)));
             }
-            Table::Idempotency => return None,
+            Table::Idempotency => self.take_repeat(row)?,
         }
         Some(())
     }
@@ -360,6 +370,21 @@ impl Loading {
         self.places.insert(id, waiting).is_none().then_some(())
     }
 
+    fn take_repeat(&mut self, row: &Row) -> Option<()> {
+        let (length, rest) = row.key.split_at_checked(2)?;
+        let length = usize::from(u16::from_be_bytes(length.try_into().ok()?));
+        let (identity, key) = rest.split_at_checked(length)?;
+        std::str::from_utf8(identity).ok()?;
+        std::str::from_utf8(key).ok()?;
+        let repeat = verdicts::repeat(RepeatRow::decode(&row.value[..]).ok()?)?;
+        let id: RepeatKey = row.key[..].into();
+        if self.repeats.by_key.contains_key(&id) {
+            return None;
+        }
+        self.repeats.add(id, repeat);
+        Some(())
+    }
+
     fn number(&self, meta: Meta) -> Result<u64, LoadError> {
         let value = self
             .meta
@@ -394,6 +419,9 @@ impl Loading {
         state.ledger.digest = self.digest;
         state.ledger.stored_through = state.revision;
         state.queues = std::mem::take(&mut self.queues);
+        state.repeats = std::mem::take(&mut self.repeats);
+        let used = state.queues.iter().filter(|(_, queue)| queue.is_used());
+        state.active = used.map(|(id, _)| id.clone()).collect();
         state.places = std::mem::take(&mut self.places);
         for (revision, lease, clock) in std::mem::take(&mut self.ended) {
             state.ended.by_revision.insert(revision, (lease, clock));

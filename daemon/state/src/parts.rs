@@ -196,9 +196,14 @@ impl Queue {
         })
     }
 
+    /// Whether somebody holds it or waits for it.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.holds.is_empty() || !self.places.is_empty()
+    }
+
     /// Whether nobody holds it, waits for it or is kept from it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.holds.is_empty() && self.places.is_empty() && self.delay.is_none()
+        !self.is_used() && self.delay.is_none()
     }
 }
 

@@ -141,8 +141,18 @@ impl State {
             return QueueView::default();
         };
         QueueView {
-            holders: self.view_holders(queue),
             queue: self.view_places(kind, name, queue),
+            ..self.view_queue_alone(queue)
+        }
+    }
+
+    /// A lock, semaphore or election without its places.
+    pub(crate) fn view_queue_alone(&self, queue: &Queue) -> QueueView {
+        QueueView {
+            holders: self.view_holders(queue),
+            queue: Vec::new(),
+            limit: self.limit_of(queue),
+            permits_held: queue.taken,
             holder_count: queue.holds.len() as u64,
             queue_length: queue.places.len() as u64,
             last_fence: queue.last_fence,
@@ -374,7 +384,7 @@ impl State {
             .flat_map(|recorded| recorded.change.events.iter())
     }
 
-    fn check_reachable(&self, revision: Revision) -> Result<(), ReadError> {
+    pub(crate) fn check_reachable(&self, revision: Revision) -> Result<(), ReadError> {
         let compact_revision = self.compact_revision();
         if revision < compact_revision {
             return Err(ReadError::Compacted { compact_revision });

@@ -88,7 +88,7 @@ pub(crate) struct RequestRecord {
     pub token: u64,
     #[prost(message, optional, tag = "3")]
     pub idempotency: Option<IdempotencyRecord>,
-    #[prost(oneof = "CommandRecord", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "CommandRecord", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub command: Option<CommandRecord>,
 }
 
@@ -114,6 +114,14 @@ pub(crate) enum CommandRecord {
     HandOver(HandOverRecord),
     #[prost(uint64, tag = "13")]
     Compact(u64),
+    #[prost(message, tag = "14")]
+    ChangeLimits(ChangeLimitsRecord),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ChangeLimitsRecord {
+    #[prost(btree_map = "string, uint64", tag = "1")]
+    pub limits: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -550,4 +558,186 @@ pub(crate) struct LeaseEndRecord {
     pub name: String,
     #[prost(uint32, tag = "3")]
     pub reason: u32,
+}
+
+/// An idempotency record. Its identity and key are in the row's key.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RepeatRow {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: Bytes,
+    #[prost(uint64, tag = "2")]
+    pub deadline: u64,
+    #[prost(oneof = "VerdictRecord", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    pub verdict: Option<VerdictRecord>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(crate) enum VerdictRecord {
+    #[prost(fixed64, tag = "3")]
+    Granted(u64),
+    #[prost(message, tag = "4")]
+    Revoked(RevokedRecord),
+    #[prost(message, tag = "5")]
+    Written(WrittenRecord),
+    #[prost(uint64, tag = "6")]
+    Proclaimed(u64),
+    #[prost(message, tag = "7")]
+    HandedOver(HandedOverRecord),
+    #[prost(message, tag = "8")]
+    Broken(BrokenRecord),
+    #[prost(message, tag = "9")]
+    Compacted(RevisionsRecord),
+    #[prost(message, tag = "10")]
+    Limited(LimitedRecord),
+    #[prost(message, tag = "11")]
+    Refused(RefusedRecord),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RevokedRecord {
+    #[prost(uint64, tag = "1")]
+    pub ended_count: u64,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct WrittenRecord {
+    #[prost(bool, tag = "1")]
+    pub succeeded: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub done: Vec<DoneRecord>,
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DoneRecord {
+    #[prost(oneof = "DoneKind", tags = "1, 2, 3")]
+    pub done: Option<DoneKind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(crate) enum DoneKind {
+    #[prost(message, tag = "1")]
+    Put(DonePutRecord),
+    #[prost(uint64, tag = "2")]
+    Deleted(u64),
+    #[prost(message, tag = "3")]
+    Got(DoneGetRecord),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DonePutRecord {
+    #[prost(uint64, tag = "1")]
+    pub create_revision: u64,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    #[prost(bool, tag = "3")]
+    pub created: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DoneGetRecord {
+    #[prost(message, optional, tag = "1")]
+    pub seen: Option<SeenRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SeenRecord {
+    #[prost(uint64, tag = "1")]
+    pub create_revision: u64,
+    #[prost(uint64, tag = "2")]
+    pub mod_revision: u64,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(fixed64, optional, tag = "4")]
+    pub lease: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HandedOverRecord {
+    #[prost(fixed64, tag = "1")]
+    pub lease: u64,
+    #[prost(uint64, tag = "2")]
+    pub clock: u64,
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct BrokenRecord {
+    #[prost(message, repeated, tag = "1")]
+    pub broken: Vec<BrokenHoldRecord>,
+    #[prost(uint64, optional, tag = "2")]
+    pub delay_until: Option<u64>,
+    #[prost(uint64, tag = "3")]
+    pub clock: u64,
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct BrokenHoldRecord {
+    #[prost(string, tag = "1")]
+    pub owner: String,
+    #[prost(fixed64, tag = "2")]
+    pub lease: u64,
+    #[prost(string, tag = "3")]
+    pub lease_name: String,
+    #[prost(message, optional, tag = "4")]
+    pub share: Option<ShareRecord>,
+    #[prost(uint64, tag = "5")]
+    pub fence: u64,
+    #[prost(uint64, tag = "6")]
+    pub deadline: u64,
+}
+
+/// A revision asked for or reached, and the present one.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RevisionsRecord {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(uint64, tag = "2")]
+    pub present: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LimitedRecord {
+    #[prost(message, optional, tag = "1")]
+    pub limits: Option<LimitsRow>,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RefusedRecord {
+    #[prost(oneof = "RefusedKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    pub refused: Option<RefusedKind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(crate) enum RefusedKind {
+    #[prost(fixed64, tag = "1")]
+    LeaseNotFound(u64),
+    #[prost(fixed64, tag = "2")]
+    LeaseExpired(u64),
+    #[prost(message, tag = "3")]
+    NotHeld(()),
+    #[prost(message, tag = "4")]
+    FenceStale(FenceRef),
+    #[prost(uint64, tag = "5")]
+    ConditionFailed(u64),
+    #[prost(fixed64, tag = "6")]
+    KeyOnOtherLease(u64),
+    #[prost(message, tag = "7")]
+    KeyNotFound(()),
+    #[prost(message, tag = "8")]
+    RevisionAhead(RevisionsRecord),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FenceRef {
+    #[prost(uint64, optional, tag = "1")]
+    pub fence: Option<u64>,
 }

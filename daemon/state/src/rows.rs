@@ -13,6 +13,7 @@
 //! | holds | kind (1), name, 0, lease (8), owner | hold |
 //! | places | revision, number (8 + 4) | place |
 //! | ended | revision (8) | lease and clock |
+//! | idempotency | length of the identity (2), identity, key | digest, deadline and what was decided |
 //!
 //! Numbers in keys are big-endian; names have no zero byte.
 
@@ -35,7 +36,9 @@ use crate::record::{
     LeaseRow, LimitsRow, NewLeaseRecord, PlaceRow, ProclaimedRecord, QueueRow, StandingRecord,
     WantedRecord,
 };
+use crate::repeats::{Repeat, RepeatKey};
 use crate::row::{Row, Table};
+use crate::verdicts;
 
 /// How many deadlines are in a block.
 pub(crate) const BLOCK: usize = 1024;
@@ -86,6 +89,7 @@ pub(crate) enum RowId {
     Hold(QueueId, Asker),
     Place(PlaceId),
     Ended(Revision),
+    Repeat(RepeatKey),
 }
 
 impl RowId {
@@ -97,6 +101,7 @@ impl RowId {
             RowId::Hold(..) => Table::Holds,
             RowId::Place(_) => Table::Places,
             RowId::Ended(_) => Table::Ended,
+            RowId::Repeat(_) => Table::Idempotency,
         }
     }
 
@@ -118,6 +123,7 @@ impl RowId {
             }
             RowId::Place(place) => position_key(place.revision, place.number),
             RowId::Ended(revision) => Bytes::copy_from_slice(&revision.0.to_be_bytes()),
+            RowId::Repeat(id) => Bytes::copy_from_slice(id),
         }
     }
 }
@@ -162,6 +168,10 @@ pub(crate) struct Ledger {
 }
 
 pub(crate) fn limits_value(limits: &Limits) -> Bytes {
+    limits_row(limits).encode_to_vec().into()
+}
+
+pub(crate) fn limits_row(limits: &Limits) -> LimitsRow {
     LimitsRow {
         values: vec![
             limits.value_bytes,
@@ -181,12 +191,13 @@ pub(crate) fn limits_value(limits: &Limits) -> Bytes {
             limits.watchers,
         ],
     }
-    .encode_to_vec()
-    .into()
 }
 
 pub(crate) fn limits(value: &[u8]) -> Option<Limits> {
-    let row = LimitsRow::decode(value).ok()?;
+    limits_of(&LimitsRow::decode(value).ok()?)
+}
+
+pub(crate) fn limits_of(row: &LimitsRow) -> Option<Limits> {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = row.values[..] else {
         return None;
     };
@@ -271,6 +282,10 @@ pub(crate) fn place_value(place: &Waiting) -> Bytes {
     }
     .encode_to_vec()
     .into()
+}
+
+pub(crate) fn repeat_value(repeat: &Repeat) -> Bytes {
+    verdicts::row(repeat).encode_to_vec().into()
 }
 
 pub(crate) fn ended_value(lease: LeaseId, clock: Clock) -> Bytes {
@@ -565,7 +580,7 @@ pub(crate) fn event(revision: Revision, value: &[u8]) -> Option<(Clock, Event)> 
     Some((Clock(row.clock), event))
 }
 
-fn optional_lease(number: Option<u64>) -> Option<Option<LeaseId>> {
+pub(crate) fn optional_lease(number: Option<u64>) -> Option<Option<LeaseId>> {
     match number {
         None => Some(None),
         Some(number) => LeaseId::new(number).map(Some),

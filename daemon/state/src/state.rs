@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::answer::{Answer, Applied, Decision, LeaseView, Outcome, Refusal};
 use crate::command::{Batch, Command, Request};
+use crate::counted::Counted;
 use crate::event::{Change, Event};
 use crate::ids::{Clock, LeaseId, Revision};
 use crate::keys::{Became, Keys, Version};
@@ -18,6 +19,7 @@ use crate::limits::{Genesis, Limits, STATE_VERSION};
 use crate::parts::{
     Agenda, Asker, Due, Ended, History, Leases, PlaceId, Queue, QueueId, Recorded, Waiting,
 };
+use crate::repeats::Repeats;
 use crate::row::Row;
 use crate::rows::{self, Ledger, Meta, RowId};
 
@@ -49,8 +51,11 @@ pub struct State {
     pub(crate) leases: Leases,
     pub(crate) ended: Ended,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
+    /// Those that are held or waited for, so that listing them passes no idle ones.
+    pub(crate) active: Counted<QueueId>,
     pub(crate) places: BTreeMap<PlaceId, Waiting>,
     pub(crate) agenda: Agenda,
+    pub(crate) repeats: Repeats,
     /// Queues whose places were passed over because their leases were due, and which were renewed after all.
     pub(crate) starved: BTreeSet<QueueId>,
     pub(crate) ledger: Ledger,
@@ -101,8 +106,10 @@ impl State {
             leases: Leases::default(),
             ended: Ended::default(),
             queues: BTreeMap::new(),
+            active: Counted::default(),
             places: BTreeMap::new(),
             agenda: Agenda::new(),
+            repeats: Repeats::default(),
             starved: BTreeSet::new(),
             ledger: Ledger {
                 stored_through: first,
@@ -127,15 +134,17 @@ impl State {
         let leases_expired = self.end_what_is_due();
         self.serve_starved();
         for request in &batch.requests {
+            let (outcome, replayed) = self.request(request);
             outcomes.push(Decision {
                 origin: request.origin,
-                outcome: self.request(request),
-                replayed: false,
+                outcome,
+                replayed,
             });
             self.serve_starved();
         }
         self.compact_history(before);
         self.forget_ended();
+        self.forget_repeats(batch.requests.len());
         self.settle();
         Applied {
             outcomes,
@@ -144,11 +153,17 @@ impl State {
         }
     }
 
-    fn request(&mut self, request: &Request) -> Outcome {
-        if request.idempotency.is_some() {
-            return Err(Refusal::Unsupported("idempotency keys"));
+    /// What comes of a request, and whether it was decided before.
+    fn request(&mut self, request: &Request) -> (Outcome, bool) {
+        let command = &request.command;
+        match &request.idempotency {
+            Some(key) if command.is_recorded() => self.decide_once(key, command),
+            _ => (self.decide(command), false),
         }
-        match &request.command {
+    }
+
+    pub(crate) fn decide(&mut self, command: &Command) -> Outcome {
+        match command {
             Command::GrantLease(new) => self.grant_lease(new),
             Command::RevokeLease { lease } => self.revoke_lease(*lease),
             Command::Acquire(acquire) => self.acquire(acquire),
@@ -159,7 +174,25 @@ impl State {
             Command::HandOver(hand_over) => self.hand_over(hand_over),
             Command::Transaction(transaction) => self.transact(transaction),
             Command::Compact { revision } => self.compact_by_hand(*revision),
+            Command::ChangeLimits(changes) => self.change_limits(changes),
         }
+    }
+
+    /// Makes no revision: nothing that is there changes. What a lowered limit leaves too much of goes as it does anyway.
+    fn change_limits(&mut self, changes: &BTreeMap<String, u64>) -> Outcome {
+        let mut limits = self.limits.clone();
+        for (name, value) in changes {
+            limits.set(name, *value).map_err(Refusal::Limits)?;
+        }
+        limits.check_together().map_err(Refusal::Limits)?;
+        if limits != self.limits {
+            self.touch(RowId::Meta(Meta::Limits));
+            self.limits = limits;
+        }
+        Ok(Answer::Limits {
+            limits: self.limits.clone(),
+            revision: self.revision,
+        })
     }
 
     fn advance_clock(&mut self, stamp: Clock) {
@@ -230,6 +263,7 @@ impl State {
                 rows::hold_value(self.queues.get(queue)?.holds.get(asker)?)
             }
             RowId::Place(place) => rows::place_value(self.places.get(place)?),
+            RowId::Repeat(id) => rows::repeat_value(self.repeats.by_key.get(id)?),
             RowId::Ended(revision) => {
                 let (lease, clock) = self.ended.by_revision.get(revision)?;
                 rows::ended_value(*lease, *clock)
