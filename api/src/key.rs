@@ -23,10 +23,10 @@ pub struct Entry {
     /// How `key` is written; absent where it is text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_encoding: Option<Encoding>,
-    /// The value.
-    pub value: String,
+    /// The value; `None` where only keys were asked for.
+    pub value: Option<String>,
     /// How `value` is written.
-    pub encoding: Encoding,
+    pub encoding: Option<Encoding>,
     /// The type that was given with the value.
     pub content_type: Option<String>,
     /// The revision that created the key.

@@ -9,6 +9,7 @@ mod key;
 mod lease;
 mod lock;
 mod problem;
+mod transaction;
 mod watch;
 
 pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
@@ -19,6 +20,10 @@ pub use lock::{
     Released,
 };
 pub use problem::{Code, Outcome, Problem, Retry};
+pub use transaction::{
+    Compare, Condition, DeleteKeys, Field, GetKey, KeyGot, KeyPut, KeysDeleted, Operation,
+    OperationResult, PutKey, Transact, Transacted,
+};
 pub use watch::{
     Change, DeleteReason, EndReason, Event, Events, LeaveReason, ReleaseReason, ResignReason,
 };
@@ -49,6 +54,8 @@ pub const MAX_REVISION: u64 = 1 << 53;
 pub mod header {
     /// The revision of the state that an answer reflects.
     pub const REVISION: &str = "tenure-revision";
+    /// How old a local answer may be, in milliseconds.
+    pub const STALENESS_MS: &str = "tenure-staleness-ms";
     /// The term of Raft at the member that answers.
     pub const TERM: &str = "tenure-term";
     /// The client URL of the leader, where known.
@@ -63,6 +70,8 @@ pub mod header {
     pub const GUARD: &str = "tenure-guard";
     /// The key under which a decision is recorded for repeats.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// `true` on an answer that tells a decision made before.
+    pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
     /// The revision that created a key.
     pub const CREATE_REVISION: &str = "tenure-create-revision";
     /// The revision of a key's last put.

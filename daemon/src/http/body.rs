@@ -184,8 +184,19 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Failure::invalid("the body is not a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|error| Failure::invalid(in_words(body, &error)))
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        Failure::invalid(in_words(&path, error.inner()))
+    })?;
+    match deserializer.end() {
+        Ok(()) => Ok(read),
+        Err(error) => Err(Failure::invalid(in_words(WHOLE, &error))),
+    }
 }
+
+/// The path of the whole body.
+const WHOLE: &str = ".";
 
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
     let Some(Ok(text)) = content_type.map(HeaderValue::to_str) else {
@@ -204,8 +215,8 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
             })
 }
 
-/// What serde found, with the name of the field where it does not say it, and the place.
-fn in_words(body: &[u8], error: &serde_json::Error) -> String {
+/// What serde found, the place in the text, and the path to it where what serde says does not name it alone.
+fn in_words(path: &str, error: &serde_json::Error) -> String {
     let whole = error.to_string();
     let what = whole
         .rsplit_once(" at line ")
@@ -220,61 +231,15 @@ fn in_words(body: &[u8], error: &serde_json::Error) -> String {
     if !error.is_data() {
         return format!("the body is not JSON: {what} at {place}");
     }
-    let names_it = ["unknown field", "missing field", "duplicate field"]
+    let names_it = ["unknown field", "duplicate field"]
         .iter()
         .any(|start| what.starts_with(start));
-    match field_at(body, error.line(), error.column()) {
-        Some(field) if !names_it => format!("field {}: {what} at {place}", text::shown(&field)),
-        _ => format!("{what} at {place}"),
+    let outermost = !path.contains(['.', '[']);
+    if path == WHOLE || (names_it && outermost) {
+        format!("{what} at {place}")
+    } else {
+        format!("field {}: {what} at {place}", text::shown(path))
     }
-}
-
-/// The field of the outermost object that a place in a JSON text belongs to. The text is sound up to that place.
-fn field_at(body: &[u8], line: usize, column: usize) -> Option<String> {
-    let line_start = match line {
-        0 => return None,
-        1 => 0,
-        _ => {
-            body.iter()
-                .enumerate()
-                .filter(|(_, byte)| **byte == b'\n')
-                .nth(line - 2)?
-                .0
-                + 1
-        }
-    };
-    let end = (line_start + column).min(body.len());
-    let (mut depth, mut field, mut at_key) = (0_usize, None, false);
-    let mut at = 0;
-    while at < end {
-        match body[at] {
-            b'{' | b'[' => {
-                depth += 1;
-                at_key = depth == 1;
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b',' => at_key = depth == 1,
-            b':' if depth == 1 => at_key = false,
-            b'"' => {
-                let close = end_of_string(body, at);
-                if at_key {
-                    field = serde_json::from_slice(body.get(at..=close)?).ok();
-                }
-                at = close;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    field
-}
-
-fn end_of_string(body: &[u8], open: usize) -> usize {
-    let mut at = open + 1;
-    while at < body.len() && body[at] != b'"' {
-        at += if body[at] == b'\\' { 2 } else { 1 };
-    }
-    at.min(body.len().saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -363,7 +328,7 @@ mod tests {
         );
         check(
             "{\n\"owner\":\"a,{\\\"b\\\":\",\n \"metadata\":{\"a\":[1]}}",
-            "field `metadata`: invalid type: sequence",
+            "field `metadata.a`: invalid type: sequence",
         );
         check(
             r#"{"mode":"exclusiv"}"#,
@@ -374,6 +339,44 @@ mod tests {
             &format!("{}{}", "{\"metadata\":", "[".repeat(100_000)),
             "field `metadata`",
         );
+    }
+
+    #[test]
+    fn what_is_wrong_deep_in_a_body_is_named_by_its_path() {
+        let check = |body: &str, expected: &str| {
+            let read = json::<tenure_api::Transact>(&typed("application/json"), body.as_bytes());
+            let failure = read.expect_err(body);
+            assert!(
+                failure.detail.starts_with(expected),
+                "{body}: {}",
+                failure.detail
+            );
+        };
+        check(
+            r#"{"then":[{"get":{"key":"a"}},{"put":{"key":"a","vlaue":"x"}}]}"#,
+            "field `then[1].put.vlaue`: unknown field `vlaue`, expected one of `key`, `value`",
+        );
+        check(
+            r#"{"else":[{"put":{"key":"a"}}]}"#,
+            "field `else[0].put`: missing field `value`",
+        );
+        check(
+            r#"{"if":[{"key":"a","op":"=="}]}"#,
+            "field `if[0].op`: unknown variant `==`, expected one of `=`, `!=`, `<`, `>`",
+        );
+        check(
+            r#"{"if":[{"lock":"a","fence":"7"}]}"#,
+            "field `if[0].fence`: invalid type: string \"7\"",
+        );
+        check(
+            r#"{"then":[{"patch":{}}]}"#,
+            "field `then[0]`: unknown variant `patch`, expected one of `put`, `delete`, `get`",
+        );
+        check(
+            r#"{"then":[{"put":{"key":"a","value":"x"},"get":{"key":"a"}}]}"#,
+            "field `then[0]",
+        );
+        check(r#"{"then":{}}"#, "field `then`: invalid type: map");
     }
 
     #[test]

@@ -96,6 +96,14 @@ impl Conditions {
         }
     }
 
+    /// The version that `If-None-Match` names: the one that the caller has.
+    pub(super) fn known_version(&self) -> Option<Revision> {
+        match self.none_matches {
+            Some(Tag::Version(revision)) => Some(Revision(revision)),
+            Some(Tag::Any) | None => None,
+        }
+    }
+
     /// Whether `If-None-Match` says that the caller has this version already.
     pub(super) fn not_modified(&self, present: Revision) -> bool {
         match self.none_matches {

@@ -11,6 +11,7 @@ use tenure_state::{Clock, Contention, LimitError, ReadError, Refusal, Revision, 
 
 use super::locks;
 use super::reply::Reply;
+use super::text;
 use crate::node::Unserved;
 
 /// When to come back where nothing better is known: an election takes about so long.
@@ -34,6 +35,8 @@ pub(super) struct Failure {
     pub(super) code: Code,
     /// A sentence that names the value at fault and what would be accepted.
     pub(super) detail: String,
+    /// The field of the body that is at fault, by its path.
+    field: Option<String>,
     outcome: Outcome,
     retry: Retry,
     fields: Map<String, Value>,
@@ -47,12 +50,30 @@ impl Failure {
         Failure {
             code,
             detail: detail.into(),
+            field: None,
             outcome: code.outcome(),
             retry: code.retry(),
             fields: Map::new(),
             headers: Vec::new(),
             revision: None,
         }
+    }
+
+    /// Says where in the request the value at fault is.
+    pub(super) fn at_place(self, place: &str) -> Failure {
+        Failure {
+            detail: format!("{place}: {}", self.detail),
+            ..self
+        }
+    }
+
+    /// Says in which field of the body the value at fault is, from the inside outwards.
+    pub(super) fn in_body(mut self, field: &str) -> Failure {
+        self.field = Some(match self.field.take() {
+            Some(inner) => format!("{field}.{inner}"),
+            None => field.to_owned(),
+        });
+        self
     }
 
     /// A request that makes no sense.
@@ -190,7 +211,7 @@ impl Failure {
             Refusal::ConditionFailed { mod_revision } => Failure::condition_failed(mod_revision),
             Refusal::KeyOnOtherLease { lease } => {
                 let detail =
-                    format!("the key hangs on lease {lease}; with If-Match it can be moved");
+                    format!("the key hangs on lease {lease}; with If-Match, or a condition of a transaction on it, it is moved");
                 invalid(Code::KeyOnOtherLease, detail).with("lease", lease.to_string())
             }
             Refusal::KeyNotFound => invalid(Code::KeyNotFound, "the key is absent".into()),
@@ -292,12 +313,16 @@ impl Failure {
 
     /// As a response.
     pub(super) fn into_reply(self) -> Reply {
+        let detail = match &self.field {
+            Some(field) => format!("field {}: {}", text::shown(field), self.detail),
+            None => self.detail,
+        };
         let retry_after_ms = (self.retry == Retry::After).then_some(RETRY_AFTER_MS);
         let problem = Problem {
             kind: format!("urn:tenure:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
             status: self.code.status(),
-            detail: self.detail,
+            detail,
             code: self.code,
             outcome: self.outcome,
             retry: self.retry,

@@ -1,6 +1,5 @@
-//! Keys: putting, reading, deleting and listing them (`api.md` §6).
+//! Keys: putting, reading and deleting one (`api.md` §6), and how an entry is shown.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,26 +11,18 @@ use http::header::{
 };
 use tenure_api::{self as api, Code, Encoding, header};
 use tenure_state::{
-    Answer, Command, KeyEntry, Operation, OperationResult, Put, ReadError, Revision, Transaction,
-    prefix_end,
+    Answer, Collection, Command, KeyEntry, Operation, OperationResult, Put, Resource, Revision,
+    Transaction,
 };
 
 use super::condition::{Conditions, etag};
 use super::failure::{Failure, Purpose};
+use super::guard;
+use super::reading::{Looked, Reading};
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
 
-/// A page has so many entries unless it is asked for fewer or more.
-const PAGE_DEFAULT: u64 = 1_000;
-/// And never more than this.
-const PAGE_MOST: u64 = 10_000;
-/// A page ends before this many bytes of JSON, unless its first entry alone has more.
-const PAGE_BYTES: usize = 4 << 20;
-/// No read holds the state for more rows than this (`design.md`, State).
-const PIECE: usize = 256;
-/// How often a page is begun anew where its revision was compacted under it.
-const PAGE_TRIES: usize = 3;
 /// The type of a value that was put without one.
 const UNTYPED: &str = "application/octet-stream";
 const MOST_CONTENT_TYPE_BYTES: usize = 256;
@@ -111,8 +102,49 @@ async fn transact(
         conditions: conditions.on(key),
         then: vec![operation],
         otherwise: vec![Operation::Get { key: key.clone() }],
-        guard: None,
+        guard: guard::of(cx.headers)?,
     };
+    let (decided, done) = carry_out(cx, transaction).await?;
+    match done {
+        Done::Then(result) => Ok((decided.revision, result)),
+        Done::Otherwise(OperationResult::Got(present)) => {
+            // What a get saw is not kept for repeats, and they are told how it is now (`api.md` §2, Exactly once).
+            let present = match decided.replayed {
+                true => cx.handle().read(|state| state.key(key)),
+                false => present,
+            };
+            let present = present.map_or(Revision(0), |entry| entry.mod_revision);
+            Err(Failure::condition_failed(present).at(decided.revision))
+        }
+        Done::Otherwise(_) => Err(Failure::unexpected()),
+    }
+}
+
+/// What a transaction of one operation in each branch did.
+pub(super) enum Done {
+    /// Its conditions held.
+    Then(OperationResult),
+    /// They did not.
+    Otherwise(OperationResult),
+}
+
+/// When something was decided, and whether that was before.
+pub(super) struct DecidedAt {
+    /// The revision after it.
+    pub(super) revision: Revision,
+    /// It is told from the record.
+    pub(super) replayed: bool,
+}
+
+/// Carries out a transaction of one operation in each branch.
+///
+/// # Errors
+///
+/// What the state machine refuses, and what got no outcome.
+pub(super) async fn carry_out(
+    cx: &Context<'_>,
+    transaction: Transaction,
+) -> Result<(DecidedAt, Done), Failure> {
     let decided = cx
         .submit(Command::Transaction(transaction), Purpose::Write)
         .await?;
@@ -127,13 +159,14 @@ async fn transact(
     else {
         return Err(Failure::unexpected());
     };
-    match (succeeded, results.pop()) {
-        (true, Some(result)) => Ok((revision, result)),
-        (false, Some(OperationResult::Got(present))) => {
-            let present = present.map_or(Revision(0), |entry| entry.mod_revision);
-            Err(Failure::condition_failed(present).at(revision))
-        }
-        _ => Err(Failure::unexpected()),
+    let result = results.pop().ok_or_else(Failure::unexpected)?;
+    let at = DecidedAt {
+        revision,
+        replayed: decided.replayed,
+    };
+    match succeeded {
+        true => Ok((at, Done::Then(result))),
+        false => Ok((at, Done::Otherwise(result))),
     }
 }
 
@@ -145,31 +178,103 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         .map(|text| text::boolean("entry", &text))
         .transpose()?
         .unwrap_or(false);
+    let form = Form {
+        conditions: Conditions::of_read(cx.headers)?,
+        as_entry,
+    };
+    if let Some(revision) = cx.query.take("revision")? {
+        let revision = Revision(text::revision("revision", &revision)?);
+        return read_at(cx, &name, form, revision).await;
+    }
+    let reading = Reading::of_resource(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let conditions = Conditions::of_read(cx.headers)?;
-    cx.barrier().await?;
-    let (entry, revision) = cx
-        .handle()
-        .read(|state| (state.key(name.as_bytes()), state.revision()));
-    let present = entry
-        .as_ref()
-        .map_or(Revision(0), |entry| entry.mod_revision);
-    if conditions.match_fails(present) {
-        return Err(Failure::condition_failed(present).at(revision));
+    let resource = Resource {
+        collection: Collection::Keys,
+        name: name.clone().into(),
+    };
+    reading
+        .answer(&cx, resource, |_| {
+            let (entry, revision) = cx
+                .handle()
+                .read(|state| (state.key(name.as_bytes()), state.revision()));
+            // A version that is named may be waited to pass; that is told by whoever waits.
+            let known = form.conditions.known_version().is_some();
+            form.show(&name, entry, revision, !known)
+        })
+        .await
+}
+
+/// A key as it was at a revision; nothing can be waited for there.
+async fn read_at(
+    mut cx: Context<'_>,
+    name: &str,
+    form: Form,
+    revision: Revision,
+) -> Result<Reply, Failure> {
+    if cx.query.has("after") {
+        return Err(Failure::invalid(
+            "`revision` asks for what was and `after` for what comes; give one",
+        ));
     }
-    let entry = entry.ok_or_else(|| not_found(name.as_bytes()).at(revision))?;
-    if conditions.not_modified(present) {
-        return Ok(Reply::empty(304).at(revision).with(ETAG, etag(present)));
+    let reading = Reading::of(&mut cx)?;
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let settled = reading.settle(&cx).await?;
+    let (entry, present) = cx.handle().read(|state| {
+        let entry = state.key_at(revision, name.as_bytes());
+        (entry, state.revision())
+    });
+    let shown = match entry {
+        Ok(entry) => form.show(name, entry, revision, true),
+        Err(error) => Looked::Gone(reading.unreadable(error, revision, present)),
+    };
+    match shown {
+        Looked::There { reply, .. } => Ok(settled.mark(reply)),
+        Looked::Gone(failure) => Err(settled.mark_failure(failure)),
     }
-    if as_entry {
-        let shown = api::KeyEntry {
-            entry: shown(&entry),
-            revision: revision.0,
+}
+
+/// How a key is asked for.
+struct Form {
+    conditions: Conditions,
+    as_entry: bool,
+}
+
+impl Form {
+    /// A key as it was found at a revision. With `not_modified`, a version that the caller has is not sent again.
+    fn show(
+        &self,
+        name: &str,
+        entry: Option<Arc<KeyEntry>>,
+        revision: Revision,
+        not_modified: bool,
+    ) -> Looked {
+        let present = entry
+            .as_ref()
+            .map_or(Revision(0), |entry| entry.mod_revision);
+        if self.conditions.match_fails(present) {
+            return Looked::Gone(Failure::condition_failed(present).at(revision));
+        }
+        let Some(entry) = entry else {
+            return Looked::Gone(not_found(name.as_bytes()).at(revision));
         };
-        return Ok(Reply::json(200, revision, &shown)?.with(ETAG, etag(present)));
+        let reply = if not_modified && self.conditions.not_modified(present) {
+            Ok(Reply::empty(304).at(revision))
+        } else if self.as_entry {
+            let shown = api::KeyEntry {
+                entry: shown(&entry),
+                revision: revision.0,
+            };
+            Reply::json(200, revision, &shown)
+        } else {
+            Ok(raw(&entry).at(revision))
+        };
+        Looked::there(
+            present,
+            reply.map(|reply| reply.with(ETAG, etag(entry.mod_revision))),
+        )
     }
-    Ok(raw(&entry).at(revision))
 }
 
 /// The value as it was put. Whatever it is, a browser that opens it must not run it as a page of ours.
@@ -188,7 +293,6 @@ fn raw(entry: &KeyEntry) -> Reply {
             CONTENT_SECURITY_POLICY,
             HeaderValue::from_static("default-src 'none'; sandbox"),
         )
-        .with(ETAG, etag(entry.mod_revision))
         .with(
             HeaderName::from_static(header::CREATE_REVISION),
             HeaderValue::from(entry.create_revision.0),
@@ -210,148 +314,6 @@ fn raw(entry: &KeyEntry) -> Reply {
     }
 }
 
-/// `GET /v1/keys?prefix=…`
-pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
-    let prefix = text::prefix("prefix", cx.query.take("prefix")?.unwrap_or_default())?;
-    let limit = cx
-        .query
-        .take("limit")?
-        .map(|text| text::number("limit", &text, 1, PAGE_MOST))
-        .transpose()?;
-    let after = cx
-        .query
-        .take("start_after")?
-        .map(|text| text::prefix("start_after", text))
-        .transpose()?;
-    cx.finish_query()?;
-    cx.no_body().await?;
-    cx.barrier().await?;
-    let limit = limit.unwrap_or(PAGE_DEFAULT);
-    let range = Range::new(prefix, after, usize::try_from(limit).unwrap_or(usize::MAX));
-    for _ in 0..PAGE_TRIES {
-        match range.page(&cx).await {
-            Ok(page) => return Reply::json(200, Revision(page.revision), &page),
-            // Writes that fill the whole history while one page is read: begin again at the present revision.
-            Err(ReadError::Compacted { .. } | ReadError::Ahead) => {}
-        }
-    }
-    Err(Failure::new(
-        Code::Overloaded,
-        "the history was compacted under this page again and again",
-    ))
-}
-
-/// What a listing asks for.
-struct Range {
-    start: Bytes,
-    end: Option<Bytes>,
-    after: Option<Bytes>,
-    limit: usize,
-}
-
-impl Range {
-    fn new(prefix: String, after: Option<String>, limit: usize) -> Range {
-        let end = if prefix.is_empty() {
-            None
-        } else {
-            prefix_end(prefix.as_bytes())
-        };
-        let start = Bytes::from(prefix);
-        // What lies before the prefix begins at the prefix.
-        let after = after.map(Bytes::from).filter(|after| *after >= start);
-        Range {
-            start,
-            end,
-            after,
-            limit,
-        }
-    }
-
-    /// A page, read in pieces at one revision; entries are applied in between.
-    async fn page(&self, cx: &Context<'_>) -> Result<api::KeyPage, ReadError> {
-        let mut after = self.after.clone();
-        let (revision, count, mut rows) = cx.handle().read(|state| {
-            let revision = state.revision();
-            let count = state.count_keys(
-                std::ops::Bound::Included(&self.start[..]),
-                self.end.as_deref(),
-            );
-            Ok((
-                revision,
-                count,
-                state.keys_at(
-                    revision,
-                    self.from(after.as_ref()),
-                    self.end.as_deref(),
-                    PIECE,
-                )?,
-            ))
-        })?;
-        let mut page = api::KeyPage {
-            keys: Vec::new(),
-            more: false,
-            next: None,
-            count,
-            revision: revision.0,
-        };
-        let mut bytes = 0;
-        loop {
-            let last_piece = rows.len() < PIECE;
-            for row in &rows {
-                bytes += json_bytes(row);
-                if page.keys.len() == self.limit || (bytes > PAGE_BYTES && !page.keys.is_empty()) {
-                    page.more = true;
-                    page.next = page.keys.last().map(|entry| entry.key.clone());
-                    return Ok(page);
-                }
-                page.keys.push(shown(row));
-            }
-            if last_piece {
-                return Ok(page);
-            }
-            after = rows.last().map(|row| row.key.clone());
-            // Encoding a piece takes a while: others have their turn before the next.
-            tokio::task::yield_now().await;
-            rows = cx.handle().read(|state| {
-                state.keys_at(
-                    revision,
-                    self.from(after.as_ref()),
-                    self.end.as_deref(),
-                    PIECE,
-                )
-            })?;
-        }
-    }
-
-    fn from<'a>(&'a self, after: Option<&'a Bytes>) -> Bound<&'a [u8]> {
-        match after {
-            Some(after) => Bound::Excluded(after),
-            None => Bound::Included(&self.start),
-        }
-    }
-}
-
-/// An upper bound of what an entry takes in JSON, near enough to end a page by.
-fn json_bytes(entry: &KeyEntry) -> usize {
-    const FRAME: usize = 200;
-    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(text) => text.bytes().map(escaped_bytes).sum(),
-        Err(_) => bytes.len().div_ceil(3) * 4,
-    };
-    FRAME
-        + text(&entry.key)
-        + text(&entry.value)
-        + entry.content_type.as_ref().map_or(0, |t| 2 * t.len())
-}
-
-fn escaped_bytes(byte: u8) -> usize {
-    match byte {
-        b'"' | b'\\' => 2,
-        0..=0x1f => 6,
-        _ => 1,
-    }
-}
-
 /// Bytes as JSON shows them: text, or base64 where they are none.
 pub(super) fn text_of(bytes: &[u8]) -> (String, Encoding) {
     match std::str::from_utf8(bytes) {
@@ -368,13 +330,22 @@ pub(super) fn key_of(key: &[u8]) -> (String, Option<Encoding>) {
 
 /// An entry as JSON shows it.
 pub(super) fn shown(entry: &Arc<KeyEntry>) -> api::Entry {
-    let (key, key_encoding) = key_of(&entry.key);
     let (value, encoding) = text_of(&entry.value);
+    api::Entry {
+        value: Some(value),
+        encoding: Some(encoding),
+        ..shown_without_value(entry)
+    }
+}
+
+/// An entry as JSON shows it where its value was not asked for.
+pub(super) fn shown_without_value(entry: &KeyEntry) -> api::Entry {
+    let (key, key_encoding) = key_of(&entry.key);
     api::Entry {
         key,
         key_encoding,
-        value,
-        encoding,
+        value: None,
+        encoding: None,
         content_type: entry.content_type.clone(),
         create_revision: entry.create_revision.0,
         mod_revision: entry.mod_revision.0,
@@ -405,16 +376,24 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(None);
     };
-    let text = value
-        .to_str()
-        .ok()
-        .filter(|text| text.len() <= MOST_CONTENT_TYPE_BYTES)
-        .ok_or_else(|| {
-            let detail = format!(
-                "the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of ASCII"
-            );
-            Failure::invalid(detail)
-        })?;
+    // What is no text is no type either.
+    kept_type(value.to_str().unwrap_or("\u{fffd}"))
+}
+
+/// The type that is kept with a value: as it was given, or none where it says nothing.
+///
+/// # Errors
+///
+/// `invalid-request` for what could not be a header again.
+pub(super) fn kept_type(text: &str) -> Result<Option<String>, Failure> {
+    let fits = text.len() <= MOST_CONTENT_TYPE_BYTES
+        && text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    if !fits {
+        let detail = format!(
+            "the content type is kept, and has at most {MOST_CONTENT_TYPE_BYTES} bytes of printable ASCII"
+        );
+        return Err(Failure::invalid(detail));
+    }
     let essence = text.split(';').next().unwrap_or_default().trim();
     let untyped =
         essence.is_empty() || essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
@@ -438,35 +417,16 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_never_longer_in_json_than_a_page_counts_for_it() {
-        for (key, value) in [
-            (&b"a"[..], &b""[..]),
-            (b"a", b"plain \"quoted\" \\ \n \x00 \x1f caf\xc3\xa9"),
-            (b"\xff\xfe", b"\xff\x00\x01"),
-            (b"k", &[0; 4096]),
-        ] {
-            let entry = entry(key, value);
-            let json = serde_json::to_vec(&shown(&entry)).expect("an entry has a form in JSON");
-            assert!(
-                json.len() <= json_bytes(&entry),
-                "{} > {}",
-                json.len(),
-                json_bytes(&entry)
-            );
-        }
-    }
-
-    #[test]
     fn bytes_that_are_no_text_are_shown_in_base64() {
         let text = shown(&entry(b"a", b"caf\xc3\xa9"));
         assert_eq!(
-            (text.value.as_str(), text.encoding, text.key_encoding),
-            ("café", Encoding::Utf8, None)
+            (text.value.as_deref(), text.encoding, text.key_encoding),
+            (Some("café"), Some(Encoding::Utf8), None)
         );
         let bytes = shown(&entry(b"\xff", b"\xff\x00"));
         assert_eq!(
-            (bytes.value.as_str(), bytes.encoding),
-            ("/wA=", Encoding::Base64)
+            (bytes.value.as_deref(), bytes.encoding),
+            (Some("/wA="), Some(Encoding::Base64))
         );
         assert_eq!(
             (bytes.key.as_str(), bytes.key_encoding),
@@ -503,20 +463,5 @@ mod tests {
             HeaderValue::from_str(&"x".repeat(257)).expect("a header"),
         );
         assert!(content_type(&headers).is_err());
-    }
-
-    #[test]
-    fn a_listing_starts_behind_start_after_and_never_before_its_prefix() {
-        let check = |prefix: &str, after: Option<&str>, from: Bound<&[u8]>, end: Option<&[u8]>| {
-            let range = Range::new(prefix.into(), after.map(str::to_owned), 1);
-            assert_eq!(
-                (range.from(range.after.as_ref()), range.end.as_deref()),
-                (from, end)
-            );
-        };
-        check("", None, Bound::Included(b""), None);
-        check("a/", None, Bound::Included(b"a/"), Some(b"a0"));
-        check("a/", Some("a/x"), Bound::Excluded(b"a/x"), Some(b"a0"));
-        check("a/", Some("A"), Bound::Included(b"a/"), Some(b"a0"));
     }
 }

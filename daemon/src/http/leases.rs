@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tenure_api::{self as api, GrantLease, MAX_TTL_MS, MIN_TTL_MS};
-use tenure_state::{Answer, Clock, Command, Kind, LeaseId, LeaseView, NewLease, Refusal};
+use tenure_state::{
+    Answer, Clock, Collection, Command, Kind, LeaseId, LeaseView, NewLease, Refusal, Resource,
+    Revision,
+};
 
 use super::failure::{Failure, Purpose};
 use super::keys;
+use super::reading::{Looked, Reading, Settled};
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
@@ -62,11 +66,22 @@ pub(super) async fn renew(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fai
 
 /// `GET /v1/leases/{id}`
 pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
+    let reading = Reading::of_resource(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let clock = cx.barrier().await?;
+    let resource = Resource {
+        collection: Collection::Leases,
+        name: id.to_string().into(),
+    };
+    reading
+        .answer(&cx, resource, |settled| look(&cx, id, settled))
+        .await
+}
+
+/// One lease as it is now.
+fn look(cx: &Context<'_>, id: LeaseId, settled: &Settled) -> Looked {
     let (view, attached, clock, revision) = cx.handle().read(|state| {
-        let clock = clock.max(state.clock());
+        let clock = settled.clock(state);
         (
             state.lease(id, clock),
             state.attached(id, ATTACHED_SHOWN),
@@ -74,14 +89,20 @@ pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fail
             state.revision(),
         )
     });
-    let view = view.map_err(|refusal| Failure::refused(refusal, clock, revision))?;
+    let view = match view {
+        Ok(view) => view,
+        Err(refusal) => return Looked::Gone(Failure::refused(refusal, clock, revision)),
+    };
     let attached = attached.into_iter().map(thing).collect();
     let shown = api::Lease {
         attached: Some(attached),
         revision: revision.0,
         ..lease(&view, clock)
     };
-    Reply::json(200, revision, &shown)
+    Looked::there(
+        Revision(shown.mod_revision),
+        Reply::json(200, revision, &shown),
+    )
 }
 
 /// `DELETE /v1/leases/{id}`

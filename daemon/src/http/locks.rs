@@ -9,14 +9,16 @@ use serde::Serialize;
 use tenure_api::{self as api, AcquireLock, Code, MAX_POLL_MS, MAX_QUEUE_WAIT_MS, Mode};
 use tenure_replica::Interest;
 use tenure_state::{
-    Acquire, Answer, Claim, Clock, Command, Contention, Fence, HoldView, HolderView, Kind, LeaseId,
-    LeaveReason, NewLease, QueuedView, Refusal, Release, Share, Standing, WaiterView, Wanted,
+    Acquire, Answer, Claim, Clock, Collection, Command, Contention, Fence, HoldView, HolderView,
+    Kind, LeaseId, LeaveReason, NewLease, QueuedView, Refusal, Release, Resource, Share, Standing,
+    WaiterView, Wanted,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::failure::{Failure, Purpose};
 use super::leases::{self, labels, remaining_ms};
 use super::poll::{Poll, Woken, jittered};
+use super::reading::{Looked, Reading, Settled};
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
@@ -124,18 +126,29 @@ pub(super) async fn release(mut cx: Context<'_>, name: String) -> Result<Reply, 
 
 /// `GET /v1/locks/{name}`
 pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Failure> {
+    let reading = Reading::of_resource(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let clock = cx.barrier().await?;
+    let resource = Resource {
+        collection: Collection::Locks,
+        name: name.clone().into(),
+    };
+    reading
+        .answer(&cx, resource, |settled| look(&cx, &name, settled))
+        .await
+}
+
+/// One lock as it is now.
+fn look(cx: &Context<'_>, name: &str, settled: &Settled) -> Looked {
     let (view, clock, revision) = cx.handle().read(|state| {
         (
-            state.queue(Kind::Lock, &name),
-            clock.max(state.clock()),
+            state.queue(Kind::Lock, name),
+            settled.clock(state),
             state.revision(),
         )
     });
     let lock = api::Lock {
-        lock: name,
+        lock: name.to_owned(),
         holders: holders(&view.holders, clock),
         queue: view
             .queue
@@ -150,7 +163,7 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         mod_revision: view.mod_revision.0,
         revision: revision.0,
     };
-    Reply::json(200, revision, &lock)
+    Looked::there(view.mod_revision, Reply::json(200, revision, &lock))
 }
 
 /// GET /v1/locks

@@ -1,6 +1,6 @@
 //! What is asked of every request before it is looked at: that it is meant for us, and that we may answer it.
 //!
-//! Owns the checks of `Host`, `Origin`, `Tenure-Cluster`, `Accept` and of the headers that this version does not serve.
+//! Owns the checks of `Host`, `Origin`, `Tenure-Cluster` and `Accept`, and the id of a request.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -127,38 +127,6 @@ pub(super) fn check_cluster(own: &str, headers: &HeaderMap) -> Result<(), Failur
             let detail = format!("the request is meant for cluster {meant}, this is {own}");
             Err(Failure::new(Code::WrongCluster, detail).with("cluster", own))
         }
-    }
-}
-
-/// Whether a call may carry an `Idempotency-Key`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Repeats {
-    /// Its decision would be recorded, which this version does not do.
-    Recorded,
-    /// It is idempotent by who asks: a key is accepted and not recorded (`api.md` §2, Exactly once).
-    ByWhoAsks,
-}
-
-/// Refuses the headers that this version does not serve.
-///
-/// # Errors
-///
-/// `invalid-request`, naming the header.
-pub(super) fn check_unserved(headers: &HeaderMap, repeats: Repeats) -> Result<(), Failure> {
-    if headers.contains_key(header::GUARD) {
-        return Err(Failure::later("the header `Tenure-Guard`"));
-    }
-    let Some(key) = headers.get(header::IDEMPOTENCY_KEY) else {
-        return Ok(());
-    };
-    let bytes = key.as_bytes();
-    let printable = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
-    match repeats {
-        Repeats::Recorded => Err(Failure::later("the header `Idempotency-Key` on this call")),
-        Repeats::ByWhoAsks if (1..=128).contains(&bytes.len()) && printable => Ok(()),
-        Repeats::ByWhoAsks => Err(Failure::invalid(
-            "the header `Idempotency-Key` has 1 to 128 printable ASCII characters",
-        )),
     }
 }
 
@@ -352,42 +320,6 @@ mod tests {
         check(&["text/event-stream"], false);
         check(&["*/*, application/json;q=0"], false);
         check(&["application/problem+json"], false);
-    }
-
-    #[test]
-    fn headers_of_later_versions_are_refused_by_name() {
-        let check = |pairs: &[(&str, &str)], repeats, expected: Option<&str>| {
-            let result = check_unserved(&headers(pairs), repeats);
-            match expected {
-                None => assert!(result.is_ok(), "{pairs:?}"),
-                Some(named) => assert!(
-                    result.expect_err("refused").detail.contains(named),
-                    "{pairs:?}"
-                ),
-            }
-        };
-        check(&[], Repeats::Recorded, None);
-        check(
-            &[("tenure-guard", "lock=a; fence=1")],
-            Repeats::ByWhoAsks,
-            Some("Tenure-Guard"),
-        );
-        check(
-            &[("idempotency-key", "k")],
-            Repeats::Recorded,
-            Some("Idempotency-Key"),
-        );
-        check(&[("idempotency-key", "k")], Repeats::ByWhoAsks, None);
-        check(
-            &[("idempotency-key", "")],
-            Repeats::ByWhoAsks,
-            Some("1 to 128"),
-        );
-        check(
-            &[("idempotency-key", &"k".repeat(129))],
-            Repeats::ByWhoAsks,
-            Some("1 to 128"),
-        );
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(super) struct Poll {
     /// For how long no leader may be known before the wait is ended for it.
     grace: Duration,
     stopping: CancellationToken,
+    needs_leader: bool,
     /// Its place among the waiters of this member, given back when the poll is dropped.
     _permit: OwnedSemaphorePermit,
 }
@@ -48,18 +49,32 @@ impl Poll {
             leader: handle.leader_watch(),
             grace: grace(handle.election_timeout()),
             stopping: handle.stopping(),
+            needs_leader: true,
             _permit: permit,
+        }
+    }
+
+    /// The same, which goes on without a leader: it waits for what this member's own state shows.
+    pub(super) fn of_own_state(self, own: bool) -> Poll {
+        Poll {
+            needs_leader: !own,
+            ..self
         }
     }
 
     /// Waits. Cancellation loses nothing.
     pub(super) async fn next(&mut self, waiter: &Waiter) -> Woken {
+        self.next_of(waiter.woken()).await
+    }
+
+    /// Waits for something that may be waited for anew without loss.
+    pub(super) async fn next_of(&mut self, changed: impl Future<Output = ()>) -> Woken {
         tokio::select! {
             biased;
-            () = waiter.woken() => Woken::Changed,
+            () = changed => Woken::Changed,
             () = sleep_until(self.until) => Woken::TimeUp,
             () = self.stopping.cancelled() => Woken::Stopping,
-            () = leaderless(&mut self.leader, self.grace) => Woken::Leaderless,
+            () = leaderless(&mut self.leader, self.grace), if self.needs_leader => Woken::Leaderless,
         }
     }
 }

@@ -64,6 +64,14 @@ impl Query {
         self.pairs.iter().any(|(n, _)| n == name)
     }
 
+    /// What is there, in an order that does not depend on how it was sent, but for the values of one name.
+    pub(super) fn sorted(&self) -> Vec<(&str, &str)> {
+        let pairs = self.pairs.iter();
+        let mut sorted: Vec<_> = pairs.map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        sorted.sort_by_key(|(name, _)| *name);
+        sorted
+    }
+
     /// Takes a parameter that may be given once.
     ///
     /// # Errors

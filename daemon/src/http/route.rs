@@ -123,6 +123,85 @@ pub(super) enum Call {
     Ready,
 }
 
+impl Call {
+    /// What it is called on: the family with the name in its path, and the name, wherever that was sent.
+    pub(super) fn resource(&self) -> (Family, Option<String>) {
+        match self {
+            Call::GrantLease | Call::ListLeases => (Family::Leases, None),
+            Call::RenewLeases => (Family::LeaseRenewals, None),
+            Call::ReadLease(id) | Call::ChangeLease(id) | Call::RevokeLease(id) => {
+                (Family::Lease, Some(id.to_string()))
+            }
+            Call::RenewLease(id) => (Family::LeaseRenewal, Some(id.to_string())),
+            Call::AcquireTogether => (Family::Queues(Kind::Lock), None),
+            Call::ListQueues(kind) => (Family::Queues(*kind), None),
+            Call::Acquire(kind, name) | Call::ReadQueue(kind, name) | Call::Release(kind, name) => {
+                (Family::Queue(*kind), Some(name.clone()))
+            }
+            Call::Proclaim(name) | Call::HandOver(name) => {
+                (Family::Queue(Kind::Election), Some(name.clone()))
+            }
+            Call::PutKey(name) | Call::ReadKey(name) | Call::DeleteKey(name) => {
+                (Family::Key, Some(name.clone()))
+            }
+            Call::ListKeys | Call::DeleteKeys => (Family::Keys, None),
+            Call::Transact => (Family::Transaction, None),
+            Call::Watch | Call::WatchMany => (Family::Watch, None),
+            Call::ReadCluster => (Family::Cluster, None),
+            Call::ReadLimits | Call::ChangeLimits => (Family::Limits, None),
+            Call::Compact => (Family::Compact, None),
+            Call::ReadStatus => (Family::Status, None),
+            Call::ReadOpenApi => (Family::OpenApi, None),
+            Call::Live => (Family::Live, None),
+            Call::Ready => (Family::Ready, None),
+        }
+    }
+
+    /// Whether it may change something.
+    pub(super) fn writes(&self) -> bool {
+        match self {
+            Call::GrantLease
+            | Call::RenewLeases
+            | Call::RenewLease(_)
+            | Call::ChangeLease(_)
+            | Call::RevokeLease(_)
+            | Call::AcquireTogether
+            | Call::Acquire(..)
+            | Call::Release(..)
+            | Call::Proclaim(_)
+            | Call::HandOver(_)
+            | Call::PutKey(_)
+            | Call::DeleteKey(_)
+            | Call::DeleteKeys
+            | Call::Transact
+            | Call::ChangeLimits
+            | Call::Compact => true,
+            Call::ListLeases
+            | Call::ReadLease(_)
+            | Call::ReadQueue(..)
+            | Call::ListQueues(_)
+            | Call::ReadKey(_)
+            | Call::ListKeys
+            | Call::Watch
+            | Call::WatchMany
+            | Call::ReadCluster
+            | Call::ReadLimits
+            | Call::ReadStatus
+            | Call::ReadOpenApi
+            | Call::Live
+            | Call::Ready => false,
+        }
+    }
+
+    /// Whether it writes keys, and so may be guarded by a fence.
+    pub(super) fn writes_keys(&self) -> bool {
+        matches!(
+            self,
+            Call::PutKey(_) | Call::DeleteKey(_) | Call::DeleteKeys | Call::Transact
+        )
+    }
+}
+
 impl Family {
     /// The path as it stands in logs: never with a name in it.
     pub(super) fn template(self) -> &'static str {

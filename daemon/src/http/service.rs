@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -24,7 +24,9 @@ use tracing::Instrument as _;
 
 use super::body::{self, Body};
 use super::failure::{Failure, Purpose};
-use super::manners::{self, OwnHosts, Repeats};
+use super::guard;
+use super::idempotency::{self, Recording};
+use super::manners::{self, OwnHosts};
 use super::query::Query;
 use super::reply::Reply;
 use super::route::{self, Call, Family, Target};
@@ -56,6 +58,12 @@ pub(super) struct Context<'a> {
     /// Its parameters that nobody has taken yet.
     pub(super) query: Query,
     body: &'a mut Body,
+    /// Its body, once it has been read.
+    sent: Bytes,
+    /// Under which key its decision is recorded, if it carries one.
+    recording: Option<Recording>,
+    /// Whether a decision made before is being told.
+    replayed: &'a AtomicBool,
     /// When its head had arrived.
     pub(super) arrived: Instant,
     /// Whether it is a `HEAD`, which never waits.
@@ -147,21 +155,34 @@ impl Service {
         }
         let mut query = Query::parse(head.uri.query())?;
         let call = target.call(&head.method, &mut query)?;
-        check_headers(&call, target.family, &head.headers)?;
-        let is_head = head.method == Method::HEAD;
-        serve(
-            call,
-            Context {
-                service: self,
-                headers: &head.headers,
-                query,
-                body,
-                arrived,
-                head: is_head,
-                seed,
-            },
-        )
-        .await
+        check_accepts(&call, target.family, &head.headers)?;
+        if !call.writes_keys() {
+            guard::refuse(&head.headers)?;
+        }
+        // A read decides nothing that could be told twice: there the key means nothing.
+        let recording = match call.writes() {
+            true => Recording::of(&head.method, &call, &query, &head.headers)?,
+            false => None,
+        };
+        let replayed = AtomicBool::new(false);
+        let cx = Context {
+            service: self,
+            headers: &head.headers,
+            query,
+            body,
+            sent: Bytes::new(),
+            recording,
+            replayed: &replayed,
+            arrived,
+            head: head.method == Method::HEAD,
+            seed,
+        };
+        let mut reply = serve(call, cx).await.unwrap_or_else(Failure::into_reply);
+        if replayed.into_inner() {
+            let name = HeaderName::from_static(header::IDEMPOTENCY_REPLAYED);
+            reply = reply.with(name, HeaderValue::from_static("true"));
+        }
+        Ok(reply)
     }
 
     fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Full<Bytes>> {
@@ -225,41 +246,8 @@ impl Service {
     }
 }
 
-/// Headers that the call must be able to serve, before anything of it is carried out.
-fn check_headers(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
-    let repeats = match call {
-        Call::AcquireTogether
-        | Call::Acquire(..)
-        | Call::Release(..)
-        | Call::RenewLease(_)
-        | Call::RenewLeases
-        | Call::ChangeLease(_) => Repeats::ByWhoAsks,
-        Call::GrantLease
-        | Call::ListLeases
-        | Call::ReadLease(_)
-        | Call::RevokeLease(_)
-        | Call::ReadQueue(..)
-        | Call::ListQueues(_)
-        | Call::Proclaim(_)
-        | Call::HandOver(_)
-        | Call::PutKey(_)
-        | Call::ReadKey(_)
-        | Call::ListKeys
-        | Call::DeleteKey(_)
-        | Call::DeleteKeys
-        | Call::Transact
-        | Call::Watch
-        | Call::WatchMany
-        | Call::ReadCluster
-        | Call::ReadLimits
-        | Call::ChangeLimits
-        | Call::Compact
-        | Call::ReadStatus
-        | Call::ReadOpenApi
-        | Call::Live
-        | Call::Ready => Repeats::Recorded,
-    };
-    manners::check_unserved(headers, repeats)?;
+/// Refuses what the caller does not accept, before anything is carried out.
+fn check_accepts(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
     // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate.
     if matches!(call, Call::ReadKey(_)) || family == Family::Live {
         return Ok(());
@@ -331,12 +319,9 @@ impl Context<'_> {
     ///
     /// As [`Body::read`] and [`body::json`].
     pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
-        let allowed = self.limit(|limits| limits.request_bytes);
-        let body = self
-            .body
-            .read(self.headers, "request_bytes", allowed)
+        self.read_body("request_bytes", |limits| limits.request_bytes)
             .await?;
-        body::json(self.headers, &body)
+        body::json(self.headers, &self.sent)
     }
 
     /// Reads a body that may be left out, and has no fields.
@@ -349,15 +334,12 @@ impl Context<'_> {
         #[serde(deny_unknown_fields)]
         struct Nothing {}
 
-        let allowed = self.limit(|limits| limits.request_bytes);
-        let body = self
-            .body
-            .read(self.headers, "request_bytes", allowed)
+        self.read_body("request_bytes", |limits| limits.request_bytes)
             .await?;
-        if body.is_empty() {
+        if self.sent.is_empty() {
             Ok(())
         } else {
-            body::json(self.headers, &body).map(|Nothing {}| ())
+            body::json(self.headers, &self.sent).map(|Nothing {}| ())
         }
     }
 
@@ -367,16 +349,28 @@ impl Context<'_> {
     ///
     /// As [`Body::read`].
     pub(super) async fn value(&mut self) -> Result<Bytes, Failure> {
-        let (value, request) = (
-            self.limit(|limits| limits.value_bytes),
-            self.limit(|limits| limits.request_bytes),
-        );
-        let (name, allowed) = if value <= request {
-            ("value_bytes", value)
+        let value_first = self
+            .handle()
+            .read(|state| state.limits().value_bytes <= state.limits().request_bytes);
+        if value_first {
+            self.read_body("value_bytes", |limits| limits.value_bytes)
+                .await?;
         } else {
-            ("request_bytes", request)
-        };
-        self.body.read(self.headers, name, allowed).await
+            self.read_body("request_bytes", |limits| limits.request_bytes)
+                .await?;
+        }
+        Ok(self.sent.clone())
+    }
+
+    /// Reads the body, within a limit of that name.
+    async fn read_body(
+        &mut self,
+        name: &str,
+        limit: impl FnOnce(&Limits) -> u64,
+    ) -> Result<(), Failure> {
+        let allowed = self.limit(limit);
+        self.sent = self.body.read(self.headers, name, allowed).await?;
+        Ok(())
     }
 
     /// Refuses a body.
@@ -393,7 +387,8 @@ impl Context<'_> {
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
-    /// Carries out a command.
+    /// Carries out a command; where the request carries a key and the command is one that records, exactly once. Read
+    /// the body first: it is a part of what makes a request the same as another.
     ///
     /// # Errors
     ///
@@ -403,10 +398,23 @@ impl Context<'_> {
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
-        self.handle()
-            .submit(command, None)
+        let recording = self.recording.as_ref();
+        let recording = recording.filter(|_| idempotency::is_recorded(&command));
+        // A call whose decision is recorded may be sent again as it is.
+        let purpose = match (recording, purpose) {
+            (Some(_), Purpose::Write) => Purpose::RepeatableWrite,
+            (_, purpose) => purpose,
+        };
+        let idempotency = recording.map(|recording| recording.with_body(&self.sent));
+        let decided = self
+            .handle()
+            .submit(command, idempotency)
             .await
-            .map_err(|unserved| Failure::unserved(unserved, purpose))
+            .map_err(|unserved| Failure::unserved(unserved, purpose))?;
+        if decided.replayed {
+            self.replayed.store(true, Ordering::Relaxed);
+        }
+        Ok(decided)
     }
 
     /// Renews a lease.

@@ -86,7 +86,7 @@ fn invalid_name(what: &str) -> Failure {
     let accepted = format!("1 to {MAX_NAME_BYTES} bytes of UTF-8 without control characters");
     Failure::new(
         Code::InvalidName,
-        format!("the name {what}; accepted are {accepted}, percent-encoded"),
+        format!("the name {what}; accepted are {accepted}"),
     )
 }
 

@@ -123,14 +123,15 @@ impl ApplyThread {
     }
 
     fn apply_some(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
-        let (progress, index, due) = {
+        let (progress, index, revision, due) = {
             let mut applier = self.hold();
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
             let progress = applied.unwrap_or_else(|_| stop_at(index.next()))?;
-            (progress, index, applier.due())
+            (progress, index, applier.state().revision(), applier.due())
         };
         self.shared.applied.store(index.0, Ordering::Release);
+        self.shared.tell_revision(revision);
         self.shared.decide(progress.decided);
         self.shared
             .tell_core(Event::Input(Input::Applied { index, due }));
@@ -185,6 +186,7 @@ impl ApplyThread {
 
     fn install(&mut self, meta: SnapshotMeta, state: tenure_state::State) {
         let index = meta.position.index;
+        let revision = state.revision();
         let due = {
             let mut applier = self.hold();
             applier.install(state, meta.clone());
@@ -196,6 +198,7 @@ impl ApplyThread {
         );
         self.covered = index;
         self.shared.applied.store(index.0, Ordering::Release);
+        self.shared.tell_revision(revision);
         self.shared
             .tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
         self.shared.waiters.notify_all();

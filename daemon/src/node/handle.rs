@@ -14,12 +14,13 @@ use tenure_raft::{
     Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
 };
 use tenure_replica::{Applier, Decided, Input, Interest, ProgressReport, Refused};
-use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, State};
+use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, Revision, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::event::Event;
+use super::freshness::{FreshAt, Freshness};
 use super::waiter::{Waiter, Waiters};
 
 /// A write is answered within this time beyond its poll (`api.md` §2, Waiting).
@@ -126,6 +127,9 @@ pub(super) struct Shared {
     pub(super) applier: RwLock<Applier>,
     pub(super) applied: AtomicU64,
     pub(super) waiters: Waiters,
+    /// The revision of the state, told only while somebody listens.
+    pub(super) revision: watch::Sender<Revision>,
+    pub(super) freshness: Freshness,
     pub(super) leader: watch::Sender<LeaderView>,
     pub(super) status: Mutex<(Status, Arc<Configuration>)>,
     pub(super) stopping: CancellationToken,
@@ -153,6 +157,7 @@ impl Shared {
         first_token: u64,
     ) -> Shared {
         let applied = applier.applied().position.index.0;
+        let revision = watch::Sender::new(applier.state().revision());
         Shared {
             identity,
             core,
@@ -160,6 +165,8 @@ impl Shared {
             applier: RwLock::new(applier),
             applied: AtomicU64::new(applied),
             waiters: Waiters::default(),
+            revision,
+            freshness: Freshness::default(),
             leader: watch::Sender::new(LeaderView::default()),
             status: Mutex::new(status),
             stopping: CancellationToken::new(),
@@ -231,6 +238,14 @@ impl Shared {
     pub(super) fn answer_progress(&self, token: u64, answer: Result<ProgressReport, Refused>) {
         if let Some(waiting) = self.pending().progress.remove(&token) {
             let _ = waiting.send(answer.map_err(Unserved::from));
+        }
+    }
+
+    /// Tells those who listen which revision the state has come to. Whoever begins to listen and looks at the state
+    /// then misses nothing: this is called after the state was changed, and the lock of the state orders the two.
+    pub(super) fn tell_revision(&self, revision: Revision) {
+        if self.revision.receiver_count() > 0 {
+            self.revision.send_replace(revision);
         }
     }
 
@@ -324,7 +339,12 @@ impl Handle {
     pub async fn barrier(&self) -> Result<Clock, Unserved> {
         let deadline = tokio::time::Instant::now() + READ_PATIENCE;
         loop {
+            let began = FreshAt::now();
             match tokio::time::timeout_at(deadline, self.try_barrier()).await {
+                Ok(Ok(clock)) => {
+                    self.0.freshness.note(began);
+                    return Ok(clock);
+                }
                 Ok(Err(Unserved::NoLeader)) if self.0.leader.borrow().leader.is_some() => {
                     if tokio::time::Instant::now() + READ_RETRY >= deadline {
                         return Err(Unserved::NoLeader);
@@ -348,6 +368,28 @@ impl Handle {
         self.0.ask_core(Event::Input(Input::Read { token }))?;
         let stamp = receiver.await.map_err(|_| Unserved::ShuttingDown)??;
         Ok(Clock(stamp.0))
+    }
+
+    /// The newest moment at which this member had applied everything then committed, as far as it is known: `None`
+    /// until the first barrier since the start has succeeded. Ask before reading the state, which is then no older.
+    /// Where what is known is old, a newer moment is asked for meanwhile; nobody waits for that, it ends within the
+    /// patience of a barrier, and there is one at a time.
+    pub fn fresh_at(&self) -> Option<FreshAt> {
+        if self.0.freshness.begin_refresh() {
+            let handle = self.clone();
+            tokio::spawn(async move {
+                let _asking = Refreshing(&handle.0.freshness);
+                // Without a leader there is no newer moment; whoever reads next asks again.
+                let _ = handle.barrier().await;
+            });
+        }
+        self.0.freshness.newest()
+    }
+
+    /// The revision of this member's state, and every change of it. Subscribe first, then read the state, then wait:
+    /// what is seen at first may be old.
+    pub fn revision_watch(&self) -> watch::Receiver<Revision> {
+        self.0.revision.subscribe()
     }
 
     /// Reads the state as this member has it. Keep it short: nothing is applied meanwhile.
@@ -475,6 +517,15 @@ impl Handle {
     /// Ends when the member begins to stop.
     pub fn stopping(&self) -> CancellationToken {
         self.0.stopping.clone()
+    }
+}
+
+/// One asks for a newer moment; whatever ends that, another may ask.
+struct Refreshing<'a>(&'a Freshness);
+
+impl Drop for Refreshing<'_> {
+    fn drop(&mut self) {
+        self.0.end_refresh();
     }
 }
 

@@ -14,6 +14,7 @@ mod apply_thread;
 mod clock;
 mod core_thread;
 mod event;
+mod freshness;
 mod handle;
 mod outlets;
 mod waiter;
@@ -30,6 +31,7 @@ use tenure_state::{Row, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+pub use freshness::FreshAt;
 pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, Unserved};
 pub use tenure_replica::{Decided, Interest};
 pub use waiter::Waiter;
