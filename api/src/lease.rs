@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Code;
+
 /// `POST /v1/leases`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantLease {
     /// The TTL: 1000 to 86400000.
@@ -19,9 +20,70 @@ pub struct GrantLease {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// `PATCH /v1/leases/{id}`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeLease {
+    /// The TTL from now on: 1000 to 86400000. A shorter one counts from the next renewal on.
+    pub ttl_ms: u64,
+}
+
+/// `POST /v1/leases/renew`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewLeases {
+    /// The ids: 1 to 1000 of them.
+    pub leases: Vec<String>,
+}
+
+/// The answer of `POST /v1/leases/renew`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LeasesRenewed {
+    /// What came of each, in the order in which they were asked.
+    pub results: Vec<RenewResult>,
+    /// The revision that this reflects.
+    pub revision: u64,
+}
+
+/// What came of one lease among many.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum RenewResult {
+    /// It was renewed.
+    Renewed {
+        /// Which.
+        lease: String,
+        /// What is left of it.
+        remaining_ms: u64,
+        /// The revision at which something on it was last gained or lost.
+        attached_revision: Option<u64>,
+    },
+    /// It is lost.
+    Lost {
+        /// Which.
+        lease: String,
+        /// `lease-expired` or `lease-not-found`.
+        error: Code,
+    },
+}
+
+/// A page of leases.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LeasePage {
+    /// The leases, in the order of their ids.
+    pub leases: Vec<Lease>,
+    /// Whether there are more behind them.
+    pub more: bool,
+    /// What to send as `start_after` for those.
+    pub next: Option<String>,
+    /// How many there are in all, not on the page.
+    pub count: u64,
+    /// The revision that this reflects.
+    pub revision: u64,
+}
+
 /// A lease as it is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lease {
     /// Its id: 16 lower-case hex digits.
     pub lease: String,
@@ -50,7 +112,6 @@ pub struct Lease {
 
 /// A thing that hangs on a lease.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attached {
     /// What: its collection and name.
     pub resource: String,
@@ -70,7 +131,6 @@ pub struct Attached {
 
 /// Whether something is held or waited for.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AttachedState {
     /// Held.
@@ -81,7 +141,6 @@ pub enum AttachedState {
 
 /// The answer of `DELETE /v1/leases/{id}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseEnded {
     /// Which.
     pub lease: String,

@@ -5,21 +5,39 @@
 //! their own edges. Requests refuse unknown fields; answers may grow, so they are read tolerantly.
 
 mod cluster;
+mod election;
 mod key;
 mod lease;
+mod limits;
 mod lock;
 mod problem;
+mod semaphore;
 mod transaction;
 mod watch;
 
 pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
+pub use election::{
+    Campaign, CampaignState, Candidate, CandidateQueued, Elected, Election, ElectionBroken,
+    ElectionContention, ElectionPage, ElectionSummary, HandOver, HandedOver, Leader, Proclaim,
+    Resigned, Withdrawn,
+};
 pub use key::{Deleted, Encoding, Entry, KeyEntry, KeyPage, KeyWritten};
-pub use lease::{Attached, AttachedState, GrantLease, Lease, LeaseEnded};
+pub use lease::{
+    Attached, AttachedState, ChangeLease, GrantLease, Lease, LeaseEnded, LeasePage, LeasesRenewed,
+    RenewLeases, RenewResult,
+};
+pub use limits::{ChangeLimits, Compact, Compacted, Limits, LimitsInForce};
 pub use lock::{
-    AcquireLock, Contention, Holder, Left, Lock, LockHeld, LockQueued, LockState, Mode, Place,
-    Released,
+    AcquireLock, AcquireTogether, HeldLock, Lock, LockBroken, LockContention, LockHeld, LockHolder,
+    LockLeft, LockPage, LockPlace, LockQueued, LockReleased, LockState, LockSummary, Mode,
+    QueuedLock, TogetherHeld, TogetherQueued, WantedLock,
 };
 pub use problem::{Code, Outcome, Problem, Retry};
+pub use semaphore::{
+    AcquireSemaphore, Semaphore, SemaphoreBroken, SemaphoreContention, SemaphoreHeld,
+    SemaphoreHolder, SemaphoreLeft, SemaphorePage, SemaphorePlace, SemaphoreQueued,
+    SemaphoreReleased, SemaphoreSummary,
+};
 pub use transaction::{
     Compare, Condition, DeleteKeys, Field, GetKey, KeyGot, KeyPut, KeysDeleted, Operation,
     OperationResult, PutKey, Transact, Transacted,
@@ -37,6 +55,8 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub const MIN_TTL_MS: u64 = 1_000;
 /// The greatest TTL of a lease in milliseconds.
 pub const MAX_TTL_MS: u64 = 86_400_000;
+/// The most leases that are renewed together.
+pub const MAX_RENEWED_TOGETHER: usize = 1_000;
 /// The greatest `wait_ms` of an acquire: the whole wait in a queue.
 pub const MAX_QUEUE_WAIT_MS: u64 = 86_400_000;
 /// The greatest `poll_ms`, and `wait_ms` of a read: how long one request is held open.
@@ -47,6 +67,16 @@ pub const MAX_NAME_BYTES: usize = 1_024;
 pub const MAX_LABEL_BYTES: usize = 1_024;
 /// The keys and values of a metadata object together have at most this many bytes.
 pub const MAX_METADATA_BYTES: usize = 4_096;
+/// The longest lock delay.
+pub const MAX_LOCK_DELAY_MS: u64 = 60_000;
+/// The greatest priority in a queue; the least is its negative.
+pub const MAX_PRIORITY: i32 = 100;
+/// The most locks that one acquire takes together.
+pub const MAX_LOCKS_TOGETHER: usize = 64;
+/// The most permits of a semaphore: every JSON reader holds the number exactly.
+pub const MAX_PERMITS: u64 = (1 << 53) - 1;
+/// The most bytes of an election's value.
+pub const MAX_ELECTION_VALUE_BYTES: usize = 65_536;
 /// Revisions and fences are below this, so that every JSON reader holds them exactly.
 pub const MAX_REVISION: u64 = 1 << 53;
 

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/locks/{name}`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AcquireLock {
     /// The lease it hangs on; this or `ttl_ms`.
@@ -38,9 +37,51 @@ pub struct AcquireLock {
     pub lock_delay_ms: u64,
 }
 
+/// `POST /v1/locks`: several at once, or none.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcquireTogether {
+    /// What is wanted: 1 to 64 locks.
+    pub locks: Vec<WantedLock>,
+    /// The lease they hang on; this or `ttl_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+    /// The TTL of a lease that is granted with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// With the lease, the identity of the holds.
+    #[serde(default)]
+    pub owner: String,
+    /// The whole wait by the cluster clock; 0 tries and never queues.
+    #[serde(default)]
+    pub wait_ms: u64,
+    /// How long this request is held open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_ms: Option<u64>,
+    /// Higher goes first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Labels shown to those who are refused.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// How long nobody else is granted one of them after their holder's lease ran out.
+    #[serde(default)]
+    pub lock_delay_ms: u64,
+}
+
+/// One of several locks.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedLock {
+    /// The name.
+    pub name: String,
+    /// How it is held.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
 /// How a lock is held.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Alone.
@@ -52,7 +93,6 @@ pub enum Mode {
 
 /// Whether an acquire holds or waits.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LockState {
     /// It holds.
@@ -63,7 +103,6 @@ pub enum LockState {
 
 /// The `200` of an acquire.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockHeld {
     /// The name.
     pub lock: String,
@@ -87,7 +126,6 @@ pub struct LockHeld {
 
 /// The `202` of an acquire: the place is kept, ask again with the same body.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockQueued {
     /// The name.
     pub lock: String,
@@ -106,7 +144,7 @@ pub struct LockQueued {
     /// The revision of the place.
     pub queued_revision: u64,
     /// The first 100 holders.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<LockHolder>,
     /// What is left of the whole wait.
     pub wait_remaining_ms: u64,
     /// What is left of the lease.
@@ -117,8 +155,7 @@ pub struct LockQueued {
 
 /// A holder as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Holder {
+pub struct LockHolder {
     /// The owner.
     pub owner: String,
     /// The lease.
@@ -139,8 +176,7 @@ pub struct Holder {
 
 /// A place as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Place {
+pub struct LockPlace {
     /// From 1.
     pub position: u64,
     /// The owner.
@@ -163,14 +199,13 @@ pub struct Place {
 
 /// The answer of `GET /v1/locks/{name}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lock {
     /// The name.
     pub lock: String,
     /// The first 100 holders.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<LockHolder>,
     /// The first 100 places.
-    pub queue: Vec<Place>,
+    pub queue: Vec<LockPlace>,
     /// How many hold.
     pub holder_count: u64,
     /// How many wait.
@@ -179,7 +214,7 @@ pub struct Lock {
     pub last_fence: Option<u64>,
     /// The greatest exclusive one.
     pub exclusive_fence: Option<u64>,
-    /// How long only the previous holder may have it.
+    /// How long nobody is granted it but a lease of the same name as its last holder's.
     pub delay_remaining_ms: Option<u64>,
     /// The revision of its last change; 0 while unused.
     pub mod_revision: u64,
@@ -187,16 +222,53 @@ pub struct Lock {
     pub revision: u64,
 }
 
-/// The fields of its own of a `409` to an acquire.
+/// A lock in a list: held, waited for or kept for its last holder.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Contention {
+pub struct LockSummary {
+    /// The name.
+    pub lock: String,
     /// The first 100 holders.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<LockHolder>,
     /// How many hold.
     pub holder_count: u64,
     /// How many wait.
     pub queue_length: u64,
+    /// The greatest fence ever granted.
+    pub last_fence: Option<u64>,
+    /// The greatest exclusive one.
+    pub exclusive_fence: Option<u64>,
+    /// How long nobody is granted it but a lease of the same name as its last holder's.
+    pub delay_remaining_ms: Option<u64>,
+    /// The revision of its last change.
+    pub mod_revision: u64,
+}
+
+/// A page of locks.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LockPage {
+    /// The locks, in the order of names.
+    pub locks: Vec<LockSummary>,
+    /// Whether there are more behind them.
+    pub more: bool,
+    /// What to send as `start_after` for those.
+    pub next: Option<String>,
+    /// How many match in all, not on the page.
+    pub count: u64,
+    /// The revision that this reflects.
+    pub revision: u64,
+}
+
+/// The fields of its own of a `409` to an acquire.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LockContention {
+    /// The first 100 holders.
+    pub holders: Vec<LockHolder>,
+    /// How many hold.
+    pub holder_count: u64,
+    /// How many wait.
+    pub queue_length: u64,
+    /// How long nobody is granted it but a lease of the same name as its last holder's.
+    pub delay_remaining_ms: Option<u64>,
     /// The lease that the wait hung on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
@@ -206,8 +278,7 @@ pub struct Contention {
 
 /// The answer of a release.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Released {
+pub struct LockReleased {
     /// The name.
     pub lock: String,
     /// `true`.
@@ -220,12 +291,88 @@ pub struct Released {
 
 /// The answer of leaving a queue.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Left {
+pub struct LockLeft {
     /// The name.
     pub lock: String,
     /// `true`.
     pub left: bool,
     /// The revision of the departure.
     pub revision: u64,
+}
+
+/// The answer of a break.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LockBroken {
+    /// The name.
+    pub lock: String,
+    /// The holds that were ended, as they were.
+    pub broken: Vec<LockHolder>,
+    /// How long nobody is granted it, because a broken holder may still believe.
+    pub delay_remaining_ms: Option<u64>,
+    /// The revision of their end.
+    pub revision: u64,
+}
+
+/// The `200` of an acquire of several locks.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TogetherHeld {
+    /// `held`.
+    pub state: LockState,
+    /// By whom, with `lease`.
+    pub owner: String,
+    /// On which lease.
+    pub lease: String,
+    /// The locks, in the order of names.
+    pub locks: Vec<HeldLock>,
+    /// What is left of the lease.
+    pub remaining_ms: u64,
+    /// The revision at which the last of them was granted: of all of them, where they were taken together.
+    pub acquired_revision: u64,
+    /// The revision that this reflects.
+    pub revision: u64,
+}
+
+/// One of several locks that are held.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HeldLock {
+    /// The name.
+    pub lock: String,
+    /// How.
+    pub mode: Mode,
+    /// The fence of the hold.
+    pub fence: u64,
+}
+
+/// The `202` of an acquire of several locks: the place is kept in every queue, ask again with the same body.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TogetherQueued {
+    /// `queued`.
+    pub state: LockState,
+    /// Who waits, with `lease`.
+    pub owner: String,
+    /// On which lease.
+    pub lease: String,
+    /// The locks, in the order of names.
+    pub locks: Vec<QueuedLock>,
+    /// The revision of the place.
+    pub queued_revision: u64,
+    /// What is left of the whole wait.
+    pub wait_remaining_ms: u64,
+    /// What is left of the lease.
+    pub remaining_ms: u64,
+    /// The revision that this reflects.
+    pub revision: u64,
+}
+
+/// One of several locks that are waited for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct QueuedLock {
+    /// The name.
+    pub lock: String,
+    /// How it is to be held.
+    pub mode: Mode,
+    /// From 1; exact to 100.
+    pub position: u64,
+    /// How many wait.
+    pub queue_length: u64,
 }

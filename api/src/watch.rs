@@ -9,7 +9,6 @@ use crate::lock::Mode;
 
 /// The answer of `GET /v1/watch`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Events {
     /// What happened, in order; all events of one revision come in one reply.
     pub events: Vec<Event>,
@@ -21,7 +20,6 @@ pub struct Events {
 
 /// One thing that happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// When.
     pub revision: u64,
@@ -35,7 +33,6 @@ pub struct Event {
 /// What happened. Of `lock`, `semaphore` and `election` there is the one that the resource is, and of `mode` and
 /// `permits` the one that goes with it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(
     missing_docs,
@@ -167,7 +164,6 @@ pub enum Change {
 
 /// Why a key was deleted.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeleteReason {
     /// Somebody deleted it.
@@ -178,7 +174,6 @@ pub enum DeleteReason {
 
 /// Why a hold ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseReason {
     /// Its holder released it.
@@ -191,7 +186,6 @@ pub enum ReleaseReason {
 
 /// Why a leadership ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResignReason {
     /// The leader resigned.
@@ -206,7 +200,6 @@ pub enum ResignReason {
 
 /// Why a place ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaveReason {
     /// Its owner left.
@@ -219,7 +212,6 @@ pub enum LeaveReason {
 
 /// Why a lease ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EndReason {
     /// It ran out.
