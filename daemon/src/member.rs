@@ -148,7 +148,8 @@ impl Member {
             client_url: config.client_advertise.clone(),
             initial_members: config.initial_members.clone(),
         };
-        let transport = Transport::start(identity, peers, Budgets::default(), inbox.sink());
+        let transport = Transport::start(identity, peers, Budgets::default(), inbox.sink())
+            .map_err(NodeError::from)?;
         Ok(Member {
             config,
             dir,

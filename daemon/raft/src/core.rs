@@ -38,6 +38,9 @@ pub struct Settings {
     pub max_inflight_bytes: usize,
     /// A leader refuses proposals beyond this many uncommitted bytes: without a quorum they would pile up in memory.
     pub max_uncommitted_bytes: usize,
+    /// A leader refuses proposals beyond this many bytes that its own disk has not taken: with a disk slower than those of
+    /// the others, which commit without it, they would pile up in its memory and none of them could be applied here.
+    pub max_unwritten_bytes: usize,
     /// The length of a piece of a snapshot.
     pub piece_bytes: u64,
     /// Compaction keeps at most this many entries behind the checkpoint, for members that were briefly away.
@@ -56,6 +59,7 @@ impl Default for Settings {
             max_inflight_messages: 256,
             max_inflight_bytes: 8 * MIB,
             max_uncommitted_bytes: 64 * MIB,
+            max_unwritten_bytes: 64 * MIB,
             piece_bytes: MIB as u64,
             kept_entries: 10_000,
             kept_bytes: 16 * MIB as u64,
@@ -157,6 +161,12 @@ pub enum ProposeError {
     /// Too much waits to be committed already.
     #[error("{bytes} bytes wait to be committed")]
     TooMuchUncommitted {
+        /// How much.
+        bytes: u64,
+    },
+    /// Too much waits for this leader's own disk already, committed or not.
+    #[error("{bytes} bytes wait to be written here")]
+    TooMuchUnwritten {
         /// How much.
         bytes: u64,
     },

@@ -55,14 +55,34 @@ impl Raft {
             self.accept(from, self.commit, round);
         } else if self.log.position_at(previous.index) != Some(previous) {
             let body = self.rejection(previous, round);
+            self.remember_accepted(None);
             self.send_after_writes(from, body);
         } else {
             // Only so far do the logs agree for certain: what this log has beyond may be another leader's.
             let proved = LogIndex(previous.index.0 + entries.len() as u64);
+            let is_told = entries.is_empty() && self.has_accepted(proved, round);
             if self.adopt(entries) {
                 self.commit_to(commit.min(proved));
-                self.accept(from, proved, round);
+                if !is_told {
+                    self.accept(from, proved, round);
+                }
             }
+        }
+    }
+
+    /// Whether the last answer said the same. News of a commit follows every entry, and an answer that repeats the one
+    /// to the entry itself would only wake the leader. Where that was lost, the leader asks again, in a later round.
+    fn has_accepted(&self, matched: LogIndex, round: u64) -> bool {
+        matches!(&self.role, Role::Follower { following: Some(following) }
+            if following.accepted == Some((matched, round)))
+    }
+
+    fn remember_accepted(&mut self, accepted: Option<(LogIndex, u64)>) {
+        if let Role::Follower {
+            following: Some(following),
+        } = &mut self.role
+        {
+            following.accepted = accepted;
         }
     }
 
@@ -94,6 +114,7 @@ impl Raft {
 
     /// Says that the log equals the leader's up to `matched`, once that is durable.
     pub(crate) fn accept(&mut self, leader: MemberId, matched: LogIndex, round: u64) {
+        self.remember_accepted(Some((matched, round)));
         self.send_after_writes(
             leader,
             Body::AppendResponse {

@@ -33,7 +33,8 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// Where this member does not lead, leadership is being handed over, or too much is uncommitted.
+    /// Where this member does not lead, leadership is being handed over, or too much is uncommitted or not yet written
+    /// here.
     pub fn propose(&mut self, command: Bytes) -> Result<LogPosition, ProposeError> {
         self.propose_payload(Payload::Command(command))
     }
@@ -56,9 +57,14 @@ impl Raft {
         if let Some(handover) = &leader.transfer {
             return Err(ProposeError::Transferring { to: handover.to });
         }
-        let bytes = self.log.bytes_between(self.commit, self.log.last_index());
+        let bytes_after = |index| self.log.bytes_between(index, self.log.last_index());
+        let bytes = bytes_after(self.commit);
         if self.settings.max_uncommitted_bytes as u64 <= bytes {
             return Err(ProposeError::TooMuchUncommitted { bytes });
+        }
+        let bytes = bytes_after(self.writes.durable());
+        if self.settings.max_unwritten_bytes as u64 <= bytes {
+            return Err(ProposeError::TooMuchUnwritten { bytes });
         }
         let position = self.append_as_leader(payload);
         self.check_invariants();

@@ -46,6 +46,8 @@ pub(crate) struct Following {
     pub(crate) heard: Duration,
     /// The newest round heard of in this term. Answers that were long in the making never claim a newer one.
     pub(crate) round: u64,
+    /// The last answer to an append, where it was a yes: up to where, and in which round.
+    pub(crate) accepted: Option<(LogIndex, u64)>,
     /// Reads that wait for it.
     pub(crate) reads: FollowerReads,
 }
@@ -144,6 +146,7 @@ impl Raft {
             leader,
             heard: self.now,
             round: 0,
+            accepted: None,
             reads: FollowerReads::default(),
         });
         let was_follower = matches!(self.role, Role::Follower { .. });

@@ -380,6 +380,72 @@ fn proposals_beyond_the_bound_are_refused() {
     assert!(group.propose(1, "x").is_ok());
 }
 
+/// A leader whose own disk is slow, while the others commit without it, refuses what would wait for that disk without
+/// bound, and takes proposals again once the disk has come after.
+#[test]
+fn proposals_beyond_what_the_leaders_own_disk_has_taken_are_refused() {
+    let mut group = Group::with(
+        3,
+        Settings {
+            max_unwritten_bytes: 100,
+            ..Settings::default()
+        },
+    );
+    group.elect(1);
+    group.settle();
+    let before = group.commit_of(1);
+    let long = Bytes::from(vec![0; 200]);
+    group.with_raft(1, |raft| raft.propose(long)).unwrap();
+    for _ in 0..3 {
+        group.deliver(|_| true);
+        group.persist_all(2);
+        group.persist_all(3);
+    }
+    assert_eq!(group.commit_of(1), before + 1);
+    assert_eq!(
+        group.propose(1, "x"),
+        Err(ProposeError::TooMuchUnwritten { bytes: 232 })
+    );
+    group.persist_all(1);
+    assert!(group.propose(1, "x").is_ok());
+}
+
+/// News of a commit follows every entry: an answer that would repeat the one to the entry itself is spared, but not in a
+/// later round, since the earlier one may be lost, nor after a rejection.
+#[test]
+fn answer_to_news_of_a_commit_is_given_once_in_a_round() {
+    let mut group = Group::of(3);
+    let append_in = |previous, entries, commit, round| {
+        let body = Body::Append {
+            previous,
+            entries,
+            commit: LogIndex(commit),
+            round,
+        };
+        message(2, 1, 2, body)
+    };
+    let accepted = |index, round| Body::AppendResponse {
+        result: AppendResult::Accepted {
+            matched: LogIndex(index),
+        },
+        round,
+    };
+    let two = append_in(position(1, 1), vec![entry(2, 2, Payload::Empty)], 1, 1);
+    assert_eq!(ask(&mut group, two.clone()), [accepted(2, 1)]);
+    let news = |round| append_in(position(2, 2), Vec::new(), 2, round);
+    assert_eq!(ask(&mut group, news(1)), []);
+    assert_eq!(group.commit_of(1), 2, "the news is heard all the same");
+    assert_eq!(
+        ask(&mut group, two),
+        [accepted(2, 1)],
+        "an entry is always answered"
+    );
+    assert_eq!(ask(&mut group, news(2)), [accepted(2, 2)]);
+    let beyond = append_in(position(2, 3), Vec::new(), 2, 2);
+    assert_eq!(ask(&mut group, beyond).len(), 1, "a rejection");
+    assert_eq!(ask(&mut group, news(2)), [accepted(2, 2)]);
+}
+
 /// A crash between the installation of a snapshot and the write that resets the log leaves a member that starts.
 #[test]
 fn restart_after_an_installed_snapshot_resets_the_log() {

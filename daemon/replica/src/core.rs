@@ -68,13 +68,11 @@ pub enum Input {
     },
     /// A client's request; its origin is this member.
     Propose(Request),
-    /// A client's renewal.
+    /// Renewals that a client asked for together: one entry takes them all, or none of them is taken.
     Renew {
-        /// This member's number for it.
-        token: u64,
-        /// Which lease.
-        lease: LeaseId,
-        /// How long it may wait for company.
+        /// This member's number for each, and which lease.
+        renewals: Vec<(u64, LeaseId)>,
+        /// How long they may wait for company.
         company: Duration,
     },
     /// A linearizable read.
@@ -166,8 +164,10 @@ pub struct Core {
     held: VecDeque<(WriteId, Vec<Message>)>,
     last_write: WriteId,
     persisted: WriteId,
-    /// Requests for the leader, gathered in this turn.
+    /// Requests for the leader, and when they are sent: commands in the turn in which they came, renewals after half
+    /// of the time that they may wait for company.
     forwards: Vec<ForwardedRequest>,
+    forward_at: Duration,
     /// Questions for progress that the leader has been asked, with the leader and the time.
     asked: BTreeMap<u64, (MemberId, Duration)>,
     /// Where the origins' requests stand in the log while they are not committed.
@@ -203,6 +203,7 @@ impl Core {
             last_write: WriteId::default(),
             persisted: WriteId::default(),
             forwards: Vec::new(),
+            forward_at: Duration::ZERO,
             asked: BTreeMap::new(),
             appended: BTreeMap::new(),
             out: Output::default(),
@@ -224,11 +225,7 @@ impl Core {
         match input {
             Input::Peer { from, message } => self.hear(from, message),
             Input::Propose(request) => self.accept(request),
-            Input::Renew {
-                token,
-                lease,
-                company,
-            } => self.renew(token, lease, company),
+            Input::Renew { renewals, company } => self.renew(&renewals, company),
             Input::Read { token } => self.raft.read(ReadToken(token)),
             Input::AskProgress { token } => self.ask_progress(token),
             Input::Persisted(write) => self.release(write),
@@ -283,7 +280,10 @@ impl Core {
 
     /// How long until the core has something to do without being told anything.
     pub fn next_turn(&self) -> Duration {
-        let raft = self.raft.next_tick();
+        let mut raft = self.raft.next_tick();
+        if !self.forwards.is_empty() {
+            raft = raft.min(self.forward_at.saturating_sub(self.now));
+        }
         match (&self.leading, self.raft.clock()) {
             (Some(leading), Some(clock)) => {
                 raft.min(leading.next_turn(self.now, clock, self.due, self.disk_busy()))
@@ -309,6 +309,7 @@ impl Core {
     /// Takes no more requests of clients: the member is stopping. Consensus goes on.
     pub fn stop_accepting(&mut self) {
         self.stopping = true;
+        self.forward_at = self.now;
     }
 
     /// A summary of Raft.
@@ -389,39 +390,61 @@ impl Core {
                     self.out.refused.push((token, reason));
                 }
             }
-            None => self.forward(token, ForwardKind::Command, || encode_request(&request)),
-        }
-    }
-
-    fn renew(&mut self, token: u64, lease: LeaseId, company: Duration) {
-        if self.stopping {
-            return self.out.refused.push((token, Refused::ShuttingDown));
-        }
-        let renewal = Renewal {
-            origin: Origin {
-                member: self.id.0,
-                token,
-            },
-            lease,
-        };
-        match &mut self.leading {
-            Some(leading) => {
-                if let Err(reason) =
-                    leading.wait_for_company(renewal, self.now + company, &self.settings)
-                {
-                    self.out.refused.push((token, reason));
-                }
-            }
-            None => self.forward(token, ForwardKind::Renewal, || {
-                encode_renewal(lease, company)
+            None => self.forward(token, ForwardKind::Command, Duration::ZERO, || {
+                encode_request(&request)
             }),
         }
     }
 
-    fn forward(&mut self, token: u64, kind: ForwardKind, request: impl FnOnce() -> Bytes) {
+    fn renew(&mut self, renewals: &[(u64, LeaseId)], company: Duration) {
+        let refused = if self.stopping {
+            Some(Refused::ShuttingDown)
+        } else if let Some(leading) = &mut self.leading {
+            let member = self.id.0;
+            let renewals = renewals.iter().map(|(token, lease)| Renewal {
+                origin: Origin {
+                    member,
+                    token: *token,
+                },
+                lease: *lease,
+            });
+            let until = self.now + company;
+            leading
+                .wait_for_company(renewals, until, &self.settings)
+                .err()
+        } else {
+            // The leader needs the other half, for the renewals of other members to come.
+            let hold = company / 2;
+            for (token, lease) in renewals {
+                self.forward(*token, ForwardKind::Renewal, hold, || {
+                    encode_renewal(*lease, company - hold)
+                });
+            }
+            None
+        };
+        if let Some(reason) = refused {
+            let tokens = renewals.iter().map(|(token, _)| (*token, reason));
+            self.out.refused.extend(tokens);
+        }
+    }
+
+    /// Has a request sent to the leader, `hold` from now at the latest.
+    fn forward(
+        &mut self,
+        token: u64,
+        kind: ForwardKind,
+        hold: Duration,
+        request: impl FnOnce() -> Bytes,
+    ) {
         if self.raft.leader().is_none() {
             return self.out.refused.push((token, Refused::NoLeader));
         }
+        let send_at = self.now + hold;
+        self.forward_at = if self.forwards.is_empty() {
+            send_at
+        } else {
+            self.forward_at.min(send_at)
+        };
         self.forwards.push(ForwardedRequest {
             token,
             kind,
@@ -429,17 +452,21 @@ impl Core {
         });
     }
 
-    /// The leader may have changed since the requests of this turn came: those of a member that has become the
-    /// leader itself are its own.
+    /// Sends what is to be forwarded, when it is time. The leader may have changed since the requests came: those of a
+    /// member that has become the leader itself are its own, and without a leader none of them waits for one.
     fn send_forwards(&mut self) {
-        let forwards = std::mem::take(&mut self.forwards);
-        if forwards.is_empty() {
+        let leader = self.raft.leader();
+        let waits = leader.is_some_and(|leader| leader != self.id)
+            && self.now < self.forward_at
+            && self.forwards.len() < self.settings.waiting_renewals;
+        if self.forwards.is_empty() || waits {
             return;
         }
+        let forwards = std::mem::take(&mut self.forwards);
         if self.leading.is_some() {
             return self.accept_forwarded(self.id, forwards);
         }
-        let Some(leader) = self.raft.leader() else {
+        let Some(leader) = leader else {
             self.out
                 .refused
                 .extend(forwards.into_iter().map(|f| (f.token, Refused::NoLeader)));
@@ -502,7 +529,7 @@ impl Core {
             },
             ForwardKind::Renewal => match decode_renewal(&forwarded.request) {
                 Some((lease, company)) => leading.wait_for_company(
-                    Renewal { origin, lease },
+                    std::iter::once(Renewal { origin, lease }),
                     now + company,
                     &self.settings,
                 ),

@@ -94,13 +94,14 @@ impl Leading {
         Ok(())
     }
 
+    /// Takes all of these renewals, or none where they are too many.
     pub(crate) fn wait_for_company(
         &mut self,
-        renewal: Renewal,
+        renewals: impl ExactSizeIterator<Item = Renewal>,
         until: Duration,
         settings: &CoreSettings,
     ) -> Result<(), Refused> {
-        if self.renewals.len() >= settings.waiting_renewals {
+        if settings.waiting_renewals < self.renewals.len() + renewals.len() {
             return Err(Refused::Overloaded);
         }
         self.company_until = if self.renewals.is_empty() {
@@ -108,7 +109,7 @@ impl Leading {
         } else {
             self.company_until.min(until)
         };
-        self.renewals.push(renewal);
+        self.renewals.extend(renewals);
         Ok(())
     }
 
@@ -219,7 +220,9 @@ impl Leading {
                 formed.appended.push((position, origins));
                 true
             }
-            Err(ProposeError::TooMuchUncommitted { .. }) => {
+            Err(
+                ProposeError::TooMuchUncommitted { .. } | ProposeError::TooMuchUnwritten { .. },
+            ) => {
                 self.put_back(batch);
                 false
             }
@@ -266,6 +269,8 @@ fn refusal(error: &ProposeError) -> Refused {
     match error {
         ProposeError::NotLeader { .. } => Refused::NoLeader,
         ProposeError::Transferring { .. } => Refused::Transferring,
-        ProposeError::TooMuchUncommitted { .. } => Refused::Overloaded,
+        ProposeError::TooMuchUncommitted { .. } | ProposeError::TooMuchUnwritten { .. } => {
+            Refused::Overloaded
+        }
     }
 }

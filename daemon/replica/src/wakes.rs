@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use tenure_state::{
-    Collection, Event, Kind, LeaseId, LeaveReason, Resource, Selector, resource_of,
-};
+use tenure_state::{Collection, Event, Kind, LeaseId, LeaveReason, Resource, Selector};
 
 /// A registered interest.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -19,6 +17,8 @@ pub struct WakeId(u64);
 pub enum Interest {
     /// Any change of what is selected.
     Watch(Vec<Selector>),
+    /// A change of a lease, or of what hangs on it.
+    Lease(LeaseId),
     /// The end of a place: its grant, or its end without one.
     Place {
         /// Of what kind of thing.
@@ -35,7 +35,7 @@ pub enum Interest {
 /// Why somebody is woken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wake {
-    /// Something selected changed.
+    /// Something that is waited for changed.
     Changed,
     /// The place is a hold now.
     Granted,
@@ -54,6 +54,7 @@ pub struct Wakes {
     /// By collection, then by prefix. Looked up once for each length that some prefix has.
     prefixes: BTreeMap<Collection, BTreeMap<Bytes, BTreeSet<WakeId>>>,
     lengths: BTreeMap<Collection, BTreeMap<usize, usize>>,
+    leases: BTreeMap<LeaseId, BTreeSet<WakeId>>,
     places: BTreeMap<PlaceKey, BTreeSet<WakeId>>,
 }
 
@@ -66,6 +67,9 @@ impl Wakes {
             Interest::Watch(selectors) => selectors
                 .iter()
                 .for_each(|selector| self.select(id, selector)),
+            Interest::Lease(lease) => {
+                self.leases.entry(*lease).or_default().insert(id);
+            }
             Interest::Place {
                 kind,
                 name,
@@ -86,6 +90,7 @@ impl Wakes {
             Some(Interest::Watch(selectors)) => selectors
                 .iter()
                 .for_each(|selector| self.unselect(id, selector)),
+            Some(Interest::Lease(lease)) => remove_from(&mut self.leases, &lease, id),
             Some(Interest::Place {
                 kind,
                 name,
@@ -108,17 +113,14 @@ impl Wakes {
         self.interests.is_empty()
     }
 
-    /// Whom an event wakes, and why.
+    /// Whose place an event ends, and how.
     pub fn woken_by(&self, event: &Event, woken: &mut BTreeMap<WakeId, Wake>) {
-        if self.interests.is_empty() {
-            return;
-        }
         self.wake_places(event, woken);
-        if self.exact.is_empty() && self.prefixes.is_empty() {
-            return;
-        }
-        let resource = resource_of(event);
-        let exact = self.exact.get(&resource).into_iter().flatten();
+    }
+
+    /// Adds those who watch a resource to `woken`; somebody with several selectors may be added more than once.
+    pub fn watchers_of(&self, resource: &Resource, woken: &mut Vec<WakeId>) {
+        let exact = self.exact.get(resource).into_iter().flatten();
         let by_prefix = self
             .lengths
             .get(&resource.collection)
@@ -132,9 +134,17 @@ impl Wakes {
                     .get(&resource.name[..*length])
             })
             .flatten();
-        for id in exact.chain(by_prefix) {
-            woken.entry(*id).or_insert(Wake::Changed);
-        }
+        woken.extend(exact.chain(by_prefix));
+    }
+
+    /// Whether anybody waits for a lease, so that the leases of events are worth looking at.
+    pub fn await_leases(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
+    /// Adds those who wait for a lease to `woken`.
+    pub fn waiters_of_lease(&self, lease: LeaseId, woken: &mut Vec<WakeId>) {
+        woken.extend(self.leases.get(&lease).into_iter().flatten());
     }
 
     /// Everybody, where what changed is not known (a snapshot was installed).
@@ -253,7 +263,7 @@ fn remove_from<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<WakeId>>, key: &K, id: Wa
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use tenure_state::{EndReason, KeyEntry, Revision};
+    use tenure_state::{EndReason, KeyEntry, Revision, resource_of};
 
     fn put(key: &str) -> Event {
         Event::Put(Arc::new(KeyEntry {
@@ -274,6 +284,13 @@ mod tests {
         }
     }
 
+    fn watching(wakes: &Wakes, event: &Event) -> Vec<WakeId> {
+        let mut woken = Vec::new();
+        wakes.watchers_of(&resource_of(event), &mut woken);
+        woken.sort();
+        woken
+    }
+
     fn woken(wakes: &Wakes, event: &Event) -> BTreeMap<WakeId, Wake> {
         let mut woken = BTreeMap::new();
         wakes.woken_by(event, &mut woken);
@@ -287,7 +304,7 @@ mod tests {
         let prefix = wakes.register(Interest::Watch(vec![Selector::Prefix(key("config/"))]));
         let all = wakes.register(Interest::Watch(vec![Selector::Prefix(key(""))]));
         let other = wakes.register(Interest::Watch(vec![Selector::Exact(key("config"))]));
-        let ids = |event: &Event| woken(&wakes, event).into_keys().collect::<Vec<_>>();
+        let ids = |event: &Event| watching(&wakes, event);
         assert_eq!(ids(&put("config/a")), [exact, prefix, all]);
         assert_eq!(ids(&put("config/b")), [prefix, all]);
         assert_eq!(ids(&put("config")), [all, other]);
@@ -311,13 +328,25 @@ mod tests {
         ]));
         let second = wakes.register(Interest::Watch(vec![Selector::Prefix(key("a"))]));
         wakes.unregister(first);
-        assert_eq!(
-            woken(&wakes, &put("ab")).into_keys().collect::<Vec<_>>(),
-            [second]
-        );
+        assert_eq!(watching(&wakes, &put("ab")), [second]);
         wakes.unregister(second);
         assert!(wakes.is_empty() && wakes.prefixes.is_empty() && wakes.exact.is_empty());
         assert!(wakes.lengths.values().all(BTreeMap::is_empty));
+    }
+
+    #[test]
+    fn who_waits_for_a_lease_is_woken_by_its_id_and_leaves_nothing_behind() {
+        let lease = |number| LeaseId::new(number).expect("it is positive");
+        let mut wakes = Wakes::default();
+        let one = wakes.register(Interest::Lease(lease(1)));
+        let two = wakes.register(Interest::Lease(lease(2)));
+        let mut woken = Vec::new();
+        wakes.waiters_of_lease(lease(2), &mut woken);
+        assert_eq!(woken, [two]);
+        wakes.unregister(two);
+        assert!(wakes.await_leases());
+        wakes.unregister(one);
+        assert!(!wakes.await_leases() && wakes.is_empty());
     }
 
     #[test]

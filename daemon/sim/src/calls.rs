@@ -198,8 +198,7 @@ impl World {
                 command,
             }),
             Ask::Renew { lease, company } => Input::Renew {
-                token,
-                lease,
+                renewals: vec![(token, lease)],
                 company,
             },
             Ask::ReadLease(_) | Ask::ReadKey(_) => Input::Read { token },

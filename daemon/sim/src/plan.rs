@@ -257,6 +257,7 @@ fn draw_core(chance: &mut Chance) -> CoreSettings {
         max_inflight_messages: size(chance.skewed(1, 256)),
         max_inflight_bytes: size(chance.skewed(256, 8 << 20)),
         max_uncommitted_bytes: size(chance.skewed(16 << 10, 64 << 20)),
+        max_unwritten_bytes: size(chance.skewed(16 << 10, 64 << 20)),
         piece_bytes: chance.skewed(256, 16 << 10),
         kept_entries: if chance.coin() {
             chance.number(0, 5)

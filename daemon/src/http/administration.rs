@@ -1,20 +1,152 @@
 //! Limits and compaction (`api.md` §8).
+//!
+//! Owns the audit lines of both: what they change is everybody's, so who asked for what is told on the log target
+//! `audit`.
 
-use super::failure::Failure;
+use tenure_api::{self as api, ChangeLimits, Code};
+use tenure_state::{Answer, Command, Limits, Revision};
+
+use super::failure::{Failure, Purpose};
+use super::reading::Reading;
 use super::reply::Reply;
 use super::service::Context;
 
-/// GET /v1/limits
-pub(super) async fn read_limits(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("GET /v1/limits"))
+/// `GET /v1/limits`
+pub(super) async fn read_limits(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let reading = Reading::of(&mut cx)?;
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let settled = reading.settle(&cx).await?;
+    let (limits, revision) = cx
+        .handle()
+        .read(|state| (state.limits().clone(), state.revision()));
+    Ok(settled.mark(in_force(&limits, revision)?))
 }
 
-/// PATCH /v1/limits
-pub(super) async fn change_limits(_cx: Context<'_>) -> Result<Reply, Failure> {
+/// `PATCH /v1/limits`
+pub(super) async fn change_limits(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    let asked: ChangeLimits = cx.json().await?;
+    let _ = asked;
     Err(Failure::later("PATCH /v1/limits"))
 }
 
-/// POST /v1/compact
-pub(super) async fn compact(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("POST /v1/compact"))
+/// `POST /v1/compact`
+pub(super) async fn compact(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    let asked: api::Compact = cx.json().await?;
+    let revision = Revision(asked.revision);
+    let mut audit = Audit::of(&cx, "compaction", format!("to revision {revision}"));
+    let decided = cx
+        .submit(Command::Compact { revision }, Purpose::Write)
+        .await;
+    let result = decided.and_then(|decided| match decided.outcome {
+        Ok(Answer::Compacted {
+            compact_revision,
+            revision,
+        }) => Ok((compact_revision, revision)),
+        Ok(_) => Err(Failure::unexpected()),
+        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
+    });
+    audit.tell(&result);
+    let (compact_revision, revision) = result?;
+    let compacted = api::Compacted {
+        compact_revision: compact_revision.0,
+        revision: revision.0,
+    };
+    Reply::json(200, revision, &compacted)
+}
+
+fn in_force(limits: &Limits, revision: Revision) -> Result<Reply, Failure> {
+    let shown = api::LimitsInForce {
+        limits: shown(limits),
+        revision: revision.0,
+    };
+    Reply::json(200, revision, &shown)
+}
+
+/// Limits as they are written. Each is named, so that one that is added is not forgotten here.
+fn shown(limits: &Limits) -> api::Limits {
+    let Limits {
+        value_bytes,
+        request_bytes,
+        keys_per_revision,
+        attached_per_lease,
+        txn_conditions,
+        txn_operations,
+        history_retention_ms,
+        history_bytes,
+        idempotency_retention_ms,
+        idempotency_records,
+        keys,
+        key_bytes,
+        leases,
+        waiters,
+        watchers,
+    } = *limits;
+    api::Limits {
+        value_bytes,
+        request_bytes,
+        keys_per_revision,
+        attached_per_lease,
+        txn_conditions,
+        txn_operations,
+        history_retention_ms,
+        history_bytes,
+        idempotency_retention_ms,
+        idempotency_records,
+        keys,
+        key_bytes,
+        leases,
+        waiters,
+        watchers,
+    }
+}
+
+/// The audit line of a change. Where its caller goes away before it is decided, it may be carried out all the same,
+/// and is told when this is dropped.
+struct Audit<'a, 'c> {
+    cx: &'a Context<'c>,
+    change: &'static str,
+    asked: String,
+    told: bool,
+}
+
+impl<'a, 'c> Audit<'a, 'c> {
+    fn of(cx: &'a Context<'c>, change: &'static str, asked: String) -> Audit<'a, 'c> {
+        Audit {
+            cx,
+            change,
+            asked,
+            told: false,
+        }
+    }
+
+    fn tell<T>(&mut self, result: &Result<T, Failure>) {
+        self.write(match result {
+            Ok(_) => "done",
+            Err(failure) => failure.code.as_str(),
+        });
+    }
+
+    fn write(&mut self, outcome: &str) {
+        self.told = true;
+        tracing::info!(
+            target: "audit",
+            member = %self.cx.handle().member().id,
+            request = self.cx.id,
+            change = self.change,
+            asked = self.asked,
+            outcome,
+            "an operator changes the cluster"
+        );
+    }
+}
+
+impl Drop for Audit<'_, '_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.write(Code::OutcomeUnknown.as_str());
+        }
+    }
 }

@@ -9,6 +9,7 @@ use tenure_replica::ProgressReport;
 use tenure_state::Revision;
 
 use super::failure::{Failure, Purpose};
+use super::reading::Reading;
 use super::reply::Reply;
 use super::service::Context;
 
@@ -17,30 +18,43 @@ const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// `GET /v1/cluster`
 pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
+    let report = match reading.is_local() {
+        true => None,
+        false => Some(ask_leader(&cx).await?),
+    };
+    let settled = reading.settle(&cx).await?;
     let handle = cx.handle();
-    let report = handle
-        .progress()
-        .await
-        .map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
-    cx.barrier().await?;
     let revision = handle.read(|state| state.revision());
-    let configuration = handle.status().configuration;
+    let status = handle.status();
+    let configuration = &status.configuration;
     let members = configuration
         .members()
         .into_iter()
-        .map(|id| member(&configuration, &report, id))
+        .map(|id| member(configuration, report.as_ref(), id))
         .collect();
+    // What this member knows by itself; where the leader was asked, what it says of itself.
+    let (leader, term, commit) = match &report {
+        Some(report) => (Some(report.leader), report.term, report.commit),
+        None => (status.leader, status.term, status.commit),
+    };
     let cluster = api::Cluster {
         cluster: cluster_id(handle.member().cluster),
-        leader: Some(report.leader.to_string()),
-        term: report.term.0,
+        leader: leader.map(|leader| leader.to_string()),
+        term: term.0,
         revision: revision.0,
-        commit_index: report.commit.0,
+        commit_index: commit.0,
         members,
     };
-    Reply::json(200, revision, &cluster)
+    Ok(settled.mark(Reply::json(200, revision, &cluster)?))
+}
+
+/// How the members are doing, as only the leader knows.
+async fn ask_leader(cx: &Context<'_>) -> Result<ProgressReport, Failure> {
+    let report = cx.handle().progress().await;
+    report.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))
 }
 
 /// `GET /v1/status`
@@ -125,42 +139,57 @@ pub(super) fn cluster_id(cluster: u128) -> String {
     format!("{cluster:032x}")
 }
 
-fn member(configuration: &Configuration, report: &ProgressReport, id: MemberId) -> api::Member {
+fn member(
+    configuration: &Configuration,
+    report: Option<&ProgressReport>,
+    id: MemberId,
+) -> api::Member {
     let info = configuration.info.get(&id).cloned().unwrap_or_default();
     let role = if configuration.is_voter(id) {
         MemberRole::Voter
     } else {
         MemberRole::Learner
     };
-    let peer = report.peers.iter().find(|peer| peer.id == id);
-    let leads = id == report.leader;
-    let matched = if leads {
-        Some(report.last)
-    } else {
-        peer.map(|peer| peer.matched)
-    };
-    let last_contact = if leads {
-        Some(Duration::ZERO)
-    } else {
-        peer.and_then(|peer| peer.silent_for)
-    };
-    let lag = |matched: LogIndex| report.last.0.saturating_sub(matched.0);
+    let seen = report.and_then(|report| seen(report, id));
     api::Member {
         id: id.to_string(),
         name: info.name,
         peer_url: info.peer_url,
         client_url: info.client_url,
         role,
-        state: if leads {
-            Some(MemberState::Leader)
-        } else {
-            peer.map(state)
-        },
-        match_index: matched.map(|matched| matched.0),
-        lag: matched.map(lag),
-        last_contact_ms: last_contact
+        state: seen.as_ref().map(|seen| seen.state),
+        match_index: seen.as_ref().map(|seen| seen.matched.0),
+        lag: seen.as_ref().map(|seen| seen.lag),
+        last_contact_ms: seen
+            .and_then(|seen| seen.silent_for)
             .map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
     }
+}
+
+/// What only the leader knows of a member.
+struct Seen {
+    state: MemberState,
+    matched: LogIndex,
+    lag: u64,
+    silent_for: Option<Duration>,
+}
+
+fn seen(report: &ProgressReport, id: MemberId) -> Option<Seen> {
+    if id == report.leader {
+        return Some(Seen {
+            state: MemberState::Leader,
+            matched: report.last,
+            lag: 0,
+            silent_for: Some(Duration::ZERO),
+        });
+    }
+    let peer = report.peers.iter().find(|peer| peer.id == id)?;
+    Some(Seen {
+        state: state(peer),
+        matched: peer.matched,
+        lag: report.last.0.saturating_sub(peer.matched.0),
+        silent_for: peer.silent_for,
+    })
 }
 
 fn state(peer: &PeerStatus) -> MemberState {
@@ -215,7 +244,7 @@ mod tests {
             ..Configuration::default()
         };
         let check = |id, role, state, match_index, lag, last_contact_ms| {
-            let shown = member(&configuration, &report, MemberId(id));
+            let shown = member(&configuration, Some(&report), MemberId(id));
             assert_eq!(
                 (
                     shown.role,
@@ -262,6 +291,11 @@ mod tests {
             None,
         );
         check(5, Learner, None, None, None, None);
-        assert_eq!(member(&configuration, &report, MemberId(2)).name, "n2");
+        let unasked = member(&configuration, None, MemberId(2));
+        assert_eq!(
+            (unasked.name.as_str(), unasked.role, unasked.state),
+            ("n2", Voter, None),
+            "what only the leader knows is not guessed"
+        );
     }
 }

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
-use tenure_state::{Clock, Contention, LimitError, ReadError, Refusal, Revision, Share};
+use tenure_state::{Clock, Contention, Kind, LimitError, ReadError, Refusal, Revision, Share};
 
-use super::locks;
 use super::reply::Reply;
-use super::text;
+use super::{elections, leases, locks, semaphores, text};
 use crate::node::Unserved;
 
 /// When to come back where nothing better is known: an election takes about so long.
@@ -121,6 +120,12 @@ impl Failure {
     /// Adds a field of the code's own.
     pub(super) fn with(mut self, field: &str, value: impl Into<Value>) -> Failure {
         self.fields.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// Says in which part of the request the value at fault is.
+    pub(super) fn within(mut self, part: &str) -> Failure {
+        self.detail = format!("{part}: {}", self.detail);
         self
     }
 
@@ -296,16 +301,15 @@ impl Failure {
         Failure::new(Code::ConditionFailed, detail).with("mod_revision", mod_revision.0)
     }
 
-    /// Somebody else is in the way.
+    /// Somebody else is in the way, or a delay is.
     pub(super) fn contended(code: Code, contention: &Contention, clock: Clock) -> Failure {
-        let detail = format!(
-            "{:?} has {} holders and {} wait",
-            contention.name, contention.holder_count, contention.queue_length
-        );
-        let mut failure = Failure::new(code, detail).at(contention.revision);
-        if let Ok(Value::Object(fields)) =
-            serde_json::to_value(locks::contention(contention, clock))
-        {
+        let fields = match contention.kind {
+            Kind::Lock => serde_json::to_value(locks::contention(contention, clock)),
+            Kind::Semaphore => serde_json::to_value(semaphores::contention(contention, clock)),
+            Kind::Election => serde_json::to_value(elections::contention(contention, clock)),
+        };
+        let mut failure = Failure::new(code, in_the_way(contention, clock)).at(contention.revision);
+        if let Ok(Value::Object(fields)) = fields {
             failure.fields = fields;
         }
         failure
@@ -342,6 +346,22 @@ impl Failure {
                 .push((RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1000))));
         }
         reply
+    }
+}
+
+fn in_the_way(contention: &Contention, clock: Clock) -> String {
+    let (name, holders, waiting) = (
+        &contention.name,
+        contention.holder_count,
+        contention.queue_length,
+    );
+    match contention.delay_until {
+        Some(until) if holders == 0 => format!(
+            "{name:?} has no holder, but is kept for {} ms more, because its last holder did not release it and may \
+             not know that it ended; {waiting} wait",
+            leases::remaining_ms(until, clock)
+        ),
+        Some(_) | None => format!("{name:?} has {holders} holders and {waiting} wait"),
     }
 }
 

@@ -84,6 +84,7 @@ pub(super) fn is_recorded(command: &Command) -> bool {
         | Command::Proclaim(_)
         | Command::HandOver(_)
         | Command::Transaction(_)
+        | Command::ChangeLimits(_)
         | Command::Compact { .. } => true,
         // With `ttl_ms` a repeat must ask with the lease that the first one was granted.
         Command::Acquire(acquire) => matches!(acquire.claim, Claim::Grant(_)),

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tenure_api::{self as api, GrantLease, MAX_TTL_MS, MIN_TTL_MS};
+use tenure_api::{
+    self as api, ChangeLease, GrantLease, MAX_RENEWED_TOGETHER, MAX_TTL_MS, MIN_TTL_MS,
+    RenewLeases, RenewResult,
+};
+use tenure_replica::Decided;
 use tenure_state::{
     Answer, Clock, Collection, Command, Kind, LeaseId, LeaseView, NewLease, Refusal, Resource,
     Revision,
@@ -16,6 +20,10 @@ use super::reply::Reply;
 use super::service::Context;
 use super::text;
 
+/// Leases on a page: so many by default, and at most. They are read in one hold of the state, so that a page shows one
+/// revision.
+const PAGE_DEFAULT: u64 = 100;
+const PAGE_MOST: u64 = 1000;
 /// How many of the things on a lease are shown.
 const ATTACHED_SHOWN: usize = 100;
 /// How often an id is drawn anew where it is in use. Out of 2^63 once is luck already.
@@ -56,12 +64,7 @@ pub(super) async fn grant(mut cx: Context<'_>) -> Result<Reply, Failure> {
 pub(super) async fn renew(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
     cx.finish_query()?;
     cx.no_fields().await?;
-    let decided = cx.renew(id).await?;
-    match decided.outcome {
-        Ok(Answer::Lease(view)) => Reply::json(200, view.revision, &lease(&view, view.clock)),
-        Ok(_) => Err(Failure::unexpected()),
-        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
-    }
+    the_lease(cx.renew(id).await?)
 }
 
 /// `GET /v1/leases/{id}`
@@ -131,19 +134,107 @@ pub(super) async fn revoke(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fa
     }
 }
 
-/// GET /v1/leases
-pub(super) async fn list(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("GET /v1/leases"))
+/// `GET /v1/leases`
+pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let limit = cx.query.take("limit")?;
+    let limit = limit.map(|text| text::number("limit", &text, 1, PAGE_MOST));
+    let limit = usize::try_from(limit.transpose()?.unwrap_or(PAGE_DEFAULT)).unwrap_or(usize::MAX);
+    let after = cx.query.take("start_after")?;
+    let after = after.map(|id| text::lease(&id).map_err(|failure| failure.within("start_after")));
+    let after = after.transpose()?;
+    let reading = Reading::of(&mut cx)?;
+    cx.finish_query()?;
+    cx.no_body().await?;
+    let settled = reading.settle(&cx).await?;
+    let (mut views, count, clock, revision) = cx.handle().read(|state| {
+        let clock = settled.clock(state);
+        let views = state.leases_page(after, limit + 1, clock);
+        (views, state.lease_count(), clock, state.revision())
+    });
+    let more = limit < views.len();
+    views.truncate(limit);
+    let next = views
+        .last()
+        .filter(|_| more)
+        .map(|view| view.lease.to_string());
+    let page = api::LeasePage {
+        leases: views.iter().map(|view| lease(view, clock)).collect(),
+        more,
+        next,
+        count,
+        revision: revision.0,
+    };
+    Ok(settled.mark(Reply::json(200, revision, &page)?))
 }
 
-/// POST /v1/leases/renew
-pub(super) async fn renew_many(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("POST /v1/leases/renew"))
+/// `POST /v1/leases/renew`
+pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    let asked: RenewLeases = cx.json().await?;
+    let count = asked.leases.len();
+    if !(1..=MAX_RENEWED_TOGETHER).contains(&count) {
+        let detail = format!("leases has {count} ids; accepted are 1 to {MAX_RENEWED_TOGETHER}");
+        return Err(Failure::invalid(detail));
+    }
+    let ids = asked.leases.iter().enumerate().map(|(index, id)| {
+        text::lease(id).map_err(|failure| failure.within(&format!("leases[{index}]")))
+    });
+    let ids: Vec<LeaseId> = ids.collect::<Result<_, Failure>>()?;
+    let decided = cx.renew_many(&ids).await?;
+    let revision = decided.iter().map(|decided| decided.revision).max();
+    let revision = revision.ok_or_else(Failure::unexpected)?;
+    let results = ids
+        .iter()
+        .zip(decided)
+        .map(|(id, decided)| renewed(*id, decided));
+    let renewed = api::LeasesRenewed {
+        results: results.collect::<Result<_, Failure>>()?,
+        revision: revision.0,
+    };
+    Reply::json(200, revision, &renewed)
 }
 
-/// PATCH /v1/leases/{id}
-pub(super) async fn change(_cx: Context<'_>, _id: LeaseId) -> Result<Reply, Failure> {
-    Err(Failure::later("PATCH /v1/leases/{id}"))
+/// What came of one lease among many: a dead one is no failure of the rest.
+fn renewed(lease: LeaseId, decided: Decided) -> Result<RenewResult, Failure> {
+    let lost = |error| {
+        Ok(RenewResult::Lost {
+            lease: lease.to_string(),
+            error,
+        })
+    };
+    match decided.outcome {
+        Ok(Answer::Lease(view)) => Ok(RenewResult::Renewed {
+            lease: lease.to_string(),
+            remaining_ms: remaining_ms(view.deadline, view.clock),
+            attached_revision: view.attached_revision.map(|revision| revision.0),
+        }),
+        Ok(_) => Err(Failure::unexpected()),
+        Err(Refusal::LeaseExpired(_)) => lost(api::Code::LeaseExpired),
+        Err(Refusal::LeaseNotFound(_)) => lost(api::Code::LeaseNotFound),
+        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
+    }
+}
+
+/// `PATCH /v1/leases/{id}`
+pub(super) async fn change(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    let asked: ChangeLease = cx.json().await?;
+    check_ttl(asked.ttl_ms)?;
+    let command = Command::ChangeLease {
+        lease: id,
+        ttl_ms: asked.ttl_ms,
+    };
+    let decided = cx.submit(command, Purpose::RepeatableWrite).await?;
+    the_lease(decided)
+}
+
+/// A lease that was renewed or changed, as it is now.
+fn the_lease(decided: Decided) -> Result<Reply, Failure> {
+    match decided.outcome {
+        Ok(Answer::Lease(view)) => Reply::json(200, view.revision, &lease(&view, view.clock)),
+        Ok(_) => Err(Failure::unexpected()),
+        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
+    }
 }
 
 /// Refuses a TTL outside the limits of the contract before anything is proposed.

@@ -4,6 +4,7 @@
 //! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: TLS
 //! and who may do what.
 
+mod acquiring;
 mod administration;
 mod body;
 mod cluster;
@@ -22,7 +23,9 @@ mod manners;
 mod openapi;
 mod poll;
 mod query;
+mod queues;
 mod reading;
+mod releasing;
 mod reply;
 mod route;
 mod semaphores;
@@ -76,6 +79,9 @@ pub async fn serve(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let service = service::Service::new(handle, &settings.client_hosts, settings.waits);
-    connection::serve(listener, Arc::new(service), &settings, shutdown).await;
+    let service = service::Service::new(handle.clone(), &settings.client_hosts, settings.waits);
+    tokio::select! {
+        () = connection::serve(listener, Arc::new(service), &settings, shutdown) => {}
+        () = handle.wake_watchers() => {}
+    }
 }

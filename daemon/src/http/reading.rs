@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::header::{ETAG, HeaderName, HeaderValue};
 use tenure_api::{Code, MAX_POLL_MS, header};
 use tenure_replica::Interest;
-use tenure_state::{Clock, ReadError, Resource, Revision, Selector, State};
+use tenure_state::{Clock, Collection, ReadError, Resource, Revision, Selector, State};
 
 use super::condition::{Conditions, etag};
 use super::failure::{Failure, Purpose};
@@ -147,6 +147,11 @@ impl Reading {
         }
     }
 
+    /// Whether this member answers from its own state, without asking the leader.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
+    }
+
     /// How long it may be held open; `HEAD` never waits.
     pub(super) fn wait(&self, cx: &Context<'_>) -> Duration {
         match cx.head {
@@ -238,7 +243,7 @@ impl Reading {
         let mut waiting = None;
         if self.waits_for.is_some() && !wait.is_zero() {
             let permit = cx.wait_permit()?;
-            let interest = Interest::Watch(vec![Selector::Exact(resource)]);
+            let interest = interest_in(resource);
             let waiter: Waiter = cx.handle().register(interest);
             let until = cx.arrived + jittered(wait, cx.seed);
             let poll = Poll::new(cx.handle(), until, permit).of_own_state(self.local);
@@ -340,6 +345,22 @@ impl Settled {
         let age_ms = u64::try_from(fresh_at.age().as_millis()).unwrap_or(u64::MAX - 1) + 1;
         let name = HeaderName::from_static(header::STALENESS_MS);
         Some((name, HeaderValue::from(age_ms)))
+    }
+}
+
+/// A lease changes with what hangs on it, everything else by itself.
+fn interest_in(resource: Resource) -> Interest {
+    let lease = match resource.collection {
+        Collection::Leases => std::str::from_utf8(&resource.name)
+            .ok()
+            .and_then(|name| text::lease(name).ok()),
+        Collection::Elections | Collection::Keys | Collection::Locks | Collection::Semaphores => {
+            None
+        }
+    };
+    match lease {
+        Some(lease) => Interest::Lease(lease),
+        None => Interest::Watch(vec![Selector::Exact(resource)]),
     }
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Context<'a> {
     pub(super) head: bool,
     /// A number that differs from request to request.
     pub(super) seed: u64,
+    /// The id of the request.
+    pub(super) id: &'a str,
 }
 
 impl Service {
@@ -112,7 +114,9 @@ impl Service {
         let served = async {
             given_id?;
             self.check(&head, local)?;
-            self.dispatch(&head, target, &mut body, arrived, seed).await
+            let id = id.to_str().unwrap_or("");
+            self.dispatch(&head, target, &mut body, arrived, seed, id)
+                .await
         };
         let reply = served
             .instrument(span)
@@ -136,6 +140,7 @@ impl Service {
         body: &mut Body,
         arrived: Instant,
         seed: u64,
+        id: &str,
     ) -> Result<Reply, Failure> {
         let target = target.ok_or_else(|| {
             Failure::new(
@@ -176,6 +181,7 @@ impl Service {
             arrived,
             head: head.method == Method::HEAD,
             seed,
+            id,
         };
         let mut reply = serve(call, cx).await.unwrap_or_else(Failure::into_reply);
         if replayed.into_inner() {
@@ -425,6 +431,18 @@ impl Context<'_> {
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
         self.handle()
             .renew(lease)
+            .await
+            .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
+    }
+
+    /// Renews leases together; what came of each.
+    ///
+    /// # Errors
+    ///
+    /// Where they got no outcome.
+    pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
+        self.handle()
+            .renew_many(leases)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }

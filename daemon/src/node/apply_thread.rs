@@ -133,8 +133,7 @@ impl ApplyThread {
         self.shared.applied.store(index.0, Ordering::Release);
         self.shared.tell_revision(revision);
         self.shared.decide(progress.decided);
-        self.shared
-            .tell_core(Event::Input(Input::Applied { index, due }));
+        self.shared.reach(index, due);
         if progress.leases_expired > 0 {
             info!(leases = progress.leases_expired, "leases ran out");
         }
@@ -151,7 +150,7 @@ impl ApplyThread {
     }
 
     fn wake(&self, before: Revision) {
-        if self.shared.waiters.is_empty() {
+        if self.shared.waiters.await_no_place() {
             return;
         }
         let applier = self
@@ -161,7 +160,7 @@ impl ApplyThread {
             .unwrap_or_else(PoisonError::into_inner);
         self.shared
             .waiters
-            .notify(applier.state().events_after(before));
+            .notify_places(applier.state().events_after(before));
     }
 
     fn wait_for(&mut self, token: u64, point: ReadPoint) {
@@ -199,6 +198,7 @@ impl ApplyThread {
         self.covered = index;
         self.shared.applied.store(index.0, Ordering::Release);
         self.shared.tell_revision(revision);
+        self.shared.reach(index, due);
         self.shared
             .tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
         self.shared.waiters.notify_all();

@@ -11,7 +11,7 @@ use tenure_raft::{MemberId, RoleChange, StepDown, WriteId};
 use tenure_replica::{Core, Input, Output, Refused};
 use tracing::{debug, info, warn};
 
-use super::clock::monotonic_raw;
+use super::clock::{Moment, Passed};
 use super::event::Event;
 use super::handle::{LeaderView, Shared};
 use super::outlets::Outlets;
@@ -35,7 +35,7 @@ pub(super) struct CoreThread {
     events: Receiver<Event>,
     outlets: Outlets,
     settings: NodeSettings,
-    last_turn: Duration,
+    last_turn: Moment,
     last_status: Duration,
     /// When the oldest write that the disk has not finished was handed to it.
     writing_since: Option<Duration>,
@@ -52,14 +52,13 @@ impl CoreThread {
         outlets: Outlets,
         settings: NodeSettings,
     ) -> CoreThread {
-        let now = monotonic_raw();
         CoreThread {
             core,
             shared,
             events,
             outlets,
             settings,
-            last_turn: now,
+            last_turn: Moment::now(),
             last_status: Duration::ZERO,
             writing_since: None,
             last_written: WriteId::default(),
@@ -101,6 +100,7 @@ impl CoreThread {
             // The clock is read after the events have arrived: an answer that carries it never shows a time from
             // before its question.
             self.pass_time(sleep);
+            self.core.handle(self.shared.reached());
             for event in events {
                 if !self.take(event)? {
                     return Ok(());
@@ -118,23 +118,26 @@ impl CoreThread {
     }
 
     fn pass_time(&mut self, slept: Duration) {
-        let now = monotonic_raw();
-        let elapsed = now.saturating_sub(self.last_turn);
-        self.last_turn = now;
+        let now = Moment::now();
         let election_timeout = self.settings.core.raft.election_timeout;
-        if elapsed > slept + election_timeout {
-            // What the others did meanwhile is unknown: before anything that waits is looked at, leadership ends,
-            // and the time slept counts for no timeout.
-            warn!(
-                paused_ms = elapsed.as_millis(),
-                "this process did not run for longer than an election timeout"
-            );
-            self.core.handle(Input::StepDown(StepDown::Paused(elapsed)));
-            self.core.tick(self.settings.core.raft.heartbeat_interval);
-            return;
+        let passed = now.since(self.last_turn, slept, election_timeout);
+        self.last_turn = now;
+        match passed {
+            Passed::Turned(elapsed) => {
+                self.core.tick(elapsed);
+                self.watch_disk(now.running);
+            }
+            Passed::Paused(paused) => {
+                // What the others did meanwhile is unknown: before anything that waits is looked at, leadership ends,
+                // and the time slept counts for no timeout.
+                warn!(
+                    paused_ms = paused.as_millis(),
+                    "this process, or the whole machine, did not run for longer than an election timeout"
+                );
+                self.core.handle(Input::StepDown(StepDown::Paused(paused)));
+                self.core.tick(self.settings.core.raft.heartbeat_interval);
+            }
         }
-        self.core.tick(elapsed);
-        self.watch_disk(now);
     }
 
     /// A leader whose disk answers nothing gives up leadership (`design.md`, Consensus): the others can commit without
@@ -179,6 +182,8 @@ impl CoreThread {
             Event::Transfer { to, reply } => {
                 let _ = reply.send(self.core.transfer_leadership(to));
             }
+            // Looked at in every turn.
+            Event::DueSooner => {}
             Event::StopAccepting => self.core.stop_accepting(),
             Event::Failed(error) => return Err(error),
             Event::Stop | Event::ApplyEnded => return Ok(false),
@@ -194,7 +199,8 @@ impl CoreThread {
             );
         }
         self.last_written = id;
-        self.writing_since = (self.last_written < self.last_handed).then_some(self.last_turn);
+        self.writing_since =
+            (self.last_written < self.last_handed).then_some(self.last_turn.running);
         self.core.handle(Input::Persisted(id));
     }
 
@@ -211,11 +217,7 @@ impl CoreThread {
             changes,
             snapshots,
         } = self.core.output();
-        if let Some(write) = write {
-            self.last_handed = write.id;
-            self.writing_since.get_or_insert(self.last_turn);
-            self.outlets.write(write);
-        }
+        // Others first: what they do with it takes longer than this member's own write of it.
         for (to, message) in send {
             let unsent = self.outlets.send(to, message);
             self.shared.refuse(
@@ -224,6 +226,11 @@ impl CoreThread {
                     .map(|token| (token, Refused::NoLeader))
                     .collect(),
             );
+        }
+        if let Some(write) = write {
+            self.last_handed = write.id;
+            self.writing_since.get_or_insert(self.last_turn.running);
+            self.outlets.write(write);
         }
         if !apply.is_empty() {
             self.outlets.apply(apply);
@@ -314,8 +321,9 @@ impl CoreThread {
             };
             true
         });
-        if changed || self.last_turn.saturating_sub(self.last_status) >= STATUS_EVERY {
-            self.last_status = self.last_turn;
+        let now = self.last_turn.running;
+        if changed || now.saturating_sub(self.last_status) >= STATUS_EVERY {
+            self.last_status = now;
             let status = (self.core.status(), Arc::clone(self.core.configuration()));
             self.outlets.membership(&status.1);
             *self
@@ -332,7 +340,9 @@ fn reason_in_words(reason: StepDown) -> &'static str {
         StepDown::HigherTerm => "a higher term was seen",
         StepDown::LeaderFound => "another member leads this term",
         StepDown::QuorumLost => "too few members answered for an election timeout",
-        StepDown::Paused(_) => "this process did not run for longer than an election timeout",
+        StepDown::Paused(_) => {
+            "this process, or the whole machine, did not run for longer than an election timeout"
+        }
         StepDown::DiskStalled => "the disk does not answer",
         StepDown::Removed => "this member is no longer part of the cluster",
     }

@@ -22,6 +22,8 @@ pub(super) enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// The state has a deadline that comes before the one it had: the core's sleep may be too long.
+    DueSooner,
     /// Hand over leadership.
     Transfer {
         /// To whom; to the one furthest ahead where nobody is named.

@@ -31,6 +31,12 @@ const READ_PATIENCE: Duration = Duration::from_millis(900);
 const READ_RETRY: Duration = Duration::from_millis(20);
 /// How long a leader that stops waits for another to take over.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
+/// Renewals wait for others to share an entry with (`design.md`, Time): so long a part of their TTL, and of what is
+/// left of it, but never less nor more than this.
+const COMPANY_OF_TTL: u64 = 100;
+const COMPANY_OF_REMAINING: u64 = 4;
+const LEAST_COMPANY: Duration = Duration::from_millis(20);
+const MOST_COMPANY: Duration = Duration::from_millis(250);
 /// Inputs that may wait for the core; beyond it clients are refused and peers' messages are dropped.
 const CORE_QUEUE: usize = 65_536;
 
@@ -126,8 +132,10 @@ pub(super) struct Shared {
     pub(super) queued: AtomicUsize,
     pub(super) applier: RwLock<Applier>,
     pub(super) applied: AtomicU64,
+    /// The last index applied with the next deadline after it, for the core, which looks at it in every turn.
+    reached: Mutex<(LogIndex, Option<Stamp>)>,
     pub(super) waiters: Waiters,
-    /// The revision of the state, told only while somebody listens.
+    /// The revision of the state, told only while somebody waits for it.
     pub(super) revision: watch::Sender<Revision>,
     pub(super) freshness: Freshness,
     pub(super) leader: watch::Sender<LeaderView>,
@@ -158,12 +166,14 @@ impl Shared {
     ) -> Shared {
         let applied = applier.applied().position.index.0;
         let revision = watch::Sender::new(applier.state().revision());
+        let reached = (LogIndex(applied), applier.due());
         Shared {
             identity,
             core,
             queued: AtomicUsize::new(0),
             applier: RwLock::new(applier),
             applied: AtomicU64::new(applied),
+            reached: Mutex::new(reached),
             waiters: Waiters::default(),
             revision,
             freshness: Freshness::default(),
@@ -241,10 +251,11 @@ impl Shared {
         }
     }
 
-    /// Tells those who listen which revision the state has come to. Whoever begins to listen and looks at the state
+    /// Tells those who wait for it which revision the state has come to. Whoever begins to wait and looks at the state
     /// then misses nothing: this is called after the state was changed, and the lock of the state orders the two.
     pub(super) fn tell_revision(&self, revision: Revision) {
-        if self.revision.receiver_count() > 0 {
+        // One listens always, for the watchers.
+        if self.revision.receiver_count() > 1 || !self.waiters.watch_nothing() {
             self.revision.send_replace(revision);
         }
     }
@@ -252,6 +263,29 @@ impl Shared {
     /// Whether the state has reached the point of a read.
     pub(super) fn has_applied(&self, point: ReadPoint) -> bool {
         self.applied.load(Ordering::Acquire) >= point.index.0
+    }
+
+    /// The state has come to `index`, and `due` is its next deadline. The core is woken only where that deadline is
+    /// earlier than the one it knows: until then it has nothing to do about it, and a wake-up for every entry would
+    /// cost as much as the entry.
+    pub(super) fn reach(&self, index: LogIndex, due: Option<Stamp>) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let sooner = match (reached.1, due) {
+            (Some(known), Some(due)) => due < known,
+            (None, due) => due.is_some(),
+            (Some(_), None) => false,
+        };
+        *reached = (index, due);
+        drop(reached);
+        if sooner {
+            self.tell_core(Event::DueSooner);
+        }
+    }
+
+    /// How far the state has come, and its next deadline.
+    pub(super) fn reached(&self) -> Input {
+        let (index, due) = *self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        Input::Applied { index, due }
     }
 
     fn token(&self) -> u64 {
@@ -287,7 +321,8 @@ impl Handle {
             idempotency,
             command,
         };
-        self.write(token, Input::Propose(request)).await
+        let mut decided = self.write(vec![token], Input::Propose(request)).await?;
+        decided.pop().ok_or(Unserved::OutcomeUnknown)
     }
 
     /// Renews a lease. The renewal waits a hundredth of the TTL for company, 20 to 250 ms.
@@ -298,35 +333,75 @@ impl Handle {
     ///
     /// As for [`Handle::submit`].
     pub async fn renew(&self, lease: LeaseId) -> Result<Decided, Unserved> {
-        let token = self.0.token();
-        let ttl_ms = self.read(|state| {
-            state
-                .lease(lease, state.clock())
-                .map_or(0, |view| view.ttl_ms)
-        });
-        let company = Duration::from_millis((ttl_ms / 100).clamp(20, 250));
-        self.write(
-            token,
-            Input::Renew {
-                token,
-                lease,
-                company,
-            },
-        )
-        .await
+        let mut decided = self.renew_many(&[lease]).await?;
+        decided.pop().ok_or(Unserved::OutcomeUnknown)
     }
 
-    async fn write(&self, token: u64, input: Input) -> Result<Decided, Unserved> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.pending().writes.insert(token, sender);
+    /// Renews leases together: they are in one entry, if this member leads or nothing is lost on their way to the one
+    /// that does. Answers what came of each, in their order; one that is named twice is answered twice.
+    ///
+    /// Cancellation as for [`Handle::submit`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Handle::submit`]; where some were renewed and others refused it is [`Unserved::OutcomeUnknown`].
+    pub async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Unserved> {
+        let company = self.company(leases);
+        let renewals: Vec<(u64, LeaseId)> = leases
+            .iter()
+            .map(|lease| (self.0.token(), *lease))
+            .collect();
+        let tokens = renewals.iter().map(|(token, _)| *token).collect();
+        self.write(tokens, Input::Renew { renewals, company }).await
+    }
+
+    /// How long renewals of these leases wait for company: shorter where one is about to end, so that it does not end
+    /// on its way.
+    fn company(&self, leases: &[LeaseId]) -> Duration {
+        let least_ms = self.read(|state| {
+            let clock = state.clock();
+            let views = leases
+                .iter()
+                .filter_map(|lease| state.lease(*lease, clock).ok());
+            let company = views.map(|view| {
+                let remaining_ms = view.deadline.0.saturating_sub(clock.0);
+                (view.ttl_ms / COMPANY_OF_TTL).min(remaining_ms / COMPANY_OF_REMAINING)
+            });
+            company.min().unwrap_or(0)
+        });
+        Duration::from_millis(least_ms).clamp(LEAST_COMPANY, MOST_COMPANY)
+    }
+
+    /// Sends the core an input and waits for what comes of each of its tokens.
+    async fn write(&self, tokens: Vec<u64>, input: Input) -> Result<Vec<Decided>, Unserved> {
+        let deadline = tokio::time::Instant::now() + WRITE_PATIENCE;
+        let receivers: Vec<_> = {
+            let mut pending = self.0.pending();
+            let waits = tokens.iter().map(|token| {
+                let (sender, receiver) = oneshot::channel();
+                pending.writes.insert(*token, sender);
+                receiver
+            });
+            waits.collect()
+        };
         let _forget = Forget {
             shared: &self.0,
-            token,
+            tokens,
         };
         self.0.ask_core(Event::Input(input))?;
-        match tokio::time::timeout(WRITE_PATIENCE, receiver).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(Unserved::OutcomeUnknown),
+        let mut decided = Vec::with_capacity(receivers.len());
+        let mut refused = None;
+        for receiver in receivers {
+            match tokio::time::timeout_at(deadline, receiver).await {
+                Ok(Ok(Ok(outcome))) => decided.push(outcome),
+                Ok(Ok(Err(reason))) => refused = Some(reason),
+                Ok(Err(_)) | Err(_) => return Err(Unserved::OutcomeUnknown),
+            }
+        }
+        match refused {
+            None => Ok(decided),
+            Some(reason) if decided.is_empty() => Err(reason),
+            Some(_) => Err(Unserved::OutcomeUnknown),
         }
     }
 
@@ -363,7 +438,7 @@ impl Handle {
         self.0.pending().reads.insert(token, sender);
         let _forget = Forget {
             shared: &self.0,
-            token,
+            tokens: vec![token],
         };
         self.0.ask_core(Event::Input(Input::Read { token }))?;
         let stamp = receiver.await.map_err(|_| Unserved::ShuttingDown)??;
@@ -404,7 +479,7 @@ impl Handle {
 
     /// Registers an interest. Register first, then read, then wait: no wake is lost. Dropping it unregisters.
     pub fn register(&self, interest: Interest) -> Waiter {
-        Waiter::register(Arc::clone(&self.0), interest)
+        Waiter::register(self, interest)
     }
 
     /// How many waiters there are.
@@ -433,7 +508,7 @@ impl Handle {
         self.0.pending().progress.insert(token, sender);
         let _forget = Forget {
             shared: &self.0,
-            token,
+            tokens: vec![token],
         };
         self.0
             .ask_core(Event::Input(Input::AskProgress { token }))?;
@@ -529,17 +604,19 @@ impl Drop for Refreshing<'_> {
     }
 }
 
-/// Forgets a request when its caller is gone.
+/// Forgets requests when their caller is gone.
 struct Forget<'a> {
     shared: &'a Shared,
-    token: u64,
+    tokens: Vec<u64>,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         let mut pending = self.shared.pending();
-        pending.writes.remove(&self.token);
-        pending.reads.remove(&self.token);
-        pending.progress.remove(&self.token);
+        for token in &self.tokens {
+            pending.writes.remove(token);
+            pending.reads.remove(token);
+            pending.progress.remove(token);
+        }
     }
 }

@@ -102,6 +102,9 @@ pub enum NodeError {
     /// The thread that applies panicked outside the rules of the state.
     #[error("the thread that applies entries panicked")]
     ApplyThreadPanicked,
+    /// The thread that talks to the other members panicked.
+    #[error("the thread that talks to the other members panicked")]
+    TransportPanicked,
 }
 
 impl NodeError {
@@ -113,7 +116,10 @@ impl NodeError {
             | NodeError::State(_)
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
-            NodeError::Thread(_) | NodeError::CorePanicked | NodeError::ApplyThreadPanicked => 1,
+            NodeError::Thread(_)
+            | NodeError::CorePanicked
+            | NodeError::ApplyThreadPanicked
+            | NodeError::TransportPanicked => 1,
         }
     }
 }
@@ -148,6 +154,7 @@ impl Inbox {
             let event = match incoming {
                 Incoming::Message(received) => Event::Peer(Box::new(received)),
                 Incoming::Unreachable(peer) => Event::Input(Input::Unreachable(peer)),
+                Incoming::Panicked => Event::Failed(NodeError::TransportPanicked),
             };
             // The core is gone only when the member ends.
             let _ = sender.send(event);

@@ -1,25 +1,40 @@
 //! Waiters: who is woken when something changes.
 //!
 //! Owns the wake-up of each waiter; who is woken by what is decided by `Wakes`. A waiter is told that it should look,
-//! never what it will see.
+//! never what it will see. There are two groups. Whoever waits for a place is woken by the thread that applies, because
+//! a lock is handed over by it. Watchers may be thousands for one key: they are woken by a task of their own, which
+//! follows the history, so that applying never waits for them and a burst of changes wakes each of them once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tenure_replica::{Interest, Wake, WakeId, Wakes};
-use tenure_state::{Event, LeaveReason};
+use tenure_state::{
+    Change, Event, LeaseId, LeaveReason, Resource, Revision, Span, State, resource_of,
+};
 use tokio::sync::Notify;
 
-use super::handle::Shared;
+use super::handle::{Handle, Shared};
+
+/// How much history the task that wakes watchers takes at a time.
+const PIECE: usize = 256;
 
 /// All waiters of a member.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<Table>);
+pub(super) struct Waiters {
+    places: Group,
+    watchers: Group,
+}
+
+#[derive(Default)]
+struct Group(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
     wakes: Wakes,
     sleepers: HashMap<WakeId, Arc<Sleeper>>,
+    /// Of watchers: who is registered has been woken for everything up to here.
+    seen: Revision,
 }
 
 #[derive(Default)]
@@ -28,23 +43,100 @@ struct Sleeper {
     left: OnceLock<LeaveReason>,
 }
 
-impl Waiters {
+impl Group {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Table {
+    fn wake_all(&self) {
+        for sleeper in self.sleepers.values() {
+            sleeper.wake(Wake::Changed);
+        }
+    }
+
+    /// Wakes those whom a piece of history concerns: each once, however much of it does.
+    fn wake_for(&self, changes: &[Change], lost: &BTreeSet<LeaseId>) {
+        let events = || changes.iter().flat_map(|change| change.events.iter());
+        let mut woken = Vec::new();
+        let resources: BTreeSet<Resource> = events().map(resource_of).collect();
+        for resource in &resources {
+            self.wakes.watchers_of(resource, &mut woken);
+        }
+        if self.wakes.await_leases() {
+            let mut leases: BTreeSet<LeaseId> = events().filter_map(lease_of).collect();
+            leases.extend(lost);
+            for lease in leases {
+                self.wakes.waiters_of_lease(lease, &mut woken);
+            }
+        }
+        woken.sort_unstable();
+        woken.dedup();
+        for id in woken {
+            if let Some(sleeper) = self.sleepers.get(&id) {
+                sleeper.wake(Wake::Changed);
+            }
+        }
+    }
+}
+
+/// The lease that an event names.
+fn lease_of(event: &Event) -> Option<LeaseId> {
+    match event {
+        Event::Put(entry) => entry.lease,
+        Event::Delete { lease, .. } => *lease,
+        Event::Granted(grant) => Some(grant.lease),
+        Event::Queued { place } => Some(place.lease),
+        Event::Proclaimed { .. } => None,
+        Event::Released { lease, .. }
+        | Event::Left { lease, .. }
+        | Event::LeaseGranted { lease, .. }
+        | Event::LeaseEnded { lease, .. } => Some(*lease),
+    }
+}
+
+/// The leases that lost a key to a put, which names only the lease that the key hangs on from then on.
+fn lost_by_puts(state: &State, changes: &[Change]) -> BTreeSet<LeaseId> {
+    let mut lost = BTreeSet::new();
+    for change in changes {
+        for event in change.events.iter() {
+            if let Event::Put(entry) = event
+                && entry.version > 1
+                && let Some(before) = state.key_before(change.revision, &entry.key)
+            {
+                lost.extend(before.lease);
+            }
+        }
+    }
+    lost
+}
+
+impl Waiters {
+    fn group(&self, watches: bool) -> &Group {
+        match watches {
+            true => &self.watchers,
+            false => &self.places,
+        }
+    }
 
     pub(super) fn len(&self) -> usize {
-        self.table().sleepers.len()
+        self.places.table().sleepers.len() + self.watchers.table().sleepers.len()
     }
 
-    /// Whether nobody waits, so that no event need be looked at.
-    pub(super) fn is_empty(&self) -> bool {
-        self.table().wakes.is_empty()
+    /// Whether nobody waits for a place, so that no event need be looked at.
+    pub(super) fn await_no_place(&self) -> bool {
+        self.places.table().wakes.is_empty()
     }
 
-    /// Wakes those whom these events concern.
-    pub(super) fn notify<'a>(&self, events: impl Iterator<Item = &'a Event>) {
-        let table = self.table();
+    /// Whether nobody watches, so that nobody need be told of a new revision.
+    pub(super) fn watch_nothing(&self) -> bool {
+        self.watchers.table().wakes.is_empty()
+    }
+
+    /// Wakes those whose places these events end.
+    pub(super) fn notify_places<'a>(&self, events: impl Iterator<Item = &'a Event>) {
+        let table = self.places.table();
         let mut woken = BTreeMap::new();
         for event in events {
             table.wakes.woken_by(event, &mut woken);
@@ -58,8 +150,60 @@ impl Waiters {
 
     /// Wakes everybody: the state was replaced.
     pub(super) fn notify_all(&self) {
-        for sleeper in self.table().sleepers.values() {
-            sleeper.wake(Wake::Changed);
+        self.places.table().wake_all();
+        self.watchers.table().wake_all();
+    }
+}
+
+impl Handle {
+    /// Wakes watchers as history grows. Never ends; who serves watchers runs it beside them.
+    pub async fn wake_watchers(&self) {
+        let mut revisions = self.revision_watch();
+        loop {
+            while self.wake_some() {
+                tokio::task::yield_now().await;
+            }
+            if revisions.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Wakes for one piece of history; whether there is more.
+    fn wake_some(&self) -> bool {
+        let watchers = &self.0.waiters.watchers;
+        let (from, await_leases) = {
+            let table = watchers.table();
+            if table.wakes.is_empty() {
+                return false;
+            }
+            (table.seen, table.wakes.await_leases())
+        };
+        let (span, lost) = self.read(|state| {
+            let span = state.history(from, PIECE);
+            let lost = match (&span, await_leases) {
+                (Ok(span), true) => lost_by_puts(state, &span.changes),
+                (Ok(_) | Err(_), _) => BTreeSet::new(),
+            };
+            // What cannot be read any more, or not yet (the state was replaced), concerns everybody.
+            (span.map_err(|_| state.revision()), lost)
+        });
+        let mut table = watchers.table();
+        match span {
+            Ok(Span {
+                changes,
+                through,
+                more,
+            }) => {
+                table.wake_for(&changes, &lost);
+                table.seen = table.seen.max(through);
+                more
+            }
+            Err(present) => {
+                table.wake_all();
+                table.seen = present;
+                false
+            }
         }
     }
 }
@@ -76,21 +220,33 @@ impl Sleeper {
 /// A registered waiter; dropping it unregisters.
 pub struct Waiter {
     shared: Arc<Shared>,
+    watches: bool,
     id: WakeId,
     sleeper: Arc<Sleeper>,
 }
 
 impl Waiter {
-    pub(super) fn register(shared: Arc<Shared>, interest: Interest) -> Waiter {
+    pub(super) fn register(handle: &Handle, interest: Interest) -> Waiter {
+        let shared = Arc::clone(&handle.0);
+        let watches = match &interest {
+            Interest::Watch(_) | Interest::Lease(_) => true,
+            Interest::Place { .. } => false,
+        };
+        // Whoever looks after this sees at least so much by himself.
+        let present = handle.read(State::revision);
         let sleeper = Arc::new(Sleeper::default());
         let id = {
-            let mut table = shared.waiters.table();
+            let mut table = shared.waiters.group(watches).table();
+            if table.wakes.is_empty() {
+                table.seen = present;
+            }
             let id = table.wakes.register(interest);
             table.sleepers.insert(id, Arc::clone(&sleeper));
             id
         };
         Waiter {
             shared,
+            watches,
             id,
             sleeper,
         }
@@ -110,7 +266,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut table = self.shared.waiters.table();
+        let mut table = self.shared.waiters.group(self.watches).table();
         table.wakes.unregister(self.id);
         table.sleepers.remove(&self.id);
     }

@@ -15,6 +15,7 @@ mod hello;
 mod peer;
 mod queue;
 mod requests;
+mod runtime;
 mod server;
 mod status;
 mod streams;
@@ -23,6 +24,7 @@ mod throttle;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use tenure_raft::{Configuration, MemberId};
@@ -42,6 +44,7 @@ pub(crate) use streams::Offer;
 
 use handshake::Handshake;
 use peer::Peer;
+use runtime::Runtime;
 use streams::Receiver;
 use tasks::Tasks;
 
@@ -58,6 +61,8 @@ pub enum Incoming {
     Message(Received),
     /// Messages to this member were lost, or may have been: a connection broke or a queue was full.
     Unreachable(MemberId),
+    /// The thread of the transport panicked: this member says and hears nothing more.
+    Panicked,
 }
 
 /// A message of another member of the same cluster.
@@ -103,7 +108,7 @@ pub struct Transport {
 struct Shared {
     directory: Directory,
     receiver: Arc<Receiver>,
-    handle: tokio::runtime::Handle,
+    runtime: Runtime,
     tasks: Tasks,
     peers: RwLock<BTreeMap<MemberId, Peer>>,
     offers: Mutex<Option<mpsc::Receiver<Offer>>>,
@@ -122,13 +127,24 @@ impl std::fmt::Debug for SinkHolder {
 
 impl Transport {
     /// Begins to listen. Nobody is dialled, and no stream taken, before [`Transport::update`] has said which cluster
-    /// this member belongs to. Must be called inside a tokio runtime.
+    /// this member belongs to. All of it runs on a thread of its own, whatever runtime the listener comes from.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give, or does not let go of the listener.
     pub fn start(
         identity: Identity,
         listener: TcpListener,
         budgets: Budgets,
         sink: Sink,
-    ) -> Transport {
+    ) -> io::Result<Transport> {
+        let panicked = Arc::clone(&sink);
+        let runtime = Runtime::start(move || panicked(Incoming::Panicked))?;
+        let listener = {
+            let listener = listener.into_std()?;
+            let _inside = runtime.handle().enter();
+            TcpListener::from_std(listener)?
+        };
+        let handle = runtime.handle().clone();
         let directory = Directory::new(identity);
         let tasks = Tasks::default();
         let (offers, waiting) = mpsc::channel(OFFERS);
@@ -149,19 +165,16 @@ impl Transport {
             Shared {
                 directory,
                 receiver: Arc::new(receiver),
-                handle: tokio::runtime::Handle::current(),
+                runtime,
                 tasks: tasks.clone(),
                 peers: RwLock::default(),
                 offers: Mutex::new(Some(waiting)),
                 sink: SinkHolder(sink),
             }
         });
-        tasks.spawn(server::serve(
-            listener,
-            Arc::clone(&shared.receiver),
-            tasks.child(),
-        ));
-        Transport { shared }
+        let serving = server::serve(listener, Arc::clone(&shared.receiver), tasks.child());
+        tasks.spawn_on(&handle, serving);
+        Ok(Transport { shared })
     }
 
     /// Says which cluster this member belongs to and who else does: dials who is new or moved, and cuts off who is not a
@@ -201,10 +214,11 @@ impl Transport {
         &self.shared.directory
     }
 
-    /// Closes everything and returns when no task is left. Messages still queued are dropped.
+    /// Closes everything and returns when no task is left, nor the thread. Messages still queued are dropped.
     pub async fn stop(&self) {
         self.shared.tasks.stop();
         self.shared.tasks.ended().await;
+        self.shared.runtime.stop().await;
     }
 
     /// Where offers of a first configuration arrive; there is one taker.
@@ -244,7 +258,13 @@ impl Shared {
                 to: *id,
             };
             peers.entry(*id).or_insert_with(|| {
-                Peer::start(&self.handle, &self.tasks, handshake, info, &self.sink.0)
+                Peer::start(
+                    self.runtime.handle(),
+                    &self.tasks,
+                    handshake,
+                    info,
+                    &self.sink.0,
+                )
             });
         }
     }

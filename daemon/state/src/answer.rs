@@ -224,8 +224,10 @@ pub enum Refusal {
 }
 
 /// Who is in the way.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Contention {
+    /// What kind of thing.
+    pub kind: Kind,
     /// The name that is held or waited for.
     pub name: String,
     /// The first 100 holders.

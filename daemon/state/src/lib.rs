@@ -17,6 +17,7 @@ mod transact;
 
 mod answer;
 mod event;
+mod history;
 mod pages;
 mod reads;
 
@@ -47,6 +48,7 @@ pub use event::{
     Change, Collection, DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason,
     Resource, Selector, prefix_end, resource_of,
 };
+pub use history::Span;
 pub use ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 pub use limits::{
     ENDED_LEASES, ENDED_RETENTION_MS, Genesis, LimitError, Limits, MAX_ELECTION_VALUE_BYTES,

@@ -180,6 +180,7 @@ impl State {
     pub fn contention(&self, kind: Kind, name: &str) -> Contention {
         let queue = self.queues.get(&QueueId::new(kind, name));
         Contention {
+            kind,
             name: name.to_owned(),
             holders: queue
                 .map(|queue| self.view_holders(queue))

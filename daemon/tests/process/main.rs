@@ -9,6 +9,8 @@ mod common;
 mod disk;
 mod first_start;
 mod followers;
+mod hostile;
+mod leases;
 mod locks;
 mod overload;
 mod readme;

@@ -87,7 +87,8 @@ impl Node {
                 ..Budgets::default()
             },
             sink,
-        );
+        )
+        .expect("a transport starts");
         Node {
             transport,
             incoming,
@@ -102,6 +103,7 @@ impl Node {
             match within("a message arrives", self.incoming.recv()).await {
                 Some(Incoming::Message(received)) => return received,
                 Some(Incoming::Unreachable(_)) => {}
+                Some(Incoming::Panicked) => panic!("the thread of the transport panicked"),
                 None => panic!("the transport is gone"),
             }
         }
@@ -112,6 +114,7 @@ impl Node {
             match within("a report of lost messages", self.incoming.recv()).await {
                 Some(Incoming::Unreachable(member)) => return member,
                 Some(Incoming::Message(_)) => {}
+                Some(Incoming::Panicked) => panic!("the thread of the transport panicked"),
                 None => panic!("the transport is gone"),
             }
         }

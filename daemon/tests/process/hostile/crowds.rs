@@ -1,0 +1,194 @@
+//! Crowds: more connections than anybody needs, and thousands of waiting requests whose clients go away.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::frames::{get, open, post, settled};
+use super::wire::Wire;
+use super::{Siege, siege::Bound};
+use crate::common::{SOON, acquire, grant, machine, wait};
+
+/// Connections that a member takes at a time by default (`http::Settings`).
+const CONNECTIONS: u64 = 10_000;
+/// What this process and the member need beside the connections.
+const OTHER_FILES: u64 = 600;
+/// Requests at a time on one connection of HTTP/2.
+const STREAMS: u32 = 250;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lets this process, and the members that it starts, have as many files as they may; answers how many.
+fn raise_file_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(1 << 20).min(1 << 20);
+    let raised = Rlimit {
+        current: Some(most),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("a process may raise its own limit to its maximum");
+    most
+}
+
+#[test]
+fn as_many_idle_connections_as_the_files_allow_keep_nobody_out() {
+    let _machine = machine::alone();
+    let files = raise_file_limit();
+    let many = CONNECTIONS.min(files.saturating_sub(OTHER_FILES));
+    if many < 5_000 {
+        machine::skip(
+            "as_many_idle_connections_as_the_files_allow_keep_nobody_out",
+            "the limit of open files is too low",
+        );
+        return;
+    }
+    let siege = Siege::of(3);
+    let address = siege.address();
+    let began = Instant::now();
+    // A third says nothing, a third was served once and stays, a third speaks HTTP/2 and asks for nothing.
+    let mut crowd: Vec<Wire> = Vec::new();
+    for number in 0..many {
+        let mut wire = Wire::open(address);
+        match number % 3 {
+            0 => {}
+            1 => {
+                wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            }
+            _ => {
+                wire.send(&super::frames::greeting(&[]));
+            }
+        }
+        crowd.push(wire);
+    }
+    let opened = began.elapsed();
+    let held = siege.open_files();
+    let top = siege.resident_kib();
+    // One more, with as many there as the member takes: the probe of the siege is such a one too.
+    let mut client = siege.client();
+    client
+        .put("/v1/keys/newcomer", b"x")
+        .expect("a newcomer is served")
+        .expect(201);
+    wait::pass(Duration::from_secs(2), || false);
+    eprintln!(
+        "hostile: {many} connections opened in {opened:?} where {files} files are allowed; the member had {held} files open and {} MiB",
+        top >> 10
+    );
+    drop(crowd);
+    wait::until("the member has closed what its clients left", SOON, || {
+        (siege.open_files() < 200).then_some(())
+    });
+    siege.end(
+        &format!("{many} idle connections"),
+        Bound {
+            top_mib: 500,
+            after_mib: 200,
+        },
+    );
+}
+
+/// Opens long-polls over HTTP/2: `poll` makes the request of a number on a stream.
+fn waiting_crowd(address: SocketAddr, polls: u32, poll: impl Fn(u32, u32) -> Vec<u8>) -> Vec<Wire> {
+    let mut wires = Vec::new();
+    for first in (0..polls).step_by(STREAMS as usize) {
+        let mut wire = open(address, &[]);
+        let last = polls.min(first + STREAMS);
+        let bytes: Vec<u8> = (first..last)
+            .flat_map(|number| poll(2 * (number - first) + 1, number))
+            .collect();
+        wire.send(&bytes);
+        wires.push(wire);
+    }
+    for wire in &mut wires {
+        assert!(
+            settled(wire, PATIENCE),
+            "a connection of patient clients was ended"
+        );
+    }
+    wires
+}
+
+/// A place belongs to its lease (`api.md` §1.3): clients that go away leave it, and leave nothing else.
+#[test]
+fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else() {
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let address = siege.address();
+    let mut client = siege.client();
+    let (holder, waiter) = (grant(&mut client, 600_000), grant(&mut client, 600_000));
+    let fence = acquire(&mut client, "wanted", &holder);
+    let before = siege.resident_kib();
+
+    const PLACES: u32 = 5_000;
+    let body = |number: u32| {
+        format!(
+            "{{\"lease\":\"{waiter}\",\"owner\":\"o{number}\",\"wait_ms\":3600000,\"poll_ms\":600000}}"
+        )
+    };
+    let acquires = waiting_crowd(address, PLACES, |stream, number| {
+        post(stream, "/v1/locks/wanted", &body(number))
+    });
+    let watches = waiting_crowd(address, 10_000 - PLACES, |stream, number| {
+        get(
+            stream,
+            &format!("/v1/watch?resource=keys/w{number}&wait_ms=600000"),
+        )
+    });
+    wait::until("every acquire has its place", SOON, || {
+        let lock = client.get("/v1/locks/wanted").ok()?;
+        (lock.u64("queue_length") == u64::from(PLACES)).then_some(())
+    });
+    let top = siege.resident_kib();
+    drop((acquires, watches));
+
+    // Their table of waiters has 20000 places: three more crowds of watches find room only if each is forgotten.
+    for _ in 0..3 {
+        let refused = wait::until("a poll finds room", SOON, || {
+            let crowd = waiting_crowd(address, 9_000, |stream, number| {
+                get(
+                    stream,
+                    &format!("/v1/watch?resource=keys/w{number}&wait_ms=600000"),
+                )
+            });
+            drop(crowd);
+            let answer = client.get("/v1/watch?prefix=keys/none&wait_ms=1").ok()?;
+            Some(answer.status)
+        });
+        assert_eq!(refused, 200, "polls of clients that are gone still count");
+    }
+    wait::until("the member has closed what its clients left", SOON, || {
+        (siege.open_files() < 100).then_some(())
+    });
+    let after = siege.resident_kib();
+    eprintln!(
+        "hostile: 5000 acquires and 5000 watches: resident {} -> {} MiB, {} once their clients were gone and 27000 more had come and gone",
+        before >> 10,
+        top >> 10,
+        after >> 10,
+    );
+    let lock = client.get("/v1/locks/wanted").expect("the member answers");
+    assert_eq!(lock.u64("queue_length"), u64::from(PLACES), "places stay");
+    // And they are places still: the next is granted the lock, though its client is gone, and each can be left.
+    client
+        .delete(&format!("/v1/locks/wanted?lease={holder}&fence={fence}"))
+        .expect("the member answers")
+        .expect(200);
+    let lock = client
+        .get("/v1/locks/wanted")
+        .expect("the member answers")
+        .json();
+    assert_eq!(lock["holders"][0]["owner"], "o0", "{}", lock["holders"]);
+    client
+        .delete(&format!("/v1/leases/{waiter}"))
+        .expect("the member answers")
+        .expect(200);
+    let lock = client.get("/v1/locks/wanted").expect("the member answers");
+    assert_eq!(lock.u64("queue_length"), 0);
+    siege.end(
+        "10000 polls whose clients went away",
+        Bound {
+            top_mib: 500,
+            after_mib: 200,
+        },
+    );
+}

@@ -1,0 +1,445 @@
+//! Floods of HTTP/2: resets by the thousand, heads without end, frames that cost the receiver more than the sender.
+
+use std::time::Duration;
+
+use super::frames::{
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, block, frame, get, head, open, parse, reset, settled,
+};
+use super::wire::Wire;
+use super::{Siege, full, siege::Bound};
+use crate::common::machine;
+
+const FLOOD: Bound = Bound {
+    top_mib: 96,
+    after_mib: 64,
+};
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// "Rapid reset" (CVE-2023-44487): each request is given up in the same breath, so that no limit of concurrent streams
+/// ever bites while the server works for all of them.
+#[test]
+fn requests_that_are_reset_by_the_thousand_cost_nothing_that_lasts() {
+    let _machine = machine::alone();
+    let siege = Siege::of(3);
+    let (connections, resets) = if full() { (40, 5_000) } else { (8, 2_000) };
+    let paths = [
+        "/v1/watch?prefix=keys/&wait_ms=60000",
+        "/v1/keys/probe/1",
+        "/v1/keys?prefix=",
+    ];
+    let crowd: Vec<_> = (0..connections)
+        .map(|_| {
+            let address = siege.address();
+            std::thread::spawn(move || {
+                let (mut sent, mut opened) = (0, 0);
+                while sent < resets {
+                    let mut wire = open(address, &[]);
+                    opened += 1;
+                    let before = sent;
+                    for burst in 0..1_000_u32 {
+                        let bytes: Vec<u8> = (0..50)
+                            .flat_map(|number| {
+                                let stream = 2 * (burst * 50 + number) + 1;
+                                let path = paths[(number % 3) as usize];
+                                [get(stream, path), reset(stream)].concat()
+                            })
+                            .collect();
+                        use std::io::Write as _;
+                        if wire.0.write_all(&bytes).is_err() {
+                            break;
+                        }
+                        sent += 50;
+                        if sent >= resets {
+                            break;
+                        }
+                    }
+                    assert!(before < sent, "a connection takes no bytes");
+                    // Read so that what the member says about it is not what holds it up.
+                    wire.listen_until(Duration::from_millis(5), |_| false);
+                }
+                (sent, opened)
+            })
+        })
+        .collect();
+    let (mut sent, mut opened) = (0_u32, 0_u32);
+    for thread in crowd {
+        let (of_one, connections) = thread.join().expect("a client ends");
+        sent += of_one;
+        opened += connections;
+    }
+    siege.end(
+        &format!("{sent} requests reset over {opened} connections of HTTP/2"),
+        FLOOD,
+    );
+}
+
+/// CONTINUATION flood (VU#421644): a head that never ends, over which nothing was ever asked.
+#[test]
+fn a_head_without_end_ends_its_connection() {
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let (connections, mib) = if full() { (64, 64) } else { (8, 16) };
+    let crowd: Vec<_> = (0..connections)
+        .map(|number: usize| {
+            let address = siege.address();
+            std::thread::spawn(move || {
+                let mut wire = open(address, &[]);
+                wire.send(&frame(HEADERS, END_STREAM, 1, &block("GET", "/v1/status", &[])));
+                // Headers that are whole, headers that are never whole, and frames with nothing in them.
+                let whole: Vec<u8> = (0..200).flat_map(|_| b"\0\x01x\x40yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy".to_vec()).collect();
+                let payload: &[u8] = match number % 3 {
+                    0 => &whole,
+                    1 => &[0x7f; 16 << 10],
+                    _ => b"",
+                };
+                let piece = frame(CONTINUATION, 0, 1, payload).repeat(if payload.is_empty() { 1_000 } else { 4 });
+                use std::io::Write as _;
+                let mut sent = 0;
+                while sent < mib << 20 && wire.0.write_all(&piece).is_ok() {
+                    sent += piece.len();
+                }
+                let heard = wire.listen();
+                (sent, heard.closed)
+            })
+        })
+        .collect();
+    let mut sent = 0;
+    for thread in crowd {
+        let (of_one, closed) = thread.join().expect("a client ends");
+        assert!(closed, "the connection ends");
+        sent += of_one;
+    }
+    siege.end(
+        &format!(
+            "{connections} heads without end, {} KiB taken of them",
+            sent >> 10
+        ),
+        FLOOD,
+    );
+}
+
+/// The floods of 2019 (CVE-2019-9511 to -9518) and their kin: each frame is legal or nearly so.
+#[test]
+fn frames_that_cost_more_than_they_say_are_bounded() {
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let times = if full() { 200_000 } else { 20_000 };
+    let body = frame(
+        HEADERS,
+        END_HEADERS,
+        1,
+        &block("PUT", "/v1/keys/flooded", &[]),
+    );
+    // An entry of 4 KiB is put into the table once and asked for a thousand times: a "bomb" (CVE-2016-6581).
+    let mut bomb = block("GET", "/v1/status", &[]);
+    bomb.extend(b"\x40\x01x\x7f\x81\x1e");
+    bomb.extend(vec![b'y'; 127 + 128 * 30 + 1]);
+    bomb.extend(vec![0xbe; 4_000]);
+    let floods: Vec<(&str, Vec<u8>, Vec<u8>)> = vec![
+        ("pings", Vec::new(), frame(PING, 0, 0, b"12345678")),
+        (
+            "settings",
+            Vec::new(),
+            frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 1, 0]),
+        ),
+        (
+            "priorities",
+            Vec::new(),
+            frame(PRIORITY, 0, 3, &[0, 0, 0, 1, 7]),
+        ),
+        (
+            "windows",
+            Vec::new(),
+            frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
+        ),
+        ("empty data", body.clone(), frame(DATA, 0, 1, b"")),
+        (
+            "padding",
+            body.clone(),
+            frame(DATA, 8, 1, &[vec![255], vec![0; 255]].concat()),
+        ),
+        (
+            "unknown frames",
+            Vec::new(),
+            frame(0x77, 0xff, 0, &[7; 100]),
+        ),
+        (
+            "bombs",
+            Vec::new(),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb),
+        ),
+    ];
+    for (what, first, flood) in floods {
+        let mut wire = open(siege.address(), &[]);
+        wire.send(&first);
+        let piece = flood.repeat(100);
+        use std::io::Write as _;
+        let mut sent = 0;
+        // Nothing is read meanwhile: what the member answers has nowhere to go.
+        wire.0
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .expect("a connection has options");
+        while sent < times && wire.0.write_all(&piece).is_ok() {
+            sent += 100;
+        }
+        eprintln!("hostile: {what}: {sent} frames taken");
+    }
+    siege.end("floods of small frames", FLOOD);
+}
+
+#[test]
+fn frames_that_break_the_rules_end_their_connection_or_their_stream() {
+    let _machine = machine::shared();
+    let siege = Siege::of(1);
+    let request = get(1, "/v1/status");
+    let upper = block("GET", "/v1/status", &[("X-Upper", "a")]);
+    let connection = block("GET", "/v1/status", &[("connection", "close")]);
+    let encoding = block("POST", "/v1/leases", &[("transfer-encoding", "chunked")]);
+    let lengths = block("PUT", "/v1/keys/hidden", &[("content-length", "1")]);
+    let forged = block(
+        "PUT",
+        "/v1/keys/hidden",
+        &[("x", "a\r\nContent-Length: 0\r\n\r\nDELETE /")],
+    );
+    let spaced = block("PUT", "/v1/keys/hidden", &[("x y", "a")]);
+    let wrongs: Vec<(&str, Vec<u8>)> = vec![
+        ("a frame of 16 MiB", head((1 << 24) - 1, DATA, 0, 1)),
+        ("data without a stream", frame(DATA, 0, 0, b"x")),
+        (
+            "data on a stream never opened",
+            frame(DATA, END_STREAM, 9, b"x"),
+        ),
+        ("a head on an even stream", get(2, "/v1/status")),
+        ("a head on stream 0", get(0, "/v1/status")),
+        (
+            "the same stream twice",
+            [request.clone(), request.clone()].concat(),
+        ),
+        (
+            "a stream that goes back",
+            [get(5, "/v1/status"), get(3, "/v1/status")].concat(),
+        ),
+        (
+            "a continuation of nothing",
+            frame(CONTINUATION, END_HEADERS, 1, b"\x82"),
+        ),
+        (
+            "something between a head and its end",
+            [
+                frame(HEADERS, 0, 1, b"\x82"),
+                frame(PING, 0, 0, b"12345678"),
+            ]
+            .concat(),
+        ),
+        (
+            "a table index that is not there",
+            frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                1,
+                &[0xff, 0xff, 0xff, 0x7f],
+            ),
+        ),
+        (
+            "an integer without end",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff; 64]),
+        ),
+        (
+            "a string longer than the block",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\0\x7f\xff\xff\x7f"),
+        ),
+        (
+            "bad Huffman",
+            frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                1,
+                b"\0\x84\xff\xff\xff\xff\x01a",
+            ),
+        ),
+        (
+            "a table grown beyond its limit",
+            frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                1,
+                b"\x3f\xff\xff\xff\x07",
+            ),
+        ),
+        (
+            "no pseudo-headers",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\0\x01a\x01b"),
+        ),
+        (
+            "an empty head",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, b""),
+        ),
+        (
+            "upper case",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &upper),
+        ),
+        (
+            "a header of connections",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &connection),
+        ),
+        (
+            "chunks",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &encoding),
+        ),
+        (
+            "a line break in a header",
+            [
+                frame(HEADERS, END_HEADERS, 1, &forged),
+                frame(DATA, END_STREAM, 1, b"x"),
+            ]
+            .concat(),
+        ),
+        (
+            "a space in a name",
+            [
+                frame(HEADERS, END_HEADERS, 1, &spaced),
+                frame(DATA, END_STREAM, 1, b"x"),
+            ]
+            .concat(),
+        ),
+        (
+            "more data than told",
+            [
+                frame(HEADERS, END_HEADERS, 1, &lengths),
+                frame(DATA, END_STREAM, 1, b"xx"),
+            ]
+            .concat(),
+        ),
+        (
+            "less data than told",
+            [
+                frame(HEADERS, END_HEADERS, 1, &lengths),
+                frame(DATA, END_STREAM, 1, b""),
+            ]
+            .concat(),
+        ),
+        ("a window of nothing", frame(WINDOW_UPDATE, 0, 0, &[0; 4])),
+        (
+            "a window too large",
+            frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2),
+        ),
+        ("settings of 5 bytes", frame(SETTINGS, 0, 0, &[0; 5])),
+        ("settings on a stream", frame(SETTINGS, 0, 1, &[])),
+        (
+            "a window of 4 GiB in settings",
+            frame(SETTINGS, 0, 0, &[0, 4, 0xff, 0xff, 0xff, 0xff]),
+        ),
+        (
+            "a frame size of nothing",
+            frame(SETTINGS, 0, 0, &[0, 5, 0, 0, 0, 0]),
+        ),
+        ("a ping of 7 bytes", frame(PING, 0, 0, &[0; 7])),
+        ("a reset of nothing", frame(RST_STREAM, 0, 0, &[0; 4])),
+        ("a reset of an idle stream", reset(7)),
+        ("a good-bye with garbage", frame(GOAWAY, 0, 0, &[0xff; 100])),
+        (
+            "padding longer than the frame",
+            frame(DATA, 8, 1, &[255, 0]),
+        ),
+        (
+            "priority of itself",
+            frame(PRIORITY, 0, 3, &[0, 0, 0, 3, 0]),
+        ),
+        ("push", frame(5, END_HEADERS, 1, &[0, 0, 0, 2, 0x82])),
+    ];
+    for (what, bytes) in &wrongs {
+        let mut wire = open(siege.address(), &[]);
+        wire.send(bytes).finish();
+        let heard = wire.listen();
+        assert!(heard.closed, "{what}: the connection ends");
+        let server_errors = parse(&heard.bytes)
+            .iter()
+            .filter(|came| came.kind == HEADERS)
+            // `:status 500` in the static table.
+            .any(|came| came.payload.first() == Some(&0x8e));
+        assert!(!server_errors, "{what}");
+    }
+    let read = siege
+        .client()
+        .get("/v1/keys/hidden")
+        .expect("the member answers");
+    assert_eq!(
+        read.status,
+        404,
+        "a torn write was applied: {}",
+        read.text()
+    );
+    siege.end(&format!("{} frames against the rules", wrongs.len()), FLOOD);
+}
+
+/// CVE-2019-9517 and its kin: large answers are asked for and no room is given to send them.
+#[test]
+fn answers_that_nobody_takes_do_not_pile_up() {
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    for number in 0..4 {
+        let value = vec![b'v'; 1 << 20];
+        client
+            .put(&format!("/v1/keys/large/{number}"), &value)
+            .expect("the member answers")
+            .expect(201);
+    }
+    let connections = if full() { 20 } else { 4 };
+    let mut wires: Vec<Wire> = Vec::new();
+    for _ in 0..connections {
+        // No window: nothing of any body may be sent.
+        let mut wire = open(siege.address(), &[(4, 0)]);
+        for number in 0..200_u32 {
+            wire.send(&get(2 * number + 1, "/v1/keys?prefix=large/"));
+        }
+        wires.push(wire);
+    }
+    for wire in &mut wires {
+        let _ = settled(wire, PATIENCE);
+    }
+    // A small thing is still to be had, over the same connections too.
+    let mut other = open(siege.address(), &[]);
+    other.send(&get(1, "/v1/status"));
+    assert!(settled(&mut other, PATIENCE));
+    drop(wires);
+    siege.end(
+        &format!(
+            "{} pages of 4 MiB asked for over {connections} connections and not taken",
+            connections * 200
+        ),
+        Bound {
+            top_mib: 700,
+            after_mib: 128,
+        },
+    );
+}
+
+#[test]
+fn a_frame_cut_anywhere_is_no_frame() {
+    let _machine = machine::shared();
+    let siege = Siege::of(1);
+    let whole = [
+        frames::greeting(&[]),
+        frame(HEADERS, END_HEADERS, 1, &block("PUT", "/v1/keys/cut", &[])),
+        frame(DATA, END_STREAM, 1, b"whole"),
+    ]
+    .concat();
+    for end in 0..whole.len() {
+        let mut wire = Wire::open(siege.address());
+        wire.send(&whole[..end]).finish();
+        assert!(wire.listen().closed, "cut at {end}");
+    }
+    let read = siege
+        .client()
+        .get("/v1/keys/cut")
+        .expect("the member answers");
+    assert_eq!(
+        read.status,
+        404,
+        "a torn write was applied: {}",
+        read.text()
+    );
+    siege.end("requests cut anywhere", FLOOD);
+}
