@@ -7,6 +7,7 @@ use crate::key::{Encoding, Entry};
 
 /// The body of `POST /v1/txn`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Transact {
     /// All must hold for `then`; where one does not, `else` is done.
@@ -23,6 +24,7 @@ pub struct Transact {
 /// A condition, by the fields that it has: `key`, `field`, `op` and `value` (with `encoding`) compare a field of a key;
 /// `lock`, `semaphore` or `election` with `fence` hold while a live holder has that fence; `lease` holds while it lives.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// Which key.
@@ -68,6 +70,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D:
 
 /// A field of a key that can be compared. An absent key has 0 in every number.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
     /// Its value.
@@ -84,6 +87,7 @@ pub enum Field {
 
 /// How a field is compared.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Compare {
     /// Equal.
     #[serde(rename = "=")]
@@ -101,6 +105,7 @@ pub enum Compare {
 
 /// An operation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Sets a key.
@@ -113,6 +118,7 @@ pub enum Operation {
 
 /// A key to set.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PutKey {
     /// Which.
@@ -132,6 +138,7 @@ pub struct PutKey {
 
 /// What to delete: one of both is given.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteKeys {
     /// This key.
@@ -144,6 +151,7 @@ pub struct DeleteKeys {
 
 /// A key to read.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetKey {
     /// Which.
@@ -152,6 +160,7 @@ pub struct GetKey {
 
 /// The answer of `POST /v1/txn`, for both branches.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Transacted {
     /// Whether all conditions held.
     pub succeeded: bool,
@@ -163,6 +172,7 @@ pub struct Transacted {
 
 /// The result of an operation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperationResult {
     /// Of a put.
@@ -175,6 +185,7 @@ pub enum OperationResult {
 
 /// What a put made of a key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyPut {
     /// Which key.
     pub key: String,
@@ -188,6 +199,7 @@ pub struct KeyPut {
 
 /// What a delete did.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeysDeleted {
     /// How many keys went.
     pub deleted: u64,
@@ -195,6 +207,7 @@ pub struct KeysDeleted {
 
 /// What a get saw.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum KeyGot {
     /// In a repeat of a transaction that was done before: values are not kept.

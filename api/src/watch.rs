@@ -9,6 +9,7 @@ use crate::lock::Mode;
 
 /// The answer of `GET /v1/watch`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Events {
     /// What happened, in order; all events of one revision come in one reply.
     pub events: Vec<Event>,
@@ -20,6 +21,7 @@ pub struct Events {
 
 /// One thing that happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// When.
     pub revision: u64,
@@ -33,6 +35,7 @@ pub struct Event {
 /// What happened. Of `lock`, `semaphore` and `election` there is the one that the resource is, and of `mode` and
 /// `permits` the one that goes with it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(
     missing_docs,
@@ -164,6 +167,7 @@ pub enum Change {
 
 /// Why a key was deleted.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeleteReason {
     /// Somebody deleted it.
@@ -174,6 +178,7 @@ pub enum DeleteReason {
 
 /// Why a hold ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseReason {
     /// Its holder released it.
@@ -186,6 +191,7 @@ pub enum ReleaseReason {
 
 /// Why a leadership ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResignReason {
     /// The leader resigned.
@@ -200,6 +206,7 @@ pub enum ResignReason {
 
 /// Why a place ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaveReason {
     /// Its owner left.
@@ -212,6 +219,7 @@ pub enum LeaveReason {
 
 /// Why a lease ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EndReason {
     /// It ran out.

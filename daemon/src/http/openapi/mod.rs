@@ -3,7 +3,6 @@
 //! Owns the document and its golden file `api/openapi.json`. `operations` matches on every family of routes, so a new
 //! one fails to compile until somebody describes it; a test holds its methods to those that the routes allow.
 
-mod examples;
 mod operation;
 mod operations;
 
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use tenure_api::JSON;
 use tenure_state::Kind;
 use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
-use utoipa::openapi::path::{HttpMethod, PathItem, PathsBuilder};
+use utoipa::openapi::path::{PathItem, PathsBuilder};
 use utoipa::openapi::{ComponentsBuilder, OpenApi, OpenApiBuilder};
 
 use super::failure::Failure;
@@ -89,7 +88,9 @@ fn document() -> OpenApi {
         .title("Tenure")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(operations::ABOUT))
-        .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").build()))
+        .license(Some(
+            LicenseBuilder::new().name("MIT OR Apache-2.0").build(),
+        ))
         .build();
     let mut components = ComponentsBuilder::new();
     for (name, schema) in schemas {
@@ -102,18 +103,62 @@ fn document() -> OpenApi {
         .build()
 }
 
-/// The word of a method as OpenAPI has it, upper-case.
 #[cfg(test)]
-fn word(method: &HttpMethod) -> &'static str {
-    match method {
-        HttpMethod::Get => "GET",
-        HttpMethod::Put => "PUT",
-        HttpMethod::Post => "POST",
-        HttpMethod::Delete => "DELETE",
-        HttpMethod::Options => "OPTIONS",
-        HttpMethod::Head => "HEAD",
-        HttpMethod::Patch => "PATCH",
-        HttpMethod::Trace => "TRACE",
-        _ => "another",
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Where the golden file lies, which is changed by `TENURE_REGENERATE_OPENAPI=1 cargo test -p tenured openapi`.
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../api/openapi.json");
+
+    #[test]
+    fn the_document_is_the_golden_file() {
+        let text = text();
+        if std::env::var_os("TENURE_REGENERATE_OPENAPI").is_some() {
+            std::fs::write(GOLDEN, &text).expect("the golden file can be written");
+        }
+        let golden = std::fs::read_to_string(GOLDEN).expect("the golden file is there");
+        assert!(
+            golden == text,
+            "api/openapi.json is not what the code publishes; see this test for how to regenerate it, and review the \
+             difference as a change of the contract"
+        );
+    }
+
+    #[test]
+    fn each_path_has_the_methods_that_its_route_allows() {
+        let document = tightened();
+        for family in FAMILIES {
+            let item = document["paths"][family.template()]
+                .as_object()
+                .unwrap_or_else(|| panic!("{} is not described", family.template()));
+            let described: BTreeSet<String> =
+                item.keys().map(|method| method.to_uppercase()).collect();
+            let allowed: BTreeSet<String> = family
+                .allow()
+                .split(", ")
+                .filter(|method| !matches!(*method, "HEAD" | "OPTIONS"))
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(described, allowed, "{}", family.template());
+        }
+    }
+
+    #[test]
+    fn no_two_operations_share_an_id() {
+        let document = tightened();
+        let paths = document["paths"].as_object().expect("there are paths");
+        let ids: Vec<&str> = paths
+            .values()
+            .flat_map(|item| item.as_object().expect("a path has operations").values())
+            .map(|operation| {
+                operation["operationId"]
+                    .as_str()
+                    .expect("an operation has an id")
+            })
+            .collect();
+        let distinct: BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len(), "{ids:?}");
     }
 }

@@ -4,16 +4,35 @@
 //! OpenAPI. The schemas of bodies come from the wire types, the statuses and texts of problems from their codes.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tenure_api::{Code, JSON, PROBLEM_JSON, Problem, header};
+use utoipa::ToSchema;
 use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{HeaderBuilder, Ref, RefOr, Required, ResponseBuilder};
-use utoipa::ToSchema;
+
+/// A wire type.
+pub(super) trait Wire: ToSchema + Serialize + DeserializeOwned {}
+
+impl<T: ToSchema + Serialize + DeserializeOwned> Wire for T {}
+
+/// The example of a name, as its wire type reads and writes it.
+fn example_of<T: Wire>(name: &str) -> Value {
+    static EXAMPLES: LazyLock<Value> = LazyLock::new(|| {
+        serde_json::from_str(include_str!("examples.json")).expect("the examples are JSON")
+    });
+    let example: T = serde_json::from_value(EXAMPLES[name].clone()).unwrap_or_else(|error| {
+        panic!("the example {name} is not what it is an example of: {error}")
+    });
+    serde_json::to_value(example).expect("a wire type has a form in JSON")
+}
 
 /// Schemas by name.
 pub(super) type Schemas = BTreeMap<String, RefOr<Schema>>;
@@ -45,8 +64,16 @@ impl<'a> Operation<'a> {
             answers: BTreeMap::new(),
             codes,
         }
-        .header(header::REQUEST_ID, "Echoed; made where it is not given.", request_id())
-        .header(header::CLUSTER, "The cluster that is meant: another refuses.", hex(32))
+        .header(
+            header::REQUEST_ID,
+            "Echoed; made where it is not given.",
+            request_id(),
+        )
+        .header(
+            header::CLUSTER,
+            "The cluster that is meant: another refuses.",
+            hex(32),
+        )
     }
 
     /// More about it.
@@ -75,8 +102,19 @@ impl<'a> Operation<'a> {
         self.parameter(ParameterIn::Header, name, text, schema, false)
     }
 
-    fn parameter(mut self, place: ParameterIn, name: &str, text: &str, schema: Schema, required: bool) -> Self {
-        let required = if required { Required::True } else { Required::False };
+    fn parameter(
+        mut self,
+        place: ParameterIn,
+        name: &str,
+        text: &str,
+        schema: Schema,
+        required: bool,
+    ) -> Self {
+        let required = if required {
+            Required::True
+        } else {
+            Required::False
+        };
         let parameter: Parameter = ParameterBuilder::new()
             .name(name)
             .parameter_in(place)
@@ -89,17 +127,18 @@ impl<'a> Operation<'a> {
     }
 
     /// A JSON body, by its wire type, with an example of it.
-    pub(super) fn takes<T: ToSchema + serde::Serialize>(mut self, example: &T) -> Self {
+    pub(super) fn takes<T: Wire>(mut self, example: &str) -> Self {
         let content = ContentBuilder::new()
             .schema(Some(self.refer::<T>()))
-            .example(serde_json::to_value(example).ok())
+            .example(Some(example_of::<T>(example)))
             .build();
         let body = RequestBodyBuilder::new()
             .required(Some(Required::True))
             .content(JSON, content)
             .build();
         self.builder = self.builder.request_body(Some(body));
-        self.codes.extend([Code::UnsupportedMediaType, Code::TooLarge]);
+        self.codes
+            .extend([Code::UnsupportedMediaType, Code::TooLarge]);
         self
     }
 
@@ -119,11 +158,15 @@ impl<'a> Operation<'a> {
     }
 
     /// An answer in JSON, by its wire type, with an example of it. Of several for one status, one is answered.
-    pub(super) fn answers<T: ToSchema + serde::Serialize>(mut self, status: u16, text: &str, example: &T) -> Self {
+    pub(super) fn answers<T: Wire>(mut self, status: u16, text: &str, example: &str) -> Self {
         let schema = self.refer::<T>();
         self.codes.push(Code::NotAcceptable);
         let answer = self.answer(status, text);
-        answer.json.push((T::name().into_owned(), schema, serde_json::to_value(example).ok()));
+        answer.json.push((
+            T::name().into_owned(),
+            schema,
+            Some(example_of::<T>(example)),
+        ));
         self
     }
 
@@ -156,9 +199,17 @@ impl<'a> Operation<'a> {
 
     /// It reads the cluster: linearizable unless told otherwise.
     pub(super) fn reads(self) -> Self {
-        self.query("consistency", "`local`: this member answers from its own state, which may be old.", words(&["linearizable", "local"]))
-            .query("min_revision", "Waits until this member has applied this revision.", revision())
-            .refuses(&[Code::NoLeader, Code::Lagging, Code::Overloaded])
+        self.query(
+            "consistency",
+            "`local`: this member answers from its own state, which may be old.",
+            words(&["linearizable", "local"]),
+        )
+        .query(
+            "min_revision",
+            "Waits until this member has applied this revision.",
+            revision(),
+        )
+        .refuses(&[Code::NoLeader, Code::Lagging, Code::Overloaded])
     }
 
     /// It writes through the leader.
@@ -221,30 +272,58 @@ impl Answer {
         };
         let mut response = ResponseBuilder::new()
             .description(self.text)
-            .header("Tenure-Revision", of(revision(), "The state that the answer reflects."))
-            .header("Tenure-Term", of(number(0, u64::MAX), "The term of Raft at this member."))
-            .header("Tenure-Leader", of(text_of(1, 2048), "The client URL of the leader, when known."))
+            .header(
+                "Tenure-Revision",
+                of(revision(), "The state that the answer reflects."),
+            )
+            .header(
+                "Tenure-Term",
+                of(number(0, u64::MAX), "The term of Raft at this member."),
+            )
+            .header(
+                "Tenure-Leader",
+                of(
+                    text_of(1, 2048),
+                    "The client URL of the leader, when known.",
+                ),
+            )
             .header("Tenure-Member", of(hex(16), "The member that answers."))
             .header("Tenure-Cluster", of(hex(32), "The cluster."))
-            .header("Tenure-Request-Id", of(request_id(), "The id of the request."));
+            .header(
+                "Tenure-Request-Id",
+                of(request_id(), "The id of the request."),
+            );
         if let Some(content) = json_content(self.json) {
             response = response.content(JSON, content);
         }
         for media_type in self.others {
             let schema = ObjectBuilder::new().schema_type(Type::String).build();
-            response = response.content(media_type, ContentBuilder::new().schema(Some(schema)).build());
+            response = response.content(
+                media_type,
+                ContentBuilder::new().schema(Some(schema)).build(),
+            );
         }
         if let Some(problem) = self.problem {
-            response = response.content(PROBLEM_JSON, ContentBuilder::new().schema(Some(problem)).build());
+            response = response.content(
+                PROBLEM_JSON,
+                ContentBuilder::new().schema(Some(problem)).build(),
+            );
         }
         response
     }
 }
 
-fn json_content(mut shapes: Vec<(String, RefOr<Schema>, Option<Value>)>) -> Option<utoipa::openapi::Content> {
+fn json_content(
+    mut shapes: Vec<(String, RefOr<Schema>, Option<Value>)>,
+) -> Option<utoipa::openapi::Content> {
     if shapes.len() <= 1 {
         let (_, schema, example) = shapes.pop()?;
-        return Some(ContentBuilder::new().schema(Some(schema)).example(example).build());
+        return Some(
+            ContentBuilder::new()
+                .schema(Some(schema))
+                .example(example)
+                .build(),
+        );
     }
     let mut any = AnyOfBuilder::new();
     let mut examples = Vec::new();
@@ -263,7 +342,9 @@ fn json_content(mut shapes: Vec<(String, RefOr<Schema>, Option<Value>)>) -> Opti
 
 /// Whole numbers of a range.
 pub(super) fn number(least: u64, most: u64) -> Schema {
-    let builder = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least));
+    let builder = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(least));
     match most {
         u64::MAX => builder.build().into(),
         most => builder.maximum(Some(most)).build().into(),

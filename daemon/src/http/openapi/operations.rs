@@ -6,9 +6,8 @@ use tenure_api::{self as api, Code, MAX_POLL_MS, MAX_REVISION, header};
 use tenure_state::Kind;
 use utoipa::openapi::path::{self, HttpMethod};
 
-use super::examples;
 use super::operation::{
-    Operation, Schemas, hex, lease_id, name, number, prefix, revision, text_of, words,
+    Operation, Schemas, lease_id, name, number, prefix, revision, text_of, words,
 };
 use crate::http::route::Family;
 
@@ -39,7 +38,10 @@ pub(super) fn of(family: Family, schemas: &mut Schemas) -> Described {
         Family::Queues(Kind::Lock) => vec![
             (Get, list_locks(s).build()),
             (Post, acquire_together(s).build()),
-            (Delete, by_name(release_lock(s, "releaseLockByName")).build()),
+            (
+                Delete,
+                by_name(release_lock(s, "releaseLockByName")).build(),
+            ),
         ],
         Family::Queue(Kind::Lock) => vec![
             (Get, in_path(read_lock(s)).build()),
@@ -48,13 +50,25 @@ pub(super) fn of(family: Family, schemas: &mut Schemas) -> Described {
         ],
         Family::Queues(Kind::Semaphore) => vec![
             (Get, list_semaphores(s).build()),
-            (Post, by_name(acquire_semaphore(s, "acquireSemaphoreByName")).build()),
-            (Delete, by_name(release_semaphore(s, "releaseSemaphoreByName")).build()),
+            (
+                Post,
+                by_name(acquire_semaphore(s, "acquireSemaphoreByName")).build(),
+            ),
+            (
+                Delete,
+                by_name(release_semaphore(s, "releaseSemaphoreByName")).build(),
+            ),
         ],
         Family::Queue(Kind::Semaphore) => vec![
             (Get, in_path(read_semaphore(s)).build()),
-            (Post, in_path(acquire_semaphore(s, "acquireSemaphore")).build()),
-            (Delete, in_path(release_semaphore(s, "releaseSemaphore")).build()),
+            (
+                Post,
+                in_path(acquire_semaphore(s, "acquireSemaphore")).build(),
+            ),
+            (
+                Delete,
+                in_path(release_semaphore(s, "releaseSemaphore")).build(),
+            ),
         ],
         Family::Queues(Kind::Election) => vec![
             (Get, list_elections(s).build()),
@@ -116,29 +130,47 @@ fn by_name(operation: Operation<'_>) -> Operation<'_> {
 // Leases.
 
 fn list_leases(s: &mut Schemas) -> Operation<'_> {
-    Operation::new(s, "listLeases", "leases", "A page of the live leases, in the order of their ids.")
-        .query("limit", "At most so many.", number(1, 1000))
-        .query("start_after", "Those behind this one: `next` of the page before.", lease_id())
-        .reads()
-        .answers(200, "The page.", &examples::lease_page())
+    Operation::new(
+        s,
+        "listLeases",
+        "leases",
+        "A page of the live leases, in the order of their ids.",
+    )
+    .query("limit", "At most so many.", number(1, 1000))
+    .query(
+        "start_after",
+        "Those behind this one: `next` of the page before.",
+        lease_id(),
+    )
+    .reads()
+    .answers::<api::LeasePage>(200, "The page.", "lease_page")
 }
 
 fn grant_lease(s: &mut Schemas) -> Operation<'_> {
     Operation::new(s, "grantLease", "leases", "Grants a lease.")
         .text("A repeat with the same `Idempotency-Key` answers that lease as it is now.")
-        .takes(&examples::grant_lease())
-        .answers(201, "The lease.", &examples::lease())
+        .takes::<api::GrantLease>("grant_lease")
+        .answers::<api::Lease>(201, "The lease.", "lease")
         .refuses(&[Code::TtlOutOfRange, Code::LeaseExpired, Code::QuotaExceeded])
         .records()
         .writes()
 }
 
 fn renew_leases(s: &mut Schemas) -> Operation<'_> {
-    Operation::new(s, "renewLeases", "leases", "Renews up to 1000 leases at once.")
-        .text("A dead one does not fail the rest.")
-        .takes(&examples::renew_leases())
-        .answers(200, "What became of each, in the order asked.", &examples::leases_renewed())
-        .writes()
+    Operation::new(
+        s,
+        "renewLeases",
+        "leases",
+        "Renews up to 1000 leases at once.",
+    )
+    .text("A dead one does not fail the rest.")
+    .takes::<api::RenewLeases>("renew_leases")
+    .answers::<api::LeasesRenewed>(
+        200,
+        "What became of each, in the order asked.",
+        "leases_renewed",
+    )
+    .writes()
 }
 
 fn lease_in_path(operation: Operation<'_>) -> Operation<'_> {
@@ -148,16 +180,23 @@ fn lease_in_path(operation: Operation<'_>) -> Operation<'_> {
 }
 
 fn read_lease(s: &mut Schemas) -> Operation<'_> {
-    let operation = Operation::new(s, "readLease", "leases", "A lease, with the first 100 things on it.");
-    waits(lease_in_path(operation)).reads().answers(200, "The lease.", &examples::lease_with_attached())
+    let operation = Operation::new(
+        s,
+        "readLease",
+        "leases",
+        "A lease, with the first 100 things on it.",
+    );
+    waits(lease_in_path(operation))
+        .reads()
+        .answers::<api::Lease>(200, "The lease.", "lease_with_attached")
 }
 
 fn change_lease(s: &mut Schemas) -> Operation<'_> {
     let operation = Operation::new(s, "changeLease", "leases", "Changes the TTL and renews.")
         .text("A shorter TTL counts from the next renewal on: no deadline is ever moved earlier.");
     lease_in_path(operation)
-        .takes(&examples::change_lease())
-        .answers(200, "The lease.", &examples::lease())
+        .takes::<api::ChangeLease>("change_lease")
+        .answers::<api::Lease>(200, "The lease.", "lease")
         .refuses(&[Code::TtlOutOfRange])
         .writes()
 }
@@ -166,15 +205,20 @@ fn revoke_lease(s: &mut Schemas) -> Operation<'_> {
     let operation = Operation::new(s, "revokeLease", "leases", "Ends a lease and all that hangs on it, at one revision.")
         .text("For the holder, after it has stopped believing; whoever revokes another's lease accepts that it may still believe.");
     lease_in_path(operation)
-        .answers(200, "It has ended.", &examples::lease_ended())
+        .answers::<api::LeaseEnded>(200, "It has ended.", "lease_ended")
         .records()
         .writes()
 }
 
 fn renew_lease(s: &mut Schemas) -> Operation<'_> {
-    let operation = Operation::new(s, "renewLease", "leases", "Renews a lease: its deadline becomes now and its TTL.");
+    let operation = Operation::new(
+        s,
+        "renewLease",
+        "leases",
+        "Renews a lease: its deadline becomes now and its TTL.",
+    );
     lease_in_path(operation)
-        .answers(200, "The lease.", &examples::lease())
+        .answers::<api::Lease>(200, "The lease.", "lease")
         .refuses(&[Code::UnsupportedMediaType, Code::TooLarge])
         .writes()
 }
@@ -182,9 +226,21 @@ fn renew_lease(s: &mut Schemas) -> Operation<'_> {
 /// A read of one thing that can wait for its next change.
 fn waits(operation: Operation<'_>) -> Operation<'_> {
     operation
-        .query("after", "With `wait_ms`: waits until the `mod_revision` is above this.", revision())
-        .query("wait_ms", "How long this request is held open.", number(0, MAX_POLL_MS))
-        .header("If-None-Match", "With `wait_ms`: the ETag that is known; a quiet end is `304`.", text_of(1, 64))
+        .query(
+            "after",
+            "With `wait_ms`: waits until the `mod_revision` is above this.",
+            revision(),
+        )
+        .query(
+            "wait_ms",
+            "How long this request is held open.",
+            number(0, MAX_POLL_MS),
+        )
+        .header(
+            "If-None-Match",
+            "With `wait_ms`: the ETag that is known; a quiet end is `304`.",
+            text_of(1, 64),
+        )
         .answers_nothing(204, "Nothing changed within `wait_ms`.")
         .answers_nothing(304, "It is still what `If-None-Match` says.")
         .refuses(&[Code::TooManyWaiters, Code::RevisionAhead])
@@ -199,15 +255,19 @@ fn acquire_lock(s: &mut Schemas) -> Operation<'_> {
     acquires(
         Operation::new(s, "acquireLock", "locks", "Acquires a lock.")
             .text(ACQUIRING)
-            .takes(&examples::acquire_lock())
-            .answers(200, "It is held.", &examples::lock_held())
-            .answers(202, "It is waited for.", &examples::lock_queued()),
+            .takes::<api::AcquireLock>("acquire_lock")
+            .answers::<api::LockHeld>(200, "It is held.", "lock_held")
+            .answers::<api::LockQueued>(202, "It is waited for.", "lock_queued"),
     )
 }
 
 fn acquires(operation: Operation<'_>) -> Operation<'_> {
     operation
-        .header(header::IDEMPOTENCY_KEY, "With `ttl_ms`: a repeat asks again with the lease that was granted.", text_of(1, 128))
+        .header(
+            header::IDEMPOTENCY_KEY,
+            "With `ttl_ms`: a repeat asks again with the lease that was granted.",
+            text_of(1, 128),
+        )
         .refuses(&[
             Code::TtlOutOfRange,
             Code::LeaseNotFound,
@@ -227,29 +287,47 @@ fn acquire_together(s: &mut Schemas) -> Operation<'_> {
     acquires(
         Operation::new(s, "acquireLocks", "locks", "Acquires several locks at once, or none.")
             .text("One place in every queue named; granted when it is first in all and all are free. With `?name=` it is the call of that one lock.")
-            .takes(&examples::acquire_together())
-            .answers(200, "All are held.", &examples::held_together())
-            .answers(202, "All are waited for.", &examples::queued_together())
+            .takes::<api::AcquireTogether>("acquire_together")
+            .answers::<api::TogetherHeld>(200, "All are held.", "held_together")
+            .answers::<api::TogetherQueued>(202, "All are waited for.", "queued_together")
             .refuses(&[Code::AlreadyHeld, Code::InvalidName]),
     )
 }
 
 fn read_lock(s: &mut Schemas) -> Operation<'_> {
-    waits(Operation::new(s, "readLock", "locks", "Who holds a lock, and who waits for it."))
-        .reads()
-        .answers(200, "The lock; one that was never used has nothing in it.", &examples::lock())
+    waits(Operation::new(
+        s,
+        "readLock",
+        "locks",
+        "Who holds a lock, and who waits for it.",
+    ))
+    .reads()
+    .answers::<api::Lock>(
+        200,
+        "The lock; one that was never used has nothing in it.",
+        "lock",
+    )
 }
 
 fn list_locks(s: &mut Schemas) -> Operation<'_> {
-    pages(Operation::new(s, "listLocks", "locks", "The locks that are held or waited for."))
-        .answers(200, "The page.", &examples::lock_page())
+    pages(Operation::new(
+        s,
+        "listLocks",
+        "locks",
+        "The locks that are held or waited for.",
+    ))
+    .answers::<api::LockPage>(200, "The page.", "lock_page")
 }
 
 fn pages(operation: Operation<'_>) -> Operation<'_> {
     operation
         .query("prefix", "Those whose names begin so.", prefix())
         .query("limit", "At most so many.", number(1, 1000))
-        .query("start_after", "Those behind this one: `next` of the page before.", prefix())
+        .query(
+            "start_after",
+            "Those behind this one: `next` of the page before.",
+            prefix(),
+        )
         .reads()
 }
 
@@ -257,28 +335,63 @@ const RELEASING: &str = "With `fence` a hold is released, without it the queue i
 ends somebody's hold: then `fence` and `reason` are required, `lease` and `owner` name one of several holds with that fence, and the next \
 grant waits for the deadline of the broken holder's lease unless `now=true`.";
 
-fn releases(operation: Operation<'_>, owner: &str) -> Operation<'_> {
+fn releases<'a>(operation: Operation<'a>, owner: &str) -> Operation<'a> {
     operation
         .text(RELEASING)
-        .query("lease", "The lease of the hold or place; required but with `break`.", lease_id())
-        .query(owner, "With the lease, the identity of the hold or place.", prefix())
-        .query("fence", "The fence of the hold.", number(1, MAX_REVISION - 1))
-        .query("break", "`true`: ends somebody's hold.", words(&["true", "false"]))
+        .query(
+            "lease",
+            "The lease of the hold or place; required but with `break`.",
+            lease_id(),
+        )
+        .query(
+            owner,
+            "With the lease, the identity of the hold or place.",
+            prefix(),
+        )
+        .query(
+            "fence",
+            "The fence of the hold.",
+            number(1, MAX_REVISION - 1),
+        )
+        .query(
+            "break",
+            "`true`: ends somebody's hold.",
+            words(&["true", "false"]),
+        )
         .query("reason", "Why it is broken, for the audit log.", prefix())
-        .query("now", "`true`: the next grant does not wait.", words(&["true", "false"]))
-        .header(header::IDEMPOTENCY_KEY, "With `break`: the decision is recorded.", text_of(1, 128))
-        .refuses(&[Code::NotHeld, Code::FenceStale, Code::LeaseExpired, Code::IdempotencyMismatch, Code::QuotaExceeded])
+        .query(
+            "now",
+            "`true`: the next grant does not wait.",
+            words(&["true", "false"]),
+        )
+        .header(
+            header::IDEMPOTENCY_KEY,
+            "With `break`: the decision is recorded.",
+            text_of(1, 128),
+        )
+        .refuses(&[
+            Code::NotHeld,
+            Code::FenceStale,
+            Code::LeaseExpired,
+            Code::IdempotencyMismatch,
+            Code::QuotaExceeded,
+        ])
         .writes()
 }
 
 fn release_lock<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     releases(
-        Operation::new(s, id, "locks", "Releases a lock, leaves its queue, or breaks a hold."),
+        Operation::new(
+            s,
+            id,
+            "locks",
+            "Releases a lock, leaves its queue, or breaks a hold.",
+        ),
         "owner",
     )
-    .answers(200, "It was released.", &examples::lock_released())
-    .answers(200, "The queue was left.", &examples::lock_left())
-    .answers(200, "A hold was broken.", &examples::lock_broken())
+    .answers::<api::LockReleased>(200, "It was released.", "lock_released")
+    .answers::<api::LockLeft>(200, "The queue was left.", "lock_left")
+    .answers::<api::LockBroken>(200, "A hold was broken.", "lock_broken")
 }
 
 // Semaphores.
@@ -287,32 +400,51 @@ fn acquire_semaphore<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     acquires(
         Operation::new(s, id, "semaphores", "Acquires permits of a semaphore.")
             .text(ACQUIRING)
-            .takes(&examples::acquire_semaphore())
-            .answers(200, "They are held.", &examples::semaphore_held())
-            .answers(202, "They are waited for.", &examples::semaphore_queued())
+            .takes::<api::AcquireSemaphore>("acquire_semaphore")
+            .answers::<api::SemaphoreHeld>(200, "They are held.", "semaphore_held")
+            .answers::<api::SemaphoreQueued>(202, "They are waited for.", "semaphore_queued")
             .refuses(&[Code::LimitMismatch]),
     )
 }
 
 fn read_semaphore(s: &mut Schemas) -> Operation<'_> {
-    waits(Operation::new(s, "readSemaphore", "semaphores", "Who holds permits of a semaphore, and who waits."))
-        .reads()
-        .answers(200, "The semaphore; one that was never used has nothing in it.", &examples::semaphore())
+    waits(Operation::new(
+        s,
+        "readSemaphore",
+        "semaphores",
+        "Who holds permits of a semaphore, and who waits.",
+    ))
+    .reads()
+    .answers::<api::Semaphore>(
+        200,
+        "The semaphore; one that was never used has nothing in it.",
+        "semaphore",
+    )
 }
 
 fn list_semaphores(s: &mut Schemas) -> Operation<'_> {
-    pages(Operation::new(s, "listSemaphores", "semaphores", "The semaphores that are held or waited for."))
-        .answers(200, "The page.", &examples::semaphore_page())
+    pages(Operation::new(
+        s,
+        "listSemaphores",
+        "semaphores",
+        "The semaphores that are held or waited for.",
+    ))
+    .answers::<api::SemaphorePage>(200, "The page.", "semaphore_page")
 }
 
 fn release_semaphore<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     releases(
-        Operation::new(s, id, "semaphores", "Releases permits, leaves the queue, or breaks a hold."),
+        Operation::new(
+            s,
+            id,
+            "semaphores",
+            "Releases permits, leaves the queue, or breaks a hold.",
+        ),
         "owner",
     )
-    .answers(200, "They were released.", &examples::semaphore_released())
-    .answers(200, "The queue was left.", &examples::semaphore_left())
-    .answers(200, "A hold was broken.", &examples::semaphore_broken())
+    .answers::<api::SemaphoreReleased>(200, "They were released.", "semaphore_released")
+    .answers::<api::SemaphoreLeft>(200, "The queue was left.", "semaphore_left")
+    .answers::<api::SemaphoreBroken>(200, "A hold was broken.", "semaphore_broken")
 }
 
 // Elections.
@@ -321,50 +453,80 @@ fn campaign<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     acquires(
         Operation::new(s, id, "elections", "Campaigns: leads, or waits to.")
             .text("The fence is the term of the leadership. Priority decides among waiting candidates, it does not depose a leader.")
-            .takes(&examples::campaign())
-            .answers(200, "It leads.", &examples::leadership())
-            .answers(202, "It is a candidate.", &examples::candidacy()),
+            .takes::<api::Campaign>("campaign")
+            .answers::<api::Elected>(200, "It leads.", "leadership")
+            .answers::<api::CandidateQueued>(202, "It is a candidate.", "candidacy"),
     )
 }
 
 fn read_election(s: &mut Schemas) -> Operation<'_> {
-    waits(Operation::new(s, "readElection", "elections", "Who leads, and who is a candidate: a vacancy is a state."))
-        .reads()
-        .answers(200, "The election.", &examples::election())
+    waits(Operation::new(
+        s,
+        "readElection",
+        "elections",
+        "Who leads, and who is a candidate: a vacancy is a state.",
+    ))
+    .reads()
+    .answers::<api::Election>(200, "The election.", "election")
 }
 
 fn list_elections(s: &mut Schemas) -> Operation<'_> {
-    pages(Operation::new(s, "listElections", "elections", "The elections that have a leader or candidates."))
-        .answers(200, "The page.", &examples::election_page())
+    pages(Operation::new(
+        s,
+        "listElections",
+        "elections",
+        "The elections that have a leader or candidates.",
+    ))
+    .answers::<api::ElectionPage>(200, "The page.", "election_page")
 }
 
 fn proclaim<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
-    leads(Operation::new(s, id, "elections", "Gives a leadership a new value."))
-        .takes(&examples::proclaim())
-        .answers(200, "It leads.", &examples::leadership())
+    leads(Operation::new(
+        s,
+        id,
+        "elections",
+        "Gives a leadership a new value.",
+    ))
+    .takes::<api::Proclaim>("proclaim")
+    .answers::<api::Elected>(200, "It leads.", "leadership")
 }
 
 fn hand_over<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
-    leads(Operation::new(s, id, "elections", "Passes leadership to a waiting candidate, at one revision."))
-        .takes(&examples::hand_over())
-        .answers(200, "Who leads now.", &examples::handed_over())
+    leads(Operation::new(
+        s,
+        id,
+        "elections",
+        "Passes leadership to a waiting candidate, at one revision.",
+    ))
+    .takes::<api::HandOver>("hand_over")
+    .answers::<api::HandedOver>(200, "Who leads now.", "handed_over")
 }
 
 fn leads(operation: Operation<'_>) -> Operation<'_> {
     operation
-        .refuses(&[Code::LeaseNotFound, Code::LeaseExpired, Code::NotHeld, Code::FenceStale])
+        .refuses(&[
+            Code::LeaseNotFound,
+            Code::LeaseExpired,
+            Code::NotHeld,
+            Code::FenceStale,
+        ])
         .records()
         .writes()
 }
 
 fn resign<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     releases(
-        Operation::new(s, id, "elections", "Resigns, withdraws a candidacy, or breaks a leadership."),
+        Operation::new(
+            s,
+            id,
+            "elections",
+            "Resigns, withdraws a candidacy, or breaks a leadership.",
+        ),
         "candidate",
     )
-    .answers(200, "It resigned.", &examples::resigned())
-    .answers(200, "The candidacy was withdrawn.", &examples::withdrawn())
-    .answers(200, "A leadership was broken.", &examples::leadership_broken())
+    .answers::<api::Resigned>(200, "It resigned.", "resigned")
+    .answers::<api::Withdrawn>(200, "The candidacy was withdrawn.", "withdrawn")
+    .answers::<api::ElectionBroken>(200, "A leadership was broken.", "leadership_broken")
 }
 
 // Keys.
@@ -372,12 +534,20 @@ fn resign<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
 fn put_key<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     let operation = Operation::new(s, id, "keys", "Sets the value of a key: the body as it is.")
         .text("`Content-Type` is kept with it; that of a form counts as none.")
-        .query("lease", "Hangs the key on this lease; without, it hangs on none.", lease_id())
+        .query(
+            "lease",
+            "Hangs the key on this lease; without, it hangs on none.",
+            lease_id(),
+        )
         .takes_bytes("The value, to 1 MiB.");
     conditional(operation)
-        .header("If-None-Match", "`*`: only if the key is absent.", words(&["*"]))
-        .answers(200, "It was there before.", &examples::key_written())
-        .answers(201, "It was created.", &examples::key_written())
+        .header(
+            "If-None-Match",
+            "`*`: only if the key is absent.",
+            words(&["*"]),
+        )
+        .answers::<api::KeyWritten>(200, "It was there before.", "key_written")
+        .answers::<api::KeyWritten>(201, "It was created.", "key_written")
         .refuses(&[
             Code::LeaseNotFound,
             Code::LeaseExpired,
@@ -388,12 +558,8 @@ fn put_key<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
 
 /// A write of keys that a condition and a guard can hold back.
 fn conditional(operation: Operation<'_>) -> Operation<'_> {
-    guarded(operation.header(
-        "If-Match",
-        "Only if the `mod_revision` is this.",
-        tag(),
-    ))
-    .refuses(&[Code::ConditionFailed])
+    guarded(operation.header("If-Match", "Only if the `mod_revision` is this.", tag()))
+        .refuses(&[Code::ConditionFailed])
 }
 
 fn guarded(operation: Operation<'_>) -> Operation<'_> {
@@ -411,12 +577,24 @@ fn guarded(operation: Operation<'_>) -> Operation<'_> {
 fn read_key(s: &mut Schemas) -> Operation<'_> {
     let operation = Operation::new(s, "readKey", "keys", "The value of a key, as it was put.")
         .text("With `entry=true` the entry as JSON.")
-        .query("entry", "`true`: the entry as JSON.", words(&["true", "false"]))
-        .query("revision", "As it was then, while that is not compacted.", revision())
+        .query(
+            "entry",
+            "`true`: the entry as JSON.",
+            words(&["true", "false"]),
+        )
+        .query(
+            "revision",
+            "As it was then, while that is not compacted.",
+            revision(),
+        )
         .header("If-Match", "Only if the `mod_revision` is this.", tag());
     waits(operation)
         .reads()
-        .answers(200, "The entry, or the value with its own type.", &examples::key_entry())
+        .answers::<api::KeyEntry>(
+            200,
+            "The entry, or the value with its own type.",
+            "key_entry",
+        )
         .answers_as(200, "The value with its own type, or the entry.", "*/*")
         .refuses(&[
             Code::KeyNotFound,
@@ -428,7 +606,7 @@ fn read_key(s: &mut Schemas) -> Operation<'_> {
 
 fn delete_key(s: &mut Schemas) -> Operation<'_> {
     conditional(Operation::new(s, "deleteKey", "keys", "Deletes a key."))
-        .answers(200, "It is gone.", &examples::deleted())
+        .answers::<api::Deleted>(200, "It is gone.", "deleted")
         .refuses(&[Code::KeyNotFound])
 }
 
@@ -444,26 +622,48 @@ fn list_keys(s: &mut Schemas) -> Operation<'_> {
         .query("keys_only", "`true`: without values.", words(&["true", "false"]))
         .query("revision", "As it was then, while that is not compacted.", revision())
         .reads()
-        .answers(200, "The page.", &examples::key_page())
+        .answers::<api::KeyPage>(200, "The page.", "key_page")
         .refuses(&[Code::Compacted, Code::RevisionAhead])
 }
 
 fn delete_keys(s: &mut Schemas) -> Operation<'_> {
-    let operation = Operation::new(s, "deleteKeys", "keys", "Deletes all keys with a prefix, at one revision.")
-        .text("With `?name=` in place of `prefix` it is the call of that one key.")
-        .required("prefix", "Keys that begin so; an empty one needs `all=true`.", prefix())
-        .query("all", "`true`: an empty prefix is meant.", words(&["true", "false"]));
+    let operation = Operation::new(
+        s,
+        "deleteKeys",
+        "keys",
+        "Deletes all keys with a prefix, at one revision.",
+    )
+    .text("With `?name=` in place of `prefix` it is the call of that one key.")
+    .required(
+        "prefix",
+        "Keys that begin so; an empty one needs `all=true`.",
+        prefix(),
+    )
+    .query(
+        "all",
+        "`true`: an empty prefix is meant.",
+        words(&["true", "false"]),
+    );
     guarded(operation)
-        .answers(200, "How many went.", &examples::deleted())
+        .answers::<api::Deleted>(200, "How many went.", "deleted")
         .refuses(&[Code::TooLarge])
 }
 
 fn transact(s: &mut Schemas) -> Operation<'_> {
-    let operation = Operation::new(s, "transact", "keys", "Reads and writes keys, all or nothing, at one revision.")
-        .text("Operations run in order, a `get` sees those before it; a key may be written once.")
-        .takes(&examples::transaction());
+    let operation = Operation::new(
+        s,
+        "transact",
+        "keys",
+        "Reads and writes keys, all or nothing, at one revision.",
+    )
+    .text("Operations run in order, a `get` sees those before it; a key may be written once.")
+    .takes::<api::Transact>("transaction");
     guarded(operation)
-        .answers(200, "The results of the branch taken, in order.", &examples::transacted())
+        .answers::<api::Transacted>(
+            200,
+            "The results of the branch taken, in order.",
+            "transacted",
+        )
         .refuses(&[
             Code::LeaseNotFound,
             Code::LeaseExpired,
@@ -484,26 +684,60 @@ fn guard() -> utoipa::openapi::schema::Schema {
 // Watching.
 
 fn watch(s: &mut Schemas) -> Operation<'_> {
-    watches(Operation::new(s, "watch", "watch", "What happened after a revision, or will within a while."))
-        .query("prefix", "Resources that begin so: `keys/config/`; may be repeated.", prefix())
-        .query("resource", "One resource: `locks/jobs/nightly`; may be repeated.", prefix())
-        .query("after", "Changes after this revision; without, from now on.", revision())
-        .query("wait_ms", "How long this request is held open.", number(0, MAX_POLL_MS))
-        .query("snapshot", "`true`: the matching state too, at once.", words(&["true", "false"]))
-        .query("previous", "`true`: with the entry before.", words(&["true", "false"]))
-        .header("Last-Event-ID", "Where a stream goes on.", text_of(1, 16))
+    watches(Operation::new(
+        s,
+        "watch",
+        "watch",
+        "What happened after a revision, or will within a while.",
+    ))
+    .query(
+        "prefix",
+        "Resources that begin so: `keys/config/`; may be repeated.",
+        prefix(),
+    )
+    .query(
+        "resource",
+        "One resource: `locks/jobs/nightly`; may be repeated.",
+        prefix(),
+    )
+    .query(
+        "after",
+        "Changes after this revision; without, from now on.",
+        revision(),
+    )
+    .query(
+        "wait_ms",
+        "How long this request is held open.",
+        number(0, MAX_POLL_MS),
+    )
+    .query(
+        "snapshot",
+        "`true`: the matching state too, at once.",
+        words(&["true", "false"]),
+    )
+    .query(
+        "previous",
+        "`true`: with the entry before.",
+        words(&["true", "false"]),
+    )
+    .header("Last-Event-ID", "Where a stream goes on.", text_of(1, 16))
 }
 
 fn watch_many(s: &mut Schemas) -> Operation<'_> {
-    watches(Operation::new(s, "watchMany", "watch", "The same, for many selectors."))
-        .takes(&examples::watch())
-        .header("Last-Event-ID", "Where a stream goes on.", text_of(1, 16))
+    watches(Operation::new(
+        s,
+        "watchMany",
+        "watch",
+        "The same, for many selectors.",
+    ))
+    .takes::<api::ChangeLease>("change_lease")
+    .header("Last-Event-ID", "Where a stream goes on.", text_of(1, 16))
 }
 
 fn watches(operation: Operation<'_>) -> Operation<'_> {
     operation
         .text("Everything up to the reply's `revision` has been seen, also when `events` is empty: go on from there. With `Accept: text/event-stream` it is a stream: `event: start`, then one `event: change` for each revision.")
-        .answers(200, "Whole revisions, in order.", &examples::events())
+        .answers::<api::Events>(200, "Whole revisions, in order.", "events")
         .answers_as(200, "Server-sent events.", "text/event-stream")
         .refuses(&[
             Code::InvalidName,
@@ -520,37 +754,45 @@ fn watches(operation: Operation<'_>) -> Operation<'_> {
 // The cluster.
 
 fn read_cluster(s: &mut Schemas) -> Operation<'_> {
-    Operation::new(s, "readCluster", "cluster", "Who belongs to the cluster, and how they are.")
-        .reads()
-        .answers(200, "The cluster.", &examples::cluster())
+    Operation::new(
+        s,
+        "readCluster",
+        "cluster",
+        "Who belongs to the cluster, and how they are.",
+    )
+    .reads()
+    .answers::<api::Cluster>(200, "The cluster.", "cluster")
 }
 
 fn read_limits(s: &mut Schemas) -> Operation<'_> {
     Operation::new(s, "readLimits", "cluster", "Every limit in force.")
         .reads()
-        .answers(200, "The limits.", &examples::limits())
+        .answers::<api::LimitsInForce>(200, "The limits.", "limits")
 }
 
 fn change_limits(s: &mut Schemas) -> Operation<'_> {
     Operation::new(s, "changeLimits", "cluster", "Changes some limits.")
-        .takes(&examples::change_limits())
-        .answers(200, "The limits.", &examples::limits())
+        .takes::<api::ChangeLimits>("change_limits")
+        .answers::<api::LimitsInForce>(200, "The limits.", "limits")
         .records()
         .writes()
 }
 
 fn compact(s: &mut Schemas) -> Operation<'_> {
     Operation::new(s, "compact", "cluster", "Forgets history up to a revision.")
-        .takes(&examples::compact())
-        .answers(200, "What is gone.", &examples::compacted())
+        .takes::<api::Compact>("compact")
+        .answers::<api::Compacted>(200, "What is gone.", "compacted")
         .refuses(&[Code::RevisionAhead])
         .records()
         .writes()
 }
 
 fn read_status(s: &mut Schemas) -> Operation<'_> {
-    Operation::new(s, "readStatus", "cluster", "This member.")
-        .answers(200, "The member as it sees itself.", &examples::status())
+    Operation::new(s, "readStatus", "cluster", "This member.").answers::<api::Status>(
+        200,
+        "The member as it sees itself.",
+        "status",
+    )
 }
 
 fn read_document(s: &mut Schemas) -> Operation<'_> {
@@ -560,21 +802,35 @@ fn read_document(s: &mut Schemas) -> Operation<'_> {
 }
 
 fn live(s: &mut Schemas) -> Operation<'_> {
-    Operation::new(s, "livez", "cluster", "Whether the process is alive.")
-        .answers_as(200, "`ok`.", "text/plain")
+    Operation::new(s, "livez", "cluster", "Whether the process is alive.").answers_as(
+        200,
+        "`ok`.",
+        "text/plain",
+    )
 }
 
 fn ready(s: &mut Schemas) -> Operation<'_> {
-    Operation::new(s, "readyz", "cluster", "Whether this member can serve linearizable reads.")
-        .answers(200, "It can.", &examples::ready())
-        .answers(503, "It cannot, and why.", &examples::not_ready())
+    Operation::new(
+        s,
+        "readyz",
+        "cluster",
+        "Whether this member can serve linearizable reads.",
+    )
+    .answers::<api::Readiness>(200, "It can.", "ready")
+    .answers::<api::Readiness>(503, "It cannot, and why.", "not_ready")
 }
 
 /// Says what the wire types cannot: which fields exclude one another, and what of a document is its own.
 pub(super) fn tighten(document: &mut serde_json::Value) {
-    let one_of_lease_and_ttl = serde_json::json!([{"required": ["lease"]}, {"required": ["ttl_ms"]}]);
+    let one_of_lease_and_ttl =
+        serde_json::json!([{"required": ["lease"]}, {"required": ["ttl_ms"]}]);
     let schemas = &mut document["components"]["schemas"];
-    for name in ["AcquireLock", "AcquireSemaphore", "AcquireTogether", "Campaign"] {
+    for name in [
+        "AcquireLock",
+        "AcquireSemaphore",
+        "AcquireTogether",
+        "Campaign",
+    ] {
         if let Some(schema) = schemas.get_mut(name) {
             schema["oneOf"] = one_of_lease_and_ttl.clone();
         }
