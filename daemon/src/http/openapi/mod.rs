@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::reply::Reply;
 use super::route::Family;
 use super::service::Context;
-use operation::Schemas;
+use operation::Found;
 
 /// `GET /v1/openapi.json`
 pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
@@ -69,11 +69,11 @@ fn tightened() -> serde_json::Value {
 }
 
 fn document() -> OpenApi {
-    let mut schemas = Schemas::new();
+    let mut found = Found::default();
     let mut paths = PathsBuilder::new();
     for family in FAMILIES {
         let mut item: Option<PathItem> = None;
-        for (method, operation) in operations::of(family, &mut schemas) {
+        for (method, operation) in operations::of(family, &mut found) {
             let next = PathItem::new(method, operation);
             match &mut item {
                 Some(item) => item.merge_operations(next),
@@ -93,8 +93,17 @@ fn document() -> OpenApi {
         ))
         .build();
     let mut components = ComponentsBuilder::new();
-    for (name, schema) in schemas {
+    for (name, schema) in found.schemas {
         components = components.schema(name, schema);
+    }
+    for (name, response) in found.responses {
+        components = components.response(name, response);
+    }
+    for (name, header) in operation::answer_headers() {
+        components = components.header(name, header);
+    }
+    for (name, parameter) in operation::common_parameters() {
+        components = components.parameter(name, parameter);
     }
     OpenApiBuilder::new()
         .info(info)

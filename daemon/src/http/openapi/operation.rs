@@ -16,7 +16,7 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
-use utoipa::openapi::{HeaderBuilder, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::openapi::{Header, HeaderBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
 /// A wire type.
 pub(super) trait Wire: ToSchema + Serialize + DeserializeOwned {}
@@ -34,12 +34,16 @@ fn example_of<T: Wire>(name: &str) -> Value {
     serde_json::to_value(example).expect("a wire type has a form in JSON")
 }
 
-/// Schemas by name.
-pub(super) type Schemas = BTreeMap<String, RefOr<Schema>>;
+/// What operations share, by name.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) schemas: BTreeMap<String, RefOr<Schema>>,
+    pub(super) responses: BTreeMap<String, Response>,
+}
 
 /// An operation on its way into the document.
 pub(super) struct Operation<'a> {
-    schemas: &'a mut Schemas,
+    found: &'a mut Found,
     builder: OperationBuilder,
     answers: BTreeMap<u16, Answer>,
     codes: Vec<Code>,
@@ -47,33 +51,25 @@ pub(super) struct Operation<'a> {
 
 impl<'a> Operation<'a> {
     /// An operation with what every call has: a request id, a cluster id, and the problems that anything can meet.
-    pub(super) fn new(schemas: &'a mut Schemas, id: &str, tag: &str, summary: &str) -> Self {
-        let builder = OperationBuilder::new()
+    pub(super) fn new(found: &'a mut Found, id: &str, tag: &str, summary: &str) -> Self {
+        let mut builder = OperationBuilder::new()
             .operation_id(Some(id))
             .tag(tag)
             .summary(Some(summary));
-        let codes = vec![
-            Code::InvalidRequest,
-            Code::Forbidden,
-            Code::WrongCluster,
-            Code::ShuttingDown,
-        ];
+        for (name, _) in common_parameters() {
+            builder = builder.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
+        }
         Operation {
-            schemas,
+            found,
             builder,
             answers: BTreeMap::new(),
-            codes,
+            codes: vec![
+                Code::InvalidRequest,
+                Code::Forbidden,
+                Code::WrongCluster,
+                Code::ShuttingDown,
+            ],
         }
-        .header(
-            header::REQUEST_ID,
-            "Echoed; made where it is not given.",
-            request_id(),
-        )
-        .header(
-            header::CLUSTER,
-            "The cluster that is meant: another refuses.",
-            hex(32),
-        )
     }
 
     /// More about it.
@@ -231,14 +227,23 @@ impl<'a> Operation<'a> {
     pub(super) fn build(mut self) -> utoipa::openapi::path::Operation {
         self.codes.sort_by_key(|code| code.as_str());
         self.codes.dedup();
+        let problem = self.refer::<Problem>();
         for code in std::mem::take(&mut self.codes) {
-            let problem = self.refer::<Problem>();
             let text = format!("`{}`: {}.", code.as_str(), code.title());
             let answer = self.answer(code.status(), &text);
-            answer.problem = Some(problem);
+            answer.problem = Some(problem.clone());
+            answer.codes.push(code.as_str());
         }
         for (status, answer) in std::mem::take(&mut self.answers) {
-            self.builder = self.builder.response(status.to_string(), answer.build());
+            self.builder = match answer.shared_name(status) {
+                // The same problems stand in many operations: they are written once.
+                Some(name) => {
+                    let place = Ref::from_response_name(&name);
+                    self.found.responses.insert(name, answer.build().build());
+                    self.builder.response(status.to_string(), place)
+                }
+                None => self.builder.response(status.to_string(), answer.build()),
+            };
         }
         self.builder.build()
     }
@@ -246,9 +251,73 @@ impl<'a> Operation<'a> {
     fn refer<T: ToSchema>(&mut self) -> RefOr<Schema> {
         let mut found = vec![(T::name().into_owned(), T::schema())];
         T::schemas(&mut found);
-        self.schemas.extend(found);
+        self.found.schemas.extend(found);
         RefOr::Ref(Ref::from_schema_name(T::name()))
     }
+}
+
+/// The headers that every answer has, by their names.
+pub(super) fn answer_headers() -> [(&'static str, Header); 6] {
+    let of = |schema: Schema, text: &str| {
+        HeaderBuilder::new()
+            .schema(Some(schema))
+            .description(Some(text))
+            .build()
+    };
+    [
+        (
+            "Tenure-Revision",
+            of(revision(), "The state that the answer reflects."),
+        ),
+        (
+            "Tenure-Term",
+            of(number(0, u64::MAX), "The term of Raft at this member."),
+        ),
+        (
+            "Tenure-Leader",
+            of(
+                text_of(1, 2048),
+                "The client URL of the leader, when known.",
+            ),
+        ),
+        ("Tenure-Member", of(hex(16), "The member that answers.")),
+        ("Tenure-Cluster", of(hex(32), "The cluster.")),
+        (
+            "Tenure-Request-Id",
+            of(request_id(), "The id of the request."),
+        ),
+    ]
+}
+
+/// The headers that every call takes, by the names of their components.
+pub(super) fn common_parameters() -> [(&'static str, Parameter); 2] {
+    let of = |name: &str, text: &str, schema: Schema| {
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(text))
+            .schema(Some(schema))
+            .build()
+    };
+    [
+        (
+            "RequestId",
+            of(
+                header::REQUEST_ID,
+                "Echoed; made where it is not given.",
+                request_id(),
+            ),
+        ),
+        (
+            "Cluster",
+            of(
+                header::CLUSTER,
+                "The cluster that is meant: another refuses.",
+                hex(32),
+            ),
+        ),
+    ]
 }
 
 /// What is answered with one status.
@@ -259,40 +328,24 @@ struct Answer {
     json: Vec<(String, RefOr<Schema>, Option<Value>)>,
     others: Vec<&'static str>,
     problem: Option<RefOr<Schema>>,
+    /// Of the problem.
+    codes: Vec<&'static str>,
 }
 
 impl Answer {
+    /// The name under which it is shared, where it is nothing but a problem.
+    fn shared_name(&self, status: u16) -> Option<String> {
+        let only = self.json.is_empty() && self.others.is_empty() && !self.codes.is_empty();
+        only.then(|| format!("{status}-{}", self.codes.join("-")))
+    }
+
     /// With the headers that every answer has.
     fn build(self) -> ResponseBuilder {
-        let of = |schema: Schema, text: &str| {
-            HeaderBuilder::new()
-                .schema(Some(schema))
-                .description(Some(text))
-                .build()
-        };
-        let mut response = ResponseBuilder::new()
-            .description(self.text)
-            .header(
-                "Tenure-Revision",
-                of(revision(), "The state that the answer reflects."),
-            )
-            .header(
-                "Tenure-Term",
-                of(number(0, u64::MAX), "The term of Raft at this member."),
-            )
-            .header(
-                "Tenure-Leader",
-                of(
-                    text_of(1, 2048),
-                    "The client URL of the leader, when known.",
-                ),
-            )
-            .header("Tenure-Member", of(hex(16), "The member that answers."))
-            .header("Tenure-Cluster", of(hex(32), "The cluster."))
-            .header(
-                "Tenure-Request-Id",
-                of(request_id(), "The id of the request."),
-            );
+        let mut response = ResponseBuilder::new().description(self.text);
+        for (name, _) in answer_headers() {
+            let place = format!("#/components/headers/{name}");
+            response = response.header_ref(name, Ref::new(place));
+        }
         if let Some(content) = json_content(self.json) {
             response = response.content(JSON, content);
         }

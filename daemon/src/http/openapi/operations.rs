@@ -7,7 +7,7 @@ use tenure_state::Kind;
 use utoipa::openapi::path::{self, HttpMethod};
 
 use super::operation::{
-    Operation, Schemas, lease_id, name, number, prefix, revision, text_of, words,
+    Found, Operation, lease_id, name, number, prefix, revision, text_of, words,
 };
 use crate::http::route::Family;
 
@@ -20,9 +20,9 @@ it as `?name=` on its collection. `HEAD` is answered wherever `GET` is, `OPTIONS
 type Described = Vec<(HttpMethod, path::Operation)>;
 
 /// The operations of a family.
-pub(super) fn of(family: Family, schemas: &mut Schemas) -> Described {
+pub(super) fn of(family: Family, found: &mut Found) -> Described {
     use HttpMethod::{Delete, Get, Patch, Post, Put};
-    let s = schemas;
+    let s = found;
     match family {
         Family::Leases => vec![
             (Get, list_leases(s).build()),
@@ -129,7 +129,7 @@ fn by_name(operation: Operation<'_>) -> Operation<'_> {
 
 // Leases.
 
-fn list_leases(s: &mut Schemas) -> Operation<'_> {
+fn list_leases(s: &mut Found) -> Operation<'_> {
     Operation::new(
         s,
         "listLeases",
@@ -146,7 +146,7 @@ fn list_leases(s: &mut Schemas) -> Operation<'_> {
     .answers::<api::LeasePage>(200, "The page.", "lease_page")
 }
 
-fn grant_lease(s: &mut Schemas) -> Operation<'_> {
+fn grant_lease(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "grantLease", "leases", "Grants a lease.")
         .text("A repeat with the same `Idempotency-Key` answers that lease as it is now.")
         .takes::<api::GrantLease>("grant_lease")
@@ -156,7 +156,7 @@ fn grant_lease(s: &mut Schemas) -> Operation<'_> {
         .writes()
 }
 
-fn renew_leases(s: &mut Schemas) -> Operation<'_> {
+fn renew_leases(s: &mut Found) -> Operation<'_> {
     Operation::new(
         s,
         "renewLeases",
@@ -179,7 +179,7 @@ fn lease_in_path(operation: Operation<'_>) -> Operation<'_> {
         .refuses(&[Code::LeaseNotFound, Code::LeaseExpired])
 }
 
-fn read_lease(s: &mut Schemas) -> Operation<'_> {
+fn read_lease(s: &mut Found) -> Operation<'_> {
     let operation = Operation::new(
         s,
         "readLease",
@@ -191,7 +191,7 @@ fn read_lease(s: &mut Schemas) -> Operation<'_> {
         .answers::<api::Lease>(200, "The lease.", "lease_with_attached")
 }
 
-fn change_lease(s: &mut Schemas) -> Operation<'_> {
+fn change_lease(s: &mut Found) -> Operation<'_> {
     let operation = Operation::new(s, "changeLease", "leases", "Changes the TTL and renews.")
         .text("A shorter TTL counts from the next renewal on: no deadline is ever moved earlier.");
     lease_in_path(operation)
@@ -201,7 +201,7 @@ fn change_lease(s: &mut Schemas) -> Operation<'_> {
         .writes()
 }
 
-fn revoke_lease(s: &mut Schemas) -> Operation<'_> {
+fn revoke_lease(s: &mut Found) -> Operation<'_> {
     let operation = Operation::new(s, "revokeLease", "leases", "Ends a lease and all that hangs on it, at one revision.")
         .text("For the holder, after it has stopped believing; whoever revokes another's lease accepts that it may still believe.");
     lease_in_path(operation)
@@ -210,7 +210,7 @@ fn revoke_lease(s: &mut Schemas) -> Operation<'_> {
         .writes()
 }
 
-fn renew_lease(s: &mut Schemas) -> Operation<'_> {
+fn renew_lease(s: &mut Found) -> Operation<'_> {
     let operation = Operation::new(
         s,
         "renewLease",
@@ -251,7 +251,7 @@ fn waits(operation: Operation<'_>) -> Operation<'_> {
 const ACQUIRING: &str = "Idempotent by `(lease, owner)`: asking again is answered with the same hold or place and renews the lease. `202` \
 when the poll ends with the place kept: ask again with the same body.";
 
-fn acquire_lock(s: &mut Schemas) -> Operation<'_> {
+fn acquire_lock(s: &mut Found) -> Operation<'_> {
     acquires(
         Operation::new(s, "acquireLock", "locks", "Acquires a lock.")
             .text(ACQUIRING)
@@ -283,7 +283,7 @@ fn acquires(operation: Operation<'_>) -> Operation<'_> {
         .writes()
 }
 
-fn acquire_together(s: &mut Schemas) -> Operation<'_> {
+fn acquire_together(s: &mut Found) -> Operation<'_> {
     acquires(
         Operation::new(s, "acquireLocks", "locks", "Acquires several locks at once, or none.")
             .text("One place in every queue named; granted when it is first in all and all are free. With `?name=` it is the call of that one lock.")
@@ -294,7 +294,7 @@ fn acquire_together(s: &mut Schemas) -> Operation<'_> {
     )
 }
 
-fn read_lock(s: &mut Schemas) -> Operation<'_> {
+fn read_lock(s: &mut Found) -> Operation<'_> {
     waits(Operation::new(
         s,
         "readLock",
@@ -309,7 +309,7 @@ fn read_lock(s: &mut Schemas) -> Operation<'_> {
     )
 }
 
-fn list_locks(s: &mut Schemas) -> Operation<'_> {
+fn list_locks(s: &mut Found) -> Operation<'_> {
     pages(Operation::new(
         s,
         "listLocks",
@@ -379,7 +379,7 @@ fn releases<'a>(operation: Operation<'a>, owner: &str) -> Operation<'a> {
         .writes()
 }
 
-fn release_lock<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn release_lock<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     releases(
         Operation::new(
             s,
@@ -396,7 +396,7 @@ fn release_lock<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
 
 // Semaphores.
 
-fn acquire_semaphore<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn acquire_semaphore<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     acquires(
         Operation::new(s, id, "semaphores", "Acquires permits of a semaphore.")
             .text(ACQUIRING)
@@ -407,7 +407,7 @@ fn acquire_semaphore<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     )
 }
 
-fn read_semaphore(s: &mut Schemas) -> Operation<'_> {
+fn read_semaphore(s: &mut Found) -> Operation<'_> {
     waits(Operation::new(
         s,
         "readSemaphore",
@@ -422,7 +422,7 @@ fn read_semaphore(s: &mut Schemas) -> Operation<'_> {
     )
 }
 
-fn list_semaphores(s: &mut Schemas) -> Operation<'_> {
+fn list_semaphores(s: &mut Found) -> Operation<'_> {
     pages(Operation::new(
         s,
         "listSemaphores",
@@ -432,7 +432,7 @@ fn list_semaphores(s: &mut Schemas) -> Operation<'_> {
     .answers::<api::SemaphorePage>(200, "The page.", "semaphore_page")
 }
 
-fn release_semaphore<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn release_semaphore<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     releases(
         Operation::new(
             s,
@@ -449,7 +449,7 @@ fn release_semaphore<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
 
 // Elections.
 
-fn campaign<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn campaign<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     acquires(
         Operation::new(s, id, "elections", "Campaigns: leads, or waits to.")
             .text("The fence is the term of the leadership. Priority decides among waiting candidates, it does not depose a leader.")
@@ -459,7 +459,7 @@ fn campaign<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     )
 }
 
-fn read_election(s: &mut Schemas) -> Operation<'_> {
+fn read_election(s: &mut Found) -> Operation<'_> {
     waits(Operation::new(
         s,
         "readElection",
@@ -470,7 +470,7 @@ fn read_election(s: &mut Schemas) -> Operation<'_> {
     .answers::<api::Election>(200, "The election.", "election")
 }
 
-fn list_elections(s: &mut Schemas) -> Operation<'_> {
+fn list_elections(s: &mut Found) -> Operation<'_> {
     pages(Operation::new(
         s,
         "listElections",
@@ -480,7 +480,7 @@ fn list_elections(s: &mut Schemas) -> Operation<'_> {
     .answers::<api::ElectionPage>(200, "The page.", "election_page")
 }
 
-fn proclaim<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn proclaim<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     leads(Operation::new(
         s,
         id,
@@ -491,7 +491,7 @@ fn proclaim<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
     .answers::<api::Elected>(200, "It leads.", "leadership")
 }
 
-fn hand_over<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn hand_over<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     leads(Operation::new(
         s,
         id,
@@ -514,7 +514,7 @@ fn leads(operation: Operation<'_>) -> Operation<'_> {
         .writes()
 }
 
-fn resign<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn resign<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     releases(
         Operation::new(
             s,
@@ -531,7 +531,7 @@ fn resign<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
 
 // Keys.
 
-fn put_key<'a>(s: &'a mut Schemas, id: &str) -> Operation<'a> {
+fn put_key<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
     let operation = Operation::new(s, id, "keys", "Sets the value of a key: the body as it is.")
         .text("`Content-Type` is kept with it; that of a form counts as none.")
         .query(
@@ -574,7 +574,7 @@ fn guarded(operation: Operation<'_>) -> Operation<'_> {
         .writes()
 }
 
-fn read_key(s: &mut Schemas) -> Operation<'_> {
+fn read_key(s: &mut Found) -> Operation<'_> {
     let operation = Operation::new(s, "readKey", "keys", "The value of a key, as it was put.")
         .text("With `entry=true` the entry as JSON.")
         .query(
@@ -604,13 +604,13 @@ fn read_key(s: &mut Schemas) -> Operation<'_> {
         ])
 }
 
-fn delete_key(s: &mut Schemas) -> Operation<'_> {
+fn delete_key(s: &mut Found) -> Operation<'_> {
     conditional(Operation::new(s, "deleteKey", "keys", "Deletes a key."))
         .answers::<api::Deleted>(200, "It is gone.", "deleted")
         .refuses(&[Code::KeyNotFound])
 }
 
-fn list_keys(s: &mut Schemas) -> Operation<'_> {
+fn list_keys(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "listKeys", "keys", "A page of keys with their values.")
         .text("A page ends at `limit` or 4 MiB. `prefix`, or `start` and `end` for a half-open range. With the `revision` of the first page the next ones see the same state.")
         .query("prefix", "Keys that begin so.", prefix())
@@ -626,7 +626,7 @@ fn list_keys(s: &mut Schemas) -> Operation<'_> {
         .refuses(&[Code::Compacted, Code::RevisionAhead])
 }
 
-fn delete_keys(s: &mut Schemas) -> Operation<'_> {
+fn delete_keys(s: &mut Found) -> Operation<'_> {
     let operation = Operation::new(
         s,
         "deleteKeys",
@@ -649,7 +649,7 @@ fn delete_keys(s: &mut Schemas) -> Operation<'_> {
         .refuses(&[Code::TooLarge])
 }
 
-fn transact(s: &mut Schemas) -> Operation<'_> {
+fn transact(s: &mut Found) -> Operation<'_> {
     let operation = Operation::new(
         s,
         "transact",
@@ -683,7 +683,7 @@ fn guard() -> utoipa::openapi::schema::Schema {
 
 // Watching.
 
-fn watch(s: &mut Schemas) -> Operation<'_> {
+fn watch(s: &mut Found) -> Operation<'_> {
     watches(Operation::new(
         s,
         "watch",
@@ -723,7 +723,7 @@ fn watch(s: &mut Schemas) -> Operation<'_> {
     .header("Last-Event-ID", "Where a stream goes on.", text_of(1, 16))
 }
 
-fn watch_many(s: &mut Schemas) -> Operation<'_> {
+fn watch_many(s: &mut Found) -> Operation<'_> {
     watches(Operation::new(
         s,
         "watchMany",
@@ -753,7 +753,7 @@ fn watches(operation: Operation<'_>) -> Operation<'_> {
 
 // The cluster.
 
-fn read_cluster(s: &mut Schemas) -> Operation<'_> {
+fn read_cluster(s: &mut Found) -> Operation<'_> {
     Operation::new(
         s,
         "readCluster",
@@ -764,13 +764,13 @@ fn read_cluster(s: &mut Schemas) -> Operation<'_> {
     .answers::<api::Cluster>(200, "The cluster.", "cluster")
 }
 
-fn read_limits(s: &mut Schemas) -> Operation<'_> {
+fn read_limits(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "readLimits", "cluster", "Every limit in force.")
         .reads()
         .answers::<api::LimitsInForce>(200, "The limits.", "limits")
 }
 
-fn change_limits(s: &mut Schemas) -> Operation<'_> {
+fn change_limits(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "changeLimits", "cluster", "Changes some limits.")
         .takes::<api::ChangeLimits>("change_limits")
         .answers::<api::LimitsInForce>(200, "The limits.", "limits")
@@ -778,7 +778,7 @@ fn change_limits(s: &mut Schemas) -> Operation<'_> {
         .writes()
 }
 
-fn compact(s: &mut Schemas) -> Operation<'_> {
+fn compact(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "compact", "cluster", "Forgets history up to a revision.")
         .takes::<api::Compact>("compact")
         .answers::<api::Compacted>(200, "What is gone.", "compacted")
@@ -787,7 +787,7 @@ fn compact(s: &mut Schemas) -> Operation<'_> {
         .writes()
 }
 
-fn read_status(s: &mut Schemas) -> Operation<'_> {
+fn read_status(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "readStatus", "cluster", "This member.").answers::<api::Status>(
         200,
         "The member as it sees itself.",
@@ -795,13 +795,13 @@ fn read_status(s: &mut Schemas) -> Operation<'_> {
     )
 }
 
-fn read_document(s: &mut Schemas) -> Operation<'_> {
+fn read_document(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "readOpenApi", "cluster", "This document.")
         .answers_as(200, "OpenAPI 3.1.", api::JSON)
         .refuses(&[Code::NotAcceptable])
 }
 
-fn live(s: &mut Schemas) -> Operation<'_> {
+fn live(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "livez", "cluster", "Whether the process is alive.").answers_as(
         200,
         "`ok`.",
@@ -809,7 +809,7 @@ fn live(s: &mut Schemas) -> Operation<'_> {
     )
 }
 
-fn ready(s: &mut Schemas) -> Operation<'_> {
+fn ready(s: &mut Found) -> Operation<'_> {
     Operation::new(
         s,
         "readyz",
