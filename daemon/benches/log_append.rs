@@ -68,7 +68,7 @@ impl Log {
     fn filled(bytes: usize) -> Log {
         let temp = temporary();
         let dir = DataDir::open(temp.path(), "bench").expect("a data directory");
-        form(&dir, ClusterId(1), &meta(1), 0, &[]).expect("formed");
+        form(&dir, ClusterId(1), &meta(1), 0, &[], b"").expect("formed");
         let file = open(&dir).expect("opens").expect("formed").log;
         let settings = Settings::default();
         let kept = settings
