@@ -237,11 +237,12 @@ impl State {
     }
 
     fn check_quotas(&self, request: &Waiting, waits: bool) -> Result<(), Refusal> {
-        let allowed = self.limits.waiters;
-        if waits && allowed <= self.places.len() as u64 {
+        let (allowed, asked) = (self.limits.waiters, self.places.len() as u64 + 1);
+        if waits && allowed < asked {
             return Err(Refusal::QuotaExceeded {
                 limit: "waiters",
                 allowed,
+                asked,
             });
         }
         let attached = self
@@ -250,10 +251,12 @@ impl State {
             .get(&request.asker.lease)
             .map_or(0, |lease| lease.attached.len());
         let allowed = self.limits.attached_per_lease;
-        if allowed < (attached + request.wanted.len()) as u64 {
+        let asked = (attached + request.wanted.len()) as u64;
+        if allowed < asked {
             return Err(Refusal::QuotaExceeded {
                 limit: "attached_per_lease",
                 allowed,
+                asked,
             });
         }
         Ok(())

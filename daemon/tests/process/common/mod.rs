@@ -1,6 +1,7 @@
 //! What the tests share: processes, clusters, a client, relays and waiting.
 
 pub(crate) mod cluster;
+pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod machine;
 pub(crate) mod process;
