@@ -236,13 +236,6 @@ impl Failure {
         }
     }
 
-    /// A request for something that the contract has and this version does not.
-    pub(super) fn later(what: &str) -> Failure {
-        Failure::invalid(format!(
-            "{what} is part of the contract, but this version does not serve it yet"
-        ))
-    }
-
     /// A limit of size that would be passed.
     pub(super) fn too_large(limit: &str, allowed: u64, asked: Option<u64>) -> Failure {
         let asked_text = asked.map_or("more".to_owned(), |asked| asked.to_string());
