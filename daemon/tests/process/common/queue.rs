@@ -1,5 +1,7 @@
 //! Asking for what others hold: the calls that tests of locks, semaphores and elections share.
 
+use std::io;
+
 use serde_json::Value;
 
 use super::cluster::{Cluster, SOON};
@@ -15,12 +17,26 @@ pub(crate) fn ask(
     body: &Value,
     status: u16,
 ) -> Answer {
-    let mut answer = client.json(method, path, body).expect("the member answers");
+    persist(status, || client.json(method, path, body))
+}
+
+/// `GET`, which must succeed.
+pub(crate) fn read(client: &mut Client, path: &str) -> Value {
+    persist(200, || client.get(path)).json()
+}
+
+/// `DELETE`, with the status that is expected of it.
+pub(crate) fn delete(client: &mut Client, path: &str, status: u16) -> Answer {
+    persist(status, || client.delete(path))
+}
+
+fn persist(status: u16, mut call: impl FnMut() -> io::Result<Answer>) -> Answer {
+    let mut answer = call().expect("the member answers");
     wait::found(SOON, || {
         if !is_cut_short(&answer, status) {
             return Some(());
         }
-        answer = client.json(method, path, body).expect("the member answers");
+        answer = call().expect("the member answers");
         None
     });
     answer.expect(status)
@@ -29,23 +45,6 @@ pub(crate) fn ask(
 fn is_cut_short(answer: &Answer, expected: u16) -> bool {
     answer.status != expected
         && (answer.status == 202 || (answer.status == 503 && answer.not_applied()))
-}
-
-/// `GET`, which must succeed.
-pub(crate) fn read(client: &mut Client, path: &str) -> Value {
-    client
-        .get(path)
-        .expect("the member answers")
-        .expect(200)
-        .json()
-}
-
-/// `DELETE`, with the status that is expected of it.
-pub(crate) fn delete(client: &mut Client, path: &str, status: u16) -> Answer {
-    client
-        .delete(path)
-        .expect("the member answers")
-        .expect(status)
 }
 
 /// A request that waits, and whom to ask again.
