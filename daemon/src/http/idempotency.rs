@@ -205,7 +205,8 @@ mod tests {
     #[test]
     fn whatever_decides_the_result_is_in_the_digest() {
         let first = digest(&Method::PUT, "/v1/keys/a?lease=1", &[], b"value").digest;
-        let others: [(&Method, &str, &[(&'static str, &str)], &[u8]); 11] = [
+        type Sent<'a> = (&'a Method, &'a str, &'a [(&'static str, &'a str)], &'a [u8]);
+        let others: [Sent<'_>; 11] = [
             (&Method::DELETE, "/v1/keys/a?lease=1", &[], b"value"),
             (&Method::PUT, "/v1/keys/b?lease=1", &[], b"value"),
             (&Method::PUT, "/v1/elections/a?lease=1", &[], b"value"),

@@ -165,7 +165,7 @@ pub(super) fn wants_events(headers: &HeaderMap) -> bool {
             .trim()
             .to_owned()
     };
-    let named = ranges.iter().map(|range| essence(&range)).find(|name| {
+    let named = ranges.iter().map(essence).find(|name| {
         let streams = name.eq_ignore_ascii_case(EVENT_STREAM);
         (streams && accepts(&ranges, EVENT_STREAM))
             || (name.eq_ignore_ascii_case(JSON) && accepts(&ranges, JSON))

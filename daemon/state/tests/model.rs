@@ -292,8 +292,8 @@ impl Model {
         let Some(at) = self.leads(name, *lease, candidate, *fence) else {
             return false;
         };
-        let heirs = self.waiting(Kind::Election, name).into_iter();
-        let Some(heir) = heirs.filter(|heir| heir.owner == *to).next() else {
+        let mut heirs = self.waiting(Kind::Election, name).into_iter();
+        let Some(heir) = heirs.find(|heir| heir.owner == *to) else {
             return false;
         };
         self.revision += 1;

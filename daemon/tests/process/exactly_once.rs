@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Client, Cluster, Setup, acquire, grant, machine};
+use crate::common::{Answer, Client, Cluster, SOON, Setup, acquire, grant, machine, wait};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -402,6 +402,142 @@ fn calls_that_are_idempotent_by_who_asks_take_a_key_and_record_nothing() {
     );
     // Reads take any key, which means nothing to them.
     Call::new("GET", "/v1/locks/l", "same", "").first(&mut client, 200);
+}
+
+#[test]
+fn what_administrators_and_leaders_do_is_recorded_too() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let mut clients: Vec<Client> = (0..3).map(|member| client_of(&cluster, member)).collect();
+    let (lease, other) = (
+        grant(&mut clients[0], 600_000),
+        grant(&mut clients[0], 600_000),
+    );
+    let campaign = |lease: &str, candidate: &str| json!({ "lease": lease, "candidate": candidate, "value": "v", "wait_ms": 600_000, "poll_ms": 0 });
+    let fence = clients[0]
+        .post("/v1/elections/e", &campaign(&lease, "a"))
+        .expect("the member answers")
+        .expect(200)
+        .u64("fence");
+    clients[0]
+        .post("/v1/elections/e", &campaign(&other, "b"))
+        .expect("the member answers")
+        .expect(202);
+    let held = acquire(&mut clients[0], "l", &lease);
+    let revision = clients[0]
+        .put("/v1/keys/k", b"x")
+        .expect("the member answers")
+        .u64("revision");
+    let json = |call: Call| call.with("content-type", "application/json");
+    let calls = [
+        json(Call::new(
+            "PUT",
+            "/v1/elections/e",
+            "proclaim",
+            json!({ "lease": lease, "candidate": "a", "fence": fence, "value": "w" }),
+        )),
+        json(Call::new(
+            "PATCH",
+            "/v1/elections/e",
+            "hand over",
+            json!({ "lease": lease, "candidate": "a", "fence": fence, "handover_to": "b" }),
+        )),
+        Call::new(
+            "DELETE",
+            format!("/v1/locks/l?break=true&fence={held}&reason=test"),
+            "break",
+            "",
+        ),
+        json(Call::new(
+            "PATCH",
+            "/v1/limits",
+            "limits",
+            json!({ "txn_operations": 64 }),
+        )),
+        Call::new(
+            "POST",
+            "/v1/compact",
+            "compact",
+            json!({ "revision": revision }),
+        ),
+    ];
+    let firsts: Vec<Answer> = calls
+        .iter()
+        .map(|call| call.first(&mut clients[0], 200))
+        .collect();
+    let changes = json!({ "txn_operations": 128 }).to_string();
+    clients[1]
+        .call("PATCH", "/v1/limits", &[JSON], changes.as_bytes())
+        .expect("the member answers")
+        .expect(200);
+    let before = clients[1]
+        .get("/v1/keys/k")
+        .expect("the member answers")
+        .revision();
+    for (call, first) in calls.iter().zip(&firsts) {
+        for client in &mut clients {
+            let again = call.again(client, first);
+            assert_eq!(
+                again.json()["revision"],
+                first.json()["revision"],
+                "{} {}",
+                call.method,
+                call.path
+            );
+        }
+    }
+    let limits = clients[2]
+        .get("/v1/limits")
+        .expect("the member answers")
+        .expect(200);
+    assert_eq!(
+        (
+            limits.json()["limits"]["txn_operations"].as_u64(),
+            limits.revision()
+        ),
+        (Some(128), before),
+        "a repeat changes nothing"
+    );
+}
+
+#[test]
+fn a_decision_is_kept_for_the_retention_and_calls_with_a_key_are_refused_when_records_are_full() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let mut client = client_of(&cluster, cluster.follower());
+    let limits = json!({ "idempotency_retention_ms": 1_000, "idempotency_records": 1 }).to_string();
+    client
+        .call("PATCH", "/v1/limits", &[JSON], limits.as_bytes())
+        .expect("the member answers")
+        .expect(200);
+    let call = Call::new("PUT", "/v1/keys/k", "k", "x");
+    call.first(&mut client, 201);
+    let other = Call::new("PUT", "/v1/keys/other", "other", "x");
+    let full = other.send(&mut client).expect("the member answers");
+    // A machine that was busy for a second may have forgotten the record by now.
+    if full.status != 201 {
+        assert_eq!(
+            (full.status, full.code().as_str()),
+            (429, "quota-exceeded"),
+            "{}",
+            full.text()
+        );
+        assert!(
+            full.text().contains("idempotency_records"),
+            "{}",
+            full.text()
+        );
+        assert!(full.not_applied());
+        client
+            .put("/v1/keys/keyless", b"x")
+            .expect("the member answers")
+            .expect(201);
+    }
+    // The clock of the cluster runs with its log: when it has passed the retention, the request is a new one.
+    wait::until("the record is forgotten", SOON, || {
+        let answer = other.send(&mut client).ok()?;
+        (answer.status < 300 && answer.header("idempotency-replayed").is_none()).then_some(())
+    });
 }
 
 #[test]

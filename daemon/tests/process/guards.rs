@@ -9,7 +9,14 @@ fn guarded_writes(client: &mut Client, guard: &str) -> Vec<(&'static str, Answer
     let json = ("content-type", "application/json");
     let guard = ("tenure-guard", guard);
     let transaction = json!({ "then": [{ "put": { "key": "g/txn", "value": "x" } }] }).to_string();
-    let writes: [(&str, &str, &str, &[(&str, &str)], &str); 4] = [
+    type Write<'a> = (
+        &'static str,
+        &'a str,
+        &'a str,
+        &'a [(&'a str, &'a str)],
+        &'a str,
+    );
+    let writes: [Write<'_>; 4] = [
         ("a put", "PUT", "/v1/keys/g/put", &[guard], "x"),
         (
             "a transaction",
@@ -209,4 +216,52 @@ fn a_guard_is_never_ignored() {
         .expect("the member answers")
         .expect(200);
     assert_eq!(none.u64("count"), 0);
+}
+
+#[test]
+fn every_kind_of_hold_guards_and_shared_holders_each_by_their_own() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let mut client = cluster.members[cluster.follower()].client().persistent();
+    let leases = [grant(&mut client, 600_000), grant(&mut client, 600_000)];
+    let mut ask = |path: &str, body: serde_json::Value| {
+        let answer = client.post(path, &body).expect("the member answers");
+        answer.expect(200).u64("fence")
+    };
+    let semaphore = ask(
+        "/v1/semaphores/n",
+        json!({ "lease": leases[0], "permits": 1, "limit": 2 }),
+    );
+    let election = ask(
+        "/v1/elections/n",
+        json!({ "lease": leases[0], "candidate": "a", "value": "" }),
+    );
+    let shared: Vec<u64> = leases
+        .iter()
+        .map(|lease| ask("/v1/locks/n", json!({ "lease": lease, "mode": "shared" })))
+        .collect();
+    let guards = [
+        format!("semaphore=n; fence={semaphore}"),
+        format!("election=n; fence={election}"),
+        format!("lock=n; fence={}", shared[0]),
+        format!("lock=n; fence={}", shared[1]),
+    ];
+    for guard in &guards {
+        for (what, answer) in guarded_writes(&mut client, guard) {
+            assert!(
+                [200, 201].contains(&answer.status),
+                "{what} under {guard}: {}",
+                answer.text()
+            );
+        }
+    }
+    client
+        .delete(&format!("/v1/leases/{}", leases[0]))
+        .expect("the member answers")
+        .expect(200);
+    for (guard, status) in guards.iter().zip([412, 412, 412, 201]) {
+        let answer = client.call("PUT", "/v1/keys/g/last", &[("tenure-guard", guard)], b"x");
+        let answer = answer.expect("the member answers");
+        assert_eq!(answer.status, status, "{guard}: {}", answer.text());
+    }
 }

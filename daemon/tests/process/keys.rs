@@ -199,6 +199,19 @@ fn a_key_is_read_as_it_was_at_a_revision() {
         "revision-ahead",
         "has never been",
     );
+    // Where history is gone, so is what was; the compact revision itself can still be read.
+    ok(
+        client.post("/v1/compact", &json!({ "revision": second })),
+        200,
+    );
+    for path in [
+        format!("/v1/keys/k?revision={first}"),
+        format!("/v1/keys?prefix=k&revision={first}"),
+    ] {
+        let answer = refused(client.get(&path), 410, "compacted", "compact revision");
+        assert_eq!(answer.u64("compact_revision"), second);
+    }
+    assert_eq!(ok(at(&mut client, second), 200).text(), "two");
     refused(
         client.get("/v1/keys/k?revision=x"),
         400,
@@ -338,10 +351,7 @@ fn pages_pinned_to_the_first_ones_revision_show_one_state_however_much_is_writte
                 writer.put(&format!("/v1/keys/k/new{}", seen.len()), b"y"),
                 201,
             );
-            ok(
-                writer.put("/v1/keys/k/01499", b"y"),
-                if seen.len() == 400 { 200 } else { 200 },
-            );
+            ok(writer.put("/v1/keys/k/01499", b"y"), 200);
             let Some(last) = page.json()["next"].as_str().map(str::to_owned) else {
                 break;
             };
@@ -547,5 +557,51 @@ fn a_put_hangs_a_key_on_a_lease_and_takes_it_from_another_only_by_its_version() 
         410,
         "lease-expired",
         &one,
+    );
+}
+
+#[test]
+fn a_read_of_one_key_waits_for_what_comes_after_a_revision_or_a_version() {
+    let _machine = machine::shared();
+    let (cluster, mut client) = follower_of_three();
+    let first = ok(client.put("/v1/keys/k", b"one"), 201).u64("revision");
+    let quiet = ok(
+        client.get(&format!("/v1/keys/k?after={first}&wait_ms=100")),
+        204,
+    );
+    assert_eq!(quiet.revision(), first);
+    let tag = format!("\"{first}\"");
+    let known = [("if-none-match", tag.as_str())];
+    ok(
+        client.call("GET", "/v1/keys/k?wait_ms=100", &known, b""),
+        304,
+    );
+    for by_tag in [false, true] {
+        let seen = ok(client.get("/v1/keys/k"), 200).revision();
+        let tag = format!("\"{seen}\"");
+        let mut waiting = cluster.members[cluster.follower()].client().persistent();
+        std::thread::scope(|scope| {
+            let waited = scope.spawn(move || match by_tag {
+                true => waiting.call(
+                    "GET",
+                    "/v1/keys/k?wait_ms=20000",
+                    &[("if-none-match", &tag)],
+                    b"",
+                ),
+                false => waiting.get(&format!("/v1/keys/k?after={seen}&wait_ms=20000")),
+            });
+            let changed = ok(client.put("/v1/keys/k", b"two"), 200).u64("revision");
+            let answer = ok(waited.join().expect("it is answered"), 200);
+            assert_eq!(
+                (answer.text().as_str(), answer.revision()),
+                ("two", changed)
+            );
+        });
+    }
+    refused(
+        client.get("/v1/keys/absent?after=0&wait_ms=20000"),
+        404,
+        "key-not-found",
+        "`absent`",
     );
 }

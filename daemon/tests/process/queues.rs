@@ -419,6 +419,69 @@ fn after_a_lease_ran_out_a_lock_delay_keeps_the_lock_for_its_name() {
 }
 
 #[test]
+fn an_acquire_with_an_idempotency_key_finds_the_lease_that_it_was_granted() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let follower = cluster.follower();
+    let mut client = cluster.members[follower].client();
+    let path = "/v1/locks/once";
+    let acquire = |client: &mut Client, key: &str, body: &Value| {
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        client
+            .call("POST", path, &headers, body.to_string().as_bytes())
+            .expect("the member answers")
+    };
+    let body = json!({ "ttl_ms": 60_000, "wait_ms": 600_000, "poll_ms": 0 });
+    let first = acquire(&mut client, "one", &body).expect(200);
+    assert_eq!(first.header("idempotency-replayed"), None);
+    let again = acquire(&mut client, "one", &body).expect(200);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(
+        (again.str("lease"), again.u64("fence")),
+        (first.str("lease"), first.u64("fence"))
+    );
+
+    // A place is found again too, wherever it is asked for, and what is answered is how it stands now.
+    let place = acquire(&mut client, "two", &body).expect(202);
+    let mut other = cluster.members[cluster.leader()].client();
+    let same = acquire(&mut other, "two", &body).expect(202);
+    assert_eq!(
+        (same.str("lease"), same.u64("queue_length")),
+        (place.str("lease"), 1)
+    );
+    let release = format!(
+        "{path}?lease={}&fence={}",
+        first.str("lease"),
+        first.u64("fence")
+    );
+    delete(&mut client, &release, 200);
+    let held = acquire(&mut client, "two", &body).expect(200);
+    assert_eq!(held.str("lease"), place.str("lease"));
+
+    // Without a key each asking is another; a key is for one request.
+    acquire(&mut client, "three", &body).expect(202);
+    let mut longer = body.clone();
+    longer["ttl_ms"] = json!(70_000);
+    let mismatch = acquire(&mut client, "three", &longer).expect(422);
+    assert_eq!(mismatch.code(), "idempotency-mismatch");
+
+    // A lease that ended is not revived.
+    delete(
+        &mut client,
+        &format!("/v1/leases/{}", held.str("lease")),
+        200,
+    );
+    let ended = acquire(&mut client, "two", &body).expect(410);
+    assert_eq!(
+        (ended.code(), ended.str("lease")),
+        ("lease-expired".into(), held.str("lease"))
+    );
+}
+
+#[test]
 fn lists_have_pages_and_a_lock_can_be_waited_for() {
     let _machine = machine::shared();
     let cluster = Setup::of(3).start();

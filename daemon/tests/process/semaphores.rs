@@ -59,6 +59,12 @@ fn a_semaphore_gives_out_its_permits_and_no_more() {
         (other.code(), other.u64("limit")),
         ("limit-mismatch".into(), 3)
     );
+    // To its holder too, when it asks again.
+    let other = ask(&mut client, "POST", path, &want(&leases[1], 1, 4), 409);
+    assert_eq!(
+        (other.code(), other.u64("limit")),
+        ("limit-mismatch".into(), 3)
+    );
     let changed = ask(&mut client, "POST", path, &want(&leases[1], 2, 3), 409);
     assert_eq!(changed.code(), "mode-mismatch");
     assert!(

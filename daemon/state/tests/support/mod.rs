@@ -558,3 +558,55 @@ pub(crate) fn small_limits() -> Limits {
         ..Limits::default()
     }
 }
+
+/// A state with these leases, granted at clock 0.
+pub(crate) fn with_leases(ids: &[u64], ttl_ms: u64) -> State {
+    let mut state = State::genesis(Genesis::default());
+    state.apply(Clock(0), &requests(ids.iter().map(|id| grant(*id, ttl_ms))));
+    state
+}
+
+/// Applies an acquire that must hold.
+pub(crate) fn hold(state: &mut State, stamp: u64, ask: Acquire) -> HoldView {
+    match apply_one(state, stamp, Command::Acquire(ask)) {
+        Ok(Answer::Held(view)) => view,
+        other => panic!("it is not held: {other:?}"),
+    }
+}
+
+/// Applies an acquire that must wait.
+pub(crate) fn queued(state: &mut State, stamp: u64, ask: Acquire) -> QueuedView {
+    match apply_one(state, stamp, Command::Acquire(ask)) {
+        Ok(Answer::Queued(view)) => view,
+        other => panic!("it is not queued: {other:?}"),
+    }
+}
+
+pub(crate) fn holders(state: &State, kind: Kind, name: &str) -> Vec<u64> {
+    let holders = state.queue(kind, name).holders;
+    holders.iter().map(|holder| holder.lease.number()).collect()
+}
+
+/// The events of a revision.
+pub(crate) fn events_of(state: &State, revision: Revision) -> Vec<Event> {
+    let page = state
+        .changes(Revision(revision.0 - 1), &everything(), 1, 1, 1)
+        .expect("it is kept");
+    page.changes
+        .iter()
+        .find(|change| change.revision == revision)
+        .map(|change| change.events.to_vec())
+        .unwrap_or_default()
+}
+
+/// Applies an entry of one request, whose key is known, and returns what was decided.
+pub(crate) fn apply_keyed(state: &mut State, stamp: u64, key: &str, command: Command) -> Decision {
+    let batch = Batch {
+        requests: vec![keyed(key, command)],
+        ..Batch::default()
+    };
+    let applied = state.apply(Clock(stamp), &batch);
+    state.check_invariants();
+    let mut outcomes = applied.outcomes.into_iter();
+    outcomes.next().expect("one request has one outcome")
+}
