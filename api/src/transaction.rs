@@ -10,6 +10,7 @@ use crate::key::{Encoding, Entry};
 
 /// The body of `POST /v1/txn`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Transact {
     /// All must hold for `then`; where one does not, `else` is done.
@@ -26,6 +27,7 @@ pub struct Transact {
 /// A condition, by the fields that it has: `key`, `field`, `op` and `value` (with `encoding`) compare a field of a key;
 /// `lock`, `semaphore` or `election` with `fence` hold while a live holder has that fence; `lease` holds while it lives.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// Which key.
@@ -71,6 +73,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D:
 
 /// A field of a key that can be compared. An absent key has 0 in every number.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
     /// Its value.
@@ -87,6 +90,7 @@ pub enum Field {
 
 /// How a field is compared.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Compare {
     /// Equal.
     #[serde(rename = "=")]
@@ -104,6 +108,7 @@ pub enum Compare {
 
 /// An operation: an object with one field, which says what is done.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Sets a key.
@@ -154,6 +159,7 @@ impl<'de> Deserialize<'de> for Operation {
 
 /// A key to set.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PutKey {
     /// Which.
@@ -173,6 +179,7 @@ pub struct PutKey {
 
 /// What to delete: one of both is given.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteKeys {
     /// This key.
@@ -185,6 +192,7 @@ pub struct DeleteKeys {
 
 /// A key to read.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetKey {
     /// Which.
@@ -193,6 +201,7 @@ pub struct GetKey {
 
 /// The answer of `POST /v1/txn`, for both branches.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Transacted {
     /// Whether all conditions held.
     pub succeeded: bool,
@@ -204,6 +213,7 @@ pub struct Transacted {
 
 /// The result of an operation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperationResult {
     /// Of a put.
@@ -216,6 +226,7 @@ pub enum OperationResult {
 
 /// What a put made of a key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyPut {
     /// Which key.
     pub key: String,
@@ -229,6 +240,7 @@ pub struct KeyPut {
 
 /// What a delete did.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeysDeleted {
     /// How many keys went.
     pub deleted: u64,
@@ -236,6 +248,7 @@ pub struct KeysDeleted {
 
 /// What a get saw.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum KeyGot {
     /// In a repeat of a transaction that was done before: values are not kept.

@@ -9,6 +9,7 @@ use crate::lock::Mode;
 
 /// The body of `POST /v1/watch`; at least one selector is needed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Watch {
     /// Beginnings of resources, as `keys/config/`.
@@ -33,6 +34,7 @@ pub struct Watch {
 
 /// The answer of a watch.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Events {
     /// What matches, as of `revision`, in the order of resources; there where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +49,7 @@ pub struct Events {
 
 /// A resource in a snapshot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Resource {
     /// Its collection and name.
     pub resource: String,
@@ -56,6 +59,7 @@ pub struct Resource {
 
 /// What a key was before an event.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Previous {
     /// This.
@@ -71,6 +75,7 @@ pub enum Previous {
 
 /// One thing that happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// When.
     pub revision: u64,
@@ -96,6 +101,7 @@ fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<Previous
 /// What happened. Of `lock`, `semaphore` and `election` there is the one that the resource is, and of `mode` and
 /// `permits` the one that goes with it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(
     missing_docs,
@@ -227,6 +233,7 @@ pub enum Change {
 
 /// Why a key was deleted.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeleteReason {
     /// Somebody deleted it.
@@ -237,6 +244,7 @@ pub enum DeleteReason {
 
 /// Why a hold ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseReason {
     /// Its holder released it.
@@ -249,6 +257,7 @@ pub enum ReleaseReason {
 
 /// Why a leadership ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResignReason {
     /// The leader resigned.
@@ -263,6 +272,7 @@ pub enum ResignReason {
 
 /// Why a place ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaveReason {
     /// Its owner left.
@@ -275,6 +285,7 @@ pub enum LeaveReason {
 
 /// Why a lease ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EndReason {
     /// It ran out.

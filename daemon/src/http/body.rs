@@ -2,6 +2,7 @@
 //!
 //! Owns the limits that protect the member from a body: its length, told or not, and how slowly it may come.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,8 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tenure_api::Code;
 use tokio::time::{Instant, timeout_at};
 
@@ -170,12 +172,16 @@ impl Gathered {
 /// `unsupported-media-type` where it is not sent as JSON, saying which header to add; `invalid-request` naming the
 /// field that is unknown, missing or of the wrong type.
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Failure> {
-    if !is_json(headers.get(CONTENT_TYPE)) {
-        let sent = headers
-            .get(CONTENT_TYPE)
-            .map_or("nothing".to_owned(), |value| {
-                text::shown(&String::from_utf8_lossy(value.as_bytes()))
-            });
+    let sent: Vec<&HeaderValue> = headers.get_all(CONTENT_TYPE).iter().collect();
+    if !matches!(sent.as_slice(), [one] if is_json(one)) {
+        let texts: Vec<_> = sent
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        let sent = match texts.as_slice() {
+            [] => "nothing".to_owned(),
+            texts => text::shown(&texts.join(", ")),
+        };
         let detail =
             format!("the content type is {sent}; send the header `Content-Type: application/json`");
         return Err(Failure::new(Code::UnsupportedMediaType, detail));
@@ -189,17 +195,79 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
         let path = error.path().to_string();
         Failure::invalid(in_words(&path, error.inner()))
     })?;
-    match deserializer.end() {
-        Ok(()) => Ok(read),
-        Err(error) => Err(Failure::invalid(in_words(WHOLE, &error))),
+    deserializer
+        .end()
+        .map_err(|error| Failure::invalid(in_words(WHOLE, &error)))?;
+    // Structs refuse a field that comes twice; a map of the caller's own fields would keep the last one in silence.
+    serde_json::from_slice(body)
+        .map(|Distinct| read)
+        .map_err(|error| Failure::invalid(in_words(WHOLE, &error)))
+}
+
+/// Any JSON in which no object has a field twice; nothing of it is kept.
+struct Distinct;
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Distinct, D::Error> {
+        deserializer.deserialize_any(Distinct)
+    }
+}
+
+impl<'de> Visitor<'de> for Distinct {
+    type Value = Distinct;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_unit<E>(self) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Distinct, A::Error> {
+        while let Some(Distinct) = items.next_element()? {}
+        Ok(Distinct)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Distinct, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            if seen.contains(&name) {
+                let twice = format!("duplicate field {}", text::shown(&name));
+                return Err(serde::de::Error::custom(twice));
+            }
+            seen.insert(name);
+            let Distinct = fields.next_value()?;
+        }
+        Ok(Distinct)
     }
 }
 
 /// The path of the whole body.
 const WHOLE: &str = ".";
 
-fn is_json(content_type: Option<&HeaderValue>) -> bool {
-    let Some(Ok(text)) = content_type.map(HeaderValue::to_str) else {
+fn is_json(content_type: &HeaderValue) -> bool {
+    let Ok(text) = content_type.to_str() else {
         return false;
     };
     let mut parts = text.split(';').map(str::trim);

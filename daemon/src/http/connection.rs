@@ -1,27 +1,34 @@
 //! Connections of clients: accepted within a bound, watched, and ended.
 //!
 //! Owns the limits that protect the member from a connection: how many there are, how slowly a head may come, how long
-//! nothing may happen, how long an answer may go unread, and what HTTP/2 may ask for. The timers of one connection are
-//! one task's, and cost one wake-up in [`TICK`].
+//! nothing may happen, how long an answer may go unread, and what HTTP/2 may ask for. Where there are as many as
+//! allowed, the one that has been idle longest makes room, so that a crowd that asks for nothing keeps nobody out. The
+//! timers of one connection are one task's, and cost one wake-up in [`TICK`].
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::{Method, Request};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Settings;
+use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::service::Service;
 
 /// How often a connection is looked at.
@@ -38,6 +45,15 @@ const UNREAD: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(60);
 /// How long to wait where the machine has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that makes room for another has this long to say good-bye.
+const GOODBYE: Duration = Duration::from_millis(100);
+/// How long to wait before another one is asked to make room.
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
+/// Files that are kept for everything but clients: the data, 256 connections of members and those made to them.
+const RESERVED_FILES: u64 = 512;
+/// Even where the process may open few files, so many clients are served.
+const FEWEST_CONNECTIONS: usize = 64;
 
 /// The head of a request has at most this many bytes (HTTP/1: of the buffer it is read into; HTTP/2: of the list).
 const HEAD_BYTES: u32 = 16 << 10;
@@ -68,16 +84,20 @@ pub(super) async fn serve(
         kill: CancellationToken::new(),
     };
     let builder = Arc::new(builder(tasks.clone()));
-    let permits = Arc::new(Semaphore::new(settings.connections));
-    while let Some(Some((stream, permit))) = shutdown
-        .run_until_cancelled(accept(&listener, &permits))
+    let (crowd, room) = (Arc::new(Crowd::of(settings.connections)), Room::of_member());
+    while let Some((stream, place)) = shutdown
+        .run_until_cancelled(async {
+            let stream = accept(&listener).await;
+            (stream, Crowd::enter(&crowd).await)
+        })
         .await
     {
         let (builder, service, shutdown) =
             (Arc::clone(&builder), Arc::clone(&service), shutdown.clone());
+        let room = room.of_connection();
         tasks.spawn(async move {
-            serve_one(stream, &builder, service, shutdown).await;
-            drop(permit);
+            serve_one(stream, &builder, service, room, &place.activity, shutdown).await;
+            drop(place);
         });
     }
     drop(listener);
@@ -92,15 +112,11 @@ pub(super) async fn serve(
     }
 }
 
-/// The next connection. While there are as many as allowed, none is accepted: they queue in the kernel.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+/// The next connection.
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, permit)),
+            Ok((stream, _)) => return stream,
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
@@ -146,23 +162,32 @@ async fn serve_one(
     stream: TcpStream,
     builder: &auto::Builder<Tasks>,
     service: Arc<Service>,
+    room: Room,
+    activity: &Arc<Activity>,
     shutdown: CancellationToken,
 ) {
     let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else {
         return;
     };
-    let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Watched {
         stream,
-        activity: Arc::clone(&activity),
+        activity: Arc::clone(activity),
     });
-    let of_requests = Arc::clone(&activity);
-    let answer = service_fn(move |request| {
-        let (service, serving) = (Arc::clone(&service), Serving::begin(&of_requests));
+    let of_requests = Arc::clone(activity);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let (service, room) = (Arc::clone(&service), room.clone());
+        let (serving, on_its_way) = (Serving::begin(&of_requests), Arc::clone(&of_requests));
         async move {
-            let response = service.answer(request, local).await;
+            let reads = request.method() == Method::GET;
+            let mut response = service.answer(request, local).await;
+            let needed = |body: &_| hyper::body::Body::size_hint(body).lower();
+            let taken = room.take(needed(response.body())).unwrap_or_else(|| {
+                response = service.without_room(&response, reads);
+                Taken::default()
+            });
             // A stream is being served for as long as it goes on, however quiet it is.
-            Ok::<_, std::convert::Infallible>(response.map(|body| body.holding(serving)))
+            let sent = |body: Sent<()>| Outgoing::new(body.holding(serving), taken, on_its_way);
+            Ok::<_, Infallible>(response.map(sent))
         }
     });
     let mut connection = pin!(builder.serve_connection(io, answer));
@@ -175,6 +200,12 @@ async fn serve_one(
                 if let Err(error) = result {
                     tracing::debug!(%error, "a connection ended with an error");
                 }
+                return;
+            }
+            () = activity.room_is_needed.notified() => {
+                connection.as_mut().graceful_shutdown();
+                // Whether or not it ends in time, it ends now.
+                let _ = timeout(GOODBYE, connection).await;
                 return;
             }
             () = shutdown.cancelled(), if ending.is_none() => {
@@ -195,6 +226,85 @@ async fn serve_one(
                 }
             }
         }
+    }
+}
+
+/// The connections that are open, and how many there may be.
+struct Crowd {
+    permits: Arc<Semaphore>,
+    open: Mutex<BTreeMap<u64, Arc<Activity>>>,
+}
+
+impl Crowd {
+    /// A crowd of at most so many, and of no more than the files that this process may open allow.
+    fn of(most: usize) -> Crowd {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let files = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX);
+        let most = most.min(files.max(FEWEST_CONNECTIONS));
+        tracing::debug!(connections = most, "clients may connect");
+        Crowd {
+            permits: Arc::new(Semaphore::new(most)),
+            open: Mutex::default(),
+        }
+    }
+
+    /// A place for one more. Where all are taken, the connection on which nothing has been asked for longest gives up
+    /// its own; where on each something is being answered, it is waited.
+    async fn enter(crowd: &Arc<Crowd>) -> Place {
+        loop {
+            if let Ok(permit) = Arc::clone(&crowd.permits).try_acquire_owned() {
+                return Crowd::place(crowd, permit);
+            }
+            if let Some(idlest) = crowd.idlest() {
+                idlest.leave();
+            }
+            let permit = Arc::clone(&crowd.permits).acquire_owned();
+            if let Ok(Ok(permit)) = timeout(ROOM_PAUSE, permit).await {
+                return Crowd::place(crowd, permit);
+            }
+        }
+    }
+
+    fn place(crowd: &Arc<Crowd>, permit: OwnedSemaphorePermit) -> Place {
+        let activity = Arc::new(Activity::new());
+        let mut open = crowd.open();
+        let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
+        open.insert(number, Arc::clone(&activity));
+        drop(open);
+        Place {
+            number,
+            activity,
+            crowd: Arc::clone(crowd),
+            _permit: permit,
+        }
+    }
+
+    /// The connection on which nothing has been asked for longest, of those that were not asked to leave before.
+    fn idlest(&self) -> Option<Arc<Activity>> {
+        let open = self.open();
+        let idle = open
+            .values()
+            .filter_map(|activity| Some((activity.idle_ms()?, activity)));
+        let (_, idlest) = idle.max_by_key(|(idle_ms, _)| *idle_ms)?;
+        Some(Arc::clone(idlest))
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Activity>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place; free again when dropped.
+struct Place {
+    number: u64,
+    activity: Arc<Activity>,
+    crowd: Arc<Crowd>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.crowd.open().remove(&self.number);
     }
 }
 
@@ -233,6 +343,12 @@ struct Activity {
     head_since: AtomicU64,
     /// Since when the client has taken nothing of what is written.
     unread_since: AtomicU64,
+    /// Answers on their way, and when something of one was last taken.
+    outgoing: AtomicUsize,
+    moved_at: AtomicU64,
+    /// It was asked to make room for another.
+    leaves: AtomicBool,
+    room_is_needed: Notify,
 }
 
 /// What to do with a connection.
@@ -256,7 +372,26 @@ impl Activity {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
+            outgoing: AtomicUsize::new(0),
+            moved_at: AtomicU64::new(0),
+            leaves: AtomicBool::new(false),
+            room_is_needed: Notify::new(),
         }
+    }
+
+    /// For how long nothing has been asked and nothing is on its way; none while something is, or once it leaves.
+    fn idle_ms(&self) -> Option<u64> {
+        let busy = self.serving.load(Ordering::Relaxed) > 0
+            || self.outgoing.load(Ordering::Relaxed) > 0
+            || self.leaves.load(Ordering::Relaxed);
+        let since = self.idle_since.load(Ordering::Relaxed);
+        (!busy && since > 0).then(|| self.now().saturating_sub(since))
+    }
+
+    /// Asks the connection to make room for another.
+    fn leave(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
+        self.room_is_needed.notify_one();
     }
 
     fn now(&self) -> u64 {
@@ -303,6 +438,9 @@ impl Activity {
         if passed(&self.unread_since, UNREAD) {
             return Verdict::Abused("its answer is not read");
         }
+        if self.outgoing.load(Ordering::Relaxed) > 0 && passed(&self.moved_at, UNREAD) {
+            return Verdict::Abused("it gives no room for its answers");
+        }
         if self.serving.load(Ordering::Relaxed) > 0 {
             return Verdict::Fine;
         }
@@ -318,6 +456,23 @@ impl Activity {
         } else {
             Verdict::Fine
         }
+    }
+}
+
+impl Progress for Arc<Activity> {
+    fn begun(&self) {
+        if self.outgoing.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.moved();
+        }
+    }
+
+    fn moved(&self) {
+        self.moved_at.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn ended(&self) {
+        self.outgoing.fetch_sub(1, Ordering::Relaxed);
+        self.moved();
     }
 }
 
@@ -456,5 +611,51 @@ mod tests {
         assert!(matches!(activity.verdict(31 * SECOND), Verdict::Abused(_)));
         activity.has_written();
         assert_eq!(activity.verdict(31 * SECOND), Verdict::Fine);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_room_to_be_sent_is_cut() {
+        let activity = Arc::new(Activity::new());
+        drop(Serving::begin(&activity));
+        activity.begun();
+        tokio::time::advance(Duration::from_secs(20)).await;
+        activity.begun();
+        activity.moved();
+        assert_eq!(activity.verdict(50 * SECOND), Verdict::Fine);
+        assert!(matches!(activity.verdict(51 * SECOND), Verdict::Abused(_)));
+        activity.ended();
+        activity.ended();
+        assert_eq!(activity.verdict(51 * SECOND), Verdict::Fine);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_was_idle_longest_makes_room_and_one_that_is_served_never() {
+        let crowd = Arc::new(Crowd::of(3));
+        let first = Crowd::enter(&crowd).await;
+        let serving = Serving::begin(&first.activity);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let second = Crowd::enter(&crowd).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let third = Crowd::enter(&crowd).await;
+        let newcomer = tokio::spawn({
+            let crowd = Arc::clone(&crowd);
+            async move { Crowd::enter(&crowd).await }
+        });
+        second.activity.room_is_needed.notified().await;
+        drop(second);
+        let fourth = newcomer.await.expect("it enters");
+        drop(serving);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // The first was served just now: the third has been idle longer.
+        let idlest = crowd.idlest().expect("one is idle");
+        assert!(Arc::ptr_eq(&idlest, &third.activity));
+        third.activity.leave();
+        let idlest = crowd.idlest().expect("another is idle");
+        assert!(
+            !Arc::ptr_eq(&idlest, &third.activity),
+            "it was asked already"
+        );
+        drop((first, third, fourth));
+        assert!(crowd.idlest().is_none());
     }
 }

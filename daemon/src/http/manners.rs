@@ -4,8 +4,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{ACCEPT, HOST, HeaderValue, ORIGIN};
-use http::{HeaderMap, Uri};
+use http::header::{
+    ACCEPT, CONNECTION, CONTENT_ENCODING, HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, Uri, Version};
 use tenure_api::{Code, EVENT_STREAM, JSON, header};
 
 use super::failure::Failure;
@@ -63,6 +65,44 @@ fn host_of(authority: &str) -> &str {
             }
         }
         _ => authority,
+    }
+}
+
+/// Refuses a request whose body could be understood in two ways, or not at all.
+///
+/// # Errors
+///
+/// `invalid-request` for an HTTP/1.1 request without `Host` (RFC 9112 §3.2) or one that is coded in another way than
+/// in chunks for its transfer (§6.1); `unsupported-media-type` for a coded content, which would be kept as if it were
+/// plain.
+pub(super) fn check_form(version: Version, headers: &HeaderMap) -> Result<(), Failure> {
+    if version == Version::HTTP_11 && !headers.contains_key(HOST) {
+        return Err(Failure::invalid(
+            "there is no Host header; a request of HTTP/1.1 has one",
+        ));
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|coding| !is_chunked(coding)) || codings.next().is_some() {
+        let detail = "the header Transfer-Encoding is not `chunked`, the only one that is accepted";
+        // Where this body ends is a matter of opinion, so nothing behind it is read.
+        return Err(
+            Failure::invalid(detail).with_header(CONNECTION, HeaderValue::from_static("close"))
+        );
+    }
+    let coded = headers.get_all(CONTENT_ENCODING).iter();
+    match coded
+        .into_iter()
+        .find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        None => Ok(()),
+        Some(value) => {
+            let coding = text::shown(&String::from_utf8_lossy(value.as_bytes()));
+            let detail = format!(
+                "the content encoding is {coding}; send the body plain, without the header `Content-Encoding`"
+            );
+            Err(Failure::new(Code::UnsupportedMediaType, detail))
+        }
     }
 }
 
@@ -300,6 +340,58 @@ mod tests {
         let two = headers(&[("host", "localhost"), ("host", "evil.test")]);
         assert!(check_host(&own, &Uri::from_static("/"), &two, local).is_err());
         assert!(check_host(&own, &Uri::from_static("/"), &HeaderMap::new(), local).is_ok());
+    }
+
+    #[test]
+    fn a_body_that_can_be_understood_in_two_ways_is_refused() {
+        let check = |version, pairs: &[(&str, &str)], expected: Option<Code>| {
+            let result = check_form(version, &headers(pairs));
+            assert_eq!(
+                result.err().map(|failure| failure.code),
+                expected,
+                "{pairs:?}"
+            );
+        };
+        let host = ("host", "localhost");
+        let invalid = Some(Code::InvalidRequest);
+        check(Version::HTTP_11, &[host], None);
+        check(Version::HTTP_11, &[], invalid);
+        check(Version::HTTP_10, &[], None);
+        check(Version::HTTP_2, &[], None);
+        check(
+            Version::HTTP_11,
+            &[host, ("transfer-encoding", "Chunked")],
+            None,
+        );
+        check(
+            Version::HTTP_11,
+            &[host, ("transfer-encoding", "gzip, chunked")],
+            invalid,
+        );
+        check(
+            Version::HTTP_11,
+            &[host, ("transfer-encoding", "chunked, chunked")],
+            invalid,
+        );
+        check(
+            Version::HTTP_11,
+            &[
+                host,
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
+            invalid,
+        );
+        check(
+            Version::HTTP_11,
+            &[host, ("content-encoding", "identity")],
+            None,
+        );
+        check(
+            Version::HTTP_11,
+            &[host, ("content-encoding", "gzip")],
+            Some(Code::UnsupportedMediaType),
+        );
     }
 
     #[test]

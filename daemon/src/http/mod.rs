@@ -22,6 +22,7 @@ mod leases;
 mod locks;
 mod manners;
 mod openapi;
+mod outgoing;
 mod poll;
 mod query;
 mod queues;

@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::body::{self, Body};
-use super::failure::{Failure, Purpose};
+use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
 use super::guard;
-use super::idempotency::{self, Recording};
+use super::idempotency::Recording;
 use super::manners::{self, OwnHosts};
 use super::query::Query;
 use super::reply::{Reply, Sent};
@@ -129,8 +129,30 @@ impl Service {
         self.respond(reply, &head.method, id)
     }
 
+    /// What is said in place of an answer for which there is no room: too many that were asked for are not taken.
+    pub(super) fn without_room(
+        &self,
+        answer: &Response<Sent<()>>,
+        reads: bool,
+    ) -> Response<Sent<()>> {
+        let detail = "answers that were asked for and are not read take all the room there is; read them, and ask again";
+        let code = if reads {
+            Code::Overloaded
+        } else {
+            // It was decided, and what was decided is what cannot be told.
+            Code::OutcomeUnknown
+        };
+        let id = answer
+            .headers()
+            .get(header::REQUEST_ID)
+            .cloned()
+            .unwrap_or_else(|| made_id(self.draw()));
+        self.respond(Failure::new(code, detail).into_reply(), &Method::GET, id)
+    }
+
     /// What is asked of every request, whatever it wants.
     fn check(&self, head: &Parts, local: SocketAddr) -> Result<(), Failure> {
+        manners::check_form(head.version, &head.headers)?;
         manners::check_host(&self.hosts, &head.uri, &head.headers, local)?;
         manners::check_cluster(&self.cluster, &head.headers)
     }
@@ -406,14 +428,15 @@ impl Context<'_> {
     ///
     /// # Errors
     ///
-    /// Where it got no outcome.
+    /// Where it got no outcome, or was refused for a reason that only what was asked explains.
     pub(super) async fn submit(
         &self,
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
+        let asked = Asked::of(&command);
         let recording = self.recording.as_ref();
-        let recording = recording.filter(|_| idempotency::is_recorded(&command));
+        let recording = recording.filter(|_| command.is_recorded());
         // A call whose decision is recorded may be sent again as it is.
         let purpose = match (recording, purpose) {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,
@@ -428,7 +451,10 @@ impl Context<'_> {
         if decided.replayed {
             self.replayed.store(true, Ordering::Relaxed);
         }
-        Ok(decided)
+        match asked.refused(&decided) {
+            Some(failure) => Err(failure),
+            None => Ok(decided),
+        }
     }
 
     /// Renews a lease.

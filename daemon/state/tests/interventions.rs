@@ -216,6 +216,37 @@ fn a_break_while_a_delay_runs_cuts_neither_short_and_lets_nobody_through() {
 }
 
 #[test]
+fn an_end_by_time_cuts_the_delay_of_a_break_short_for_nobody() {
+    let mut state = with_leases(&[1], 20_000);
+    state.apply(Clock(0), &requests([grant(2, 1000), grant(3, 60_000)]));
+    let shared = |id, lock_delay_ms| {
+        let mut shared = acquire("jobs", id, 0);
+        shared.wanted[0].share = Share::Shared;
+        Acquire {
+            lock_delay_ms,
+            ..shared
+        }
+    };
+    let first = hold(&mut state, 0, shared(1, 0));
+    hold(&mut state, 0, shared(2, 800));
+    let broken = break_of(Kind::Lock, "jobs", first.fence, false);
+    assert!(apply_one(&mut state, 0, broken).is_ok());
+    state.apply(Clock(1001), &Batch::default());
+    let same_name = Command::GrantLease(NewLease {
+        name: "w2".to_owned(),
+        ..new_lease(9, 60_000)
+    });
+    assert!(apply_one(&mut state, 1001, same_name).is_ok());
+    for id in [3, 9] {
+        let refused = apply_one(&mut state, 1001, Command::Acquire(shared(id, 0)));
+        assert!(
+            matches!(&refused, Err(Refusal::LockHeld(held)) if held.delay_until == Some(Clock(20_000))),
+            "the broken holder may still believe: {refused:?}"
+        );
+    }
+}
+
+#[test]
 fn a_lock_delay_follows_an_end_by_time_only() {
     for revoked in [true, false] {
         let mut state = with_leases(&[1, 2], 10_000);
@@ -255,11 +286,20 @@ fn a_lease_without_a_name_is_let_through_no_delay() {
             ..acquire("jobs", 1, 0)
         },
     );
+    queued(&mut state, 0, acquire("jobs", 3, 60_000));
     state.apply(Clock(1001), &Batch::default());
+    assert_eq!(
+        holders(&state, Kind::Lock, "jobs"),
+        [0u64; 0],
+        "nor who waits with one"
+    );
     for id in [2, 3] {
-        let refused = apply_one(&mut state, 1001, Command::Acquire(acquire("jobs", id, 0)));
+        let mut other = acquire("jobs", id, 0);
+        other.owner = "other".to_owned();
+        let refused = apply_one(&mut state, 1001, Command::Acquire(other));
         assert!(matches!(refused, Err(Refusal::LockHeld(_))), "{refused:?}");
     }
+    assert!(apply_one(&mut state, 1001, release("jobs", 3, None)).is_ok());
     state.apply(Clock(6002), &Batch::default());
     hold(&mut state, 6002, acquire("jobs", 2, 0));
 }

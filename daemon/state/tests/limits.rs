@@ -16,8 +16,12 @@ fn change(changes: &[(&str, u64)]) -> Command {
     Command::ChangeLimits(changes.collect::<BTreeMap<_, _>>())
 }
 
-fn quota(limit: &'static str, allowed: u64) -> Outcome {
-    Err(Refusal::QuotaExceeded { limit, allowed })
+fn quota(limit: &'static str, allowed: u64, asked: u64) -> Outcome {
+    Err(Refusal::QuotaExceeded {
+        limit,
+        allowed,
+        asked,
+    })
 }
 
 #[test]
@@ -83,15 +87,18 @@ fn in_a_full_cluster_what_is_held_is_kept_renewed_and_given_back() {
     assert!(apply_one(&mut state, 0, change(&full)).is_ok());
     assert_eq!(
         apply_one(&mut state, 0, put("c", "", None)),
-        quota("keys", 1)
+        quota("keys", 1, 3)
     );
-    assert_eq!(apply_one(&mut state, 0, grant(9, 5000)), quota("leases", 1));
+    assert_eq!(
+        apply_one(&mut state, 0, grant(9, 5000)),
+        quota("leases", 1, 5)
+    );
     let wait = Command::Acquire(acquire("jobs", 4, 60_000));
-    assert_eq!(apply_one(&mut state, 0, wait), quota("waiters", 1));
+    assert_eq!(apply_one(&mut state, 0, wait), quota("waiters", 1, 3));
     let more = Command::Acquire(acquire("other", 1, 0));
     assert_eq!(
         apply_one(&mut state, 0, more),
-        quota("attached_per_lease", 1)
+        quota("attached_per_lease", 1, 4)
     );
 
     let renewed = state.apply(Clock(5000), &renewals(&[1, 2, 3, 4]));
@@ -146,7 +153,7 @@ fn full_bytes_refuse_growth_only() {
         assert!(apply_one(&mut state, 0, put(key, &big, None)).is_ok());
     }
     assert!(apply_one(&mut state, 0, change(&[("key_bytes", 1 << 20)])).is_ok());
-    let refused = quota("key_bytes", 1 << 20);
+    let refused = quota("key_bytes", 1 << 20, 2 * (1 + (600 << 10)) + 1);
     assert_eq!(apply_one(&mut state, 0, put("c", "", None)), refused);
     assert_eq!(
         apply_one(&mut state, 0, put("a", &format!("{big}v"), None)),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{arrange, entries};
+use support::{arrange, entries, keys_at};
 use tenure_state::*;
 
 #[derive(Clone, Debug)]
@@ -709,17 +709,10 @@ impl Model {
             }
         }
         self.keys.sort_by(|a, b| a.key.cmp(&b.key));
-        let keys = state
-            .keys_at(state.revision(), std::ops::Bound::Unbounded, None, 100)
-            .expect("it is the present");
-        prop_assert_eq!(
-            keys.iter().map(|key| (**key).clone()).collect::<Vec<_>>(),
-            self.keys.clone()
-        );
-        prop_assert_eq!(
-            state.count_keys(std::ops::Bound::Unbounded, None) as usize,
-            self.keys.len()
-        );
+        prop_assert_eq!(keys_at(state, state.revision()), Ok(self.keys.clone()));
+        let count = state.count_piece(state.revision(), &KeyRange::default(), 1);
+        let count = count.expect("it is the present").count;
+        prop_assert_eq!(count as usize, self.keys.len());
         let next = self
             .leases
             .iter()
@@ -903,13 +896,11 @@ proptest! {
         }
         prop_assert_eq!(state.compact_revision().0, model.target);
         for (revision, keys) in then {
-            let read = state.keys_at(revision, std::ops::Bound::Unbounded, None, 100);
-            if revision < state.compact_revision() {
-                prop_assert_eq!(read, Err(ReadError::Compacted { compact_revision: state.compact_revision() }));
-                continue;
-            }
-            let read = read.expect("it is not compacted");
-            prop_assert_eq!(read.iter().map(|key| (**key).clone()).collect::<Vec<_>>(), keys);
+            let expected = match revision < state.compact_revision() {
+                true => Err(ReadError::Compacted { compact_revision: state.compact_revision() }),
+                false => Ok(keys),
+            };
+            prop_assert_eq!(keys_at(&state, revision), expected);
         }
     }
 }

@@ -292,20 +292,45 @@ proptest! {
     }
 }
 
+fn both(id: u64, names: [&str; 2]) -> Command {
+    let share = Share::Exclusive;
+    let wanted = names.map(|name| Wanted {
+        name: name.to_owned(),
+        share,
+    });
+    Command::Acquire(Acquire {
+        wanted: wanted.to_vec(),
+        ..support::acquire("", id, 60_000)
+    })
+}
+
+#[test]
+fn a_place_in_several_queues_is_passed_in_none_of_them() {
+    let mut state = start();
+    let x = support::hold(&mut state, 0, support::acquire("x", 1, 0));
+    let z = support::hold(&mut state, 0, support::acquire("z", 2, 0));
+    for (id, names) in [(3, ["x", "y"]), (4, ["y", "z"])] {
+        assert!(support::apply_one(&mut state, 0, both(id, names)).is_ok());
+    }
+    let free = |state: &mut State, name, id, fence: Fence| {
+        let release = support::release(name, id, Some(fence.0));
+        assert!(support::apply_one(state, 0, release).is_ok());
+    };
+    free(&mut state, "z", 2, z.fence);
+    for name in ["y", "z"] {
+        let none = support::holders(&state, Kind::Lock, name);
+        assert_eq!(none, [0u64; 0], "the fourth is first for z, but not for y");
+    }
+    free(&mut state, "x", 1, x.fence);
+    assert_eq!(support::holders(&state, Kind::Lock, "y"), [3]);
+    let revoke = Command::RevokeLease { lease: lease(3) };
+    assert!(support::apply_one(&mut state, 0, revoke).is_ok());
+    assert_eq!(support::holders(&state, Kind::Lock, "z"), [4]);
+}
+
 #[test]
 fn two_that_want_the_same_two_names_in_either_order_both_get_them() {
     let mut state = start();
-    let both = |id: u64, names: [&str; 2]| {
-        let share = Share::Exclusive;
-        let wanted = names.map(|name| Wanted {
-            name: name.to_owned(),
-            share,
-        });
-        Command::Acquire(Acquire {
-            wanted: wanted.to_vec(),
-            ..support::acquire("", id, 60_000)
-        })
-    };
     for (id, names) in [(1, ["x", "y"]), (2, ["y", "x"]), (3, ["x", "y"])] {
         assert!(support::apply_one(&mut state, 0, both(id, names)).is_ok());
     }

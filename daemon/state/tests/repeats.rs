@@ -171,6 +171,7 @@ fn full_records_refuse_new_keys_only_until_one_has_expired() {
     let full = Err(Refusal::QuotaExceeded {
         limit: "idempotency_records",
         allowed: 2,
+        asked: 3,
     });
     let revision = state.revision();
     assert_eq!(

@@ -372,10 +372,10 @@ fn a_lease_carries_ten_thousand_things_and_no_more() {
 #[test]
 fn history_beyond_its_bytes_is_compacted_and_a_watch_from_before_is_told_so() {
     let _machine = machine::shared();
-    let cluster = Setup::of(1).start();
+    let cluster = Setup::of(1).with("limit", "history_bytes=8388608").start();
     let mut client = cluster.members[0].client();
     let value = vec![b'x'; 1 << 20];
-    let told = (0..400).find_map(|_| {
+    let told = (0..12).find_map(|_| {
         client
             .put("/v1/keys/large", &value)
             .expect("the member answers");

@@ -15,6 +15,7 @@ mod guards;
 mod hostile;
 mod keys;
 mod leases;
+mod limits;
 mod locks;
 mod overload;
 mod queues;

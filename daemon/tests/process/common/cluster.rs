@@ -30,7 +30,6 @@ pub(crate) struct Setup {
     relays: bool,
     data_dirs: Vec<PathBuf>,
     settings: Vec<(&'static str, String)>,
-    election_timeout: Duration,
 }
 
 impl Setup {
@@ -40,7 +39,6 @@ impl Setup {
             relays: false,
             data_dirs: Vec::new(),
             settings: Vec::new(),
-            election_timeout: ELECTION_TIMEOUT,
         }
     }
 
@@ -59,12 +57,6 @@ impl Setup {
     /// Where each member keeps its data, in place of a temporary directory.
     pub(crate) fn with_data_dirs(mut self, data_dirs: Vec<PathBuf>) -> Setup {
         self.data_dirs = data_dirs;
-        self
-    }
-
-    /// Members wait for a silent leader for another time than [`ELECTION_TIMEOUT`].
-    pub(crate) fn with_election_timeout(mut self, election_timeout: Duration) -> Setup {
-        self.election_timeout = election_timeout;
         self
     }
 
@@ -94,7 +86,6 @@ impl Setup {
         for member in &mut cluster.members {
             member.initial_members.clone_from(&list);
             member.settings.clone_from(&self.settings);
-            member.election_timeout = self.election_timeout;
         }
         cluster
     }
@@ -270,7 +261,6 @@ pub(crate) struct Member {
     pub(crate) log: PathBuf,
     pub(crate) initial_members: Vec<String>,
     pub(crate) settings: Vec<(&'static str, String)>,
-    election_timeout: Duration,
     process: Mutex<Option<Process>>,
     stopped: AtomicBool,
 }
@@ -293,7 +283,6 @@ impl Member {
             log: dir.join(format!("{name}.log")),
             initial_members: Vec::new(),
             settings: Vec::new(),
-            election_timeout: ELECTION_TIMEOUT,
             process: Mutex::new(None),
             stopped: AtomicBool::new(false),
             name,
@@ -311,7 +300,7 @@ impl Member {
         flag("peer-advertise", format!("http://{}", self.peer_advertised));
         let election_timeout = (
             "election-timeout-ms",
-            self.election_timeout.as_millis().to_string(),
+            ELECTION_TIMEOUT.as_millis().to_string(),
         );
         let given = |name: &str| self.settings.iter().any(|(flag, _)| *flag == name);
         let usual = (!given(election_timeout.0)).then_some(&election_timeout);

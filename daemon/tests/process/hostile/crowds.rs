@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::frames::{get, open, post, settled};
 use super::wire::Wire;
-use super::{Siege, siege::Bound};
+use super::{Siege, full, siege::Bound};
 use crate::common::{SOON, acquire, grant, machine, wait};
 
 /// Connections that a member takes at a time by default (`http::Settings`).
@@ -18,23 +18,63 @@ const OTHER_FILES: u64 = 600;
 const STREAMS: u32 = 250;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lets this process, and the members that it starts, have as many files as they may; answers how many.
-fn raise_file_limit() -> u64 {
+/// Lets this process, and the members that it starts, have so many files, or as many as they may; answers how many.
+fn limit_files(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(1 << 20).min(1 << 20);
-    let raised = Rlimit {
-        current: Some(most),
+    let given = wanted.min(limit.maximum.unwrap_or(wanted));
+    let changed = Rlimit {
+        current: Some(given),
         maximum: limit.maximum,
     };
-    setrlimit(Resource::Nofile, raised).expect("a process may raise its own limit to its maximum");
-    most
+    setrlimit(Resource::Nofile, changed)
+        .expect("a process may change its own limit up to its maximum");
+    given
+}
+
+const MANY_FILES: u64 = 1 << 16;
+
+#[test]
+fn a_member_that_may_open_few_files_keeps_some_for_itself_and_its_peers() {
+    let _machine = machine::alone();
+    let few = limit_files(700);
+    let siege = Siege::of(3);
+    limit_files(MANY_FILES);
+    let mut most = 0;
+    let crowd: Vec<Wire> = (0..2_000)
+        .map(|number| {
+            let mut wire = Wire::open(siege.address());
+            wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            if number % 50 == 0 {
+                most = most.max(siege.open_files());
+            }
+            wire
+        })
+        .collect();
+    siege
+        .client()
+        .put("/v1/keys/newcomer", b"x")
+        .expect("a newcomer is served")
+        .expect(201);
+    drop(crowd);
+    for member in &siege.cluster.members {
+        let log = member.output();
+        assert!(!log.contains("cannot accept"), "{log}");
+    }
+    siege.end(
+        &format!("2000 connections where {few} files are allowed, {most} of them open at most"),
+        Bound {
+            top_mib: 96,
+            after_mib: 96,
+        },
+    );
 }
 
 #[test]
 fn as_many_idle_connections_as_the_files_allow_keep_nobody_out() {
     let _machine = machine::alone();
-    let files = raise_file_limit();
-    let many = CONNECTIONS.min(files.saturating_sub(OTHER_FILES));
+    let files = limit_files(MANY_FILES);
+    let wanted = if full() { CONNECTIONS } else { 6_000 };
+    let many = wanted.min(files.saturating_sub(OTHER_FILES));
     if many < 5_000 {
         machine::skip(
             "as_many_idle_connections_as_the_files_allow_keep_nobody_out",
@@ -45,23 +85,26 @@ fn as_many_idle_connections_as_the_files_allow_keep_nobody_out() {
     let siege = Siege::of(3);
     let address = siege.address();
     let began = Instant::now();
-    // A third says nothing, a third was served once and stays, a third speaks HTTP/2 and asks for nothing.
+    // Of ten one says nothing, one speaks HTTP/2 and asks for nothing, and the others were served once and stay.
     let mut crowd: Vec<Wire> = Vec::new();
     for number in 0..many {
         let mut wire = Wire::open(address);
-        match number % 3 {
+        match number % 10 {
             0 => {}
             1 => {
-                wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                wire.send(&super::frames::greeting(&[]));
             }
             _ => {
-                wire.send(&super::frames::greeting(&[]));
+                wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
             }
         }
         crowd.push(wire);
     }
     let opened = began.elapsed();
-    let held = siege.open_files();
+    let held = wait::until("the member holds most of them", SOON, || {
+        let held = siege.open_files();
+        (held >= 5_000).then_some(held)
+    });
     let top = siege.resident_kib();
     // One more, with as many there as the member takes: the probe of the siege is such a one too.
     let mut client = siege.client();
@@ -82,7 +125,8 @@ fn as_many_idle_connections_as_the_files_allow_keep_nobody_out() {
         &format!("{many} idle connections"),
         Bound {
             top_mib: 500,
-            after_mib: 200,
+            // The allocator of glibc keeps pages that lie between others; nothing of the connections is in them.
+            after_mib: 300,
         },
     );
 }
@@ -168,7 +212,7 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
     );
     let lock = client.get("/v1/locks/wanted").expect("the member answers");
     assert_eq!(lock.u64("queue_length"), u64::from(PLACES), "places stay");
-    // And they are places still: the next is granted the lock, though its client is gone, and each can be left.
+    // And they are places still: the next is granted the lock, though its client is gone, and all end with their lease.
     client
         .delete(&format!("/v1/locks/wanted?lease={holder}&fence={fence}"))
         .expect("the member answers")
@@ -177,7 +221,12 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
         .get("/v1/locks/wanted")
         .expect("the member answers")
         .json();
-    assert_eq!(lock["holders"][0]["owner"], "o0", "{}", lock["holders"]);
+    assert_eq!(
+        lock["holders"][0]["lease"],
+        waiter.as_str(),
+        "{}",
+        lock["holders"]
+    );
     client
         .delete(&format!("/v1/leases/{waiter}"))
         .expect("the member answers")
@@ -188,7 +237,7 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
         "10000 polls whose clients went away",
         Bound {
             top_mib: 500,
-            after_mib: 200,
+            after_mib: 300,
         },
     );
 }

@@ -271,7 +271,7 @@ fn another_protocol_on_the_port_of_clients_is_told_off_and_forgotten() {
 fn requests_that_come_all_at_once_are_answered_in_order() {
     let _machine = machine::shared();
     let siege = Siege::of(1);
-    const MANY: usize = 2_000;
+    const MANY: usize = 1_000;
     let mut bytes = Vec::new();
     for number in 0..MANY {
         let value = number.to_string();

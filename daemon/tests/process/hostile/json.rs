@@ -124,7 +124,7 @@ fn deep_wide_and_double_json_is_refused_by_name() {
         &siege,
         "deep objects",
         deep("{\"a\":", 400_000).as_bytes(),
-        "`metadata`",
+        "`metadata",
     );
     refused(
         &siege,

@@ -1,0 +1,234 @@
+//! Answers on their way to a client: cut into pieces, counted, and watched.
+//!
+//! Owns the bound on bytes of answers that clients asked for and do not take. A client of HTTP/2 can ask for hundreds of
+//! pages at once and give no room to send any of them (CVE-2019-9517), and its socket never looks blocked.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Answers no larger than this are always given: there may be 256 of them on a connection.
+const SMALL: u64 = 64 << 10;
+/// Bytes of larger answers on their way on one connection: 8 pages of 4 MiB.
+const ROOM_OF_ONE: u32 = 32 << 20;
+/// And on all connections together.
+const ROOM_OF_ALL: u32 = 256 << 20;
+/// An answer is handed to the connection in pieces of this size, so that no more of it lies in buffers there.
+const PIECE: usize = 64 << 10;
+
+/// Room for answers on their way.
+#[derive(Clone)]
+pub(super) struct Room {
+    one: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+impl Room {
+    /// The room of a member.
+    pub(super) fn of_member() -> Room {
+        Room {
+            one: Arc::new(Semaphore::new(ROOM_OF_ONE as usize)),
+            all: Arc::new(Semaphore::new(ROOM_OF_ALL as usize)),
+        }
+    }
+
+    /// The room of one connection of the same member.
+    pub(super) fn of_connection(&self) -> Room {
+        Room {
+            one: Arc::new(Semaphore::new(ROOM_OF_ONE as usize)),
+            all: Arc::clone(&self.all),
+        }
+    }
+
+    /// Takes as much as an answer needs, if it is there. A single answer that is larger than all the room of a
+    /// connection is given alone.
+    pub(super) fn take(&self, bytes: u64) -> Option<Taken> {
+        if bytes <= SMALL {
+            return Some(Taken::default());
+        }
+        let bytes = u32::try_from(bytes).map_or(ROOM_OF_ONE, |bytes| bytes.min(ROOM_OF_ONE));
+        let of = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(bytes).ok();
+        Some(Taken {
+            _one: Some(of(&self.one)?),
+            _all: Some(of(&self.all)?),
+        })
+    }
+}
+
+/// Room that is taken until this is dropped.
+#[derive(Default)]
+pub(super) struct Taken {
+    _one: Option<OwnedSemaphorePermit>,
+    _all: Option<OwnedSemaphorePermit>,
+}
+
+/// What is told of an answer that is on its way.
+pub(super) trait Progress {
+    /// There is one more.
+    fn begun(&self);
+    /// A piece of one was taken.
+    fn moved(&self);
+    /// There is one less.
+    fn ended(&self);
+}
+
+/// The body of an answer. One whose length is not known (a stream of events) is passed on as it comes: it waits for
+/// events, and bounds itself.
+pub(super) struct Outgoing<B, P: Progress> {
+    body: B,
+    piece: Bytes,
+    _room: Taken,
+    progress: Option<P>,
+}
+
+impl<B: Body<Data = Bytes>, P: Progress> Outgoing<B, P> {
+    pub(super) fn new(body: B, room: Taken, progress: P) -> Outgoing<B, P> {
+        let waited_for = body.size_hint().exact().is_some_and(|bytes| bytes > 0);
+        if waited_for {
+            progress.begun();
+        }
+        Outgoing {
+            body,
+            piece: Bytes::new(),
+            _room: room,
+            progress: waited_for.then_some(progress),
+        }
+    }
+}
+
+impl<B, P: Progress> Drop for Outgoing<B, P> {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            progress.ended();
+        }
+    }
+}
+
+impl<B, P> Body for Outgoing<B, P>
+where
+    B: Body<Data = Bytes> + Unpin,
+    P: Progress + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(progress) = &self.progress {
+            progress.moved();
+        }
+        if self.piece.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => self.piece = data,
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+        let length = PIECE.min(self.piece.len());
+        let piece = self.piece.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.piece.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (held, rest) = (self.piece.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + held);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Noted(Arc<(AtomicI64, AtomicI64)>);
+
+    impl Progress for Noted {
+        fn begun(&self) {
+            self.0.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn moved(&self) {
+            self.0.1.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn ended(&self) {
+            self.0.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_and_a_member_have_room_for_so_much_and_small_answers_need_none() {
+        let member = Room::of_member();
+        let page = 4 << 20;
+        let connection = member.of_connection();
+        let mut taken: Vec<Taken> = (0..8).filter_map(|_| connection.take(page)).collect();
+        assert_eq!(taken.len(), 8);
+        assert!(connection.take(page).is_none());
+        assert!(connection.take(SMALL).is_some());
+        taken.pop();
+        assert!(
+            connection.take(page).is_some(),
+            "what is taken is given back"
+        );
+        // Seven more connections take all there is, less the page that was given back.
+        for _ in 0..7 {
+            let other = member.of_connection();
+            taken.extend((0..8).filter_map(|_| other.take(page)));
+        }
+        let other = member.of_connection();
+        assert!(other.take(page).is_some());
+        assert!(other.take(2 * page).is_none());
+        drop(taken);
+        assert!(
+            other.take(u64::MAX).is_some(),
+            "the largest answer is given alone"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_in_pieces_and_whole() {
+        let whole = Bytes::from((0..PIECE * 5 / 2).map(|n| n as u8).collect::<Vec<_>>());
+        let noted = Noted::default();
+        let mut body = Outgoing::new(Full::new(whole.clone()), Taken::default(), noted.clone());
+        assert_eq!(body.size_hint().exact(), Some(whole.len() as u64));
+        let first = body.frame().await.expect("a frame").expect("no error");
+        assert_eq!(first.data_ref().map(Bytes::len), Some(PIECE));
+        assert_eq!(body.size_hint().exact(), Some((whole.len() - PIECE) as u64));
+        assert!(!body.is_end_stream());
+        assert_eq!(noted.0.0.load(Ordering::Relaxed), 1);
+        let rest = body.collect().await.expect("no error").to_bytes();
+        assert_eq!(rest, whole.slice(PIECE..));
+        assert_eq!(noted.0.0.load(Ordering::Relaxed), 0, "it has ended");
+        assert!(noted.0.1.load(Ordering::Relaxed) >= 3, "it moved");
+    }
+
+    #[test]
+    fn an_empty_answer_is_not_waited_for() {
+        let noted = Noted::default();
+        let body = Outgoing::new(Full::new(Bytes::new()), Taken::default(), noted.clone());
+        assert!(body.is_end_stream());
+        assert_eq!(noted.0.0.load(Ordering::Relaxed), 0);
+    }
+}
