@@ -3,28 +3,6 @@
 use super::failure::Failure;
 use super::text::{self, Decoding};
 
-/// Parameters that the contract has for some calls. Where a call does not take one, it is refused by name and said to
-/// be missing from this version, never ignored.
-const OF_THE_CONTRACT: [&str; 17] = [
-    "after",
-    "all",
-    "break",
-    "consistency",
-    "end",
-    "keys_only",
-    "min_revision",
-    "now",
-    "order",
-    "prefix",
-    "previous",
-    "reason",
-    "revision",
-    "snapshot",
-    "start",
-    "start_after",
-    "wait_ms",
-];
-
 /// The parameters that nobody has taken yet, form-decoded, in the order in which they were sent.
 #[derive(Debug, Default)]
 pub(super) struct Query {
@@ -113,11 +91,6 @@ impl Query {
         let Some((name, _)) = self.pairs.first() else {
             return Ok(());
         };
-        if OF_THE_CONTRACT.contains(&name.as_str()) {
-            let detail =
-                format!("query parameter `{name}` is not served on this call by this version");
-            return Err(Failure::invalid(detail));
-        }
         let accepted = match self.known.as_slice() {
             [] => "this call takes none".to_owned(),
             known => format!("this call takes {}", known.join(", ")),
@@ -167,7 +140,6 @@ mod tests {
             "unknown query parameter `limits`; this call takes limit",
         );
         check("consistency=local", "`consistency`");
-        check("consistency=local", "not served");
         check("min_revision=3", "`min_revision`");
         check("limit=%zz", "`limit` has a percent sign");
         check("li%ffmit=1", "is not UTF-8");

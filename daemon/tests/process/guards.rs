@@ -9,7 +9,14 @@ fn guarded_writes(client: &mut Client, guard: &str) -> Vec<(&'static str, Answer
     let json = ("content-type", "application/json");
     let guard = ("tenure-guard", guard);
     let transaction = json!({ "then": [{ "put": { "key": "g/txn", "value": "x" } }] }).to_string();
-    let writes: [(&str, &str, &str, &[(&str, &str)], &str); 4] = [
+    type Write<'a> = (
+        &'static str,
+        &'a str,
+        &'a str,
+        &'a [(&'a str, &'a str)],
+        &'a str,
+    );
+    let writes: [Write<'_>; 4] = [
         ("a put", "PUT", "/v1/keys/g/put", &[guard], "x"),
         (
             "a transaction",
