@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The answer of `GET /v1/cluster`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Cluster {
     /// The id: 32 lower-case hex digits.
     pub cluster: String,
@@ -21,6 +22,7 @@ pub struct Cluster {
 
 /// A member.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Member {
     /// Its id: 16 lower-case hex digits.
     pub id: String,
@@ -44,6 +46,7 @@ pub struct Member {
 
 /// Whether a member has a vote.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MemberRole {
     /// It has.
@@ -54,6 +57,7 @@ pub enum MemberRole {
 
 /// How a member is being replicated to.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MemberState {
     /// It leads.
@@ -70,6 +74,7 @@ pub enum MemberState {
 
 /// What a member is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// It leads.
@@ -84,6 +89,7 @@ pub enum Role {
 
 /// The answer of `GET /v1/status`: this member as it sees itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Status {
     /// The cluster's id.
     pub cluster: String,
@@ -123,6 +129,7 @@ pub struct Status {
 
 /// The answer of `GET /readyz`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Readiness {
     /// Whether it can serve linearizable reads.
     pub ready: bool,

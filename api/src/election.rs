@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/elections/{name}`: a campaign.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Campaign {
     /// The lease it hangs on; this or `ttl_ms`.
@@ -30,6 +31,7 @@ pub struct Campaign {
 
 /// `PUT /v1/elections/{name}`: a new value of a leadership.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Proclaim {
     /// The leader's lease.
@@ -44,6 +46,7 @@ pub struct Proclaim {
 
 /// `PATCH /v1/elections/{name}`: a leadership passed on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HandOver {
     /// The leader's lease.
@@ -58,6 +61,7 @@ pub struct HandOver {
 
 /// Whether a campaign leads or waits.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CampaignState {
     /// It leads.
@@ -68,6 +72,7 @@ pub enum CampaignState {
 
 /// The `200` of a campaign, and of a proclaim.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Elected {
     /// The name.
     pub election: String,
@@ -89,6 +94,7 @@ pub struct Elected {
 
 /// The `202` of a campaign: the place is kept, ask again with the same body.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CandidateQueued {
     /// The name.
     pub election: String,
@@ -116,6 +122,7 @@ pub struct CandidateQueued {
 
 /// A leader as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Leader {
     /// Who.
     pub candidate: String,
@@ -135,6 +142,7 @@ pub struct Leader {
 
 /// A candidate that waits, as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Candidate {
     /// From 1.
     pub position: u64,
@@ -156,6 +164,7 @@ pub struct Candidate {
 
 /// The answer of `GET /v1/elections/{name}`. A vacancy is a state.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Election {
     /// The name.
     pub election: String,
@@ -175,6 +184,7 @@ pub struct Election {
 
 /// An election in a list: with a leader or candidates.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ElectionSummary {
     /// The name.
     pub election: String,
@@ -188,6 +198,7 @@ pub struct ElectionSummary {
 
 /// A page of elections.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ElectionPage {
     /// The elections, in the order of names.
     pub elections: Vec<ElectionSummary>,
@@ -203,6 +214,7 @@ pub struct ElectionPage {
 
 /// The fields of its own of a `409` to a campaign.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ElectionContention {
     /// Who leads.
     pub leader: Option<Leader>,
@@ -223,6 +235,7 @@ pub struct ElectionContention {
 
 /// The answer of resigning.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Resigned {
     /// The name.
     pub election: String,
@@ -234,6 +247,7 @@ pub struct Resigned {
 
 /// The answer of withdrawing a candidacy.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Withdrawn {
     /// The name.
     pub election: String,
@@ -245,6 +259,7 @@ pub struct Withdrawn {
 
 /// The answer of a handover.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HandedOver {
     /// The name.
     pub election: String,
@@ -256,6 +271,7 @@ pub struct HandedOver {
 
 /// The answer of a break.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ElectionBroken {
     /// The name.
     pub election: String,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How bytes are written in JSON.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Encoding {
     /// As text.
     #[serde(rename = "utf-8")]
@@ -15,6 +16,7 @@ pub enum Encoding {
 
 /// A key with its value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Entry {
     /// The key.
     pub key: String,
@@ -39,6 +41,7 @@ pub struct Entry {
 
 /// The answer of `GET /v1/keys/{key}?entry=true`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyEntry {
     /// The key with its value.
     #[serde(flatten)]
@@ -49,6 +52,7 @@ pub struct KeyEntry {
 
 /// The answer of `PUT /v1/keys/{key}`: the entry less its value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyWritten {
     /// The key.
     pub key: String,
@@ -68,6 +72,7 @@ pub struct KeyWritten {
 
 /// The answer of a delete.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deleted {
     /// How many keys went.
     pub deleted: u64,
@@ -77,6 +82,7 @@ pub struct Deleted {
 
 /// A page of keys.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyPage {
     /// The entries, in the order of keys.
     pub keys: Vec<Entry>,

@@ -8,6 +8,7 @@ use crate::Code;
 
 /// `POST /v1/leases`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantLease {
     /// The TTL: 1000 to 86400000.
@@ -22,6 +23,7 @@ pub struct GrantLease {
 
 /// `PATCH /v1/leases/{id}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeLease {
     /// The TTL from now on: 1000 to 86400000. A shorter one counts from the next renewal on.
@@ -30,6 +32,7 @@ pub struct ChangeLease {
 
 /// `POST /v1/leases/renew`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RenewLeases {
     /// The ids: 1 to 1000 of them.
@@ -38,6 +41,7 @@ pub struct RenewLeases {
 
 /// The answer of `POST /v1/leases/renew`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeasesRenewed {
     /// What came of each, in the order in which they were asked.
     pub results: Vec<RenewResult>,
@@ -47,6 +51,7 @@ pub struct LeasesRenewed {
 
 /// What came of one lease among many.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum RenewResult {
     /// It was renewed.
@@ -69,6 +74,7 @@ pub enum RenewResult {
 
 /// A page of leases.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeasePage {
     /// The leases, in the order of their ids.
     pub leases: Vec<Lease>,
@@ -84,6 +90,7 @@ pub struct LeasePage {
 
 /// A lease as it is.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lease {
     /// Its id: 16 lower-case hex digits.
     pub lease: String,
@@ -112,6 +119,7 @@ pub struct Lease {
 
 /// A thing that hangs on a lease.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attached {
     /// What: its collection and name.
     pub resource: String,
@@ -131,6 +139,7 @@ pub struct Attached {
 
 /// Whether something is held or waited for.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AttachedState {
     /// Held.
@@ -141,6 +150,7 @@ pub enum AttachedState {
 
 /// The answer of `DELETE /v1/leases/{id}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseEnded {
     /// Which.
     pub lease: String,

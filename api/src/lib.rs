@@ -43,11 +43,14 @@ pub use transaction::{
     OperationResult, PutKey, Transact, Transacted,
 };
 pub use watch::{
-    Change, DeleteReason, EndReason, Event, Events, LeaveReason, ReleaseReason, ResignReason,
+    Change, DeleteReason, EndReason, Event, Events, LeaveReason, Previous, ReleaseReason,
+    ResignReason, Resource, Watch,
 };
 
 /// The media type of requests and answers.
 pub const JSON: &str = "application/json";
+/// The media type of streams of events.
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// The media type of problems (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -102,6 +105,8 @@ pub mod header {
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
     /// `true` on an answer that tells a decision made before.
     pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
+    /// Where a stream of events goes on: the id of the last message that came.
+    pub const LAST_EVENT_ID: &str = "last-event-id";
     /// The revision that created a key.
     pub const CREATE_REVISION: &str = "tenure-create-revision";
     /// The revision of a key's last put.

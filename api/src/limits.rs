@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every limit in force.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// The most bytes of a value.
     pub value_bytes: u64,
@@ -39,6 +40,7 @@ pub struct Limits {
 
 /// The answer of `GET` and `PATCH /v1/limits`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LimitsInForce {
     /// The limits.
     pub limits: Limits,
@@ -48,6 +50,7 @@ pub struct LimitsInForce {
 
 /// `PATCH /v1/limits`: those that are given are changed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeLimits {
     /// The most bytes of a value.
@@ -131,6 +134,7 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64
 
 /// `POST /v1/compact`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Compact {
     /// History up to here goes.
@@ -139,6 +143,7 @@ pub struct Compact {
 
 /// The answer of `POST /v1/compact`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Compacted {
     /// History up to here is gone.
     pub compact_revision: u64,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/locks/{name}`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AcquireLock {
     /// The lease it hangs on; this or `ttl_ms`.
@@ -39,6 +40,7 @@ pub struct AcquireLock {
 
 /// `POST /v1/locks`: several at once, or none.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AcquireTogether {
     /// What is wanted: 1 to 64 locks.
@@ -71,6 +73,7 @@ pub struct AcquireTogether {
 
 /// One of several locks.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WantedLock {
     /// The name.
@@ -82,6 +85,7 @@ pub struct WantedLock {
 
 /// How a lock is held.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Alone.
@@ -93,6 +97,7 @@ pub enum Mode {
 
 /// Whether an acquire holds or waits.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LockState {
     /// It holds.
@@ -103,6 +108,7 @@ pub enum LockState {
 
 /// The `200` of an acquire.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockHeld {
     /// The name.
     pub lock: String,
@@ -126,6 +132,7 @@ pub struct LockHeld {
 
 /// The `202` of an acquire: the place is kept, ask again with the same body.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockQueued {
     /// The name.
     pub lock: String,
@@ -155,6 +162,7 @@ pub struct LockQueued {
 
 /// A holder as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockHolder {
     /// The owner.
     pub owner: String,
@@ -176,6 +184,7 @@ pub struct LockHolder {
 
 /// A place as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockPlace {
     /// From 1.
     pub position: u64,
@@ -199,6 +208,7 @@ pub struct LockPlace {
 
 /// The answer of `GET /v1/locks/{name}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lock {
     /// The name.
     pub lock: String,
@@ -224,6 +234,7 @@ pub struct Lock {
 
 /// A lock in a list: held, waited for or kept for its last holder.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockSummary {
     /// The name.
     pub lock: String,
@@ -245,6 +256,7 @@ pub struct LockSummary {
 
 /// A page of locks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockPage {
     /// The locks, in the order of names.
     pub locks: Vec<LockSummary>,
@@ -260,6 +272,7 @@ pub struct LockPage {
 
 /// The fields of its own of a `409` to an acquire.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockContention {
     /// The first 100 holders.
     pub holders: Vec<LockHolder>,
@@ -278,6 +291,7 @@ pub struct LockContention {
 
 /// The answer of a release.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockReleased {
     /// The name.
     pub lock: String,
@@ -291,6 +305,7 @@ pub struct LockReleased {
 
 /// The answer of leaving a queue.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockLeft {
     /// The name.
     pub lock: String,
@@ -302,6 +317,7 @@ pub struct LockLeft {
 
 /// The answer of a break.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockBroken {
     /// The name.
     pub lock: String,
@@ -315,6 +331,7 @@ pub struct LockBroken {
 
 /// The `200` of an acquire of several locks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TogetherHeld {
     /// `held`.
     pub state: LockState,
@@ -334,6 +351,7 @@ pub struct TogetherHeld {
 
 /// One of several locks that are held.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeldLock {
     /// The name.
     pub lock: String,
@@ -345,6 +363,7 @@ pub struct HeldLock {
 
 /// The `202` of an acquire of several locks: the place is kept in every queue, ask again with the same body.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TogetherQueued {
     /// `queued`.
     pub state: LockState,
@@ -366,6 +385,7 @@ pub struct TogetherQueued {
 
 /// One of several locks that are waited for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QueuedLock {
     /// The name.
     pub lock: String,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 /// What went wrong, as a word that programs compare.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// A request that makes no sense, or asks for what this version does not serve.
@@ -275,6 +276,7 @@ impl Code {
 
 /// What became of a request that was not answered with success.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Nothing was changed by it, nor will be.
@@ -285,6 +287,7 @@ pub enum Outcome {
 
 /// What a caller should do.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
     /// The same request will fail again, or must not be sent again.
@@ -297,6 +300,7 @@ pub enum Retry {
 
 /// The body of a problem.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `urn:tenure:problem:<code>`.
     #[serde(rename = "type")]

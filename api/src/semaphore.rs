@@ -8,6 +8,7 @@ use crate::lock::LockState;
 
 /// `POST /v1/semaphores/{name}`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AcquireSemaphore {
     /// The lease it hangs on; this or `ttl_ms`.
@@ -47,6 +48,7 @@ fn one() -> u64 {
 
 /// The `200` of an acquire.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreHeld {
     /// The name.
     pub semaphore: String,
@@ -70,6 +72,7 @@ pub struct SemaphoreHeld {
 
 /// The `202` of an acquire: the place is kept, ask again with the same body.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreQueued {
     /// The name.
     pub semaphore: String,
@@ -99,6 +102,7 @@ pub struct SemaphoreQueued {
 
 /// A holder as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreHolder {
     /// The owner.
     pub owner: String,
@@ -120,6 +124,7 @@ pub struct SemaphoreHolder {
 
 /// A place as others see it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphorePlace {
     /// From 1.
     pub position: u64,
@@ -143,6 +148,7 @@ pub struct SemaphorePlace {
 
 /// The answer of `GET /v1/semaphores/{name}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Semaphore {
     /// The name.
     pub semaphore: String,
@@ -170,6 +176,7 @@ pub struct Semaphore {
 
 /// A semaphore in a list: held, waited for or kept for its last holder.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreSummary {
     /// The name.
     pub semaphore: String,
@@ -193,6 +200,7 @@ pub struct SemaphoreSummary {
 
 /// A page of semaphores.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphorePage {
     /// The semaphores, in the order of names.
     pub semaphores: Vec<SemaphoreSummary>,
@@ -208,6 +216,7 @@ pub struct SemaphorePage {
 
 /// The fields of its own of a `409` to an acquire.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreContention {
     /// The first 100 holders.
     pub holders: Vec<SemaphoreHolder>,
@@ -226,6 +235,7 @@ pub struct SemaphoreContention {
 
 /// The answer of a release.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreReleased {
     /// The name.
     pub semaphore: String,
@@ -239,6 +249,7 @@ pub struct SemaphoreReleased {
 
 /// The answer of leaving a queue.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreLeft {
     /// The name.
     pub semaphore: String,
@@ -250,6 +261,7 @@ pub struct SemaphoreLeft {
 
 /// The answer of a break.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SemaphoreBroken {
     /// The name.
     pub semaphore: String,

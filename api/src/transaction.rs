@@ -1,5 +1,8 @@
 //! Transactions on the wire.
 
+use std::fmt;
+
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -7,6 +10,7 @@ use crate::key::{Encoding, Entry};
 
 /// The body of `POST /v1/txn`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Transact {
     /// All must hold for `then`; where one does not, `else` is done.
@@ -23,6 +27,7 @@ pub struct Transact {
 /// A condition, by the fields that it has: `key`, `field`, `op` and `value` (with `encoding`) compare a field of a key;
 /// `lock`, `semaphore` or `election` with `fence` hold while a live holder has that fence; `lease` holds while it lives.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// Which key.
@@ -68,6 +73,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D:
 
 /// A field of a key that can be compared. An absent key has 0 in every number.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
     /// Its value.
@@ -84,6 +90,7 @@ pub enum Field {
 
 /// How a field is compared.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Compare {
     /// Equal.
     #[serde(rename = "=")]
@@ -99,8 +106,9 @@ pub enum Compare {
     Greater,
 }
 
-/// An operation.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// An operation: an object with one field, which says what is done.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Sets a key.
@@ -111,8 +119,47 @@ pub enum Operation {
     Get(GetKey),
 }
 
+// By hand, so that an object with two operations is told to have them; what is derived takes it for broken JSON.
+impl<'de> Deserialize<'de> for Operation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Operation, D::Error> {
+        struct OneField;
+
+        #[derive(Deserialize)]
+        #[serde(field_identifier, rename_all = "snake_case")]
+        enum Word {
+            Put,
+            Delete,
+            Get,
+        }
+
+        impl<'de> Visitor<'de> for OneField {
+            type Value = Operation;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with one of `put`, `delete` and `get`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Operation, A::Error> {
+                let operation = match map.next_key()? {
+                    Some(Word::Put) => Operation::Put(map.next_value()?),
+                    Some(Word::Delete) => Operation::Delete(map.next_value()?),
+                    Some(Word::Get) => Operation::Get(map.next_value()?),
+                    None => return Err(A::Error::invalid_length(0, &self)),
+                };
+                match map.next_key::<IgnoredAny>()? {
+                    None => Ok(operation),
+                    Some(_) => Err(A::Error::invalid_length(2, &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_map(OneField)
+    }
+}
+
 /// A key to set.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PutKey {
     /// Which.
@@ -132,6 +179,7 @@ pub struct PutKey {
 
 /// What to delete: one of both is given.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteKeys {
     /// This key.
@@ -144,6 +192,7 @@ pub struct DeleteKeys {
 
 /// A key to read.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetKey {
     /// Which.
@@ -152,6 +201,7 @@ pub struct GetKey {
 
 /// The answer of `POST /v1/txn`, for both branches.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Transacted {
     /// Whether all conditions held.
     pub succeeded: bool,
@@ -163,6 +213,7 @@ pub struct Transacted {
 
 /// The result of an operation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperationResult {
     /// Of a put.
@@ -175,6 +226,7 @@ pub enum OperationResult {
 
 /// What a put made of a key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyPut {
     /// Which key.
     pub key: String,
@@ -188,6 +240,7 @@ pub struct KeyPut {
 
 /// What a delete did.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeysDeleted {
     /// How many keys went.
     pub deleted: u64,
@@ -195,6 +248,7 @@ pub struct KeysDeleted {
 
 /// What a get saw.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum KeyGot {
     /// In a repeat of a transaction that was done before: values are not kept.

@@ -2,14 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::key::Encoding;
+use crate::key::{Encoding, Entry};
 use crate::lock::Mode;
 
-/// The answer of `GET /v1/watch`.
+/// The body of `POST /v1/watch`; at least one selector is needed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// Beginnings of resources, as `keys/config/`.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
+    /// Whole resources, as `locks/jobs/a`.
+    #[serde(default)]
+    pub resources: Vec<String>,
+    /// Everything up to here has been seen.
+    #[serde(default)]
+    pub after: Option<u64>,
+    /// How long the request is held open while nothing happens.
+    #[serde(default)]
+    pub wait_ms: Option<u64>,
+    /// Whether the reply also holds the present state.
+    #[serde(default)]
+    pub snapshot: bool,
+    /// Whether puts and deletes also tell the entry before.
+    #[serde(default)]
+    pub previous: bool,
+}
+
+/// The answer of a watch.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Events {
+    /// What matches, as of `revision`, in the order of resources; there where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Vec<Resource>>,
     /// What happened, in order; all events of one revision come in one reply.
     pub events: Vec<Event>,
     /// Everything up to here has been seen: where to go on, also when `events` is empty.
@@ -18,8 +47,35 @@ pub struct Events {
     pub more: bool,
 }
 
+/// A resource in a snapshot.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Resource {
+    /// Its collection and name.
+    pub resource: String,
+    /// What a `GET` of it answers, without `revision`.
+    pub state: serde_json::Value,
+}
+
+/// What a key was before an event.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum Previous {
+    /// This.
+    Entry(Entry),
+    /// More than one reply holds: only its version is told.
+    Omitted {
+        /// The revision of its last put.
+        mod_revision: u64,
+        /// Always true.
+        omitted: bool,
+    },
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// When.
     pub revision: u64,
@@ -28,11 +84,24 @@ pub struct Event {
     /// What.
     #[serde(flatten)]
     pub change: Change,
+    /// Of a put or delete, where it was asked for: what the key was before, `null` where it was absent.
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub previous: Option<Option<Previous>>,
+}
+
+/// Tells a `null` from a field that is absent.
+fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<Previous>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 /// What happened. Of `lock`, `semaphore` and `election` there is the one that the resource is, and of `mode` and
 /// `permits` the one that goes with it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(
     missing_docs,
@@ -164,6 +233,7 @@ pub enum Change {
 
 /// Why a key was deleted.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeleteReason {
     /// Somebody deleted it.
@@ -174,6 +244,7 @@ pub enum DeleteReason {
 
 /// Why a hold ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseReason {
     /// Its holder released it.
@@ -186,6 +257,7 @@ pub enum ReleaseReason {
 
 /// Why a leadership ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ResignReason {
     /// The leader resigned.
@@ -200,6 +272,7 @@ pub enum ResignReason {
 
 /// Why a place ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaveReason {
     /// Its owner left.
@@ -212,6 +285,7 @@ pub enum LeaveReason {
 
 /// Why a lease ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EndReason {
     /// It ran out.
@@ -238,6 +312,7 @@ mod tests {
                 lease: None,
                 reason: DeleteReason::LeaseEnded,
             },
+            previous: None,
         };
         let text = serde_json::to_string(&event).expect("an event has a form in JSON");
         let expected = r#"{"revision":132,"resource":"keys/a","type":"delete","key":"a","mod_revision":132,"lease":null,"reason":"lease-ended"}"#;
@@ -245,6 +320,40 @@ mod tests {
         assert_eq!(
             serde_json::from_str::<Event>(&text).expect("an event is read back"),
             event
+        );
+    }
+
+    #[test]
+    fn what_a_key_was_before_is_an_entry_or_null_or_left_out() {
+        let check = |previous: Option<Option<Previous>>, expected: &str| {
+            let event = Event {
+                revision: 7,
+                resource: "keys/a".into(),
+                change: Change::Delete {
+                    key: "a".into(),
+                    key_encoding: None,
+                    mod_revision: 7,
+                    lease: None,
+                    reason: DeleteReason::Deleted,
+                },
+                previous,
+            };
+            let text = serde_json::to_string(&event).expect("an event has a form in JSON");
+            assert!(text.ends_with(expected), "{text}");
+            assert_eq!(
+                serde_json::from_str::<Event>(&text).expect("an event is read back"),
+                event
+            );
+        };
+        check(None, r#""reason":"deleted"}"#);
+        check(Some(None), r#""previous":null}"#);
+        let omitted = Previous::Omitted {
+            mod_revision: 5,
+            omitted: true,
+        };
+        check(
+            Some(Some(omitted)),
+            r#""previous":{"mod_revision":5,"omitted":true}}"#,
         );
     }
 }

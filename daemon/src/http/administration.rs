@@ -27,8 +27,32 @@ pub(super) async fn read_limits(mut cx: Context<'_>) -> Result<Reply, Failure> {
 pub(super) async fn change_limits(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     let asked: ChangeLimits = cx.json().await?;
-    let _ = asked;
-    Err(Failure::later("PATCH /v1/limits"))
+    let asked = asked.given();
+    // What no cluster accepts is not proposed. Whether limits agree with those in force is decided where they are.
+    let mut probe = Limits::default();
+    for (name, value) in &asked {
+        probe
+            .set(name, *value)
+            .map_err(|error| Failure::limits(&error))?;
+    }
+    let in_words: Vec<String> = asked
+        .iter()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    let mut audit = Audit::of(&cx, "limits", in_words.join(", "));
+    let changes = asked
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    let command = Command::ChangeLimits(changes.collect());
+    let decided = cx.submit(command, Purpose::Write).await;
+    let result = decided.and_then(|decided| match decided.outcome {
+        Ok(Answer::Limits { limits, revision }) => Ok((limits, revision)),
+        Ok(_) => Err(Failure::unexpected()),
+        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
+    });
+    audit.tell(&result);
+    let (limits, revision) = result?;
+    in_force(&limits, revision)
 }
 
 /// `POST /v1/compact`

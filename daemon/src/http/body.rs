@@ -438,12 +438,13 @@ mod tests {
         );
         check(
             r#"{"then":[{"patch":{}}]}"#,
-            "field `then[0]`: unknown variant `patch`, expected one of `put`, `delete`, `get`",
+            "field `then[0].patch`: unknown field `patch`, expected one of `put`, `delete`, `get`",
         );
         check(
             r#"{"then":[{"put":{"key":"a","value":"x"},"get":{"key":"a"}}]}"#,
-            "field `then[0]",
+            "field `then[0]`: invalid length 2, expected an object with one of `put`, `delete` and `get`",
         );
+        check(r#"{"then":[{}]}"#, "field `then[0]`: invalid length 0");
         check(r#"{"then":{}}"#, "field `then`: invalid type: map");
     }
 

@@ -185,8 +185,9 @@ async fn serve_one(
                 response = service.without_room(&response, reads);
                 Taken::default()
             });
-            drop(serving);
-            Ok::<_, Infallible>(response.map(|body| Outgoing::new(body, taken, on_its_way)))
+            // A stream is being served for as long as it goes on, however quiet it is.
+            let sent = |body: Sent<()>| Outgoing::new(body.holding(serving), taken, on_its_way);
+            Ok::<_, Infallible>(response.map(sent))
         }
     });
     let mut connection = pin!(builder.serve_connection(io, answer));

@@ -1,22 +1,47 @@
 //! Events as JSON shows them (`api.md` §10, Events).
 
-use tenure_api::{self as api, Change};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tenure_api::{self as api, Change, Previous};
 use tenure_state::{
-    self as state, DeleteReason, EndReason, Event, Grant, Kind, LeaseId, LeaveReason, Place,
-    ReleaseReason, Revision, Share,
+    self as state, DeleteReason, EndReason, Event, Grant, KeyEntry, Kind, LeaseId, LeaveReason,
+    Place, ReleaseReason, Revision, Share,
 };
 
-use super::keys::{key_of, text_of};
+use super::keys::{self, key_of, text_of};
 use super::leases::{collection, labels};
 use super::locks::mode;
 
-/// The events of one revision, in their order.
-pub(super) fn of_change(change: &state::Change) -> impl Iterator<Item = api::Event> + '_ {
-    change.events.iter().map(|event| api::Event {
-        revision: change.revision.0,
+/// What is told of a key before an event of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Before<'a> {
+    /// Nothing: it was not asked for.
+    Untold,
+    /// This, or that it was absent.
+    Told(Option<&'a Arc<KeyEntry>>),
+    /// Only its version, because there is no room for more.
+    Omitted(Revision),
+}
+
+/// An event of a revision, as JSON.
+pub(super) fn encode(revision: Revision, event: &Event, before: Before<'_>) -> Bytes {
+    let previous = match before {
+        Before::Untold => None,
+        Before::Told(entry) => Some(entry.map(|entry| Previous::Entry(keys::shown(entry)))),
+        Before::Omitted(revision) => Some(Some(Previous::Omitted {
+            mod_revision: revision.0,
+            omitted: true,
+        })),
+    };
+    let event = api::Event {
+        revision: revision.0,
         resource: resource(event),
-        change: shown(event, change.revision),
-    })
+        change: shown(event, revision),
+        previous,
+    };
+    let json = serde_json::to_vec(&event);
+    Bytes::from(json.expect("an event has only strings for the names of its fields"))
 }
 
 fn resource(event: &Event) -> String {
@@ -301,7 +326,6 @@ fn left(kind: Kind, name: &str, owner: &str, lease: LeaseId, reason: LeaveReason
 mod tests {
     use super::*;
     use serde_json::{Value, json};
-    use std::sync::Arc;
     use tenure_state::Fence;
 
     fn lease() -> LeaseId {
@@ -309,14 +333,41 @@ mod tests {
     }
 
     fn check(event: Event, expected: Value) {
-        let change = state::Change {
-            revision: Revision(132),
-            events: Arc::from([event]),
+        let json = encode(Revision(132), &event, Before::Untold);
+        let shown: Value = serde_json::from_slice(&json).expect("an event is JSON");
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn what_a_key_was_before_is_told_as_an_entry_or_its_version() {
+        let deleted = Event::Delete {
+            key: "a".into(),
+            lease: None,
+            reason: DeleteReason::Deleted,
         };
-        let shown: Vec<_> = of_change(&change).collect();
-        assert_eq!(
-            serde_json::to_value(shown).expect("events have a form in JSON"),
-            json!([expected])
+        let entry = Arc::new(KeyEntry {
+            key: "a".into(),
+            value: "x".into(),
+            content_type: None,
+            create_revision: Revision(5),
+            mod_revision: Revision(7),
+            version: 2,
+            lease: None,
+        });
+        let check = |before: Before<'_>, expected: Value| {
+            let json = encode(Revision(132), &deleted, before);
+            let shown: Value = serde_json::from_slice(&json).expect("an event is JSON");
+            assert_eq!(shown["previous"], expected);
+        };
+        check(Before::Told(None), Value::Null);
+        check(
+            Before::Omitted(Revision(7)),
+            json!({"mod_revision": 7, "omitted": true}),
+        );
+        check(
+            Before::Told(Some(&entry)),
+            json!({"key": "a", "value": "x", "encoding": "utf-8", "content_type": null, "create_revision": 5,
+                "mod_revision": 7, "version": 2, "lease": null}),
         );
     }
 

@@ -7,7 +7,11 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
-use tenure_state::{Clock, Contention, Kind, LimitError, ReadError, Refusal, Revision, Share};
+use tenure_replica::Decided;
+use tenure_state::{
+    Clock, Command, Contention, Fence, Kind, LeaseId, LimitError, Operation, ReadError, Refusal,
+    Revision, Share,
+};
 
 use super::reply::Reply;
 use super::{elections, leases, locks, semaphores, text};
@@ -25,6 +29,140 @@ pub(super) enum Purpose {
     Write,
     /// It writes, and who asks again gets the same (acquire, renew, release).
     RepeatableWrite,
+}
+
+/// What a command names that its refusals do not, so that their sentences can (`api.md` §2, Errors).
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// The lock, semaphore or election it is about.
+    thing: Option<String>,
+    /// The lease and owner that ask.
+    by: Option<String>,
+    fence: Option<Fence>,
+    /// The keys it puts.
+    puts: Vec<Bytes>,
+    /// Whether who finds no hold is told so here: elections have words of their own for it.
+    tells_not_held: bool,
+}
+
+impl Asked {
+    /// What a command names.
+    pub(super) fn of(command: &Command) -> Asked {
+        let nothing = Asked {
+            thing: None,
+            by: None,
+            fence: None,
+            puts: Vec::new(),
+            tells_not_held: false,
+        };
+        match command {
+            Command::Release(release) => Asked {
+                thing: Some(thing(release.kind, &release.name)),
+                by: Some(asker(release.lease, &release.owner)),
+                fence: release.fence,
+                tells_not_held: release.kind != Kind::Election,
+                ..nothing
+            },
+            Command::Break(broken) => Asked {
+                thing: Some(thing(broken.kind, &broken.name)),
+                by: broken
+                    .holder
+                    .as_ref()
+                    .map(|(lease, owner)| asker(*lease, owner)),
+                fence: Some(broken.fence),
+                tells_not_held: broken.kind != Kind::Election,
+                ..nothing
+            },
+            Command::Proclaim(proclaim) => Asked {
+                thing: Some(thing(Kind::Election, &proclaim.name)),
+                fence: Some(proclaim.fence),
+                ..nothing
+            },
+            Command::HandOver(over) => Asked {
+                thing: Some(thing(Kind::Election, &over.name)),
+                fence: Some(over.fence),
+                ..nothing
+            },
+            Command::Transaction(transaction) => {
+                let guard = transaction.guard.as_ref();
+                Asked {
+                    thing: guard.map(|guard| thing(guard.kind, &guard.name)),
+                    fence: guard.map(|guard| guard.fence),
+                    puts: put_on_leases(&transaction.then)
+                        .chain(put_on_leases(&transaction.otherwise))
+                        .collect(),
+                    ..nothing
+                }
+            }
+            Command::GrantLease(_)
+            | Command::RevokeLease { .. }
+            | Command::ChangeLease { .. }
+            | Command::Acquire(_)
+            | Command::ChangeLimits(_)
+            | Command::Compact { .. } => nothing,
+        }
+    }
+
+    /// The failure of a refusal whose sentence needs what was asked; `None` where the refusal says it all.
+    pub(super) fn refused(&self, decided: &Decided) -> Option<Failure> {
+        let refusal = decided.outcome.as_ref().err()?;
+        let detail = self.detail(refusal)?;
+        let failure = Failure::refused(refusal.clone(), decided.clock, decided.revision);
+        Some(Failure { detail, ..failure })
+    }
+
+    fn detail(&self, refusal: &Refusal) -> Option<String> {
+        let thing = self.thing.as_deref();
+        if let (Refusal::NotHeld, true) = (refusal, self.tells_not_held) {
+            let by = self.by.as_deref().unwrap_or("nobody");
+            let (has, nothing) = match (self.fence, &self.by) {
+                (Some(_), Some(_)) => ("has neither a hold of nor a place for", ""),
+                (None, _) => ("has no place in the queue of", ""),
+                (Some(_), None) => ("holds", "; there is nothing to break"),
+            };
+            return Some(format!("{by} {has} {}{nothing}", thing?));
+        }
+        if let Refusal::FenceStale { present } = refusal {
+            let held = match present {
+                Some(present) => format!("and its present fence is {}", present.0),
+                None => "and nobody holds it".to_owned(),
+            };
+            let (asked, thing) = (self.fence?.0, thing?);
+            return Some(format!(
+                "fence {asked} was given for {thing}, {held}; nothing was changed"
+            ));
+        }
+        if let Refusal::KeyOnOtherLease { lease } = refusal {
+            let keys = match &self.puts[..] {
+                [key] => format!("key {:?} hangs", String::from_utf8_lossy(key)),
+                _ => "a key that was to be put on a lease hangs".to_owned(),
+            };
+            return Some(format!(
+                "{keys} on lease {lease}, which is alive; accepted are that lease, none, or If-Match with its mod_revision to move it"
+            ));
+        }
+        None
+    }
+}
+
+fn thing(kind: Kind, name: &str) -> String {
+    let kind = match kind {
+        Kind::Lock => "lock",
+        Kind::Semaphore => "semaphore",
+        Kind::Election => "election",
+    };
+    format!("{kind} {name:?}")
+}
+
+fn asker(lease: LeaseId, owner: &str) -> String {
+    format!("lease {lease} with owner {owner:?}")
+}
+
+fn put_on_leases(operations: &[Operation]) -> impl Iterator<Item = Bytes> {
+    operations.iter().filter_map(|operation| match operation {
+        Operation::Put(put) => put.lease.map(|_| put.key.clone()),
+        Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Get { .. } => None,
+    })
 }
 
 /// Why a call was not served.
@@ -165,7 +303,7 @@ impl Failure {
         let invalid = |code, detail: String| Failure::new(code, detail);
         let failure = match refusal {
             Refusal::LeaseNotFound(lease) => {
-                invalid(Code::LeaseNotFound, format!("lease {lease} is not known"))
+                invalid(Code::LeaseNotFound, format!("lease {lease} is not known: it was never granted, or ended long ago; grant one with POST /v1/leases"))
                     .with("lease", lease.to_string())
             }
             Refusal::LeaseExpired(lease) => Failure::lease_expired(lease),
@@ -187,17 +325,17 @@ impl Failure {
                 let present = share_in_words(present);
                 invalid(
                     Code::ModeMismatch,
-                    format!("this lease and owner hold or wait for {name:?} {present}"),
+                    format!("this lease and owner hold or wait for {name:?} {present}; ask again in that way, or release it first"),
                 )
             }
             Refusal::LimitMismatch { name, limit } => invalid(
                 Code::LimitMismatch,
-                format!("{name:?} is in use with the limit {limit}"),
+                format!("semaphore {name:?} is in use with the limit {limit}; accepted is that limit, or another when all is free"),
             )
             .with("limit", limit),
             Refusal::AlreadyHeld { name } => invalid(
                 Code::AlreadyHeld,
-                format!("this lease and owner already hold or wait for {name:?}"),
+                format!("this lease and owner already hold or wait for {name:?}; release it first, or ask as another owner"),
             ),
             Refusal::NotHeld => invalid(
                 Code::NotHeld,
@@ -233,12 +371,19 @@ impl Failure {
             Refusal::RevisionAhead { asked, present } => {
                 Failure::unreadable(ReadError::Ahead, asked, present)
             }
-            Refusal::QuotaExceeded { limit, allowed } => invalid(
+            Refusal::QuotaExceeded {
+                limit,
+                allowed,
+                asked,
+            } => invalid(
                 Code::QuotaExceeded,
-                format!("{limit} is {allowed} and would be passed"),
+                format!(
+                    "{limit} is {allowed} and this would make it {asked}; make room first, or raise that limit"
+                ),
             )
             .with("limit", limit)
-            .with("allowed", allowed),
+            .with("allowed", allowed)
+            .with("asked", asked),
             Refusal::Limits(error) => Failure::limits(&error),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };
@@ -370,5 +515,103 @@ fn share_in_words(share: Share) -> String {
         Share::Exclusive => "in exclusive mode".to_owned(),
         Share::Shared => "in shared mode".to_owned(),
         Share::Permits { permits, limit } => format!("with {permits} permits of {limit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_state::{Break, Guard, Put, Release, Transaction};
+
+    use super::*;
+
+    fn lease() -> LeaseId {
+        LeaseId::new(7).expect("7 is the number of a lease")
+    }
+
+    fn release(fence: Option<u64>) -> Command {
+        Command::Release(Release {
+            kind: Kind::Lock,
+            name: "jobs/a".to_owned(),
+            lease: lease(),
+            owner: "w1".to_owned(),
+            fence: fence.map(Fence),
+        })
+    }
+
+    fn check(command: &Command, refusal: Refusal, code: Code, parts: &[&str]) {
+        let decided = Decided {
+            outcome: Err(refusal),
+            replayed: false,
+            revision: Revision(9),
+            clock: Clock(0),
+        };
+        let failure = Asked::of(command).refused(&decided);
+        let failure = failure.expect("its sentence needs what was asked");
+        assert_eq!((failure.code, failure.revision), (code, Some(Revision(9))));
+        let named = parts.iter().all(|part| failure.detail.contains(part));
+        assert!(named, "{parts:?} are in {:?}", failure.detail);
+    }
+
+    #[test]
+    fn who_holds_nothing_is_told_what_was_asked_for() {
+        let parts = ["0000000000000007", "\"w1\"", "lock \"jobs/a\""];
+        check(&release(Some(5)), Refusal::NotHeld, Code::NotHeld, &parts);
+        check(&release(None), Refusal::NotHeld, Code::NotHeld, &parts);
+        let broken = Command::Break(Break {
+            kind: Kind::Semaphore,
+            name: "pool".to_owned(),
+            fence: Fence(5),
+            holder: None,
+            now: false,
+        });
+        let parts = ["nobody holds semaphore \"pool\""];
+        check(&broken, Refusal::NotHeld, Code::NotHeld, &parts);
+    }
+
+    #[test]
+    fn a_stale_fence_is_told_beside_the_present_one() {
+        let stale = |present: Option<u64>| Refusal::FenceStale {
+            present: present.map(Fence),
+        };
+        let (code, asked) = (Code::FenceStale, release(Some(5)));
+        check(
+            &asked,
+            stale(Some(8)),
+            code,
+            &["fence 5", "lock \"jobs/a\"", "is 8"],
+        );
+        check(&asked, stale(None), code, &["fence 5", "nobody holds it"]);
+        let guarded = Command::Transaction(Transaction {
+            guard: Some(Guard {
+                kind: Kind::Election,
+                name: "boss".to_owned(),
+                fence: Fence(6),
+            }),
+            ..Transaction::default()
+        });
+        check(
+            &guarded,
+            stale(Some(8)),
+            code,
+            &["fence 6", "election \"boss\""],
+        );
+    }
+
+    #[test]
+    fn a_key_on_another_lease_is_named() {
+        let put = Put {
+            key: Bytes::from_static(b"config/a"),
+            value: Bytes::new(),
+            content_type: None,
+            lease: Some(lease()),
+            refuse_other_lease: true,
+        };
+        let transaction = Command::Transaction(Transaction {
+            then: vec![Operation::Put(put)],
+            ..Transaction::default()
+        });
+        let refusal = Refusal::KeyOnOtherLease { lease: lease() };
+        let parts = ["\"config/a\"", "0000000000000007", "If-Match"];
+        check(&transaction, refusal, Code::KeyOnOtherLease, &parts);
     }
 }

@@ -7,7 +7,7 @@
 use http::header::{CONTENT_TYPE, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method};
 use tenure_api::header;
-use tenure_state::{Claim, Command, IdempotencyKey};
+use tenure_state::IdempotencyKey;
 use twox_hash::XxHash3_128;
 
 use super::failure::Failure;
@@ -71,24 +71,6 @@ impl Recording {
             key: self.key.clone(),
             digest: XxHash3_128::oneshot(&parts.0),
         }
-    }
-}
-
-/// Whether the decision on a command is recorded. The others are idempotent by who asks, and answered from the present
-/// state, so that a replay can never revive a dead lock.
-pub(super) fn is_recorded(command: &Command) -> bool {
-    match command {
-        Command::GrantLease(_)
-        | Command::RevokeLease { .. }
-        | Command::Break(_)
-        | Command::Proclaim(_)
-        | Command::HandOver(_)
-        | Command::Transaction(_)
-        | Command::ChangeLimits(_)
-        | Command::Compact { .. } => true,
-        // With `ttl_ms` a repeat must ask with the lease that the first one was granted.
-        Command::Acquire(acquire) => matches!(acquire.claim, Claim::Grant(_)),
-        Command::ChangeLease { .. } | Command::Release(_) => false,
     }
 }
 
@@ -205,7 +187,8 @@ mod tests {
     #[test]
     fn whatever_decides_the_result_is_in_the_digest() {
         let first = digest(&Method::PUT, "/v1/keys/a?lease=1", &[], b"value").digest;
-        let others: [(&Method, &str, &[(&'static str, &str)], &[u8]); 11] = [
+        type Sent<'a> = (&'a Method, &'a str, &'a [(&'static str, &'a str)], &'a [u8]);
+        let others: [Sent<'_>; 11] = [
             (&Method::DELETE, "/v1/keys/a?lease=1", &[], b"value"),
             (&Method::PUT, "/v1/keys/b?lease=1", &[], b"value"),
             (&Method::PUT, "/v1/elections/a?lease=1", &[], b"value"),

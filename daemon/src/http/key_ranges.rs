@@ -48,12 +48,12 @@ pub(super) async fn delete(mut cx: Context<'_>) -> Result<Reply, Failure> {
         guard: guard::of(cx.headers)?,
     };
     match keys::carry_out(&cx, transaction).await? {
-        (at, Done::Then(OperationResult::Deleted(deleted))) => Reply::json(
+        (revision, Done::Then(OperationResult::Deleted(deleted))) => Reply::json(
             200,
-            at.revision,
+            revision,
             &api::Deleted {
                 deleted,
-                revision: at.revision.0,
+                revision: revision.0,
             },
         ),
         (_, Done::Then(_) | Done::Otherwise(_)) => Err(Failure::unexpected()),
@@ -284,16 +284,20 @@ impl Listing {
         }
     }
 
-    /// An upper bound of what an entry takes in JSON, near enough to end a page by.
     fn json_bytes(&self, entry: &KeyEntry) -> usize {
-        const FRAME: usize = 200;
         let value = match self.keys_only {
-            true => 0,
-            false => text_bytes(&entry.value),
+            true => text_bytes(&entry.value),
+            false => 0,
         };
-        let content_type = entry.content_type.as_ref().map_or(0, |t| 2 * t.len());
-        FRAME + text_bytes(&entry.key) + value + content_type
+        json_bytes(entry) - value
     }
+}
+
+/// An upper bound of what an entry takes in JSON, near enough to end a page by.
+pub(super) fn json_bytes(entry: &KeyEntry) -> usize {
+    const FRAME: usize = 200;
+    let content_type = entry.content_type.as_ref().map_or(0, |t| 2 * t.len());
+    FRAME + text_bytes(&entry.key) + text_bytes(&entry.value) + content_type
 }
 
 fn text_bytes(bytes: &[u8]) -> usize {

@@ -104,19 +104,13 @@ async fn transact(
         otherwise: vec![Operation::Get { key: key.clone() }],
         guard: guard::of(cx.headers)?,
     };
-    let (decided, done) = carry_out(cx, transaction).await?;
-    match done {
-        Done::Then(result) => Ok((decided.revision, result)),
-        Done::Otherwise(OperationResult::Got(present)) => {
-            // What a get saw is not kept for repeats, and they are told how it is now (`api.md` §2, Exactly once).
-            let present = match decided.replayed {
-                true => cx.handle().read(|state| state.key(key)),
-                false => present,
-            };
+    match carry_out(cx, transaction).await? {
+        (revision, Done::Then(result)) => Ok((revision, result)),
+        (revision, Done::Otherwise(OperationResult::Got(present))) => {
             let present = present.map_or(Revision(0), |entry| entry.mod_revision);
-            Err(Failure::condition_failed(present).at(decided.revision))
+            Err(Failure::condition_failed(present).at(revision))
         }
-        Done::Otherwise(_) => Err(Failure::unexpected()),
+        (_, Done::Otherwise(_)) => Err(Failure::unexpected()),
     }
 }
 
@@ -128,15 +122,7 @@ pub(super) enum Done {
     Otherwise(OperationResult),
 }
 
-/// When something was decided, and whether that was before.
-pub(super) struct DecidedAt {
-    /// The revision after it.
-    pub(super) revision: Revision,
-    /// It is told from the record.
-    pub(super) replayed: bool,
-}
-
-/// Carries out a transaction of one operation in each branch.
+/// Carries out a transaction of one operation in each branch; the revision after it.
 ///
 /// # Errors
 ///
@@ -144,7 +130,7 @@ pub(super) struct DecidedAt {
 pub(super) async fn carry_out(
     cx: &Context<'_>,
     transaction: Transaction,
-) -> Result<(DecidedAt, Done), Failure> {
+) -> Result<(Revision, Done), Failure> {
     let decided = cx
         .submit(Command::Transaction(transaction), Purpose::Write)
         .await?;
@@ -160,13 +146,9 @@ pub(super) async fn carry_out(
         return Err(Failure::unexpected());
     };
     let result = results.pop().ok_or_else(Failure::unexpected)?;
-    let at = DecidedAt {
-        revision,
-        replayed: decided.replayed,
-    };
     match succeeded {
-        true => Ok((at, Done::Then(result))),
-        false => Ok((at, Done::Otherwise(result))),
+        true => Ok((revision, Done::Then(result))),
+        false => Ok((revision, Done::Otherwise(result))),
     }
 }
 

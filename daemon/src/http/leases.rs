@@ -25,7 +25,7 @@ use super::text;
 const PAGE_DEFAULT: u64 = 100;
 const PAGE_MOST: u64 = 1000;
 /// How many of the things on a lease are shown.
-const ATTACHED_SHOWN: usize = 100;
+pub(super) const ATTACHED_SHOWN: usize = 100;
 /// How often an id is drawn anew where it is in use. Out of 2^63 once is luck already.
 pub(super) const DRAWS: usize = 3;
 
@@ -96,16 +96,25 @@ fn look(cx: &Context<'_>, id: LeaseId, settled: &Settled) -> Looked {
         Ok(view) => view,
         Err(refusal) => return Looked::Gone(Failure::refused(refusal, clock, revision)),
     };
-    let attached = attached.into_iter().map(thing).collect();
-    let shown = api::Lease {
-        attached: Some(attached),
-        revision: revision.0,
-        ..lease(&view, clock)
-    };
+    let shown = shown(&view, attached, clock, revision);
     Looked::there(
         Revision(shown.mod_revision),
         Reply::json(200, revision, &shown),
     )
+}
+
+/// A lease as `GET` shows it.
+pub(super) fn shown(
+    view: &LeaseView,
+    attached: Vec<tenure_state::Attached>,
+    clock: Clock,
+    revision: Revision,
+) -> api::Lease {
+    api::Lease {
+        attached: Some(attached.into_iter().map(thing).collect()),
+        revision: revision.0,
+        ..lease(view, clock)
+    }
 }
 
 /// `DELETE /v1/leases/{id}`

@@ -8,7 +8,7 @@ use http::header::{
     ACCEPT, CONNECTION, CONTENT_ENCODING, HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Uri, Version};
-use tenure_api::{Code, JSON, header};
+use tenure_api::{Code, EVENT_STREAM, JSON, header};
 
 use super::failure::Failure;
 use super::text;
@@ -188,6 +188,29 @@ pub(super) fn check_accepts_json(headers: &HeaderMap) -> Result<(), Failure> {
     let detail =
         format!("accepted is {asked}; this call answers `application/json` in this version");
     Err(Failure::new(Code::NotAcceptable, detail))
+}
+
+/// Whether a stream of events is asked for: by its name, and before JSON where both are named.
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    let ranges: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .collect();
+    let essence = |range: &&str| {
+        range
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let named = ranges.iter().map(|range| essence(&range)).find(|name| {
+        let streams = name.eq_ignore_ascii_case(EVENT_STREAM);
+        (streams && accepts(&ranges, EVENT_STREAM))
+            || (name.eq_ignore_ascii_case(JSON) && accepts(&ranges, JSON))
+    });
+    named.is_some_and(|name| name.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 /// Whether one of the ranges takes a media type; the most specific one decides (RFC 9110 §12.5.1).
@@ -412,6 +435,23 @@ mod tests {
         check(&["text/event-stream"], false);
         check(&["*/*, application/json;q=0"], false);
         check(&["application/problem+json"], false);
+    }
+
+    #[test]
+    fn a_stream_is_for_those_who_name_it() {
+        let check = |accept: &[&str], expected: bool| {
+            let pairs: Vec<_> = accept.iter().map(|value| ("accept", *value)).collect();
+            assert_eq!(wants_events(&headers(&pairs)), expected, "{accept:?}");
+        };
+        check(&["text/event-stream"], true);
+        check(&["Text/Event-Stream; q=0.5, */*"], true);
+        check(&["text/event-stream, application/json"], true);
+        check(&["application/json, text/event-stream"], false);
+        check(&["application/json;q=0, text/event-stream"], true);
+        check(&["text/event-stream;q=0"], false);
+        check(&["text/*"], false);
+        check(&["*/*"], false);
+        check(&[], false);
     }
 
     #[test]

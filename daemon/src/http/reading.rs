@@ -152,6 +152,34 @@ impl Reading {
         self.local
     }
 
+    /// Whether a watch of it asks more of this member than what its history tells.
+    pub(super) fn needs_more_than_history(&self) -> bool {
+        self.local || self.min_revision.is_some()
+    }
+
+    /// How long it may be held open, where it says so.
+    pub(super) fn asked_wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// The same, held open for as long as the body says.
+    ///
+    /// # Errors
+    ///
+    /// `invalid-request` where the query says something as well.
+    pub(super) fn or_wait(self, wait_ms: Option<u64>) -> Result<Reading, Failure> {
+        match (self.wait, wait_ms) {
+            (_, None) => Ok(self),
+            (None, Some(wait_ms)) => Ok(Reading {
+                wait: Some(Duration::from_millis(wait_ms)),
+                ..self
+            }),
+            (Some(_), Some(_)) => Err(Failure::invalid(
+                "`wait_ms` is in the query and in the body; give one",
+            )),
+        }
+    }
+
     /// How long it may be held open; `HEAD` never waits.
     pub(super) fn wait(&self, cx: &Context<'_>) -> Duration {
         match cx.head {

@@ -1,15 +1,20 @@
-//! Replies: what a handler answers, before the headers that every answer has.
+//! Replies: what a handler answers, before the headers that every answer has, and the body that is sent.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
+use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use tenure_api::{Code, JSON};
 use tenure_state::Revision;
 
 use super::failure::Failure;
+use super::stream::Stream;
 
 /// What a handler answers.
-#[derive(Clone, Debug)]
 pub(super) struct Reply {
     /// The number of the status.
     pub(super) status: u16,
@@ -17,6 +22,8 @@ pub(super) struct Reply {
     pub(super) content_type: Option<HeaderValue>,
     /// The body.
     pub(super) body: Bytes,
+    /// Or a body that is made while it is sent.
+    pub(super) stream: Option<Stream>,
     /// The revision that it reflects; where it is absent, the present one is told.
     pub(super) revision: Option<Revision>,
     /// Headers of its own.
@@ -33,9 +40,18 @@ impl Reply {
             status,
             content_type,
             body,
+            stream: None,
             revision: None,
             headers: Vec::new(),
             code: None,
+        }
+    }
+
+    /// An answer whose body is made while it is sent.
+    pub(super) fn stream(content_type: &'static str, stream: Stream) -> Reply {
+        Reply {
+            stream: Some(stream),
+            ..Reply::new(200, content_type, Bytes::new())
         }
     }
 
@@ -76,5 +92,73 @@ impl Reply {
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
         self.headers.push((name, value));
         self
+    }
+}
+
+/// The body of a response: at hand, or made while it is sent. It holds `T` until it has been sent or given up.
+pub(super) struct Sent<T> {
+    what: What,
+    _until_sent: T,
+}
+
+enum What {
+    Whole(Bytes),
+    Stream(Stream),
+}
+
+impl Sent<()> {
+    /// A body that is at hand.
+    pub(super) fn whole(bytes: Bytes) -> Sent<()> {
+        Sent {
+            what: What::Whole(bytes),
+            _until_sent: (),
+        }
+    }
+
+    /// A body that is made while it is sent.
+    pub(super) fn stream(stream: Stream) -> Sent<()> {
+        Sent {
+            what: What::Stream(stream),
+            _until_sent: (),
+        }
+    }
+
+    /// The same, which holds something.
+    pub(super) fn holding<T>(self, until_sent: T) -> Sent<T> {
+        Sent {
+            what: self.what,
+            _until_sent: until_sent,
+        }
+    }
+}
+
+impl<T: Unpin> Body for Sent<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match &mut self.what {
+            What::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            What::Whole(bytes) => Poll::Ready(Some(std::mem::take(bytes))),
+            What::Stream(stream) => stream.poll_next(cx),
+        };
+        next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.what {
+            What::Whole(bytes) => bytes.is_empty(),
+            What::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.what {
+            What::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            What::Stream(_) => SizeHint::default(),
+        }
     }
 }

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,12 +22,13 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::body::{self, Body};
-use super::failure::{Failure, Purpose};
+use super::failure::{Asked, Failure, Purpose};
+use super::following::Watchers;
 use super::guard;
-use super::idempotency::{self, Recording};
+use super::idempotency::Recording;
 use super::manners::{self, OwnHosts};
 use super::query::Query;
-use super::reply::Reply;
+use super::reply::{Reply, Sent};
 use super::route::{self, Call, Family, Target};
 use super::{
     administration, cluster, elections, key_ranges, keys, leases, locks, openapi, semaphores,
@@ -42,6 +42,7 @@ pub(super) struct Service {
     hosts: OwnHosts,
     waits: Arc<Semaphore>,
     most_waits: usize,
+    watchers: Arc<Watchers>,
     leader: channel::Receiver<LeaderView>,
     cluster: String,
     cluster_header: HeaderValue,
@@ -84,6 +85,7 @@ impl Service {
             hosts: OwnHosts::new(client_hosts, &member.client_url),
             waits: Arc::new(Semaphore::new(most_waits)),
             most_waits,
+            watchers: Arc::default(),
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
             member_header: hex(member.id.to_string()),
@@ -98,7 +100,7 @@ impl Service {
         &self,
         request: Request<Incoming>,
         local: SocketAddr,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Sent<()>> {
         let arrived = Instant::now();
         let (head, incoming) = request.into_parts();
         let mut body = Body::new(incoming, &head.headers);
@@ -130,9 +132,9 @@ impl Service {
     /// What is said in place of an answer for which there is no room: too many that were asked for are not taken.
     pub(super) fn without_room(
         &self,
-        answer: &Response<Full<Bytes>>,
+        answer: &Response<Sent<()>>,
         reads: bool,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Sent<()>> {
         let detail = "answers that were asked for and are not read take all the room there is; read them, and ask again";
         let code = if reads {
             Code::Overloaded
@@ -213,7 +215,7 @@ impl Service {
         Ok(reply)
     }
 
-    fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Full<Bytes>> {
+    fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Sent<()>> {
         let revision = reply
             .revision
             .unwrap_or_else(|| self.handle.read(|state| state.revision()));
@@ -252,13 +254,16 @@ impl Service {
         );
         headers.insert(HeaderName::from_static(header::REQUEST_ID), id);
         headers.extend(reply.headers);
-        let body = if *method == Method::HEAD {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-            Bytes::new()
-        } else {
-            reply.body
+        let body = match (reply.stream, *method == Method::HEAD) {
+            (None, false) => Sent::whole(reply.body),
+            (None, true) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+                Sent::whole(Bytes::new())
+            }
+            (Some(stream), false) => Sent::stream(stream),
+            (Some(_), true) => Sent::whole(Bytes::new()),
         };
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(body);
         *response.status_mut() =
             StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         *response.headers_mut() = headers;
@@ -278,6 +283,9 @@ impl Service {
 fn check_accepts(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
     // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate.
     if matches!(call, Call::ReadKey(_)) || family == Family::Live {
+        return Ok(());
+    }
+    if matches!(call, Call::Watch | Call::WatchMany) && manners::wants_events(headers) {
         return Ok(());
     }
     manners::check_accepts_json(headers)
@@ -420,14 +428,15 @@ impl Context<'_> {
     ///
     /// # Errors
     ///
-    /// Where it got no outcome.
+    /// Where it got no outcome, or was refused for a reason that only what was asked explains.
     pub(super) async fn submit(
         &self,
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
+        let asked = Asked::of(&command);
         let recording = self.recording.as_ref();
-        let recording = recording.filter(|_| idempotency::is_recorded(&command));
+        let recording = recording.filter(|_| command.is_recorded());
         // A call whose decision is recorded may be sent again as it is.
         let purpose = match (recording, purpose) {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,
@@ -442,7 +451,10 @@ impl Context<'_> {
         if decided.replayed {
             self.replayed.store(true, Ordering::Relaxed);
         }
-        Ok(decided)
+        match asked.refused(&decided) {
+            Some(failure) => Err(failure),
+            None => Ok(decided),
+        }
     }
 
     /// Renews a lease.
@@ -484,6 +496,11 @@ impl Context<'_> {
     /// Whether this member is in contact with a leader.
     pub(super) fn knows_leader(&self) -> bool {
         self.service.leader.borrow().leader.is_some()
+    }
+
+    /// What the watchers of this member share.
+    pub(super) fn watchers(&self) -> &Arc<Watchers> {
+        &self.service.watchers
     }
 
     /// A place among the requests that wait.

@@ -48,10 +48,8 @@ fn wanted(locks: Vec<WantedLock>) -> Result<Vec<Wanted>, Failure> {
     let mut names = BTreeSet::new();
     let mut wanted = Vec::with_capacity(count);
     for (number, lock) in locks.into_iter().enumerate() {
-        let name = text::valid_name(lock.name).map_err(|mut failure| {
-            failure.detail = format!("field `locks[{number}].name`: {}", failure.detail);
-            failure
-        })?;
+        let name = text::valid_name(lock.name)
+            .map_err(|failure| failure.within(&format!("field `locks[{number}].name`")))?;
         if !names.insert(name.clone()) {
             return Err(Failure::invalid(format!(
                 "field `locks` names {} more than once; name each lock once",

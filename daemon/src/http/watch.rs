@@ -1,120 +1,233 @@
 //! Watching: what happened since a revision, or will happen within a while (`api.md` §7).
 //!
-//! Owns the order of three steps on which the promise rests: the waiter is registered, then the history is read, then
-//! it is waited. A watch never skips, repeats or reorders; `410` is the only way to lose history.
+//! Owns what a watch asks for, and the order of three steps on which the promise rests: the waiter is registered, then
+//! the history is read, then it is waited. A watch never skips, repeats or reorders; `410` is the only way to lose
+//! history.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenure_api::{self as api, Code, MAX_POLL_MS};
+use http::HeaderMap;
+use tenure_api::{self as api, Code, JSON, MAX_POLL_MS, MAX_REVISION, header};
 use tenure_replica::Interest;
-use tenure_state::{Changes, Collection, ReadError, Resource, Revision, Selector};
+use tenure_state::{ReadError, Revision, State};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::events;
 use super::failure::{Failure, Purpose};
+use super::following::{Following, Page, Room, Seat, join};
+use super::manners;
 use super::poll::{Poll, Woken, jittered};
+use super::reading::{Reading, Settled, lagging};
 use super::reply::Reply;
+use super::selection::Selection;
 use super::service::Context;
+use super::snapshot;
+use super::stream;
 use super::text;
 use crate::node::Unserved;
 
-/// At least one selector, and at most this many.
-const MOST_SELECTORS: usize = 1_000;
-/// A reply ends after so many events, at the end of a revision.
-const REPLY_EVENTS: usize = 1_000;
-/// Or after so many bytes of them.
-const REPLY_BYTES: usize = 4 << 20;
-/// No read holds the state for more history than this.
-const PIECE: usize = 256;
+/// A reply ends after so many events, or bytes of them, at the end of a revision (`api.md` §10).
+const REPLY: Room = Room {
+    events: 1_000,
+    bytes: 4 << 20,
+};
 
 /// `GET /v1/watch`
 pub(super) async fn watch(mut cx: Context<'_>) -> Result<Reply, Failure> {
-    let selectors = selectors(cx.query.take_all("prefix"), cx.query.take_all("resource"))?;
-    let after = cx
-        .query
-        .take("after")?
-        .map(|text| text::revision("after", &text))
-        .transpose()?
-        .map(Revision);
-    let wait_ms = cx
-        .query
-        .take("wait_ms")?
-        .map(|text| text::number("wait_ms", &text, 0, MAX_POLL_MS))
-        .transpose()?;
+    let reading = Reading::of(&mut cx)?;
+    let asked = api::Watch {
+        prefixes: cx.query.take_all("prefix"),
+        resources: cx.query.take_all("resource"),
+        after: cx
+            .query
+            .take("after")?
+            .map(|text| text::revision("after", &text))
+            .transpose()?,
+        wait_ms: None,
+        snapshot: flag(&mut cx, "snapshot")?,
+        previous: flag(&mut cx, "previous")?,
+    };
     cx.finish_query()?;
     cx.no_body().await?;
-    // `HEAD` never waits (`api.md` §2, HTTP manners).
-    let wait = Duration::from_millis(if cx.head { 0 } else { wait_ms.unwrap_or(0) });
-    let permit = if wait.is_zero() {
-        None
-    } else {
-        Some(cx.wait_permit()?)
-    };
-    let mut watching = match after {
-        Some(after) => Watching {
-            cx: &cx,
-            selectors,
-            at: after,
-        },
-        None => {
-            cx.barrier().await?;
-            Watching {
-                cx: &cx,
-                selectors,
-                at: cx.handle().read(|state| state.revision()),
-            }
-        }
-    };
-    watching.run(wait, permit, after.is_some()).await
+    serve(&cx, reading, asked).await
 }
 
-/// POST /v1/watch
-pub(super) async fn watch_many(_cx: Context<'_>) -> Result<Reply, Failure> {
-    Err(Failure::later("POST /v1/watch"))
+/// `POST /v1/watch`
+pub(super) async fn watch_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let reading = Reading::of(&mut cx)?;
+    cx.finish_query()?;
+    let asked: api::Watch = cx.json().await?;
+    let in_range = |field: &str, value: Option<u64>, most: u64| match value {
+        Some(value) if most < value => Err(Failure::invalid(format!(
+            "field `{field}` is {value}; accepted are 0 to {most}"
+        ))),
+        Some(_) | None => Ok(()),
+    };
+    in_range("wait_ms", asked.wait_ms, MAX_POLL_MS)?;
+    in_range("after", asked.after, MAX_REVISION - 1)?;
+    let reading = reading.or_wait(asked.wait_ms)?;
+    serve(&cx, reading, asked).await
 }
 
-struct Watching<'a, 'c> {
+fn flag(cx: &mut Context<'_>, name: &'static str) -> Result<bool, Failure> {
+    let text = cx.query.take(name)?;
+    let flag = text.map(|text| text::boolean(name, &text)).transpose()?;
+    Ok(flag.unwrap_or(false))
+}
+
+/// A watch, whichever way it was asked for.
+pub(super) struct Asked {
+    pub(super) selection: Selection,
+    pub(super) after: Option<Revision>,
+    pub(super) snapshot: bool,
+    pub(super) previous: bool,
+}
+
+async fn serve(cx: &Context<'_>, reading: Reading, asked: api::Watch) -> Result<Reply, Failure> {
+    let mut asked = Asked {
+        selection: Selection::of(&asked.prefixes, &asked.resources)?,
+        after: asked.after.map(Revision),
+        snapshot: asked.snapshot,
+        previous: asked.previous,
+    };
+    if asked.snapshot && asked.after.is_some() {
+        return Err(Failure::invalid(
+            "`snapshot` shows the present state, `after` goes on from a past one; give one",
+        ));
+    }
+    if !manners::wants_events(cx.headers) {
+        return LongPoll { cx, reading, asked }.run().await;
+    }
+    if let Some(seen) = last_event_id(cx.headers)? {
+        // Whoever comes back asks as at first; what came since then counts, and the state was shown already.
+        asked.after = Some(seen);
+        asked.snapshot = false;
+    }
+    stream::open(cx, reading, asked).await
+}
+
+/// Where a stream goes on that was cut off.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Revision>, Failure> {
+    let Some(value) = headers.get(header::LAST_EVENT_ID) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or("\u{fffd}").trim();
+    // A browser that has no id yet may send an empty one.
+    match text.is_empty() {
+        true => Ok(None),
+        false => text::revision(header::LAST_EVENT_ID, text).map(|id| Some(Revision(id))),
+    }
+}
+
+/// A place for a watch among the requests that wait.
+///
+/// # Errors
+///
+/// `too-many-waiters`.
+pub(super) fn place(cx: &Context<'_>) -> Result<(Seat, OwnedSemaphorePermit), Failure> {
+    let most = cx.handle().read(|state| state.limits().watchers);
+    Ok((cx.watchers().seat(most)?, cx.wait_permit()?))
+}
+
+/// A watch that is answered once.
+struct LongPoll<'a, 'c> {
     cx: &'a Context<'c>,
-    selectors: Vec<Selector>,
-    /// Everything up to here has been seen.
-    at: Revision,
+    reading: Reading,
+    asked: Asked,
 }
 
-impl Watching<'_, '_> {
-    async fn run(
+impl LongPoll<'_, '_> {
+    async fn run(self) -> Result<Reply, Failure> {
+        let LongPoll { cx, reading, asked } = self;
+        if asked.snapshot {
+            let settled = reading.settle(cx).await?;
+            let shot = snapshot::take(cx.handle(), &asked.selection, &settled).await?;
+            return Ok(settled.mark(reply(Some(&shot.json), &Page::default(), shot.revision)));
+        }
+        let wait = reading.wait(cx);
+        let placed = match wait.is_zero() {
+            true => None,
+            false => Some(place(cx)?),
+        };
+        // Registered before anything is looked at.
+        let waiting = placed.map(|(seat, permit)| {
+            let waiter = cx
+                .handle()
+                .register(Interest::Watch(asked.selection.selectors()));
+            let until = cx.arrived + jittered(wait, cx.seed);
+            let poll = Poll::new(cx.handle(), until, permit).of_own_state(reading.is_local());
+            (waiter, poll, seat)
+        });
+        let (settled, at) = match asked.after {
+            // What is at hand is told without asking the leader: it has been committed.
+            Some(after) if !reading.needs_more_than_history() => (None, after),
+            Some(after) => (Some(reading.settle(cx).await?), after),
+            None => {
+                let settled = reading.settle(cx).await?;
+                (Some(settled), cx.handle().read(State::revision))
+            }
+        };
+        let following = Following::new(
+            cx.handle().clone(),
+            cx.watchers().clone(),
+            asked.selection,
+            asked.previous,
+            at,
+        );
+        let mut looking = Looking {
+            cx,
+            reading,
+            following,
+            settled,
+        };
+        let answered = looking.answer(waiting).await;
+        let settled = looking.settled;
+        match settled {
+            Some(settled) => answered
+                .map(|reply| settled.mark(reply))
+                .map_err(|failure| settled.mark_failure(failure)),
+            None => answered,
+        }
+    }
+}
+
+/// A long-poll at work.
+struct Looking<'a, 'c> {
+    cx: &'a Context<'c>,
+    reading: Reading,
+    following: Following,
+    /// What the state was brought to, once that was asked.
+    settled: Option<Settled>,
+}
+
+impl Looking<'_, '_> {
+    async fn answer(
         &mut self,
-        wait: Duration,
-        permit: Option<OwnedSemaphorePermit>,
-        mut unconfirmed: bool,
+        mut waiting: Option<(crate::node::Waiter, Poll, Seat)>,
     ) -> Result<Reply, Failure> {
-        let handle = self.cx.handle();
-        let waiter = permit
-            .as_ref()
-            .map(|_| handle.register(Interest::Watch(self.selectors.clone())));
-        let until = self.cx.arrived + jittered(wait, self.cx.seed);
-        let mut waiting = waiter
-            .as_ref()
-            .zip(permit.map(|permit| Poll::new(handle, until, permit)));
         loop {
-            let lost = match self.look().await {
-                Ok(changes) if !changes.changes.is_empty() => return reply(&changes),
+            let lost = match self.following.look(REPLY).await {
+                Ok(page) if !page.told.is_empty() => return Ok(self.reply(&page)),
                 Ok(_) => None,
                 Err(error @ ReadError::Compacted { .. }) => return Err(self.lost(error)),
                 Err(error @ ReadError::Ahead) => Some(error),
             };
             // There is nothing at hand, or the caller has been where this member has not: before saying so, or waiting
             // for more, it is made sure that this member has not merely been left behind.
-            if std::mem::take(&mut unconfirmed) {
-                self.confirm(lost).await?;
+            if self.settled.is_none() {
+                self.settled = Some(self.confirm(lost.is_some()).await?);
                 continue;
             }
-            if let Some(error) = lost {
+            if let Some(error) = lost
+                && !self.reading.is_local()
+            {
                 return Err(self.lost(error));
             }
-            let Some((waiter, poll)) = &mut waiting else {
-                return nothing(self.at);
+            let Some((waiter, poll, _)) = &mut waiting else {
+                return match lost {
+                    None => Ok(self.reply(&Page::default())),
+                    Some(_) => Err(self.lagging()),
+                };
             };
             match poll.next(waiter).await {
                 Woken::Changed => {}
@@ -126,191 +239,114 @@ impl Watching<'_, '_> {
         }
     }
 
-    /// What was selected since `at`, which moves on to where that has been seen.
-    async fn look(&mut self) -> Result<Changes, ReadError> {
-        loop {
-            let changes = self.cx.handle().read(|state| {
-                state.changes(self.at, &self.selectors, REPLY_EVENTS, REPLY_BYTES, PIECE)
-            })?;
-            self.at = self.at.max(changes.through);
-            if !changes.more || !changes.changes.is_empty() {
-                return Ok(changes);
+    /// Brings this member to a point at which its state is no older than the request.
+    async fn confirm(&self, ahead: bool) -> Result<Settled, Failure> {
+        match self.reading.confirm(self.cx).await {
+            // The leader is there, and what it has is not here yet.
+            Err(failure) if ahead && failure.code == Code::NoLeader && self.cx.knows_leader() => {
+                Err(self.lagging())
             }
-            // A long history in which nothing is selected: entries are applied in between.
-            tokio::task::yield_now().await;
+            confirmed => confirmed,
         }
     }
 
-    /// Brings this member to a point at which its state is no older than the request.
-    async fn confirm(&self, lost: Option<ReadError>) -> Result<(), Failure> {
-        let ahead = matches!(lost, Some(ReadError::Ahead));
-        match self.cx.handle().barrier().await {
-            Ok(_) => Ok(()),
-            // The leader is there, and what it has is not here yet.
-            Err(Unserved::NoLeader) if ahead && self.cx.knows_leader() => {
-                let detail = format!("this member has not reached revision {} in time", self.at);
-                Err(Failure::new(Code::Lagging, detail))
-            }
-            Err(unserved) => Err(Failure::unserved(unserved, Purpose::Read)),
-        }
+    fn lagging(&self) -> Failure {
+        lagging(self.following.at, self.cx.handle().read(State::revision))
     }
 
     fn lost(&self, error: ReadError) -> Failure {
-        Failure::unreadable(
-            error,
-            self.at,
-            self.cx.handle().read(|state| state.revision()),
-        )
+        let present = self.cx.handle().read(State::revision);
+        Failure::unreadable(error, self.following.at, present)
+    }
+
+    fn reply(&self, page: &Page) -> Reply {
+        reply(None, page, self.following.at)
     }
 
     async fn at_hand_or(&mut self, unserved: Unserved) -> Result<Reply, Failure> {
-        match self.look().await {
-            Ok(changes) if !changes.changes.is_empty() => reply(&changes),
+        match self.following.look(REPLY).await {
+            Ok(page) if !page.told.is_empty() => Ok(self.reply(&page)),
             Ok(_) => Err(Failure::unserved(unserved, Purpose::Read)),
             Err(error) => Err(self.lost(error)),
         }
     }
 }
 
-fn reply(changes: &Changes) -> Result<Reply, Failure> {
-    let events = changes.changes.iter().flat_map(events::of_change).collect();
-    let shown = api::Events {
-        events,
-        revision: changes.through.0,
-        more: changes.more,
-    };
-    Reply::json(200, changes.through, &shown)
-}
-
-fn nothing(seen: Revision) -> Result<Reply, Failure> {
-    Reply::json(
-        200,
-        seen,
-        &api::Events {
-            events: Vec::new(),
-            revision: seen.0,
-            more: false,
-        },
-    )
-}
-
-/// The selectors of a query, each once.
-fn selectors(prefixes: Vec<String>, resources: Vec<String>) -> Result<Vec<Selector>, Failure> {
-    let prefixes = prefixes
-        .into_iter()
-        .map(|text| resource(&text, true).map(Selector::Prefix));
-    let resources = resources
-        .into_iter()
-        .map(|text| resource(&text, false).map(Selector::Exact));
-    let selectors = prefixes
-        .chain(resources)
-        .collect::<Result<BTreeSet<Selector>, Failure>>()?;
-    match selectors.len() {
-        1..=MOST_SELECTORS => Ok(selectors.into_iter().collect()),
-        n => {
-            let detail = format!(
-                "there are {n} selectors; accepted are 1 to {MOST_SELECTORS}, as `prefix=keys/config/`"
-            );
-            Err(Failure::invalid(detail))
-        }
+/// The answer of a long-poll, put together of what was encoded already: [`api::Events`].
+fn reply(snapshot: Option<&Bytes>, page: &Page, through: Revision) -> Reply {
+    let events = || page.told.iter().flat_map(|told| &told.events);
+    let bytes: usize = events().map(|event| event.len() + 1).sum();
+    let mut body = Vec::with_capacity(bytes + snapshot.map_or(0, Bytes::len) + 64);
+    body.push(b'{');
+    if let Some(snapshot) = snapshot {
+        body.extend_from_slice(b"\"snapshot\":");
+        body.extend_from_slice(snapshot);
+        body.push(b',');
     }
+    body.extend_from_slice(b"\"events\":[");
+    join(&mut body, events());
+    let end = format!("],\"revision\":{through},\"more\":{}}}", page.more);
+    body.extend_from_slice(end.as_bytes());
+    Reply::new(200, JSON, Bytes::from(body)).at(through)
 }
 
-/// A collection and a name, or the beginning of one.
-fn resource(text: &str, is_prefix: bool) -> Result<Resource, Failure> {
-    const COLLECTIONS: &str = "`keys/`, `locks/`, `semaphores/`, `elections/` and `leases/`";
-    let unknown = || {
-        Failure::invalid(format!(
-            "selector {} begins with no collection; there are {COLLECTIONS}",
-            text::shown(text)
-        ))
-    };
-    let (collection, name) = text.split_once('/').ok_or_else(unknown)?;
-    let collection = match collection {
-        "keys" => Collection::Keys,
-        "locks" => Collection::Locks,
-        "semaphores" => Collection::Semaphores,
-        "elections" => Collection::Elections,
-        "leases" => Collection::Leases,
-        _ => return Err(unknown()),
-    };
-    let name = match (is_prefix, collection) {
-        (true, _) => text::prefix("prefix", name.to_owned())?,
-        (false, Collection::Leases) => text::lease(name)?.to_string(),
-        (false, _) => text::valid_name(name.to_owned())?,
-    };
-    Ok(Resource {
-        collection,
-        name: Bytes::from(name),
-    })
+/// How long a watch may be held open, where it says so.
+pub(super) fn held_open(reading: &Reading, cx: &Context<'_>) -> Option<Duration> {
+    reading.asked_wait().map(|wait| jittered(wait, cx.seed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn selected(prefixes: &[&str], resources: &[&str]) -> Result<Vec<Selector>, Failure> {
-        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        selectors(owned(prefixes), owned(resources))
-    }
-
-    fn named(collection: Collection, name: &'static str) -> Resource {
-        Resource {
-            collection,
-            name: Bytes::from_static(name.as_bytes()),
-        }
-    }
+    use http::header::{HeaderName, HeaderValue};
 
     #[test]
-    fn selectors_name_a_collection_and_what_is_in_it() {
-        let check = |prefixes: &[&str], resources: &[&str], expected: &[Selector]| {
-            assert_eq!(selected(prefixes, resources).expect("accepted"), expected);
+    fn a_reply_is_what_the_contract_shows() {
+        let page = Page {
+            told: vec![super::super::following::Told {
+                revision: Revision(132),
+                events: vec![Bytes::from_static(b"{\"a\":1}"), Bytes::from_static(b"{}")],
+            }],
+            more: true,
+            ..Page::default()
+        };
+        let check = |snapshot: Option<&Bytes>, page: &Page, expected: &str| {
+            let reply = reply(snapshot, page, Revision(140));
+            assert_eq!(reply.body, expected);
+            assert!(serde_json::from_slice::<serde_json::Value>(&reply.body).is_ok());
         };
         check(
-            &["keys/"],
-            &[],
-            &[Selector::Prefix(named(Collection::Keys, ""))],
+            None,
+            &Page::default(),
+            r#"{"events":[],"revision":140,"more":false}"#,
         );
         check(
-            &["keys//a/"],
-            &[],
-            &[Selector::Prefix(named(Collection::Keys, "/a/"))],
+            None,
+            &page,
+            r#"{"events":[{"a":1},{}],"revision":140,"more":true}"#,
         );
         check(
-            &["locks/a", "locks/a"],
-            &[],
-            &[Selector::Prefix(named(Collection::Locks, "a"))],
-        );
-        check(
-            &[],
-            &["leases/3f9c2a7b5d1e8046"],
-            &[Selector::Exact(named(
-                Collection::Leases,
-                "3f9c2a7b5d1e8046",
-            ))],
-        );
-        check(
-            &["semaphores/s"],
-            &["elections/e"],
-            &[
-                Selector::Exact(named(Collection::Elections, "e")),
-                Selector::Prefix(named(Collection::Semaphores, "s")),
-            ],
+            Some(&Bytes::from_static(b"[]")),
+            &Page::default(),
+            r#"{"snapshot":[],"events":[],"revision":140,"more":false}"#,
         );
     }
 
     #[test]
-    fn what_selects_nothing_is_refused() {
-        let check = |prefixes: &[&str], resources: &[&str], expected: &str| {
-            let failure = selected(prefixes, resources).expect_err(expected);
-            assert!(failure.detail.contains(expected), "{}", failure.detail);
+    fn a_stream_goes_on_from_the_last_id_that_came() {
+        let check = |id: Option<&str>, expected: Option<Option<u64>>| {
+            let mut headers = HeaderMap::new();
+            if let Some(id) = id {
+                let name = HeaderName::from_static(header::LAST_EVENT_ID);
+                headers.insert(name, HeaderValue::from_str(id).expect("a value"));
+            }
+            let found = last_event_id(&headers);
+            assert_eq!(found.ok(), expected.map(|id| id.map(Revision)), "{id:?}");
         };
-        check(&[], &[], "there are 0 selectors");
-        check(&["keys"], &[], "begins with no collection");
-        check(&[""], &[], "begins with no collection");
-        check(&["key/a"], &[], "begins with no collection");
-        check(&["keys/a\n"], &[], "control character");
-        check(&[], &["keys/"], "the name is empty");
-        check(&[], &["leases/xyz"], "not the id of a lease");
+        check(None, Some(None));
+        check(Some(""), Some(None));
+        check(Some("131"), Some(Some(131)));
+        check(Some("x"), None);
+        check(Some("-1"), None);
     }
 }

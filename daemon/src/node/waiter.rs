@@ -57,19 +57,15 @@ impl Table {
     }
 
     /// Wakes those whom a piece of history concerns: each once, however much of it does.
-    fn wake_for(&self, changes: &[Change], lost: &BTreeSet<LeaseId>) {
+    fn wake_for(&self, changes: &[Change], leases: &BTreeSet<LeaseId>) {
         let events = || changes.iter().flat_map(|change| change.events.iter());
         let mut woken = Vec::new();
         let resources: BTreeSet<Resource> = events().map(resource_of).collect();
         for resource in &resources {
             self.wakes.watchers_of(resource, &mut woken);
         }
-        if self.wakes.await_leases() {
-            let mut leases: BTreeSet<LeaseId> = events().filter_map(lease_of).collect();
-            leases.extend(lost);
-            for lease in leases {
-                self.wakes.waiters_of_lease(lease, &mut woken);
-            }
+        for lease in leases {
+            self.wakes.waiters_of_lease(*lease, &mut woken);
         }
         woken.sort_unstable();
         woken.dedup();
@@ -79,37 +75,6 @@ impl Table {
             }
         }
     }
-}
-
-/// The lease that an event names.
-fn lease_of(event: &Event) -> Option<LeaseId> {
-    match event {
-        Event::Put(entry) => entry.lease,
-        Event::Delete { lease, .. } => *lease,
-        Event::Granted(grant) => Some(grant.lease),
-        Event::Queued { place } => Some(place.lease),
-        Event::Proclaimed { .. } => None,
-        Event::Released { lease, .. }
-        | Event::Left { lease, .. }
-        | Event::LeaseGranted { lease, .. }
-        | Event::LeaseEnded { lease, .. } => Some(*lease),
-    }
-}
-
-/// The leases that lost a key to a put, which names only the lease that the key hangs on from then on.
-fn lost_by_puts(state: &State, changes: &[Change]) -> BTreeSet<LeaseId> {
-    let mut lost = BTreeSet::new();
-    for change in changes {
-        for event in change.events.iter() {
-            if let Event::Put(entry) = event
-                && entry.version > 1
-                && let Some(before) = state.key_before(change.revision, &entry.key)
-            {
-                lost.extend(before.lease);
-            }
-        }
-    }
-    lost
 }
 
 impl Waiters {
@@ -179,14 +144,14 @@ impl Handle {
             }
             (table.seen, table.wakes.await_leases())
         };
-        let (span, lost) = self.read(|state| {
+        let (span, leases) = self.read(|state| {
             let span = state.history(from, PIECE);
-            let lost = match (&span, await_leases) {
-                (Ok(span), true) => lost_by_puts(state, &span.changes),
+            let leases = match (&span, await_leases) {
+                (Ok(span), true) => state.leases_of(&span.changes),
                 (Ok(_) | Err(_), _) => BTreeSet::new(),
             };
             // What cannot be read any more, or not yet (the state was replaced), concerns everybody.
-            (span.map_err(|_| state.revision()), lost)
+            (span.map_err(|_| state.revision()), leases)
         });
         let mut table = watchers.table();
         match span {
@@ -195,7 +160,7 @@ impl Handle {
                 through,
                 more,
             }) => {
-                table.wake_for(&changes, &lost);
+                table.wake_for(&changes, &leases);
                 table.seen = table.seen.max(through);
                 more
             }

@@ -31,13 +31,18 @@ impl State {
                 if !self.leases.by_id.contains_key(lease) {
                     return Err(self.no_lease(*lease));
                 }
+                // Before it is asked whether this is a repeat: a holder that asks again with another limit is told so.
+                self.check_semaphores(&request)?;
                 if self.is_asked_again(&request)? {
                     self.renew(*lease)?;
                     self.serve_starved();
                     return self.standing_answer(&request);
                 }
             }
-            Claim::Grant(new) => self.check_new_lease(new)?,
+            Claim::Grant(new) => {
+                self.check_new_lease(new)?;
+                self.check_semaphores(&request)?;
+            }
         }
         self.acquire_first(acquire, request)
     }
@@ -146,7 +151,6 @@ impl State {
             Claim::Lease(lease) => self.leases.by_id.get(lease).map_or("", |lease| &lease.name),
             Claim::Grant(new) => &new.name,
         };
-        self.check_semaphores(&request)?;
         let in_the_way = request
             .wanted
             .iter()
@@ -233,11 +237,12 @@ impl State {
     }
 
     fn check_quotas(&self, request: &Waiting, waits: bool) -> Result<(), Refusal> {
-        let allowed = self.limits.waiters;
-        if waits && allowed <= self.places.len() as u64 {
+        let (allowed, asked) = (self.limits.waiters, self.places.len() as u64 + 1);
+        if waits && allowed < asked {
             return Err(Refusal::QuotaExceeded {
                 limit: "waiters",
                 allowed,
+                asked,
             });
         }
         let attached = self
@@ -246,10 +251,12 @@ impl State {
             .get(&request.asker.lease)
             .map_or(0, |lease| lease.attached.len());
         let allowed = self.limits.attached_per_lease;
-        if allowed < (attached + request.wanted.len()) as u64 {
+        let asked = (attached + request.wanted.len()) as u64;
+        if allowed < asked {
             return Err(Refusal::QuotaExceeded {
                 limit: "attached_per_lease",
                 allowed,
+                asked,
             });
         }
         Ok(())

@@ -216,6 +216,8 @@ pub enum Refusal {
         limit: &'static str,
         /// Its value.
         allowed: u64,
+        /// How much there would have been.
+        asked: u64,
     },
     /// Limits that are not accepted; none was changed.
     Limits(LimitError),

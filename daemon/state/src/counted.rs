@@ -70,7 +70,7 @@ impl<T: Ord> Counted<T> {
     }
 
     /// The members after a point, in order.
-    pub(crate) fn from_point(&self, is_before: impl Fn(&T) -> bool) -> impl Iterator<Item = &T> {
+    pub(crate) fn after_point(&self, is_before: impl Fn(&T) -> bool) -> impl Iterator<Item = &T> {
         let (chunk, at) = self.point(is_before);
         self.chunks[chunk..].iter().flatten().skip(at)
     }
@@ -148,7 +148,7 @@ mod tests {
             at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let member = at >> 52;
             let grows = (step / 8000) % 2 == 0;
-            match grows || (at >> 20) % 8 == 0 {
+            match grows || (at >> 20).is_multiple_of(8) {
                 true => {
                     counted.insert(member);
                     plain.insert(member);
@@ -164,7 +164,7 @@ mod tests {
                     counted.count_before(|member| *member < point),
                     plain.range(..point).count()
                 );
-                assert!(counted.from_point(|m| *m < point).eq(plain.range(point..)));
+                assert!(counted.after_point(|m| *m < point).eq(plain.range(point..)));
                 assert_eq!(
                     (counted.len(), counted.first()),
                     (plain.len(), plain.first())

@@ -36,10 +36,12 @@ impl State {
         }
         check_size("name_bytes", new.name.len(), MAX_NAME_BYTES)?;
         check_metadata(&new.metadata)?;
-        if self.limits.leases <= self.leases.by_id.len() as u64 {
+        let (allowed, asked) = (self.limits.leases, self.leases.by_id.len() as u64 + 1);
+        if allowed < asked {
             return Err(Refusal::QuotaExceeded {
                 limit: "leases",
-                allowed: self.limits.leases,
+                allowed,
+                asked,
             });
         }
         Ok(())

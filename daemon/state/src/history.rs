@@ -3,8 +3,10 @@
 //! Owns how much of it is read at a time. Whoever follows it selects and shows what concerns him outside of the state,
 //! so that nothing waits for that.
 
-use crate::event::Change;
-use crate::ids::Revision;
+use std::collections::BTreeSet;
+
+use crate::event::{Change, Event};
+use crate::ids::{LeaseId, Revision};
 use crate::reads::ReadError;
 use crate::state::State;
 
@@ -46,5 +48,37 @@ impl State {
         }
         span.through = self.revision();
         Ok(span)
+    }
+
+    /// The leases that these changes concern: those that they name, and those that lost a key to a put, which names only
+    /// the lease that the key hangs on from then on.
+    pub fn leases_of(&self, changes: &[Change]) -> BTreeSet<LeaseId> {
+        let mut leases = BTreeSet::new();
+        for change in changes {
+            for event in change.events.iter() {
+                leases.extend(lease_of(event));
+                if let Event::Put(entry) = event
+                    && entry.version > 1
+                    && let Some(before) = self.key_before(change.revision, &entry.key)
+                {
+                    leases.extend(before.lease);
+                }
+            }
+        }
+        leases
+    }
+}
+
+fn lease_of(event: &Event) -> Option<LeaseId> {
+    match event {
+        Event::Put(entry) => entry.lease,
+        Event::Delete { lease, .. } => *lease,
+        Event::Granted(grant) => Some(grant.lease),
+        Event::Queued { place } => Some(place.lease),
+        Event::Proclaimed { .. } => None,
+        Event::Released { lease, .. }
+        | Event::Left { lease, .. }
+        | Event::LeaseGranted { lease, .. }
+        | Event::LeaseEnded { lease, .. } => Some(*lease),
     }
 }

@@ -33,9 +33,11 @@ impl State {
         }
         self.serve(&mut revising);
         self.seal(revising);
+        // Also where a delay was running before, which `now` does not cut short.
+        let delay = self.queues.get(&id).and_then(|queue| queue.delay.as_ref());
         Ok(Answer::Broken {
             broken: views,
-            delay_until: until,
+            delay_until: delay.map(|delay| delay.until),
             clock: self.clock,
             revision: self.revision,
         })

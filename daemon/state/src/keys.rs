@@ -267,17 +267,6 @@ impl Keys {
         }
     }
 
-    /// Entries as they were at a revision, in order.
-    pub(crate) fn range_at<'a>(
-        &'a self,
-        revision: Revision,
-        start: Bound<&'a [u8]>,
-        end: Option<&'a [u8]>,
-    ) -> impl Iterator<Item = &'a Arc<KeyEntry>> {
-        self.range(start, end)
-            .filter_map(move |(_, versions)| versions.at(revision))
-    }
-
     /// Live entries, in order. Chunks without one are passed over whole.
     pub(crate) fn live_range<'a>(
         &'a self,

@@ -132,7 +132,7 @@ impl State {
             count: through_all.saturating_sub(before_all) as u64,
             ..QueuesPage::default()
         };
-        let following = self.active.from_point(|id| {
+        let following = self.active.after_point(|id| {
             let name = id.name.as_bytes();
             let was_seen =
                 start_after.is_some_and(|seen| (id.kind, name) <= (kind, seen.as_bytes()));
@@ -190,15 +190,13 @@ impl State {
         self.check_reachable(revision)?;
         let mut piece = KeysPiece::default();
         let mut last: Option<&[u8]> = None;
-        let mut rows = 0;
-        for (key, entry) in self.keys.walk(revision, range, order) {
+        for (rows, (key, entry)) in self.keys.walk(revision, range, order).enumerate() {
             if let Some(last) = last.filter(|_| max_rows <= rows || max_keys <= piece.keys.len()) {
                 piece.rest = Some(range.after(last, order));
                 return Ok(piece);
             }
             piece.keys.extend(entry.cloned());
             last = Some(key);
-            rows += 1;
         }
         Ok(piece)
     }

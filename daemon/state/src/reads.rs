@@ -3,7 +3,6 @@
 //! Owns the views; none changes anything. Every read is bounded by its arguments or by what a view shows, since nothing
 //! is applied while one runs.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::answer::{
@@ -80,7 +79,7 @@ impl State {
     ///
     /// History that was told to go and is still there counts as due: further entries take it away.
     pub fn next_deadline(&self) -> Option<Clock> {
-        let compacting = self.compact < self.compact_target;
+        let compacting = self.history.base < self.compact_target;
         let compaction = compacting.then(|| Clock(self.clock.0.saturating_sub(1)));
         let due = self.agenda.first().map(|(deadline, _)| *deadline);
         compaction.into_iter().chain(due).min()
@@ -289,41 +288,6 @@ impl State {
     /// A key as it is.
     pub fn key(&self, key: &[u8]) -> Option<Arc<KeyEntry>> {
         self.keys.get(key).cloned()
-    }
-
-    /// Keys of a range as they were at a revision, in order, at most `limit`. Several calls with one revision see one
-    /// state, while it is not compacted.
-    ///
-    /// # Errors
-    ///
-    /// Where the revision is compacted, or not reached.
-    pub fn keys_at(
-        &self,
-        revision: Revision,
-        start: Bound<&[u8]>,
-        end: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<Arc<KeyEntry>>, ReadError> {
-        self.check_reachable(revision)?;
-        Ok(match revision == self.revision {
-            true => self
-                .keys
-                .live_range(start, end)
-                .take(limit)
-                .cloned()
-                .collect(),
-            false => self
-                .keys
-                .range_at(revision, start, end)
-                .take(limit)
-                .cloned()
-                .collect(),
-        })
-    }
-
-    /// How many keys of a range there are now.
-    pub fn count_keys(&self, start: Bound<&[u8]>, end: Option<&[u8]>) -> u64 {
-        self.keys.count(start, end)
     }
 
     /// What changed after a revision, of what the selectors select: whole revisions in order, until a bound is reached.

@@ -174,6 +174,7 @@ impl State {
             false => Err(Refusal::QuotaExceeded {
                 limit: "idempotency_records",
                 allowed,
+                asked: (kept - expired) as u64 + 1,
             }),
         }
     }

@@ -262,7 +262,11 @@ impl State {
         let quota = |limit, allowed: u64, before: u64, after: i128| match i128::from(before) < after
             && i128::from(allowed) < after
         {
-            true => Err(Refusal::QuotaExceeded { limit, allowed }),
+            true => Err(Refusal::QuotaExceeded {
+                limit,
+                allowed,
+                asked: u64::try_from(after).unwrap_or(u64::MAX),
+            }),
             false => Ok(()),
         };
         quota("keys", self.limits.keys, self.keys.live, keys)?;

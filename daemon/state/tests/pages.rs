@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{acquire, apply_one, delete, entries, grant, lease, put, requests};
+use support::{acquire, apply_one, delete, entries, grant, keys_at, lease, put, requests};
 use tenure_state::*;
 
 const NAMES: [&str; 3] = ["x", "y", "z"];
@@ -101,9 +99,14 @@ proptest! {
             revisions.push(state.revision());
         }
         for revision in revisions {
-            let end = range.end.as_ref().map(|end| &end[..]);
-            let whole = state.keys_at(revision, Bound::Included(&range.start), end, 100).expect("it is kept");
-            let mut whole: Vec<KeyEntry> = whole.iter().map(|key| (**key).clone()).collect();
+            if revision < state.compact_revision() {
+                let refused = Err(ReadError::Compacted { compact_revision: state.compact_revision() });
+                prop_assert_eq!(state.keys_piece(revision, &range, Order::Ascending, 2, 3), refused);
+                continue;
+            }
+            let all = keys_at(&state, revision).expect("it is kept");
+            let within = |key: &KeyEntry| range.start <= key.key && range.end.as_ref().is_none_or(|end| key.key < end);
+            let mut whole: Vec<KeyEntry> = all.into_iter().filter(within).collect();
             prop_assert_eq!(count_in_pieces(&state, revision, &range, 1), whole.len() as u64);
             for key in &whole {
                 let read = state.key_at(revision, &key.key).expect("it is kept");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{acquires, commands, entries, everything, reload, rows_of, small_limits};
+use support::{acquires, arrange, commands, entries, everything, reload, rows_of, small_limits};
 use tenure_state::*;
 
 fn start(limits: Limits) -> State {
@@ -40,13 +40,14 @@ proptest! {
 
     #[test]
     fn invariants_hold_and_rows_come_back_as_the_same_state(
-        entries in vec(entries(3), 1..40),
+        entries in vec((entries(3), any::<Option<prop::sample::Index>>()), 1..40),
         small in any::<bool>(),
     ) {
         let mut state = start(if small { small_limits() } else { Limits::default() });
-        let mut clock = 0;
-        for (advance, batch) in entries {
+        let (mut clock, mut sent) = (0, Vec::new());
+        for ((advance, mut batch), repeat) in entries {
             clock += advance;
+            arrange(&state, &mut batch, &repeat, &mut sent);
             let mut other = reload(&state);
             prop_assert_eq!(other.digest(), state.digest());
             prop_assert_eq!(other.next_deadline(), state.next_deadline());
@@ -61,13 +62,14 @@ proptest! {
 
     #[test]
     fn a_checkpoint_at_any_entry_is_the_state(
-        entries in vec((entries(3), any::<bool>()), 1..40),
+        entries in vec((entries(3), any::<bool>(), any::<Option<prop::sample::Index>>()), 1..40),
     ) {
         let mut state = start(small_limits());
         let mut stored = BTreeMap::new();
-        let mut clock = 0;
-        for ((advance, batch), checkpoint) in entries {
+        let (mut clock, mut sent) = (0, Vec::new());
+        for ((advance, mut batch), checkpoint, repeat) in entries {
             clock += advance;
+            arrange(&state, &mut batch, &repeat, &mut sent);
             state.apply(Clock(clock), &batch);
             if checkpoint {
                 take_into(&mut stored, &mut state);
@@ -91,11 +93,14 @@ proptest! {
             clock += advance;
             let before = state.revision();
             state.apply(Clock(clock), &batch);
-            let made = state.changes(before, &everything(), 1 << 20, 1 << 30, 1 << 20).expect("an entry keeps its own");
+            // An entry keeps its own, unless it was told to forget it.
+            let kept = before.max(state.compact_revision());
+            let made = state.changes(kept, &everything(), 1 << 20, 1 << 30, 1 << 20).expect("it is kept");
             for change in made.changes {
                 truth.insert(change.revision, change.events);
             }
-            prop_assert_eq!(truth.keys().last().copied().unwrap_or(Revision(1)), state.revision());
+            let told = truth.keys().last().copied().unwrap_or(Revision(1));
+            prop_assert_eq!(told.max(state.compact_revision()), state.revision());
             match state.changes(seen, &everything(), max_events, 1 << 20, 1 << 20) {
                 Ok(page) => {
                     let expected: Vec<_> = truth.range(seen..).filter(|(at, _)| seen < **at && **at <= page.through).collect();

@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use support::{
-    acquire, apply_one, delete, everything, grant, lease, new_lease, put, release, renewals,
-    requests,
+    acquire, apply_one, delete, events_of, everything, grant, hold, lease, new_lease, put, queued,
+    release, renewals, requests, with_leases,
 };
 use tenure_state::*;
 
@@ -15,44 +13,8 @@ fn fresh() -> State {
     State::genesis(Genesis::default())
 }
 
-fn with_leases(ids: &[u64], ttl_ms: u64) -> State {
-    let mut state = fresh();
-    state.apply(Clock(0), &requests(ids.iter().map(|id| grant(*id, ttl_ms))));
-    state
-}
-
-fn hold(state: &mut State, stamp: u64, ask: Acquire) -> HoldView {
-    match apply_one(state, stamp, Command::Acquire(ask)) {
-        Ok(Answer::Held(view)) => view,
-        other => panic!("it is not held: {other:?}"),
-    }
-}
-
-fn queued(state: &mut State, stamp: u64, ask: Acquire) -> QueuedView {
-    match apply_one(state, stamp, Command::Acquire(ask)) {
-        Ok(Answer::Queued(view)) => view,
-        other => panic!("it is not queued: {other:?}"),
-    }
-}
-
 fn holders(state: &State, name: &str) -> Vec<u64> {
-    state
-        .queue(Kind::Lock, name)
-        .holders
-        .iter()
-        .map(|holder| holder.lease.number())
-        .collect()
-}
-
-fn events_of(state: &State, revision: Revision) -> Vec<Event> {
-    let page = state
-        .changes(Revision(revision.0 - 1), &everything(), 1, 1, 1)
-        .expect("it is kept");
-    page.changes
-        .iter()
-        .find(|change| change.revision == revision)
-        .map(|change| change.events.to_vec())
-        .unwrap_or_default()
+    support::holders(state, Kind::Lock, name)
 }
 
 #[test]
@@ -343,9 +305,7 @@ fn a_deletion_at_the_edge_of_compaction_is_told_or_refused_but_never_skipped() {
         events_of(&state, Revision(3))[..],
         [Event::Delete { .. }]
     ));
-    let at_edge = state
-        .keys_at(Revision(2), Bound::Unbounded, None, 10)
-        .expect("the compact revision is served");
+    let at_edge = support::keys_at(&state, Revision(2)).expect("the compact revision is served");
     assert_eq!(
         at_edge.len(),
         1,
@@ -573,7 +533,13 @@ fn too_much_is_refused_and_nothing_of_it_is_done() {
         ]),
     );
     let revision = state.revision();
-    let quota = |limit, allowed| Err(Refusal::QuotaExceeded { limit, allowed });
+    let quota = |limit, allowed| {
+        Err(Refusal::QuotaExceeded {
+            limit,
+            allowed,
+            asked: allowed + 1,
+        })
+    };
     assert_eq!(
         apply_one(&mut state, 0, put("d", "", None)),
         quota("keys", 3)
@@ -624,4 +590,99 @@ fn a_missing_or_torn_row_is_refused_or_shows_in_the_digest() {
             "{row:?} is torn"
         );
     }
+}
+
+#[test]
+fn compaction_by_hand_takes_history_a_bounded_piece_at_a_time_and_is_believed_at_once() {
+    let mut state = fresh();
+    for number in 0..3500 {
+        state.apply(
+            Clock(0),
+            &requests([put(&format!("k{}", number % 10), "v", None)]),
+        );
+    }
+    let present = state.revision();
+    let target = Revision(present.0 - 10);
+    let compact = |revision| Command::Compact { revision };
+    assert!(apply_one(&mut state, 0, compact(target)).is_ok());
+    let compacted = ReadError::Compacted {
+        compact_revision: target,
+    };
+    let early = Revision(target.0 - 1);
+    assert_eq!(state.key_at(early, b"k0"), Err(compacted));
+    assert_eq!(state.changes(early, &everything(), 1, 1, 1), Err(compacted));
+    assert!(state.key_at(target, b"k0").is_ok_and(|key| key.is_some()));
+    let mut entries = 1;
+    let kept = |state: &State| state.events_after(Revision(0)).count();
+    while state.next_deadline().is_some() {
+        let before = kept(&state);
+        let reloaded = support::reload(&state);
+        assert_eq!(reloaded.next_deadline(), state.next_deadline());
+        state.apply(Clock(0), &Batch::default());
+        let taken = before - kept(&state);
+        assert!(
+            0 < taken && taken <= 1000,
+            "an entry took {taken} revisions"
+        );
+        entries += 1;
+    }
+    state.check_invariants();
+    assert_eq!((entries, kept(&state)), (4, 10));
+    let ahead = Refusal::RevisionAhead {
+        asked: Revision(present.0 + 1),
+        present,
+    };
+    assert_eq!(
+        apply_one(&mut state, 0, compact(Revision(present.0 + 1))),
+        Err(ahead)
+    );
+    let again = apply_one(&mut state, 0, compact(Revision(1)));
+    assert!(
+        matches!(again, Ok(Answer::Compacted { compact_revision, .. }) if compact_revision == target),
+        "what is gone stays gone: {again:?}"
+    );
+}
+
+#[test]
+fn a_new_cluster_that_is_compacted_by_hand_is_idle() {
+    let mut state = fresh();
+    let compact = Command::Compact {
+        revision: Revision(1),
+    };
+    assert!(apply_one(&mut state, 0, compact).is_ok());
+    assert_eq!(state.next_deadline(), None);
+}
+
+#[test]
+fn a_shorter_ttl_moves_no_deadline_earlier_and_counts_from_the_next_renewal_that_passes_it() {
+    let mut state = with_leases(&[1], 60_000);
+    let change = |ttl_ms| Command::ChangeLease {
+        lease: lease(1),
+        ttl_ms,
+    };
+    let deadline = |outcome: &Outcome| match outcome {
+        Ok(Answer::Lease(view)) => (view.deadline.0, view.ttl_ms),
+        other => panic!("{other:?}"),
+    };
+    let revision = state.revision();
+    let shorter = apply_one(&mut state, 1000, change(2000));
+    assert_eq!(deadline(&shorter), (60_000, 2000), "not earlier");
+    let renewed = state.apply(Clock(50_000), &renewals(&[1]));
+    assert_eq!(deadline(&renewed.outcomes[0].outcome), (60_000, 2000));
+    let renewed = state.apply(Clock(59_000), &renewals(&[1]));
+    assert_eq!(deadline(&renewed.outcomes[0].outcome), (61_000, 2000));
+    assert_eq!(state.next_deadline(), Some(Clock(61_000)));
+    let longer = apply_one(&mut state, 59_000, change(30_000));
+    assert_eq!(deadline(&longer), (89_000, 30_000));
+    assert_eq!(state.revision(), revision, "a renewal is no revision");
+    let refused = apply_one(&mut state, 59_000, change(999));
+    assert!(
+        matches!(refused, Err(Refusal::TtlOutOfRange { ttl_ms: 999, .. })),
+        "{refused:?}"
+    );
+    state.apply(Clock(89_001), &Batch::default());
+    assert_eq!(
+        apply_one(&mut state, 89_001, change(5000)),
+        Err(Refusal::LeaseExpired(lease(1)))
+    );
 }

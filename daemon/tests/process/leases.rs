@@ -130,7 +130,7 @@ fn a_thousand_leases_are_renewed_in_one_entry() {
     let _machine = machine::alone();
     let cluster = Setup::of(3).start();
     let (leader, follower) = (cluster.leader(), cluster.follower());
-    let leases = grant_many(&cluster, 1000, 60_000);
+    let leases = grant_many(&cluster, 1000, 60_000, false);
     for member in [follower, leader] {
         let mut client = cluster.members[member].client();
         let before = commit_index(&cluster, member);
@@ -288,8 +288,23 @@ fn a_read_of_a_lease_waits_for_what_is_attached_and_for_its_end() {
     assert_eq!(gone.code(), "lease-expired");
 }
 
-/// Grants leases through all members at once and keeps them alive meanwhile; their ids.
-fn grant_many(cluster: &Cluster, count: usize, ttl_ms: u64) -> Vec<String> {
+/// A call that may be made twice, made again while it got no outcome: on a busy machine a leader may be lost.
+fn again(client: &mut Client, method: &str, path: &str, body: &Value) -> Answer {
+    wait::until("the call is answered", SOON, || {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let answer = client.call(method, path, &[JSON], body.as_bytes()).ok()?;
+        let unserved = [503, 504].contains(&answer.status);
+        (!unserved).then_some(answer)
+    })
+}
+
+/// Grants leases through all members at once, a key on each tenth where `keys` says so, and keeps them alive meanwhile;
+/// their ids.
+fn grant_many(cluster: &Cluster, count: usize, ttl_ms: u64, keys: bool) -> Vec<String> {
     const TASKS: usize = 24;
     let all = Mutex::new(Vec::new());
     let granting = std::sync::atomic::AtomicUsize::new(TASKS);
@@ -304,7 +319,14 @@ fn grant_many(cluster: &Cluster, count: usize, ttl_ms: u64) -> Vec<String> {
                 let share = count / TASKS + usize::from(task < count % TASKS);
                 loop {
                     if mine.len() < share {
-                        mine.push(grant(&mut client, ttl_ms));
+                        let asked = json!({ "ttl_ms": ttl_ms });
+                        let granted = again(&mut client, "POST", "/v1/leases", &asked);
+                        let lease = granted.expect(201).str("lease");
+                        if keys && mine.len() % 10 == 0 {
+                            let path = format!("/v1/keys/on/{lease}?lease={lease}");
+                            again(&mut client, "PUT", &path, &Value::Null);
+                        }
+                        mine.push(lease);
                         if mine.len() == share {
                             granting.fetch_sub(1, Ordering::SeqCst);
                         }
@@ -314,7 +336,8 @@ fn grant_many(cluster: &Cluster, count: usize, ttl_ms: u64) -> Vec<String> {
                         wait::pass(Duration::from_millis(50), || false);
                     }
                     if renewed.elapsed() > Duration::from_millis(ttl_ms / 4) && !mine.is_empty() {
-                        renew_many(&mut client, &mine).expect(200);
+                        let asked = json!({ "leases": mine });
+                        again(&mut client, "POST", "/v1/leases/renew", &asked).expect(200);
                         renewed = Instant::now();
                     }
                 }
@@ -334,7 +357,7 @@ fn renewals_of_many_clients_share_entries() {
     let _machine = machine::alone();
     let cluster = Setup::of(3).start();
     let leader = cluster.leader();
-    let leases = grant_many(&cluster, LEASES, 10_000);
+    let leases = grant_many(&cluster, LEASES, 10_000, false);
     let before = commit_index(&cluster, leader);
     let began = Instant::now();
     let slowest = Mutex::new(Vec::new());
@@ -354,7 +377,7 @@ fn renewals_of_many_clients_share_entries() {
                         wait::pass(due.saturating_sub(began.elapsed()), || false);
                         let sent = Instant::now();
                         let path = format!("/v1/leases/{lease}/renew");
-                        ok(client.post(&path, &Value::Null), 200);
+                        again(&mut client, "POST", &path, &Value::Null).expect(200);
                         took.push(sent.elapsed());
                     }
                 }
@@ -385,25 +408,22 @@ fn ten_thousand_leases_that_fall_due_together_end_soon_and_writes_go_on() {
     const TTL: Duration = Duration::from_secs(15);
     let _machine = machine::alone();
     let cluster = Setup::of(3).start();
-    let leases = grant_many(&cluster, LEASES, TTL.as_millis() as u64);
+    let leases = grant_many(&cluster, LEASES, TTL.as_millis() as u64, true);
     let mut client = cluster.members[cluster.follower()].client();
-    for lease in leases.iter().step_by(10) {
-        ok(
-            client.put(&format!("/v1/keys/on/{lease}?lease={lease}"), b""),
-            201,
-        );
-    }
-    // All of them in ten calls: their deadlines lie a second or two apart at most.
+    // All of them in ten calls: their deadlines lie a few seconds apart at most.
     let mut last_deadline = Instant::now();
     for some in leases.chunks(1000) {
-        let answer = renew_many(&mut client, some).expect(200).json();
+        let asked = json!({ "leases": some });
+        let answer = again(&mut client, "POST", "/v1/leases/renew", &asked).expect(200);
+        let answer = answer.json();
         last_deadline = Instant::now() + TTL;
-        let lost = answer["results"].as_array().expect("results").iter();
-        let lost: Vec<&Value> = lost
-            .filter(|result| result.get("error").is_some())
-            .collect();
-        assert!(lost.is_empty(), "all of them were alive: {lost:?}");
+        let results = answer["results"].as_array().expect("results").iter();
+        let lost = results.filter(|result| result.get("error").is_some());
+        assert_eq!(lost.count(), 0, "all of them were alive");
     }
+    let hanging = again(&mut client, "GET", "/v1/keys?prefix=on/", &Value::Null);
+    println!("{} keys hang on them", hanging.u64("count"));
+    assert!(hanging.u64("count") >= 1000, "{}", hanging.text());
     let storm = last_deadline - Duration::from_secs(2);
     let (writes, ended) = write_until(&cluster, || {
         let mut client = cluster.members[1].client();
@@ -433,7 +453,7 @@ fn ten_thousand_leases_that_fall_due_together_end_soon_and_writes_go_on() {
     cluster.wait_until_equal();
 }
 
-/// Four clients write while something is done: when each write began and how long it took, and what came of it.
+/// Twelve clients write while something is done: when each write began and how long it took, and what came of it.
 fn write_until<T: Send>(
     cluster: &Cluster,
     work: impl FnOnce() -> T + Send,
@@ -441,7 +461,7 @@ fn write_until<T: Send>(
     let done = AtomicBool::new(false);
     let writes = Mutex::new(Vec::new());
     let result = thread::scope(|scope| {
-        for writer in 0..4 {
+        for writer in 0..12 {
             let (done, writes) = (&done, &writes);
             let member = &cluster.members[writer % cluster.members.len()];
             scope.spawn(move || {
@@ -450,7 +470,7 @@ fn write_until<T: Send>(
                 let path = format!("/v1/keys/writer-{writer}");
                 while !done.load(Ordering::SeqCst) {
                     let began = Instant::now();
-                    let answer = client.put(&path, b"x").expect("the member answers");
+                    let answer = again(&mut client, "PUT", &path, &Value::Null);
                     assert!([200, 201].contains(&answer.status), "{}", answer.text());
                     mine.push((began, began.elapsed()));
                     wait::pass(Duration::from_millis(10), || false);
@@ -466,11 +486,7 @@ fn write_until<T: Send>(
 }
 
 fn p99(writes: Vec<(Instant, Duration)>) -> Duration {
-    assert!(
-        writes.len() >= 100,
-        "enough were measured: {}",
-        writes.len()
-    );
+    assert!(writes.len() >= 50, "enough were measured: {}", writes.len());
     let mut took: Vec<Duration> = writes.into_iter().map(|(_, took)| took).collect();
     took.sort();
     took[took.len() * 99 / 100]

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::common::{Cluster, SOON, Setup, machine, wait};
+use crate::common::{Answer, Cluster, SOON, Setup, machine, wait};
 
 /// One event as a watcher saw it: revision, key and value.
 type Seen = (u64, String, String);
@@ -203,4 +203,107 @@ fn a_watch_that_is_caught_up_is_woken_by_the_next_event_and_ends_quietly_without
         woken["events"][0]["revision"].as_u64(),
         Some(put.u64("revision"))
     );
+}
+
+#[test]
+fn many_selectors_are_watched_by_post_and_what_is_wrong_with_them_is_named() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let mut client = cluster.members[0].client();
+    for number in 0..20 {
+        let path = format!("/v1/keys/k/{number}");
+        client
+            .put(&path, b"x")
+            .expect("the member answers")
+            .expect(201);
+    }
+    let mut post = |body: &Value| {
+        let answer = client.post("/v1/watch", body);
+        answer.expect("the member answers")
+    };
+    let resources: Vec<String> = (0..2000)
+        .step_by(2)
+        .map(|n| format!("keys/k/{n}"))
+        .collect();
+    let body = json!({ "resources": resources, "after": 0 });
+    let seen = post(&body).expect(200).json();
+    assert_eq!(
+        seen["events"].as_array().map(Vec::len),
+        Some(10),
+        "every other key"
+    );
+    assert_eq!(seen["more"], false);
+    let check = |answer: Answer, named: &str| {
+        let answer = answer.expect(400);
+        assert!(answer.str("detail").contains(named), "{}", answer.text());
+    };
+    let many: Vec<String> = (0..1001).map(|number| format!("keys/{number}")).collect();
+    check(
+        post(&json!({ "resources": many })),
+        "there are 1001 selectors",
+    );
+    check(post(&json!({})), "there are 0 selectors");
+    check(
+        post(&json!({"prefixes": ["keys/"], "prefix": "keys/"})),
+        "unknown field `prefix`",
+    );
+    check(
+        post(&json!({"prefixes": ["keys/"], "wait_ms": 600_001})),
+        "`wait_ms` is 600001",
+    );
+    check(
+        post(&json!({"prefixes": ["keys/"], "snapshot": true, "after": 1})),
+        "give one",
+    );
+    check(
+        post(&json!({"prefixes": ["nonsense"]})),
+        "begins with no collection",
+    );
+}
+
+#[test]
+fn a_reply_ends_after_a_thousand_events_at_the_end_of_a_revision_and_tells_what_was_before() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let mut client = cluster.members[0].client();
+    let put = |keys: std::ops::Range<usize>, value: &str| {
+        let puts = keys.map(|key| json!({"put": {"key": format!("k/{key:03}"), "value": value}}));
+        json!({"if": [], "then": puts.collect::<Vec<_>>(), "else": []})
+    };
+    let mut transact = |body: Value| {
+        let answer = client.post("/v1/txn", &body).expect("the member answers");
+        answer.expect(200).u64("revision")
+    };
+    let first = transact(put(0..120, "1"));
+    for _ in 0..10 {
+        transact(put(0..120, "2"));
+    }
+    let mut get = |after: u64| {
+        let path = format!("/v1/watch?prefix=keys/k/&previous=true&after={after}");
+        client
+            .get(&path)
+            .expect("the member answers")
+            .expect(200)
+            .json()
+    };
+    let page = get(first - 1);
+    let events = page["events"].as_array().expect("events");
+    assert_eq!(events.len(), 960, "eight revisions of 120 events");
+    assert_eq!(page["more"], true);
+    assert_eq!(page["revision"].as_u64(), Some(first + 7));
+    assert!(events[..120].iter().all(|event| {
+        event["previous"].is_null()
+            && event
+                .as_object()
+                .is_some_and(|fields| fields.contains_key("previous"))
+    }));
+    assert!(
+        events[120..240]
+            .iter()
+            .all(|event| event["previous"]["value"] == "1"
+                && event["previous"]["mod_revision"].as_u64() == Some(first))
+    );
+    let rest = get(first + 7);
+    assert_eq!(rest["events"].as_array().map(Vec::len), Some(360));
+    assert_eq!(rest["more"], false);
 }

@@ -124,6 +124,26 @@ pub(crate) fn everything() -> Vec<Selector> {
         .to_vec()
 }
 
+/// Sometimes repeats an earlier request word for word, and points fences at what is held; a new request's digest is of
+/// what became of it.
+pub(crate) fn arrange(
+    state: &State,
+    batch: &mut Batch,
+    repeat: &Option<prop::sample::Index>,
+    sent: &mut Vec<Request>,
+) {
+    for request in &mut batch.requests {
+        aim(state, &mut request.command);
+        if let Some(key) = &mut request.idempotency {
+            key.digest = digest_of(&request.command);
+            sent.push(request.clone());
+        }
+    }
+    if let Some(index) = repeat.filter(|_| !sent.is_empty()) {
+        batch.requests.push(sent[index.index(sent.len())].clone());
+    }
+}
+
 /// Applies one entry and returns its only outcome.
 pub(crate) fn apply_one(state: &mut State, stamp: u64, command: Command) -> Outcome {
     let applied = state.apply(Clock(stamp), &requests([command]));
@@ -181,7 +201,7 @@ fn kind_and_share() -> impl Strategy<Value = (Kind, Share)> {
 
 fn names(most: usize) -> impl Strategy<Value = Vec<String>> {
     prop_oneof![
-        3 => prop::sample::select(vec!["x", "y", "z"]).prop_map(|name| vec![name.to_owned()]),
+        1 => prop::sample::select(vec!["x", "y", "z"]).prop_map(|name| vec![name.to_owned()]),
         1 => prop::sample::subsequence(vec!["x".to_owned(), "y".to_owned(), "z".to_owned()], 1..=most),
     ]
 }
@@ -190,7 +210,7 @@ pub(crate) fn acquires(most_names: usize) -> impl Strategy<Value = Acquire> {
     let claim = prop_oneof![5 => some_lease().prop_map(Claim::Lease), 1 => new_leases().prop_map(Claim::Grant)];
     let wait = prop::sample::select(vec![0u64, 700, 2500, 60_000]);
     let owner = prop::sample::select(vec!["", "o"]);
-    let delay = prop::sample::select(vec![0u64, 0, 0, 800]);
+    let delay = prop::sample::select(vec![0u64, 0, 800, 2500]);
     (
         kind_and_share(),
         names(most_names),
@@ -275,19 +295,205 @@ fn conditions() -> impl Strategy<Value = Condition> {
     prop_oneof![
         4 => (some_key(), field, compare).prop_map(|(key, field, compare)| Condition::Key { key, field, compare }),
         1 => some_lease().prop_map(Condition::LeaseLive),
+        1 => guards().prop_map(Condition::Held),
     ]
+}
+
+fn some_kind() -> impl Strategy<Value = Kind> {
+    prop::sample::select(vec![
+        Kind::Lock,
+        Kind::Lock,
+        Kind::Semaphore,
+        Kind::Election,
+    ])
+}
+
+fn some_name() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["x", "y", "z"]).prop_map(str::to_owned)
+}
+
+fn some_owner() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["", "o"]).prop_map(str::to_owned)
+}
+
+/// See [`aim`] for what becomes of it.
+fn some_fence() -> impl Strategy<Value = Fence> {
+    (2u64..60).prop_map(Fence)
+}
+
+fn guards() -> impl Strategy<Value = Guard> {
+    (some_kind(), some_name(), some_fence()).prop_map(|(kind, name, fence)| Guard {
+        kind,
+        name,
+        fence,
+    })
 }
 
 fn transactions() -> impl Strategy<Value = Command> {
     let branch = || vec(operations(), 0..4);
-    (vec(conditions(), 0..2), branch(), branch()).prop_map(|(conditions, then, otherwise)| {
-        Command::Transaction(Transaction {
-            conditions,
-            then,
-            otherwise,
-            guard: None,
+    let guard = prop::option::weighted(0.2, guards());
+    (vec(conditions(), 0..2), branch(), branch(), guard).prop_map(
+        |(conditions, then, otherwise, guard)| {
+            Command::Transaction(Transaction {
+                conditions,
+                then,
+                otherwise,
+                guard,
+            })
+        },
+    )
+}
+
+fn breaks() -> impl Strategy<Value = Command> {
+    let holder = prop::option::of((some_lease(), some_owner()));
+    (
+        some_kind(),
+        some_name(),
+        some_fence(),
+        holder,
+        any::<bool>(),
+    )
+        .prop_map(|(kind, name, fence, holder, now)| {
+            Command::Break(Break {
+                kind,
+                name,
+                fence,
+                holder,
+                now,
+            })
         })
+}
+
+fn proclaims() -> impl Strategy<Value = Command> {
+    (
+        some_name(),
+        some_lease(),
+        some_owner(),
+        some_fence(),
+        "[a-c]{0,2}",
+    )
+        .prop_map(|(name, lease, candidate, fence, value)| {
+            Command::Proclaim(Proclaim {
+                name,
+                lease,
+                candidate,
+                fence,
+                value,
+            })
+        })
+}
+
+fn limit_changes() -> impl Strategy<Value = Command> {
+    let change = prop::sample::select(vec![
+        ("keys", 2u64),
+        ("keys", 5),
+        ("leases", 3),
+        ("leases", 1000),
+        ("waiters", 1),
+        ("waiters", 6),
+        ("attached_per_lease", 2),
+        ("attached_per_lease", 5),
+        ("idempotency_records", 1),
+        ("idempotency_records", 3),
+        ("idempotency_retention_ms", 1000),
+        ("idempotency_retention_ms", 999),
+        ("nonsense", 1),
+    ]);
+    vec(change, 1..3).prop_map(|changes| {
+        let named = changes
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        Command::ChangeLimits(named.collect())
     })
+}
+
+fn hand_overs() -> impl Strategy<Value = Command> {
+    (
+        some_name(),
+        some_lease(),
+        some_owner(),
+        some_fence(),
+        some_owner(),
+    )
+        .prop_map(|(name, lease, candidate, fence, to)| {
+            Command::HandOver(HandOver {
+                name,
+                lease,
+                candidate,
+                fence,
+                to,
+            })
+        })
+}
+
+/// Points most of what names a fence at what is held now: few would hit it by chance.
+pub(crate) fn aim(state: &State, command: &mut Command) {
+    let aimed = |kind, name: &str, fence: &mut Fence| {
+        let view = state.queue(kind, name);
+        let holder = view.holders.first()?.clone();
+        if !fence.0.is_multiple_of(4) {
+            *fence = holder.fence;
+        }
+        (!fence.0.is_multiple_of(3)).then_some((holder.lease, holder.owner))
+    };
+    match command {
+        Command::Release(release) => {
+            if let Some(fence) = &mut release.fence {
+                aimed(release.kind, &release.name, fence);
+            }
+        }
+        Command::Break(broken) => {
+            if let Some(holder) = aimed(broken.kind, &broken.name, &mut broken.fence)
+                && broken.holder.is_some()
+            {
+                broken.holder = Some(holder);
+            }
+        }
+        Command::Proclaim(proclaim) => {
+            let leader = aimed(Kind::Election, &proclaim.name, &mut proclaim.fence);
+            if let Some((lease, candidate)) = leader {
+                (proclaim.lease, proclaim.candidate) = (lease, candidate);
+            }
+        }
+        Command::HandOver(hand_over) => {
+            let leader = aimed(Kind::Election, &hand_over.name, &mut hand_over.fence);
+            if let Some((lease, candidate)) = leader {
+                (hand_over.lease, hand_over.candidate) = (lease, candidate);
+            }
+        }
+        Command::Transaction(transaction) => {
+            let held = transaction
+                .conditions
+                .iter_mut()
+                .filter_map(|condition| match condition {
+                    Condition::Held(guard) => Some(guard),
+                    _ => None,
+                });
+            for guard in held.chain(&mut transaction.guard) {
+                aimed(guard.kind, &guard.name, &mut guard.fence);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The digest of a request as the edge makes it: equal for equal commands.
+pub(crate) fn digest_of(command: &Command) -> u128 {
+    let bytes = encode_request(&request(command.clone()));
+    let hash = |hash: u128, byte: &u8| (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(7, hash)
+}
+
+/// The request under a key.
+pub(crate) fn keyed(key: &str, command: Command) -> Request {
+    Request {
+        idempotency: Some(IdempotencyKey {
+            identity: "anonymous".to_owned(),
+            key: key.to_owned(),
+            digest: digest_of(&command),
+        }),
+        ..request(command)
+    }
 }
 
 pub(crate) fn commands(most_names: usize) -> impl Strategy<Value = Command> {
@@ -297,34 +503,118 @@ pub(crate) fn commands(most_names: usize) -> impl Strategy<Value = Command> {
         6 => acquires(most_names).prop_map(Command::Acquire),
         3 => releases(),
         4 => transactions(),
+        2 => breaks(),
+        1 => proclaims(),
+        2 => hand_overs(),
+        1 => (some_lease(), prop::sample::select(vec![999u64, 1000, 3000])).prop_map(|(lease, ttl_ms)| Command::ChangeLease { lease, ttl_ms }),
+        1 => limit_changes(),
+        1 => (1u64..60).prop_map(|revision| Command::Compact { revision: Revision(revision) }),
     ]
+}
+
+/// Requests, some of them under one of few keys. Commands of one shape only have one digest, as from an edge.
+fn some_requests(most_names: usize) -> impl Strategy<Value = Request> {
+    let key = prop::option::weighted(0.4, prop::sample::select(vec!["k", "l", "m"]));
+    (commands(most_names), key).prop_map(|(command, key)| match key {
+        Some(key) => keyed(key, command),
+        None => request(command),
+    })
 }
 
 /// An entry: how much later than the one before, and what is in it.
 pub(crate) fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> {
     let advance = prop_oneof![3 => Just(0u64), 3 => 1u64..400, 1 => 900u64..2600];
     let renewed = vec(some_lease(), 0..3);
-    (advance, renewed, vec(commands(most_names), 0..4)).prop_map(|(advance, renewed, commands)| {
-        let mut batch = requests(commands);
-        let origin = Origin {
-            member: 2,
-            token: 7,
-        };
-        batch.renewals = renewed
-            .into_iter()
-            .map(|lease| Renewal { origin, lease })
-            .collect();
-        (advance, batch)
-    })
+    (advance, renewed, vec(some_requests(most_names), 0..4)).prop_map(
+        |(advance, renewed, requests)| {
+            let mut batch = Batch {
+                requests,
+                ..Batch::default()
+            };
+            let origin = Origin {
+                member: 2,
+                token: 7,
+            };
+            batch.renewals = renewed
+                .into_iter()
+                .map(|lease| Renewal { origin, lease })
+                .collect();
+            (advance, batch)
+        },
+    )
 }
 
 pub(crate) fn small_limits() -> Limits {
     Limits {
         history_retention_ms: 3000,
         history_bytes: 6000,
+        request_bytes: 4000,
+        value_bytes: 2000,
         keys: 4,
         waiters: 5,
         attached_per_lease: 4,
+        idempotency_records: 2,
+        idempotency_retention_ms: 1500,
         ..Limits::default()
     }
+}
+
+/// A state with these leases, granted at clock 0.
+pub(crate) fn with_leases(ids: &[u64], ttl_ms: u64) -> State {
+    let mut state = State::genesis(Genesis::default());
+    state.apply(Clock(0), &requests(ids.iter().map(|id| grant(*id, ttl_ms))));
+    state
+}
+
+/// Applies an acquire that must hold.
+pub(crate) fn hold(state: &mut State, stamp: u64, ask: Acquire) -> HoldView {
+    match apply_one(state, stamp, Command::Acquire(ask)) {
+        Ok(Answer::Held(view)) => view,
+        other => panic!("it is not held: {other:?}"),
+    }
+}
+
+/// Applies an acquire that must wait.
+pub(crate) fn queued(state: &mut State, stamp: u64, ask: Acquire) -> QueuedView {
+    match apply_one(state, stamp, Command::Acquire(ask)) {
+        Ok(Answer::Queued(view)) => view,
+        other => panic!("it is not queued: {other:?}"),
+    }
+}
+
+pub(crate) fn holders(state: &State, kind: Kind, name: &str) -> Vec<u64> {
+    let holders = state.queue(kind, name).holders;
+    holders.iter().map(|holder| holder.lease.number()).collect()
+}
+
+/// Every key as it was at a revision.
+pub(crate) fn keys_at(state: &State, revision: Revision) -> Result<Vec<KeyEntry>, ReadError> {
+    let all = KeyRange::default();
+    let piece = state.keys_piece(revision, &all, Order::Ascending, 1000, 1000)?;
+    assert_eq!(piece.rest, None, "tests have few keys");
+    Ok(piece.keys.iter().map(|key| (**key).clone()).collect())
+}
+
+/// The events of a revision.
+pub(crate) fn events_of(state: &State, revision: Revision) -> Vec<Event> {
+    let page = state
+        .changes(Revision(revision.0 - 1), &everything(), 1, 1, 1)
+        .expect("it is kept");
+    page.changes
+        .iter()
+        .find(|change| change.revision == revision)
+        .map(|change| change.events.to_vec())
+        .unwrap_or_default()
+}
+
+/// Applies an entry of one request, whose key is known, and returns what was decided.
+pub(crate) fn apply_keyed(state: &mut State, stamp: u64, key: &str, command: Command) -> Decision {
+    let batch = Batch {
+        requests: vec![keyed(key, command)],
+        ..Batch::default()
+    };
+    let applied = state.apply(Clock(stamp), &batch);
+    state.check_invariants();
+    let mut outcomes = applied.outcomes.into_iter();
+    outcomes.next().expect("one request has one outcome")
 }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::cluster::SOON;
+use super::wait;
+
 /// Longer than every answer may take: a write is answered within 5 s beyond its poll.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,6 +82,7 @@ pub(crate) struct Client {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
     patience: Duration,
+    persistent: bool,
 }
 
 impl Client {
@@ -87,7 +91,15 @@ impl Client {
             address,
             connection: None,
             patience: PATIENCE,
+            persistent: false,
         }
+    }
+
+    /// The same, which asks again while the member says that it has no leader and that nothing was applied: for tests
+    /// that are not about elections, of which a machine that is busy with other tests brings some.
+    pub(crate) fn persistent(mut self) -> Client {
+        self.persistent = true;
+        self
     }
 
     /// The same, which gives up after another time.
@@ -122,8 +134,35 @@ impl Client {
         )
     }
 
+    /// Sends JSON by any method.
+    pub(crate) fn json(&mut self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+        let headers = [("content-type", "application/json")];
+        self.call(method, path, &headers, body.to_string().as_bytes())
+    }
+
     /// Sends a request and reads its answer. After an error it is not known whether the request was served.
     pub(crate) fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let mut answer = self.call_once(method, path, headers, body)?;
+        if self.persistent {
+            let led = wait::found(SOON, || {
+                let leaderless = answer.code() == "no-leader" && answer.not_applied();
+                if leaderless && let Ok(next) = self.call_once(method, path, headers, body) {
+                    answer = next;
+                }
+                (answer.code() != "no-leader").then_some(())
+            });
+            assert!(led.is_some(), "there is no leader within {SOON:?}");
+        }
+        Ok(answer)
+    }
+
+    fn call_once(
         &mut self,
         method: &str,
         path: &str,

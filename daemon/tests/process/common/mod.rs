@@ -1,10 +1,12 @@
 //! What the tests share: processes, clusters, a client, relays and waiting.
 
 pub(crate) mod cluster;
+pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod queue;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT, Member, SOON, Setup, acquire, grant};

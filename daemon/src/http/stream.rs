@@ -1,0 +1,265 @@
+//! Watches as streams of server-sent events (`api.md` §7; WHATWG HTML, Server-sent events).
+//!
+//! Owns what is on such a stream and how it ends. A stream holds one encoded piece at most: the next is read out of the
+//! history when the connection has room for it. Whoever reads more slowly than history goes is told `410`, and never
+//! skips anything.
+
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll as TaskPoll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use tenure_api::EVENT_STREAM;
+use tenure_replica::Interest;
+use tenure_state::{ReadError, Revision, State};
+use tokio::time::{Instant, timeout_at};
+
+use super::failure::{Failure, Purpose};
+use super::following::{Following, Room, Seat, Told, join};
+use super::poll::{Poll, Woken, jittered};
+use super::reading::{Reading, lagging};
+use super::reply::Reply;
+use super::service::Context;
+use super::snapshot;
+use super::watch::{self, Asked};
+use crate::node::{Handle, Unserved, Waiter};
+
+/// On a quiet stream an id comes this often at least; the contract says 15 s, and some of that is lost on the way.
+const KEEP_ALIVE: Duration = Duration::from_secs(12);
+/// What is encoded at a time, unless one revision has more: enough that a connection is filled, and little enough
+/// that thousands of them hold little.
+const PIECE: Room = Room {
+    events: 1_000,
+    bytes: 64 << 10,
+};
+/// A stream without an end of its own ends after a year, which timers can hold; it is resumed like any other.
+const ENDLESS: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Opens a stream.
+///
+/// # Errors
+///
+/// What is wrong before anything is sent. A loss of history is told on the stream, where a browser can read it.
+pub(super) async fn open(
+    cx: &Context<'_>,
+    reading: Reading,
+    asked: Asked,
+) -> Result<Reply, Failure> {
+    let (seat, permit) = watch::place(cx)?;
+    // Registered before anything is looked at.
+    let handle = cx.handle().clone();
+    let waiter = handle.register(Interest::Watch(asked.selection.selectors()));
+    let settled = reading.settle(cx).await?;
+    let (at, snapshot) = match (asked.after, asked.snapshot) {
+        (Some(after), _) => (after, None),
+        (None, false) => (handle.read(State::revision), None),
+        (None, true) => {
+            let shot = snapshot::take(&handle, &asked.selection, &settled).await?;
+            (shot.revision, Some(shot.json))
+        }
+    };
+    let present = handle.read(State::revision);
+    if present < at && reading.is_local() {
+        return Err(settled.mark_failure(lagging(at, present)));
+    }
+    let until = cx.arrived + watch::held_open(&reading, cx).unwrap_or(ENDLESS);
+    let poll = Poll::new(&handle, until, permit).of_own_state(reading.is_local());
+    let watching = Watching {
+        following: Following::new(
+            handle.clone(),
+            cx.watchers().clone(),
+            asked.selection,
+            asked.previous,
+            at,
+        ),
+        handle,
+        waiter,
+        poll,
+        _seat: seat,
+        keep_alive: jittered(KEEP_ALIVE, cx.seed),
+        last_sent: Instant::now(),
+        stage: Stage::Start(snapshot),
+    };
+    let reply = Reply::stream(EVENT_STREAM, Stream::of(watching))
+        .at(at)
+        .with(
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        );
+    Ok(settled.mark(reply))
+}
+
+/// A stream of bytes that are made as they are taken; dropping it ends the watch.
+pub(super) struct Stream(Option<Next>);
+
+type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Watching)>> + Send>>;
+
+impl Stream {
+    fn of(watching: Watching) -> Stream {
+        Stream(Some(Box::pin(watching.next())))
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> TaskPoll<Option<Bytes>> {
+        let Some(next) = &mut self.0 else {
+            return TaskPoll::Ready(None);
+        };
+        let made = ready!(next.as_mut().poll(cx));
+        let (bytes, rest) = made.unzip();
+        self.0 = rest.map(|watching| -> Next { Box::pin(watching.next()) });
+        TaskPoll::Ready(bytes)
+    }
+}
+
+enum Stage {
+    /// Nothing was sent; with the snapshot to begin with.
+    Start(Option<Bytes>),
+    /// What happens is sent.
+    Going,
+    /// No more is sent.
+    Over,
+}
+
+/// A watch whose events are sent as they happen.
+struct Watching {
+    handle: Handle,
+    following: Following,
+    waiter: Waiter,
+    poll: Poll,
+    _seat: Seat,
+    keep_alive: Duration,
+    last_sent: Instant,
+    stage: Stage,
+}
+
+impl Watching {
+    /// The next piece of the stream, and what comes after it.
+    async fn next(mut self) -> Option<(Bytes, Watching)> {
+        let piece = match std::mem::replace(&mut self.stage, Stage::Going) {
+            Stage::Start(snapshot) => match self.check() {
+                Ok(()) => start(self.following.at, snapshot),
+                Err(failure) => self.end(failure),
+            },
+            Stage::Going => self.happening().await?,
+            Stage::Over => return None,
+        };
+        self.last_sent = Instant::now();
+        Some((piece, self))
+    }
+
+    /// Whether history is there from where the stream begins.
+    fn check(&self) -> Result<(), Failure> {
+        let at = self.following.at;
+        match self.handle.read(|state| state.history(at, 1)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
+    /// Waits for something to send.
+    async fn happening(&mut self) -> Option<Bytes> {
+        let mut ending = None;
+        loop {
+            match self.following.look(PIECE).await {
+                Ok(page) if !page.told.is_empty() => {
+                    return Some(changes(&page.told));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let failure = self.lost(error);
+                    return Some(self.end(failure));
+                }
+            }
+            let quiet_until = self.last_sent + self.keep_alive;
+            match ending {
+                // All that was at hand has been sent.
+                Some(Woken::Stopping) => {
+                    return Some(
+                        self.end(Failure::unserved(Unserved::ShuttingDown, Purpose::Read)),
+                    );
+                }
+                Some(Woken::Leaderless) => {
+                    return Some(self.end(Failure::unserved(Unserved::NoLeader, Purpose::Read)));
+                }
+                Some(Woken::TimeUp) => return None,
+                Some(Woken::Changed) | None => {}
+            }
+            if quiet_until <= Instant::now() {
+                return Some(Bytes::from(format!("id: {}\n\n", self.following.at)));
+            }
+            let waiter = &self.waiter;
+            let changed = async {
+                // Woken or not: it is looked.
+                let _ = timeout_at(quiet_until, waiter.woken()).await;
+            };
+            ending = Some(self.poll.next_of(changed).await);
+        }
+    }
+
+    fn lost(&self, error: ReadError) -> Failure {
+        let present = self.handle.read(State::revision);
+        Failure::unreadable(error, self.following.at, present)
+    }
+
+    fn end(&mut self, failure: Failure) -> Bytes {
+        self.stage = Stage::Over;
+        let mut message = Vec::from(b"event: error\ndata: ");
+        message.extend_from_slice(&failure.into_reply().body);
+        message.extend_from_slice(b"\n\n");
+        Bytes::from(message)
+    }
+}
+
+/// The first message.
+fn start(at: Revision, snapshot: Option<Bytes>) -> Bytes {
+    let mut message = format!("event: start\nid: {at}\ndata: {{\"revision\":{at}").into_bytes();
+    if let Some(snapshot) = snapshot {
+        message.extend_from_slice(b",\"snapshot\":");
+        message.extend_from_slice(&snapshot);
+    }
+    message.extend_from_slice(b"}\n\n");
+    Bytes::from(message)
+}
+
+/// A message for each revision. JSON as we write it has no line breaks, so it is one line of data.
+fn changes(told: &[Told]) -> Bytes {
+    let events = told.iter().flat_map(|told| &told.events);
+    let frames = 80 * told.len();
+    let mut messages =
+        Vec::with_capacity(events.map(|event| event.len() + 1).sum::<usize>() + frames);
+    for Told { revision, events } in told {
+        let head =
+            format!("event: change\nid: {revision}\ndata: {{\"revision\":{revision},\"events\":[");
+        messages.extend_from_slice(head.as_bytes());
+        join(&mut messages, events.iter());
+        messages.extend_from_slice(b"]}\n\n");
+    }
+    Bytes::from(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_what_the_contract_shows() {
+        assert_eq!(
+            start(Revision(131), None),
+            "event: start\nid: 131\ndata: {\"revision\":131}\n\n"
+        );
+        assert_eq!(
+            start(Revision(131), Some(Bytes::from_static(b"[]"))),
+            "event: start\nid: 131\ndata: {\"revision\":131,\"snapshot\":[]}\n\n"
+        );
+        let told = |revision| Told {
+            revision: Revision(revision),
+            events: vec![Bytes::from_static(b"{}"); 2],
+        };
+        assert_eq!(
+            changes(&[told(132), told(134)]),
+            "event: change\nid: 132\ndata: {\"revision\":132,\"events\":[{},{}]}\n\n\
+             event: change\nid: 134\ndata: {\"revision\":134,\"events\":[{},{}]}\n\n"
+        );
+    }
+}
