@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Settings;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
+use super::reply::Sent;
 use super::service::Service;
 
 /// How often a connection is looked at.
