@@ -645,8 +645,8 @@ mod tests {
         second.activity.room_is_needed.notified().await;
         drop(second);
         let fourth = newcomer.await.expect("it enters");
-        drop(serving);
         tokio::time::advance(Duration::from_secs(1)).await;
+        drop(serving);
         // The first was served just now: the third has been idle longer.
         let idlest = crowd.idlest().expect("one is idle");
         assert!(Arc::ptr_eq(&idlest, &third.activity));

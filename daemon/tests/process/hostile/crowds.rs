@@ -196,7 +196,8 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
             });
             drop(crowd);
             let answer = client.get("/v1/watch?prefix=keys/none&wait_ms=1").ok()?;
-            Some(answer.status)
+            // A member that was given no time may know no leader for a moment.
+            (answer.status != 503).then_some(answer.status)
         });
         assert_eq!(refused, 200, "polls of clients that are gone still count");
     }

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Cluster, Setup, wait};
+use crate::common::{Client, Cluster, PATIENCE, Setup, wait};
 
-/// A write and a read of somebody else are answered within this time, whatever goes on beside them: what the contract
-/// gives a write (`api.md` §2, Waiting).
-const SERVED_WITHIN: Duration = Duration::from_secs(5);
+/// A write and a read of somebody else are answered within this time, whatever goes on beside them.
+const SERVED_WITHIN: Duration = PATIENCE;
 /// How often somebody else comes.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
 /// How often the memory is looked at.
@@ -118,6 +117,10 @@ impl Siege {
 
     /// Says what came of the attack, and fails where anything did that must not.
     pub(super) fn end(mut self, what: &str, bound: Bound) {
+        // An attack may be over before anybody else has come.
+        let _ = wait::found(SERVED_WITHIN, || {
+            (self.watched.probes.load(Ordering::SeqCst) > 0).then_some(())
+        });
         // What the allocator gives back late, and connections that are being ended, are given a moment.
         let allowed = self.before_kib + (bound.after_mib << 10);
         let _ = wait::found(Duration::from_secs(10), || {
