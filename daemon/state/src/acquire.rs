@@ -523,7 +523,9 @@ impl State {
                     revision: self.revision,
                 })
             }
-            (Some(_), Some(held), _) => Err(Refusal::FenceStale {
+            // A hold is there, so that "not held" would be taken for a release that was done; without a fence it is
+            // released as little as with another's.
+            (Some(_), Some(held), _) | (None, Some(held), None) => Err(Refusal::FenceStale {
                 present: Some(held),
             }),
             (Some(_), None, Some(_)) => {
@@ -536,7 +538,7 @@ impl State {
                     revision: self.revision,
                 })
             }
-            (Some(_), None, None) | (None, _, None) => Err(Refusal::NotHeld),
+            (_, None, None) => Err(Refusal::NotHeld),
         }
     }
 

@@ -187,7 +187,10 @@ fn a_late_release_cannot_free_a_later_hold() {
     );
     assert_eq!(
         apply_one(&mut state, 0, release("jobs", 1, None)),
-        Err(Refusal::NotHeld)
+        Err(Refusal::FenceStale {
+            present: Some(new.fence)
+        }),
+        "without a fence a hold stays, and is not said to be gone"
     );
     assert_eq!(holders(&state, "jobs"), [1]);
 }
