@@ -434,9 +434,9 @@ impl Context<'_> {
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
-        let asked = Asked::of(&command);
         let recording = self.recording.as_ref();
         let recording = recording.filter(|_| command.is_recorded());
+        let asked = Asked::of(&command).under(recording.map(Recording::key));
         // A call whose decision is recorded may be sent again as it is.
         let purpose = match (recording, purpose) {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,

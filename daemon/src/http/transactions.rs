@@ -32,7 +32,7 @@ pub(super) async fn transact(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     if cx.headers.contains_key(IF_MATCH) || cx.headers.contains_key(IF_NONE_MATCH) {
         return Err(Failure::invalid(
-            "if-match and if-none-match do not apply to a transaction; its conditions stand in `if`",
+            "If-Match and If-None-Match do not apply to a transaction; its conditions stand in `if`",
         ));
     }
     let guard = guard::of(cx.headers)?;
