@@ -14,10 +14,11 @@ use serde_json::Value;
 pub(super) struct Kept(BTreeMap<String, String>);
 
 impl Kept {
-    /// The text with what was kept in place of `${name}`.
+    /// The text with what was kept in place of `${name}`, and lists in place of `$(n of …)`.
     pub(super) fn fill(&self, text: &str) -> Result<String, String> {
+        let text = repeat(text)?;
         let mut filled = String::new();
-        let mut rest = text;
+        let mut rest = text.as_str();
         while let Some((before, after)) = rest.split_once("${") {
             let (name, after) = after.split_once('}').ok_or("`${` is not closed")?;
             filled += before;
@@ -147,4 +148,22 @@ impl Kept {
         }
         is
     }
+}
+
+/// The text with `n` times what stands in `$(n of …)`, with commas between and the number in place of `#`.
+fn repeat(text: &str) -> Result<String, String> {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("$(") {
+        let (inside, after) = after.split_once(')').ok_or("`$(` is not closed")?;
+        let (count, item) = inside.split_once(" of ").ok_or("`$(` has no ` of `")?;
+        let count: usize = count.parse().map_err(|_| format!("{count} is no number"))?;
+        let items: Vec<String> = (1..=count)
+            .map(|number| item.replace('#', &number.to_string()))
+            .collect();
+        filled += before;
+        filled += &items.join(",");
+        rest = after;
+    }
+    Ok(filled + rest)
 }

@@ -14,7 +14,8 @@
 //! a problem, its code; below it headers, the parts of the detail (`~ `), and the body, where it is a problem only the
 //! fields of its own. A call without `<` prepares the row and must succeed. JSON goes on over lines that begin with a space.
 //! `//` is a remark. What `@…` in an expected value means is told in `pattern.rs`; `${name}` stands for what was kept
-//! `as name` by an earlier row of the same table, `${name+1}` and `${name-1}` for the numbers beside it.
+//! `as name` by an earlier row of the same table, `${name+1}` and `${name-1}` for the numbers beside it, and
+//! `$(65 of {"name":"a/#"})` for a list of so many, numbered at `#`.
 
 use std::path::Path;
 
