@@ -625,7 +625,7 @@ mod tests {
         check(
             json!({ "then": [{ "get": { "key": "a\u{0}" } }] }),
             name,
-            "field `then[0].get.key`: the name has the control",
+            "field `then[0].get.key`: the name `a\\0` has the control",
         );
         for deleted in [json!({}), json!({ "key": "a", "prefix": "a" })] {
             check(
