@@ -638,6 +638,7 @@ mod tests {
         let second = Crowd::enter(&crowd).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         let third = Crowd::enter(&crowd).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         let newcomer = tokio::spawn({
             let crowd = Arc::clone(&crowd);
             async move { Crowd::enter(&crowd).await }
