@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tenure_raft::{LogIndex, LogPosition, SnapshotMeta, Stamp, Term};
 use tenure_state::{Genesis, Limits, State};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,6 +23,9 @@ use crate::transport::{Budgets, Identity, Transport};
 
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Connections that wait in the kernel until they are accepted. With the usual 128, clients that come in a crowd are
+/// made to knock again a second later, and everybody else with them.
+const BACKLOG: u32 = 4_096;
 /// Every member begins behind this entry: the first configuration itself.
 const FIRST: LogPosition = LogPosition {
     term: Term(1),
@@ -112,13 +115,20 @@ pub struct Member {
 /// # Errors
 /// Where the address is in use or not ours.
 pub async fn bind(address: SocketAddr, who: &'static str) -> Result<TcpListener, MemberError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| MemberError::Listen {
-            address,
-            who,
-            source,
-        })
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| MemberError::Listen {
+        address,
+        who,
+        source,
+    })
 }
 
 impl Member {

@@ -223,6 +223,7 @@ async fn serve_one(
                 Verdict::Idle => {}
                 Verdict::Abused(why) => {
                     tracing::debug!(why, "a connection is cut");
+                    activity.is_cut.store(true, Ordering::Relaxed);
                     return;
                 }
             }
@@ -347,6 +348,8 @@ struct Activity {
     /// Answers on their way, and when something of one was last taken.
     outgoing: AtomicUsize,
     moved_at: AtomicU64,
+    /// Its client is owed nothing any more.
+    is_cut: AtomicBool,
     /// It was asked to make room for another.
     leaves: AtomicBool,
     room_is_needed: Notify,
@@ -375,6 +378,7 @@ impl Activity {
             unread_since: AtomicU64::new(0),
             outgoing: AtomicUsize::new(0),
             moved_at: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
             room_is_needed: Notify::new(),
         }
@@ -514,6 +518,16 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    /// What was written to a client that does not read lies in the kernel, megabytes of it, and would lie there for
+    /// minutes behind a polite end.
+    fn drop(&mut self) {
+        if self.activity.is_cut.load(Ordering::Relaxed) {
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
 impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -638,6 +652,7 @@ mod tests {
         let second = Crowd::enter(&crowd).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         let third = Crowd::enter(&crowd).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         let newcomer = tokio::spawn({
             let crowd = Arc::clone(&crowd);
             async move { Crowd::enter(&crowd).await }

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tenure_api::{Code, header};
 use tenure_replica::Decided;
 use tenure_state::{Clock, Command, Kind, LeaseId, Limits};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -42,6 +42,8 @@ pub(super) struct Service {
     hosts: OwnHosts,
     waits: Arc<Semaphore>,
     most_waits: usize,
+    /// Turns at making pages.
+    pages: Semaphore,
     watchers: Arc<Watchers>,
     leader: channel::Receiver<LeaderView>,
     cluster: String,
@@ -85,6 +87,7 @@ impl Service {
             hosts: OwnHosts::new(client_hosts, &member.client_url),
             waits: Arc::new(Semaphore::new(most_waits)),
             most_waits,
+            pages: Semaphore::new(pages_at_a_time()),
             watchers: Arc::default(),
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
@@ -493,6 +496,12 @@ impl Context<'_> {
             .map_err(|unserved| Failure::unserved(unserved, Purpose::Read))
     }
 
+    /// Waits for a turn at making a page, first come first served; it ends when this is dropped.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.service.pages.acquire().await.ok()
+    }
+
     /// Whether this member is in contact with a leader.
     pub(super) fn knows_leader(&self) -> bool {
         self.service.leader.borrow().leader.is_some()
@@ -518,6 +527,12 @@ impl Context<'_> {
                 Failure::new(Code::TooManyWaiters, detail)
             })
     }
+}
+
+/// Pages are made by half of the threads at most: a page of 4 MiB keeps one busy for milliseconds, and whoever asks for
+/// hundreds of them must not make everybody else wait for all.
+fn pages_at_a_time() -> usize {
+    std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1))
 }
 
 fn made_id(seed: u64) -> HeaderValue {

@@ -55,6 +55,7 @@ pub(super) async fn open(
         (Some(after), _) => (after, None),
         (None, false) => (handle.read(State::revision), None),
         (None, true) => {
+            let _turn = cx.turn().await;
             let shot = snapshot::take(&handle, &asked.selection, &settled).await?;
             (shot.revision, Some(shot.json))
         }

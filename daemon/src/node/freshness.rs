@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use super::clock::Moment;
 
 /// A read of this member's state asks for a newer moment where the known one is older than this: about two heartbeats,
 /// so that members which are read all the time ask seldom, and the age that is told stays near the truth.
@@ -65,12 +65,9 @@ impl Freshness {
     }
 }
 
-/// Time that also passes while the machine is suspended (`CLOCK_BOOTTIME`).
+/// Time that also passes while the machine is suspended.
 fn boottime() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).expect("a monotonic clock is never negative");
-    let nanos = u32::try_from(now.tv_nsec).expect("nanoseconds are below a second");
-    Duration::new(seconds, nanos)
+    Moment::now().real
 }
 
 #[cfg(test)]
