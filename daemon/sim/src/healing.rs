@@ -151,10 +151,7 @@ impl World {
             self.call(
                 Caller::Probe,
                 member,
-                Ask::Command {
-                    command,
-                    poll: Duration::ZERO,
-                },
+                Ask::command(command),
                 timeout * 10,
             );
             self.run_until(by.min(self.now + timeout * 10), |world| {

@@ -182,4 +182,17 @@ fn print_counts(counts: &Counts) {
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     println!("{}", words.join(", "));
+    println!(
+        "leader killed between proposal and answer: {} ({} more were cut off there); of the {} requests caught so, {} \
+         were applied and {} were not",
+        counts.killed_in_doubt,
+        counts.cut_in_doubt,
+        counts.in_doubt_applied + counts.in_doubt_not_applied,
+        counts.in_doubt_applied,
+        counts.in_doubt_not_applied
+    );
+    println!(
+        "of the outcomes that were not learnt, {} were applied and {} were not",
+        counts.unknown_applied, counts.unknown_not_applied
+    );
 }

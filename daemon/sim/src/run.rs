@@ -54,7 +54,21 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut counts = world.trace.counts;
     counts.virtual_ms = world.now.0 / 1_000_000;
     counts.grants = world.oracle.history.grants;
-    counts.expired = world.oracle.history.expired;
+    let history = &world.oracle.history;
+    counts.expired = history.expired;
+    counts.shared = history.shared;
+    counts.broken = history.broken;
+    counts.handed_over = history.handed_over;
+    counts.proclaimed = history.proclaimed;
+    let unknown = world.oracle.calls.unknown();
+    counts.unknown_applied += unknown.applied;
+    counts.unknown_not_applied += unknown.not_applied;
+    counts.in_doubt_applied = unknown.in_doubt_applied;
+    counts.in_doubt_not_applied = unknown.in_doubt_not_applied;
+    let decisions = &world.oracle.decisions;
+    counts.replays = decisions.replays;
+    counts.mismatches = decisions.mismatches;
+    counts.records_full = decisions.records_full;
     let violation = lived.err().map(|cause| read_panic(cause.as_ref()));
     Outcome {
         seed,
