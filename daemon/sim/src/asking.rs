@@ -129,7 +129,7 @@ impl World {
                         | Refused::ShuttingDown
                 )
         );
-        if !learnt || self.chance.happens(80_000) {
+        if !learnt || self.chance.happens(150_000) {
             self.clients[place].again = Some(Again {
                 ask: ask.clone(),
                 tries,
@@ -152,16 +152,19 @@ impl World {
                 false => Ask::ReadLease(lease.id),
             };
         }
+        let leads = |((kind, _, _), _): (&(Kind, String, String), _)| *kind == Kind::Election;
+        if self.clients[place].holds.iter().any(leads) && self.chance.happens(150_000) {
+            return self.lead(place, lease);
+        }
         match self.chance.number(0, 99) {
-            0..24 => self.acquire(place, Claim::Lease(lease.id), lease.ttl_ms),
-            24..28 => self.acquire_again(place, lease),
-            28..44 => self.release(place, lease),
-            44..66 => self.write(place, Some(lease.id)),
-            66..72 => Ask::ReadLease(lease.id),
-            72..80 => Ask::ReadKey(self.some_key()),
-            80..86 => renewal(lease),
-            86..88 => Ask::command(Command::RevokeLease { lease: lease.id }),
-            88..93 => self.lead(place, lease),
+            0..29 => self.acquire(place, Claim::Lease(lease.id), lease.ttl_ms),
+            29..33 => self.acquire_again(place, lease),
+            33..49 => self.release(place, lease),
+            49..71 => self.write(place, Some(lease.id)),
+            71..77 => Ask::ReadLease(lease.id),
+            77..85 => Ask::ReadKey(self.some_key()),
+            85..91 => renewal(lease),
+            91..93 => Ask::command(Command::RevokeLease { lease: lease.id }),
             93..95 => self.break_rival(place, lease),
             95 => self.change_ttl(lease),
             96 => self.administer(place),
@@ -213,19 +216,16 @@ impl World {
                     one(name, Share::Permits { permits, limit }),
                 )
             }
-            3..6 => {
+            3..7 => {
                 let name = format!("vote{}", self.chance.number(0, 1));
                 (Kind::Election, one(name, Share::Exclusive))
             }
-            6..8 if 2 < locks => {
+            7..9 if 2 < locks => {
                 let wanted = |name: &str, share| Wanted {
                     name: name.to_owned(),
                     share,
                 };
-                let both = vec![
-                    wanted("lock0", share),
-                    wanted("lock2", Share::Exclusive),
-                ];
+                let both = vec![wanted("lock0", share), wanted("lock2", Share::Exclusive)];
                 (Kind::Lock, both)
             }
             _ => {
@@ -237,10 +237,11 @@ impl World {
 
     fn acquire(&mut self, place: usize, claim: Claim, ttl_ms: u64) -> Ask {
         let (kind, wanted) = self.wish();
-        let wait_ms = if self.chance.coin() {
-            0
-        } else {
-            self.chance.skewed(10, 5000)
+        let wait_ms = match (kind, self.chance.coin()) {
+            // A leadership is worth waiting for.
+            (Kind::Election, _) => self.chance.skewed(500, 10_000),
+            (Kind::Lock | Kind::Semaphore, true) => 0,
+            (Kind::Lock | Kind::Semaphore, false) => self.chance.skewed(10, 5000),
         };
         let longest = Duration::from_millis(wait_ms.min(ttl_ms / 3));
         let poll = if self.chance.happens(800_000) {
@@ -255,7 +256,10 @@ impl World {
             Kind::Lock | Kind::Semaphore => String::new(),
         };
         let priority = self.chance.pick(&[0, 0, 0, 0, 0, 0, 1, -1, 100, -100]);
-        let delays: Vec<u64> = wanted.iter().map(|wanted| lock_delay_ms(&wanted.name)).collect();
+        let delays: Vec<u64> = wanted
+            .iter()
+            .map(|wanted| lock_delay_ms(&wanted.name))
+            .collect();
         let number = self.next_call;
         let command = Command::Acquire(Acquire {
             kind,
@@ -330,13 +334,13 @@ impl World {
         };
         let (name, candidate, fence) = (name.clone(), candidate.clone(), hold.fence);
         if self.chance.coin() {
-            let to = self.chance.index(self.clients.len());
+            let to = self.some_candidate(&name);
             return Ask::command(Command::HandOver(HandOver {
                 name,
                 lease: lease.id,
                 candidate,
                 fence,
-                to: format!("c{to}"),
+                to,
             }));
         }
         let number = self.next_call;
@@ -347,6 +351,16 @@ impl World {
             fence,
             value: format!("{number} leads"),
         }))
+    }
+
+    /// Who waits for a leadership, as some member knows it; somebody who may not, where that one knows of none.
+    fn some_candidate(&mut self, name: &str) -> String {
+        let member = self.chance.index(self.members.len());
+        let anybody = self.chance.index(self.clients.len());
+        let running = self.members[member].running.as_ref();
+        let view = running.map(|running| running.applier.state().queue(Kind::Election, name));
+        let first = view.and_then(|view| view.queue.into_iter().next());
+        first.map_or_else(|| format!("c{anybody}"), |place| place.owner)
     }
 
     /// Breaks a hold that was in its way.
@@ -379,7 +393,7 @@ impl World {
         }
         let (name, value) = match self.chance.number(0, 5) {
             0 => ("idempotency_retention_ms", self.chance.skewed(1000, 60_000)),
-            1 => ("idempotency_records", self.chance.skewed(1, 50)),
+            1 => ("idempotency_records", self.chance.skewed(5, 100)),
             2 | 3 => ("idempotency_records", 1_000_000),
             4 => ("waiters", self.chance.skewed(1, 10)),
             _ => ("waiters", 100_000),

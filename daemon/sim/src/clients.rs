@@ -266,7 +266,10 @@ impl World {
         }
         client.revision = client.revision.max(view.revision);
         let changed = view.attached_revision.unwrap_or_default();
-        let holds = client.holds.iter().filter(|(_, hold)| changed <= hold.shown);
+        let holds = client
+            .holds
+            .iter()
+            .filter(|(_, hold)| changed <= hold.shown);
         let holds: Vec<(HoldKey, KnownHold)> =
             holds.map(|(key, hold)| (key.clone(), *hold)).collect();
         for (key, hold) in holds {

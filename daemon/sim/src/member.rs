@@ -338,7 +338,12 @@ impl World {
                 running.handed = write.id;
                 running.writing_since.get_or_insert(shows);
             }
-            proposed.extend(self.waiting_for(place, &write.append));
+            let appended = self.waiting_for(place, &write.append);
+            // Before anybody else has heard of it.
+            if self.chance.coin() && self.perhaps_lose_leader(place, appended.clone()) {
+                return;
+            }
+            proposed.extend(appended);
             self.members[place].log.queue(write);
             self.begin_sync(place);
         }
@@ -977,7 +982,10 @@ impl World {
             return false;
         }
         self.trace.say(self.now, || {
-            format!("n{} is lost with {in_doubt:?} proposed and not answered", place + 1)
+            format!(
+                "n{} is lost with {in_doubt:?} proposed and not answered",
+                place + 1
+            )
         });
         for origin in in_doubt {
             self.oracle.calls.in_doubt(origin);

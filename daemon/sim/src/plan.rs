@@ -353,11 +353,7 @@ fn draw_faults(chance: &mut Chance, members: usize) -> FaultPlan {
         } else {
             u32::try_from(chance.skewed(10, 1000)).unwrap_or(0)
         },
-        in_doubt: if calm {
-            0
-        } else {
-            sometimes(chance, 20_000)
-        },
+        in_doubt: if calm { 0 } else { sometimes(chance, 20_000) },
     }
 }
 
@@ -390,7 +386,7 @@ fn draw_limits(chance: &mut Chance) -> Limits {
     if chance.coin() {
         limits.idempotency_retention_ms = chance.skewed(200, 20_000);
     }
-    if chance.number(0, 3) == 0 {
+    if chance.number(0, 7) == 0 {
         limits.idempotency_records = chance.skewed(1, 100);
     }
     limits

@@ -110,9 +110,7 @@ impl Decisions {
     pub(crate) fn told(&self, origin: Origin, index: LogIndex, decided: &Decided) {
         let due = self.told.get(&origin);
         let same = due.is_some_and(|due| {
-            due.index == index
-                && due.replayed == decided.replayed
-                && due.outcome == decided.outcome
+            due.index == index && due.replayed == decided.replayed && due.outcome == decided.outcome
         });
         demand!(
             same,
@@ -124,10 +122,6 @@ impl Decisions {
 
     fn judge(&mut self, index: LogIndex, clock: Clock, request: &Request, decision: &Decision) {
         let outcome = &decision.outcome;
-        if let (Ok(Answer::Limits { limits, .. }), false) = (outcome, decision.replayed) {
-            self.retention_ms = limits.idempotency_retention_ms;
-            self.most_records = limits.idempotency_records;
-        }
         let Some(asked) = &request.idempotency else {
             demand!(
                 !decision.replayed,
@@ -135,7 +129,7 @@ impl Decisions {
                 "{:?} at {index} is replayed and has no key",
                 request.command
             );
-            return;
+            return self.note_limits(outcome);
         };
         let key = (asked.identity.clone(), asked.key.clone());
         self.note_effects(&key, &request.command);
@@ -201,6 +195,8 @@ impl Decisions {
             self.most_records
         );
         self.records_full += u64::from(full);
+        // A request that changes limits is let in by those before it and kept by its own.
+        self.note_limits(outcome);
         if let (Some(asked), true) = (&request.idempotency, is_recorded(&request.command, outcome))
         {
             let record = Record {
@@ -210,6 +206,13 @@ impl Decisions {
                 first: outcome.clone(),
             };
             self.records.insert(key, record);
+        }
+    }
+
+    fn note_limits(&mut self, outcome: &Outcome) {
+        if let Ok(Answer::Limits { limits, .. }) = outcome {
+            self.retention_ms = limits.idempotency_retention_ms;
+            self.most_records = limits.idempotency_records;
         }
     }
 
@@ -243,7 +246,9 @@ impl Decisions {
         let written = match event {
             Event::Put(entry) => (entry.key.clone(), entry.value.clone()),
             Event::Proclaimed { name, value, .. } => proclaimed(name, value),
-            Event::LeaseGranted { lease, .. } => return self.lease_granted(revision, clock, *lease),
+            Event::LeaseGranted { lease, .. } => {
+                return self.lease_granted(revision, clock, *lease);
+            }
             _ => return,
         };
         let until = match self.writers.get(&written) {
@@ -345,8 +350,19 @@ fn is_first_decision(command: &Command, first: &Outcome, again: &Outcome) -> boo
         }
         // A proclaim.
         (Answer::Held(first), Answer::Held(again)) => {
-            (&first.name, first.lease, first.fence, &first.value, first.revision)
-                == (&again.name, again.lease, again.fence, &again.value, again.revision)
+            (
+                &first.name,
+                first.lease,
+                first.fence,
+                &first.value,
+                first.revision,
+            ) == (
+                &again.name,
+                again.lease,
+                again.fence,
+                &again.value,
+                again.revision,
+            )
         }
         (
             Answer::HandedOver {

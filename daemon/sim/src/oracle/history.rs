@@ -285,9 +285,10 @@ impl History {
                 ..
             } => {
                 let leaders = self.holds.get(&(Kind::Election, name.clone()));
-                let leads = leaders.into_iter().flatten().any(|((_, owner), (held, _))| {
-                    owner == candidate && held == fence
-                });
+                let leads = leaders
+                    .into_iter()
+                    .flatten()
+                    .any(|((_, owner), (held, _))| owner == candidate && held == fence);
                 demand!(
                     leads,
                     "one-holder",
