@@ -997,7 +997,11 @@ impl World {
         }
         self.trace.counts.killed_in_doubt += 1;
         self.crash(place);
-        self.restart_later(place);
+        // It comes back soon: often, and with what its disk kept, rather than for long.
+        let down = self
+            .chance
+            .skewed_span(Duration::from_millis(1), Duration::from_millis(300));
+        self.after(down, Event::Restart { member: place });
         true
     }
 }
