@@ -353,7 +353,11 @@ fn draw_faults(chance: &mut Chance, members: usize) -> FaultPlan {
         } else {
             u32::try_from(chance.skewed(10, 1000)).unwrap_or(0)
         },
-        in_doubt: if calm { 0 } else { sometimes(chance, 20_000) },
+        in_doubt: if calm || chance.coin() {
+            0
+        } else {
+            u32::try_from(chance.skewed(10_000, 200_000)).unwrap_or(0)
+        },
     }
 }
 
