@@ -70,15 +70,17 @@ impl World {
             return None;
         }
         // The member that is asked draws the id of a lease to grant: another one each time.
-        if let Ask::Command { command, .. } = &mut again.ask {
-            match command {
+        if let Ask::Command {
+            command:
                 Command::GrantLease(new)
                 | Command::Acquire(Acquire {
                     claim: Claim::Grant(new),
                     ..
-                }) => new.lease = self.fresh_lease(),
-                _ => {}
-            }
+                }),
+            ..
+        } = &mut again.ask
+        {
+            new.lease = self.fresh_lease();
         }
         Some(again)
     }

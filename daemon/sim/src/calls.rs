@@ -47,6 +47,10 @@ pub(crate) struct Call {
 }
 
 /// What is asked.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most asks are commands, and few are open at a time"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Command {

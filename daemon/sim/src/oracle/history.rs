@@ -31,6 +31,9 @@ struct Lease {
     keys: BTreeSet<Bytes>,
 }
 
+/// Who holds something, by lease and owner.
+type Holders = BTreeMap<(LeaseId, String), (Fence, Share)>;
+
 /// Nobody is granted a name up to there, but a lease of this name, which is nobody where it is empty.
 #[derive(Clone, Debug)]
 struct Delay {
@@ -49,7 +52,7 @@ pub(crate) struct History {
     digests: Vec<u128>,
     changes: Vec<Change>,
     leases: BTreeMap<LeaseId, Lease>,
-    holds: BTreeMap<(Kind, String), BTreeMap<(LeaseId, String), (Fence, Share)>>,
+    holds: BTreeMap<(Kind, String), Holders>,
     fences: BTreeMap<(Kind, String), Fence>,
     delays: BTreeMap<(Kind, String), Delay>,
     keys: BTreeMap<Bytes, LeaseId>,
