@@ -254,6 +254,21 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// A run in which leaders are lost between proposal and answer, and nothing else breaks, so that it happens often.
+    /// Whoever does not learn an outcome asks again with the same key.
+    pub(crate) fn in_doubt(self) -> Plan {
+        let mut plan = self.calm();
+        plan.faults.in_doubt = 100_000;
+        plan.core.raft.election_timeout = 150 * MS;
+        plan.core.raft.heartbeat_interval = 30 * MS;
+        plan.workload.clients = plan.workload.clients.max(5);
+        plan.workload.think = plan.workload.think.min(50 * MS);
+        plan.workload.keyed = 1_000_000;
+        plan
+    }
+}
+
 fn draw_core(chance: &mut Chance) -> CoreSettings {
     let election_timeout = chance.span(100 * MS, 500 * MS);
     let raft = Settings {

@@ -18,6 +18,8 @@ pub struct Options {
     pub trace: bool,
     /// No faults: the smallest test of everything.
     pub calm: bool,
+    /// No fault but leaders lost between the proposal of a client's request and its answer, and these all the time.
+    pub in_doubt: bool,
 }
 
 /// What came of a run.
@@ -42,7 +44,11 @@ thread_local! {
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut chance = Chance::new(seed);
     let plan = Plan::draw(&mut chance);
-    let plan = if options.calm { plan.calm() } else { plan };
+    let plan = match options {
+        Options { in_doubt: true, .. } => plan.in_doubt(),
+        Options { calm: true, .. } => plan.calm(),
+        _ => plan,
+    };
     let trace = Trace::new(options.trace);
     let mut world = World::new(plan, chance, trace);
     world.trace.say(world.now, || format!("{:#?}", world.plan));
