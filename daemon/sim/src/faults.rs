@@ -181,7 +181,7 @@ impl World {
         self.cut_for_a_while(links);
     }
 
-    fn isolate(&mut self, member: usize) {
+    pub(crate) fn isolate(&mut self, member: usize) {
         let others: Vec<usize> = (0..self.members.len())
             .filter(|other| *other != member)
             .collect();

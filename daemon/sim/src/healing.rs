@@ -148,15 +148,7 @@ impl World {
                 ..Transaction::default()
             });
             self.faults.probe.clear();
-            self.call(
-                Caller::Probe,
-                member,
-                Ask::Command {
-                    command,
-                    poll: Duration::ZERO,
-                },
-                timeout * 10,
-            );
+            self.call(Caller::Probe, member, Ask::command(command), timeout * 10);
             self.run_until(by.min(self.now + timeout * 10), |world| {
                 !world.faults.probe.is_empty()
             });
