@@ -21,6 +21,8 @@ use crate::world::{Event, Life, World};
 pub(crate) struct Faults {
     /// Nothing breaks any more.
     pub(crate) over: bool,
+    /// When that began.
+    pub(crate) healed: Option<Moment>,
     /// Clients are done.
     pub(crate) quiet: bool,
     pauses: u64,

@@ -46,6 +46,7 @@ impl World {
     fn heal(&mut self) -> Vec<usize> {
         self.trace.say(self.now, || "healing".to_owned());
         self.faults.over = true;
+        self.faults.healed = Some(self.now);
         self.network.heal();
         let mut members: Vec<usize> = (0..self.members.len()).collect();
         self.chance.shuffle(&mut members);
