@@ -593,12 +593,13 @@ pub(super) fn list_of(item: Schema) -> Schema {
         .into()
 }
 
-/// Text of a pattern that has at least one character, which is said for readers that do not understand patterns.
-pub(super) fn some_pattern(pattern: &str) -> Schema {
+/// Text of a pattern that is not easily guessed, with an example of it.
+pub(super) fn pattern_as(pattern: &str, example: &str) -> Schema {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))
         .pattern(Some(pattern))
+        .examples([example])
         .build()
         .into()
 }

@@ -7,14 +7,16 @@ use tenure_state::Kind;
 use utoipa::openapi::path::{self, HttpMethod};
 
 use super::operation::{
-    Found, Operation, idempotency_key, lease_id, list_of, name, number, pattern, prefix, revision,
-    some_pattern, words,
+    Found, Operation, idempotency_key, lease_id, list_of, name, number, pattern, pattern_as,
+    prefix, revision, words,
 };
 use crate::http::route::Family;
 
 /// What the document says of itself.
 pub(super) const ABOUT: &str = "Leases, locks, semaphores, elections and watched keys, replicated by Raft. Any member \
-serves any call. Durations are whole milliseconds and end in `_ms`; revisions and fences are whole numbers below 2^53. \
+serves any call. Durations are whole milliseconds and end in `_ms`; revisions and fences are whole numbers below 2^53; \
+whole numbers in JSON are written without fraction and exponent. Lengths of names and texts are limited in bytes of \
+UTF-8, of which a character may take up to four. \
 A name in a path is percent-decoded exactly once and never normalised; every call with a name in its path also takes \
 it as `?name=` on its collection. `HEAD` is answered wherever `GET` is, `OPTIONS` everywhere.";
 
@@ -688,15 +690,16 @@ fn transact(s: &mut Found) -> Operation<'_> {
 
 /// An ETag of a key.
 fn tag() -> utoipa::openapi::schema::Schema {
-    some_pattern(r#"^("([0-9]{1,15}|[1-8][0-9]{15})"|\*)$"#)
+    pattern_as(r#"^("([0-9]{1,15}|[1-8][0-9]{15})"|\*)$"#, "\"131\"")
 }
 
 fn guard() -> utoipa::openapi::schema::Schema {
     let encoded = r"([A-Za-z0-9._~/-]|%(2[0-9A-F]|[3-6][0-9A-F]|7[0-9A-E])){1,1024}";
     let fence = "([1-9][0-9]{0,14}|[1-8][0-9]{15})";
-    some_pattern(&format!(
-        "^(lock|semaphore|election)={encoded}; ?fence={fence}$"
-    ))
+    pattern_as(
+        &format!("^(lock|semaphore|election)={encoded}; ?fence={fence}$"),
+        "lock=jobs/nightly; fence=121",
+    )
 }
 
 // Watching.
