@@ -208,7 +208,7 @@ fn check_value(value: &str) -> Result<(), Failure> {
 }
 
 fn fence(fence: u64) -> Result<Fence, Failure> {
-    in_range("fence", fence, 0, MAX_REVISION - 1)?;
+    in_range("fence", fence, 1, MAX_REVISION - 1)?;
     Ok(Fence(fence))
 }
 

@@ -198,6 +198,13 @@ impl Limits {
         FIELDS.iter().map(|field| (field.name, (field.get)(self)))
     }
 
+    /// Every limit by its name, with the least and the most that it may be.
+    pub fn ranges() -> impl Iterator<Item = (&'static str, u64, u64)> {
+        FIELDS
+            .iter()
+            .map(|field| (field.name, field.min, field.max))
+    }
+
     /// Sets one limit. Whether it agrees with the others says [`Limits::check`], when all are set.
     ///
     /// # Errors
