@@ -138,28 +138,26 @@ fn beyond_its_waits_a_member_refuses_waiters_and_serves_everybody_else() {
 }
 
 #[test]
-fn beyond_its_connections_a_member_lets_others_wait_until_one_ends() {
+fn beyond_its_connections_a_member_lets_others_wait_until_one_is_idle() {
     let _machine = machine::shared();
     let cluster = Setup::of(1).with("max-connections", 1).prepare();
     let member = &cluster.members[0];
     member.start();
-    // One connection for all of it: a second one would have to wait.
-    let mut client = member.client();
-    wait::until("it is ready", SOON, || {
-        let answer = client.get("/readyz").ok()?;
-        (answer.status == 200).then_some(())
-    });
-    let second = member.client().begin("GET", "/v1/status", &Value::Null);
-    let mut second = second.expect("it is sent, the kernel takes it");
+    member.wait_until_ready();
+    let begin = |path| {
+        let pending = member.client().begin("GET", path, &Value::Null);
+        pending.expect("it is sent, the kernel takes it")
+    };
+    let mut first = begin("/v1/watch?prefix=keys/&wait_ms=4000");
+    let answer = first.try_answer(Duration::from_millis(500));
+    assert!(answer.is_err(), "the first waits: {answer:?}");
+    let mut second = begin("/v1/status");
     let answer = second.try_answer(Duration::from_millis(300));
     assert!(
         answer.is_err(),
         "a second connection was served: {answer:?}"
     );
-    client
-        .get("/readyz")
-        .expect("the first is served")
-        .expect(200);
-    drop(client);
+    first.answer(SOON).expect("the first is served").expect(200);
+    // The first is open still, but idle, and makes room.
     second.answer(SOON).expect("now it is its turn").expect(200);
 }

@@ -4,8 +4,8 @@
 //! are read when the tests run and asked twice: of a single member, and of a follower of three, where every one of them
 //! is forwarded or confirmed by a leader. What cannot be said in a row (streams of events) is in `streams.rs`.
 //!
-//! Left out are the codes of what is not built yet: `unauthenticated` (access control), `too-many-requests` (its limits
-//! by caller), `member-not-found`, `membership-busy` and `membership-unsafe` (changes of members).
+//! Left out is what is not built yet: changes of members, backup, `/metrics` and access control, with their codes
+//! `unauthenticated`, `too-many-requests`, `member-not-found`, `membership-busy` and `membership-unsafe`.
 
 mod pattern;
 mod runner;
