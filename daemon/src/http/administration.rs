@@ -3,9 +3,10 @@
 //! Owns the audit lines of both: what they change is everybody's, so who asked for what is told on the log target
 //! `audit`.
 
-use tenure_api::{self as api, ChangeLimits, Code};
+use tenure_api::{self as api, ChangeLimits, Code, MAX_REVISION};
 use tenure_state::{Answer, Command, Limits, Revision};
 
+use super::acquiring::in_range;
 use super::failure::{Failure, Purpose};
 use super::reading::Reading;
 use super::reply::Reply;
@@ -59,6 +60,7 @@ pub(super) async fn change_limits(mut cx: Context<'_>) -> Result<Reply, Failure>
 pub(super) async fn compact(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     let asked: api::Compact = cx.json().await?;
+    in_range("revision", asked.revision, 0, MAX_REVISION - 1)?;
     let revision = Revision(asked.revision);
     let mut audit = Audit::of(&cx, "compaction", format!("to revision {revision}"));
     let decided = cx

@@ -272,3 +272,18 @@ fn candidate(view: &WaiterView, clock: Clock) -> api::Candidate {
         wait_remaining_ms: remaining_ms(view.wait_deadline, clock),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenure_api::Code;
+
+    #[test]
+    fn a_fence_is_a_revision_of_a_grant_so_0_is_none() {
+        for none in [0, MAX_REVISION, u64::MAX] {
+            let failure = fence(none).expect_err("it is none");
+            assert_eq!(failure.code, Code::InvalidRequest);
+        }
+        assert_eq!(fence(1).expect("it is one"), Fence(1));
+    }
+}

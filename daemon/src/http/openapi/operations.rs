@@ -798,6 +798,7 @@ fn read_limits(s: &mut Found) -> Operation<'_> {
 
 fn change_limits(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "changeLimits", "cluster", "Changes some limits.")
+        .text("Those that are not given stay as they are. `value_bytes` is at most `request_bytes`, and that at most `history_bytes`.")
         .takes::<api::ChangeLimits>("change_limits")
         .answers::<api::LimitsInForce>(200, "The limits.", "limits")
         .records()

@@ -51,7 +51,21 @@ pub(super) fn tighten(document: &mut Value) {
         }
         requests(schemas);
     }
+    for (path, json) in [
+        ("/v1/openapi.json", json!({"type": "object"})),
+        ("/v1/keys/{key}", value_or_entry()),
+    ] {
+        document["paths"][path]["get"]["responses"]["200"]["content"][api::JSON]["schema"] = json;
+    }
     exclude_the_lease_zero(document);
+}
+
+/// A value that was put as JSON is answered as JSON, too.
+fn value_or_entry() -> Value {
+    json!({"anyOf": [
+        {"$ref": "#/components/schemas/KeyEntry"},
+        {"description": "Without `entry=true`: whatever was put as `application/json`."},
+    ]})
 }
 
 /// Every object that a schema describes, itself and within.
