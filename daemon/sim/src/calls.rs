@@ -10,8 +10,9 @@ use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_replica::{Decided, Input, Refused};
 use tenure_state::{
-    Answer, Change, Clock, Command, HoldView, KeyEntry, Kind, LeaseId, LeaseView, Origin, Outcome,
-    QueuedView, ReadError, Refusal, Request, Revision, Selector, Standing,
+    Answer, Attached, Change, Clock, Command, HoldView, IdempotencyKey, KeyEntry, Kind, LeaseId,
+    LeaseView, Origin, Outcome, QueuedView, ReadError, Refusal, Request, Revision, SHOWN, Selector,
+    Standing,
 };
 
 use crate::time::Moment;
@@ -41,13 +42,20 @@ pub(crate) struct Call {
     pub(crate) sent: Moment,
     /// What had been answered to anybody by then.
     pub(crate) floor: LogIndex,
+    /// As what its member proposed it, once it has.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// What is asked.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most asks are commands, and few are open at a time"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     Command {
         command: Command,
+        once: Option<IdempotencyKey>,
         poll: Duration,
     },
     Renew {
@@ -63,16 +71,33 @@ pub(crate) enum Ask {
     },
 }
 
+impl Ask {
+    /// A command that is answered at once, and never a second time.
+    pub(crate) fn command(command: Command) -> Ask {
+        Ask::Command {
+            command,
+            once: None,
+            poll: Duration::ZERO,
+        }
+    }
+
+    /// Whether it changes anything, so that not to learn its outcome matters.
+    fn is_write(&self) -> bool {
+        matches!(self, Ask::Command { .. } | Ask::Renew { .. })
+    }
+}
+
 /// What comes back.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Outcome {
         outcome: Outcome,
+        replayed: bool,
         index: LogIndex,
     },
     /// A poll ended with the place granted.
     Held {
-        hold: HoldView,
+        holds: Vec<HoldView>,
         index: LogIndex,
     },
     /// A poll ended with the place kept.
@@ -89,6 +114,7 @@ pub(crate) enum Reply {
     Broken,
     Lease {
         lease: Result<LeaseView, Refusal>,
+        attached: Vec<Attached>,
         index: LogIndex,
     },
     Key {
@@ -110,7 +136,8 @@ pub(crate) enum Reply {
 pub(crate) struct Poll {
     pub(crate) call: CallId,
     kind: Kind,
-    name: String,
+    /// All of them are granted at once.
+    names: Vec<String>,
     lease: LeaseId,
     owner: String,
 }
@@ -144,6 +171,7 @@ impl World {
                 ask,
                 sent: self.now,
                 floor,
+                origin: None,
             },
         );
         if let Some(travel) = self.travel(caller) {
@@ -192,9 +220,9 @@ impl World {
             token,
         };
         let input = match ask {
-            Ask::Command { command, .. } => Input::Propose(Request {
+            Ask::Command { command, once, .. } => Input::Propose(Request {
                 origin,
-                idempotency: None,
+                idempotency: once,
                 command,
             }),
             Ask::Renew { lease, company } => Input::Renew {
@@ -210,6 +238,9 @@ impl World {
         };
         if matches!(input, Input::Propose(_) | Input::Renew { .. }) {
             self.oracle.calls.received(origin, floor, self.now);
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.origin = Some(origin);
+            }
         }
         if let Some(running) = &mut self.members[place].running {
             running.pending.insert(token, id);
@@ -252,28 +283,26 @@ impl World {
             Some(Ask::Command { poll, .. }) => *poll,
             _ => Duration::ZERO,
         };
-        let Decided { outcome, .. } = decided;
-        if let Ok(Answer::Queued(QueuedView {
-            kind,
-            name,
-            lease,
-            owner,
-            ..
-        })) = &outcome
-            && !poll.is_zero()
-        {
+        let Decided {
+            outcome, replayed, ..
+        } = decided;
+        let places: &[QueuedView] = match &outcome {
+            Ok(Answer::Queued(place)) => std::slice::from_ref(place),
+            Ok(Answer::QueuedTogether(places)) => places,
+            _ => &[],
+        };
+        if let (Some(first), false) = (places.first(), poll.is_zero()) {
             let member = &mut self.members[place];
             let life = member.life;
             let Some(running) = &mut member.running else {
                 return;
             };
-            let (kind, name, lease, owner) = (*kind, name.clone(), *lease, owner.clone());
             running.polls.push(Poll {
                 call: id,
-                kind,
-                name,
-                lease,
-                owner,
+                kind: first.kind,
+                names: places.iter().map(|place| place.name.clone()).collect(),
+                lease: first.lease,
+                owner: first.owner.clone(),
             });
             return self.after(
                 poll,
@@ -284,7 +313,15 @@ impl World {
                 },
             );
         }
-        self.reply(place, id, Reply::Outcome { outcome, index });
+        self.reply(
+            place,
+            id,
+            Reply::Outcome {
+                outcome,
+                replayed,
+                index,
+            },
+        );
     }
 
     /// Answers the reads, polls and watches that the state of this member can answer now.
@@ -306,11 +343,17 @@ impl World {
         let state = running.applier.state();
         let mut replies = Vec::new();
         running.polls.retain(|poll| {
-            let standing = state.standing(poll.kind, &poll.name, poll.lease, &poll.owner, clock);
-            let reply = match standing {
-                Some(Standing::Queued(_)) => return true,
-                Some(Standing::Held(hold)) => Reply::Held { hold, index },
-                None => Reply::Gone { index },
+            let mut holds = Vec::new();
+            for name in &poll.names {
+                match state.standing(poll.kind, name, poll.lease, &poll.owner, clock) {
+                    Some(Standing::Queued(_)) => return true,
+                    Some(Standing::Held(hold)) => holds.push(hold),
+                    None => {}
+                }
+            }
+            let reply = match holds.is_empty() {
+                true => Reply::Gone { index },
+                false => Reply::Held { holds, index },
             };
             replies.push((poll.call, reply));
             false
@@ -353,6 +396,7 @@ impl World {
             let reply = match &call.ask {
                 Ask::ReadLease(lease) => Reply::Lease {
                     lease: state.lease(*lease, clock),
+                    attached: state.attached(*lease, SHOWN),
                     index,
                 },
                 Ask::ReadKey(key) => Reply::Key {
@@ -428,6 +472,12 @@ impl World {
             Reply::Lease { .. } | Reply::Key { .. } => counts.reads += 1,
             _ => counts.answered += 1,
         }
+        if let (Reply::Outcome { index, .. }, Some(origin)) = (&reply, call.origin) {
+            self.oracle.calls.told(origin, *index);
+        }
+        if matches!(reply, Reply::Broken) {
+            self.unlearnt(&call);
+        }
         match &reply {
             Reply::Outcome { index, .. }
             | Reply::Held { index, .. }
@@ -451,10 +501,21 @@ impl World {
             return;
         };
         self.trace.counts.unknown += 1;
+        self.unlearnt(&call);
         match call.caller {
             Caller::Client(client) => self.client_answered(client, &call, Reply::Broken),
             Caller::Watcher(watcher) => self.watcher_answered(watcher, &call, Reply::Broken),
             Caller::Probe => {}
+        }
+    }
+
+    /// The outcome of a write stays unknown: it may be applied or not.
+    fn unlearnt(&mut self, call: &Call) {
+        match call.origin {
+            Some(origin) => self.oracle.calls.unlearnt(origin),
+            // It never reached its member.
+            None if call.ask.is_write() => self.trace.counts.unknown_not_applied += 1,
+            None => {}
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Clients: they take leases and locks, write keys, read, and count time by clocks of their own.
+//! Clients: what they make of answers, counting time by clocks of their own.
 //!
-//! Owns what a client knows. It believes in a lease as `api.md` §1 says, stops believing in a hold before it asks for
-//! its release, and takes what it did not learn for unknown. Some forget their leases, some pause longer than a TTL.
+//! Owns what a client knows. It believes in a lease as `api.md` §1 says, and in a hold as long as nothing says that the
+//! lease has lost something since it last saw the hold; it stops believing in a hold before it asks for its release, and
+//! takes what it did not learn for unknown. Some forget their leases, some pause longer than a TTL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,34 +10,54 @@ use std::time::Duration;
 use bytes::Bytes;
 use tenure_replica::Refused;
 use tenure_state::{
-    Acquire, Answer, Claim, Clock, Command, Compare, Condition, Fence, Field, HoldView, Kind,
-    LeaseId, LeaseView, NewLease, Operation, OperationResult, Outcome, Put, Refusal, Release,
-    Revision, Share, Transaction, Wanted,
+    Acquire, Answer, Attached, Claim, Command, Fence, HoldView, HolderView, Kind, LeaseId,
+    LeaseView, Operation, OperationResult, Outcome, Refusal, Revision, Share,
 };
 
-use crate::calls::{Ask, Call, Caller, Reply};
-use crate::chance::as_nanos;
-use crate::oracle::demand;
+use crate::asking::Again;
+use crate::calls::{Ask, Call, Reply};
+use crate::oracle::{Holding, demand};
 use crate::time::{Moment, SimClock};
-use crate::world::{Event, World, unique_value};
+use crate::world::{Event, World};
+
+/// Of what kind, of which name, and as which owner.
+type HoldKey = (Kind, String, String);
 
 pub(crate) struct Client {
     clock: SimClock,
-    lease: Option<Known>,
-    /// Fences of holds that it knows, by lock and owner.
-    holds: BTreeMap<(String, String), Fence>,
-    /// Holds that it asked to release once. Whatever it is told later, the request may still arrive.
-    given_up: BTreeSet<(String, Fence)>,
+    pub(crate) lease: Option<Known>,
+    pub(crate) holds: BTreeMap<HoldKey, KnownHold>,
+    /// Holds that it asked to end once. Whatever it is told later, the request may still arrive.
+    given_up: BTreeSet<(HoldKey, Fence)>,
+    /// A hold that was in its way.
+    pub(crate) rival: Option<(Holding, Fence)>,
     /// Revisions of keys as it last saw them.
-    seen: BTreeMap<Bytes, Revision>,
+    pub(crate) seen: BTreeMap<Bytes, Revision>,
+    /// The greatest revision that an answer spoke of.
+    pub(crate) revision: Revision,
+    /// What it asks again next.
+    pub(crate) again: Option<Again>,
+    /// How often it has asked before what it asks now.
+    pub(crate) tries: u32,
+    /// A key of a request that is done with.
+    pub(crate) used_key: Option<String>,
 }
 
 #[derive(Clone, Copy)]
-struct Known {
-    id: LeaseId,
-    ttl_ms: u64,
+pub(crate) struct Known {
+    pub(crate) id: LeaseId,
+    pub(crate) ttl_ms: u64,
     /// Until when it believes, in true time.
-    until: Moment,
+    pub(crate) until: Moment,
+}
+
+/// A hold that a client knows.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownHold {
+    pub(crate) fence: Fence,
+    pub(crate) share: Share,
+    /// The revision of the state that last showed it.
+    shown: Revision,
 }
 
 impl Client {
@@ -46,7 +67,12 @@ impl Client {
             lease: None,
             holds: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            rival: None,
             seen: BTreeMap::new(),
+            revision: Revision(1),
+            again: None,
+            tries: 0,
+            used_key: None,
         }
     }
 
@@ -59,212 +85,38 @@ impl Client {
     }
 }
 
+/// What an answer says of a lease.
+#[derive(Clone, Copy)]
+struct Leased {
+    lease: LeaseId,
+    remaining_ms: u64,
+    /// Its TTL, where the answer may be of a lease that the client did not know.
+    ttl_ms: Option<u64>,
+}
+
 impl World {
-    /// A client does something, one call at a time.
-    pub(crate) fn think(&mut self, place: usize) {
-        if self.faults.quiet {
-            return;
-        }
-        let member = self.chance.index(self.members.len());
-        let ask = self.choose(place);
-        self.stop_believing(place, &ask);
-        let poll = if let Ask::Command { poll, .. } = &ask {
-            *poll
-        } else {
-            Duration::ZERO
-        };
-        let patience = self
-            .chance
-            .skewed_span(Duration::from_millis(100), self.plan.workload.patience)
-            + poll;
-        self.call(Caller::Client(place), member, ask, patience);
-    }
-
-    fn choose(&mut self, place: usize) -> Ask {
-        let Some(lease) = self.clients[place].lease else {
-            return self.without_lease();
-        };
-        let left = lease.until - self.now;
-        let hurry = as_nanos(left) / 1_000_000 < lease.ttl_ms * 6 / 10;
-        if hurry && self.chance.happens(700_000) {
-            return renewal(lease);
-        }
-        match self.chance.number(0, 99) {
-            0..30 => self.acquire(Claim::Lease(lease.id), lease.ttl_ms),
-            30..48 => self.release(place, lease),
-            48..75 => self.write(place, Some(lease.id)),
-            75..80 => Ask::ReadLease(lease.id),
-            80..90 => Ask::ReadKey(self.some_key()),
-            90..96 => renewal(lease),
-            96..98 => Ask::Command {
-                command: Command::RevokeLease { lease: lease.id },
-                poll: Duration::ZERO,
-            },
-            _ => {
-                // It forgets the lease, which runs out by itself; what it believes, it believes.
-                let client = &mut self.clients[place];
-                client.lease = None;
-                client.holds.clear();
-                self.without_lease()
-            }
-        }
-    }
-
-    fn without_lease(&mut self) -> Ask {
-        let (least, most) = self.plan.workload.ttl_ms;
-        let lease =
-            LeaseId::new((self.chance.seed() >> 1).max(1)).expect("it is positive and below 2^63");
-        let ttl_ms = self.chance.number(least, most);
-        let new = NewLease {
-            lease,
-            ttl_ms,
-            name: String::new(),
-            metadata: BTreeMap::new(),
-        };
-        match self.chance.number(0, 3) {
-            0 => self.acquire(Claim::Grant(new), ttl_ms),
-            _ => Ask::Command {
-                command: Command::GrantLease(new),
-                poll: Duration::ZERO,
-            },
-        }
-    }
-
-    fn acquire(&mut self, claim: Claim, ttl_ms: u64) -> Ask {
-        let lock = self.chance.index(self.plan.workload.locks);
-        let wait_ms = if self.chance.coin() {
-            0
-        } else {
-            self.chance.skewed(10, 5000)
-        };
-        let longest = Duration::from_millis(wait_ms.min(ttl_ms / 3));
-        let poll = if self.chance.happens(800_000) {
-            longest
-        } else {
-            Duration::ZERO
-        };
-        let owner = if self.chance.happens(100_000) {
-            "other"
-        } else {
-            ""
-        };
-        let command = Command::Acquire(Acquire {
-            kind: Kind::Lock,
-            wanted: vec![Wanted {
-                name: format!("lock{lock}"),
-                share: Share::Exclusive,
-            }],
-            claim,
-            owner: owner.to_owned(),
-            wait_ms,
-            priority: 0,
-            metadata: BTreeMap::new(),
-            lock_delay_ms: 0,
-            value: String::new(),
-        });
-        Ask::Command { command, poll }
-    }
-
-    fn release(&mut self, place: usize, lease: Known) -> Ask {
-        let client = &self.clients[place];
-        let count = client.holds.len();
-        if count == 0 {
-            return renewal(lease);
-        }
-        let which = self.chance.index(count);
-        let Some(((name, owner), fence)) = self.clients[place].holds.iter().nth(which) else {
-            return renewal(lease);
-        };
-        let (name, owner, fence) = (name.clone(), owner.clone(), Some(*fence));
-        let command = Command::Release(Release {
-            kind: Kind::Lock,
-            name,
-            lease: lease.id,
-            owner,
-            fence,
-        });
-        Ask::Command {
-            command,
-            poll: Duration::ZERO,
-        }
-    }
-
-    fn some_key(&mut self) -> Bytes {
-        format!("k{}", self.chance.index(self.plan.workload.keys)).into()
-    }
-
-    fn write(&mut self, place: usize, lease: Option<LeaseId>) -> Ask {
-        let key = self.some_key();
-        let number = self.next_call;
-        let value = unique_value(&mut self.chance, number, self.plan.workload.value_bytes);
-        let lease = lease.filter(|_| self.chance.happens(250_000));
-        let put = |key, value| {
-            Operation::Put(Put {
-                key,
-                value,
-                content_type: None,
-                lease,
-                refuse_other_lease: false,
-            })
-        };
-        let condition = |key: &Bytes, revision: u64| Condition::Key {
-            key: key.clone(),
-            field: Field::ModRevision(revision),
-            compare: Compare::Equal,
-        };
-        let mut transaction = Transaction::default();
-        match self.chance.number(0, 9) {
-            0..5 => transaction.then.push(put(key, value)),
-            5..7 => {
-                let revision = self.clients[place]
-                    .seen
-                    .get(&key)
-                    .map_or(0, |revision| revision.0);
-                transaction.conditions.push(condition(&key, revision));
-                transaction.then.push(put(key.clone(), value));
-                transaction.otherwise.push(Operation::Get { key });
-            }
-            7 => transaction.then.push(Operation::Delete { key }),
-            8 => transaction.then.push(Operation::DeleteRange {
-                start: key,
-                end: Some(Bytes::from_static(b"k5")),
-            }),
-            _ => {
-                let beside: Bytes = [&key[..], b"/beside"].concat().into();
-                transaction.then.extend([
-                    put(key.clone(), value.clone()),
-                    put(beside, value),
-                    Operation::Get { key },
-                ]);
-            }
-        }
-        Ask::Command {
-            command: Command::Transaction(transaction),
-            poll: Duration::ZERO,
-        }
-    }
-
     /// Before the first byte of a release or a revoke leaves, the client believes no more.
-    fn stop_believing(&mut self, place: usize, ask: &Ask) {
+    pub(crate) fn stop_believing(&mut self, place: usize, ask: &Ask) {
         let Ask::Command { command, .. } = ask else {
             return;
         };
-        let client = &mut self.clients[place];
         match command {
             Command::Release(release) => {
-                client
-                    .holds
-                    .remove(&(release.name.clone(), release.owner.clone()));
-                client
-                    .given_up
-                    .extend(release.fence.map(|fence| (release.name.clone(), fence)));
-                self.oracle
-                    .beliefs
-                    .release(release.lease, &release.name, &release.owner);
+                let key = (release.kind, release.name.clone(), release.owner.clone());
+                self.clients[place].holds.remove(&key);
+                self.give_hold_up(place, release.lease, key, release.fence);
+            }
+            Command::HandOver(hand_over) => {
+                let (name, candidate) = (hand_over.name.clone(), hand_over.candidate.clone());
+                let key = (Kind::Election, name, candidate);
+                self.give_hold_up(place, hand_over.lease, key, Some(hand_over.fence));
             }
             Command::RevokeLease { lease } => {
-                client.lease = None;
-                client.holds.clear();
+                let client = &mut self.clients[place];
+                if client.lease.is_some_and(|known| known.id == *lease) {
+                    client.lease = None;
+                    client.holds.clear();
+                }
                 self.oracle.beliefs.revoke(*lease);
             }
             Command::GrantLease(_)
@@ -272,11 +124,16 @@ impl World {
             | Command::Acquire(_)
             | Command::Break(_)
             | Command::Proclaim(_)
-            | Command::HandOver(_)
             | Command::Transaction(_)
             | Command::Compact { .. }
             | Command::ChangeLimits(_) => {}
         }
+    }
+
+    fn give_hold_up(&mut self, place: usize, lease: LeaseId, key: HoldKey, fence: Option<Fence>) {
+        self.oracle.beliefs.release(&holding(lease, &key));
+        let given_up = &mut self.clients[place].given_up;
+        given_up.extend(fence.map(|fence| (key, fence)));
     }
 
     /// A client has an answer, or knows that it will have none.
@@ -289,12 +146,20 @@ impl World {
             }
             _ => Duration::from_micros(100),
         };
+        self.remember_to_ask_again(place, &call.ask, &reply);
         match reply {
-            Reply::Outcome { outcome, .. } => self.outcome(place, call, outcome),
-            Reply::Held { hold, .. } => self.held(place, call, &hold),
+            Reply::Outcome {
+                outcome, replayed, ..
+            } => self.outcome(place, call, outcome, replayed),
+            Reply::Held { holds, .. } => self.held(place, call, &holds),
             Reply::Lease {
-                lease: Ok(view), ..
-            } => self.leased(place, call.sent, &view),
+                lease: Ok(view),
+                attached,
+                ..
+            } => {
+                self.looked(place, &view, &attached);
+                self.leased(place, call.sent, &view);
+            }
             Reply::Lease {
                 lease: Err(refusal),
                 ..
@@ -326,94 +191,174 @@ impl World {
         self.after(pause, Event::Think { client: place });
     }
 
-    fn outcome(&mut self, place: usize, call: &Call, outcome: Outcome) {
+    fn outcome(&mut self, place: usize, call: &Call, outcome: Outcome, replayed: bool) {
         match outcome {
             Ok(Answer::Lease(view)) => self.leased(place, call.sent, &view),
-            Ok(Answer::Held(hold)) => self.held(place, call, &hold),
+            Ok(Answer::Held(hold)) => {
+                let asked = matches!(
+                    &call.ask,
+                    Ask::Command {
+                        command: Command::Acquire(_),
+                        ..
+                    }
+                );
+                // That a value was proclaimed once does not say that whoever did it still leads.
+                if asked {
+                    self.held(place, call, &[hold]);
+                }
+            }
+            Ok(Answer::HeldTogether(holds)) => self.held(place, call, &holds),
             Ok(Answer::Queued(queued)) => {
-                self.believe(place, call, queued.lease, queued.deadline, queued.clock);
+                self.note_rival(place, queued.kind, &queued.name, &queued.holders);
+                let remaining_ms = queued.deadline.0.saturating_sub(queued.clock.0);
+                self.believe(place, call, leased(call, queued.lease, remaining_ms));
+            }
+            Ok(Answer::QueuedTogether(places)) => {
+                if let Some(queued) = places.first() {
+                    let remaining_ms = queued.deadline.0.saturating_sub(queued.clock.0);
+                    self.believe(place, call, leased(call, queued.lease, remaining_ms));
+                }
             }
             Ok(Answer::Transaction {
                 succeeded,
                 results,
                 revision,
             }) => {
-                self.wrote(place, call, succeeded, &results, revision);
+                self.wrote(place, call, (succeeded, replayed), &results, revision);
             }
             Ok(_) => {}
-            Err(refusal) => self.lost(place, &refusal),
-        }
-    }
-
-    fn leased(&mut self, place: usize, sent: Moment, view: &LeaseView) {
-        let client = &mut self.clients[place];
-        let until = client.believes_until(sent, view.deadline.0.saturating_sub(view.clock.0));
-        match &mut client.lease {
-            Some(known) if known.id == view.lease => known.until = known.until.max(until),
-            None => {
-                client.lease = Some(Known {
-                    id: view.lease,
-                    ttl_ms: view.ttl_ms,
-                    until,
-                })
+            Err(refusal) => {
+                if let Refusal::LockHeld(contention) | Refusal::WaitExpired(contention) = &refusal {
+                    self.note_rival(
+                        place,
+                        contention.kind,
+                        &contention.name,
+                        &contention.holders,
+                    );
+                }
+                self.lost(place, &refusal);
             }
-            // The answer to a question about a lease that it gave up.
-            Some(_) => return,
         }
-        self.oracle
-            .beliefs
-            .lease(self.now, place, view.lease, until);
     }
 
-    fn believe(
-        &mut self,
-        place: usize,
-        call: &Call,
-        lease: LeaseId,
-        deadline: Clock,
-        clock: Clock,
-    ) -> bool {
-        let ttl_ms = match &call.ask {
-            Ask::Command {
-                command:
-                    Command::Acquire(Acquire {
-                        claim: Claim::Grant(new),
-                        ..
-                    }),
-                ..
-            } => new.ttl_ms,
-            _ => 0,
+    fn note_rival(&mut self, place: usize, kind: Kind, name: &str, holders: &[HolderView]) {
+        if let Some(holder) = holders.first() {
+            let key = (kind, name.to_owned(), holder.owner.clone());
+            self.clients[place].rival = Some((holding(holder.lease, &key), holder.fence));
+        }
+    }
+
+    /// An answer about a lease. A hold on it is believed in as long where nothing on the lease changed since the hold
+    /// was shown; otherwise the client looks before it believes on (`api.md` §3).
+    fn leased(&mut self, place: usize, sent: Moment, view: &LeaseView) {
+        let remaining_ms = view.deadline.0.saturating_sub(view.clock.0);
+        let said = Leased {
+            lease: view.lease,
+            remaining_ms,
+            ttl_ms: Some(view.ttl_ms),
+        };
+        let Some(until) = self.believe_lease(place, sent, said) else {
+            return;
         };
         let client = &mut self.clients[place];
-        let until = client.believes_until(call.sent, deadline.0.saturating_sub(clock.0));
-        match &mut client.lease {
-            Some(known) if known.id == lease => known.until = known.until.max(until),
-            None if ttl_ms > 0 => {
+        if let Some(known) = &mut client.lease {
+            known.ttl_ms = view.ttl_ms;
+        }
+        client.revision = client.revision.max(view.revision);
+        let changed = view.attached_revision.unwrap_or_default();
+        let holds = client
+            .holds
+            .iter()
+            .filter(|(_, hold)| changed <= hold.shown);
+        let holds: Vec<(HoldKey, KnownHold)> =
+            holds.map(|(key, hold)| (key.clone(), *hold)).collect();
+        for (key, hold) in holds {
+            self.believe_hold(place, view.lease, key, hold, until);
+        }
+    }
+
+    /// The client has looked at what hangs on its lease: what it holds, and what it holds no more.
+    fn looked(&mut self, place: usize, view: &LeaseView, attached: &[Attached]) {
+        let client = &mut self.clients[place];
+        if client.lease.is_none_or(|known| known.id != view.lease) {
+            return;
+        }
+        let mut gone = Vec::new();
+        client.holds.retain(|key, hold| {
+            let there = attached.iter().any(|thing| {
+                matches!(thing, Attached::Hold { kind, name, owner, fence }
+                    if (kind, name, owner) == (&key.0, &key.1, &key.2) && *fence == hold.fence)
+            });
+            if there {
+                hold.shown = hold.shown.max(view.revision);
+            } else {
+                gone.push(key.clone());
+            }
+            there
+        });
+        for key in gone {
+            self.oracle.beliefs.release(&holding(view.lease, &key));
+        }
+    }
+
+    /// Until when the client believes in a lease, if it is its own or it has none.
+    fn believe_lease(&mut self, place: usize, sent: Moment, said: Leased) -> Option<Moment> {
+        let client = &mut self.clients[place];
+        let until = client.believes_until(sent, said.remaining_ms);
+        match (&mut client.lease, said.ttl_ms) {
+            (Some(known), _) if known.id == said.lease => known.until = known.until.max(until),
+            (None, Some(ttl_ms)) => {
                 client.lease = Some(Known {
-                    id: lease,
+                    id: said.lease,
                     ttl_ms,
                     until,
                 })
             }
-            _ => return false,
+            // The answer to a question about a lease that it gave up.
+            _ => return None,
         }
-        self.oracle.beliefs.lease(self.now, place, lease, until);
-        true
+        self.oracle.beliefs.lease(place, said.lease, until);
+        Some(until)
     }
 
-    fn held(&mut self, place: usize, call: &Call, hold: &HoldView) {
-        if self.believe(place, call, hold.lease, hold.deadline, hold.clock) {
-            self.clients[place]
-                .holds
-                .insert((hold.name.clone(), hold.owner.clone()), hold.fence);
-            if !self.clients[place]
-                .given_up
-                .contains(&(hold.name.clone(), hold.fence))
-            {
-                self.oracle
-                    .beliefs
-                    .hold(self.now, hold.lease, &hold.name, &hold.owner, hold.fence);
-            }
+    fn believe(&mut self, place: usize, call: &Call, said: Leased) -> Option<Moment> {
+        self.believe_lease(place, call.sent, said)
+    }
+
+    fn believe_hold(
+        &mut self,
+        place: usize,
+        lease: LeaseId,
+        key: HoldKey,
+        hold: KnownHold,
+        until: Moment,
+    ) {
+        let given_up = &self.clients[place].given_up;
+        if !given_up.contains(&(key.clone(), hold.fence)) {
+            let (now, what) = (self.now, (hold.fence, hold.share));
+            self.oracle
+                .beliefs
+                .hold(now, holding(lease, &key), what, until);
+        }
+    }
+
+    fn held(&mut self, place: usize, call: &Call, holds: &[HoldView]) {
+        for hold in holds {
+            let remaining_ms = hold.deadline.0.saturating_sub(hold.clock.0);
+            let said = leased(call, hold.lease, remaining_ms);
+            let Some(until) = self.believe(place, call, said) else {
+                return;
+            };
+            let key = (hold.kind, hold.name.clone(), hold.owner.clone());
+            let known = KnownHold {
+                fence: hold.fence,
+                share: hold.share,
+                shown: hold.revision,
+            };
+            let client = &mut self.clients[place];
+            client.revision = client.revision.max(hold.revision);
+            client.holds.insert(key.clone(), known);
+            self.believe_hold(place, hold.lease, key, known, until);
         }
     }
 
@@ -433,7 +378,7 @@ impl World {
         &mut self,
         place: usize,
         call: &Call,
-        succeeded: bool,
+        (succeeded, replayed): (bool, bool),
         results: &[OperationResult],
         revision: Revision,
     ) {
@@ -456,11 +401,14 @@ impl World {
             results.len(),
             branch.len()
         );
+        self.clients[place].revision = self.clients[place].revision.max(revision);
         for (operation, result) in branch.iter().zip(results) {
             match (operation, result) {
                 (Operation::Put(put), OperationResult::Put { entry, .. }) => {
                     demand!(
-                        entry.value == put.value && entry.mod_revision == revision,
+                        // What was recorded of a put has no value.
+                        (entry.value == put.value || replayed && entry.value.is_empty())
+                            && entry.mod_revision == revision,
                         "results",
                         "a put of {:?} at {revision} is answered {entry:?}",
                         put.key
@@ -485,10 +433,31 @@ impl World {
     }
 }
 
-fn renewal(lease: Known) -> Ask {
-    let company = Duration::from_millis((lease.ttl_ms / 100).clamp(20, 250));
-    Ask::Renew {
-        lease: lease.id,
-        company,
+fn holding(lease: LeaseId, (kind, name, owner): &HoldKey) -> Holding {
+    Holding {
+        kind: *kind,
+        name: name.clone(),
+        lease,
+        owner: owner.clone(),
+    }
+}
+
+/// An answer to an acquire, which may have granted a lease.
+fn leased(call: &Call, lease: LeaseId, remaining_ms: u64) -> Leased {
+    let ttl_ms = match &call.ask {
+        Ask::Command {
+            command:
+                Command::Acquire(Acquire {
+                    claim: Claim::Grant(new),
+                    ..
+                }),
+            ..
+        } => Some(new.ttl_ms),
+        _ => None,
+    };
+    Leased {
+        lease,
+        remaining_ms,
+        ttl_ms,
     }
 }

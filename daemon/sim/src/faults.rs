@@ -21,6 +21,8 @@ use crate::world::{Event, Life, World};
 pub(crate) struct Faults {
     /// Nothing breaks any more.
     pub(crate) over: bool,
+    /// When that began.
+    pub(crate) healed: Option<Moment>,
     /// Clients are done.
     pub(crate) quiet: bool,
     pauses: u64,
@@ -181,7 +183,7 @@ impl World {
         self.cut_for_a_while(links);
     }
 
-    fn isolate(&mut self, member: usize) {
+    pub(crate) fn isolate(&mut self, member: usize) {
         let others: Vec<usize> = (0..self.members.len())
             .filter(|other| *other != member)
             .collect();

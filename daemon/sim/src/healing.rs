@@ -46,6 +46,7 @@ impl World {
     fn heal(&mut self) -> Vec<usize> {
         self.trace.say(self.now, || "healing".to_owned());
         self.faults.over = true;
+        self.faults.healed = Some(self.now);
         self.network.heal();
         let mut members: Vec<usize> = (0..self.members.len()).collect();
         self.chance.shuffle(&mut members);
@@ -148,15 +149,7 @@ impl World {
                 ..Transaction::default()
             });
             self.faults.probe.clear();
-            self.call(
-                Caller::Probe,
-                member,
-                Ask::Command {
-                    command,
-                    poll: Duration::ZERO,
-                },
-                timeout * 10,
-            );
+            self.call(Caller::Probe, member, Ask::command(command), timeout * 10);
             self.run_until(by.min(self.now + timeout * 10), |world| {
                 !world.faults.probe.is_empty()
             });

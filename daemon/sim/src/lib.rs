@@ -9,6 +9,7 @@
 mod chance;
 mod time;
 
+mod asking;
 mod calls;
 mod clients;
 mod disk;

@@ -9,7 +9,8 @@ use tenure_sim::{Counts, Options, Outcome, hush_panics, run};
 
 const USAGE: &str =
     "usage: tenure-sim [--seeds N] [--start S] [--threads N] [--keep-going]   run N seeds from S on
-       tenure-sim --seed N [--trace]                                replay one";
+       tenure-sim --seed N [--trace]                                replay one
+       with either, --calm: no faults; --in-doubt: leaders lost between proposal and answer, and nothing else";
 
 struct Arguments {
     seeds: u64,
@@ -50,6 +51,7 @@ fn parse(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--keep-going" => arguments.keep_going = true,
             "--trace" => arguments.options.trace = true,
             "--calm" => arguments.options.calm = true,
+            "--in-doubt" => arguments.options.in_doubt = true,
             _ => return Err(format!("unknown argument {word:?}")),
         }
     }
@@ -182,4 +184,17 @@ fn print_counts(counts: &Counts) {
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     println!("{}", words.join(", "));
+    println!(
+        "leader killed between proposal and answer: {} ({} more were cut off there); of the {} requests caught so, {} \
+         were applied and {} were not",
+        counts.killed_in_doubt,
+        counts.cut_in_doubt,
+        counts.in_doubt_applied + counts.in_doubt_not_applied,
+        counts.in_doubt_applied,
+        counts.in_doubt_not_applied
+    );
+    println!(
+        "of the outcomes that were not learnt, {} were applied and {} were not",
+        counts.unknown_applied, counts.unknown_not_applied
+    );
 }

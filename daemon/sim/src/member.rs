@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenure_raft::{
-    Entry, LogIndex, MemberId, ReadPoint, Restored, RoleName, SnapshotFile, SnapshotMeta,
+    Entry, LogIndex, MemberId, Payload, ReadPoint, Restored, RoleName, SnapshotFile, SnapshotMeta,
     SnapshotTask, Stamp, StepDown, WriteId,
 };
 use tenure_replica::{Applier, Core, Decided, Input, Output, PeerMessage};
-use tenure_state::{Origin, State};
+use tenure_state::{Origin, State, decode_batch};
 
 use crate::calls::{CallId, Poll, Reply};
 use crate::chance::Chance;
 use crate::disk::{DurableLog, DurableState, LogDisk, StateDisk};
-use crate::oracle::{View, demand};
+use crate::oracle::{Around, View, demand};
 use crate::snapshot;
 use crate::time::{Moment, SimClock};
 use crate::watchers::OpenWatch;
@@ -322,6 +322,7 @@ impl World {
             changes,
             snapshots,
         } = output;
+        let mut proposed = Vec::new();
         for change in &changes {
             if matches!(change, tenure_raft::RoleChange::Leader { .. }) {
                 self.trace.counts.elections += 1;
@@ -337,6 +338,12 @@ impl World {
                 running.handed = write.id;
                 running.writing_since.get_or_insert(shows);
             }
+            let appended = self.waiting_for(place, &write.append);
+            // Before anybody else has heard of it.
+            if self.chance.coin() && self.perhaps_lose_leader(place, appended.clone()) {
+                return;
+            }
+            proposed.extend(appended);
             self.members[place].log.queue(write);
             self.begin_sync(place);
         }
@@ -349,6 +356,7 @@ impl World {
             self.send(place, to, message);
         }
         self.judge_turn(place);
+        proposed.extend(self.waiting_for(place, &apply));
         self.queue_apply(place, apply);
         for (token, point) in reads {
             self.read_decided(place, token, point);
@@ -359,6 +367,8 @@ impl World {
         for task in snapshots {
             self.snapshot_task(place, task);
         }
+        // What was appended is on no disk yet; what is committed is not applied.
+        self.perhaps_lose_leader(place, proposed);
     }
 
     fn judge_turn(&mut self, place: usize) {
@@ -456,11 +466,19 @@ impl World {
                 (place, entry.index, before),
                 committed,
                 running.applier.state(),
-                &mut oracle.calls,
-                &mut oracle.beliefs,
+                Around {
+                    decisions: &mut oracle.decisions,
+                    calls: &mut oracle.calls,
+                    beliefs: &mut oracle.beliefs,
+                },
             );
             self.trace.counts.applied += 1;
             for (token, decided) in progress.decided {
+                let origin = Origin {
+                    member: place as u64 + 1,
+                    token,
+                };
+                oracle.decisions.told(origin, entry.index, &decided);
                 if let Some(call) = running.pending.remove(&token) {
                     answers.push((call, entry.index, decided));
                 }
@@ -468,6 +486,13 @@ impl World {
         }
         let applied = running.applier.applied().position.index;
         let due = running.applier.due();
+        let unanswered = answers
+            .iter()
+            .filter_map(|(call, _, _)| self.calls.get(call)?.origin)
+            .collect();
+        if self.perhaps_lose_leader(place, unanswered) {
+            return;
+        }
         for (call, index, decided) in answers {
             self.decided(place, call, index, decided);
         }
@@ -527,14 +552,19 @@ impl World {
         }
         let writes = member.log.synced();
         let mut last = None;
+        let mut durable = Vec::new();
         for write in writes {
+            durable.extend(self.waiting_for(place, &write.append));
             last = Some(self.make_durable(place, write));
         }
         if let Some(id) = last {
             self.tell(place, Input::Persisted(id));
         }
         self.begin_sync(place);
-        self.perhaps_crash(place);
+        // What is on its disk is not committed by it yet.
+        if !self.perhaps_lose_leader(place, durable) {
+            self.perhaps_crash(place);
+        }
     }
 
     fn make_durable(&mut self, place: usize, write: tenure_raft::Write) -> WriteId {
@@ -905,6 +935,74 @@ impl World {
     pub(crate) fn restart_later(&mut self, place: usize) {
         let after = downtime(&mut self.chance, self.plan.faults.longest);
         self.after(after, Event::Restart { member: place });
+    }
+}
+
+/// Where a leader has proposed what a client waits for, and has not answered, it is lost at the worst of moments.
+impl World {
+    /// The requests in these entries that clients wait for, where this member leads and such moments are wanted.
+    fn waiting_for(&self, place: usize, entries: &[Entry]) -> Vec<Origin> {
+        let leads = |running: &Running| running.core.is_leader();
+        let member = &self.members[place];
+        if self.plan.faults.in_doubt == 0
+            || self.faults.over
+            || !member.running.as_ref().is_some_and(leads)
+        {
+            return Vec::new();
+        }
+        let commands = entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Command(bytes) => decode_batch(bytes).ok(),
+            Payload::Configuration(_) | Payload::Empty => None,
+        });
+        commands
+            .flat_map(|batch| batch.requests)
+            .map(|request| request.origin)
+            .filter(|origin| self.is_awaited(*origin))
+            .collect()
+    }
+
+    fn is_awaited(&self, origin: Origin) -> bool {
+        let asked = &self.members[crate::oracle::place_of(MemberId(origin.member))];
+        let pending = asked
+            .running
+            .as_ref()
+            .and_then(|running| running.pending.get(&origin.token));
+        pending.is_some_and(|call| self.calls.contains_key(call))
+    }
+
+    /// Kills this leader, or cuts it off; says whether it was killed.
+    fn perhaps_lose_leader(&mut self, place: usize, in_doubt: Vec<Origin>) -> bool {
+        let leads = |running: &Running| running.core.is_leader();
+        let here = self.members[place].running.as_ref().is_some_and(leads);
+        if in_doubt.is_empty()
+            || !here
+            || self.faults.over
+            || !self.chance.happens(self.plan.faults.in_doubt)
+        {
+            return false;
+        }
+        self.trace.say(self.now, || {
+            format!(
+                "n{} is lost with {in_doubt:?} proposed and not answered",
+                place + 1
+            )
+        });
+        for origin in in_doubt {
+            self.oracle.calls.in_doubt(origin);
+        }
+        if self.members.len() > 1 && self.chance.number(0, 3) == 0 {
+            self.trace.counts.cut_in_doubt += 1;
+            self.isolate(place);
+            return false;
+        }
+        self.trace.counts.killed_in_doubt += 1;
+        self.crash(place);
+        // It comes back soon: often, and with what its disk kept, rather than for long.
+        let down = self
+            .chance
+            .skewed_span(Duration::from_millis(1), Duration::from_millis(300));
+        self.after(down, Event::Restart { member: place });
+        true
     }
 }
 

@@ -81,6 +81,9 @@ pub(crate) struct FaultPlan {
     pub(crate) longest: Duration,
     /// How often a member crashes at any event of its own, in parts of a million.
     pub(crate) crash_at_event: u32,
+    /// How often a leader is lost at each step of a client's request between its proposal and its answer, in parts of a
+    /// million.
+    pub(crate) in_doubt: u32,
 }
 
 /// The faults that come and go.
@@ -143,6 +146,8 @@ pub(crate) struct WorkloadPlan {
     /// How often one travels for up to seconds.
     pub(crate) slow: u32,
     pub(crate) patience: Duration,
+    /// How often a request whose decision is recorded carries an idempotency key.
+    pub(crate) keyed: u32,
 }
 
 /// Who is healed at the end.
@@ -237,6 +242,7 @@ impl Plan {
         self.faults = FaultPlan {
             kinds: Vec::new(),
             crash_at_event: 0,
+            in_doubt: 0,
             ..self.faults
         };
         self.workload = WorkloadPlan {
@@ -245,6 +251,21 @@ impl Plan {
             ..self.workload
         };
         self
+    }
+}
+
+impl Plan {
+    /// A run in which leaders are lost between proposal and answer, and nothing else breaks, so that it happens often.
+    /// Whoever does not learn an outcome asks again with the same key.
+    pub(crate) fn in_doubt(self) -> Plan {
+        let mut plan = self.calm();
+        plan.faults.in_doubt = 100_000;
+        plan.core.raft.election_timeout = 150 * MS;
+        plan.core.raft.heartbeat_interval = 30 * MS;
+        plan.workload.clients = plan.workload.clients.max(5);
+        plan.workload.think = plan.workload.think.min(50 * MS);
+        plan.workload.keyed = 1_000_000;
+        plan
     }
 }
 
@@ -347,6 +368,11 @@ fn draw_faults(chance: &mut Chance, members: usize) -> FaultPlan {
         } else {
             u32::try_from(chance.skewed(10, 1000)).unwrap_or(0)
         },
+        in_doubt: if calm || chance.coin() {
+            0
+        } else {
+            u32::try_from(chance.skewed(10_000, 200_000)).unwrap_or(0)
+        },
     }
 }
 
@@ -364,6 +390,7 @@ fn draw_workload(chance: &mut Chance) -> WorkloadPlan {
         travel: chance.skewed_span(50 * US, 20 * MS),
         slow: sometimes(chance, 30_000),
         patience: chance.skewed_span(200 * MS, 5000 * MS),
+        keyed: chance.pick(&[0, 500_000, 1_000_000]),
     }
 }
 
@@ -374,6 +401,12 @@ fn draw_limits(chance: &mut Chance) -> Limits {
     }
     if chance.coin() {
         limits.history_bytes = chance.skewed(1 << 10, 1 << 20);
+    }
+    if chance.coin() {
+        limits.idempotency_retention_ms = chance.skewed(200, 20_000);
+    }
+    if chance.number(0, 7) == 0 {
+        limits.idempotency_records = chance.skewed(1, 100);
     }
     limits
 }

@@ -18,6 +18,8 @@ pub struct Options {
     pub trace: bool,
     /// No faults: the smallest test of everything.
     pub calm: bool,
+    /// No fault but leaders lost between the proposal of a client's request and its answer, and these all the time.
+    pub in_doubt: bool,
 }
 
 /// What came of a run.
@@ -42,7 +44,11 @@ thread_local! {
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut chance = Chance::new(seed);
     let plan = Plan::draw(&mut chance);
-    let plan = if options.calm { plan.calm() } else { plan };
+    let plan = match options {
+        Options { in_doubt: true, .. } => plan.in_doubt(),
+        Options { calm: true, .. } => plan.calm(),
+        _ => plan,
+    };
     let trace = Trace::new(options.trace);
     let mut world = World::new(plan, chance, trace);
     world.trace.say(world.now, || format!("{:#?}", world.plan));
@@ -54,7 +60,21 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut counts = world.trace.counts;
     counts.virtual_ms = world.now.0 / 1_000_000;
     counts.grants = world.oracle.history.grants;
-    counts.expired = world.oracle.history.expired;
+    let history = &world.oracle.history;
+    counts.expired = history.expired;
+    counts.shared = history.shared;
+    counts.broken = history.broken;
+    counts.handed_over = history.handed_over;
+    counts.proclaimed = history.proclaimed;
+    let unknown = world.oracle.calls.unknown();
+    counts.unknown_applied += unknown.applied;
+    counts.unknown_not_applied += unknown.not_applied;
+    counts.in_doubt_applied = unknown.in_doubt_applied;
+    counts.in_doubt_not_applied = unknown.in_doubt_not_applied;
+    let decisions = &world.oracle.decisions;
+    counts.replays = decisions.replays;
+    counts.mismatches = decisions.mismatches;
+    counts.records_full = decisions.records_full;
     let violation = lived.err().map(|cause| read_panic(cause.as_ref()));
     Outcome {
         seed,

@@ -85,10 +85,38 @@ pub struct Counts {
     pub refused: u64,
     /// Calls whose outcome was not learnt.
     pub unknown: u64,
+    /// Writes whose outcome was not learnt, and that were applied.
+    pub unknown_applied: u64,
+    /// Writes whose outcome was not learnt, and that were not applied.
+    pub unknown_not_applied: u64,
+    /// Leaders killed between the proposal of a client's request and its answer.
+    pub killed_in_doubt: u64,
+    /// Leaders cut off there.
+    pub cut_in_doubt: u64,
+    /// Requests that were caught so, and were applied.
+    pub in_doubt_applied: u64,
+    /// Requests that were caught so, and were not applied.
+    pub in_doubt_not_applied: u64,
+    /// Requests asked again with the same idempotency key.
+    pub retried: u64,
+    /// Repeats answered with the first decision.
+    pub replays: u64,
+    /// Keys used for another request, and told so.
+    pub mismatches: u64,
+    /// Requests with a key refused because all records were in use.
+    pub records_full: u64,
     /// Linearizable reads answered.
     pub reads: u64,
     /// Locks granted.
     pub grants: u64,
+    /// Grants of something that others hold too.
+    pub shared: u64,
+    /// Holds that were broken.
+    pub broken: u64,
+    /// Leaderships handed over.
+    pub handed_over: u64,
+    /// Values proclaimed.
+    pub proclaimed: u64,
     /// Leases that ran out.
     pub expired: u64,
     /// Events that watchers were given.
@@ -137,8 +165,22 @@ impl Counts {
             ("answered", &mut self.answered),
             ("refused", &mut self.refused),
             ("unknown", &mut self.unknown),
+            ("unknown applied", &mut self.unknown_applied),
+            ("unknown not applied", &mut self.unknown_not_applied),
+            ("leaders killed in doubt", &mut self.killed_in_doubt),
+            ("leaders cut off in doubt", &mut self.cut_in_doubt),
+            ("in doubt applied", &mut self.in_doubt_applied),
+            ("in doubt not applied", &mut self.in_doubt_not_applied),
+            ("retried", &mut self.retried),
+            ("replays", &mut self.replays),
+            ("mismatches", &mut self.mismatches),
+            ("records full", &mut self.records_full),
             ("reads", &mut self.reads),
             ("grants", &mut self.grants),
+            ("shared", &mut self.shared),
+            ("broken", &mut self.broken),
+            ("handed over", &mut self.handed_over),
+            ("proclaimed", &mut self.proclaimed),
             ("expired", &mut self.expired),
             ("watched", &mut self.watched),
             ("compacted", &mut self.compacted),

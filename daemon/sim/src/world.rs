@@ -43,6 +43,7 @@ pub(crate) enum Event {
         from: usize,
         to: usize,
         message: PeerMessage,
+        sent: Moment,
     },
     /// A sender hears that a message to `peer` was lost.
     Unreachable {
@@ -294,7 +295,12 @@ impl World {
     fn dispatch(&mut self, event: Event) {
         match event {
             Event::Turn { member, number, .. } => self.turn(member, number),
-            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Deliver {
+                from,
+                to,
+                message,
+                sent,
+            } => self.deliver((from, to), message, sent),
             Event::Unreachable { member, peer, .. } => {
                 self.tell(member, tenure_replica::Input::Unreachable(peer));
             }
@@ -349,10 +355,20 @@ impl World {
                             from,
                             to,
                             message: message.clone(),
+                            sent: self.now,
                         },
                     );
                 }
-                self.at(*last, Event::Deliver { from, to, message });
+                let sent = self.now;
+                self.at(
+                    *last,
+                    Event::Deliver {
+                        from,
+                        to,
+                        message,
+                        sent,
+                    },
+                );
             }
         }
     }
@@ -375,7 +391,15 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
+    fn deliver(&mut self, (from, to): (usize, usize), message: PeerMessage, sent: Moment) {
+        // In a healed network nothing is on its way for long. What a leader sent before it was cut off would go on
+        // arriving for as long as messages may be late, and would keep its followers from electing another (seed 100373).
+        let held_back = |healed: Moment| {
+            sent < healed && healed + self.plan.core.raft.election_timeout < self.now
+        };
+        if self.faults.healed.is_some_and(held_back) {
+            return self.lose(from, to, false);
+        }
         if self.members[to].running.is_none() {
             let told = self.chance.happens(self.plan.network.tells);
             return self.lose(from, to, told);

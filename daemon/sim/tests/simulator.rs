@@ -45,6 +45,30 @@ fn twenty_seeds_hold_and_every_kind_of_fault_happens_in_them() {
     }
 }
 
+/// What a client is told is true: what was refused is never applied, what is acknowledged stands in the log, a repeat
+/// with the same key gets the first decision, and of what was left unknown some was applied and some was not.
+#[test]
+fn a_thousand_leaders_die_between_proposal_and_answer_and_nobody_is_told_an_untruth() {
+    let in_doubt = Options {
+        in_doubt: true,
+        ..Options::default()
+    };
+    let mut counts = Counts::default();
+    let mut seed = 0;
+    while counts.killed_in_doubt < 1000 {
+        counts.add(&hold(seed..seed + 1, in_doubt));
+        seed += 1;
+        assert!(seed < 400, "they die too rarely: {counts:?}");
+    }
+    assert!(
+        counts.in_doubt_applied > 100
+            && counts.in_doubt_not_applied > 100
+            && counts.replays > 100
+            && counts.mismatches > 10,
+        "{counts:?}"
+    );
+}
+
 #[test]
 fn a_seed_is_the_same_run_on_every_thread_and_another_seed_is_another() {
     let here: Vec<u64> = (30..36)

@@ -47,7 +47,7 @@ impl Conditions {
         match conditions.none_matches {
             None | Some(Tag::Any) => Ok(conditions),
             Some(Tag::Version(_)) => Err(Failure::invalid(
-                "if-none-match of a write names a version; accepted is `*` (only if absent)",
+                "If-None-Match of a write names a version; accepted is `*` (only if absent)",
             )),
         }
     }
@@ -87,6 +87,27 @@ impl Conditions {
         matches.into_iter().chain(none_matches).flatten().collect()
     }
 
+    /// What they ask of a key, for whom they refuse.
+    pub(super) fn in_words(&self, key: &str) -> String {
+        let key = text::shown(key);
+        let matches = self.matches.map(|tag| match tag {
+            Tag::Any => format!("If-Match asks for key {key} to be there"),
+            Tag::Version(revision) => {
+                format!("If-Match asks for key {key} with mod_revision {revision}")
+            }
+        });
+        let none_matches = self.none_matches.map(|tag| match tag {
+            Tag::Any => format!("If-None-Match asks for key {key} to be absent"),
+            Tag::Version(revision) => {
+                format!(
+                    "If-None-Match asks for key {key} with another mod_revision than {revision}"
+                )
+            }
+        });
+        let both: Vec<String> = matches.into_iter().chain(none_matches).collect();
+        both.join(", and ")
+    }
+
     /// Whether `If-Match` refuses an answer with this version.
     pub(super) fn match_fails(&self, present: Revision) -> bool {
         match self.matches {
@@ -119,8 +140,8 @@ pub(super) fn etag(revision: Revision) -> HeaderValue {
     HeaderValue::try_from(format!("\"{revision}\"")).expect("digits in quotes are a header")
 }
 
-fn tag(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tag>, Failure> {
-    let mut values = headers.get_all(name).iter();
+fn tag(headers: &HeaderMap, header: &HeaderName) -> Result<Option<Tag>, Failure> {
+    let mut values = headers.get_all(header).iter();
     let Some(value) = values.next() else {
         return Ok(None);
     };
@@ -138,6 +159,11 @@ fn tag(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tag>, Failure> {
         Some(tag) => Ok(Some(tag)),
         None => {
             let sent = text::shown(text);
+            let name = if *header == IF_MATCH {
+                "If-Match"
+            } else {
+                "If-None-Match"
+            };
             Err(Failure::invalid(format!(
                 "{name} is {sent}; accepted is one mod_revision in quotes, as `\"131\"`, or `*`"
             )))
@@ -183,7 +209,7 @@ mod tests {
         ] {
             let failure = Conditions::of_read(&headers(IF_MATCH, values)).expect_err("refused");
             assert!(
-                failure.detail.starts_with("if-match is"),
+                failure.detail.starts_with("If-Match is"),
                 "{}",
                 failure.detail
             );

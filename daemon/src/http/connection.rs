@@ -58,7 +58,7 @@ const RESERVED_FILES: u64 = 512;
 const FEWEST_CONNECTIONS: usize = 64;
 
 /// The head of a request has at most this many bytes (HTTP/1: of the buffer it is read into; HTTP/2: of the list).
-const HEAD_BYTES: u32 = 16 << 10;
+pub(super) const HEAD_BYTES: u32 = 16 << 10;
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS: u32 = 256;
 /// A client may give up all its long-polls at once: with h2's default of 20 that would end its connection.

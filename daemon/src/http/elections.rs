@@ -6,7 +6,7 @@ use serde::Serialize;
 use tenure_api::{self as api, Campaign, MAX_ELECTION_VALUE_BYTES, MAX_REVISION};
 use tenure_state::{
     Answer, Clock, Command, Contention, Fence, HandOver, HoldView, HolderView, Kind, Proclaim,
-    QueueView, QueuedView, Refusal, Revision, Share, WaiterView, Wanted,
+    QueueView, QueuedView, Revision, Share, WaiterView, Wanted,
 };
 
 use super::acquiring::{self, Acquired, Terms, in_range, only};
@@ -79,7 +79,6 @@ pub(super) async fn hand_over(mut cx: Context<'_>, name: String) -> Result<Reply
         fence: fence(asked.fence)?,
         to: asked.handover_to,
     };
-    let (candidate, to) = (hand_over.candidate.clone(), hand_over.to.clone());
     let decided = cx
         .submit(Command::HandOver(hand_over), Purpose::Write)
         .await?;
@@ -97,19 +96,7 @@ pub(super) async fn hand_over(mut cx: Context<'_>, name: String) -> Result<Reply
             Reply::json(200, revision, &handed_over)
         }
         Ok(_) => Err(Failure::unexpected()),
-        Err(refusal) => {
-            let is_not_held = refusal == Refusal::NotHeld;
-            let mut failure = Failure::refused(refusal, decided.clock, decided.revision);
-            if is_not_held {
-                failure.detail = format!(
-                    "either {} does not lead on this lease, or no candidate {} waits; the leader can hand over to a \
-                     candidate that waits",
-                    text::shown(&candidate),
-                    text::shown(&to)
-                );
-            }
-            Err(failure)
-        }
+        Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
 }
 
@@ -221,7 +208,7 @@ fn check_value(value: &str) -> Result<(), Failure> {
 }
 
 fn fence(fence: u64) -> Result<Fence, Failure> {
-    in_range("fence", fence, 0, MAX_REVISION - 1)?;
+    in_range("fence", fence, 1, MAX_REVISION - 1)?;
     Ok(Fence(fence))
 }
 

@@ -32,57 +32,87 @@ pub(super) enum Purpose {
 }
 
 /// What a command names that its refusals do not, so that their sentences can (`api.md` §2, Errors).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
     /// The lock, semaphore or election it is about.
     thing: Option<String>,
     /// The lease and owner that ask.
     by: Option<String>,
     fence: Option<Fence>,
+    /// What is so where it finds no hold.
+    not_held: Option<String>,
     /// The keys it puts.
     puts: Vec<Bytes>,
-    /// Whether who finds no hold is told so here: elections have words of their own for it.
-    tells_not_held: bool,
+    /// The key under which its decision is recorded.
+    idempotency_key: Option<String>,
 }
 
 impl Asked {
     /// What a command names.
     pub(super) fn of(command: &Command) -> Asked {
-        let nothing = Asked {
-            thing: None,
-            by: None,
-            fence: None,
-            puts: Vec::new(),
-            tells_not_held: false,
-        };
         match command {
-            Command::Release(release) => Asked {
-                thing: Some(thing(release.kind, &release.name)),
-                by: Some(asker(release.lease, &release.owner)),
-                fence: release.fence,
-                tells_not_held: release.kind != Kind::Election,
-                ..nothing
-            },
-            Command::Break(broken) => Asked {
-                thing: Some(thing(broken.kind, &broken.name)),
-                by: broken
-                    .holder
-                    .as_ref()
-                    .map(|(lease, owner)| asker(*lease, owner)),
-                fence: Some(broken.fence),
-                tells_not_held: broken.kind != Kind::Election,
-                ..nothing
-            },
-            Command::Proclaim(proclaim) => Asked {
-                thing: Some(thing(Kind::Election, &proclaim.name)),
-                fence: Some(proclaim.fence),
-                ..nothing
-            },
-            Command::HandOver(over) => Asked {
-                thing: Some(thing(Kind::Election, &over.name)),
-                fence: Some(over.fence),
-                ..nothing
-            },
+            Command::Release(release) => {
+                let thing = thing(release.kind, &release.name);
+                let by = asker(release.kind, release.lease, &release.owner);
+                let lacks = match (release.kind, release.fence) {
+                    (Kind::Lock | Kind::Semaphore, Some(_)) => {
+                        "has neither a hold of nor a place for"
+                    }
+                    (Kind::Lock | Kind::Semaphore, None) => "has no place in the queue of",
+                    (Kind::Election, Some(_)) => "neither leads nor is a candidate of",
+                    (Kind::Election, None) => "is no candidate of",
+                };
+                Asked {
+                    not_held: Some(format!("{by} {lacks} {thing}")),
+                    thing: Some(thing),
+                    by: Some(by),
+                    fence: release.fence,
+                    ..Asked::default()
+                }
+            }
+            Command::Break(broken) => {
+                let thing = thing(broken.kind, &broken.name);
+                let by = broken.holder.as_ref();
+                let by = by.map(|(lease, owner)| asker(broken.kind, *lease, owner));
+                let nobody = by.as_deref().unwrap_or("nobody");
+                let lacks = match by {
+                    Some(_) => "does not hold",
+                    None => "holds",
+                };
+                Asked {
+                    not_held: Some(format!(
+                        "{nobody} {lacks} {thing}; there is nothing to break"
+                    )),
+                    thing: Some(thing),
+                    by,
+                    fence: Some(broken.fence),
+                    ..Asked::default()
+                }
+            }
+            Command::Proclaim(proclaim) => {
+                let thing = thing(Kind::Election, &proclaim.name);
+                let by = asker(Kind::Election, proclaim.lease, &proclaim.candidate);
+                Asked {
+                    not_held: Some(format!("{by} does not lead {thing}")),
+                    thing: Some(thing),
+                    fence: Some(proclaim.fence),
+                    ..Asked::default()
+                }
+            }
+            Command::HandOver(over) => {
+                let thing = thing(Kind::Election, &over.name);
+                let by = asker(Kind::Election, over.lease, &over.candidate);
+                Asked {
+                    not_held: Some(format!(
+                        "either {by} does not lead {thing}, or no candidate {:?} waits in it; the leader can hand \
+                         over to a candidate that waits",
+                        over.to
+                    )),
+                    thing: Some(thing),
+                    fence: Some(over.fence),
+                    ..Asked::default()
+                }
+            }
             Command::Transaction(transaction) => {
                 let guard = transaction.guard.as_ref();
                 Asked {
@@ -91,7 +121,7 @@ impl Asked {
                     puts: put_on_leases(&transaction.then)
                         .chain(put_on_leases(&transaction.otherwise))
                         .collect(),
-                    ..nothing
+                    ..Asked::default()
                 }
             }
             Command::GrantLease(_)
@@ -99,7 +129,15 @@ impl Asked {
             | Command::ChangeLease { .. }
             | Command::Acquire(_)
             | Command::ChangeLimits(_)
-            | Command::Compact { .. } => nothing,
+            | Command::Compact { .. } => Asked::default(),
+        }
+    }
+
+    /// The same, whose decision is recorded under a key.
+    pub(super) fn under(self, idempotency_key: Option<&str>) -> Asked {
+        Asked {
+            idempotency_key: idempotency_key.map(str::to_owned),
+            ..self
         }
     }
 
@@ -112,36 +150,63 @@ impl Asked {
     }
 
     fn detail(&self, refusal: &Refusal) -> Option<String> {
-        let thing = self.thing.as_deref();
-        if let (Refusal::NotHeld, true) = (refusal, self.tells_not_held) {
-            let by = self.by.as_deref().unwrap_or("nobody");
-            let (has, nothing) = match (self.fence, &self.by) {
-                (Some(_), Some(_)) => ("has neither a hold of nor a place for", ""),
-                (None, _) => ("has no place in the queue of", ""),
-                (Some(_), None) => ("holds", "; there is nothing to break"),
-            };
-            return Some(format!("{by} {has} {}{nothing}", thing?));
+        match refusal {
+            Refusal::NotHeld => self.not_held.clone(),
+            Refusal::FenceStale { present } => self.stale(*present),
+            Refusal::KeyOnOtherLease { lease } => {
+                let keys = match &self.puts[..] {
+                    [key] => format!("key {:?} hangs", String::from_utf8_lossy(key)),
+                    _ => "a key that was to be put on a lease hangs".to_owned(),
+                };
+                Some(format!(
+                    "{keys} on lease {lease}, which is alive; accepted are that lease, none, or If-Match with its mod_revision to move it"
+                ))
+            }
+            Refusal::IdempotencyMismatch => {
+                let key = self.idempotency_key.as_deref()?;
+                Some(format!(
+                    "Idempotency-Key {} was used for another request; use a new key for a new request",
+                    text::shown(key)
+                ))
+            }
+            Refusal::LeaseNotFound(_)
+            | Refusal::LeaseExpired(_)
+            | Refusal::LeaseIdTaken(_)
+            | Refusal::TtlOutOfRange { .. }
+            | Refusal::LockHeld(_)
+            | Refusal::WaitExpired(_)
+            | Refusal::ModeMismatch { .. }
+            | Refusal::LimitMismatch { .. }
+            | Refusal::AlreadyHeld { .. }
+            | Refusal::ConditionFailed { .. }
+            | Refusal::KeyNotFound
+            | Refusal::TooLarge { .. }
+            | Refusal::RevisionAhead { .. }
+            | Refusal::QuotaExceeded { .. }
+            | Refusal::Limits(_)
+            | Refusal::Unsupported(_) => None,
         }
-        if let Refusal::FenceStale { present } = refusal {
-            let held = match present {
-                Some(present) => format!("and its present fence is {}", present.0),
-                None => "and nobody holds it".to_owned(),
-            };
-            let (asked, thing) = (self.fence?.0, thing?);
-            return Some(format!(
-                "fence {asked} was given for {thing}, {held}; nothing was changed"
-            ));
-        }
-        if let Refusal::KeyOnOtherLease { lease } = refusal {
-            let keys = match &self.puts[..] {
-                [key] => format!("key {:?} hangs", String::from_utf8_lossy(key)),
-                _ => "a key that was to be put on a lease hangs".to_owned(),
-            };
-            return Some(format!(
-                "{keys} on lease {lease}, which is alive; accepted are that lease, none, or If-Match with its mod_revision to move it"
-            ));
-        }
-        None
+    }
+
+    fn stale(&self, present: Option<Fence>) -> Option<String> {
+        let thing = self.thing.as_deref()?;
+        Some(match (self.fence, present) {
+            (Some(asked), Some(present)) => format!(
+                "fence {} was given for {thing}, and its present fence is {}; nothing was changed",
+                asked.0, present.0
+            ),
+            (Some(asked), None) => format!(
+                "fence {} was given for {thing}, and nobody holds it; nothing was changed",
+                asked.0
+            ),
+            (None, Some(present)) => format!(
+                "{} holds {thing} with fence {}, and no fence was given: it is required to release a hold; nothing was \
+                 changed",
+                self.by.as_deref()?,
+                present.0
+            ),
+            (None, None) => return None,
+        })
     }
 }
 
@@ -154,8 +219,12 @@ fn thing(kind: Kind, name: &str) -> String {
     format!("{kind} {name:?}")
 }
 
-fn asker(lease: LeaseId, owner: &str) -> String {
-    format!("lease {lease} with owner {owner:?}")
+fn asker(kind: Kind, lease: LeaseId, owner: &str) -> String {
+    let field = match kind {
+        Kind::Lock | Kind::Semaphore => "owner",
+        Kind::Election => "candidate",
+    };
+    format!("lease {lease} with {field} {owner:?}")
 }
 
 fn put_on_leases(operations: &[Operation]) -> impl Iterator<Item = Bytes> {
@@ -344,7 +413,9 @@ impl Failure {
                 };
                 invalid(Code::FenceStale, detail).with("fence", present)
             }
-            Refusal::ConditionFailed { mod_revision } => Failure::condition_failed(mod_revision),
+            Refusal::ConditionFailed { mod_revision } => {
+                Failure::condition_failed("a condition on the key does not hold", mod_revision)
+            }
             Refusal::KeyOnOtherLease { lease } => {
                 let detail =
                     format!("the key hangs on lease {lease}; with If-Match, or a condition of a transaction on it, it is moved");
@@ -430,11 +501,11 @@ impl Failure {
             .with("max_ms", max_ms)
     }
 
-    /// A condition on a key that does not hold.
-    pub(super) fn condition_failed(mod_revision: Revision) -> Failure {
+    /// A condition on a key that does not hold; `asked` is what it says.
+    pub(super) fn condition_failed(asked: &str, mod_revision: Revision) -> Failure {
         let detail = match mod_revision.0 {
-            0 => "the key is absent".to_owned(),
-            present => format!("the key's mod_revision is {present}"),
+            0 => format!("{asked}, and it is absent"),
+            present => format!("{asked}, and its mod_revision is {present}"),
         };
         Failure::new(Code::ConditionFailed, detail).with("mod_revision", mod_revision.0)
     }

@@ -92,7 +92,7 @@ fn refuse_conditions(headers: &HeaderMap) -> Result<(), Failure> {
     match headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
         false => Ok(()),
         true => Err(Failure::invalid(
-            "if-match and if-none-match speak of one key; a prefix has none of its own",
+            "If-Match and If-None-Match speak of one key; a prefix has none of its own",
         )),
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn delete(mut cx: Context<'_>, name: String) -> Result<Reply, F
     let conditions = Conditions::of_write(cx.headers)?;
     if conditions.has_none_match() {
         return Err(Failure::invalid(
-            "if-none-match makes no sense on a delete; accepted is if-match",
+            "If-None-Match makes no sense on a delete; accepted is If-Match",
         ));
     }
     let key = Bytes::from(name);
@@ -108,7 +108,8 @@ async fn transact(
         (revision, Done::Then(result)) => Ok((revision, result)),
         (revision, Done::Otherwise(OperationResult::Got(present))) => {
             let present = present.map_or(Revision(0), |entry| entry.mod_revision);
-            Err(Failure::condition_failed(present).at(revision))
+            let asked = conditions.in_words(&String::from_utf8_lossy(key));
+            Err(Failure::condition_failed(&asked, present).at(revision))
         }
         (_, Done::Otherwise(_)) => Err(Failure::unexpected()),
     }
@@ -236,7 +237,8 @@ impl Form {
             .as_ref()
             .map_or(Revision(0), |entry| entry.mod_revision);
         if self.conditions.match_fails(present) {
-            return Looked::Gone(Failure::condition_failed(present).at(revision));
+            let asked = self.conditions.in_words(name);
+            return Looked::Gone(Failure::condition_failed(&asked, present).at(revision));
         }
         let Some(entry) = entry else {
             return Looked::Gone(not_found(name.as_bytes()).at(revision));

@@ -118,7 +118,7 @@ impl Reading {
         let waits_for = match (after, known) {
             (Some(_), Some(_)) => {
                 return Err(Failure::invalid(
-                    "`after` and `if-none-match` exclude each other; give one",
+                    "`after` and `If-None-Match` exclude each other; give one",
                 ));
             }
             (Some(after), None) => Some(WaitsFor::After(after)),

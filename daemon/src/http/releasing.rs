@@ -3,7 +3,7 @@
 //! Owns the parameters of `DELETE` on a lock, a semaphore or an election, and the audit line of a break. A break ends
 //! what belongs to somebody else, so each attempt is told on the log target `audit`, whatever came of it.
 
-use tenure_api::Code;
+use tenure_api::{Code, MAX_REVISION};
 use tenure_state::{
     Answer, Break, Clock, Command, Fence, HolderView, Kind, LeaseId, Release, Revision,
 };
@@ -101,7 +101,8 @@ fn owner(cx: &mut Context<'_>, kind: Kind) -> Result<Option<String>, Failure> {
 
 fn fence(cx: &mut Context<'_>) -> Result<Option<Fence>, Failure> {
     let fence = cx.query.take("fence")?;
-    let fence = fence.map(|text| text::revision("query parameter `fence`", &text));
+    let fence =
+        fence.map(|text| text::number("query parameter `fence`", &text, 1, MAX_REVISION - 1));
     Ok(fence.transpose()?.map(Fence))
 }
 

@@ -440,9 +440,9 @@ impl Context<'_> {
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
-        let asked = Asked::of(&command);
         let recorded_at = self.recorded_at.as_ref();
         let idempotency = recorded_at.filter(|_| command.is_recorded()).cloned();
+        let asked = Asked::of(&command).under(idempotency.as_ref().map(|at| at.key.as_str()));
         // A call whose decision is recorded may be sent again as it is.
         let purpose = match (&idempotency, purpose) {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,

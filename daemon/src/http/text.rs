@@ -59,7 +59,9 @@ fn hex_digit(byte: u8) -> Option<u8> {
 ///
 /// `invalid-name`, saying what is accepted.
 pub(super) fn name(raw: &str, decoding: Decoding) -> Result<String, Failure> {
-    valid_name(decode(raw, decoding).map_err(invalid_name)?)
+    let decoded =
+        decode(raw, decoding).map_err(|what| invalid_name(&format!("{} {what}", shown(raw))))?;
+    valid_name(decoded)
 }
 
 /// A name that is decoded already.
@@ -76,7 +78,8 @@ pub(super) fn valid_name(name: String) -> Result<String, Failure> {
     }
     match control_in(&name) {
         Some(control) => Err(invalid_name(&format!(
-            "has the control character U+{control:04X}"
+            "{} has the control character U+{control:04X}",
+            shown(&name)
         ))),
         None => Ok(name),
     }

@@ -32,7 +32,7 @@ pub(super) async fn transact(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     if cx.headers.contains_key(IF_MATCH) || cx.headers.contains_key(IF_NONE_MATCH) {
         return Err(Failure::invalid(
-            "if-match and if-none-match do not apply to a transaction; its conditions stand in `if`",
+            "If-Match and If-None-Match do not apply to a transaction; its conditions stand in `if`",
         ));
     }
     let guard = guard::of(cx.headers)?;
@@ -625,7 +625,7 @@ mod tests {
         check(
             json!({ "then": [{ "get": { "key": "a\u{0}" } }] }),
             name,
-            "field `then[0].get.key`: the name has the control",
+            "field `then[0].get.key`: the name `a\\0` has the control",
         );
         for deleted in [json!({}), json!({ "key": "a", "prefix": "a" })] {
             check(

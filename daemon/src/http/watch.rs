@@ -102,10 +102,12 @@ async fn serve(cx: &Context<'_>, reading: Reading, asked: api::Watch) -> Result<
             "`snapshot` shows the present state, `after` goes on from a past one; give one",
         ));
     }
+    // Refused where it is wrong, also by who asks for no stream and is not heard by it.
+    let last_event_id = last_event_id(cx.headers)?;
     if !manners::wants_events(cx.headers) {
         return LongPoll { cx, reading, asked }.run().await;
     }
-    if let Some(seen) = last_event_id(cx.headers)? {
+    if let Some(seen) = last_event_id {
         // Whoever comes back asks as at first; what came since then counts, and the state was shown already.
         asked.after = Some(seen);
         asked.snapshot = false;

@@ -321,6 +321,7 @@ impl State {
         self.touch(RowId::Place(place));
         for want in &request.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
+            self.firsts.remove(&want.queue);
             let queue = self.queues.entry(want.queue.clone()).or_default();
             if !queue.is_used() {
                 self.active.insert(want.queue.clone());
@@ -375,6 +376,9 @@ impl State {
         self.agenda.remove(&(place.wait_deadline, Due::Place(id)));
         for want in &place.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
+            if self.firsts.get(&want.queue) == Some(&Some(id)) {
+                self.firsts.remove(&want.queue);
+            }
             if let Some(queue) = self.queues.get_mut(&want.queue) {
                 queue.places.remove(&Turn {
                     priority: Reverse(place.priority),
@@ -474,10 +478,10 @@ impl State {
     }
 
     /// The first place of a queue, where it is first in all its queues and all have room.
-    fn next_granted(&self, queue: &QueueId) -> Option<PlaceId> {
+    fn next_granted(&mut self, queue: &QueueId) -> Option<PlaceId> {
         let first = self.first_of(queue)?;
-        let place = self.places.get(&first)?;
-        let granted = place.wanted.iter().all(|want| {
+        let wanted = self.places.get(&first)?.wanted.clone();
+        let granted = wanted.iter().all(|want| {
             let room = self
                 .queues
                 .get(&want.queue)
@@ -487,8 +491,18 @@ impl State {
         granted.then_some(first)
     }
 
-    /// The first place of a queue that can be granted anything at this clock.
-    fn first_of(&self, id: &QueueId) -> Option<PlaceId> {
+    /// The first place of a queue that can be granted anything at this clock. Looked for once in an entry, until
+    /// something is done that may change it.
+    fn first_of(&mut self, id: &QueueId) -> Option<PlaceId> {
+        if let Some(first) = self.firsts.get(id) {
+            return *first;
+        }
+        let first = self.find_first(id);
+        self.firsts.insert(id.clone(), first);
+        first
+    }
+
+    pub(crate) fn find_first(&self, id: &QueueId) -> Option<PlaceId> {
         let queue = self.queues.get(id)?;
         let admitted = |place: &Waiting| match &queue.delay {
             None => true,
@@ -523,7 +537,9 @@ impl State {
                     revision: self.revision,
                 })
             }
-            (Some(_), Some(held), _) => Err(Refusal::FenceStale {
+            // A hold is there, so that "not held" would be taken for a release that was done; without a fence it is
+            // released as little as with another's.
+            (Some(_), Some(held), _) | (None, Some(held), None) => Err(Refusal::FenceStale {
                 present: Some(held),
             }),
             (Some(_), None, Some(_)) => {
@@ -536,7 +552,7 @@ impl State {
                     revision: self.revision,
                 })
             }
-            (Some(_), None, None) | (None, _, None) => Err(Refusal::NotHeld),
+            (_, None, None) => Err(Refusal::NotHeld),
         }
     }
 

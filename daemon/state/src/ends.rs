@@ -233,6 +233,7 @@ impl State {
             lease_name: lease_name.to_owned(),
         });
         self.agenda.insert((until, Due::Delay(id.clone())));
+        self.firsts.remove(id);
     }
 
     pub(crate) fn clear_delay(&mut self, id: &QueueId) {
@@ -248,6 +249,7 @@ impl State {
             return;
         };
         self.agenda.remove(&(delay.until, Due::Delay(id.clone())));
+        self.firsts.remove(id);
     }
 
     fn end_delay(&mut self, id: QueueId) {

@@ -130,6 +130,13 @@ impl State {
                 );
             }
         }
+        for (id, first) in &self.firsts {
+            assert_eq!(
+                *first,
+                self.find_first(id),
+                "what is known of {id:?} is old"
+            );
+        }
         for (id, place) in &self.places {
             for want in &place.wanted {
                 let stands = self

@@ -58,6 +58,9 @@ pub struct State {
     pub(crate) repeats: Repeats,
     /// Queues whose places were passed over because their leases were due, and which were renewed after all.
     pub(crate) starved: BTreeSet<QueueId>,
+    /// The first place of a queue that can be granted anything, for queues that were served in this entry: of many places
+    /// that end in one entry, each would pass over all that are due otherwise.
+    pub(crate) firsts: BTreeMap<QueueId, Option<PlaceId>>,
     pub(crate) ledger: Ledger,
 }
 
@@ -111,6 +114,7 @@ impl State {
             agenda: Agenda::new(),
             repeats: Repeats::default(),
             starved: BTreeSet::new(),
+            firsts: BTreeMap::new(),
             ledger: Ledger {
                 stored_through: first,
                 ..Ledger::default()
@@ -123,6 +127,7 @@ impl State {
     pub fn apply(&mut self, stamp: Clock, batch: &Batch) -> Applied {
         let before = self.revision;
         self.advance_clock(stamp);
+        self.firsts.clear();
         let mut outcomes = Vec::with_capacity(batch.renewals.len() + batch.requests.len());
         for renewal in &batch.renewals {
             outcomes.push(Decision {
@@ -398,7 +403,10 @@ impl State {
                 crate::parts::Hanging::Place(queue, _) => Some(queue.clone()),
                 _ => None,
             });
-            self.starved.extend(places);
+            for queue in places {
+                self.firsts.remove(&queue);
+                self.starved.insert(queue);
+            }
         }
         self.set_deadline(slot, deadline.0);
         self.view_lease(id, self.clock).map(Answer::Lease)

@@ -345,3 +345,28 @@ fn two_that_want_the_same_two_names_in_either_order_both_get_them() {
         assert!(support::apply_one(&mut state, 0, revoke).is_ok());
     }
 }
+
+/// While so many places are due and not yet gone, whoever looks for the next to be granted passes over them all: done at
+/// each end this took minutes, in which nothing else was applied.
+#[test]
+fn ten_thousand_places_of_one_queue_that_are_due_together_end_without_holding_up_the_log() {
+    const WAITERS: u64 = 10_000;
+    let mut state = State::genesis(Genesis::default());
+    support::apply_one(&mut state, 0, support::grant(1, 3_600_000)).expect("it is granted");
+    support::hold(&mut state, 0, support::acquire("x", 1, 0));
+    let waiting = (2..2 + WAITERS).flat_map(|id| {
+        let wait = Command::Acquire(support::acquire("x", id, 60_000));
+        [support::grant(id, 3_600_000), wait]
+    });
+    state.apply(Clock(0), &requests(waiting));
+    let began = std::time::Instant::now();
+    for _ in 0..WAITERS / MAX_ENDS_PER_ENTRY {
+        state.apply(Clock(60_001), &requests([]));
+    }
+    assert_eq!(state.queue(Kind::Lock, "x").queue_length, 0);
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}

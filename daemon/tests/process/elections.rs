@@ -135,7 +135,7 @@ fn a_leader_proclaims_hands_over_and_resigns_and_a_vacancy_is_a_state() {
     );
     assert_eq!(nobody.code(), "not-held");
     assert!(
-        nobody.str("detail").contains("`host-x`"),
+        nobody.str("detail").contains("\"host-x\""),
         "{}",
         nobody.text()
     );

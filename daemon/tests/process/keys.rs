@@ -420,7 +420,7 @@ fn a_prefix_is_deleted_at_one_revision_and_never_by_an_unset_variable() {
         );
     }
     let tagged = client.call("DELETE", "/v1/keys?prefix=a/", &[("if-match", "*")], b"");
-    refused(tagged, 400, "invalid-request", "if-match");
+    refused(tagged, 400, "invalid-request", "If-Match");
     let deleted = ok(client.delete("/v1/keys?prefix=a/"), 200);
     let revision = deleted.u64("revision");
     assert_eq!(
@@ -508,13 +508,13 @@ fn conditions_hold_a_write_to_a_version() {
         call("DELETE", &[("if-none-match", "*")]),
         400,
         "invalid-request",
-        "if-none-match",
+        "If-None-Match",
     );
     refused(
         call("PUT", &[("if-none-match", &format!("\"{second}\""))]),
         400,
         "invalid-request",
-        "if-none-match",
+        "If-None-Match",
     );
     ok(
         call("DELETE", &[("if-match", &format!("\"{second}\""))]),

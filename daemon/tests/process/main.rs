@@ -3,9 +3,10 @@
 //! Each test starts its own members on loopback addresses of its own and ends them. Tests that need root, `strace` or
 //! a mountable file system are skipped by name where these are missing; `TENURE_TESTS_STRICT` makes that a failure.
 
+mod burdened;
 mod chaos;
-mod codes;
 mod common;
+mod conformance;
 mod disk;
 mod elections;
 mod exactly_once;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::codes::check_problem;
 use crate::common::{Answer, Pending, SOON, Setup, acquire, grant, machine, wait};
+use crate::conformance::check_problem;
 
 /// The greatest value: so many of them are more than the 64 MiB of entries that a leader keeps uncommitted and the
 /// 64 MiB of requests that may wait behind them.

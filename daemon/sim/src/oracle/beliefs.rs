@@ -1,112 +1,128 @@
 //! What clients believe, in true time: the promise of `api.md` §1.
 //!
-//! Owns, for every lease, until when its client believes in it, and which holds hang on it. A client stops believing in
-//! a hold when it sends a release, and in a lease when it sends a revoke.
+//! Owns, for every lease, until when its client believes in it, and until when in each hold that hangs on it. A client
+//! stops believing in a hold when it sends a release or hands it over, and in a lease when it sends a revoke. Whoever
+//! breaks a hold with `now` accepts that it is still believed in; without it, nobody need accept that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tenure_state::{Fence, LeaseId};
+use tenure_state::{Fence, Kind, LeaseId, Share};
 
 use super::demand;
 use crate::time::Moment;
 
-/// A hold that a client knows of.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Hold {
-    name: String,
-    owner: String,
-    fence: Fence,
+/// Who holds what.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Holding {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) lease: LeaseId,
+    pub(crate) owner: String,
 }
 
-#[derive(Default)]
+/// How a client believes in a hold.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    fence: Fence,
+    share: Share,
+    until: Moment,
+}
+
+#[derive(Clone, Copy, Default)]
 struct Belief {
     client: usize,
     until: Moment,
-    holds: Vec<Hold>,
 }
 
 #[derive(Default)]
 pub(crate) struct Beliefs {
     leases: BTreeMap<LeaseId, Belief>,
+    holds: BTreeMap<Holding, Hold>,
+    /// Holds that were broken with `now`.
+    accepted: BTreeSet<(Holding, Fence)>,
 }
 
 impl Beliefs {
     /// A client learnt that it may believe in a lease until then.
-    pub(crate) fn lease(&mut self, now: Moment, client: usize, lease: LeaseId, until: Moment) {
+    pub(crate) fn lease(&mut self, client: usize, lease: LeaseId, until: Moment) {
         let belief = self.leases.entry(lease).or_default();
         belief.client = client;
         belief.until = belief.until.max(until);
-        let holds = belief.holds.clone();
-        holds
-            .iter()
-            .for_each(|hold| self.demand_alone(now, lease, hold));
     }
 
-    /// A client learnt that it holds a lock.
+    /// A client learnt that it holds something, and believes so until then.
     pub(crate) fn hold(
         &mut self,
         now: Moment,
-        lease: LeaseId,
-        name: &str,
-        owner: &str,
-        fence: Fence,
+        holding: Holding,
+        (fence, share): (Fence, Share),
+        until: Moment,
     ) {
-        let hold = Hold {
-            name: name.to_owned(),
-            owner: owner.to_owned(),
-            fence,
-        };
-        let Some(belief) = self.leases.get_mut(&lease) else {
+        if !self.leases.contains_key(&holding.lease)
+            || self.accepted.contains(&(holding.clone(), fence))
+        {
             return;
+        }
+        let before = self.holds.get(&holding).filter(|hold| hold.fence == fence);
+        let until = before.map_or(until, |before| before.until.max(until));
+        let hold = Hold {
+            fence,
+            share,
+            until,
         };
-        belief
-            .holds
-            .retain(|known| (&known.name, &known.owner) != (&hold.name, &hold.owner));
-        belief.holds.push(hold.clone());
-        self.demand_alone(now, lease, &hold);
+        self.holds.insert(holding.clone(), hold);
+        if now < until {
+            self.demand_room(now, &holding, hold);
+        }
     }
 
-    fn demand_alone(&self, now: Moment, lease: LeaseId, hold: &Hold) {
-        let Some(mine) = self.leases.get(&lease).filter(|belief| now < belief.until) else {
-            return;
-        };
-        for (other, belief) in self.leases.iter().filter(|(_, belief)| now < belief.until) {
-            for theirs in belief
-                .holds
-                .iter()
-                .filter(|theirs| theirs.name == hold.name)
-            {
-                let same = *other == lease && theirs.owner == hold.owner;
-                demand!(
-                    same,
-                    "mutual-exclusion",
-                    "client {} believes that it holds {} by lease {lease} with {:?}, client {} by {other} with {:?}",
-                    mine.client,
-                    hold.name,
-                    hold.fence,
-                    belief.client,
-                    theirs.fence
-                );
-            }
+    /// All who believe at once could hold at once: one alone, many who share, or permits within the limit.
+    fn demand_room(&self, now: Moment, mine: &Holding, hold: Hold) {
+        let mut permits = taken(hold.share);
+        let others = self.holds.iter().filter(|(other, theirs)| {
+            now < theirs.until
+                && *other != mine
+                && (other.kind, &other.name) == (mine.kind, &mine.name)
+        });
+        for (other, theirs) in others {
+            permits += taken(theirs.share);
+            let fits = match (hold.share, theirs.share) {
+                (Share::Shared, Share::Shared) => true,
+                (Share::Permits { limit, .. }, Share::Permits { limit: theirs, .. }) => {
+                    permits <= limit && limit == theirs
+                }
+                _ => false,
+            };
+            demand!(
+                fits,
+                "mutual-exclusion",
+                "client {:?} believes {mine:?} with {hold:?}, client {:?} believes {other:?} with {theirs:?}",
+                self.leases.get(&mine.lease).map(|belief| belief.client),
+                self.leases.get(&other.lease).map(|belief| belief.client)
+            );
         }
     }
 
     /// A client gives up a hold, if it has it.
-    pub(crate) fn release(&mut self, lease: LeaseId, name: &str, owner: &str) {
-        if let Some(belief) = self.leases.get_mut(&lease) {
-            belief
-                .holds
-                .retain(|hold| hold.name != name || hold.owner != owner);
-        }
+    pub(crate) fn release(&mut self, holding: &Holding) {
+        self.holds.remove(holding);
+    }
+
+    /// A hold was broken at once: its client may still believe in it, and that is accepted.
+    pub(super) fn accept(&mut self, holding: Holding, fence: Fence) {
+        self.holds.remove(&holding);
+        self.accepted.insert((holding, fence));
     }
 
     /// A client gives up a lease: its own, after which it does not believe.
     pub(crate) fn revoke(&mut self, lease: LeaseId) {
         self.leases.remove(&lease);
+        self.holds.retain(|holding, _| holding.lease != lease);
     }
 
     /// A lease ran out by an entry that was appended then: nobody may believe in it any more.
     pub(crate) fn expired(&mut self, lease: LeaseId, appended: Moment) {
+        self.holds.retain(|holding, _| holding.lease != lease);
         if let Some(belief) = self.leases.remove(&lease) {
             demand!(
                 belief.until <= appended,
@@ -116,5 +132,12 @@ impl Beliefs {
                 belief.until
             );
         }
+    }
+}
+
+fn taken(share: Share) -> u64 {
+    match share {
+        Share::Exclusive | Share::Shared => 1,
+        Share::Permits { permits, .. } => permits,
     }
 }

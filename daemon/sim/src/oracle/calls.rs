@@ -20,6 +20,20 @@ struct Fate {
     received: Moment,
     index: Option<LogIndex>,
     refused: bool,
+    /// Its client never learnt what came of it.
+    unlearnt: bool,
+    /// Its leader died when it had been proposed and was not answered.
+    in_doubt: bool,
+}
+
+/// What came of requests of which somebody had to say "unknown".
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unknown {
+    pub(crate) applied: u64,
+    pub(crate) not_applied: u64,
+    /// Of those whose leader was lost between proposal and answer.
+    pub(crate) in_doubt_applied: u64,
+    pub(crate) in_doubt_not_applied: u64,
 }
 
 #[derive(Default)]
@@ -90,6 +104,44 @@ impl Calls {
             fate.index
         );
         fate.refused = true;
+    }
+
+    /// A client is told what came of its request: it stands there, and nowhere else.
+    pub(crate) fn told(&self, origin: Origin, index: LogIndex) {
+        let stands = self.fates.get(&origin).and_then(|fate| fate.index);
+        demand!(
+            stands == Some(index),
+            "told-applied",
+            "{origin:?} is told that it was applied at {index}; it stands in {stands:?}"
+        );
+    }
+
+    /// A client will not learn what came of its request.
+    pub(crate) fn unlearnt(&mut self, origin: Origin) {
+        if let Some(fate) = self.fates.get_mut(&origin) {
+            fate.unlearnt = true;
+        }
+    }
+
+    /// The leader of a request is lost before it was answered.
+    pub(crate) fn in_doubt(&mut self, origin: Origin) {
+        if let Some(fate) = self.fates.get_mut(&origin) {
+            fate.in_doubt = true;
+        }
+    }
+
+    /// What came of those of which somebody had to say "unknown": either may be, and both should happen.
+    pub(crate) fn unknown(&self) -> Unknown {
+        let mut unknown = Unknown::default();
+        for fate in self.fates.values() {
+            let applied = u64::from(fate.index.is_some());
+            let (unlearnt, in_doubt) = (u64::from(fate.unlearnt), u64::from(fate.in_doubt));
+            unknown.applied += unlearnt * applied;
+            unknown.not_applied += unlearnt * (1 - applied);
+            unknown.in_doubt_applied += in_doubt * applied;
+            unknown.in_doubt_not_applied += in_doubt * (1 - applied);
+        }
+        unknown
     }
 
     /// A client has an answer that reflects the log up to there.

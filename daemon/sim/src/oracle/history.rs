@@ -8,33 +8,61 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_state::{
-    Change, Clock, Collection, Command, EndReason, Event, Fence, Genesis, Kind, LeaseId, Limits,
-    Resource, Revision, Selector, State,
+    Change, Clock, Collection, Command, Decision, EndReason, Event, Fence, Genesis, Grant, Kind,
+    LeaseId, Limits, ReleaseReason, Resource, Revision, Selector, Share, State,
 };
 
 use super::consensus::{Committed, FIRST_BASE};
-use super::{Beliefs, Calls, demand};
+use super::decisions::lease_of;
+use super::{Beliefs, Calls, Decisions, Holding, demand};
+use crate::asking::lock_delay_ms;
 use crate::time::{Moment, WORST_RATE_PPM};
 
 #[derive(Clone, Debug, Default)]
 struct Lease {
     deadline: Clock,
     ttl_ms: u64,
+    name: String,
+    /// It ended because it ran out.
+    ran_out: bool,
     /// When the last renewal that was accepted reached a member.
     received: Moment,
     holds: BTreeSet<(Kind, String, String)>,
     keys: BTreeSet<Bytes>,
 }
 
+/// Who holds something, by lease and owner.
+type Holders = BTreeMap<(LeaseId, String), (Fence, Share)>;
+
+/// Nobody is granted a name up to there, but a lease of this name, which is nobody where it is empty.
+#[derive(Clone, Debug)]
+struct Delay {
+    until: Clock,
+    lease_name: String,
+}
+
+/// The oracles that learn from an entry that is applied.
+pub(crate) struct Around<'a> {
+    pub(crate) decisions: &'a mut Decisions,
+    pub(crate) calls: &'a mut Calls,
+    pub(crate) beliefs: &'a mut Beliefs,
+}
+
 pub(crate) struct History {
     digests: Vec<u128>,
     changes: Vec<Change>,
     leases: BTreeMap<LeaseId, Lease>,
-    holds: BTreeMap<(Kind, String), (LeaseId, String, Fence)>,
+    holds: BTreeMap<(Kind, String), Holders>,
     fences: BTreeMap<(Kind, String), Fence>,
+    delays: BTreeMap<(Kind, String), Delay>,
     keys: BTreeMap<Bytes, LeaseId>,
     pub(crate) grants: u64,
     pub(crate) expired: u64,
+    pub(crate) broken: u64,
+    pub(crate) handed_over: u64,
+    pub(crate) proclaimed: u64,
+    /// Grants to one of several holders.
+    pub(crate) shared: u64,
 }
 
 /// Selects everything that there is.
@@ -64,9 +92,14 @@ impl History {
             leases: BTreeMap::new(),
             holds: BTreeMap::new(),
             fences: BTreeMap::new(),
+            delays: BTreeMap::new(),
             keys: BTreeMap::new(),
             grants: 0,
             expired: 0,
+            broken: 0,
+            handed_over: 0,
+            proclaimed: 0,
+            shared: 0,
         }
     }
 
@@ -92,8 +125,7 @@ impl History {
         (member, index, before): (usize, LogIndex, Revision),
         committed: &Committed,
         state: &State,
-        calls: &mut Calls,
-        beliefs: &mut Beliefs,
+        around: Around<'_>,
     ) {
         if self.digest_at(index).is_some() {
             return self.compare(member, index, state.digest());
@@ -105,8 +137,21 @@ impl History {
             member + 1
         );
         self.digests.push(state.digest());
-        let received = self.note_requests(index, committed, calls);
+        let Around {
+            decisions,
+            calls,
+            beliefs,
+        } = around;
+        let clock = Clock(committed.stamp.0);
+        let decided = decisions.applied(index, clock, &committed.batch, state.digest());
+        let received = self.note_requests(index, committed, &decided, calls);
+        let before_changes = self.changes.len();
         self.note_changes(before, committed, state, beliefs);
+        for change in &self.changes[before_changes..] {
+            for event in change.events.iter() {
+                decisions.happened(change.revision, clock, event);
+            }
+        }
         self.note_deadlines(committed, state, &received);
     }
 
@@ -114,6 +159,7 @@ impl History {
         &self,
         index: LogIndex,
         committed: &Committed,
+        decided: &[Decision],
         calls: &mut Calls,
     ) -> BTreeMap<LeaseId, Moment> {
         let mut received: BTreeMap<LeaseId, Moment> = BTreeMap::new();
@@ -126,10 +172,12 @@ impl History {
         for renewal in &committed.batch.renewals {
             note(Some(renewal.lease), calls.committed(renewal.origin, index));
         }
-        for request in &committed.batch.requests {
+        let decided = decided.iter().skip(committed.batch.renewals.len());
+        for (request, decision) in committed.batch.requests.iter().zip(decided) {
             let lease = match &request.command {
-                Command::GrantLease(new) => Some(new.lease),
-                Command::Acquire(acquire) => Some(acquire.claim.lease()),
+                Command::GrantLease(_) | Command::ChangeLease { .. } | Command::Acquire(_) => {
+                    lease_of(&decision.outcome)
+                }
                 _ => None,
             };
             note(lease, calls.committed(request.origin, index));
@@ -195,11 +243,17 @@ impl History {
         beliefs: &mut Beliefs,
     ) {
         match event {
-            Event::LeaseGranted { lease, ttl_ms, .. } => {
+            Event::LeaseGranted {
+                lease,
+                name,
+                ttl_ms,
+                ..
+            } => {
                 let deadline = Clock(committed.stamp.0 + ttl_ms);
                 let granted = Lease {
                     deadline,
                     ttl_ms: *ttl_ms,
+                    name: name.clone(),
                     received: committed.appended,
                     ..Lease::default()
                 };
@@ -208,63 +262,171 @@ impl History {
             Event::LeaseEnded { lease, reason, .. } => {
                 self.note_end(*lease, *reason, committed, beliefs)
             }
-            Event::Granted(grant) => {
-                let place = (grant.kind, grant.name.clone());
-                let last = self.fences.insert(place.clone(), grant.fence);
-                demand!(
-                    last.is_none_or(|last| last < grant.fence),
-                    "fences-rise",
-                    "{} is granted with {:?} after {last:?}",
-                    grant.name,
-                    grant.fence
-                );
-                let hold = (grant.lease, grant.owner.clone(), grant.fence);
-                let other = self.holds.insert(place, hold);
-                demand!(
-                    other.is_none(),
-                    "one-holder",
-                    "{} is granted at {revision} while {other:?} holds it",
-                    grant.name
-                );
-                let alive = self.leases.get_mut(&grant.lease);
-                let Some(alive) =
-                    alive.filter(|lease| committed.stamp.0 <= lease.deadline.0 || lease.ttl_ms > 0)
-                else {
-                    super::broken(
-                        "dead-grant",
-                        format!(
-                            "{} is granted to the dead lease {}",
-                            grant.name, grant.lease
-                        ),
-                    )
-                };
-                alive
-                    .holds
-                    .insert((grant.kind, grant.name.clone(), grant.owner.clone()));
-                self.grants += 1;
-            }
+            Event::Granted(grant) => self.note_grant(revision, grant, committed),
             Event::Released {
                 kind,
                 name,
                 owner,
                 lease,
                 fence,
-                ..
+                reason,
             } => {
-                let held = self.holds.remove(&(*kind, name.clone()));
-                demand!(
-                    held.as_ref() == Some(&(*lease, owner.clone(), *fence)),
-                    "one-holder",
-                    "{name} is released by {lease} with {fence:?}; {held:?} held it"
-                );
-                if let Some(lease) = self.leases.get_mut(lease) {
-                    lease.holds.remove(&(*kind, name.clone(), owner.clone()));
-                }
+                let holding = Holding {
+                    kind: *kind,
+                    name: name.clone(),
+                    lease: *lease,
+                    owner: owner.clone(),
+                };
+                self.note_release(holding, *fence, *reason, committed, beliefs);
             }
             Event::Put(entry) => self.note_key(&entry.key, entry.lease),
             Event::Delete { key, .. } => self.note_key(key, None),
-            Event::Queued { .. } | Event::Proclaimed { .. } | Event::Left { .. } => {}
+            Event::Proclaimed {
+                name,
+                candidate,
+                fence,
+                ..
+            } => {
+                let leaders = self.holds.get(&(Kind::Election, name.clone()));
+                let leads = leaders
+                    .into_iter()
+                    .flatten()
+                    .any(|((_, owner), (held, _))| owner == candidate && held == fence);
+                demand!(
+                    leads,
+                    "one-holder",
+                    "{candidate} proclaims {name} with {fence:?}; {leaders:?} lead it"
+                );
+                self.proclaimed += 1;
+            }
+            Event::Queued { .. } | Event::Left { .. } => {}
         }
+    }
+
+    /// Fences rise, holders fit together, the lease is alive, and no delay is running.
+    fn note_grant(&mut self, revision: Revision, grant: &Grant, committed: &Committed) {
+        let place = (grant.kind, grant.name.clone());
+        let last = self.fences.insert(place.clone(), grant.fence);
+        // Those who share a revision share its fence.
+        let rises = |last: Fence| match grant.share {
+            Share::Exclusive => last < grant.fence,
+            Share::Shared | Share::Permits { .. } => last <= grant.fence,
+        };
+        demand!(
+            last.is_none_or(rises) && grant.fence == Fence::from(revision),
+            "fences-rise",
+            "{} is granted at {revision} with {:?} after {last:?}",
+            grant.name,
+            grant.fence
+        );
+        let holders = self.holds.entry(place.clone()).or_default();
+        let asker = (grant.lease, grant.owner.clone());
+        let twice = holders.insert(asker, (grant.fence, grant.share));
+        demand!(
+            twice.is_none() && fit_together(holders.values().map(|(_, share)| *share)),
+            "one-holder",
+            "{} is granted at {revision} as {:?}; now {holders:?} hold it",
+            grant.name,
+            grant.share
+        );
+        self.shared += u64::from(holders.len() > 1);
+        if let Some(delay) = self.delays.remove(&place) {
+            let let_through = !delay.lease_name.is_empty() && delay.lease_name == grant.lease_name;
+            demand!(
+                let_through || delay.until.0 < committed.stamp.0,
+                "delay",
+                "{} is granted at the clock {} to a lease named {:?}; {delay:?} is running",
+                grant.name,
+                committed.stamp.0,
+                grant.lease_name
+            );
+        }
+        let Some(alive) = self.leases.get_mut(&grant.lease) else {
+            super::broken(
+                "dead-grant",
+                format!(
+                    "{} is granted to the dead lease {}",
+                    grant.name, grant.lease
+                ),
+            )
+        };
+        alive
+            .holds
+            .insert((grant.kind, grant.name.clone(), grant.owner.clone()));
+        self.grants += 1;
+    }
+
+    fn note_release(
+        &mut self,
+        holding: Holding,
+        fence: Fence,
+        reason: ReleaseReason,
+        committed: &Committed,
+        beliefs: &mut Beliefs,
+    ) {
+        let place = (holding.kind, holding.name.clone());
+        let asker = (holding.lease, holding.owner.clone());
+        let held = self
+            .holds
+            .get_mut(&place)
+            .and_then(|holders| holders.remove(&asker));
+        demand!(
+            held.is_some_and(|(held, _)| held == fence),
+            "one-holder",
+            "{holding:?} is released with {fence:?}; it was held with {held:?}"
+        );
+        let clock = Clock(committed.stamp.0);
+        let lease = self.leases.get_mut(&holding.lease).map(|lease| {
+            lease
+                .holds
+                .remove(&(holding.kind, holding.name.clone(), holding.owner.clone()));
+            &*lease
+        });
+        let delay = match reason {
+            ReleaseReason::Released => None,
+            ReleaseReason::HandedOver => {
+                self.handed_over += 1;
+                None
+            }
+            ReleaseReason::LeaseEnded => {
+                let delay_ms = lock_delay_ms(&holding.name);
+                lease
+                    .filter(|lease| lease.ran_out && 0 < delay_ms)
+                    .map(|lease| Delay {
+                        until: Clock(clock.0 + delay_ms),
+                        lease_name: lease.name.clone(),
+                    })
+            }
+            ReleaseReason::Broken => {
+                self.broken += 1;
+                // It may believe until there, unless somebody accepts that it does.
+                let until = lease.map(|lease| lease.deadline);
+                if breaks_now(committed, &place, fence) {
+                    beliefs.accept(holding, fence);
+                    None
+                } else {
+                    until.map(|until| Delay {
+                        until,
+                        lease_name: String::new(),
+                    })
+                }
+            }
+        };
+        if let Some(delay) = delay.filter(|delay| clock < delay.until) {
+            self.note_delay(place, clock, delay);
+        }
+    }
+
+    /// No delay cuts another short, and both must let a lease through.
+    fn note_delay(&mut self, place: (Kind, String), clock: Clock, mut delay: Delay) {
+        let running = self.delays.get(&place);
+        if let Some(running) = running.filter(|running| clock <= running.until) {
+            delay.until = delay.until.max(running.until);
+            if running.lease_name != delay.lease_name {
+                delay.lease_name.clear();
+            }
+        }
+        self.delays.insert(place, delay);
     }
 
     fn note_key(&mut self, key: &Bytes, lease: Option<LeaseId>) {
@@ -294,12 +456,13 @@ impl History {
             return beliefs.revoke(lease);
         }
         self.expired += 1;
-        let Some(known) = self.leases.get(&lease) else {
+        let Some(known) = self.leases.get_mut(&lease) else {
             super::broken(
                 "leases",
                 format!("the lease {lease} ends and was never granted"),
             )
         };
+        known.ran_out = true;
         demand!(
             known.deadline.0 < committed.stamp.0,
             "early-end",
@@ -330,7 +493,8 @@ impl History {
             ended.holds,
             ended.keys
         );
-        let heir = self.holds.values().find(|(holder, _, _)| *holder == lease);
+        let mut held = self.holds.values().flatten();
+        let heir = held.find(|((holder, _), _)| *holder == lease);
         demand!(
             heir.is_none(),
             "nothing-left",
@@ -374,6 +538,8 @@ impl History {
             if lease.deadline < view.deadline || lease.received == committed.appended {
                 // The first entry of a lease is its grant, which was received before it was appended.
                 lease.received = *moment;
+                // A shorter TTL counts from the renewal on that moves the deadline.
+                lease.ttl_ms = view.ttl_ms;
             }
             lease.deadline = view.deadline;
         }
@@ -424,6 +590,32 @@ impl History {
             "a watcher is given more than there is through {through}"
         );
     }
+}
+
+fn fit_together(shares: impl ExactSizeIterator<Item = Share>) -> bool {
+    let count = shares.len();
+    let mut taken = 0_u64;
+    let mut least = u64::MAX;
+    for share in shares {
+        match share {
+            Share::Exclusive if count > 1 => return false,
+            Share::Exclusive | Share::Shared => {}
+            Share::Permits { permits, limit } => {
+                taken += permits;
+                least = least.min(limit);
+            }
+        }
+    }
+    taken <= least
+}
+
+/// Whether an operator broke this hold and accepted that it may still be believed in.
+fn breaks_now(committed: &Committed, place: &(Kind, String), fence: Fence) -> bool {
+    let requests = &committed.batch.requests;
+    requests.iter().any(|request| {
+        matches!(&request.command, Command::Break(broken)
+            if broken.now && broken.fence == fence && (broken.kind, &broken.name) == (place.0, &place.1))
+    })
 }
 
 fn offset(revision: Revision) -> usize {

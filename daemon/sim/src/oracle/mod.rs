@@ -6,14 +6,16 @@
 mod beliefs;
 mod calls;
 mod consensus;
+mod decisions;
 mod history;
 
 use tenure_state::Limits;
 
-pub(crate) use beliefs::Beliefs;
+pub(crate) use beliefs::{Beliefs, Holding};
 pub(crate) use calls::Calls;
 pub(crate) use consensus::{Consensus, FIRST_BASE, View, place_of};
-pub(crate) use history::{History, everything};
+pub(crate) use decisions::Decisions;
+pub(crate) use history::{Around, History, everything};
 
 /// An invariant that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +48,7 @@ pub(crate) use demand;
 pub(crate) struct Oracle {
     pub(crate) consensus: Consensus,
     pub(crate) history: History,
+    pub(crate) decisions: Decisions,
     pub(crate) calls: Calls,
     pub(crate) beliefs: Beliefs,
 }
@@ -55,6 +58,7 @@ impl Oracle {
         Oracle {
             consensus: Consensus::new(members),
             history: History::new(limits),
+            decisions: Decisions::new(limits),
             calls: Calls::default(),
             beliefs: Beliefs::default(),
         }

@@ -5,6 +5,7 @@
 
 mod operation;
 mod operations;
+mod tighten;
 
 use std::sync::LazyLock;
 
@@ -64,7 +65,7 @@ fn text() -> String {
 /// The document, with what the wire types cannot say of themselves.
 fn tightened() -> serde_json::Value {
     let mut document = serde_json::to_value(document()).unwrap_or_default();
-    operations::tighten(&mut document);
+    tighten::tighten(&mut document);
     document
 }
 
@@ -99,7 +100,8 @@ fn document() -> OpenApi {
     for (name, response) in found.responses {
         components = components.response(name, response);
     }
-    for (name, header) in operation::answer_headers() {
+    let headers = operation::answer_headers().into_iter();
+    for (name, header) in headers.chain(operation::own_headers()) {
         components = components.header(name, header);
     }
     for (name, parameter) in operation::common_parameters() {

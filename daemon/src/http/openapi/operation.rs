@@ -9,14 +9,16 @@ use std::sync::LazyLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tenure_api::{Code, JSON, PROBLEM_JSON, Problem, header};
+use tenure_api::{Code, JSON, MAX_POLL_MS, PROBLEM_JSON, Problem, Retry, header};
 use utoipa::ToSchema;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Header, HeaderBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
+
+use crate::http::connection::HEAD_BYTES;
 
 /// A wire type.
 pub(super) trait Wire: ToSchema + Serialize + DeserializeOwned {}
@@ -47,6 +49,7 @@ pub(super) struct Operation<'a> {
     builder: OperationBuilder,
     answers: BTreeMap<u16, Answer>,
     codes: Vec<Code>,
+    replays: bool,
 }
 
 impl<'a> Operation<'a> {
@@ -69,6 +72,7 @@ impl<'a> Operation<'a> {
                 Code::WrongCluster,
                 Code::ShuttingDown,
             ],
+            replays: false,
         }
     }
 
@@ -180,11 +184,17 @@ impl<'a> Operation<'a> {
 
     fn answer(&mut self, status: u16, text: &str) -> &mut Answer {
         let answer = self.answers.entry(status).or_default();
-        if !answer.text.contains(text) {
+        if !answer.text.contains(text) && !text.is_empty() {
             let gap = if answer.text.is_empty() { "" } else { " " };
             answer.text = format!("{}{gap}{text}", answer.text);
         }
         answer
+    }
+
+    /// Headers of its own that the answer with this status has.
+    pub(super) fn tells(mut self, status: u16, headers: &[&'static str]) -> Self {
+        self.answer(status, "").headers.extend(headers);
+        self
     }
 
     /// Problems that it can meet beside those of every call.
@@ -202,10 +212,16 @@ impl<'a> Operation<'a> {
         )
         .query(
             "min_revision",
-            "Waits until this member has applied this revision.",
+            "Waits until this member has applied this revision, for `wait_ms` or else 5000 ms.",
             revision(),
         )
+        .query(
+            "wait_ms",
+            "How long this request is held open, in milliseconds.",
+            number(0, MAX_POLL_MS),
+        )
         .refuses(&[Code::NoLeader, Code::Lagging, Code::Overloaded])
+        .tells(200, &["Tenure-Staleness-Ms"])
     }
 
     /// It writes through the leader.
@@ -218,13 +234,25 @@ impl<'a> Operation<'a> {
         self.header(
             header::IDEMPOTENCY_KEY,
             "The decision is recorded under it, and a repeat gets the same.",
-            text_of(1, 128),
+            idempotency_key(),
         )
         .refuses(&[Code::IdempotencyMismatch, Code::QuotaExceeded])
+        .replays()
+    }
+
+    /// What it answers may have been decided before.
+    pub(super) fn replays(mut self) -> Self {
+        self.replays = true;
+        self
     }
 
     /// The whole, with its problems by status.
     pub(super) fn build(mut self) -> utoipa::openapi::path::Operation {
+        if self.replays {
+            for answer in self.answers.values_mut() {
+                answer.headers.push("Idempotency-Replayed");
+            }
+        }
         self.codes.sort_by_key(|code| code.as_str());
         self.codes.dedup();
         let problem = self.refer::<Problem>();
@@ -233,7 +261,14 @@ impl<'a> Operation<'a> {
             let answer = self.answer(code.status(), &text);
             answer.problem = Some(problem.clone());
             answer.codes.push(code.as_str());
+            if code.retry() == Retry::After && !answer.headers.contains(&"Retry-After") {
+                answer.headers.push("Retry-After");
+            }
         }
+        let too_long = format!(
+            "The line and the headers of the request have more than {HEAD_BYTES} bytes. It was not looked at, and the answer has neither a body nor headers of ours."
+        );
+        self.answer(431, &too_long).bare = true;
         for (status, answer) in std::mem::take(&mut self.answers) {
             self.builder = match answer.shared_name(status) {
                 // The same problems stand in many operations: they are written once.
@@ -256,14 +291,79 @@ impl<'a> Operation<'a> {
     }
 }
 
+fn of_answer(schema: Schema, text: &str) -> Header {
+    HeaderBuilder::new()
+        .schema(Some(schema))
+        .description(Some(text))
+        .build()
+}
+
+/// The headers that some answers have, by their names.
+pub(super) fn own_headers() -> [(&'static str, Header); 10] {
+    let of = of_answer;
+    let version = "The version of the key or thing that is shown, in quotes: its `mod_revision`.";
+    [
+        ("ETag", of(pattern("^\"[0-9]{1,16}\"$"), version)),
+        (
+            "Tenure-Create-Revision",
+            of(revision(), "The revision that created the key."),
+        ),
+        (
+            "Tenure-Mod-Revision",
+            of(revision(), "The revision of the last put of the key."),
+        ),
+        (
+            "Tenure-Version",
+            of(
+                number(1, u64::MAX),
+                "How often the key was put since it was created.",
+            ),
+        ),
+        (
+            "Tenure-Lease",
+            of(
+                lease_id(),
+                "The lease that the key hangs on, where it does.",
+            ),
+        ),
+        (
+            "Tenure-Staleness-Ms",
+            of(
+                number(0, u64::MAX),
+                "With `consistency=local`, where known: how old the state may be, in milliseconds.",
+            ),
+        ),
+        (
+            "Idempotency-Replayed",
+            of(
+                words(&["true"]),
+                "The decision was made before, for the same `Idempotency-Key`.",
+            ),
+        ),
+        (
+            "Retry-After",
+            of(number(0, u64::MAX), "After how many seconds to ask again."),
+        ),
+        (
+            "X-Content-Type-Options",
+            of(
+                words(&["nosniff"]),
+                "The value is not to be taken for another type.",
+            ),
+        ),
+        (
+            "Content-Security-Policy",
+            of(
+                text_of(1, 256),
+                "A browser that opens the value runs nothing of it.",
+            ),
+        ),
+    ]
+}
+
 /// The headers that every answer has, by their names.
 pub(super) fn answer_headers() -> [(&'static str, Header); 6] {
-    let of = |schema: Schema, text: &str| {
-        HeaderBuilder::new()
-            .schema(Some(schema))
-            .description(Some(text))
-            .build()
-    };
+    let of = of_answer;
     [
         (
             "Tenure-Revision",
@@ -327,14 +427,21 @@ struct Answer {
     /// Shapes in JSON, with the names of their types and examples.
     json: Vec<(String, RefOr<Schema>, Option<Value>)>,
     others: Vec<&'static str>,
+    /// Beside those that every answer has.
+    headers: Vec<&'static str>,
     problem: Option<RefOr<Schema>>,
     /// Of the problem.
     codes: Vec<&'static str>,
+    /// It comes from below, without the headers that every answer of ours has.
+    bare: bool,
 }
 
 impl Answer {
     /// The name under which it is shared, where it is nothing but a problem.
     fn shared_name(&self, status: u16) -> Option<String> {
+        if self.bare {
+            return Some(status.to_string());
+        }
         let only = self.json.is_empty() && self.others.is_empty() && !self.codes.is_empty();
         only.then(|| format!("{status}-{}", self.codes.join("-")))
     }
@@ -342,9 +449,11 @@ impl Answer {
     /// With the headers that every answer has.
     fn build(self) -> ResponseBuilder {
         let mut response = ResponseBuilder::new().description(self.text);
-        for (name, _) in answer_headers() {
+        let common = answer_headers().map(|(name, _)| name);
+        let common = common.iter().filter(|_| !self.bare);
+        for name in common.chain(&self.headers) {
             let place = format!("#/components/headers/{name}");
-            response = response.header_ref(name, Ref::new(place));
+            response = response.header_ref(*name, Ref::new(place));
         }
         if let Some(content) = json_content(self.json) {
             response = response.content(JSON, content);
@@ -419,6 +528,9 @@ pub(super) fn text_of(least: usize, most: usize) -> Schema {
         .into()
 }
 
+/// Text without control characters.
+pub(super) const NO_CONTROLS: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
+
 /// A name: UTF-8 without control characters. Its length is counted in bytes, so a name of the most characters may still
 /// be too long.
 pub(super) fn name() -> Schema {
@@ -426,7 +538,7 @@ pub(super) fn name() -> Schema {
         .schema_type(Type::String)
         .min_length(Some(1))
         .max_length(Some(tenure_api::MAX_NAME_BYTES))
-        .pattern(Some(r"^[^\x00-\x1f\x7f-\x9f]+$"))
+        .pattern(Some(NO_CONTROLS))
         .build()
         .into()
 }
@@ -436,7 +548,7 @@ pub(super) fn prefix() -> Schema {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .max_length(Some(tenure_api::MAX_NAME_BYTES))
-        .pattern(Some(r"^[^\x00-\x1f\x7f-\x9f]*$"))
+        .pattern(Some(NO_CONTROLS))
         .build()
         .into()
 }
@@ -446,9 +558,12 @@ pub(super) fn hex(digits: usize) -> Schema {
     pattern(&format!("^[0-9a-f]{{{digits}}}$"))
 }
 
-/// The id of a lease: a positive 63-bit number.
+/// The id of a lease: a positive 63-bit number, though the pattern takes 0.
+pub(super) const LEASE_ID: &str = "^[0-7][0-9a-f]{15}$";
+
+/// The id of a lease.
 pub(super) fn lease_id() -> Schema {
-    pattern("^[0-7][0-9a-f]{15}$")
+    pattern(LEASE_ID)
 }
 
 /// Some words.
@@ -462,6 +577,31 @@ pub(super) fn words(words: &[&str]) -> Schema {
 
 fn request_id() -> Schema {
     pattern("^[A-Za-z0-9._-]{1,64}$")
+}
+
+/// The key under which a decision is recorded.
+pub(super) fn idempotency_key() -> Schema {
+    pattern("^[ -~]{1,128}$")
+}
+
+/// A parameter that may be given many times.
+pub(super) fn list_of(item: Schema) -> Schema {
+    ArrayBuilder::new()
+        .items(RefOr::T(item))
+        .max_items(Some(1000))
+        .build()
+        .into()
+}
+
+/// Text of a pattern that is not easily guessed, with an example of it.
+pub(super) fn pattern_as(pattern: &str, example: &str) -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .pattern(Some(pattern))
+        .examples([example])
+        .build()
+        .into()
 }
 
 /// Text of a pattern.

@@ -2,18 +2,21 @@
 //!
 //! Owns the descriptions; how they become OpenAPI is in `operation`.
 
-use tenure_api::{self as api, Code, MAX_POLL_MS, MAX_REVISION, header};
+use tenure_api::{self as api, Code, MAX_REVISION, header};
 use tenure_state::Kind;
 use utoipa::openapi::path::{self, HttpMethod};
 
 use super::operation::{
-    Found, Operation, lease_id, name, number, prefix, revision, text_of, words,
+    Found, Operation, idempotency_key, lease_id, list_of, name, number, pattern, pattern_as,
+    prefix, revision, words,
 };
 use crate::http::route::Family;
 
 /// What the document says of itself.
 pub(super) const ABOUT: &str = "Leases, locks, semaphores, elections and watched keys, replicated by Raft. Any member \
-serves any call. Durations are whole milliseconds and end in `_ms`; revisions and fences are whole numbers below 2^53. \
+serves any call. Durations are whole milliseconds and end in `_ms`; revisions and fences are whole numbers below 2^53; \
+whole numbers in JSON are written without fraction and exponent. Lengths of names and texts are limited in bytes of \
+UTF-8, of which a character may take up to four. \
 A name in a path is percent-decoded exactly once and never normalised; every call with a name in its path also takes \
 it as `?name=` on its collection. `HEAD` is answered wherever `GET` is, `OPTIONS` everywhere.";
 
@@ -228,21 +231,19 @@ fn waits(operation: Operation<'_>) -> Operation<'_> {
     operation
         .query(
             "after",
-            "With `wait_ms`: waits until the `mod_revision` is above this.",
+            "Waits for `wait_ms` until the `mod_revision` is above this. Not with a version in `If-None-Match`.",
             revision(),
-        )
-        .query(
-            "wait_ms",
-            "How long this request is held open.",
-            number(0, MAX_POLL_MS),
         )
         .header(
             "If-None-Match",
-            "With `wait_ms`: the ETag that is known; a quiet end is `304`.",
-            text_of(1, 64),
+            "The ETag that is known: waits for `wait_ms` until there is another; a quiet end is `304`.",
+            tag(),
         )
         .answers_nothing(204, "Nothing changed within `wait_ms`.")
         .answers_nothing(304, "It is still what `If-None-Match` says.")
+        .tells(200, &["ETag"])
+        .tells(304, &["ETag", "Tenure-Staleness-Ms"])
+        .tells(204, &["Tenure-Staleness-Ms"])
         .refuses(&[Code::TooManyWaiters, Code::RevisionAhead])
 }
 
@@ -266,8 +267,9 @@ fn acquires(operation: Operation<'_>) -> Operation<'_> {
         .header(
             header::IDEMPOTENCY_KEY,
             "With `ttl_ms`: a repeat asks again with the lease that was granted.",
-            text_of(1, 128),
+            idempotency_key(),
         )
+        .replays()
         .refuses(&[
             Code::TtlOutOfRange,
             Code::LeaseNotFound,
@@ -367,8 +369,9 @@ fn releases<'a>(operation: Operation<'a>, owner: &str) -> Operation<'a> {
         .header(
             header::IDEMPOTENCY_KEY,
             "With `break`: the decision is recorded.",
-            text_of(1, 128),
+            idempotency_key(),
         )
+        .replays()
         .refuses(&[
             Code::NotHeld,
             Code::FenceStale,
@@ -548,6 +551,8 @@ fn put_key<'a>(s: &'a mut Found, id: &str) -> Operation<'a> {
         )
         .answers::<api::KeyWritten>(200, "It was there before.", "key_written")
         .answers::<api::KeyWritten>(201, "It was created.", "key_written")
+        .tells(200, &["ETag"])
+        .tells(201, &["ETag"])
         .refuses(&[
             Code::LeaseNotFound,
             Code::LeaseExpired,
@@ -596,6 +601,17 @@ fn read_key(s: &mut Found) -> Operation<'_> {
             "key_entry",
         )
         .answers_as(200, "The value with its own type, or the entry.", "*/*")
+        .tells(
+            200,
+            &[
+                "Tenure-Create-Revision",
+                "Tenure-Mod-Revision",
+                "Tenure-Version",
+                "Tenure-Lease",
+                "X-Content-Type-Options",
+                "Content-Security-Policy",
+            ],
+        )
         .refuses(&[
             Code::KeyNotFound,
             Code::ConditionFailed,
@@ -674,11 +690,16 @@ fn transact(s: &mut Found) -> Operation<'_> {
 
 /// An ETag of a key.
 fn tag() -> utoipa::openapi::schema::Schema {
-    super::operation::pattern(r#"^("[0-9]{1,16}"|\*)$"#)
+    pattern_as(r#"^("([0-9]{1,15}|[1-8][0-9]{15})"|\*)$"#, "\"131\"")
 }
 
 fn guard() -> utoipa::openapi::schema::Schema {
-    super::operation::pattern("^(lock|semaphore|election)=[A-Za-z0-9._~%/-]+; ?fence=[0-9]{1,16}$")
+    let encoded = r"([A-Za-z0-9._~/-]|%(2[0-9A-F]|[3-6][0-9A-F]|7[0-9A-E])){1,1024}";
+    let fence = "([1-9][0-9]{0,14}|[1-8][0-9]{15})";
+    pattern_as(
+        &format!("^(lock|semaphore|election)={encoded}; ?fence={fence}$"),
+        "lock=jobs/nightly; fence=121",
+    )
 }
 
 // Watching.
@@ -692,23 +713,23 @@ fn watch(s: &mut Found) -> Operation<'_> {
     ))
     .query(
         "prefix",
-        "Resources that begin so: `keys/config/`; may be repeated.",
-        prefix(),
+        "Resources that begin so: `keys/config/`; may be repeated. At least one `prefix` or `resource` is given, and at \
+         most 1000 in all.",
+        list_of(pattern(
+            r"^(keys|locks|semaphores|elections|leases)/[^\x00-\x1f\x7f-\x9f]{0,1024}$",
+        )),
     )
     .query(
         "resource",
         "One resource: `locks/jobs/nightly`; may be repeated.",
-        prefix(),
+        list_of(pattern(
+            r"^((keys|locks|semaphores|elections)/[^\x00-\x1f\x7f-\x9f]{1,1024}|leases/[0-7][0-9a-f]{15})$",
+        )),
     )
     .query(
         "after",
-        "Changes after this revision; without, from now on.",
+        "Changes after this revision; without, from now on. Not with `snapshot=true`.",
         revision(),
-    )
-    .query(
-        "wait_ms",
-        "How long this request is held open.",
-        number(0, MAX_POLL_MS),
     )
     .query(
         "snapshot",
@@ -720,7 +741,7 @@ fn watch(s: &mut Found) -> Operation<'_> {
         "`true`: with the entry before.",
         words(&["true", "false"]),
     )
-    .header("Last-Event-ID", "Where a stream goes on.", text_of(1, 16))
+    .header("Last-Event-ID", "Where a stream goes on: the last `id` that came.", pattern("^([0-9]{0,15}|[1-8][0-9]{15})$"))
 }
 
 fn watch_many(s: &mut Found) -> Operation<'_> {
@@ -731,11 +752,16 @@ fn watch_many(s: &mut Found) -> Operation<'_> {
         "The same, for many selectors.",
     ))
     .takes::<api::Watch>("watch")
-    .header("Last-Event-ID", "Where a stream goes on.", text_of(1, 16))
+    .header(
+        "Last-Event-ID",
+        "Where a stream goes on: the last `id` that came.",
+        pattern("^([0-9]{0,15}|[1-8][0-9]{15})$"),
+    )
 }
 
 fn watches(operation: Operation<'_>) -> Operation<'_> {
     operation
+        .reads()
         .text("Everything up to the reply's `revision` has been seen, also when `events` is empty: go on from there. With `Accept: text/event-stream` it is a stream: `event: start`, then one `event: change` for each revision.")
         .answers::<api::Events>(200, "Whole revisions, in order.", "events")
         .answers_as(200, "Server-sent events.", "text/event-stream")
@@ -818,21 +844,4 @@ fn ready(s: &mut Found) -> Operation<'_> {
     )
     .answers::<api::Readiness>(200, "It can.", "ready")
     .answers::<api::Readiness>(503, "It cannot, and why.", "not_ready")
-}
-
-/// Says what the wire types cannot: which fields exclude one another, and what of a document is its own.
-pub(super) fn tighten(document: &mut serde_json::Value) {
-    let one_of_lease_and_ttl =
-        serde_json::json!([{"required": ["lease"]}, {"required": ["ttl_ms"]}]);
-    let schemas = &mut document["components"]["schemas"];
-    for name in [
-        "AcquireLock",
-        "AcquireSemaphore",
-        "AcquireTogether",
-        "Campaign",
-    ] {
-        if let Some(schema) = schemas.get_mut(name) {
-            schema["oneOf"] = one_of_lease_and_ttl.clone();
-        }
-    }
 }
