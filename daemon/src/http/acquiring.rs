@@ -92,9 +92,8 @@ pub(super) async fn acquire(
     };
     for _ in 0..leases::DRAWS {
         let command = terms.command(kind, &wanted, terms.claim(lease)?);
-        let decided = cx
-            .submit(Command::Acquire(command), Purpose::RepeatableWrite)
-            .await?;
+        let purpose = purpose(&command.claim);
+        let decided = cx.submit(Command::Acquire(command), purpose).await?;
         let queued = match decided.outcome {
             Ok(Answer::Held(view)) => return Ok(Acquired::Held(vec![view])),
             Ok(Answer::HeldTogether(views)) => return Ok(Acquired::Held(views)),
@@ -111,6 +110,15 @@ pub(super) async fn acquire(
         Code::Overloaded,
         "no free id was drawn for the lease",
     ))
+}
+
+/// Who asks again with a lease is answered with the same hold or place; who has one granted would get another, and
+/// stand behind the first.
+fn purpose(claim: &Claim) -> Purpose {
+    match claim {
+        Claim::Lease(_) => Purpose::RepeatableWrite,
+        Claim::Grant(_) => Purpose::Write,
+    }
 }
 
 impl Terms {
@@ -416,6 +424,18 @@ impl Asking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_acquire_that_names_its_lease_may_be_asked_again_where_its_outcome_is_not_known() {
+        let terms = Terms {
+            ttl_ms: Some(15_000),
+            ..Terms::default()
+        };
+        let granted = terms.claim(None).expect("an id is drawn");
+        assert_eq!(purpose(&granted), Purpose::Write);
+        let named = terms.claim(LeaseId::new(7)).expect("it is named");
+        assert_eq!(purpose(&named), Purpose::RepeatableWrite);
+    }
 
     #[test]
     fn a_poll_keeps_the_lease_alive_and_tells_the_end_of_the_place() {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, Request};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use super::Settings;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
+use super::route;
 use super::service::Service;
 
 /// How often a connection is looked at.
@@ -179,7 +180,8 @@ async fn serve_one(
         let (service, room) = (Arc::clone(&service), room.clone());
         let (serving, on_its_way) = (Serving::begin(&of_requests), Arc::clone(&of_requests));
         async move {
-            let reads = request.method() == Method::GET;
+            let target = route::find(request.uri().path());
+            let reads = target.is_none_or(|target| target.family.only_reads(request.method()));
             let mut response = service.answer(request, local).await;
             let needed = |body: &_| hyper::body::Body::size_hint(body).lower();
             let taken = room.take(needed(response.body())).unwrap_or_else(|| {

@@ -60,11 +60,6 @@ impl Recording {
         Ok(Some(Recording { key, head: head.0 }))
     }
 
-    /// The key.
-    pub(super) fn key(&self) -> &str {
-        &self.key
-    }
-
     /// Where the decision on this request is recorded; `body` is what was sent.
     pub(super) fn with_body(&self, body: &[u8]) -> IdempotencyKey {
         let mut parts = Parts(self.head.clone());

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, header};
 use tenure_replica::Decided;
-use tenure_state::{Clock, Command, Kind, LeaseId, Limits};
+use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -61,10 +61,10 @@ pub(super) struct Context<'a> {
     /// Its parameters that nobody has taken yet.
     pub(super) query: Query,
     body: &'a mut Body,
-    /// Its body, once it has been read.
-    sent: Bytes,
-    /// Under which key its decision is recorded, if it carries one.
+    /// What of it but its body decides the result, if it carries a key.
     recording: Option<Recording>,
+    /// Where its decision is recorded, if it carries a key. The body is not kept for that: a request may wait for long.
+    recorded_at: Option<IdempotencyKey>,
     /// Whether a decision made before is being told.
     replayed: &'a AtomicBool,
     /// When its head had arrived.
@@ -202,7 +202,7 @@ impl Service {
             headers: &head.headers,
             query,
             body,
-            sent: Bytes::new(),
+            recorded_at: recording.as_ref().map(|recording| recording.with_body(&[])),
             recording,
             replayed: &replayed,
             arrived,
@@ -358,9 +358,10 @@ impl Context<'_> {
     ///
     /// As [`Body::read`] and [`body::json`].
     pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
-        self.read_body("request_bytes", |limits| limits.request_bytes)
+        let sent = self
+            .read_body("request_bytes", |limits| limits.request_bytes)
             .await?;
-        body::json(self.headers, &self.sent)
+        body::json(self.headers, &sent)
     }
 
     /// Reads a body that may be left out, and has no fields.
@@ -373,12 +374,13 @@ impl Context<'_> {
         #[serde(deny_unknown_fields)]
         struct Nothing {}
 
-        self.read_body("request_bytes", |limits| limits.request_bytes)
+        let sent = self
+            .read_body("request_bytes", |limits| limits.request_bytes)
             .await?;
-        if self.sent.is_empty() {
+        if sent.is_empty() {
             Ok(())
         } else {
-            body::json(self.headers, &self.sent).map(|Nothing {}| ())
+            body::json(self.headers, &sent).map(|Nothing {}| ())
         }
     }
 
@@ -393,12 +395,11 @@ impl Context<'_> {
             .read(|state| state.limits().value_bytes <= state.limits().request_bytes);
         if value_first {
             self.read_body("value_bytes", |limits| limits.value_bytes)
-                .await?;
+                .await
         } else {
             self.read_body("request_bytes", |limits| limits.request_bytes)
-                .await?;
+                .await
         }
-        Ok(self.sent.clone())
     }
 
     /// Reads the body, within a limit of that name.
@@ -406,10 +407,12 @@ impl Context<'_> {
         &mut self,
         name: &str,
         limit: impl FnOnce(&Limits) -> u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<Bytes, Failure> {
         let allowed = self.limit(limit);
-        self.sent = self.body.read(self.headers, name, allowed).await?;
-        Ok(())
+        let sent = self.body.read(self.headers, name, allowed).await?;
+        let recording = self.recording.as_ref();
+        self.recorded_at = recording.map(|recording| recording.with_body(&sent));
+        Ok(sent)
     }
 
     /// Refuses a body.
@@ -437,15 +440,14 @@ impl Context<'_> {
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
-        let recording = self.recording.as_ref();
-        let recording = recording.filter(|_| command.is_recorded());
-        let asked = Asked::of(&command).under(recording.map(Recording::key));
+        let recorded_at = self.recorded_at.as_ref();
+        let idempotency = recorded_at.filter(|_| command.is_recorded()).cloned();
+        let asked = Asked::of(&command).under(idempotency.as_ref().map(|at| at.key.as_str()));
         // A call whose decision is recorded may be sent again as it is.
-        let purpose = match (recording, purpose) {
+        let purpose = match (&idempotency, purpose) {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,
             (_, purpose) => purpose,
         };
-        let idempotency = recording.map(|recording| recording.with_body(&self.sent));
         let decided = self
             .handle()
             .submit(command, idempotency)

@@ -83,13 +83,20 @@ pub(super) struct Asked {
     pub(super) previous: bool,
 }
 
+impl Asked {
+    /// Takes it whole: the texts of a thousand selectors are not kept beside the selection while it is waited.
+    fn of(asked: api::Watch) -> Result<Asked, Failure> {
+        Ok(Asked {
+            selection: Selection::of(&asked.prefixes, &asked.resources)?,
+            after: asked.after.map(Revision),
+            snapshot: asked.snapshot,
+            previous: asked.previous,
+        })
+    }
+}
+
 async fn serve(cx: &Context<'_>, reading: Reading, asked: api::Watch) -> Result<Reply, Failure> {
-    let mut asked = Asked {
-        selection: Selection::of(&asked.prefixes, &asked.resources)?,
-        after: asked.after.map(Revision),
-        snapshot: asked.snapshot,
-        previous: asked.previous,
-    };
+    let mut asked = Asked::of(asked)?;
     if asked.snapshot && asked.after.is_some() {
         return Err(Failure::invalid(
             "`snapshot` shows the present state, `after` goes on from a past one; give one",

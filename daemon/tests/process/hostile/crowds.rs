@@ -242,3 +242,52 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
         },
     );
 }
+
+/// A body may have 2 MiB of which a few bytes matter, and its request may wait for ten minutes: it is read, and let go.
+#[test]
+fn requests_that_wait_keep_nothing_of_their_bodies() {
+    let _machine = machine::alone();
+    const PADDING: usize = 2_000_000;
+    const ACQUIRES: usize = 60;
+    const WATCHES: usize = 20;
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    let (holder, waiter) = (grant(&mut client, 600_000), grant(&mut client, 600_000));
+    acquire(&mut client, "wanted", &holder);
+    let ask = |path: &str, body: &str| {
+        let mut wire = Wire::open(siege.address());
+        let length = body.len() + PADDING;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        wire.send(head.as_bytes()).send(&vec![b' '; PADDING]);
+        wire
+    };
+    let mut waiting = Vec::new();
+    for number in 0..ACQUIRES {
+        let body = format!(
+            "{{\"lease\":\"{waiter}\",\"owner\":\"o{number}\",\"wait_ms\":3600000,\"poll_ms\":190000}}"
+        );
+        waiting.push(ask("/v1/locks/wanted", &body));
+        // One after the other: what is read at a time is another bound.
+        wait::until("the acquire has its place", SOON, || {
+            let lock = client.get("/v1/locks/wanted").ok()?;
+            (lock.u64("queue_length") == number as u64 + 1).then_some(())
+        });
+    }
+    for number in 0..WATCHES {
+        let body = format!("{{\"resources\":[\"keys/w{number}\"],\"wait_ms\":600000}}");
+        let mut wire = ask("/v1/watch", &body);
+        let heard = wire.listen_until(Duration::from_millis(200), |bytes| !bytes.is_empty());
+        assert!(heard.bytes.is_empty() && !heard.closed, "it waits");
+        waiting.push(wire);
+    }
+    siege.end(
+        &format!("{ACQUIRES} acquires and {WATCHES} watches that wait, each with {PADDING} bytes"),
+        Bound {
+            top_mib: 48,
+            after_mib: 48,
+        },
+    );
+    drop(waiting);
+}
