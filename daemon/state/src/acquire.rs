@@ -148,13 +148,13 @@ impl State {
 
     fn acquire_first(&mut self, acquire: &Acquire, request: Waiting) -> Outcome {
         let lease_name = match &acquire.claim {
-            Claim::Lease(lease) => self.leases.by_id.get(lease).map_or("", |lease| &lease.name),
-            Claim::Grant(new) => &new.name,
+            Claim::Lease(lease) => self.lease_name(*lease),
+            Claim::Grant(new) => new.name.clone(),
         };
         let in_the_way = request
             .wanted
             .iter()
-            .find(|want| !self.is_free(want, request.priority, lease_name));
+            .find(|want| !self.is_free(want, request.priority, &lease_name));
         let in_the_way = in_the_way.map(|want| want.queue.clone());
         if let Some(queue) = in_the_way.as_ref().filter(|_| acquire.wait_ms == 0) {
             return Err(Refusal::LockHeld(self.contention(queue.kind, &queue.name)));
@@ -215,7 +215,7 @@ impl State {
     }
 
     /// Whether a request that is not in the queue yet could have it at once.
-    fn is_free(&self, want: &Want, priority: i32, lease_name: &str) -> bool {
+    fn is_free(&mut self, want: &Want, priority: i32, lease_name: &str) -> bool {
         let Some(queue) = self.queues.get(&want.queue) else {
             return true;
         };
@@ -224,14 +224,11 @@ impl State {
         }
         match &queue.delay {
             Some(delay) => !lease_name.is_empty() && delay.lease_name == lease_name,
+            None if queue.places.is_empty() => true,
             None => {
-                let ahead = queue
-                    .places
-                    .iter()
-                    .take_while(|turn| turn.priority <= Reverse(priority));
-                ahead
-                    .filter_map(|turn| self.places.get(&turn.place))
-                    .all(|place| !self.is_awake(place))
+                let first = self.first_of(&want.queue);
+                let first = first.and_then(|first| self.places.get(&first));
+                first.is_none_or(|first| first.priority < priority)
             }
         }
     }

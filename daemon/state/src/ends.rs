@@ -280,6 +280,9 @@ impl State {
             .clock
             .0
             .saturating_sub(self.limits.history_retention_ms);
+        // More than the entry made, or history would grow past its bounds while entries are that full.
+        let made = self.revision.0.saturating_sub(before.0);
+        let most = MAX_COMPACTED_PER_ENTRY.saturating_add(made);
         let (mut revisions, mut events) = (0, 0);
         while let Some(front) = self.history.changes.front() {
             let needed = self.compact_target < front.change.revision
@@ -288,7 +291,7 @@ impl State {
             if needed || before < front.change.revision {
                 return;
             }
-            if MAX_COMPACTED_PER_ENTRY <= revisions || MAX_COMPACTED_EVENTS_PER_ENTRY <= events {
+            if most <= revisions || MAX_COMPACTED_EVENTS_PER_ENTRY <= events {
                 return;
             }
             revisions += 1;

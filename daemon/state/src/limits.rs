@@ -33,7 +33,7 @@ pub const SHOWN: usize = 100;
 pub const MAX_ENDS_PER_ENTRY: u64 = 250;
 /// After how many things that went with ended leases an entry ends no further lease.
 pub const MAX_ENDED_THINGS_PER_ENTRY: u64 = 10_000;
-/// How many revisions one entry compacts: more than an entry usually makes, so that compaction keeps up.
+/// How many revisions one entry compacts, beyond as many as it made, so that compaction keeps up.
 pub(crate) const MAX_COMPACTED_PER_ENTRY: u64 = 1000;
 /// After how many events an entry compacts no further revision.
 pub(crate) const MAX_COMPACTED_EVENTS_PER_ENTRY: u64 = 20_000;

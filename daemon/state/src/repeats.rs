@@ -248,28 +248,26 @@ impl State {
             }
             (
                 Verdict::HandedOver {
-                    lease,
-                    clock,
-                    revision,
+                    lease, revision, ..
                 },
                 Command::HandOver(hand_over),
             ) => Ok(Answer::HandedOver {
                 leader: self.replay_leader(hand_over, *lease, Fence::from(*revision)),
-                clock: *clock,
+                clock: self.clock,
                 revision: *revision,
             }),
             (
                 Verdict::Broken {
                     broken,
                     delay_until,
-                    clock,
                     revision,
+                    ..
                 },
                 Command::Break(_),
             ) => Ok(Answer::Broken {
                 broken: broken.iter().map(BrokenHold::view).collect(),
-                delay_until: *delay_until,
-                clock: *clock,
+                delay_until: delay_until.filter(|until| self.clock <= *until),
+                clock: self.clock,
                 revision: *revision,
             }),
             (

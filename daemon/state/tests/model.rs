@@ -778,8 +778,9 @@ impl Model {
     }
 }
 
-/// What a repeat is told: the first decision without values. `None` where it is of the present.
-fn as_repeated(outcome: &Outcome) -> Option<Outcome> {
+/// What a repeat at `now` is told: the first decision without values, but what remains of a delay as it is. `None` where
+/// it is of the present.
+fn as_repeated(outcome: &Outcome, now: Clock) -> Option<Outcome> {
     let bare = |entry: &std::sync::Arc<KeyEntry>| {
         std::sync::Arc::new(KeyEntry {
             value: Bytes::new(),
@@ -806,9 +807,18 @@ fn as_repeated(outcome: &Outcome) -> Option<Outcome> {
                 revision: *revision,
             }))
         }
-        Ok(Answer::LeaseEnded { .. } | Answer::Compacted { .. } | Answer::Broken { .. }) => {
-            Some(outcome.clone())
-        }
+        Ok(Answer::Broken {
+            broken,
+            delay_until,
+            revision,
+            ..
+        }) => Some(Ok(Answer::Broken {
+            broken: broken.clone(),
+            delay_until: delay_until.filter(|until| now <= *until),
+            clock: now,
+            revision: *revision,
+        })),
+        Ok(Answer::LeaseEnded { .. } | Answer::Compacted { .. }) => Some(outcome.clone()),
         Ok(_) => None,
         Err(_) => Some(outcome.clone()),
     }
@@ -883,7 +893,7 @@ proptest! {
             for (request, decision) in batch.requests.iter().zip(&applied.outcomes[batch.renewals.len()..]) {
                 let Some(key) = &request.idempotency else { continue };
                 let name = (key.key.clone(), key.digest);
-                match (decision.replayed, first.get(&name).and_then(as_repeated)) {
+                match (decision.replayed, first.get(&name).and_then(|first| as_repeated(first, state.clock()))) {
                     (false, _) => { first.insert(name, decision.outcome.clone()); }
                     (true, Some(told)) if !matches!(request.command, Command::Acquire(_) | Command::GrantLease(_)) => {
                         prop_assert_eq!(&told, &decision.outcome);

@@ -349,6 +349,11 @@ fn two_that_want_the_same_two_names_in_either_order_both_get_them() {
 /// While so many places are due and not yet gone, whoever looks for the next to be granted passes over them all: done at
 /// each end this took minutes, in which nothing else was applied.
 #[test]
+#[allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "it is the test that looks at the time, not the state"
+)]
 fn ten_thousand_places_of_one_queue_that_are_due_together_end_without_holding_up_the_log() {
     const WAITERS: u64 = 10_000;
     let mut state = State::genesis(Genesis::default());

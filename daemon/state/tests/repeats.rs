@@ -435,7 +435,7 @@ fn a_repeated_break_proclaim_or_handover_changes_nothing() {
     let broken = apply_keyed(&mut state, 0, "b", break_it.clone()).outcome;
     let now = state.revision();
     let mut state = reload(&state);
-    let repeat = apply_keyed(&mut state, 10, "b", break_it);
+    let repeat = apply_keyed(&mut state, 10, "b", break_it.clone());
     let holds = |outcome: &Outcome| match outcome {
         Ok(Answer::Broken {
             broken,
@@ -462,4 +462,29 @@ fn a_repeated_break_proclaim_or_handover_changes_nothing() {
         "though it leads no more"
     );
     assert_eq!(state.revision(), now);
+    // What remains is told as it is now, not as it was: the record outlives the delay here.
+    let late = apply_keyed(&mut state, 60_000, "b", break_it.clone());
+    let Ok(Answer::Broken { clock, .. }) = late.outcome else {
+        panic!("{late:?}")
+    };
+    assert_eq!(clock, Clock(60_000));
+    let retained = Command::ChangeLimits([("idempotency_retention_ms".to_owned(), 600_000)].into());
+    let mut state = with_leases(&[1], 60_000);
+    assert!(support::apply_one(&mut state, 0, retained).is_ok());
+    let held = hold(&mut state, 0, acquire("x", 1, 0));
+    let break_it = Command::Break(Break {
+        kind: Kind::Lock,
+        name: "x".to_owned(),
+        fence: held.fence,
+        holder: None,
+        now: false,
+    });
+    let delay = |state: &mut State, at| match apply_keyed(state, at, "b", break_it.clone()).outcome
+    {
+        Ok(Answer::Broken { delay_until, .. }) => delay_until,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(delay(&mut state, 0), Some(Clock(60_000)));
+    assert_eq!(delay(&mut state, 60_000), Some(Clock(60_000)));
+    assert_eq!(delay(&mut state, 60_001), None);
 }

@@ -690,3 +690,23 @@ fn a_shorter_ttl_moves_no_deadline_earlier_and_counts_from_the_next_renewal_that
         Err(Refusal::LeaseExpired(lease(1)))
     );
 }
+
+#[test]
+fn history_keeps_to_its_bytes_while_every_entry_makes_thousands_of_revisions() {
+    const WRITES: u64 = 4000;
+    let mut state = State::genesis(Genesis::default());
+    let small = [
+        ("request_bytes", 128 << 10),
+        ("value_bytes", 1024),
+        ("history_bytes", 1 << 20),
+    ];
+    let small = small.map(|(name, value)| (name.to_owned(), value));
+    assert!(support::apply_one(&mut state, 0, Command::ChangeLimits(small.into())).is_ok());
+    let value = "v".repeat(500);
+    for _ in 0..5 {
+        let writes = (0..WRITES).map(|_| support::put("k", &value, None));
+        state.apply(Clock(0), &requests(writes));
+    }
+    // What the last entry made is more than its bytes, and is there for whoever follows.
+    assert_eq!(state.revision().0 - state.compact_revision().0, WRITES);
+}
