@@ -189,7 +189,8 @@ async fn serve_one(
                 Taken::default()
             });
             // A stream is being served for as long as it goes on, however quiet it is.
-            let sent = |body: Sent<()>| Outgoing::new(body.holding(serving), taken, on_its_way);
+            let sent =
+                |body: Sent<()>| Outgoing::new(body.holding(serving), room, taken, on_its_way);
             Ok::<_, Infallible>(response.map(sent))
         }
     });

@@ -456,6 +456,47 @@ fn answers_that_nobody_takes_do_not_pile_up() {
     );
 }
 
+/// The same with streams of events, whose first message is all there is.
+#[test]
+fn snapshots_on_streams_that_nobody_takes_do_not_pile_up() {
+    const STREAMS: u32 = 40;
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    for number in 0..4 {
+        let value = vec![b'v'; 1 << 20];
+        client
+            .put(&format!("/v1/keys/large/{number}"), &value)
+            .expect("the member answers")
+            .expect(201);
+    }
+    let mut wire = open(siege.address(), &[(4, 0)]);
+    let path = "/v1/watch?prefix=keys/large/&snapshot=true";
+    for number in 0..STREAMS {
+        let block = block("GET", path, &[("accept", "text/event-stream")]);
+        let stream = 2 * number + 1;
+        wire.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block));
+    }
+    let heads = |bytes: &[u8]| {
+        let came = parse(bytes);
+        came.iter().filter(|came| came.kind == HEADERS).count() as u32
+    };
+    // Some are opened, and the others refused.
+    let heard = wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= STREAMS);
+    assert_eq!(heads(&heard.bytes), STREAMS);
+    let mut other = open(siege.address(), &[]);
+    other.send(&get(1, "/v1/status"));
+    assert!(settled(&mut other, PATIENCE));
+    drop(wire);
+    siege.end(
+        &format!("{STREAMS} snapshots of 4 MiB asked for as streams and not taken"),
+        Bound {
+            top_mib: 96,
+            after_mib: 96,
+        },
+    );
+}
+
 #[test]
 fn a_frame_cut_anywhere_is_no_frame() {
     let _machine = machine::shared();
