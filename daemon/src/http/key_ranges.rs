@@ -104,7 +104,7 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     cx.no_body().await?;
     let settled = reading.settle(&cx).await?;
-    let _turn = cx.turn().await;
+    let _turn = cx.turn().await?;
     for _ in 0..PAGE_TRIES {
         match (listing.page(&cx).await, listing.revision) {
             (Ok(page), _) => {

@@ -60,7 +60,7 @@ pub(super) async fn open(
         }
         (None, true) => {
             // The message is made within the turn, for it is the snapshot once more.
-            let _turn = cx.turn().await;
+            let _turn = cx.turn().await?;
             let shot = snapshot::take(&handle, &asked.selection, &settled).await?;
             (shot.revision, start(shot.revision, Some(shot.json)))
         }
