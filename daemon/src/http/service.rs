@@ -27,6 +27,7 @@ use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
 use super::guard;
 use super::idempotency::Recording;
+use super::key_ranges::Counts;
 use super::manners::{self, OwnHosts};
 use super::query::Query;
 use super::reply::{Reply, Sent};
@@ -49,6 +50,7 @@ pub(super) struct Service {
     most_waits: usize,
     /// Turns at making pages.
     pages: Semaphore,
+    counts: Counts,
     watchers: Arc<Watchers>,
     leader: channel::Receiver<LeaderView>,
     cluster: String,
@@ -94,6 +96,7 @@ impl Service {
             waits: Arc::new(Semaphore::new(most_waits)),
             most_waits,
             pages: Semaphore::new(pages_at_a_time()),
+            counts: Counts::default(),
             watchers: Arc::default(),
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
@@ -535,6 +538,11 @@ impl Context<'_> {
     /// Whether this member is in contact with a leader.
     pub(super) fn knows_leader(&self) -> bool {
         self.service.leader.borrow().leader.is_some()
+    }
+
+    /// What the lists of keys of this member share.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.service.counts
     }
 
     /// What the watchers of this member share.
