@@ -180,7 +180,7 @@ async fn serve_one(
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(own_turn.clone());
         let (service, room) = (Arc::clone(&service), room.clone());
-        let (serving, on_its_way) = (Serving::begin(&of_requests), Arc::clone(&of_requests));
+        let (serving, on_its_way) = (Serving::begin(&of_requests), OnItsWay::of(&of_requests));
         async move {
             let target = route::find(request.uri().path());
             let reads = target.is_none_or(|target| target.family.only_reads(request.method()));
@@ -350,9 +350,10 @@ struct Activity {
     head_since: AtomicU64,
     /// Since when the client has taken nothing of what is written.
     unread_since: AtomicU64,
-    /// Answers on their way, and when something of one was last taken.
-    outgoing: AtomicUsize,
-    moved_at: AtomicU64,
+    /// Answers on their way, by their numbers: when something of each was last taken.
+    outgoing: Mutex<BTreeMap<u64, u64>>,
+    /// Numbers them.
+    answers: AtomicU64,
     /// Its client is owed nothing any more.
     is_cut: AtomicBool,
     /// It was asked to make room for another.
@@ -381,8 +382,8 @@ impl Activity {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
-            outgoing: AtomicUsize::new(0),
-            moved_at: AtomicU64::new(0),
+            outgoing: Mutex::default(),
+            answers: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
             room_is_needed: Notify::new(),
@@ -392,7 +393,7 @@ impl Activity {
     /// For how long nothing has been asked and nothing is on its way; none while something is, or once it leaves.
     fn idle_ms(&self) -> Option<u64> {
         let busy = self.serving.load(Ordering::Relaxed) > 0
-            || self.outgoing.load(Ordering::Relaxed) > 0
+            || !self.outgoing().is_empty()
             || self.leaves.load(Ordering::Relaxed);
         let since = self.idle_since.load(Ordering::Relaxed);
         (!busy && since > 0).then(|| self.now().saturating_sub(since))
@@ -430,6 +431,10 @@ impl Activity {
         }
     }
 
+    fn outgoing(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has_written(&self) {
         self.unread_since.store(0, Ordering::Relaxed);
     }
@@ -448,7 +453,9 @@ impl Activity {
         if passed(&self.unread_since, UNREAD) {
             return Verdict::Abused("its answer is not read");
         }
-        if self.outgoing.load(Ordering::Relaxed) > 0 && passed(&self.moved_at, UNREAD) {
+        // One that moves excuses none that does not.
+        let stalest = self.outgoing().values().copied().min().unwrap_or(now);
+        if u128::from(now.saturating_sub(stalest)) > UNREAD.as_millis() {
             return Verdict::Abused("it gives no room for its answers");
         }
         if self.serving.load(Ordering::Relaxed) > 0 {
@@ -469,20 +476,33 @@ impl Activity {
     }
 }
 
-impl Progress for Arc<Activity> {
-    fn begun(&self) {
-        if self.outgoing.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.moved();
+/// One answer of a connection.
+struct OnItsWay {
+    activity: Arc<Activity>,
+    number: u64,
+}
+
+impl OnItsWay {
+    fn of(activity: &Arc<Activity>) -> OnItsWay {
+        OnItsWay {
+            activity: Arc::clone(activity),
+            number: activity.answers.fetch_add(1, Ordering::Relaxed),
         }
+    }
+}
+
+impl Progress for OnItsWay {
+    fn begun(&self) {
+        self.moved();
     }
 
     fn moved(&self) {
-        self.moved_at.store(self.now(), Ordering::Relaxed);
+        let now = self.activity.now();
+        self.activity.outgoing().insert(self.number, now);
     }
 
     fn ended(&self) {
-        self.outgoing.fetch_sub(1, Ordering::Relaxed);
-        self.moved();
+        self.activity.outgoing().remove(&self.number);
     }
 }
 
@@ -634,18 +654,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_without_room_to_be_sent_is_cut() {
+    async fn an_answer_without_room_to_be_sent_is_cut_though_another_moves() {
         let activity = Arc::new(Activity::new());
         drop(Serving::begin(&activity));
-        activity.begun();
+        let (stalled, moving) = (OnItsWay::of(&activity), OnItsWay::of(&activity));
+        stalled.begun();
+        moving.begun();
         tokio::time::advance(Duration::from_secs(20)).await;
-        activity.begun();
-        activity.moved();
+        moving.moved();
+        assert_eq!(activity.verdict(30 * SECOND), Verdict::Fine);
+        assert!(matches!(activity.verdict(31 * SECOND), Verdict::Abused(_)));
+        assert!(activity.idle_ms().is_none());
+        stalled.ended();
         assert_eq!(activity.verdict(50 * SECOND), Verdict::Fine);
         assert!(matches!(activity.verdict(51 * SECOND), Verdict::Abused(_)));
-        activity.ended();
-        activity.ended();
+        moving.ended();
         assert_eq!(activity.verdict(51 * SECOND), Verdict::Fine);
+        assert!(activity.idle_ms().is_some());
     }
 
     #[tokio::test(start_paused = true)]

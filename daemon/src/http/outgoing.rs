@@ -12,18 +12,27 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Answers no larger than this are always given: there may be 256 of them on a connection.
+/// Answers no larger than this have room of their own, so that whoever waits for pages still hears of its leases.
 const SMALL: u64 = 64 << 10;
+/// Bytes of small answers on their way on one connection: 4 KiB for each request that there may be at a time. More of
+/// them take room as larger ones do.
+const ROOM_OF_SMALL: usize = 1 << 20;
 /// Bytes of larger answers on their way on one connection: 8 pages of 4 MiB.
 const ROOM_OF_ONE: u32 = 32 << 20;
 /// And on all connections together.
-const ROOM_OF_ALL: u32 = 256 << 20;
+const ROOM_OF_ALL: usize = 256 << 20;
+/// What is left of it for connections that hold nothing of it yet.
+const RESERVE: usize = 64 << 20;
+/// No connection holds more than one part in so many of what is left, so that a few that are read slowly leave room for
+/// everybody else.
+const SHARE: usize = 4;
 /// An answer is handed to the connection in pieces of this size, so that no more of it lies in buffers there.
 const PIECE: usize = 64 << 10;
 
 /// Room for answers on their way.
 #[derive(Clone)]
 pub(super) struct Room {
+    small: Arc<Semaphore>,
     one: Arc<Semaphore>,
     all: Arc<Semaphore>,
 }
@@ -31,31 +40,44 @@ pub(super) struct Room {
 impl Room {
     /// The room of a member.
     pub(super) fn of_member() -> Room {
-        Room {
-            one: Arc::new(Semaphore::new(ROOM_OF_ONE as usize)),
-            all: Arc::new(Semaphore::new(ROOM_OF_ALL as usize)),
-        }
+        Room::within(Arc::new(Semaphore::new(ROOM_OF_ALL)))
     }
 
     /// The room of one connection of the same member.
     pub(super) fn of_connection(&self) -> Room {
+        Room::within(Arc::clone(&self.all))
+    }
+
+    fn within(all: Arc<Semaphore>) -> Room {
         Room {
+            small: Arc::new(Semaphore::new(ROOM_OF_SMALL)),
             one: Arc::new(Semaphore::new(ROOM_OF_ONE as usize)),
-            all: Arc::clone(&self.all),
+            all,
         }
     }
 
     /// Takes as much as an answer needs, if it is there. A single answer that is larger than all the room of a
     /// connection is given alone.
     pub(super) fn take(&self, bytes: u64) -> Option<Taken> {
-        if bytes <= SMALL {
-            return Some(Taken::default());
+        let needed = u32::try_from(bytes).map_or(ROOM_OF_ONE, |bytes| bytes.min(ROOM_OF_ONE));
+        let of = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(needed).ok();
+        if bytes <= SMALL
+            && let Some(small) = of(&self.small)
+        {
+            return Some(Taken {
+                _of_connection: Some(small),
+                _of_member: None,
+            });
         }
-        let bytes = u32::try_from(bytes).map_or(ROOM_OF_ONE, |bytes| bytes.min(ROOM_OF_ONE));
-        let of = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(bytes).ok();
+        let held = ROOM_OF_ONE as usize - self.one.available_permits();
+        let left = self.all.available_permits();
+        let reserved = if held == 0 { 0 } else { RESERVE };
+        if held + needed as usize > left.saturating_sub(reserved) / SHARE {
+            return None;
+        }
         Some(Taken {
-            _one: Some(of(&self.one)?),
-            _all: Some(of(&self.all)?),
+            _of_connection: Some(of(&self.one)?),
+            _of_member: Some(of(&self.all)?),
         })
     }
 }
@@ -63,17 +85,17 @@ impl Room {
 /// Room that is taken until this is dropped.
 #[derive(Default)]
 pub(super) struct Taken {
-    _one: Option<OwnedSemaphorePermit>,
-    _all: Option<OwnedSemaphorePermit>,
+    _of_connection: Option<OwnedSemaphorePermit>,
+    _of_member: Option<OwnedSemaphorePermit>,
 }
 
-/// What is told of an answer that is on its way.
+/// What is told of one answer.
 pub(super) trait Progress {
-    /// There is one more.
+    /// It is on its way.
     fn begun(&self);
-    /// A piece of one was taken.
+    /// A piece of it was taken.
     fn moved(&self);
-    /// There is one less.
+    /// It is on its way no more.
     fn ended(&self);
 }
 
@@ -312,32 +334,49 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_and_a_member_have_room_for_so_much_and_small_answers_need_none() {
-        let member = Room::of_member();
+    fn a_connection_has_room_for_so_much_and_small_answers_have_room_of_their_own() {
+        let connection = Room::of_member().of_connection();
         let page = 4 << 20;
-        let connection = member.of_connection();
         let mut taken: Vec<Taken> = (0..8).filter_map(|_| connection.take(page)).collect();
         assert_eq!(taken.len(), 8);
         assert!(connection.take(page).is_none());
-        assert!(connection.take(SMALL).is_some());
+        let small: Vec<Taken> = (0..100).filter_map(|_| connection.take(SMALL)).collect();
+        assert_eq!(small.len(), ROOM_OF_SMALL / SMALL as usize);
+        assert!(connection.take(0).is_some());
         taken.pop();
+        assert!(
+            connection.take(SMALL).is_some(),
+            "many small answers take room as large ones do"
+        );
         assert!(
             connection.take(page).is_some(),
             "what is taken is given back"
         );
-        // Seven more connections take all there is, less the page that was given back.
-        for _ in 0..7 {
-            let other = member.of_connection();
-            taken.extend((0..8).filter_map(|_| other.take(page)));
-        }
-        let other = member.of_connection();
-        assert!(other.take(page).is_some());
-        assert!(other.take(2 * page).is_none());
         drop(taken);
         assert!(
-            other.take(u64::MAX).is_some(),
+            connection.take(u64::MAX).is_some(),
             "the largest answer is given alone"
         );
+    }
+
+    #[test]
+    fn connections_that_take_all_they_get_leave_room_for_one_that_holds_nothing() {
+        let member = Room::of_member();
+        let value = 900 << 10;
+        let mut taken = Vec::new();
+        for _ in 0..20 {
+            let greedy = member.of_connection();
+            let one = || greedy.take(value);
+            taken.extend(std::iter::from_fn(one));
+        }
+        let held = ROOM_OF_ALL - member.all.available_permits();
+        assert!(ROOM_OF_ALL / 2 < held, "room is there to be used: {held}");
+        for _ in 0..10 {
+            let modest = member.of_connection();
+            let first = modest.take(8 << 20);
+            assert!(first.is_some(), "the longest answer there is");
+            assert!(modest.take(value).is_none(), "and no second one");
+        }
     }
 
     #[tokio::test]

@@ -456,6 +456,48 @@ fn answers_that_nobody_takes_do_not_pile_up() {
     );
 }
 
+/// A few connections that ask for much and take nothing of it leave room for the answers of others.
+#[test]
+fn connections_that_take_nothing_of_large_values_leave_room_for_the_values_of_others() {
+    const CONNECTIONS: usize = 11;
+    const VALUES: u32 = 40;
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    let value = vec![b'v'; 900 << 10];
+    client
+        .put("/v1/keys/large", &value)
+        .expect("the member answers")
+        .expect(201);
+    let mut wires: Vec<Wire> = (0..CONNECTIONS)
+        .map(|_| open(siege.address(), &[(4, 0)]))
+        .collect();
+    for wire in &mut wires {
+        for number in 0..VALUES {
+            wire.send(&get(2 * number + 1, "/v1/keys/large"));
+        }
+        let heads = |bytes: &[u8]| {
+            let came = parse(bytes);
+            came.iter().filter(|came| came.kind == HEADERS).count() as u32
+        };
+        let heard = wire.listen_until(PATIENCE, |bytes| heads(bytes) >= VALUES);
+        assert_eq!(heads(&heard.bytes), VALUES);
+    }
+    for _ in 0..5 {
+        let answer = siege.client().get("/v1/keys/large");
+        let answer = answer.expect("the member answers").expect(200);
+        assert_eq!(answer.text().len(), value.len());
+    }
+    drop(wires);
+    siege.end(
+        &format!("{VALUES} values of 900 KiB not taken on each of {CONNECTIONS} connections"),
+        Bound {
+            top_mib: 96,
+            after_mib: 96,
+        },
+    );
+}
+
 /// A connection has one turn at making pages at a time, and what does not have its turn soon is refused.
 #[test]
 fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobody_else() {
