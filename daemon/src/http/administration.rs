@@ -109,6 +109,7 @@ fn shown(limits: &Limits) -> api::Limits {
         leases,
         waiters,
         watchers,
+        standing_bytes,
     } = *limits;
     api::Limits {
         value_bytes,
@@ -126,6 +127,7 @@ fn shown(limits: &Limits) -> api::Limits {
         leases,
         waiters,
         watchers,
+        standing_bytes,
     }
 }
 
