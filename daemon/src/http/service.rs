@@ -406,9 +406,14 @@ impl Context<'_> {
     async fn read_body(
         &mut self,
         name: &str,
-        limit: impl FnOnce(&Limits) -> u64,
+        limit: impl Fn(&Limits) -> u64,
     ) -> Result<Bytes, Failure> {
-        let allowed = self.limit(limit);
+        let mut allowed = self.handle().read(|state| limit(state.limits()));
+        let fits = Body::told_length(self.headers).is_some_and(|told| told <= allowed);
+        if !fits && self.is_decided().await? {
+            allowed = limit(&Limits::most());
+        }
+        let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
         let sent = self.body.read(self.headers, name, allowed).await?;
         let recording = self.recording.as_ref();
         self.recorded_at = recording.map(|recording| recording.with_body(&sent));
@@ -424,9 +429,18 @@ impl Context<'_> {
         self.body.refuse(self.headers).await
     }
 
-    fn limit(&self, limit: impl FnOnce(&Limits) -> u64) -> usize {
-        let limit = self.handle().read(|state| limit(state.limits()));
-        usize::try_from(limit).unwrap_or(usize::MAX)
+    /// Whether something was decided under the key of this request. Then it is to be told that, and must not be refused
+    /// for what was changed since: limits, or how large a value is. To be asked where it would be refused.
+    ///
+    /// # Errors
+    ///
+    /// `no-leader` where no leader confirms that this member knows all that was decided.
+    pub(super) async fn is_decided(&self) -> Result<bool, Failure> {
+        let Some(at) = &self.recorded_at else {
+            return Ok(false);
+        };
+        self.barrier().await?;
+        Ok(self.handle().read(|state| state.is_decided(at)))
     }
 
     /// Carries out a command; where the request carries a key and the command is one that records, exactly once. Read
