@@ -476,6 +476,11 @@ impl Context<'_> {
         }
     }
 
+    /// Whether a decision made before is being told.
+    pub(super) fn is_replayed(&self) -> bool {
+        self.replayed.load(Ordering::Relaxed)
+    }
+
     /// Renews a lease.
     ///
     /// # Errors

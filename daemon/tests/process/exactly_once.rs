@@ -363,6 +363,30 @@ fn a_repeat_is_not_refused_for_what_was_changed_since_it_was_decided() {
 }
 
 #[test]
+fn a_repeated_break_or_change_is_audited_as_a_repeat() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let mut client = client_of(&cluster, 0);
+    let lease = grant(&mut client, 600_000);
+    let fence = acquire(&mut client, "l", &lease);
+    let path = format!("/v1/locks/l?break=true&fence={fence}&reason=stuck");
+    let broken = Call::new("DELETE", path, "break", "");
+    let compacted = Call::new("POST", "/v1/compact", "compact", r#"{"revision":1}"#);
+    for (call, told) in [
+        (broken, "breaks a hold"),
+        (compacted, "changes the cluster"),
+    ] {
+        let first = call.first(&mut client, 200);
+        call.again(&mut client, &first);
+        let output = cluster.members[0].output();
+        let lines: Vec<&str> = output.lines().filter(|line| line.contains(told)).collect();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[0].contains("replayed=false"), "{}", lines[0]);
+        assert!(lines[1].contains("replayed=true"), "{}", lines[1]);
+    }
+}
+
+#[test]
 fn what_ages_is_of_the_present_in_a_repeat() {
     let _machine = machine::shared();
     let cluster = Setup::of(3).start();
