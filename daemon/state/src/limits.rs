@@ -211,6 +211,15 @@ impl Limits {
             .map(|field| (field.name, field.min, field.max))
     }
 
+    /// Every limit at the most that it may be in any cluster.
+    pub fn most() -> Limits {
+        let mut most = Limits::default();
+        for field in &FIELDS {
+            (field.set)(&mut most, field.max);
+        }
+        most
+    }
+
     /// Sets one limit. Whether it agrees with the others says [`Limits::check`], when all are set.
     ///
     /// # Errors
