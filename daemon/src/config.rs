@@ -138,7 +138,7 @@ pub struct ServeFlags {
     /// How log lines are written [default: text]
     #[arg(long, value_name = "FORMAT", env = "TENURED_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Which log lines are written, such as `info` or `tenured=debug` [default: info]
+    /// Which log lines are written, such as `info` or `tenured=debug`; those of the audit too, without `audit=off` [default: info]
     #[arg(long, value_name = "FILTER", env = "TENURED_LOG_FILTER")]
     pub log_filter: Option<String>,
 }

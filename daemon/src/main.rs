@@ -19,6 +19,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Wrong usage or configuration (`api.md` §9).
 const EXIT_USAGE: u8 = 2;
+/// Who broke, changed or compacted what is told however few lines an operator wants, unless the filter names `audit`.
+const AUDIT: &str = "audit=info";
 /// After a signal to stop, a member that has not ended by then ends all the same: everything acknowledged is on disk.
 const STOP_WITHIN: Duration = Duration::from_secs(9);
 
@@ -75,7 +77,7 @@ struct DevFlags {
         value_delimiter = ','
     )]
     limits: Vec<String>,
-    /// Which log lines are written, such as `info` or `tenured=debug`
+    /// Which log lines are written, such as `info` or `tenured=debug`; those of the audit too, without `audit=off`
     #[arg(
         long,
         value_name = "FILTER",
@@ -226,14 +228,26 @@ fn stop_on_signals() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
+/// Whether a filter says itself what becomes of the lines on the target `audit`.
+fn names_audit(filter: &str) -> bool {
+    filter.split(',').any(|directive| {
+        let target = directive.trim().split(['=', '[']).next();
+        target == Some("audit")
+    })
+}
+
 fn start_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    let refused = |error: &dyn std::fmt::Display| {
         usage(format!(
             "log_filter is {filter:?}: {error}; write `info` or `tenured=debug`"
         ))
-    })?;
+    };
+    let mut chosen = EnvFilter::try_new(filter).map_err(|error| refused(&error))?;
+    if !names_audit(filter) {
+        chosen = chosen.add_directive(AUDIT.parse().map_err(|error| refused(&error))?);
+    }
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(chosen)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().init(),
@@ -241,4 +255,31 @@ fn start_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
     }
     let _ = std::io::stderr().flush();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_filter_that_names_the_audit_decides_on_it() {
+        for names in [
+            "audit=off",
+            "warn,audit=warn",
+            "warn, audit",
+            "audit[broken]=info",
+        ] {
+            assert!(names_audit(names), "{names}");
+        }
+        for other in [
+            "",
+            "warn",
+            "off",
+            "tenured=debug",
+            "auditor=off",
+            "tenured::audit=off",
+        ] {
+            assert!(!names_audit(other), "{other}");
+        }
+    }
 }

@@ -1,12 +1,10 @@
 //! Limits and compaction (`api.md` §8).
-//!
-//! Owns the audit lines of both: what they change is everybody's, so who asked for what is told on the log target
-//! `audit`.
 
-use tenure_api::{self as api, ChangeLimits, Code, MAX_REVISION};
+use tenure_api::{self as api, ChangeLimits, MAX_REVISION};
 use tenure_state::{Answer, Command, Limits, Revision};
 
 use super::acquiring::in_range;
+use super::audit::{Act, Audit};
 use super::failure::{Failure, Purpose};
 use super::reading::Reading;
 use super::reply::Reply;
@@ -40,7 +38,11 @@ pub(super) async fn change_limits(mut cx: Context<'_>) -> Result<Reply, Failure>
         .iter()
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
-    let mut audit = Audit::of(&cx, "limits", in_words.join(", "));
+    let act = Act::Change {
+        what: "limits",
+        asked: in_words.join(", "),
+    };
+    let audit = Audit::of(&cx, act);
     let changes = asked
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value));
@@ -51,7 +53,7 @@ pub(super) async fn change_limits(mut cx: Context<'_>) -> Result<Reply, Failure>
         Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     });
-    audit.tell(&result);
+    audit.tell(&result, &[]);
     let (limits, revision) = result?;
     in_force(&limits, revision)
 }
@@ -62,7 +64,11 @@ pub(super) async fn compact(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let asked: api::Compact = cx.json().await?;
     in_range("revision", asked.revision, 0, MAX_REVISION - 1)?;
     let revision = Revision(asked.revision);
-    let mut audit = Audit::of(&cx, "compaction", format!("to revision {revision}"));
+    let act = Act::Change {
+        what: "compaction",
+        asked: format!("to revision {revision}"),
+    };
+    let audit = Audit::of(&cx, act);
     let decided = cx
         .submit(Command::Compact { revision }, Purpose::Write)
         .await;
@@ -74,7 +80,7 @@ pub(super) async fn compact(mut cx: Context<'_>) -> Result<Reply, Failure> {
         Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     });
-    audit.tell(&result);
+    audit.tell(&result, &[]);
     let (compact_revision, revision) = result?;
     let compacted = api::Compacted {
         compact_revision: compact_revision.0,
@@ -109,6 +115,7 @@ fn shown(limits: &Limits) -> api::Limits {
         leases,
         waiters,
         watchers,
+        standing_bytes,
     } = *limits;
     api::Limits {
         value_bytes,
@@ -126,53 +133,6 @@ fn shown(limits: &Limits) -> api::Limits {
         leases,
         waiters,
         watchers,
-    }
-}
-
-/// The audit line of a change. Where its caller goes away before it is decided, it may be carried out all the same,
-/// and is told when this is dropped.
-struct Audit<'a, 'c> {
-    cx: &'a Context<'c>,
-    change: &'static str,
-    asked: String,
-    told: bool,
-}
-
-impl<'a, 'c> Audit<'a, 'c> {
-    fn of(cx: &'a Context<'c>, change: &'static str, asked: String) -> Audit<'a, 'c> {
-        Audit {
-            cx,
-            change,
-            asked,
-            told: false,
-        }
-    }
-
-    fn tell<T>(&mut self, result: &Result<T, Failure>) {
-        self.write(match result {
-            Ok(_) => "done",
-            Err(failure) => failure.code.as_str(),
-        });
-    }
-
-    fn write(&mut self, outcome: &str) {
-        self.told = true;
-        tracing::info!(
-            target: "audit",
-            member = %self.cx.handle().member().id,
-            request = self.cx.id,
-            change = self.change,
-            asked = self.asked,
-            outcome,
-            "an operator changes the cluster"
-        );
-    }
-}
-
-impl Drop for Audit<'_, '_> {
-    fn drop(&mut self) {
-        if !self.told {
-            self.write(Code::OutcomeUnknown.as_str());
-        }
+        standing_bytes,
     }
 }

@@ -42,6 +42,12 @@ impl Body {
         }
     }
 
+    /// How long it is said to be.
+    pub(super) fn told_length(headers: &HeaderMap) -> Option<u64> {
+        let told = headers.get(CONTENT_LENGTH)?;
+        told.to_str().ok()?.parse().ok()
+    }
+
     /// Reads it all, at most `allowed` bytes, as the limit of that name says.
     ///
     /// # Errors
@@ -55,9 +61,7 @@ impl Body {
         allowed: usize,
     ) -> Result<Bytes, Failure> {
         let too_large = |asked| Failure::too_large(limit, allowed as u64, asked);
-        let told = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let told = Body::told_length(headers);
         if told.is_some_and(|told| told > allowed as u64) {
             return Err(too_large(told));
         }

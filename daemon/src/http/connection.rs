@@ -30,7 +30,6 @@ use tokio_util::task::TaskTracker;
 use super::Settings;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
-use super::route;
 use super::service::{OwnTurn, Service};
 
 /// How often a connection is looked at.
@@ -182,14 +181,13 @@ async fn serve_one(
         let (service, room) = (Arc::clone(&service), room.clone());
         let (serving, on_its_way) = (Serving::begin(&of_requests), OnItsWay::of(&of_requests));
         async move {
-            let target = route::find(request.uri().path());
-            let reads = target.is_none_or(|target| target.family.only_reads(request.method()));
-            let mut response = service.answer(request, local).await;
+            let (mut response, mut answered) = service.answer(request, local).await;
             let needed = |body: &_| hyper::body::Body::size_hint(body).lower();
             let taken = room.take(needed(response.body())).unwrap_or_else(|| {
-                response = service.without_room(&response, reads);
+                response = service.without_room(&response, &mut answered);
                 Taken::default()
             });
+            answered.log(response.status());
             // A stream is being served for as long as it goes on, however quiet it is.
             let sent =
                 |body: Sent<()>| Outgoing::new(body.holding(serving), room, taken, on_its_way);

@@ -13,7 +13,7 @@ use tenure_state::{
     Revision, Share,
 };
 
-use super::reply::Reply;
+use super::reply::{Reply, Unsent};
 use super::{elections, leases, locks, semaphores, text};
 use crate::node::Unserved;
 
@@ -329,6 +329,11 @@ impl Failure {
         self
     }
 
+    /// Says whether the same may be asked again, where the code alone does not know.
+    pub(super) fn retried(self, retry: Retry) -> Failure {
+        Failure { retry, ..self }
+    }
+
     /// Adds a header.
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Failure {
         self.headers.push((name, value));
@@ -546,6 +551,13 @@ impl Failure {
             serde_json::to_vec(&problem).unwrap_or_else(|_| json!({}).to_string().into_bytes());
         let mut reply = Reply::new(self.code.status(), PROBLEM_JSON, Bytes::from(body));
         reply.code = Some(self.code);
+        reply.unsent = Some(match self.outcome {
+            Outcome::NotApplied => Unsent::NOT_APPLIED,
+            Outcome::Unknown => Unsent {
+                outcome: self.outcome,
+                retry: self.retry,
+            },
+        });
         reply.revision = self.revision;
         reply.headers = self.headers;
         if let Some(after_ms) = retry_after_ms {

@@ -6,6 +6,7 @@
 
 mod acquiring;
 mod administration;
+mod audit;
 mod body;
 mod cluster;
 mod condition;

@@ -1,16 +1,16 @@
 //! What ends a hold or a place: its owner's release or departure, and an operator's break.
 //!
-//! Owns the parameters of `DELETE` on a lock, a semaphore or an election, and the audit line of a break. A break ends
-//! what belongs to somebody else, so each attempt is told on the log target `audit`, whatever came of it.
+//! Owns the parameters of `DELETE` on a lock, a semaphore or an election.
 
-use tenure_api::{Code, MAX_REVISION};
+use tenure_api::MAX_REVISION;
 use tenure_state::{
     Answer, Break, Clock, Command, Fence, HolderView, Kind, LeaseId, Release, Revision,
 };
 
 use super::acquiring::owner_field;
+use super::audit::{Act, Audit};
 use super::failure::{Failure, Purpose};
-use super::leases::{self, remaining_ms};
+use super::leases::remaining_ms;
 use super::service::Context;
 use super::text;
 
@@ -129,17 +129,14 @@ async fn break_hold(cx: &mut Context<'_>, kind: Kind, name: &str) -> Result<Brok
     };
     cx.finish_query()?;
     cx.no_body().await?;
-    let mut audit = Audit {
-        cx,
+    let act = Act::Break {
         asked: &asked,
         reason: &reason,
-        told: false,
     };
+    let audit = Audit::of(cx, act);
     let result = submit_break(cx, asked.clone()).await;
-    match &result {
-        Ok(broken) => audit.tell("broken", &broken.holders),
-        Err(failure) => audit.tell(failure.code.as_str(), &[]),
-    }
+    let ended = result.as_ref().map_or(&[][..], |broken| &broken.holders);
+    audit.tell(&result, ended);
     result
 }
 
@@ -175,44 +172,5 @@ async fn submit_break(cx: &Context<'_>, asked: Break) -> Result<Broken, Failure>
         }),
         Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
-    }
-}
-
-/// The audit line of a break. Where its caller goes away before it is decided, it may be carried out all the same, and
-/// is told when this is dropped.
-struct Audit<'a, 'c> {
-    cx: &'a Context<'c>,
-    asked: &'a Break,
-    reason: &'a str,
-    told: bool,
-}
-
-impl Audit<'_, '_> {
-    /// Tells what came of it. What callers wrote is escaped, so that no line can be forged with it.
-    fn tell(&mut self, outcome: &str, broken: &[HolderView]) {
-        self.told = true;
-        let who = |view: &HolderView| format!("{} {:?}", view.lease, view.owner);
-        let broken: Vec<String> = broken.iter().map(who).collect();
-        tracing::info!(
-            target: "audit",
-            member = %self.cx.handle().member().id,
-            request = self.cx.id,
-            kind = leases::collection(self.asked.kind),
-            name = ?self.asked.name,
-            fence = self.asked.fence.0,
-            now = self.asked.now,
-            reason = ?self.reason,
-            outcome,
-            broken = broken.join(", "),
-            "an operator breaks a hold"
-        );
-    }
-}
-
-impl Drop for Audit<'_, '_> {
-    fn drop(&mut self) {
-        if !self.told {
-            self.tell(Code::OutcomeUnknown.as_str(), &[]);
-        }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
-use tenure_api::{Code, JSON};
+use tenure_api::{Code, JSON, Outcome, Retry};
 use tenure_state::Revision;
 
 use super::failure::Failure;
@@ -31,6 +31,25 @@ pub(super) struct Reply {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// The code of a problem, for the log.
     pub(super) code: Option<Code>,
+    /// What is told of it where there is no room for it, as far as that is known.
+    pub(super) unsent: Option<Unsent>,
+}
+
+/// What a caller is told in place of an answer that is lost to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unsent {
+    /// Whether anything was done.
+    pub(super) outcome: Outcome,
+    /// Whether the same may be asked again.
+    pub(super) retry: Retry,
+}
+
+impl Unsent {
+    /// Of what did nothing: it may be asked again when there is room.
+    pub(super) const NOT_APPLIED: Unsent = Unsent {
+        outcome: Outcome::NotApplied,
+        retry: Retry::After,
+    };
 }
 
 impl Reply {
@@ -45,6 +64,7 @@ impl Reply {
             revision: None,
             headers: Vec::new(),
             code: None,
+            unsent: None,
         }
     }
 

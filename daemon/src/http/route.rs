@@ -230,12 +230,6 @@ impl Family {
         }
     }
 
-    /// Whether a call by this method changes nothing, whatever comes of it.
-    pub(super) fn only_reads(self, method: &Method) -> bool {
-        // A watch of many selectors has a body, and so is a `POST`.
-        self == Family::Watch || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-    }
-
     /// What `Allow` says.
     pub(super) fn allow(self) -> &'static str {
         match self {
@@ -392,14 +386,6 @@ mod tests {
         let target = find(path).expect(uri);
         assert!(target.family.allows(method), "{uri}");
         target.call(method, &mut Query::parse(query)?)
-    }
-
-    #[test]
-    fn a_watch_reads_by_every_method_and_all_else_by_those_of_reads() {
-        assert!(Family::Watch.only_reads(&Method::POST));
-        assert!(Family::Keys.only_reads(&Method::GET));
-        assert!(!Family::Transaction.only_reads(&Method::POST));
-        assert!(!Family::Key.only_reads(&Method::PUT));
     }
 
     #[test]

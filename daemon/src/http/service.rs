@@ -15,7 +15,7 @@ use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tenure_api::{Code, header};
+use tenure_api::{Code, Outcome, Retry, header};
 use tenure_replica::Decided;
 use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
@@ -30,7 +30,7 @@ use super::idempotency::Recording;
 use super::key_ranges::Counts;
 use super::manners::{self, OwnHosts};
 use super::query::Query;
-use super::reply::{Reply, Sent};
+use super::reply::{Reply, Sent, Unsent};
 use super::route::{self, Call, Family, Target};
 use super::{
     administration, cluster, elections, key_ranges, keys, leases, locks, openapi, semaphores,
@@ -73,8 +73,8 @@ pub(super) struct Context<'a> {
     recording: Option<Recording>,
     /// Where its decision is recorded, if it carries a key. The body is not kept for that: a request may wait for long.
     recorded_at: Option<IdempotencyKey>,
-    /// Whether a decision made before is being told.
-    replayed: &'a AtomicBool,
+    /// What became of it on the way.
+    course: &'a Course,
     /// When its head had arrived.
     pub(super) arrived: Instant,
     /// Whether it is a `HEAD`, which never waits.
@@ -83,6 +83,53 @@ pub(super) struct Context<'a> {
     pub(super) seed: u64,
     /// The id of the request.
     pub(super) id: &'a str,
+}
+
+/// What is to be known of a request when its answer is sent, or cannot be.
+#[derive(Default)]
+struct Course {
+    /// Something was proposed for it.
+    proposed: AtomicBool,
+    /// Something that must not be proposed twice.
+    once: AtomicBool,
+    /// A decision made before is being told.
+    replayed: AtomicBool,
+}
+
+impl Course {
+    fn proposes(&self, purpose: Purpose) {
+        match purpose {
+            Purpose::Read => return,
+            Purpose::Write => self.once.store(true, Ordering::Relaxed),
+            Purpose::RepeatableWrite => {}
+        }
+        self.proposed.store(true, Ordering::Relaxed);
+    }
+
+    /// What whoever does not get the answer has to know.
+    fn unsent(&self, reply: &Reply) -> Unsent {
+        match &reply.unsent {
+            Some(known) => *known,
+            None if !self.proposed.load(Ordering::Relaxed) => Unsent::NOT_APPLIED,
+            None => Unsent {
+                outcome: Outcome::Unknown,
+                retry: match self.once.load(Ordering::Relaxed) {
+                    true => Retry::Never,
+                    false => Retry::Same,
+                },
+            },
+        }
+    }
+}
+
+/// An answer beside itself: what is said where there is no room for it, and its line in the log.
+pub(super) struct Answered {
+    id: HeaderValue,
+    method: Method,
+    route: &'static str,
+    arrived: Instant,
+    code: Option<Code>,
+    unsent: Unsent,
 }
 
 impl Service {
@@ -107,12 +154,13 @@ impl Service {
         }
     }
 
-    /// Answers a request that came over a connection made to `local`.
+    /// Answers a request that came over a connection made to `local`. It is for the caller to log it, when it is settled
+    /// what is sent.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
         local: SocketAddr,
-    ) -> Response<Sent<()>> {
+    ) -> (Response<Sent<()>>, Answered) {
         let arrived = Instant::now();
         let (head, incoming) = request.into_parts();
         let mut body = Body::new(incoming, &head.headers);
@@ -137,29 +185,38 @@ impl Service {
             .await
             .unwrap_or_else(Failure::into_reply);
         body.drain().await;
-        log(&reply, &id, &head.method, route, arrived);
-        self.respond(reply, &head.method, id)
+        let answered = Answered {
+            id: id.clone(),
+            method: head.method,
+            route,
+            arrived,
+            code: reply.code,
+            unsent: reply.unsent.unwrap_or(Unsent::NOT_APPLIED),
+        };
+        let response = self.respond(reply, &answered.method, id);
+        (response, answered)
     }
 
     /// What is said in place of an answer for which there is no room: too many that were asked for are not taken.
     pub(super) fn without_room(
         &self,
         answer: &Response<Sent<()>>,
-        reads: bool,
+        answered: &mut Answered,
     ) -> Response<Sent<()>> {
-        let detail = "answers that were asked for and are not read take all the room there is; read them, and ask again";
-        let code = if reads {
-            Code::Overloaded
-        } else {
+        let code = match answered.unsent.outcome {
+            Outcome::NotApplied => Code::Overloaded,
             // It was decided, and what was decided is what cannot be told.
-            Code::OutcomeUnknown
+            Outcome::Unknown => Code::OutcomeUnknown,
         };
-        let id = answer
-            .headers()
-            .get(header::REQUEST_ID)
-            .cloned()
-            .unwrap_or_else(|| made_id(self.draw()));
-        self.respond(Failure::new(code, detail).into_reply(), &Method::GET, id)
+        answered.code = Some(code);
+        let detail = "answers that were asked for and are not read take all the room there is; read them, and ask again";
+        let failure = Failure::new(code, detail).retried(answered.unsent.retry);
+        let mut reply = failure.into_reply();
+        let name = HeaderName::from_static(header::IDEMPOTENCY_REPLAYED);
+        if let Some(replayed) = answer.headers().get(&name) {
+            reply = reply.with(name, replayed.clone());
+        }
+        self.respond(reply, &Method::GET, answered.id.clone())
     }
 
     /// What is asked of every request, whatever it wants.
@@ -205,7 +262,7 @@ impl Service {
             true => Recording::of(&head.method, &call, &query, &head.headers)?,
             false => None,
         };
-        let replayed = AtomicBool::new(false);
+        let course = Course::default();
         let cx = Context {
             service: self,
             headers: &head.headers,
@@ -214,14 +271,15 @@ impl Service {
             own_turn: own_turn(&head.extensions),
             recorded_at: recording.as_ref().map(|recording| recording.with_body(&[])),
             recording,
-            replayed: &replayed,
+            course: &course,
             arrived,
             head: head.method == Method::HEAD,
             seed,
             id,
         };
         let mut reply = serve(call, cx).await.unwrap_or_else(Failure::into_reply);
-        if replayed.into_inner() {
+        reply.unsent = Some(course.unsent(&reply));
+        if course.replayed.into_inner() {
             let name = HeaderName::from_static(header::IDEMPOTENCY_REPLAYED);
             reply = reply.with(name, HeaderValue::from_static("true"));
         }
@@ -421,9 +479,14 @@ impl Context<'_> {
     async fn read_body(
         &mut self,
         name: &str,
-        limit: impl FnOnce(&Limits) -> u64,
+        limit: impl Fn(&Limits) -> u64,
     ) -> Result<Bytes, Failure> {
-        let allowed = self.limit(limit);
+        let mut allowed = self.handle().read(|state| limit(state.limits()));
+        let fits = Body::told_length(self.headers).is_some_and(|told| told <= allowed);
+        if !fits && self.is_decided().await? {
+            allowed = limit(&Limits::most());
+        }
+        let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
         let sent = self.body.read(self.headers, name, allowed).await?;
         let recording = self.recording.as_ref();
         self.recorded_at = recording.map(|recording| recording.with_body(&sent));
@@ -439,9 +502,18 @@ impl Context<'_> {
         self.body.refuse(self.headers).await
     }
 
-    fn limit(&self, limit: impl FnOnce(&Limits) -> u64) -> usize {
-        let limit = self.handle().read(|state| limit(state.limits()));
-        usize::try_from(limit).unwrap_or(usize::MAX)
+    /// Whether something was decided under the key of this request. Then it is to be told that, and must not be refused
+    /// for what was changed since: limits, or how large a value is. To be asked where it would be refused.
+    ///
+    /// # Errors
+    ///
+    /// `no-leader` where no leader confirms that this member knows all that was decided.
+    pub(super) async fn is_decided(&self) -> Result<bool, Failure> {
+        let Some(at) = &self.recorded_at else {
+            return Ok(false);
+        };
+        self.barrier().await?;
+        Ok(self.handle().read(|state| state.is_decided(at)))
     }
 
     /// Carries out a command; where the request carries a key and the command is one that records, exactly once. Read
@@ -463,18 +535,24 @@ impl Context<'_> {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,
             (_, purpose) => purpose,
         };
+        self.course.proposes(purpose);
         let decided = self
             .handle()
             .submit(command, idempotency)
             .await
             .map_err(|unserved| Failure::unserved(unserved, purpose))?;
         if decided.replayed {
-            self.replayed.store(true, Ordering::Relaxed);
+            self.course.replayed.store(true, Ordering::Relaxed);
         }
         match asked.refused(&decided) {
             Some(failure) => Err(failure),
             None => Ok(decided),
         }
+    }
+
+    /// Whether a decision made before is being told.
+    pub(super) fn is_replayed(&self) -> bool {
+        self.course.replayed.load(Ordering::Relaxed)
     }
 
     /// Renews a lease.
@@ -483,6 +561,7 @@ impl Context<'_> {
     ///
     /// Where it got no outcome.
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
+        self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
             .renew(lease)
             .await
@@ -495,6 +574,7 @@ impl Context<'_> {
     ///
     /// Where they got no outcome.
     pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
+        self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
             .renew_many(leases)
             .await
@@ -594,15 +674,18 @@ fn made_id(seed: u64) -> HeaderValue {
     HeaderValue::try_from(format!("{seed:016x}")).expect("hex digits are a header")
 }
 
-/// One line for each request; what a server's fault is, an operator sees without asking for it.
-fn log(reply: &Reply, id: &HeaderValue, method: &Method, route: &str, arrived: Instant) {
-    let id = id.to_str().unwrap_or("");
-    let took = arrived.elapsed();
-    let code = reply.code.map_or("", Code::as_str);
-    // A probe that finds a member not ready has its answer; nobody was refused.
-    if reply.status >= 500 && reply.code.is_some() {
-        tracing::warn!(request = id, %method, route, status = reply.status, code, ?took, "request was not served");
-    } else {
-        tracing::debug!(request = id, %method, route, status = reply.status, code, ?took, "request was answered");
+impl Answered {
+    /// One line for each request; what a server's fault is, an operator sees without asking for it.
+    pub(super) fn log(&self, status: StatusCode) {
+        let (id, method, route) = (self.id.to_str().unwrap_or(""), &self.method, self.route);
+        let took = self.arrived.elapsed();
+        let code = self.code.map_or("", Code::as_str);
+        let status = status.as_u16();
+        // A probe that finds a member not ready has its answer; nobody was refused.
+        if status >= 500 && self.code.is_some() {
+            tracing::warn!(request = id, %method, route, status, code, ?took, "request was not served");
+        } else {
+            tracing::debug!(request = id, %method, route, status, code, ?took, "request was answered");
+        }
     }
 }

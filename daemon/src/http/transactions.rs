@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use serde_json::Value;
-use tenure_api::{self as api, Encoding, MAX_REVISION};
+use tenure_api::{self as api, Code, Encoding, MAX_REVISION};
 use tenure_state::{
     Answer, Command, Compare, Condition, Fence, Field, Guard, Kind, LeaseId, Limits, Operation,
     OperationResult, Put, State, Transaction, prefix_end,
@@ -38,9 +38,18 @@ pub(super) async fn transact(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let guard = guard::of(cx.headers)?;
     let asked: api::Transact = cx.json().await?;
     let limits = cx.handle().read(|state| state.limits().clone());
-    let transaction = understood(&asked, guard, &limits)?;
-    cx.handle()
-        .read(|state| check_answer(&transaction, state))?;
+    let fits = understood(&asked, guard.clone(), &limits).and_then(|transaction| {
+        cx.handle()
+            .read(|state| check_answer(&transaction, state))?;
+        Ok(transaction)
+    });
+    let transaction = match fits {
+        // A repeat fitted when it was decided, and its answer has no values.
+        Err(failure) if failure.code == Code::TooLarge && cx.is_decided().await? => {
+            understood(&asked, guard, &Limits::most())?
+        }
+        fits => fits?,
+    };
     let decided = cx
         .submit(Command::Transaction(transaction), Purpose::Write)
         .await?;
@@ -438,7 +447,6 @@ fn shown(
 mod tests {
     use super::*;
     use serde_json::json;
-    use tenure_api::Code;
     use tenure_state::Limits;
 
     fn parsed(body: Value) -> Result<Transaction, Failure> {

@@ -161,6 +161,14 @@ impl State {
         (outcome, false)
     }
 
+    /// Whether a request with this key is told what was decided, and decides nothing itself.
+    pub fn is_decided(&self, key: &IdempotencyKey) -> bool {
+        let known = repeat_key(key)
+            .ok()
+            .and_then(|id| self.repeats.by_key.get(&id));
+        known.is_some_and(|repeat| self.clock <= repeat.deadline)
+    }
+
     fn check_room_for_repeat(&self) -> Result<(), Refusal> {
         let allowed = self.limits.idempotency_records;
         let kept = self.repeats.by_deadline.len();

@@ -308,6 +308,85 @@ fn a_repeated_transaction_never_carries_values() {
 }
 
 #[test]
+fn a_repeat_is_not_refused_for_what_was_changed_since_it_was_decided() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let mut client = client_of(&cluster, cluster.follower());
+    let gets: Vec<Value> = (0..10)
+        .map(|n| json!({ "get": { "key": format!("large/{n}") } }))
+        .collect();
+    let mut then = gets.clone();
+    then.push(json!({ "put": { "key": "t", "value": "v".repeat(2000) } }));
+    let reads_much = Call::new("POST", "/v1/txn", "txn", json!({ "then": then }));
+    let long = "v".repeat(200_000);
+    let put = Call::new("PUT", "/v1/keys/k", "put", &long);
+    let spaces = Call::new(
+        "POST",
+        "/v1/txn",
+        "long body",
+        format!("{{{}}}", " ".repeat(200_000)),
+    );
+    let calls = [(&reads_much, 200), (&put, 201), (&spaces, 200)];
+    let firsts = calls.map(|(call, status)| call.first(&mut client, status));
+
+    for n in 0..10 {
+        client
+            .put(&format!("/v1/keys/large/{n}"), &vec![b'x'; 900_000])
+            .expect("the member answers")
+            .expect(201);
+    }
+    let limits = json!({ "value_bytes": 1024, "request_bytes": 131_072, "txn_operations": 2 });
+    let changed = client.call(
+        "PATCH",
+        "/v1/limits",
+        &[JSON],
+        limits.to_string().as_bytes(),
+    );
+    changed.expect("the member answers").expect(200);
+    for member in 0..3 {
+        let mut client = client_of(&cluster, member);
+        for ((call, _), first) in calls.iter().zip(&firsts) {
+            call.again(&mut client, first);
+        }
+    }
+    // Under a key that decided nothing, the same is too large.
+    for (call, _) in calls {
+        let fresh = Call::new(call.method, call.path.clone(), "fresh", &call.body);
+        let refused = fresh.send(&mut client).expect("the member answers");
+        assert_eq!(
+            (refused.status, refused.not_applied()),
+            (413, true),
+            "{}",
+            refused.text()
+        );
+    }
+}
+
+#[test]
+fn a_repeated_break_or_change_is_audited_as_a_repeat() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let mut client = client_of(&cluster, 0);
+    let lease = grant(&mut client, 600_000);
+    let fence = acquire(&mut client, "l", &lease);
+    let path = format!("/v1/locks/l?break=true&fence={fence}&reason=stuck");
+    let broken = Call::new("DELETE", path, "break", "");
+    let compacted = Call::new("POST", "/v1/compact", "compact", r#"{"revision":1}"#);
+    for (call, told) in [
+        (broken, "breaks a hold"),
+        (compacted, "changes the cluster"),
+    ] {
+        let first = call.first(&mut client, 200);
+        call.again(&mut client, &first);
+        let output = cluster.members[0].output();
+        let lines: Vec<&str> = output.lines().filter(|line| line.contains(told)).collect();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[0].contains("replayed=false"), "{}", lines[0]);
+        assert!(lines[1].contains("replayed=true"), "{}", lines[1]);
+    }
+}
+
+#[test]
 fn what_ages_is_of_the_present_in_a_repeat() {
     let _machine = machine::shared();
     let cluster = Setup::of(3).start();

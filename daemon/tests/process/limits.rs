@@ -11,7 +11,7 @@ use crate::common::{Answer, Client, SOON, Setup, acquire, grant, machine, wait};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Every limit with the value that a new cluster begins with, in the order of the contract.
-const LIMITS: [(&str, u64); 15] = [
+const LIMITS: [(&str, u64); 16] = [
     ("value_bytes", 1_048_576),
     ("request_bytes", 2_097_152),
     ("keys_per_revision", 10_000),
@@ -27,6 +27,7 @@ const LIMITS: [(&str, u64); 15] = [
     ("leases", 1_000_000),
     ("waiters", 100_000),
     ("watchers", 10_000),
+    ("standing_bytes", 268_435_456),
 ];
 
 fn ok(answer: io::Result<Answer>, status: u16) -> Answer {
@@ -503,5 +504,33 @@ fn without_a_leader_a_member_tells_what_it_knows_by_itself() {
     );
     for path in ["/v1/status", "/v1/cluster?consistency=local"] {
         assert!(ok(client.call("HEAD", path, &[], b""), 200).body.is_empty());
+    }
+}
+
+#[test]
+fn what_operators_do_is_audited_however_few_lines_are_wanted() {
+    let _machine = machine::shared();
+    for (filter, is_told) in [
+        ("warn", true),
+        ("tenured=debug", true),
+        ("off", true),
+        ("info,audit=off", false),
+    ] {
+        let cluster = Setup::of(1).with("log-filter", filter).start();
+        let mut client = cluster.members[0].client();
+        patch(&mut client, r#"{"keys":4321}"#).expect(200);
+        let lease = grant(&mut client, 600_000);
+        let fence = acquire(&mut client, "l", &lease);
+        let broken = format!("/v1/locks/l?break=true&fence={fence}&reason=stuck");
+        ok(client.delete(&broken), 200);
+        // A line is written before its caller is answered.
+        let output = cluster.members[0].output();
+        let told = |part: &str| {
+            output
+                .lines()
+                .any(|line| line.contains(" audit: ") && line.contains(part))
+        };
+        assert_eq!(told("keys 4321"), is_told, "{filter}: {output}");
+        assert_eq!(told("\"stuck\""), is_told, "{filter}: {output}");
     }
 }

@@ -4,13 +4,15 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, block, frame, get, head, open, parse, reset, settled,
 };
 use super::wire::Wire;
 use super::{Siege, full, siege::Bound};
-use crate::common::machine;
+use crate::common::{Client, grant, machine};
 
 const FLOOD: Bound = Bound {
     top_mib: 96,
@@ -583,6 +585,99 @@ fn snapshots_on_streams_that_nobody_takes_do_not_pile_up() {
             after_mib: 96,
         },
     );
+}
+
+#[test]
+fn an_answer_without_room_says_what_was_done_and_whether_to_ask_again() {
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    let put = |client: &mut Client, key: &str, length: usize| {
+        let answer = client.put(&format!("/v1/keys/{key}"), &vec![b'v'; length]);
+        answer.expect("the member answers").expect(201);
+    };
+    put(&mut client, "large", 1 << 20);
+    put(&mut client, "less", 100 << 10);
+    let lease = grant(&mut client, 600_000);
+    for owner in 0..40 {
+        let share = json!({ "lease": lease, "owner": owner.to_string(), "mode": "shared",
+            "metadata": { "why": "x".repeat(4000) } });
+        let held = client.post("/v1/locks/l", &share);
+        held.expect("the member answers").expect(200);
+    }
+
+    // No window: nothing of any body may be sent, until its stream has one.
+    let mut wire = open(siege.address(), &[(4, 0)]);
+    let mut stream = 1;
+    let mut heads = |wire: &mut Wire, path: &str, times: u32| {
+        for number in 0..times {
+            wire.send(&get(stream + 2 * number, path));
+        }
+        stream += 2 * times;
+        wire.listen_until(4 * PATIENCE, |bytes| {
+            let heads = |came: &&frames::Came| came.kind == HEADERS;
+            parse(bytes).iter().filter(heads).count() as u32 >= times
+        });
+    };
+    heads(&mut wire, "/v1/keys/large", 60);
+    heads(&mut wire, "/v1/keys/less", 20);
+
+    let mut stream = 1_001;
+    let mut told = |method: &str, path: &str, headers: &[(&str, &str)], body: &Value| {
+        let mut sent = vec![("content-type", "application/json")];
+        sent.extend(headers);
+        let (flags, with_body) = match body.is_null() {
+            true => (END_HEADERS | END_STREAM, false),
+            false => (END_HEADERS, true),
+        };
+        let head = match with_body {
+            true => block(method, path, &sent),
+            false => block(method, path, headers),
+        };
+        wire.send(&frame(HEADERS, flags, stream, &head));
+        if with_body {
+            let body = body.to_string();
+            wire.send(&frame(DATA, END_STREAM, stream, body.as_bytes()));
+        }
+        wire.listen_until(PATIENCE, |bytes| {
+            let mut came = parse(bytes).into_iter();
+            came.any(|came| came.kind == HEADERS && came.stream == stream)
+        });
+        let window = (64_u32 << 10) - 1;
+        wire.send(&frame(WINDOW_UPDATE, 0, stream, &window.to_be_bytes()));
+        let data = |bytes: &[u8]| -> Vec<u8> {
+            let came = parse(bytes).into_iter();
+            let data = came.filter(|came| came.kind == DATA && came.stream == stream);
+            data.flat_map(|came| came.payload).collect()
+        };
+        let is_whole = |bytes: &[u8]| serde_json::from_slice::<Value>(&data(bytes)).is_ok();
+        let heard = wire.listen_until(PATIENCE, is_whole);
+        let problem: Value = serde_json::from_slice(&data(&heard.bytes)).expect("a problem came");
+        stream += 2;
+        ["code", "outcome", "retry"].map(|field| problem[field].as_str().unwrap_or("").to_owned())
+    };
+    let writes = json!({ "then": [{ "put": { "key": "n", "value": "x" } },
+        { "get": { "key": "large" } }] });
+    let unknown = |retry| ["outcome-unknown", "unknown", retry];
+    let overloaded = ["overloaded", "not_applied", "after"];
+    let key = ("idempotency-key", "k");
+    assert_eq!(told("POST", "/v1/txn", &[], &writes), unknown("never"));
+    assert_eq!(told("POST", "/v1/txn", &[key], &writes), unknown("same"));
+    assert_eq!(told("GET", "/v1/keys/large", &[], &Value::Null), overloaded);
+    // Refused with all its holders: nothing was done.
+    let refused = json!({ "lease": lease, "owner": "other" });
+    assert_eq!(told("POST", "/v1/locks/l", &[], &refused), overloaded);
+
+    let answer = client.call(
+        "POST",
+        "/v1/txn",
+        &[("content-type", "application/json"), key],
+        writes.to_string().as_bytes(),
+    );
+    let answer = answer.expect("the member answers").expect(200);
+    assert_eq!(answer.header("idempotency-replayed"), Some("true"));
+    drop(wire);
+    siege.end("answers without room", FLOOD);
 }
 
 #[test]
