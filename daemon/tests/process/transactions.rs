@@ -382,7 +382,7 @@ fn a_transaction_that_is_refused_leaves_nothing_behind() {
         .call("POST", "/v1/txn", &tagged, b"{}")
         .expect("the member answers");
     assert_eq!(
-        (answer.status, answer.text().contains("if-match")),
+        (answer.status, answer.text().contains("If-Match")),
         (400, true)
     );
     let absent = client.get("/v1/keys/a").expect("the member answers");
