@@ -359,12 +359,6 @@ impl Failure {
         self
     }
 
-    /// Says in which part of the request the value at fault is.
-    pub(super) fn within(mut self, part: &str) -> Failure {
-        self.detail = format!("{part}: {}", self.detail);
-        self
-    }
-
     /// Says whether the same may be asked again, where the code alone does not know.
     pub(super) fn retried(self, retry: Retry) -> Failure {
         Failure { retry, ..self }

@@ -20,6 +20,7 @@ use super::reading::Reading;
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
+use crate::node::PIECE;
 
 /// A page has so many entries unless it is asked for fewer or more.
 const PAGE_DEFAULT: u64 = 1_000;
@@ -27,8 +28,6 @@ const PAGE_DEFAULT: u64 = 1_000;
 const PAGE_MOST: u64 = 10_000;
 /// A page ends before this many bytes of JSON, unless its first entry alone has more.
 const PAGE_BYTES: usize = 4 << 20;
-/// No read holds the state for more rows than this (`design.md`, State).
-const PIECE: usize = 256;
 /// How often a page is begun anew where its revision was compacted under it.
 const PAGE_TRIES: usize = 3;
 
