@@ -36,6 +36,8 @@ pub struct Limits {
     pub waiters: u64,
     /// The most watchers of one member.
     pub watchers: u64,
+    /// The most bytes of names, owners, metadata and values of leases, holds and places together.
+    pub standing_bytes: u64,
 }
 
 /// The answer of `GET` and `PATCH /v1/limits`.
@@ -98,6 +100,9 @@ pub struct ChangeLimits {
     /// The most watchers of one member.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub watchers: Option<u64>,
+    /// The most bytes of names, owners, metadata and values of leases, holds and places together.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub standing_bytes: Option<u64>,
 }
 
 impl ChangeLimits {
@@ -119,6 +124,7 @@ impl ChangeLimits {
             ("leases", self.leases),
             ("waiters", self.waiters),
             ("watchers", self.watchers),
+            ("standing_bytes", self.standing_bytes),
         ];
         let given = named
             .into_iter()

@@ -84,11 +84,14 @@ pub(super) async fn acquire(
 ) -> Result<Acquired, Failure> {
     let lease = terms.check(kind)?;
     wanted.sort_by(|a, b| a.name.cmp(&b.name));
-    // A place is taken only by a request that may wait for it: the bound is asked before anything is proposed.
-    let permit = if terms.wait_ms > 0 {
-        Some(cx.wait_permit()?)
-    } else {
-        None
+    // A new place is taken only by a request that may wait for it: the bound is asked before anything is proposed. Who
+    // holds or waits already is refused by no bound, for the asking renews the lease.
+    let waits = terms.wait_ms > 0 && terms.poll_ms != Some(0);
+    let is_known =
+        || lease.is_some_and(|lease| standing(cx, kind, &wanted, lease, &terms.owner).is_some());
+    let permit = match waits && !is_known() {
+        true => Some(cx.wait_permit()?),
+        false => None,
     };
     for _ in 0..leases::DRAWS {
         let command = terms.command(kind, &wanted, terms.claim(lease)?);
@@ -102,6 +105,11 @@ pub(super) async fn acquire(
             Err(Refusal::LeaseIdTaken(_)) => continue,
             Ok(_) => return Err(Failure::unexpected()),
             Err(refusal) => return Err(Failure::refused(refusal, decided.clock, decided.revision)),
+        };
+        // Where there is no room to wait in, the place is told at once.
+        let permit = match waits {
+            true => permit.or_else(|| cx.wait_permit().ok()),
+            false => None,
         };
         let waiting = Waiting::new(cx, kind, &wanted, terms, &queued)?;
         return waiting.run(queued, permit).await;
@@ -266,7 +274,13 @@ impl<'a, 'c> Waiting<'a, 'c> {
         });
         let mut ended = false;
         loop {
-            match self.standing() {
+            match standing(
+                self.cx,
+                self.kind,
+                self.wanted,
+                self.lease,
+                &self.terms.owner,
+            ) {
                 Some(Acquired::Held(views)) => return Ok(Acquired::Held(views)),
                 Some(Acquired::Queued(views)) if ended => return Ok(Acquired::Queued(views)),
                 Some(Acquired::Queued(_)) => {}
@@ -283,28 +297,6 @@ impl<'a, 'c> Waiting<'a, 'c> {
         self.wanted
             .first()
             .map_or("", |wanted| wanted.name.as_str())
-    }
-
-    /// How this lease and owner stand with what they want; none where they do not hold all of it, nor wait for all of
-    /// it.
-    fn standing(&self) -> Option<Acquired> {
-        let (mut held, mut queued) = (Vec::new(), Vec::new());
-        self.cx.handle().read(|state| {
-            let clock = state.clock();
-            for wanted in self.wanted {
-                let owner = &self.terms.owner;
-                match state.standing(self.kind, &wanted.name, self.lease, owner, clock)? {
-                    Standing::Held(view) => held.push(view),
-                    Standing::Queued(view) => queued.push(view),
-                }
-            }
-            Some(())
-        })?;
-        match (held.is_empty(), queued.is_empty()) {
-            (false, true) => Some(Acquired::Held(held)),
-            (true, false) => Some(Acquired::Queued(queued)),
-            (true, true) | (false, false) => None,
-        }
     }
 
     fn until(&self) -> Option<tokio::time::Instant> {
@@ -364,6 +356,33 @@ impl<'a, 'c> Waiting<'a, 'c> {
             lease: Some(self.lease),
             ..contention
         }
+    }
+}
+
+/// How a lease and owner stand with what they want, as this member's state shows it; none where they do not hold all of
+/// it, nor wait for all of it.
+fn standing(
+    cx: &Context<'_>,
+    kind: Kind,
+    wanted: &[Wanted],
+    lease: LeaseId,
+    owner: &str,
+) -> Option<Acquired> {
+    let (mut held, mut queued) = (Vec::new(), Vec::new());
+    cx.handle().read(|state| {
+        let clock = state.clock();
+        for wanted in wanted {
+            match state.standing(kind, &wanted.name, lease, owner, clock)? {
+                Standing::Held(view) => held.push(view),
+                Standing::Queued(view) => queued.push(view),
+            }
+        }
+        Some(())
+    })?;
+    match (held.is_empty(), queued.is_empty()) {
+        (false, true) => Some(Acquired::Held(held)),
+        (true, false) => Some(Acquired::Queued(queued)),
+        (true, true) | (false, false) => None,
     }
 }
 

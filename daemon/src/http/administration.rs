@@ -115,6 +115,7 @@ fn shown(limits: &Limits) -> api::Limits {
         leases,
         waiters,
         watchers,
+        standing_bytes,
     } = *limits;
     api::Limits {
         value_bytes,
@@ -132,5 +133,6 @@ fn shown(limits: &Limits) -> api::Limits {
         leases,
         waiters,
         watchers,
+        standing_bytes,
     }
 }

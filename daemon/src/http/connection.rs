@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use super::Settings;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
-use super::service::Service;
+use super::service::{OwnTurn, Service};
 
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_secs(5);
@@ -175,7 +175,9 @@ async fn serve_one(
         activity: Arc::clone(activity),
     });
     let of_requests = Arc::clone(activity);
-    let answer = service_fn(move |request: Request<Incoming>| {
+    let own_turn = OwnTurn::new();
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(own_turn.clone());
         let (service, room) = (Arc::clone(&service), room.clone());
         let (serving, on_its_way) = (Serving::begin(&of_requests), Arc::clone(&of_requests));
         async move {
@@ -187,7 +189,8 @@ async fn serve_one(
             });
             answered.log(response.status());
             // A stream is being served for as long as it goes on, however quiet it is.
-            let sent = |body: Sent<()>| Outgoing::new(body.holding(serving), taken, on_its_way);
+            let sent =
+                |body: Sent<()>| Outgoing::new(body.holding(serving), room, taken, on_its_way);
             Ok::<_, Infallible>(response.map(sent))
         }
     });

@@ -3,7 +3,8 @@
 //! Owns the pages of a list. A page is read in pieces at one revision while entries are applied in between, so what it
 //! shows never mixes two states, and no list holds up a write.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -28,6 +29,8 @@ const PAGE_DEFAULT: u64 = 1_000;
 const PAGE_MOST: u64 = 10_000;
 /// A page ends before this many bytes of JSON, unless its first entry alone has more.
 const PAGE_BYTES: usize = 4 << 20;
+/// So many counts are remembered, each with the names that bound its range: more lists than are read in pages at a time.
+const COUNTS: usize = 256;
 /// How often a page is begun anew where its revision was compacted under it.
 const PAGE_TRIES: usize = 3;
 
@@ -103,7 +106,7 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     cx.no_body().await?;
     let settled = reading.settle(&cx).await?;
-    let _turn = cx.turn().await;
+    let _turn = cx.turn().await?;
     for _ in 0..PAGE_TRIES {
         match (listing.page(&cx).await, listing.revision) {
             (Ok(page), _) => {
@@ -228,9 +231,9 @@ impl Listing {
             let piece = state.keys_piece(revision, &self.rest, self.order, most, PIECE)?;
             Ok((revision, count, piece))
         })?;
-        let count = match count {
-            Some(count) => count,
-            None => self.count_at(cx, revision).await?,
+        let count = match (count, cx.counts().get(&self.range, revision)) {
+            (Some(count), _) | (None, Some(count)) => count,
+            (None, None) => self.count_at(cx, revision).await?,
         };
         let mut page = api::KeyPage {
             keys: Vec::new(),
@@ -246,6 +249,8 @@ impl Listing {
                 let is_full = bytes > PAGE_BYTES && !page.keys.is_empty();
                 if page.keys.len() == self.limit || is_full {
                     page.more = true;
+                    // The next page may ask for this revision, and for the same count.
+                    cx.counts().put(&self.range, revision, count);
                     page.next = page.keys.last().map(|entry| entry.key.clone());
                     return Ok(page);
                 }
@@ -290,6 +295,56 @@ impl Listing {
             false => 0,
         };
         json_bytes(entry) - value
+    }
+}
+
+/// How many keys matched at a revision, of the lists that were asked for lately. To count them anew takes a look at each
+/// of them, and whoever reads a list in pages would have all of them counted for every page. What was counted stays true,
+/// for no revision ever changes.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Mutex<VecDeque<Counted>>);
+
+#[derive(Debug)]
+struct Counted {
+    range: KeyRange,
+    revision: Revision,
+    count: u64,
+}
+
+impl Counts {
+    fn get(&self, range: &KeyRange, revision: Revision) -> Option<u64> {
+        let mut counted = self.counted();
+        let at = counted
+            .iter()
+            .position(|counted| counted.is_of(range, revision))?;
+        // The one that was asked for last is forgotten last.
+        let found = counted.remove(at)?;
+        let count = found.count;
+        counted.push_back(found);
+        Some(count)
+    }
+
+    fn put(&self, range: &KeyRange, revision: Revision, count: u64) {
+        let mut counted = self.counted();
+        counted.retain(|counted| !counted.is_of(range, revision));
+        if counted.len() == COUNTS {
+            counted.pop_front();
+        }
+        counted.push_back(Counted {
+            range: range.clone(),
+            revision,
+            count,
+        });
+    }
+
+    fn counted(&self) -> MutexGuard<'_, VecDeque<Counted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    fn is_of(&self, range: &KeyRange, revision: Revision) -> bool {
+        self.revision == revision && self.range == *range
     }
 }
 
@@ -354,6 +409,24 @@ mod tests {
                 assert!(json.len() <= counted, "{} > {counted}", json.len());
             }
         }
+    }
+
+    #[test]
+    fn the_count_of_a_list_is_remembered_while_its_pages_are_read_and_forgotten_among_many() {
+        let counts = Counts::default();
+        let list = |n: usize| KeyRange::prefix(format!("list/{n}/").as_bytes());
+        counts.put(&list(0), Revision(7), 70);
+        counts.put(&list(0), Revision(8), 80);
+        assert_eq!(counts.get(&list(0), Revision(7)), Some(70));
+        assert_eq!(counts.get(&list(0), Revision(8)), Some(80));
+        assert_eq!(counts.get(&list(0), Revision(9)), None);
+        assert_eq!(counts.get(&list(1), Revision(7)), None);
+        for n in 1..10 * COUNTS {
+            counts.put(&list(n), Revision(7), 1);
+            assert!(counts.counted().len() <= COUNTS);
+            assert_eq!(counts.get(&list(0), Revision(7)), Some(70), "in use");
+        }
+        assert_eq!(counts.get(&list(0), Revision(8)), None, "forgotten");
     }
 
     #[test]

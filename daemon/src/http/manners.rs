@@ -1,17 +1,20 @@
 //! What is asked of every request before it is looked at: that it is meant for us, and that we may answer it.
 //!
-//! Owns the checks of `Host`, `Origin`, `Tenure-Cluster` and `Accept`, and the id of a request.
+//! Owns the checks of `Host`, `Origin`, `Sec-Fetch-Site`, `Tenure-Cluster` and `Accept`, and the id of a request.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    ACCEPT, CONNECTION, CONTENT_ENCODING, HOST, HeaderValue, ORIGIN, TRANSFER_ENCODING,
+    ACCEPT, CONNECTION, CONTENT_ENCODING, HOST, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Uri, Version};
 use tenure_api::{Code, EVENT_STREAM, JSON, header};
 
 use super::failure::Failure;
 use super::text;
+
+/// Where a request of a browser comes from (W3C Fetch Metadata Request Headers, §2.4).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names under which this member may be called.
 #[derive(Clone, Debug, Default)]
@@ -132,6 +135,18 @@ pub(super) fn check_host(
                 "host {host} is not a name or address of this member; add it to client_hosts"
             ));
         }
+    }
+    // A browser names no origin where a page only embeds what it asks for, as an image; this it always says.
+    let foreign = headers
+        .get_all(SEC_FETCH_SITE)
+        .iter()
+        .find(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
+    if let Some(site) = foreign {
+        let site = text::shown(&String::from_utf8_lossy(site.as_bytes()));
+        return forbidden(format!(
+            "the header Sec-Fetch-Site is {site}: a page of a foreign origin made the browser ask; accepted are \
+             `same-origin` and `none`"
+        ));
     }
     let Some(origin) = headers.get(ORIGIN) else {
         return Ok(());
@@ -262,7 +277,6 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<Option<HeaderValue>, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::HeaderName;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(name, value)| {
@@ -413,6 +427,31 @@ mod tests {
         check("http://evil.test", false);
         check("null", false);
         check("", false);
+    }
+
+    #[test]
+    fn a_foreign_page_that_embeds_an_answer_is_refused_though_it_names_no_origin() {
+        let own = OwnHosts::new(&[], "http://127.0.0.1:7379");
+        let local: SocketAddr = "127.0.0.1:7379".parse().expect("an address");
+        let check = |sites: &[&str], expected: Option<Code>| {
+            let mut pairs = vec![("host", "localhost:7379")];
+            pairs.extend(sites.iter().map(|site| ("sec-fetch-site", *site)));
+            let result = check_host(&own, &Uri::from_static("/"), &headers(&pairs), local);
+            assert_eq!(
+                result.err().map(|failure| failure.code),
+                expected,
+                "{sites:?}"
+            );
+        };
+        check(&[], None);
+        check(&["same-origin"], None);
+        // The address was typed, or is a bookmark.
+        check(&["none"], None);
+        check(&["cross-site"], Some(Code::Forbidden));
+        // Another port of this machine is another origin.
+        check(&["same-site"], Some(Code::Forbidden));
+        check(&["none", "cross-site"], Some(Code::Forbidden));
+        check(&[""], Some(Code::Forbidden));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Answers on their way to a client: cut into pieces, counted, and watched.
 //!
 //! Owns the bound on bytes of answers that clients asked for and do not take. A client of HTTP/2 can ask for hundreds of
-//! pages at once and give no room to send any of them (CVE-2019-9517), and its socket never looks blocked.
+//! pages at once and give no room to send any of them (CVE-2019-9517), and its socket never looks blocked. A stream of
+//! events is held to the same while a piece of it waits to be taken, and is free to be quiet while none does.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -76,41 +77,63 @@ pub(super) trait Progress {
     fn ended(&self);
 }
 
-/// The body of an answer. One whose length is not known (a stream of events) is passed on as it comes: it waits for
-/// events, and bounds itself.
+/// What an answer's body is beside bytes.
+pub(super) trait Answer: Body<Data = Bytes> {
+    /// Ends it where there is no room for the piece that it gave; what is sent in place of that piece.
+    fn without_room(&mut self) -> Option<Bytes>;
+}
+
+/// The body of an answer. One whose length is known has its room until it ends; one whose length is not (a stream of
+/// events) takes room for each piece, and is waited for only while a piece of it is at hand.
 pub(super) struct Outgoing<B, P: Progress> {
     body: B,
     piece: Bytes,
-    _room: Taken,
-    progress: Option<P>,
+    room: Room,
+    /// The room of the piece, or of the whole.
+    taken: Option<Taken>,
+    is_whole: bool,
+    progress: P,
+    is_waited_for: bool,
 }
 
 impl<B: Body<Data = Bytes>, P: Progress> Outgoing<B, P> {
-    pub(super) fn new(body: B, room: Taken, progress: P) -> Outgoing<B, P> {
-        let waited_for = body.size_hint().exact().is_some_and(|bytes| bytes > 0);
-        if waited_for {
-            progress.begun();
-        }
-        Outgoing {
+    /// An answer with the room `taken` for what of it is at hand.
+    pub(super) fn new(body: B, room: Room, taken: Taken, progress: P) -> Outgoing<B, P> {
+        let hint = body.size_hint();
+        let mut outgoing = Outgoing {
+            is_whole: hint.exact().is_some(),
             body,
             piece: Bytes::new(),
-            _room: room,
-            progress: waited_for.then_some(progress),
+            room,
+            taken: Some(taken),
+            progress,
+            is_waited_for: false,
+        };
+        outgoing.wait(hint.lower() > 0);
+        outgoing
+    }
+}
+
+impl<B, P: Progress> Outgoing<B, P> {
+    fn wait(&mut self, waited_for: bool) {
+        match (self.is_waited_for, waited_for) {
+            (false, true) => self.progress.begun(),
+            (true, false) => self.progress.ended(),
+            (true, true) | (false, false) => {}
         }
+        self.is_waited_for = waited_for;
     }
 }
 
 impl<B, P: Progress> Drop for Outgoing<B, P> {
     fn drop(&mut self) {
-        if let Some(progress) = &self.progress {
-            progress.ended();
-        }
+        self.wait(false);
     }
 }
 
 impl<B, P> Body for Outgoing<B, P>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Answer + Unpin,
     P: Progress + Unpin,
 {
     type Data = Bytes;
@@ -120,21 +143,35 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if let Some(progress) = &self.progress {
-            progress.moved();
+        if self.is_waited_for {
+            self.progress.moved();
         }
         if self.piece.is_empty() {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 other => return Poll::Ready(other),
             };
-            match frame.into_data() {
-                Ok(data) => self.piece = data,
+            let data = match frame.into_data() {
+                Ok(data) => data,
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            };
+            if self.taken.is_none() {
+                self.taken = self.room.take(data.len() as u64);
             }
+            self.piece = match self.taken {
+                Some(_) => data,
+                None => self.body.without_room().unwrap_or_default(),
+            };
         }
         let length = PIECE.min(self.piece.len());
         let piece = self.piece.split_to(length);
+        if !self.is_whole {
+            let is_left = !self.piece.is_empty();
+            self.wait(is_left);
+            if !is_left {
+                self.taken = None;
+            }
+        }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -157,6 +194,9 @@ where
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+
     use http_body_util::{BodyExt, Full};
 
     use super::*;
@@ -176,6 +216,99 @@ mod tests {
         fn ended(&self) {
             self.0.0.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    impl Answer for Full<Bytes> {
+        fn without_room(&mut self) -> Option<Bytes> {
+            None
+        }
+    }
+
+    /// Pieces of a stream, the first of which is at hand.
+    struct Pieces(VecDeque<Bytes>);
+
+    impl Pieces {
+        fn of(lengths: &[usize]) -> Pieces {
+            Pieces(lengths.iter().map(|n| Bytes::from(vec![0; *n])).collect())
+        }
+    }
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            let mut hint = SizeHint::new();
+            hint.set_lower(self.0.front().map_or(0, |piece| piece.len() as u64));
+            hint
+        }
+    }
+
+    impl Answer for Pieces {
+        fn without_room(&mut self) -> Option<Bytes> {
+            self.0.clear();
+            Some(Bytes::from_static(b"no room"))
+        }
+    }
+
+    fn outgoing<B: Answer>(body: B, noted: &Noted) -> Outgoing<B, Noted> {
+        let room = Room::of_member().of_connection();
+        Outgoing::new(body, room, Taken::default(), noted.clone())
+    }
+
+    async fn length<B: Answer<Error = Infallible> + Unpin>(body: &mut Outgoing<B, Noted>) -> usize {
+        let frame = body.frame().await.expect("a frame").expect("no error");
+        frame.data_ref().map_or(0, Bytes::len)
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_waited_for_while_a_piece_of_it_is_left_and_may_be_quiet_otherwise() {
+        let noted = Noted::default();
+        let waited_for = || noted.0.0.load(Ordering::Relaxed);
+        let mut body = outgoing(Pieces::of(&[10, PIECE + 1, 10]), &noted);
+        assert_eq!(waited_for(), 1, "its first piece is at hand");
+        assert_eq!((length(&mut body).await, waited_for()), (10, 0));
+        assert_eq!((length(&mut body).await, waited_for()), (PIECE, 1));
+        assert_eq!((length(&mut body).await, waited_for()), (1, 0));
+        assert_eq!((length(&mut body).await, waited_for()), (10, 0));
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_takes_room_for_each_long_piece_and_says_so_where_there_is_none() {
+        let noted = Noted::default();
+        let room = Room::of_member().of_connection();
+        let page = 4 << 20;
+        let first = room.take(page as u64).expect("there is room");
+        let stream = Pieces::of(&[page, 10, page, 10]);
+        let mut body = Outgoing::new(stream, room.clone(), first, noted.clone());
+        let held = |room: &Room| ROOM_OF_ONE as usize - room.one.available_permits();
+        assert_eq!(held(&room), page);
+        for _ in 0..page / PIECE {
+            assert_eq!(length(&mut body).await, PIECE);
+        }
+        assert_eq!(held(&room), 0, "what was taken is no longer held");
+        assert_eq!(length(&mut body).await, 10);
+        assert_eq!(length(&mut body).await, PIECE);
+        assert_eq!(held(&room), page);
+        drop(body);
+        assert_eq!(held(&room), 0);
+
+        let all: Vec<_> = (0..8).filter_map(|_| room.take(page as u64)).collect();
+        assert_eq!(all.len(), 8);
+        let stream = Pieces::of(&[10, page, 10]);
+        let mut body = Outgoing::new(stream, room, Taken::default(), noted.clone());
+        assert_eq!(length(&mut body).await, 10);
+        let last = body.frame().await.expect("a frame").expect("no error");
+        assert_eq!(last.into_data().expect("data"), "no room");
+        assert!(body.frame().await.is_none(), "that ends it");
     }
 
     #[test]
@@ -211,7 +344,7 @@ mod tests {
     async fn an_answer_comes_in_pieces_and_whole() {
         let whole = Bytes::from((0..PIECE * 5 / 2).map(|n| n as u8).collect::<Vec<_>>());
         let noted = Noted::default();
-        let mut body = Outgoing::new(Full::new(whole.clone()), Taken::default(), noted.clone());
+        let mut body = outgoing(Full::new(whole.clone()), &noted);
         assert_eq!(body.size_hint().exact(), Some(whole.len() as u64));
         let first = body.frame().await.expect("a frame").expect("no error");
         assert_eq!(first.data_ref().map(Bytes::len), Some(PIECE));
@@ -227,7 +360,7 @@ mod tests {
     #[test]
     fn an_empty_answer_is_not_waited_for() {
         let noted = Noted::default();
-        let body = Outgoing::new(Full::new(Bytes::new()), Taken::default(), noted.clone());
+        let body = outgoing(Full::new(Bytes::new()), &noted);
         assert!(body.is_end_stream());
         assert_eq!(noted.0.0.load(Ordering::Relaxed), 0);
     }

@@ -12,6 +12,7 @@ use tenure_api::{Code, JSON, Outcome, Retry};
 use tenure_state::Revision;
 
 use super::failure::Failure;
+use super::outgoing::Answer;
 use super::stream::Stream;
 
 /// What a handler answers.
@@ -178,7 +179,20 @@ impl<T: Unpin> Body for Sent<T> {
     fn size_hint(&self) -> SizeHint {
         match &self.what {
             What::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            What::Stream(_) => SizeHint::default(),
+            What::Stream(stream) => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(stream.at_hand() as u64);
+                hint
+            }
+        }
+    }
+}
+
+impl<T: Unpin> Answer for Sent<T> {
+    fn without_room(&mut self) -> Option<Bytes> {
+        match &mut self.what {
+            What::Whole(_) => None,
+            What::Stream(stream) => Some(stream.without_room()),
         }
     }
 }

@@ -6,11 +6,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use tenure_api::{Code, Outcome, Retry, header};
 use tenure_replica::Decided;
 use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use super::body::{self, Body};
@@ -26,6 +27,7 @@ use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
 use super::guard;
 use super::idempotency::Recording;
+use super::key_ranges::Counts;
 use super::manners::{self, OwnHosts};
 use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
@@ -36,6 +38,10 @@ use super::{
 };
 use crate::node::{Handle, LeaderView};
 
+/// A turn that has not come by then does not come: like every open read, one that waits here ends within a second
+/// (`api.md` §2).
+const TURN_PATIENCE: Duration = Duration::from_millis(900);
+
 /// Answers requests; shared by all connections.
 pub(super) struct Service {
     handle: Handle,
@@ -44,6 +50,7 @@ pub(super) struct Service {
     most_waits: usize,
     /// Turns at making pages.
     pages: Semaphore,
+    counts: Counts,
     watchers: Arc<Watchers>,
     leader: channel::Receiver<LeaderView>,
     cluster: String,
@@ -61,6 +68,7 @@ pub(super) struct Context<'a> {
     /// Its parameters that nobody has taken yet.
     pub(super) query: Query,
     body: &'a mut Body,
+    own_turn: OwnTurn,
     /// What of it but its body decides the result, if it carries a key.
     recording: Option<Recording>,
     /// Where its decision is recorded, if it carries a key. The body is not kept for that: a request may wait for long.
@@ -135,6 +143,7 @@ impl Service {
             waits: Arc::new(Semaphore::new(most_waits)),
             most_waits,
             pages: Semaphore::new(pages_at_a_time()),
+            counts: Counts::default(),
             watchers: Arc::default(),
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
@@ -259,6 +268,7 @@ impl Service {
             headers: &head.headers,
             query,
             body,
+            own_turn: own_turn(&head.extensions),
             recorded_at: recording.as_ref().map(|recording| recording.with_body(&[])),
             recording,
             course: &course,
@@ -338,6 +348,11 @@ impl Service {
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .rotate_left(32)
     }
+}
+
+/// The turns of the connection over which a request came.
+fn own_turn(extensions: &Extensions) -> OwnTurn {
+    extensions.get().cloned().unwrap_or_else(OwnTurn::new)
 }
 
 /// Refuses what the caller does not accept, before anything is carried out.
@@ -578,15 +593,36 @@ impl Context<'_> {
             .map_err(|unserved| Failure::unserved(unserved, Purpose::Read))
     }
 
-    /// Waits for a turn at making a page, first come first served; it ends when this is dropped.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed.
-        self.service.pages.acquire().await.ok()
+    /// Waits for a turn at making a page, first come first served; it ends when this is dropped. A connection has one at
+    /// a time, so that nobody who asks for hundreds of pages makes all the others wait for them.
+    ///
+    /// # Errors
+    ///
+    /// `overloaded` where it does not come within the patience of a read: nobody who waits here notices anything else.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, Failure> {
+        let taken = async {
+            let of_connection = Arc::clone(&self.own_turn.0).acquire_owned().await.ok();
+            let of_member = self.service.pages.acquire().await.ok();
+            Turn {
+                _of_connection: of_connection,
+                _of_member: of_member,
+            }
+        };
+        timeout(TURN_PATIENCE, taken).await.map_err(|_| {
+            let detail = "others make pages and snapshots of this member's state, and the turn of this request did \
+                not come within a second; ask again later, or another member, and for fewer at a time";
+            Failure::new(Code::Overloaded, detail)
+        })
     }
 
     /// Whether this member is in contact with a leader.
     pub(super) fn knows_leader(&self) -> bool {
         self.service.leader.borrow().leader.is_some()
+    }
+
+    /// What the lists of keys of this member share.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.service.counts
     }
 
     /// What the watchers of this member share.
@@ -609,6 +645,23 @@ impl Context<'_> {
                 Failure::new(Code::TooManyWaiters, detail)
             })
     }
+}
+
+/// What a connection has of turns at making pages.
+#[derive(Clone)]
+pub(super) struct OwnTurn(Arc<Semaphore>);
+
+impl OwnTurn {
+    /// One turn at a time.
+    pub(super) fn new() -> OwnTurn {
+        OwnTurn(Arc::new(Semaphore::new(1)))
+    }
+}
+
+/// A turn at making a page, until it is dropped. The semaphores are never closed.
+pub(super) struct Turn<'a> {
+    _of_connection: Option<OwnedSemaphorePermit>,
+    _of_member: Option<SemaphorePermit<'a>>,
 }
 
 /// Pages are made by half of the threads at most: a page of 4 MiB keeps one busy for milliseconds, and whoever asks for

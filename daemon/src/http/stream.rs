@@ -1,8 +1,9 @@
 //! Watches as streams of server-sent events (`api.md` §7; WHATWG HTML, Server-sent events).
 //!
 //! Owns what is on such a stream and how it ends. A stream holds one encoded piece at most: the next is read out of the
-//! history when the connection has room for it. Whoever reads more slowly than history goes is told `410`, and never
-//! skips anything.
+//! history when the connection has room for it. A piece that is long, a snapshot or one large revision, counts among the
+//! answers that wait to be taken (`outgoing`). Whoever reads more slowly than history goes is told `410`, and never skips
+//! anything.
 
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll as TaskPoll, ready};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use tenure_api::EVENT_STREAM;
+use tenure_api::{Code, EVENT_STREAM};
 use tenure_replica::Interest;
 use tenure_state::{ReadError, Revision, State};
 use tokio::time::{Instant, timeout_at};
@@ -28,7 +29,7 @@ use crate::node::{Handle, Unserved, Waiter};
 /// On a quiet stream an id comes this often at least; the contract says 15 s, and some of that is lost on the way.
 const KEEP_ALIVE: Duration = Duration::from_secs(12);
 /// What is encoded at a time, unless one revision has more: enough that a connection is filled, and little enough
-/// that thousands of them hold little.
+/// that thousands of them hold little. What has more takes room among the answers on their way.
 const PIECE: Room = Room {
     events: 1_000,
     bytes: 64 << 10,
@@ -51,13 +52,17 @@ pub(super) async fn open(
     let handle = cx.handle().clone();
     let waiter = handle.register(Interest::Watch(asked.selection.selectors()));
     let settled = reading.settle(cx).await?;
-    let (at, snapshot) = match (asked.after, asked.snapshot) {
-        (Some(after), _) => (after, None),
-        (None, false) => (handle.read(State::revision), None),
+    let (at, first) = match (asked.after, asked.snapshot) {
+        (Some(after), _) => (after, start(after, None)),
+        (None, false) => {
+            let at = handle.read(State::revision);
+            (at, start(at, None))
+        }
         (None, true) => {
-            let _turn = cx.turn().await;
+            // The message is made within the turn, for it is the snapshot once more.
+            let _turn = cx.turn().await?;
             let shot = snapshot::take(&handle, &asked.selection, &settled).await?;
-            (shot.revision, Some(shot.json))
+            (shot.revision, start(shot.revision, Some(shot.json)))
         }
     };
     let present = handle.read(State::revision);
@@ -66,7 +71,7 @@ pub(super) async fn open(
     }
     let until = cx.arrived + watch::held_open(&reading, cx).unwrap_or(ENDLESS);
     let poll = Poll::new(&handle, until, permit).of_own_state(reading.is_local());
-    let watching = Watching {
+    let mut watching = Watching {
         following: Following::new(
             handle.clone(),
             cx.watchers().clone(),
@@ -80,9 +85,13 @@ pub(super) async fn open(
         _seat: seat,
         keep_alive: jittered(KEEP_ALIVE, cx.seed),
         last_sent: Instant::now(),
-        stage: Stage::Start(snapshot),
+        stage: Stage::Going,
     };
-    let reply = Reply::stream(EVENT_STREAM, Stream::of(watching))
+    let first = match watching.check() {
+        Ok(()) => first,
+        Err(failure) => watching.end(failure),
+    };
+    let reply = Reply::stream(EVENT_STREAM, Stream::of(first, watching))
         .at(at)
         .with(
             HeaderName::from_static("x-accel-buffering"),
@@ -92,30 +101,51 @@ pub(super) async fn open(
 }
 
 /// A stream of bytes that are made as they are taken; dropping it ends the watch.
-pub(super) struct Stream(Option<Next>);
+pub(super) struct Stream {
+    /// The first message, until it is taken.
+    first: Option<Bytes>,
+    next: Option<Next>,
+}
 
 type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Watching)>> + Send>>;
 
 impl Stream {
-    fn of(watching: Watching) -> Stream {
-        Stream(Some(Box::pin(watching.next())))
+    fn of(first: Bytes, watching: Watching) -> Stream {
+        Stream {
+            first: Some(first),
+            next: Some(Box::pin(watching.next())),
+        }
+    }
+
+    /// How many bytes it holds that wait to be taken.
+    pub(super) fn at_hand(&self) -> usize {
+        self.first.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Ends it, where there is no room for a piece that it made: the last message, in place of that piece. Who resumes
+    /// it is told what this would have told.
+    pub(super) fn without_room(&mut self) -> Bytes {
+        self.next = None;
+        let detail = "the answers that are not read take all the room there is for the next change; read them, and resume";
+        error(Failure::new(Code::Overloaded, detail))
     }
 
     /// The next piece; `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> TaskPoll<Option<Bytes>> {
-        let Some(next) = &mut self.0 else {
+        if let Some(first) = self.first.take() {
+            return TaskPoll::Ready(Some(first));
+        }
+        let Some(next) = &mut self.next else {
             return TaskPoll::Ready(None);
         };
         let made = ready!(next.as_mut().poll(cx));
         let (bytes, rest) = made.unzip();
-        self.0 = rest.map(|watching| -> Next { Box::pin(watching.next()) });
+        self.next = rest.map(|watching| -> Next { Box::pin(watching.next()) });
         TaskPoll::Ready(bytes)
     }
 }
 
 enum Stage {
-    /// Nothing was sent; with the snapshot to begin with.
-    Start(Option<Bytes>),
     /// What happens is sent.
     Going,
     /// No more is sent.
@@ -137,11 +167,7 @@ struct Watching {
 impl Watching {
     /// The next piece of the stream, and what comes after it.
     async fn next(mut self) -> Option<(Bytes, Watching)> {
-        let piece = match std::mem::replace(&mut self.stage, Stage::Going) {
-            Stage::Start(snapshot) => match self.check() {
-                Ok(()) => start(self.following.at, snapshot),
-                Err(failure) => self.end(failure),
-            },
+        let piece = match self.stage {
             Stage::Going => self.happening().await?,
             Stage::Over => return None,
         };
@@ -205,17 +231,24 @@ impl Watching {
 
     fn end(&mut self, failure: Failure) -> Bytes {
         self.stage = Stage::Over;
-        let mut message = Vec::from(b"event: error\ndata: ");
-        message.extend_from_slice(&failure.into_reply().body);
-        message.extend_from_slice(b"\n\n");
-        Bytes::from(message)
+        error(failure)
     }
+}
+
+/// The last message of a stream that fails.
+fn error(failure: Failure) -> Bytes {
+    let mut message = Vec::from(b"event: error\ndata: ");
+    message.extend_from_slice(&failure.into_reply().body);
+    message.extend_from_slice(b"\n\n");
+    Bytes::from(message)
 }
 
 /// The first message.
 fn start(at: Revision, snapshot: Option<Bytes>) -> Bytes {
     let mut message = format!("event: start\nid: {at}\ndata: {{\"revision\":{at}").into_bytes();
     if let Some(snapshot) = snapshot {
+        const FRAME: usize = 32;
+        message.reserve_exact(snapshot.len() + FRAME);
         message.extend_from_slice(b",\"snapshot\":");
         message.extend_from_slice(&snapshot);
     }

@@ -145,7 +145,7 @@ impl LongPoll<'_, '_> {
         let LongPoll { cx, reading, asked } = self;
         if asked.snapshot {
             let settled = reading.settle(cx).await?;
-            let _turn = cx.turn().await;
+            let _turn = cx.turn().await?;
             let shot = snapshot::take(cx.handle(), &asked.selection, &settled).await?;
             return Ok(settled.mark(reply(Some(&shot.json), &Page::default(), shot.revision)));
         }

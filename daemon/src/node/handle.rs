@@ -37,6 +37,9 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// left of it, but never less nor more than this.
 const COMPANY_OF_TTL: u64 = 100;
 const COMPANY_OF_REMAINING: u64 = 4;
+/// A lease of which so little is left does not wait at all: the clock that says so is that of the last entry applied,
+/// which may be half a second old.
+const HURRY_MS: u64 = 600;
 const LEAST_COMPANY: Duration = Duration::from_millis(20);
 const MOST_COMPANY: Duration = Duration::from_millis(250);
 /// Inputs that may wait for the core; beyond it clients are refused and peers' messages are dropped.
@@ -360,18 +363,28 @@ impl Handle {
     /// How long renewals of these leases wait for company: shorter where one is about to end, so that it does not end
     /// on its way.
     fn company(&self, leases: &[LeaseId]) -> Duration {
-        let least_ms = self.read(|state| {
+        let remaining = self.read(|state| {
             let clock = state.clock();
             let views = leases
                 .iter()
                 .filter_map(|lease| state.lease(*lease, clock).ok());
             let company = views.map(|view| {
                 let remaining_ms = view.deadline.0.saturating_sub(clock.0);
-                (view.ttl_ms / COMPANY_OF_TTL).min(remaining_ms / COMPANY_OF_REMAINING)
+                let of_ttl = view.ttl_ms / COMPANY_OF_TTL;
+                (
+                    of_ttl.min(remaining_ms / COMPANY_OF_REMAINING),
+                    remaining_ms,
+                )
             });
-            company.min().unwrap_or(0)
+            company.reduce(|one, other| (one.0.min(other.0), one.1.min(other.1)))
         });
-        Duration::from_millis(least_ms).clamp(LEAST_COMPANY, MOST_COMPANY)
+        match remaining {
+            Some((_, remaining_ms)) if remaining_ms < HURRY_MS => Duration::ZERO,
+            Some((company_ms, _)) => {
+                Duration::from_millis(company_ms).clamp(LEAST_COMPANY, MOST_COMPANY)
+            }
+            None => LEAST_COMPANY,
+        }
     }
 
     /// Sends the core an input and waits for what comes of each of its tokens.

@@ -20,6 +20,7 @@ use crate::parts::{
     Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits,
 };
 use crate::rows::RowId;
+use crate::standing;
 use crate::state::{LAST_CLOCK, Revising, State};
 
 impl State {
@@ -159,7 +160,7 @@ impl State {
         if let Some(queue) = in_the_way.as_ref().filter(|_| acquire.wait_ms == 0) {
             return Err(Refusal::LockHeld(self.contention(queue.kind, &queue.name)));
         }
-        self.check_quotas(&request, in_the_way.is_some())?;
+        self.check_quotas(acquire, &request, in_the_way.is_some())?;
         let mut revising = self.revise();
         match &acquire.claim {
             Claim::Lease(lease) => {
@@ -233,7 +234,12 @@ impl State {
         }
     }
 
-    fn check_quotas(&self, request: &Waiting, waits: bool) -> Result<(), Refusal> {
+    fn check_quotas(
+        &self,
+        acquire: &Acquire,
+        request: &Waiting,
+        waits: bool,
+    ) -> Result<(), Refusal> {
         let (allowed, asked) = (self.limits.waiters, self.places.len() as u64 + 1);
         if waits && allowed < asked {
             return Err(Refusal::QuotaExceeded {
@@ -256,7 +262,11 @@ impl State {
                 asked,
             });
         }
-        Ok(())
+        let lease = match &acquire.claim {
+            Claim::Lease(_) => 0,
+            Claim::Grant(new) => standing::of_new_lease(new),
+        };
+        self.check_standing(lease + standing::of_request(request))
     }
 
     pub(crate) fn add_holds(&mut self, request: &Waiting, revising: &mut Revising) {
@@ -281,16 +291,16 @@ impl State {
         }
         queue.mod_revision = revising.revision;
         queue.taken = queue.taken.saturating_add(permits(want.share));
-        queue.holds.insert(
-            asker.clone(),
-            Hold {
-                share: want.share,
-                fence,
-                metadata: Arc::clone(&request.metadata),
-                lock_delay_ms: request.lock_delay_ms,
-                value: request.value.clone(),
-            },
-        );
+        let hold = Hold {
+            share: want.share,
+            fence,
+            metadata: Arc::clone(&request.metadata),
+            lock_delay_ms: request.lock_delay_ms,
+            value: request.value.clone(),
+        };
+        let bytes = standing::of_hold(id, &asker.owner, &hold);
+        self.standing = self.standing.saturating_add(bytes);
+        queue.holds.insert(asker.clone(), hold);
         self.attach(
             asker.lease,
             Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
@@ -350,6 +360,8 @@ impl State {
         }
         self.agenda
             .insert((request.wait_deadline, Due::Place(place)));
+        let bytes = standing::of_request(&request);
+        self.standing = self.standing.saturating_add(bytes);
         self.places.insert(place, request);
     }
 
@@ -370,6 +382,8 @@ impl State {
     ) -> Option<Waiting> {
         self.touch(RowId::Place(id));
         let place = self.places.remove(&id)?;
+        let bytes = standing::of_request(&place);
+        self.standing = self.standing.saturating_sub(bytes);
         self.agenda.remove(&(place.wait_deadline, Due::Place(id)));
         for want in &place.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
@@ -414,6 +428,8 @@ impl State {
         self.touch(RowId::Hold(id.clone(), asker.clone()));
         let queue = self.queues.get_mut(id)?;
         let hold = queue.holds.remove(asker)?;
+        let bytes = standing::of_hold(id, &asker.owner, &hold);
+        self.standing = self.standing.saturating_sub(bytes);
         queue.taken = queue.taken.saturating_sub(permits(hold.share));
         queue.mod_revision = revising.revision;
         if !queue.is_used() {

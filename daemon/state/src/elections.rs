@@ -22,6 +22,14 @@ impl State {
         let id = QueueId::new(Kind::Election, &proclaim.name);
         let asker = State::asker(proclaim.lease, &proclaim.candidate);
         self.check_leads(&id, &asker, proclaim.lease, proclaim.fence)?;
+        let old = self
+            .queues
+            .get(&id)
+            .and_then(|queue| queue.holds.get(&asker))
+            .map_or(0, |hold| hold.value.len() as u64);
+        let new = proclaim.value.len() as u64;
+        self.check_standing(new.saturating_sub(old))?;
+        self.standing = self.standing.saturating_sub(old).saturating_add(new);
         let mut revising = self.revise();
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));

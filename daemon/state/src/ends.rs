@@ -16,6 +16,7 @@ use crate::limits::{
 };
 use crate::parts::{Delay, Due, FREE, Hanging, Lease, PlaceId, QueueId};
 use crate::rows::{self, Meta, RowId};
+use crate::standing;
 use crate::state::{LAST_CLOCK, Revising, State};
 
 impl State {
@@ -44,7 +45,7 @@ impl State {
                 asked,
             });
         }
-        Ok(())
+        self.check_standing(standing::of_new_lease(new))
     }
 
     /// Adds a lease that was checked.
@@ -63,6 +64,7 @@ impl State {
             armed: deadline,
             attached: Default::default(),
         };
+        self.standing = self.standing.saturating_add(standing::of_lease(&lease));
         self.leases.by_id.insert(new.lease, lease);
         self.set_deadline(slot, deadline.0);
         self.agenda.insert((deadline, Due::Lease(new.lease)));
@@ -133,6 +135,7 @@ impl State {
         }
         self.touch(RowId::Lease(id));
         let lease = self.leases.by_id.remove(&id)?;
+        self.standing = self.standing.saturating_sub(standing::of_lease(&lease));
         self.agenda.remove(&(lease.armed, Due::Lease(id)));
         self.set_deadline(lease.slot, FREE);
         self.leases.free.insert(lease.slot);

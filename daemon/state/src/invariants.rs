@@ -20,6 +20,11 @@ impl State {
         self.check_history();
         self.check_repeats();
         assert_eq!(
+            self.standing,
+            self.counted_standing(),
+            "the bytes of leases, holds and places"
+        );
+        assert_eq!(
             self.ledger.digest,
             self.recomputed_digest(),
             "the digest drifted from the rows"

@@ -24,6 +24,7 @@ mod reads;
 mod counted;
 mod keys;
 mod parts;
+mod standing;
 
 mod invariants;
 mod load;

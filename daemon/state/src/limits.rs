@@ -81,6 +81,8 @@ pub struct Limits {
     pub waiters: u64,
     /// The most watchers of a member; members refuse more.
     pub watchers: u64,
+    /// The most bytes of names, owners, metadata and values of leases, holds and places together.
+    pub standing_bytes: u64,
 }
 
 impl Default for Limits {
@@ -101,6 +103,7 @@ impl Default for Limits {
             leases: 1_000_000,
             waiters: 100_000,
             watchers: 10_000,
+            standing_bytes: 268_435_456,
         }
     }
 }
@@ -165,7 +168,7 @@ macro_rules! field {
 
 /// All limits in the order of `GET /v1/limits`, with what each may be. The least is what the service cannot do
 /// without, the most what a member can still carry.
-const FIELDS: [Field; 15] = [
+const FIELDS: [Field; 16] = [
     field!(value_bytes, 1024, 8 << 20),
     // The greatest value of an election fits, and so does an entry with one request into a frame between members.
     field!(request_bytes, 128 << 10, 8 << 20),
@@ -173,7 +176,8 @@ const FIELDS: [Field; 15] = [
     field!(keys_per_revision, 1, 100_000),
     // All of it ends at one revision, in one entry.
     field!(attached_per_lease, 1, 100_000),
-    field!(txn_conditions, 1, 1024),
+    // A conditional put of one key is up to three of them.
+    field!(txn_conditions, 4, 1024),
     field!(txn_operations, 1, 1024),
     // A month.
     field!(history_retention_ms, 1000, 2_592_000_000),
@@ -186,6 +190,8 @@ const FIELDS: [Field; 15] = [
     field!(leases, 1, 10_000_000),
     field!(waiters, 1, 10_000_000),
     field!(watchers, 1, 1_000_000),
+    // The greatest request of an acquire fits.
+    field!(standing_bytes, 8 << 20, 1 << 40),
 ];
 
 fn limit_names() -> String {

@@ -430,6 +430,7 @@ impl Loading {
         self.finish_leases(&mut state)?;
         self.finish_history(&mut state)?;
         arm(&mut state);
+        state.standing = state.counted_standing();
         Ok(state)
     }
 

@@ -189,6 +189,7 @@ pub(crate) fn limits_row(limits: &Limits) -> LimitsRow {
             limits.leases,
             limits.waiters,
             limits.watchers,
+            limits.standing_bytes,
         ],
     }
 }
@@ -198,7 +199,7 @@ pub(crate) fn limits(value: &[u8]) -> Option<Limits> {
 }
 
 pub(crate) fn limits_of(row: &LimitsRow) -> Option<Limits> {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = row.values[..] else {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = row.values[..] else {
         return None;
     };
     Some(Limits {
@@ -217,6 +218,7 @@ pub(crate) fn limits_of(row: &LimitsRow) -> Option<Limits> {
         leases: m,
         waiters: n,
         watchers: o,
+        standing_bytes: p,
     })
 }
 

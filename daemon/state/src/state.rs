@@ -41,6 +41,8 @@ pub struct State {
     pub(crate) first: Revision,
     pub(crate) clock: Clock,
     pub(crate) revision: Revision,
+    /// The bytes that clients gave with leases, holds and places.
+    pub(crate) standing: u64,
     /// History up to here is gone from memory and disk.
     pub(crate) compact: Revision,
     /// History up to here was told to go: nobody reads it, and entries take it away a bounded piece at a time. Less
@@ -101,6 +103,7 @@ impl State {
             revision: first,
             compact: Revision(first.0.saturating_sub(1)),
             compact_target: Revision(0),
+            standing: 0,
             history: History {
                 base: first,
                 ..History::default()

@@ -364,8 +364,8 @@ fn leadership_is_handed_to_the_first_candidate_of_the_name_past_the_others() {
 
 #[test]
 fn leadership_is_handed_to_nobody_who_is_not_there_or_whose_place_or_lease_is_due() {
-    // A thousand ends of other leases hold the place and lease of the candidate at "due and not reached".
-    let many: Vec<u64> = (1000..2000).collect();
+    // As many ends of other leases as an entry makes hold the place and lease of the candidate at "due and not reached".
+    let many: Vec<u64> = (1000..1000 + MAX_ENDS_PER_ENTRY).collect();
     let mut state = with_leases(&many, 1000);
     state.apply(
         Clock(0),
@@ -383,7 +383,7 @@ fn leadership_is_handed_to_nobody_who_is_not_there_or_whose_place_or_lease_is_du
     let batch = requests(["place-due", "lease-due"].map(|to| hand_over(1, "a", first.fence, to)));
     let applied = state.apply(Clock(1001), &batch);
     state.check_invariants();
-    assert_eq!(applied.leases_expired, 1000);
+    assert_eq!(applied.leases_expired, MAX_ENDS_PER_ENTRY);
     let refused: Vec<_> = applied
         .outcomes
         .iter()

@@ -189,3 +189,68 @@ fn history_that_a_lowered_limit_leaves_too_much_of_goes_a_bounded_piece_an_entry
     assert_eq!(state.key(b"a").map(|entry| entry.version), Some(3000));
     state.check_invariants();
 }
+
+#[test]
+fn the_bytes_of_what_stands_beside_the_keys_are_bounded_and_only_growth_is_refused() {
+    let mut state = State::genesis(Genesis {
+        limits: Limits {
+            standing_bytes: 8 << 20,
+            attached_per_lease: 100_000,
+            ..Limits::default()
+        },
+        ..Genesis::default()
+    });
+    assert!(apply_one(&mut state, 0, grant(1, 60_000)).is_ok());
+    assert!(apply_one(&mut state, 0, grant(2, 60_000)).is_ok());
+    let campaign = |number: u64, id: u64, wait_ms: u64| {
+        Command::Acquire(Acquire {
+            kind: Kind::Election,
+            value: "v".repeat(MAX_ELECTION_VALUE_BYTES as usize),
+            ..acquire(&format!("e{number}"), id, wait_ms)
+        })
+    };
+    let led = (0..).find(|number| apply_one(&mut state, 0, campaign(*number, 1, 0)).is_err());
+    let led = led.expect("it is full at last");
+    assert!(
+        (120..=128).contains(&led),
+        "{led} values of 64 KiB in 8 MiB"
+    );
+    let full = |outcome: Outcome| match outcome {
+        Err(Refusal::QuotaExceeded {
+            limit,
+            allowed,
+            asked,
+        }) => {
+            assert_eq!((limit, allowed), ("standing_bytes", 8 << 20));
+            assert!(allowed < asked);
+        }
+        other => panic!("{other:?}"),
+    };
+    full(apply_one(&mut state, 0, campaign(led, 1, 0)));
+    full(apply_one(&mut state, 0, campaign(0, 2, 1000)));
+    let Ok(Answer::Held(held)) = apply_one(&mut state, 0, campaign(0, 1, 0)) else {
+        panic!("who asks again for what it holds is not refused")
+    };
+    assert!(
+        state.apply(Clock(1), &renewals(&[1])).outcomes[0]
+            .outcome
+            .is_ok()
+    );
+    let proclaim = |value: &str| {
+        Command::Proclaim(Proclaim {
+            name: "e0".into(),
+            lease: lease(1),
+            candidate: String::new(),
+            fence: held.fence,
+            value: value.into(),
+        })
+    };
+    assert!(apply_one(&mut state, 1, proclaim("short")).is_ok());
+    assert!(
+        apply_one(&mut state, 1, campaign(led, 1, 0)).is_ok(),
+        "there is room again"
+    );
+    full(apply_one(&mut state, 1, campaign(0, 2, 1000)));
+    assert!(apply_one(&mut state, 1, Command::RevokeLease { lease: lease(1) }).is_ok());
+    assert!(apply_one(&mut state, 1, campaign(0, 2, 0)).is_ok());
+}

@@ -11,7 +11,7 @@ use crate::common::{Answer, Client, SOON, Setup, acquire, grant, machine, wait};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Every limit with the value that a new cluster begins with, in the order of the contract.
-const LIMITS: [(&str, u64); 15] = [
+const LIMITS: [(&str, u64); 16] = [
     ("value_bytes", 1_048_576),
     ("request_bytes", 2_097_152),
     ("keys_per_revision", 10_000),
@@ -27,6 +27,7 @@ const LIMITS: [(&str, u64); 15] = [
     ("leases", 1_000_000),
     ("waiters", 100_000),
     ("watchers", 10_000),
+    ("standing_bytes", 268_435_456),
 ];
 
 fn ok(answer: io::Result<Answer>, status: u16) -> Answer {

@@ -137,6 +137,46 @@ fn beyond_its_waits_a_member_refuses_waiters_and_serves_everybody_else() {
     served.expect(200);
 }
 
+/// `api.md` §4: each asking renews the lease, and a limit harms nothing that is held.
+#[test]
+fn who_holds_or_waits_asks_again_beyond_the_waits_of_a_member_and_keeps_its_lease() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).with("max-waits", 1).start();
+    let member = &cluster.members[0];
+    let mut client = member.client();
+    let (holder, waiter) = (grant(&mut client, 60_000), grant(&mut client, 60_000));
+    acquire(&mut client, "busy", &holder);
+    let mut ask = |lease: &str, poll_ms: u64| {
+        let body = json!({ "lease": lease, "wait_ms": 60_000, "poll_ms": poll_ms });
+        client
+            .post("/v1/locks/busy", &body)
+            .expect("the member answers")
+    };
+    let watch = "/v1/watch?prefix=keys/awaited&wait_ms=60000";
+    let mut watching = member
+        .client()
+        .begin("GET", watch, &Value::Null)
+        .expect("it is sent");
+    let early = watching.try_answer(Duration::from_millis(500));
+    assert!(early.is_err(), "it has the only wait");
+    assert_eq!(ask(&waiter, 30_000).status, 429, "a new place is refused");
+    // What is not held open takes no wait.
+    assert_eq!(ask(&waiter, 0).status, 202);
+    let left = |lease: &str| {
+        let path = format!("/v1/leases/{lease}");
+        let answer = member.client().get(&path).expect("the member answers");
+        answer.expect(200).u64("remaining_ms")
+    };
+    for (lease, status) in [(&holder, 200), (&waiter, 202)] {
+        let before = wait::until("some of the lease has run out", SOON, || {
+            Some(left(lease)).filter(|left| *left < 59_000)
+        });
+        assert_eq!(ask(lease, 30_000).status, status);
+        assert!(before < left(lease), "the asking renewed the lease");
+    }
+    drop(watching);
+}
+
 #[test]
 fn beyond_its_connections_a_member_lets_others_wait_until_one_is_idle() {
     let _machine = machine::shared();

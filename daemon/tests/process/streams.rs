@@ -630,7 +630,13 @@ fn a_watcher_beside_clients_that_read_long_pages_is_not_starved() {
                 let mut after = String::new();
                 while !stop.load(Ordering::SeqCst) {
                     let path = format!("/v1/keys?prefix=big/&start_after={after}");
-                    let answer = client.get(&path).expect("the member answers").expect(200);
+                    let answer = client.get(&path).expect("the member answers");
+                    // A build without optimisation takes so long for a page that not everybody has a turn in time.
+                    if answer.status == 503 {
+                        assert_eq!(answer.json()["code"], "overloaded");
+                        continue;
+                    }
+                    let answer = answer.expect(200);
                     // Ten megabytes are three pages; parsing them here would only slow the readers down.
                     let next = between(&answer.text()[..], "\"next\":\"", "\"").map(str::to_owned);
                     after = next.unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -454,6 +454,93 @@ fn answers_that_nobody_takes_do_not_pile_up() {
         Bound {
             top_mib: if full() { 400 } else { 80 },
             after_mib: if full() { 300 } else { 128 },
+        },
+    );
+}
+
+/// A connection has one turn at making pages at a time, and what does not have its turn soon is refused.
+#[test]
+fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobody_else() {
+    const PAGES: u32 = 250;
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    for number in 0..4 {
+        let value = vec![b'v'; 1 << 20];
+        client
+            .put(&format!("/v1/keys/large/{number}"), &value)
+            .expect("the member answers")
+            .expect(201);
+    }
+    let mut wire = open(siege.address(), &[(4, 0)]);
+    let began = Instant::now();
+    for number in 0..PAGES {
+        wire.send(&get(2 * number + 1, "/v1/keys?prefix=large/"));
+    }
+    let page = client
+        .get("/v1/keys?prefix=large/&keys_only=true")
+        .expect("the member answers")
+        .expect(200);
+    assert_eq!(page.u64("count"), 4);
+    let served = began.elapsed();
+    let heads = |bytes: &[u8]| {
+        let came = parse(bytes);
+        came.iter().filter(|came| came.kind == HEADERS).count() as u32
+    };
+    let heard = wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= PAGES);
+    assert_eq!(heads(&heard.bytes), PAGES);
+    let answered = began.elapsed();
+    eprintln!("hostile: another's page after {served:?}, and all {PAGES} heads after {answered:?}");
+    assert!(served < Duration::from_secs(1), "{served:?}");
+    // To make them all takes more than ten seconds; a turn comes within one, or not.
+    assert!(answered < Duration::from_secs(4), "{answered:?}");
+    drop(wire);
+    siege.end(
+        &format!("{PAGES} pages of 4 MiB asked for at once over one connection"),
+        Bound {
+            top_mib: 96,
+            after_mib: 96,
+        },
+    );
+}
+
+/// CVE-2019-9517 with streams of events, whose first message is all there is.
+#[test]
+fn snapshots_on_streams_that_nobody_takes_do_not_pile_up() {
+    const STREAMS: u32 = 40;
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    for number in 0..4 {
+        let value = vec![b'v'; 1 << 20];
+        client
+            .put(&format!("/v1/keys/large/{number}"), &value)
+            .expect("the member answers")
+            .expect(201);
+    }
+    let mut wire = open(siege.address(), &[(4, 0)]);
+    let path = "/v1/watch?prefix=keys/large/&snapshot=true";
+    for number in 0..STREAMS {
+        let block = block("GET", path, &[("accept", "text/event-stream")]);
+        let stream = 2 * number + 1;
+        wire.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block));
+    }
+    let heads = |bytes: &[u8]| {
+        let came = parse(bytes);
+        came.iter().filter(|came| came.kind == HEADERS).count() as u32
+    };
+    // Some are opened, and the others refused.
+    let heard = wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= STREAMS);
+    assert_eq!(heads(&heard.bytes), STREAMS);
+    let mut other = open(siege.address(), &[]);
+    other.send(&get(1, "/v1/status"));
+    assert!(settled(&mut other, PATIENCE));
+    drop(wire);
+    siege.end(
+        &format!("{STREAMS} snapshots of 4 MiB asked for as streams and not taken"),
+        Bound {
+            top_mib: 96,
+            after_mib: 96,
         },
     );
 }
