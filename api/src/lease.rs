@@ -17,7 +17,7 @@ pub struct GrantLease {
     #[serde(default)]
     pub name: String,
     /// More labels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::metadata::distinct")]
     pub metadata: BTreeMap<String, String>,
 }
 

@@ -10,6 +10,7 @@ mod key;
 mod lease;
 mod limits;
 mod lock;
+mod metadata;
 mod problem;
 mod semaphore;
 mod transaction;

@@ -31,7 +31,7 @@ pub struct AcquireLock {
     #[serde(default)]
     pub priority: i32,
     /// Labels shown to those who are refused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::metadata::distinct")]
     pub metadata: BTreeMap<String, String>,
     /// How long nobody else is granted the lock after its holder's lease ran out.
     #[serde(default)]
@@ -64,7 +64,7 @@ pub struct AcquireTogether {
     #[serde(default)]
     pub priority: i32,
     /// Labels shown to those who are refused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::metadata::distinct")]
     pub metadata: BTreeMap<String, String>,
     /// How long nobody else is granted one of them after their holder's lease ran out.
     #[serde(default)]

@@ -35,7 +35,7 @@ pub struct AcquireSemaphore {
     #[serde(default)]
     pub priority: i32,
     /// Labels shown to those who are refused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::metadata::distinct")]
     pub metadata: BTreeMap<String, String>,
     /// How long nobody else is granted permits after a holder's lease ran out.
     #[serde(default)]

@@ -2,7 +2,6 @@
 //!
 //! Owns the limits that protect the member from a body: its length, told or not, and how slowly it may come.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,8 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 use tenure_api::Code;
 use tokio::time::{Instant, timeout_at};
 
@@ -201,70 +199,8 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
     })?;
     deserializer
         .end()
-        .map_err(|error| Failure::invalid(in_words(WHOLE, &error)))?;
-    // Structs refuse a field that comes twice; a map of the caller's own fields would keep the last one in silence.
-    serde_json::from_slice(body)
-        .map(|Distinct| read)
+        .map(|()| read)
         .map_err(|error| Failure::invalid(in_words(WHOLE, &error)))
-}
-
-/// Any JSON in which no object has a field twice; nothing of it is kept.
-struct Distinct;
-
-impl<'de> Deserialize<'de> for Distinct {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Distinct, D::Error> {
-        deserializer.deserialize_any(Distinct)
-    }
-}
-
-impl<'de> Visitor<'de> for Distinct {
-    type Value = Distinct;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Distinct, E> {
-        Ok(Distinct)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Distinct, E> {
-        Ok(Distinct)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Distinct, E> {
-        Ok(Distinct)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Distinct, E> {
-        Ok(Distinct)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Distinct, E> {
-        Ok(Distinct)
-    }
-
-    fn visit_unit<E>(self) -> Result<Distinct, E> {
-        Ok(Distinct)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Distinct, A::Error> {
-        while let Some(Distinct) = items.next_element()? {}
-        Ok(Distinct)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Distinct, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(name) = fields.next_key::<String>()? {
-            if seen.contains(&name) {
-                let twice = format!("duplicate field {}", text::shown(&name));
-                return Err(serde::de::Error::custom(twice));
-            }
-            seen.insert(name);
-            let Distinct = fields.next_value()?;
-        }
-        Ok(Distinct)
-    }
 }
 
 /// The path of the whole body.
@@ -386,6 +322,14 @@ mod tests {
             "unknown field `leese`, expected one of `lease`",
         );
         check(r#"{"lease":"x","lease":"y"}"#, "duplicate field `lease`");
+        check(
+            r#"{"metadata":{"a":"1","b":"2","\u0061":"1"}}"#,
+            "duplicate field `a`",
+        );
+        check(
+            r#"{"metadata":{"\u001b":"1","\u001b":"1"}}"#,
+            "duplicate field `\u{fffd}`",
+        );
         check(
             r#"{"wait_ms":"5"}"#,
             r#"field `wait_ms`: invalid type: string "5", expected u64"#,

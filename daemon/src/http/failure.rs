@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
 use tenure_replica::Decided;
 use tenure_state::{
-    Clock, Command, Contention, Fence, Kind, LeaseId, LimitError, Operation, ReadError, Refusal,
-    Revision, Share,
+    Break, Clock, Command, Contention, Fence, Guard, HandOver, Kind, LeaseId, LimitError,
+    Operation, ReadError, Refusal, Release, Revision, Share,
 };
 
 use super::reply::{Reply, Unsent};
@@ -31,105 +31,64 @@ pub(super) enum Purpose {
     RepeatableWrite,
 }
 
-/// What a command names that its refusals do not, so that their sentences can (`api.md` §2, Errors).
-#[derive(Clone, Debug, Default)]
+/// What a command names that its refusals do not, so that their sentences can (`api.md` §2, Errors). No sentence is made
+/// before there is a refusal: most commands have none.
+#[derive(Clone, Debug)]
 pub(super) struct Asked {
-    /// The lock, semaphore or election it is about.
-    thing: Option<String>,
-    /// The lease and owner that ask.
-    by: Option<String>,
-    fence: Option<Fence>,
-    /// What is so where it finds no hold.
-    not_held: Option<String>,
-    /// The keys it puts.
-    puts: Vec<Bytes>,
+    what: What,
     /// The key under which its decision is recorded.
     idempotency_key: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Release(Release),
+    Break(Break),
+    Proclaim {
+        name: String,
+        lease: LeaseId,
+        candidate: String,
+        fence: Fence,
+    },
+    HandOver(HandOver),
+    Write {
+        guard: Option<Guard>,
+        /// The keys that are put on leases.
+        puts: Vec<Bytes>,
+    },
+    /// Something whose refusals say it all.
+    Other,
 }
 
 impl Asked {
     /// What a command names.
     pub(super) fn of(command: &Command) -> Asked {
-        match command {
-            Command::Release(release) => {
-                let thing = thing(release.kind, &release.name);
-                let by = asker(release.kind, release.lease, &release.owner);
-                let lacks = match (release.kind, release.fence) {
-                    (Kind::Lock | Kind::Semaphore, Some(_)) => {
-                        "has neither a hold of nor a place for"
-                    }
-                    (Kind::Lock | Kind::Semaphore, None) => "has no place in the queue of",
-                    (Kind::Election, Some(_)) => "neither leads nor is a candidate of",
-                    (Kind::Election, None) => "is no candidate of",
-                };
-                Asked {
-                    not_held: Some(format!("{by} {lacks} {thing}")),
-                    thing: Some(thing),
-                    by: Some(by),
-                    fence: release.fence,
-                    ..Asked::default()
-                }
-            }
-            Command::Break(broken) => {
-                let thing = thing(broken.kind, &broken.name);
-                let by = broken.holder.as_ref();
-                let by = by.map(|(lease, owner)| asker(broken.kind, *lease, owner));
-                let nobody = by.as_deref().unwrap_or("nobody");
-                let lacks = match by {
-                    Some(_) => "does not hold",
-                    None => "holds",
-                };
-                Asked {
-                    not_held: Some(format!(
-                        "{nobody} {lacks} {thing}; there is nothing to break"
-                    )),
-                    thing: Some(thing),
-                    by,
-                    fence: Some(broken.fence),
-                    ..Asked::default()
-                }
-            }
-            Command::Proclaim(proclaim) => {
-                let thing = thing(Kind::Election, &proclaim.name);
-                let by = asker(Kind::Election, proclaim.lease, &proclaim.candidate);
-                Asked {
-                    not_held: Some(format!("{by} does not lead {thing}")),
-                    thing: Some(thing),
-                    fence: Some(proclaim.fence),
-                    ..Asked::default()
-                }
-            }
-            Command::HandOver(over) => {
-                let thing = thing(Kind::Election, &over.name);
-                let by = asker(Kind::Election, over.lease, &over.candidate);
-                Asked {
-                    not_held: Some(format!(
-                        "either {by} does not lead {thing}, or no candidate {:?} waits in it; the leader can hand \
-                         over to a candidate that waits",
-                        over.to
-                    )),
-                    thing: Some(thing),
-                    fence: Some(over.fence),
-                    ..Asked::default()
-                }
-            }
-            Command::Transaction(transaction) => {
-                let guard = transaction.guard.as_ref();
-                Asked {
-                    thing: guard.map(|guard| thing(guard.kind, &guard.name)),
-                    fence: guard.map(|guard| guard.fence),
-                    puts: put_on_leases(&transaction.then)
-                        .chain(put_on_leases(&transaction.otherwise))
-                        .collect(),
-                    ..Asked::default()
-                }
-            }
+        let what = match command {
+            Command::Release(release) => What::Release(release.clone()),
+            Command::Break(broken) => What::Break(broken.clone()),
+            Command::Proclaim(proclaim) => What::Proclaim {
+                name: proclaim.name.clone(),
+                lease: proclaim.lease,
+                candidate: proclaim.candidate.clone(),
+                fence: proclaim.fence,
+            },
+            Command::HandOver(over) => What::HandOver(over.clone()),
+            Command::Transaction(transaction) => What::Write {
+                guard: transaction.guard.clone(),
+                puts: put_on_leases(&transaction.then)
+                    .chain(put_on_leases(&transaction.otherwise))
+                    .collect(),
+            },
             Command::GrantLease(_)
             | Command::RevokeLease { .. }
             | Command::ChangeLease { .. }
             | Command::Acquire(_)
             | Command::ChangeLimits(_)
-            | Command::Compact { .. } => Asked::default(),
+            | Command::Compact { .. } => What::Other,
+        };
+        Asked {
+            what,
+            idempotency_key: None,
         }
     }
 
@@ -151,12 +110,19 @@ impl Asked {
 
     fn detail(&self, refusal: &Refusal) -> Option<String> {
         match refusal {
-            Refusal::NotHeld => self.not_held.clone(),
-            Refusal::FenceStale { present } => self.stale(*present),
+            Refusal::NotHeld => self.what.not_held(),
+            Refusal::FenceStale { present } => self.what.stale(*present),
             Refusal::KeyOnOtherLease { lease } => {
-                let keys = match &self.puts[..] {
-                    [key] => format!("key {:?} hangs", String::from_utf8_lossy(key)),
-                    _ => "a key that was to be put on a lease hangs".to_owned(),
+                let keys = match &self.what {
+                    What::Write { puts, .. } if puts.len() == 1 => {
+                        format!("key {:?} hangs", String::from_utf8_lossy(&puts[0]))
+                    }
+                    What::Write { .. }
+                    | What::Release(_)
+                    | What::Break(_)
+                    | What::Proclaim { .. }
+                    | What::HandOver(_)
+                    | What::Other => "a key that was to be put on a lease hangs".to_owned(),
                 };
                 Some(format!(
                     "{keys} on lease {lease}, which is alive; accepted are that lease, none, or If-Match with its mod_revision to move it"
@@ -187,10 +153,80 @@ impl Asked {
             | Refusal::Unsupported(_) => None,
         }
     }
+}
+
+impl What {
+    /// The lock, semaphore or election it is about, and the fence that was given for it.
+    fn thing(&self) -> Option<(String, Option<Fence>)> {
+        let (kind, name, fence) = match self {
+            What::Release(release) => (release.kind, &release.name, release.fence),
+            What::Break(broken) => (broken.kind, &broken.name, Some(broken.fence)),
+            What::Proclaim { name, fence, .. } => (Kind::Election, name, Some(*fence)),
+            What::HandOver(over) => (Kind::Election, &over.name, Some(over.fence)),
+            What::Write { guard, .. } => {
+                let guard = guard.as_ref()?;
+                (guard.kind, &guard.name, Some(guard.fence))
+            }
+            What::Other => return None,
+        };
+        Some((thing(kind, name), fence))
+    }
+
+    /// The lease and owner that ask.
+    fn by(&self) -> Option<String> {
+        match self {
+            What::Release(release) => Some(asker(release.kind, release.lease, &release.owner)),
+            What::Break(broken) => {
+                let holder = broken.holder.as_ref();
+                holder.map(|(lease, owner)| asker(broken.kind, *lease, owner))
+            }
+            What::Proclaim {
+                lease, candidate, ..
+            } => Some(asker(Kind::Election, *lease, candidate)),
+            What::HandOver(over) => Some(asker(Kind::Election, over.lease, &over.candidate)),
+            What::Write { .. } | What::Other => None,
+        }
+    }
+
+    /// What is so where it finds no hold.
+    fn not_held(&self) -> Option<String> {
+        let (thing, _) = self.thing()?;
+        let by = self.by();
+        let asker = by.as_deref().unwrap_or("nobody");
+        match self {
+            What::Release(release) => {
+                let lacks = match (release.kind, release.fence) {
+                    (Kind::Lock | Kind::Semaphore, Some(_)) => {
+                        "has neither a hold of nor a place for"
+                    }
+                    (Kind::Lock | Kind::Semaphore, None) => "has no place in the queue of",
+                    (Kind::Election, Some(_)) => "neither leads nor is a candidate of",
+                    (Kind::Election, None) => "is no candidate of",
+                };
+                Some(format!("{asker} {lacks} {thing}"))
+            }
+            What::Break(_) => {
+                let lacks = match by {
+                    Some(_) => "does not hold",
+                    None => "holds",
+                };
+                Some(format!(
+                    "{asker} {lacks} {thing}; there is nothing to break"
+                ))
+            }
+            What::Proclaim { .. } => Some(format!("{asker} does not lead {thing}")),
+            What::HandOver(over) => Some(format!(
+                "either {asker} does not lead {thing}, or no candidate {:?} waits in it; the leader can hand over to a \
+                 candidate that waits",
+                over.to
+            )),
+            What::Write { .. } | What::Other => None,
+        }
+    }
 
     fn stale(&self, present: Option<Fence>) -> Option<String> {
-        let thing = self.thing.as_deref()?;
-        Some(match (self.fence, present) {
+        let (thing, asked) = self.thing()?;
+        Some(match (asked, present) {
             (Some(asked), Some(present)) => format!(
                 "fence {} was given for {thing}, and its present fence is {}; nothing was changed",
                 asked.0, present.0
@@ -202,7 +238,7 @@ impl Asked {
             (None, Some(present)) => format!(
                 "{} holds {thing} with fence {}, and no fence was given: it is required to release a hold; nothing was \
                  changed",
-                self.by.as_deref()?,
+                self.by()?,
                 present.0
             ),
             (None, None) => return None,
@@ -320,12 +356,6 @@ impl Failure {
     /// Adds a field of the code's own.
     pub(super) fn with(mut self, field: &str, value: impl Into<Value>) -> Failure {
         self.fields.insert(field.to_owned(), value.into());
-        self
-    }
-
-    /// Says in which part of the request the value at fault is.
-    pub(super) fn within(mut self, part: &str) -> Failure {
-        self.detail = format!("{part}: {}", self.detail);
         self
     }
 
@@ -596,7 +626,7 @@ fn share_in_words(share: Share) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tenure_state::{Break, Guard, Put, Release, Transaction};
+    use tenure_state::{Put, Transaction};
 
     use super::*;
 

@@ -16,10 +16,8 @@ use super::events::{self, Before};
 use super::failure::Failure;
 use super::key_ranges::json_bytes;
 use super::selection::Selection;
-use crate::node::Handle;
+use crate::node::{Handle, PIECE};
 
-/// No read holds the state for more history, or more keys, than this (`design.md`, State).
-const PIECE: usize = 256;
 /// So many bytes of what keys were before are in one page; of the rest only the version is told (`api.md` §7).
 const PREVIOUS_BYTES: usize = 8 << 20;
 /// So many bytes of encoded events are kept for other watchers: seconds of a busy cluster. Whoever is further behind

@@ -21,6 +21,7 @@ use super::reading::Reading;
 use super::reply::Reply;
 use super::service::Context;
 use super::text;
+use crate::node::PIECE;
 
 /// A page has so many entries unless it is asked for fewer or more.
 const PAGE_DEFAULT: u64 = 1_000;
@@ -28,8 +29,6 @@ const PAGE_DEFAULT: u64 = 1_000;
 const PAGE_MOST: u64 = 10_000;
 /// A page ends before this many bytes of JSON, unless its first entry alone has more.
 const PAGE_BYTES: usize = 4 << 20;
-/// No read holds the state for more rows than this (`design.md`, State).
-const PIECE: usize = 256;
 /// So many counts are remembered, each with the names that bound its range: more lists than are read in pages at a time.
 const COUNTS: usize = 256;
 /// How often a page is begun anew where its revision was compacted under it.

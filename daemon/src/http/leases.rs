@@ -149,7 +149,7 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let limit = limit.map(|text| text::number("limit", &text, 1, PAGE_MOST));
     let limit = usize::try_from(limit.transpose()?.unwrap_or(PAGE_DEFAULT)).unwrap_or(usize::MAX);
     let after = cx.query.take("start_after")?;
-    let after = after.map(|id| text::lease(&id).map_err(|failure| failure.within("start_after")));
+    let after = after.map(|id| text::lease(&id).map_err(|failure| failure.at_place("start_after")));
     let after = after.transpose()?;
     let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
@@ -186,7 +186,7 @@ pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
         return Err(Failure::invalid(detail));
     }
     let ids = asked.leases.iter().enumerate().map(|(index, id)| {
-        text::lease(id).map_err(|failure| failure.within(&format!("leases[{index}]")))
+        text::lease(id).map_err(|failure| failure.at_place(&format!("leases[{index}]")))
     });
     let ids: Vec<LeaseId> = ids.collect::<Result<_, Failure>>()?;
     let decided = cx.renew_many(&ids).await?;

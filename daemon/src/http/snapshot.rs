@@ -21,12 +21,10 @@ use super::following::join;
 use super::reading::Settled;
 use super::selection::Selection;
 use super::{elections, keys, leases, locks, semaphores};
-use crate::node::Handle;
+use crate::node::{Handle, PIECE};
 
 /// A snapshot is no longer than this (`api.md` §7).
 const MOST_BYTES: usize = 8 << 20;
-/// No read holds the state for more rows than this (`design.md`, State).
-const PIECE: usize = 256;
 /// How often a snapshot is begun anew where history was compacted under it.
 const TRIES: usize = 3;
 

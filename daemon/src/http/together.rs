@@ -49,7 +49,7 @@ fn wanted(locks: Vec<WantedLock>) -> Result<Vec<Wanted>, Failure> {
     let mut wanted = Vec::with_capacity(count);
     for (number, lock) in locks.into_iter().enumerate() {
         let name = text::valid_name(lock.name)
-            .map_err(|failure| failure.within(&format!("field `locks[{number}].name`")))?;
+            .map_err(|failure| failure.at_place(&format!("field `locks[{number}].name`")))?;
         if !names.insert(name.clone()) {
             return Err(Failure::invalid(format!(
                 "field `locks` names {} more than once; name each lock once",

@@ -13,6 +13,7 @@ use tenure_replica::Interest;
 use tenure_state::{ReadError, Revision, State};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::acquiring::in_range;
 use super::failure::{Failure, Purpose};
 use super::following::{Following, Page, Room, Seat, join};
 use super::manners;
@@ -57,14 +58,8 @@ pub(super) async fn watch_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
     let asked: api::Watch = cx.json().await?;
-    let in_range = |field: &str, value: Option<u64>, most: u64| match value {
-        Some(value) if most < value => Err(Failure::invalid(format!(
-            "field `{field}` is {value}; accepted are 0 to {most}"
-        ))),
-        Some(_) | None => Ok(()),
-    };
-    in_range("wait_ms", asked.wait_ms, MAX_POLL_MS)?;
-    in_range("after", asked.after, MAX_REVISION - 1)?;
+    in_range("wait_ms", asked.wait_ms.unwrap_or(0), 0, MAX_POLL_MS)?;
+    in_range("after", asked.after.unwrap_or(0), 0, MAX_REVISION - 1)?;
     let reading = reading.or_wait(asked.wait_ms)?;
     serve(&cx, reading, asked).await
 }

@@ -23,6 +23,8 @@ use super::event::Event;
 use super::freshness::{FreshAt, Freshness};
 use super::waiter::{Waiter, Waiters};
 
+/// No read holds the state for more rows, or more history, than this at a time (`design.md`, State).
+pub const PIECE: usize = 256;
 /// A write is answered within this time beyond its poll (`api.md` §2, Waiting).
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// A linearizable read that no leader confirms within this time is refused (`api.md` §2: within a second).

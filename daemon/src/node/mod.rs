@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 pub use freshness::FreshAt;
-pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, Unserved};
+pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, PIECE, Unserved};
 pub use tenure_replica::{Decided, Interest};
 pub use waiter::Waiter;
 

@@ -14,10 +14,7 @@ use tenure_state::{
 };
 use tokio::sync::Notify;
 
-use super::handle::{Handle, Shared};
-
-/// How much history the task that wakes watchers takes at a time.
-const PIECE: usize = 256;
+use super::handle::{Handle, PIECE, Shared};
 
 /// All waiters of a member.
 #[derive(Default)]
