@@ -114,6 +114,8 @@ pub(super) struct Outgoing<B, P: Progress> {
     /// The room of the piece, or of the whole.
     taken: Option<Taken>,
     is_whole: bool,
+    /// Nothing of it was asked for yet.
+    is_first: bool,
     progress: P,
     is_waited_for: bool,
 }
@@ -124,6 +126,7 @@ impl<B: Body<Data = Bytes>, P: Progress> Outgoing<B, P> {
         let hint = body.size_hint();
         let mut outgoing = Outgoing {
             is_whole: hint.exact().is_some(),
+            is_first: true,
             body,
             piece: Bytes::new(),
             room,
@@ -169,6 +172,11 @@ where
             self.progress.moved();
         }
         if self.piece.is_empty() {
+            // Who asks for the next piece has sent the one before, and until then keeps it.
+            if !self.is_whole && !self.is_first {
+                self.wait(false);
+                self.taken = None;
+            }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 other => return Poll::Ready(other),
@@ -177,6 +185,7 @@ where
                 Ok(data) => data,
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
             };
+            self.is_first = false;
             if self.taken.is_none() {
                 self.taken = self.room.take(data.len() as u64);
             }
@@ -187,13 +196,7 @@ where
         }
         let length = PIECE.min(self.piece.len());
         let piece = self.piece.split_to(length);
-        if !self.is_whole {
-            let is_left = !self.piece.is_empty();
-            self.wait(is_left);
-            if !is_left {
-                self.taken = None;
-            }
-        }
+        self.wait(true);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -296,11 +299,12 @@ mod tests {
         let waited_for = || noted.0.0.load(Ordering::Relaxed);
         let mut body = outgoing(Pieces::of(&[10, PIECE + 1, 10]), &noted);
         assert_eq!(waited_for(), 1, "its first piece is at hand");
-        assert_eq!((length(&mut body).await, waited_for()), (10, 0));
+        assert_eq!((length(&mut body).await, waited_for()), (10, 1));
         assert_eq!((length(&mut body).await, waited_for()), (PIECE, 1));
-        assert_eq!((length(&mut body).await, waited_for()), (1, 0));
-        assert_eq!((length(&mut body).await, waited_for()), (10, 0));
+        assert_eq!((length(&mut body).await, waited_for()), (1, 1));
+        assert_eq!((length(&mut body).await, waited_for()), (10, 1));
         assert!(body.frame().await.is_none());
+        assert_eq!(waited_for(), 0, "all was sent, and there is no more yet");
     }
 
     #[tokio::test]
@@ -316,8 +320,9 @@ mod tests {
         for _ in 0..page / PIECE {
             assert_eq!(length(&mut body).await, PIECE);
         }
-        assert_eq!(held(&room), 0, "what was taken is no longer held");
+        assert_eq!(held(&room), page, "the last of it may not be sent yet");
         assert_eq!(length(&mut body).await, 10);
+        assert_eq!(held(&room), 0, "what was sent is no longer held");
         assert_eq!(length(&mut body).await, PIECE);
         assert_eq!(held(&room), page);
         drop(body);
