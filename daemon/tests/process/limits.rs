@@ -284,7 +284,7 @@ fn what_is_too_large_is_refused_by_the_limit_in_force() {
     let mut client = cluster.members[cluster.follower()].client();
     change(
         &mut client,
-        &json!({ "value_bytes": 1024, "request_bytes": 131_072, "txn_operations": 2, "txn_conditions": 1,
+        &json!({ "value_bytes": 1024, "request_bytes": 131_072, "txn_operations": 2, "txn_conditions": 4,
                  "keys_per_revision": 1 }),
     );
     ok(client.put("/v1/keys/a", &[b'x'; 1024]), 201);
@@ -312,8 +312,8 @@ fn what_is_too_large_is_refused_by_the_limit_in_force() {
     let many = json!({ "then": [get, get, get] });
     refused(transact(&mut client, many), 413, "txn_operations", 2, 3);
     let absent = json!({ "key": "b", "field": "version", "op": "=", "value": 0 });
-    let many = json!({ "if": [absent, absent], "then": [] });
-    refused(transact(&mut client, many), 413, "txn_conditions", 1, 2);
+    let many = json!({ "if": vec![absent; 5], "then": [] });
+    refused(transact(&mut client, many), 413, "txn_conditions", 4, 5);
     let two = json!({ "then": [put("b", "1"), put("c", "1")] });
     refused(transact(&mut client, two), 413, "keys_per_revision", 1, 2);
     // A lease takes what hangs on it with it, however much that is.
