@@ -81,6 +81,31 @@ fn puts(bencher: Bencher, per_entry: u64) {
     });
 }
 
+/// Puts of one key while history is full of so many of its versions: each takes the oldest away.
+#[divan::bench(args = [1_000, 100_000])]
+fn puts_of_a_busy_key(bencher: Bencher, versions: u64) {
+    let mut state = State::genesis(Genesis::default());
+    let mut number = 0u64;
+    let mut put_once = |state: &mut State| {
+        number += 1;
+        state.apply(Clock(number), &batch(vec![put(0)]));
+        if number.is_multiple_of(16_384) {
+            divan::black_box(state.take_changes());
+        }
+    };
+    state.apply(
+        Clock(0),
+        &batch(vec![Command::ChangeLimits(BTreeMap::from([(
+            "history_retention_ms".to_owned(),
+            versions,
+        )]))]),
+    );
+    for _ in 0..2 * versions {
+        put_once(&mut state);
+    }
+    bencher.bench_local(|| put_once(&mut state));
+}
+
 /// A lock taken and released, an entry each.
 #[divan::bench]
 fn acquire_and_release(bencher: Bencher) {

@@ -4,6 +4,7 @@
 //! of its keys are live: a million keys are a few thousand chunks, so a range is counted by adding a few thousand
 //! numbers, and an insert moves a few kilobytes. Never knows of rows, leases or events.
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use crate::pages::{KeyRange, Order};
 
 /// How many keys a chunk holds before it is split: moving so many is about as dear as finding the chunk.
 const CHUNK: usize = 256;
+/// How many versions a key may keep room for that it does not have any more.
+const MOST_SPARE_VERSIONS: usize = 64;
 
 /// What a key became at a revision.
 #[derive(Clone, Debug)]
@@ -51,7 +54,25 @@ impl Version {
 
 /// Versions before the last, oldest first. Most keys have none, so it is a pointer.
 #[derive(Clone, Debug, Default)]
-struct Older(Vec<Version>);
+struct Older(VecDeque<Version>);
+
+impl Older {
+    /// How many of them are of this revision or before.
+    fn through(&self, revision: Revision) -> usize {
+        self.0
+            .partition_point(|version| version.revision() <= revision)
+    }
+
+    /// Takes out the first ones. What they took is given back once it is most of what there is, so that a key that was
+    /// written often once does not keep it, and none is moved twice for nothing.
+    fn forget(&mut self, first: usize) -> Vec<Version> {
+        let forgotten = self.0.drain(..first).collect();
+        if MOST_SPARE_VERSIONS < self.0.capacity() && self.0.len() < self.0.capacity() / 4 {
+            self.0.shrink_to(self.0.len() * 2);
+        }
+        forgotten
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Versions {
@@ -67,38 +88,47 @@ impl Versions {
             .chain([&self.last])
     }
 
+    /// The version that a read at a revision sees.
+    fn seen_at(&self, revision: Revision) -> Option<&Version> {
+        if self.last.revision() <= revision {
+            return Some(&self.last);
+        }
+        let older = self.older.as_ref()?;
+        older.0.get(older.through(revision).checked_sub(1)?)
+    }
+
     /// The entry as it was at a revision.
     fn at(&self, revision: Revision) -> Option<&Arc<KeyEntry>> {
-        self.iter()
-            .rev()
-            .find(|version| version.revision() <= revision)?
-            .entry()
+        self.seen_at(revision)?.entry()
     }
 
     fn is_live(&self) -> bool {
         self.last.entry().is_some()
     }
 
-    /// Takes out the versions that no read from `compact` on can see.
+    /// Takes out the versions that no read from `compact` on can see, and says whether that is all of them. What it
+    /// costs goes by how many it takes out, not by how many there are: a busy key has hundreds of thousands.
     fn forget(&mut self, compact: Revision) -> (Vec<Version>, bool) {
-        let mut all = self.older.take().map(|older| older.0).unwrap_or_default();
-        all.push(self.last.clone());
-        let seen = all
-            .iter()
-            .rposition(|version| version.revision() <= compact);
-        let keep_from = match seen {
-            None => 0,
-            Some(at) if all[at].entry().is_none() => at + 1,
-            Some(at) => at,
-        };
-        let kept = all.split_off(keep_from);
-        let gone = kept.is_empty();
-        let mut kept = kept;
-        if let Some(last) = kept.pop() {
-            self.last = last;
-            self.older = (!kept.is_empty()).then(|| Box::new(Older(kept)));
+        let gone = self.last.revision() <= compact && !self.is_live();
+        let mut forgotten = Vec::new();
+        if let Some(older) = &mut self.older {
+            // What was there at the compact revision is still seen, unless it was a deletion, or all after it is gone.
+            let through = older.through(compact);
+            let first = if self.last.revision() <= compact {
+                older.0.len()
+            } else {
+                let seen = through.checked_sub(1).and_then(|at| older.0.get(at));
+                through - usize::from(seen.is_some_and(|seen| seen.entry().is_some()))
+            };
+            forgotten = older.forget(first);
         }
-        (all, gone)
+        if self.older.as_ref().is_some_and(|older| older.0.is_empty()) {
+            self.older = None;
+        }
+        if gone {
+            forgotten.push(self.last.clone());
+        }
+        (forgotten, gone)
     }
 }
 
@@ -141,9 +171,9 @@ impl Keys {
         self.versions(key)?.at(revision)
     }
 
-    /// Every version of a key, oldest first.
-    pub(crate) fn versions_of(&self, key: &[u8]) -> impl Iterator<Item = &Version> {
-        self.versions(key).into_iter().flat_map(Versions::iter)
+    /// The version of a key that was made at a revision, or the last one before it.
+    pub(crate) fn version_at(&self, key: &[u8], revision: Revision) -> Option<&Version> {
+        self.versions(key)?.seen_at(revision)
     }
 
     fn versions(&self, key: &[u8]) -> Option<&Versions> {
@@ -184,7 +214,7 @@ impl Keys {
                 let versions = &mut chunk.entries[at].1;
                 let was = versions.last.entry().map(|entry| bytes_of(entry));
                 let before = std::mem::replace(&mut versions.last, version);
-                versions.older.get_or_insert_default().0.push(before);
+                versions.older.get_or_insert_default().0.push_back(before);
                 was
             }
             Err(at) => {
@@ -465,4 +495,106 @@ fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Option<&[u8]>) {
 /// Bytes of a key and its value.
 pub(crate) fn bytes_of(entry: &KeyEntry) -> u64 {
     (entry.key.len() + entry.value.len()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(revision: u64, live: bool) -> Version {
+        let revision = Revision(revision);
+        let entry = || {
+            Arc::new(KeyEntry {
+                key: "k".into(),
+                value: Bytes::new(),
+                content_type: None,
+                create_revision: Revision(1),
+                mod_revision: revision,
+                version: 1,
+                lease: None,
+            })
+        };
+        Version {
+            became: if live {
+                Became::Put(entry())
+            } else {
+                Became::Deleted(revision)
+            },
+            position: 0,
+            clock: Clock(0),
+        }
+    }
+
+    fn keys_of(versions: &[(u64, bool)]) -> Keys {
+        let mut keys = Keys::default();
+        for (revision, live) in versions {
+            keys.add(b"k", version(*revision, *live));
+        }
+        keys
+    }
+
+    fn forgotten(keys: &mut Keys, compact: u64) -> Vec<u64> {
+        let gone = keys.forget(b"k", Revision(compact));
+        gone.iter().map(|version| version.revision().0).collect()
+    }
+
+    fn left(keys: &Keys) -> Vec<u64> {
+        keys.all().map(|version| version.revision().0).collect()
+    }
+
+    #[test]
+    fn what_a_read_at_the_compact_revision_sees_is_kept() {
+        let mut keys = keys_of(&[(2, true), (4, true), (6, true)]);
+        assert_eq!(forgotten(&mut keys, 1), [0; 0]);
+        assert_eq!(forgotten(&mut keys, 3), [0; 0]);
+        assert_eq!(forgotten(&mut keys, 5), [2]);
+        assert_eq!(left(&keys), [4, 6]);
+        assert_eq!(forgotten(&mut keys, 6), [4]);
+        assert_eq!(forgotten(&mut keys, 9), [0; 0]);
+        assert_eq!(left(&keys), [6]);
+    }
+
+    #[test]
+    fn a_deletion_goes_with_what_it_deleted() {
+        let mut keys = keys_of(&[(2, true), (4, false), (6, true), (8, false)]);
+        assert_eq!(forgotten(&mut keys, 4), [2, 4]);
+        assert_eq!(left(&keys), [6, 8]);
+        assert_eq!(forgotten(&mut keys, 8), [6, 8]);
+        assert_eq!(left(&keys), [0; 0]);
+    }
+
+    #[test]
+    fn a_read_finds_the_version_of_its_revision_among_many() {
+        let keys = keys_of(&[(2, true), (4, false), (6, true), (8, true)]);
+        let seen = |revision| {
+            let entry = keys.at(b"k", Revision(revision));
+            entry.map(|entry| entry.mod_revision.0)
+        };
+        let all: Vec<_> = (1..=9).map(seen).collect();
+        let expected = [
+            None,
+            Some(2),
+            Some(2),
+            None,
+            None,
+            Some(6),
+            Some(6),
+            Some(8),
+            Some(8),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_key_that_was_busy_gives_back_what_its_versions_took() {
+        let many: Vec<_> = (2..100_000).map(|revision| (revision, true)).collect();
+        let mut keys = keys_of(&many);
+        for compact in 2..99_990 {
+            keys.forget(b"k", Revision(compact));
+        }
+        let older = keys.chunks[0].entries[0].1.older.as_ref();
+        let older = older.expect("ten versions are left");
+        assert_eq!(older.0.len(), 10);
+        assert!(older.0.capacity() <= MOST_SPARE_VERSIONS);
+    }
 }

@@ -75,10 +75,9 @@ impl State {
             value: None,
         }));
         let kept = kept.into_iter().filter_map(|((revision, position), key)| {
-            let mut versions = self.keys.versions_of(&key);
-            let version = versions
-                .find(|version| version.revision() == revision && version.position == position)?;
-            version_row(version)
+            let version = self.keys.version_at(&key, revision)?;
+            let same = version.revision() == revision && version.position == position;
+            same.then(|| version_row(version)).flatten()
         });
         let skipped =
             usize::try_from(stored.0.saturating_sub(self.history.base.0)).unwrap_or(usize::MAX);
