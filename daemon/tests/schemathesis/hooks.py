@@ -34,6 +34,9 @@ def before_call(context, case, kwargs):
     query = case.query if isinstance(case.query, dict) else {}
     headers = case.headers if case.headers is not None else {}
     body = case.body if isinstance(case.body, dict) else {}
+    # First of all: a wait with a fraction would be none that is shortened, and be a whole one afterwards.
+    if positive(case) and isinstance(case.body, (dict, list)):
+        without_fractions(case.body)
     if "wait_ms" in query:
         query["wait_ms"] = shortened(query["wait_ms"], MOST_POLL_MS)
     elif "min_revision" in query:
@@ -51,8 +54,6 @@ def before_call(context, case, kwargs):
         # The phase `coverage` draws headers of letters and digits, and nothing where the pattern wants others.
         for name in [name for name, value in headers.items() if value == ""]:
             del headers[name]
-        if isinstance(case.body, (dict, list)):
-            without_fractions(case.body)
         in_line(case.operation, query, headers, body)
 
 
