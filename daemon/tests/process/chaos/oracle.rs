@@ -65,6 +65,13 @@ pub(super) struct Hold {
     pub(super) until: Duration,
 }
 
+impl Hold {
+    /// Whether its client ever believed it: an answer may come so late that the hold is over by then.
+    fn was_believed(&self) -> bool {
+        self.from < self.until
+    }
+}
+
 /// How much was checked.
 #[derive(Debug)]
 #[expect(dead_code, reason = "all of it is printed")]
@@ -75,6 +82,8 @@ pub(super) struct Tally {
     pub(super) unknown: usize,
     pub(super) unknown_but_applied: usize,
     pub(super) holds: usize,
+    /// Holds of which the client learnt when they were over for it: it never believed them.
+    pub(super) learnt_late: usize,
     pub(super) events: usize,
 }
 
@@ -106,6 +115,7 @@ pub(super) fn check(
         unknown: count(&|told| matches!(told, Told::Unknown)),
         unknown_but_applied,
         holds: holds.len(),
+        learnt_late: holds.iter().filter(|hold| !hold.was_believed()).count(),
         events: history.len(),
     })
 }
@@ -314,8 +324,7 @@ fn check_holds(history: &[Event], holds: &[Hold]) -> Result<(), String> {
             ));
         }
     }
-    // An answer may come so late that the hold was over, for its client, before it learnt of it: it never believed it.
-    let mut sorted: Vec<&Hold> = holds.iter().filter(|hold| hold.from < hold.until).collect();
+    let mut sorted: Vec<&Hold> = holds.iter().filter(|hold| hold.was_believed()).collect();
     sorted.sort_by(|a, b| (&a.lock, a.from).cmp(&(&b.lock, b.from)));
     let overlap = sorted.windows(2).find(|pair| {
         pair[0].lock == pair[1].lock

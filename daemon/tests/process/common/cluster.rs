@@ -1,10 +1,11 @@
 //! A cluster of real `tenured serve` processes on loopback, each with its own data directory.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -454,14 +455,33 @@ impl Member {
 /// source of a connection to 127.0.0.0/8 is always 127.0.0.1.
 fn free_network() -> [u8; 2] {
     static NEXT: AtomicU8 = AtomicU8::new(1);
-    let first = 20 + u8::try_from(std::process::id() % 230).unwrap_or_default();
+    static FIRST: OnceLock<(u8, File)> = OnceLock::new();
+    let (first, _lock) = FIRST.get_or_init(claim_networks);
     loop {
         let second = NEXT.fetch_add(1, Ordering::Relaxed);
-        let first_member = Ipv4Addr::new(127, first, second, 1);
+        let first_member = Ipv4Addr::new(127, *first, second, 1);
         if TcpListener::bind((first_member, CLIENT_PORT)).is_ok() {
-            return [first, second];
+            return [*first, second];
         }
     }
+}
+
+/// The second byte of all addresses of this process. Whether an address is free now says nothing of a member of
+/// another test process that is just down: so each process holds a lock on what is its own, until it ends.
+fn claim_networks() -> (u8, File) {
+    for first in 20..=249 {
+        let path = std::env::temp_dir().join(format!("tenure-tests-127.{first}.lock"));
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
+        let lock = lock.unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
+        if lock.try_lock().is_ok() {
+            return (first, lock);
+        }
+    }
+    panic!("all of 127.20.0.0 to 127.249.0.0 is claimed by other test processes");
 }
 
 /// Grants a lease and answers its id.
