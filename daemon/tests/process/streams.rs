@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 
 use crate::common::events::{EventStream, Message};
 use crate::common::{Cluster, SOON, Setup, machine, wait};
@@ -321,7 +322,7 @@ fn a_snapshot_that_is_too_long_says_how_to_get_it_in_pages() {
 struct Watched {
     members: Vec<SocketAddr>,
     /// The last revision of the writers, once that is known.
-    end: AtomicU64,
+    end: watch::Sender<Option<u64>>,
     first: u64,
     deliveries: AtomicUsize,
     lags: Mutex<Vec<Duration>>,
@@ -329,11 +330,16 @@ struct Watched {
 }
 
 type Connection = tokio::io::BufReader<tokio::net::TcpStream>;
+/// The last revision that a watcher has seen.
+type Seen = watch::Sender<u64>;
+
+/// What a watcher does after a connection broke.
+const BREATHER: Duration = Duration::from_millis(50);
 
 impl Watched {
     /// Takes what came: each revision is the next one.
-    fn take(&self, seen: &AtomicU64, revision: u64, value: Option<&str>, who: usize) {
-        let before = seen.swap(revision, Ordering::SeqCst);
+    fn take(&self, seen: &Seen, revision: u64, value: Option<&str>, who: usize) {
+        let before = seen.send_replace(revision);
         assert_eq!(
             revision,
             before + 1,
@@ -349,19 +355,25 @@ impl Watched {
 
     /// Lets the watchers end, whatever became of the test.
     fn release(&self) {
-        let _ = self
-            .end
-            .compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
+        self.end.send_if_modified(|end| {
+            let open = end.is_none();
+            end.get_or_insert(0);
+            open
+        });
     }
 
-    fn is_done(&self, seen: &AtomicU64) -> bool {
-        let end = self.end.load(Ordering::SeqCst);
-        end != 0 && end <= seen.load(Ordering::SeqCst)
+    /// Returns once everything up to the end has been seen.
+    async fn all_seen(&self, seen: &Seen) {
+        let mut end = self.end.subscribe();
+        let end = end.wait_for(Option::is_some).await.map(|end| *end);
+        let end = end.expect("the sender is ours").unwrap_or_default();
+        let reached = seen.subscribe().wait_for(|seen| end <= *seen).await.is_ok();
+        assert!(reached, "the sender is the watcher's");
     }
 
     /// Watches until everything has been seen, at one member after the other.
     async fn watch(&self, who: usize) {
-        let seen = AtomicU64::new(self.first);
+        let seen = watch::Sender::new(self.first);
         for turn in who.. {
             let address = self.members[turn % self.members.len()];
             let watching = async {
@@ -371,21 +383,17 @@ impl Watched {
                     _ => self.poll(address, &seen, who).await,
                 };
             };
-            let done = async {
-                while !self.is_done(&seen) {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            };
             tokio::select! {
                 () = watching => {}
-                () = done => return,
+                () = self.all_seen(&seen) => return,
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // A thousand that ask a dead member again at once would take the processors from those that live.
+            tokio::time::sleep(BREATHER).await;
         }
     }
 
-    async fn stream(&self, address: SocketAddr, seen: &AtomicU64, who: usize) -> io::Result<()> {
-        let from = seen.load(Ordering::SeqCst);
+    async fn stream(&self, address: SocketAddr, seen: &Seen, who: usize) -> io::Result<()> {
+        let from = *seen.borrow();
         let headers = format!("accept: text/event-stream\r\nlast-event-id: {from}\r\n");
         let mut connection = connect(address).await?;
         send(
@@ -420,10 +428,10 @@ impl Watched {
         Ok(())
     }
 
-    async fn poll(&self, address: SocketAddr, seen: &AtomicU64, who: usize) -> io::Result<()> {
+    async fn poll(&self, address: SocketAddr, seen: &Seen, who: usize) -> io::Result<()> {
         let mut connection = connect(address).await?;
         loop {
-            let after = seen.load(Ordering::SeqCst);
+            let after = *seen.borrow();
             let path = format!("/v1/watch?resource=keys/busy&after={after}&wait_ms=10000");
             send(&mut connection, address, &path, "").await?;
             let (status, length) = read_head(&mut connection).await?;
@@ -530,7 +538,7 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
     let first = put(&cluster, "busy", "-");
     let watched = Arc::new(Watched {
         members: cluster.members.iter().map(|member| member.client).collect(),
-        end: AtomicU64::new(0),
+        end: watch::Sender::new(None),
         first,
         deliveries: AtomicUsize::new(0),
         lags: Mutex::default(),
@@ -576,7 +584,7 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
             writer.join().expect("a writer ends");
         }
         let last = put(&cluster, "busy", "-");
-        watched.end.store(last, Ordering::SeqCst);
+        watched.end.send_replace(Some(last));
         let all = watchers * usize::try_from(last - first).expect("a few");
         let all_seen = wait::found(SOON * 4, || {
             (watched.deliveries.load(Ordering::Relaxed) >= all).then_some(())

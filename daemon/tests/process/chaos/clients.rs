@@ -1,5 +1,6 @@
 //! The clients of a run: writers, lock takers, watchers. Each notes what it asked, when, and what it was told.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -63,6 +64,7 @@ pub(super) fn write(run: &Run<'_>, id: usize) -> Vec<Record> {
         let told = answer.map_or(Told::Unknown, |answer| read(&kind, &answer));
         if let Told::Done { revision, .. } = &told {
             known[number] = *revision;
+            run.writes.fetch_add(1, Ordering::SeqCst);
         } else if matches!(told, Told::Unknown | Told::Failed) {
             wait::pass(BREATHER, || run.stopped());
         }
@@ -146,6 +148,7 @@ pub(super) fn take(run: &Run<'_>, id: usize) -> Vec<Hold> {
         let dies = turn % 4 == 3;
         // The hold is over, for this client, before it says so; or when its lease may be.
         let released = if dies { until } else { run.now().min(until) };
+        run.holds.fetch_add(1, Ordering::SeqCst);
         holds.push(Hold {
             lock: lock.clone(),
             lease: lease.clone(),

@@ -24,6 +24,9 @@ struct Run<'a> {
     cluster: &'a Cluster,
     began: Instant,
     stop: AtomicBool,
+    /// Writes that were answered, and locks that were held.
+    writes: AtomicU64,
+    holds: AtomicU64,
     /// The last revision of the run, once it is known.
     end: AtomicU64,
 }
@@ -38,9 +41,31 @@ impl Run<'_> {
         self.stop.load(Ordering::SeqCst)
     }
 
+    /// Whether enough was done to prove anything.
+    fn has_done(&self, least: Least) -> bool {
+        least.writes <= self.writes.load(Ordering::SeqCst)
+            && least.holds <= self.holds.load(Ordering::SeqCst)
+    }
+
     /// The revision up to which watchers read; none while the run goes on.
     fn end(&self) -> Option<u64> {
         Some(self.end.load(Ordering::SeqCst)).filter(|end| *end > 0)
+    }
+}
+
+/// What a run does at least; a machine with other work takes more time for it.
+#[derive(Clone, Copy, Debug)]
+struct Least {
+    writes: u64,
+    holds: u64,
+}
+
+impl Least {
+    fn of(time: Duration) -> Least {
+        Least {
+            writes: 20 * time.as_secs(),
+            holds: time.as_secs() / 2,
+        }
     }
 }
 
@@ -77,7 +102,8 @@ fn sample(run: &Run<'_>) -> Sample {
     }
 }
 
-/// Kills and stops until the time is over; everything runs again afterwards. Answers what it did and saw.
+/// Kills and stops until the time is over and enough was done, or far more time has passed; everything runs again
+/// afterwards. Answers what it did and saw.
 fn torment(run: &Run<'_>, time: Duration) -> (usize, usize, Vec<Sample>) {
     let (cluster, mut samples, mut kills, mut pauses) = (run.cluster, Vec::new(), 0, 0);
     let sampled_pass = |samples: &mut Vec<Sample>, until: Duration| {
@@ -89,7 +115,8 @@ fn torment(run: &Run<'_>, time: Duration) -> (usize, usize, Vec<Sample>) {
             );
         }
     };
-    while run.now() + ROUND <= time {
+    let least = Least::of(time);
+    while run.now() + ROUND <= time || (!run.has_done(least) && run.now() < 5 * time) {
         let start = run.now();
         sampled_pass(&mut samples, start + ROUND / 2 - STOPPED_FOR);
         let stopped = pauses % cluster.members.len();
@@ -119,6 +146,8 @@ fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sample>) {
         cluster,
         began: Instant::now(),
         stop: AtomicBool::new(false),
+        writes: AtomicU64::new(0),
+        holds: AtomicU64::new(0),
         end: AtomicU64::new(0),
     };
     let run = &run;
@@ -199,13 +228,10 @@ fn one_history_explains_everything_that_was_told_while_leaders_die() {
     let tally =
         oracle::check(history, &records, &holds).unwrap_or_else(|failure| panic!("{failure}"));
     eprintln!("chaos: {tally:?}");
+    let least = Least::of(time);
     assert!(
-        tally.writes as u64 >= 20 * seconds,
-        "too few writes to prove anything: {tally:?}"
-    );
-    assert!(
-        tally.holds as u64 >= seconds / 2,
-        "too few holds to prove anything: {tally:?}"
+        least.writes <= tally.writes as u64 && least.holds <= tally.holds as u64,
+        "too little was done to prove anything: {tally:?}, {least:?}"
     );
 
     cluster.wait_until_equal();
