@@ -321,8 +321,8 @@ fn a_snapshot_that_is_too_long_says_how_to_get_it_in_pages() {
 fn long_history(cluster: &Cluster) -> (u64, u64) {
     let first = put(cluster, "long", "-");
     let value = "x".repeat(512 << 10);
-    let last = (0..64).map(|_| put(cluster, "long", &value)).last();
-    (first, last.expect("there are some"))
+    let last = (0..64).fold(first, |_, _| put(cluster, "long", &value));
+    (first, last)
 }
 
 /// The id of the last change that came before the end of a stream, and the error at its end, where there is one.

@@ -59,7 +59,7 @@ fn pages_of_a_watch_that_nobody_takes_are_made_one_at_a_time() {
         assert!(put.status < 300, "{}", put.text());
     }
     // What it holds for the history is not the attack's.
-    let siege = siege.from_now();
+    let siege = siege.counting_from_now();
     // No window: nothing of any body may be sent.
     let mut wires: Vec<Wire> = (0..4)
         .map(|_| {

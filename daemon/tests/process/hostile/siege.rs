@@ -88,7 +88,7 @@ impl Siege {
     }
 
     /// The same, which counts what is held from now on.
-    pub(super) fn from_now(mut self) -> Siege {
+    pub(super) fn counting_from_now(mut self) -> Siege {
         self.before_kib = self.resident_kib();
         self
     }
