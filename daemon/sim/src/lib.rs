@@ -9,9 +9,11 @@
 mod chance;
 mod time;
 
+mod applying;
 mod asking;
 mod calls;
 mod clients;
+mod crashing;
 mod disk;
 mod faults;
 mod healing;
@@ -19,8 +21,11 @@ mod member;
 mod network;
 mod plan;
 mod snapshot;
+mod snapshot_work;
+mod turning;
 mod watchers;
 mod world;
+mod writing;
 
 mod oracle;
 mod run;
