@@ -8,9 +8,6 @@ use crate::calls::CallId;
 use crate::oracle::Around;
 use crate::world::{Event, World};
 
-/// Entries applied in one go.
-const ENTRIES_A_GO: usize = 256;
-
 impl World {
     pub(crate) fn queue_apply(&mut self, place: usize, entries: Vec<Entry>) {
         let member = &mut self.members[place];
@@ -46,7 +43,7 @@ impl World {
             return;
         };
         running.applying = false;
-        let count = running.to_apply.len().min(ENTRIES_A_GO);
+        let count = running.to_apply.len().min(self.plan.apply.entries_a_go);
         for entry in running.to_apply.drain(..count) {
             let before = running.applier.state().revision();
             let progress = running

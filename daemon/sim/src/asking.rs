@@ -393,11 +393,13 @@ impl World {
             let seen = self.clients[place].revision;
             return Ask::command(Command::Compact { revision: seen });
         }
-        let (name, value) = match self.chance.number(0, 5) {
+        let (name, value) = match self.chance.number(0, 7) {
             0 => ("idempotency_retention_ms", self.chance.skewed(1000, 60_000)),
             1 => ("idempotency_records", self.chance.skewed(5, 100)),
             2 | 3 => ("idempotency_records", 1_000_000),
             4 => ("waiters", self.chance.skewed(1, 10)),
+            5 => ("leases", self.chance.skewed(2, 20)),
+            6 => ("leases", 1_000_000),
             _ => ("waiters", 100_000),
         };
         Ask::command(Command::ChangeLimits([(name.to_owned(), value)].into()))

@@ -29,6 +29,7 @@ impl World {
         for write in kept {
             self.make_durable(place, write);
         }
+        self.judge_disks(place);
         let open = running
             .pending
             .into_values()
@@ -49,11 +50,40 @@ impl World {
 
 /// Where chance makes a member crash, it does so right there.
 impl World {
-    pub(crate) fn perhaps_crash(&mut self, place: usize) {
-        if !self.faults.over && self.chance.happens(self.plan.faults.crash_at_event) {
+    /// Says whether it crashed.
+    pub(crate) fn perhaps_crash(&mut self, place: usize) -> bool {
+        let crashes = !self.faults.over && self.chance.happens(self.plan.faults.crash_at_event);
+        if crashes {
             self.crash(place);
             self.restart_later(place);
         }
+        crashes
+    }
+
+    /// A write that is about to be done may fail, which ends the member: it never says anything that depends on it, and
+    /// what of it is there after all, chance decides. Says whether it failed.
+    pub(crate) fn perhaps_fail(&mut self, place: usize) -> bool {
+        let fails = self.chance.happens(self.plan.disk.fails);
+        let member = &mut self.members[place];
+        let full = self.now < member.full_until;
+        let fails = std::mem::take(&mut member.next_sync_fails) || fails;
+        if !full && !fails {
+            return false;
+        }
+        self.trace.say(self.now, || {
+            let what = if full { "no room" } else { "a sync failed" };
+            format!("n{}: {what}", place + 1)
+        });
+        let counts = &mut self.trace.counts;
+        counts.without_room += u64::from(full);
+        counts.sync_errors += u64::from(!full);
+        self.crash(place);
+        // Whoever starts it again waits a little, and tries again while there is no room.
+        let down = self
+            .chance
+            .skewed_span(Duration::from_millis(50), Duration::from_secs(2));
+        self.after(down, Event::Restart { member: place });
+        true
     }
 
     pub(crate) fn restart_later(&mut self, place: usize) {

@@ -16,6 +16,7 @@ use tenure_state::State;
 use crate::calls::{CallId, Poll};
 use crate::disk::{DurableLog, DurableState, LogDisk, StateDisk};
 use crate::oracle::{View, demand};
+use crate::snapshot_work::SnapshotStep;
 use crate::time::{Moment, SimClock};
 use crate::watchers::OpenWatch;
 use crate::world::{Event, Life, World};
@@ -37,6 +38,10 @@ pub(crate) struct Member {
     /// It is not started again.
     pub(crate) down_for_good: bool,
     pub(crate) next_token: u64,
+    /// Its disks have no room until then.
+    pub(crate) full_until: Moment,
+    /// Its next sync fails.
+    pub(crate) next_sync_fails: bool,
 }
 
 /// A member while it runs.
@@ -44,14 +49,17 @@ pub(crate) struct Running {
     pub(crate) core: Core,
     pub(crate) applier: Applier,
     pub(crate) inbox: VecDeque<Input>,
-    pub(crate) last_turn: Duration,
+    /// What both clocks showed in the last turn: the one that stands still in a suspend first.
+    pub(crate) last_turn: (Duration, Duration),
     pub(crate) slept: Duration,
     pub(crate) turn: Option<Moment>,
     pub(crate) turns: u64,
     pub(crate) to_apply: VecDeque<Entry>,
     pub(crate) applying: bool,
-    /// Snapshot work is done one after the other.
-    pub(crate) snapshots_free: Moment,
+    /// Snapshot work is done one after the other: the first is under way.
+    pub(crate) snapshot_work: VecDeque<SnapshotStep>,
+    /// How many pieces of it are done.
+    pub(crate) snapshot_work_done: u64,
     pub(crate) outgoing: Vec<(MemberId, SnapshotFile, Bytes)>,
     pub(crate) pending: BTreeMap<u64, CallId>,
     pub(crate) reads: Vec<(ReadPoint, CallId)>,
@@ -99,6 +107,8 @@ impl Member {
             deferred: Vec::new(),
             down_for_good: false,
             next_token: token,
+            full_until: Moment(0),
+            next_sync_fails: false,
         }
     }
 
@@ -166,13 +176,14 @@ impl World {
             core,
             applier,
             inbox: [first].into(),
-            last_turn: member.clock.shows(now),
+            last_turn: (member.clock.shows(now), member.clock.shows_real(now)),
             slept: Duration::ZERO,
             turn: None,
             turns: 0,
             to_apply: VecDeque::new(),
             applying: false,
-            snapshots_free: now,
+            snapshot_work: VecDeque::new(),
+            snapshot_work_done: 0,
             outgoing: Vec::new(),
             pending: BTreeMap::new(),
             reads: Vec::new(),

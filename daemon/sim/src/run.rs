@@ -58,6 +58,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         world.heal_and_judge();
     }));
     let mut counts = world.trace.counts;
+    counts.wild_clocks = u64::from(!world.plan.clocks.are_as_assumed());
     counts.virtual_ms = world.now.0 / 1_000_000;
     counts.grants = world.oracle.history.grants;
     let history = &world.oracle.history;

@@ -7,8 +7,9 @@ use tenure_raft::{LogIndex, MemberId, SnapshotFile, SnapshotTask};
 use tenure_replica::Input;
 use tenure_state::State;
 
-use crate::oracle::demand;
+use crate::oracle::{demand, disks};
 use crate::snapshot;
+use crate::time::Moment;
 use crate::world::{Event, World};
 
 /// Snapshot work that takes its time.
@@ -74,26 +75,66 @@ impl World {
                 return;
             }
         };
-        let delay = self.disk_delay();
-        let member = &mut self.members[place];
-        let life = member.life;
-        let Some(running) = &mut member.running else {
+        if let Some(running) = &mut self.members[place].running {
+            running.snapshot_work.push_back(step);
+            demand!(
+                running.snapshot_work.len() < 1000,
+                "bounded",
+                "n{} has {} pieces of snapshot work",
+                place + 1,
+                running.snapshot_work.len()
+            );
+            if running.snapshot_work.len() == 1 {
+                self.begin_snapshot_work(place);
+            }
+        }
+    }
+
+    fn begin_snapshot_work(&mut self, place: usize) {
+        let at = self.now + self.disk_delay();
+        let at = at.max(self.members[place].state.stalled_until);
+        self.end_snapshot_work_at(place, at);
+    }
+
+    /// The work under way is done then, unless it is done before.
+    pub(crate) fn end_snapshot_work_at(&mut self, place: usize, at: Moment) {
+        let member = &self.members[place];
+        let Some(running) = &member.running else {
             return;
         };
-        let at = running.snapshots_free.max(self.now) + delay;
-        running.snapshots_free = at;
+        let (life, number) = (member.life, running.snapshot_work_done);
         self.at(
-            at.max(self.members[place].state.stalled_until),
+            at,
             Event::Snapshot {
                 member: place,
                 life,
-                step,
+                number,
             },
         );
     }
 
     /// Snapshot work is done.
-    pub(crate) fn snapshot_step(&mut self, place: usize, step: SnapshotStep) {
+    pub(crate) fn snapshot_step(&mut self, place: usize, number: u64) {
+        let Some(running) = &mut self.members[place].running else {
+            return;
+        };
+        if running.snapshot_work_done != number {
+            return;
+        }
+        let Some(step) = running.snapshot_work.pop_front() else {
+            return;
+        };
+        running.snapshot_work_done += 1;
+        if !running.snapshot_work.is_empty() {
+            self.begin_snapshot_work(place);
+        }
+        let writes = matches!(
+            step,
+            SnapshotStep::Store { .. } | SnapshotStep::Install { .. }
+        );
+        if writes && self.perhaps_fail(place) {
+            return;
+        }
         let input = match step {
             SnapshotStep::Make { to, at_least } => self.make_snapshot(place, to, at_least),
             SnapshotStep::Read {
@@ -135,7 +176,8 @@ impl World {
         let Some(running) = &mut member.running else {
             return Input::SnapshotFailed { to };
         };
-        if self.chance.happens(self.plan.disk.no_snapshot) {
+        // One that cannot be made for another is only told.
+        if self.now < member.full_until || self.chance.happens(self.plan.disk.no_snapshot) {
             return Input::SnapshotFailed { to };
         }
         let (file, bytes) = snapshot::encode(&member.state.durable);
@@ -219,6 +261,7 @@ impl World {
         running.to_apply.retain(|entry| index < entry.index);
         running.applier.install(state, file.meta.clone());
         self.trace.counts.snapshots += 1;
+        disks::judge_order(place, &member.log.durable, &member.state);
         let due = running.applier.due();
         self.trace.say(self.now, || {
             format!("n{} installs {:?}", place + 1, file.meta.position)

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::plan::FaultKind;
 use crate::time::Moment;
 
 /// A small hash that is the same on every machine.
@@ -55,6 +56,10 @@ pub struct Counts {
     pub doubled: u64,
     /// Messages delivered long after they were sent.
     pub late: u64,
+    /// Messages delivered a minute or more after they were sent.
+    pub minutes_late: u64,
+    /// Messages delivered when their sender or their receiver had died since and started again.
+    pub of_earlier_lives: u64,
     /// Crashes.
     pub crashes: u64,
     /// Pauses and suspends.
@@ -63,6 +68,16 @@ pub struct Counts {
     pub cuts: u64,
     /// Disk stalls.
     pub stalls: u64,
+    /// Members that a failed sync ended.
+    pub sync_errors: u64,
+    /// Members that a full disk ended.
+    pub without_room: u64,
+    /// Leaders that noticed that they had been paused, and stepped down.
+    pub paused_leaders: u64,
+    /// Runs in which clocks were further off than the product assumes.
+    pub wild_clocks: u64,
+    /// Faults that came and went, by kind.
+    pub faults: FaultCounts,
     /// Transfers of leadership asked for.
     pub transfers: u64,
     /// Leaders elected.
@@ -143,17 +158,23 @@ impl Counts {
     }
 
     fn fields_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
-        vec![
+        let mut fields = vec![
             ("events", &mut self.events),
             ("virtual ms", &mut self.virtual_ms),
             ("messages", &mut self.messages),
             ("lost", &mut self.lost),
             ("doubled", &mut self.doubled),
             ("late", &mut self.late),
+            ("minutes late", &mut self.minutes_late),
+            ("of earlier lives", &mut self.of_earlier_lives),
             ("crashes", &mut self.crashes),
-            ("pauses", &mut self.pauses),
+            ("member pauses", &mut self.pauses),
             ("cuts", &mut self.cuts),
-            ("stalls", &mut self.stalls),
+            ("disk stalls", &mut self.stalls),
+            ("sync errors", &mut self.sync_errors),
+            ("without room", &mut self.without_room),
+            ("paused leaders stepped down", &mut self.paused_leaders),
+            ("runs with wild clocks", &mut self.wild_clocks),
             ("transfers", &mut self.transfers),
             ("elections", &mut self.elections),
             ("commits", &mut self.commits),
@@ -184,7 +205,26 @@ impl Counts {
             ("expired", &mut self.expired),
             ("watched", &mut self.watched),
             ("compacted", &mut self.compacted),
-        ]
+        ];
+        let faults = FaultKind::ALL.into_iter().zip(&mut self.faults.0);
+        fields.extend(faults.map(|(kind, count)| (kind.name(), count)));
+        fields
+    }
+}
+
+/// How often each kind of fault was brought about.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FaultCounts([u64; FaultKind::ALL.len()]);
+
+impl FaultCounts {
+    pub(crate) fn add(&mut self, kind: FaultKind) {
+        let place = FaultKind::ALL.iter().position(|other| *other == kind);
+        self.0[place.expect("every kind is listed")] += 1;
+    }
+
+    /// Every kind with how often it was brought about.
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        FaultKind::ALL.into_iter().map(FaultKind::name).zip(self.0)
     }
 }
 

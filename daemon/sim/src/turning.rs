@@ -11,19 +11,22 @@ use tenure_state::Origin;
 use crate::calls::Reply;
 use crate::disk::DurableLog;
 use crate::member::Running;
-use crate::oracle::{View, demand};
+use crate::oracle::{View, bounds, demand};
 use crate::world::World;
 
 /// How many events one turn takes, as in the binary.
 const EVENTS_A_TURN: usize = 4096;
 /// The loop turns at least this often, as in the binary.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// A leader's loop turns so many times in a heartbeat, as in the binary.
+const TURNS_A_HEARTBEAT: u32 = 2;
 
 impl World {
     /// One turn of the core: time first, then what has arrived, then what comes of it.
     pub(crate) fn turn(&mut self, place: usize, number: u64) {
         let member = &mut self.members[place];
         let shows = member.clock.shows(self.now);
+        let real = member.clock.shows_real(self.now);
         let Some(running) = &mut member.running else {
             return;
         };
@@ -31,7 +34,7 @@ impl World {
             return;
         }
         running.turn = None;
-        running.pass_time(shows, &self.plan);
+        self.trace.counts.paused_leaders += u64::from(running.pass_time(shows, real, &self.plan));
         let count = running.inbox.len().min(EVENTS_A_TURN);
         for input in running.inbox.drain(..count) {
             if let Input::Persisted(id) = &input {
@@ -50,7 +53,11 @@ impl World {
         let Some(running) = &mut member.running else {
             return;
         };
-        running.slept = running.core.next_turn().min(LONGEST_SLEEP);
+        let longest = match running.core.is_leader() {
+            true => self.plan.core.raft.heartbeat_interval / TURNS_A_HEARTBEAT,
+            false => LONGEST_SLEEP,
+        };
+        running.slept = running.core.next_turn().min(longest);
         let sleep = if running.inbox.is_empty() {
             running.slept
         } else {
@@ -96,8 +103,15 @@ impl World {
             proposed.extend(appended);
             self.members[place].log.queue(write);
             self.begin_sync(place);
+            if self.perhaps_crash(place) {
+                return;
+            }
         }
         for (to, message) in send {
+            // Some of what a turn sends may have left when it crashes.
+            if self.perhaps_crash(place) {
+                return;
+            }
             if let PeerMessage::Raft(message) = &message {
                 self.oracle
                     .consensus
@@ -137,7 +151,21 @@ impl World {
         };
         let before = self.oracle.consensus.commit();
         self.oracle.consensus.turned(place, &view, &disks);
+        bounds::judge(place, &running.core, &self.plan.core);
+        if status.role == RoleName::Leader {
+            bounds::judge_log(place, running.core.raft(), &status, &self.plan.core);
+        }
         let member = &self.members[place];
+        demand!(
+            status.base.index <= running.applier.applied().position.index
+                && running.applier.applied().position.index <= status.commit
+                && status.handed_out <= status.durable
+                && status.commit <= status.last.index,
+            "order",
+            "n{} has applied {}; {status:?}",
+            place + 1,
+            running.applier.applied().position.index
+        );
         demand!(
             member.state.durable.meta.position.index <= running.applier.applied().position.index,
             "checkpoint",
@@ -202,20 +230,24 @@ impl World {
 
 impl Running {
     /// As the binary's core thread does it: a pause that was longer than an election timeout ends leadership before
-    /// anything that waits is looked at, and counts for no timeout.
-    fn pass_time(&mut self, shows: Duration, plan: &crate::plan::Plan) {
-        let elapsed = shows.saturating_sub(self.last_turn);
-        self.last_turn = shows;
+    /// anything that waits is looked at, and counts for no timeout. A suspend is one too, though it shows only on the
+    /// clock that goes on meanwhile. Says whether that ended a leadership.
+    fn pass_time(&mut self, shows: Duration, real: Duration, plan: &crate::plan::Plan) -> bool {
+        let elapsed = shows.saturating_sub(self.last_turn.0);
+        let really = real.saturating_sub(self.last_turn.1).max(elapsed);
+        self.last_turn = (shows, real);
         let raft = &plan.core.raft;
-        if elapsed > self.slept + raft.election_timeout {
-            self.core.handle(Input::StepDown(StepDown::Paused(elapsed)));
+        if really > self.slept + raft.election_timeout {
+            let led = self.core.is_leader();
+            self.core.handle(Input::StepDown(StepDown::Paused(really)));
             self.core.tick(raft.heartbeat_interval);
-            return;
+            return led;
         }
         self.core.tick(elapsed);
         let waited = self.writing_since.map(|since| shows.saturating_sub(since));
         if waited.is_some_and(|waited| plan.disk_patience <= waited) && self.core.is_leader() {
             self.core.handle(Input::StepDown(StepDown::DiskStalled));
         }
+        false
     }
 }

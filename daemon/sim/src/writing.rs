@@ -5,6 +5,7 @@ use std::time::Duration;
 use tenure_raft::WriteId;
 use tenure_replica::Input;
 
+use crate::oracle::disks;
 use crate::world::{Event, World};
 
 impl World {
@@ -50,7 +51,10 @@ impl World {
                 },
             );
         }
-        let writes = member.log.synced();
+        if self.perhaps_fail(place) {
+            return;
+        }
+        let writes = self.members[place].log.synced();
         let mut last = None;
         let mut durable = Vec::new();
         for write in writes {
@@ -70,7 +74,14 @@ impl World {
     pub(crate) fn make_durable(&mut self, place: usize, write: tenure_raft::Write) -> WriteId {
         let log = &mut self.members[place].log;
         self.oracle.consensus.synced(place, &log.durable, &write);
-        log.perform(write)
+        let id = log.perform(write);
+        self.judge_disks(place);
+        id
+    }
+
+    pub(crate) fn judge_disks(&self, place: usize) {
+        let member = &self.members[place];
+        disks::judge_order(place, &member.log.durable, &member.state);
     }
 
     /// Begins a checkpoint, if there is anything new.
@@ -117,8 +128,12 @@ impl World {
                 },
             );
         }
-        if let Some(meta) = member.state.written() {
+        if !member.state.is_writing() || self.perhaps_fail(place) {
+            return;
+        }
+        if let Some(meta) = self.members[place].state.written() {
             self.trace.counts.checkpoints += 1;
+            self.judge_disks(place);
             self.tell(place, Input::Checkpointed(meta));
         }
         let every = self.plan.disk.checkpoint_every;

@@ -385,11 +385,12 @@ fn is_first_decision(command: &Command, first: &Outcome, again: &Outcome) -> boo
                 broken: broken_again,
                 delay_until: delay_again,
                 revision: revision_again,
-                ..
+                clock,
             },
         ) => {
-            (delay_until, revision, broken.len())
-                == (delay_again, revision_again, broken_again.len())
+            // A delay that is over is none any more.
+            let delay = delay_until.filter(|until| clock <= until);
+            (delay, *revision, broken.len()) == (*delay_again, *revision_again, broken_again.len())
                 && broken
                     .iter()
                     .zip(broken_again)
@@ -444,5 +445,31 @@ pub(super) fn lease_of(outcome: &Outcome) -> Option<LeaseId> {
         Err(Refusal::LeaseExpired(lease) | Refusal::LeaseNotFound(lease)) => Some(*lease),
         Err(Refusal::WaitExpired(contention)) => contention.lease,
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(delay_until: Option<u64>, clock: u64) -> Outcome {
+        Ok(Answer::Broken {
+            broken: Vec::new(),
+            delay_until: delay_until.map(Clock),
+            clock: Clock(clock),
+            revision: Revision(7),
+        })
+    }
+
+    /// A client that paused asked again when the delay was over, and was told rightly that there is none.
+    #[test]
+    fn a_break_that_is_repeated_when_its_delay_is_over_is_told_of_none() {
+        let command = Command::RevokeLease {
+            lease: LeaseId::new(1).expect("it is positive"),
+        };
+        let first = broken(Some(100), 50);
+        let agrees = |again| is_first_decision(&command, &first, &again);
+        assert!(agrees(broken(Some(100), 100)) && agrees(broken(None, 101)));
+        assert!(!agrees(broken(None, 100)) && !agrees(broken(Some(100), 101)));
     }
 }
