@@ -33,4 +33,4 @@ mod trace;
 
 pub use oracle::Violation;
 pub use run::{Options, Outcome, hush_panics, run};
-pub use trace::Counts;
+pub use trace::{Counts, FaultCounts};

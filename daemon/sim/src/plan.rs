@@ -442,7 +442,7 @@ fn draw_disk(chance: &mut Chance) -> DiskPlan {
         slow: sometimes(chance, 20_000),
         slowest: chance.skewed_span(20 * MS, 8000 * MS),
         checkpoint_every: chance.skewed_span(20 * MS, 3000 * MS),
-        damaged: sometimes(chance, 100_000),
+        damaged: sometimes(chance, 300_000),
         no_snapshot: sometimes(chance, 200_000),
         fails: match chance.number(0, 3) {
             0 => u32::try_from(chance.skewed(100, 5000)).unwrap_or(0),
