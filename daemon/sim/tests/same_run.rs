@@ -38,8 +38,8 @@ fn a_seed_has_one_trace_hash_in_every_process_and_directory_and_under_load() {
         .map(|seed| (alone(seed, &there), alone(seed, here)))
         .collect();
     for ((one, other), first) in together.into_iter().zip(&first) {
-        assert_eq!(hashes(one), [first.clone()]);
-        assert_eq!(hashes(other), [first.clone()]);
+        assert_eq!(hashes(one), std::slice::from_ref(first));
+        assert_eq!(hashes(other), std::slice::from_ref(first));
     }
 }
 
