@@ -395,12 +395,15 @@ fn steps<'a>(recording: &'a Recording, history: &History) -> Vec<Step<'a>> {
     let mut steps: Vec<Step<'a>> = Vec::new();
     let mut repeated: BTreeMap<&str, usize> = BTreeMap::new();
     let applied = applied(history);
+    let began = began(recording);
     for call in &recording.calls {
         let Some((ret, revision, writes)) = effect(call, &applied) else {
             continue;
         };
+        let first = once(&call.ask).filter(|_| writes);
+        let first = first.and_then(|key| began.get(key).copied());
         let step = Step {
-            call: call.call,
+            call: first.unwrap_or(call.call),
             ret,
             revision,
             writes,
@@ -419,6 +422,19 @@ fn steps<'a>(recording: &'a Recording, history: &History) -> Vec<Step<'a>> {
         }
     }
     steps
+}
+
+/// When each idempotency key was first used by a request that may have been done: one whose answer was lost may have
+/// been, long before its repeat.
+fn began(recording: &Recording) -> BTreeMap<&str, Moment> {
+    let mut began = BTreeMap::new();
+    for call in &recording.calls {
+        if let (Some(key), false) = (once(&call.ask), call.told == Told::Failed) {
+            let first = began.entry(key).or_insert(call.call);
+            *first = call.call.min(*first);
+        }
+    }
+    began
 }
 
 /// The revision of every value that was written.
