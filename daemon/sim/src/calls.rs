@@ -488,6 +488,8 @@ impl World {
         if let (Reply::Outcome { index, .. }, Some(origin)) = (&reply, call.origin) {
             self.oracle.calls.told(origin, *index);
         }
+        let (now, history) = (Some(self.now), &self.oracle.history);
+        self.recorder.told(now, &call, &reply, history);
         if matches!(reply, Reply::Broken) {
             self.unlearnt(&call);
         }
@@ -514,6 +516,7 @@ impl World {
             return;
         };
         self.demand_answer(&call);
+        self.record_unlearnt(&call);
         self.trace.counts.unknown += 1;
         self.unlearnt(&call);
         match call.caller {
@@ -521,6 +524,11 @@ impl World {
             Caller::Watcher(watcher) => self.watcher_answered(watcher, &call, Reply::Broken),
             Caller::Probe => {}
         }
+    }
+
+    fn record_unlearnt(&mut self, call: &Call) {
+        let (now, history) = (Some(self.now), &self.oracle.history);
+        self.recorder.told(now, call, &Reply::Broken, history);
     }
 
     /// A healed cluster answers: nobody who asked a member of it, and for whom no leader changed, waits in vain.
@@ -554,6 +562,7 @@ impl World {
     /// A caller is gone that waited for this.
     pub(crate) fn never_learnt(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
+            self.record_unlearnt(&call);
             self.trace.counts.unknown += 1;
             self.unlearnt(&call);
         }

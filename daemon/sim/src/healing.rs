@@ -46,6 +46,19 @@ impl World {
         for member in &healed {
             self.judge_member(*member);
         }
+        self.judge_what_was_told();
+    }
+
+    /// Judges what clients were told, as far as nothing of it may be forgotten: where a key outlived its record, what it
+    /// was for is rightly done again.
+    fn judge_what_was_told(&mut self) {
+        for call in self.calls.values() {
+            let history = &self.oracle.history;
+            self.recorder.told(None, call, &Reply::Broken, history);
+        }
+        if !self.oracle.decisions.forgotten {
+            self.recorder.judge(&self.oracle.history);
+        }
     }
 
     fn heal(&mut self) -> Vec<usize> {

@@ -20,6 +20,7 @@ mod healing;
 mod member;
 mod network;
 mod plan;
+mod recorded;
 mod snapshot;
 mod snapshot_work;
 mod turning;

@@ -15,6 +15,9 @@ use crate::time::{ASSUMED_RATE_PPM, WILD_RATE_PPM};
 const MS: Duration = Duration::from_millis(1);
 const US: Duration = Duration::from_micros(1);
 
+/// The most keys that transactions write in any run, but for those beside them.
+pub(crate) const MOST_KEYS: u64 = 12;
+
 /// What a seed decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -291,11 +294,23 @@ impl Plan {
             limits: draw_limits(chance),
             core,
         };
-        match chance.number(0, 39) {
+        let plan = match chance.number(0, 39) {
             0..5 => plan.turbulent(chance),
             5..7 => plan.long(chance),
             _ => plan,
+        };
+        plan.can_catch_up()
+    }
+
+    /// A log that is cut right behind every checkpoint, and sent an entry at a time, is cut faster than it is sent: who
+    /// lags would be sent one snapshot after the other and never catch up (seed 1014532).
+    fn can_catch_up(mut self) -> Plan {
+        let raft = &mut self.core.raft;
+        if raft.max_inflight_messages < 4 && raft.max_append_bytes < 1024 {
+            raft.kept_entries = raft.kept_entries.max(100);
+            raft.kept_bytes = raft.kept_bytes.max(1 << 20);
         }
+        self
     }
 
     /// Minutes in which little happens, so that messages can be minutes late and arrive in another life of both ends.
@@ -494,7 +509,7 @@ fn draw_workload(chance: &mut Chance) -> WorkloadPlan {
         think: chance.skewed_span(MS, 200 * MS),
         ttl_ms: (1000, ttl),
         locks: size(chance.number(1, 4)),
-        keys: size(chance.number(1, 12)),
+        keys: size(chance.number(1, MOST_KEYS)),
         value_bytes: chance.skewed(8, 2000),
         lost: sometimes(chance, 50_000),
         travel: chance.skewed_span(50 * US, 20 * MS),

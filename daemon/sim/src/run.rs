@@ -72,6 +72,8 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     counts.unknown_not_applied += unknown.not_applied;
     counts.in_doubt_applied = unknown.in_doubt_applied;
     counts.in_doubt_not_applied = unknown.in_doubt_not_applied;
+    counts.judged = world.recorder.judged;
+    counts.searched = world.recorder.searched;
     let decisions = &world.oracle.decisions;
     counts.replays = decisions.replays;
     counts.mismatches = decisions.mismatches;

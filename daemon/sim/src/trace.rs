@@ -76,6 +76,10 @@ pub struct Counts {
     pub paused_leaders: u64,
     /// Runs in which clocks were further off than the product assumes.
     pub wild_clocks: u64,
+    /// What clients and watchers were told of keys, judged from outside.
+    pub judged: u64,
+    /// What was judged besides by a search over single keys.
+    pub searched: u64,
     /// Faults that came and went, by kind.
     pub faults: FaultCounts,
     /// Transfers of leadership asked for.
@@ -207,6 +211,8 @@ impl Counts {
             ("proclaimed", &mut self.proclaimed),
             ("expired", &mut self.expired),
             ("watched", &mut self.watched),
+            ("judged from outside", &mut self.judged),
+            ("judged by search", &mut self.searched),
             ("compacted", &mut self.compacted),
         ]
     }

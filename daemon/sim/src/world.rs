@@ -21,6 +21,7 @@ use crate::member::Member;
 use crate::network::{CutId, Fate, Network};
 use crate::oracle::{Oracle, demand};
 use crate::plan::{ClockPlan, Plan};
+use crate::recorded::Recorder;
 use crate::time::{Moment, SimClock};
 use crate::trace::Trace;
 use crate::watchers::Watcher;
@@ -153,6 +154,7 @@ pub(crate) struct World {
     pub(crate) next_call: u64,
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
+    pub(crate) recorder: Recorder,
     pub(crate) trace: Trace,
 }
 
@@ -172,6 +174,7 @@ impl World {
             faults: Faults::default(),
             oracle: Oracle::new(&plan),
             trace,
+            recorder: Recorder::default(),
             chance: Chance::new(chance.seed()),
             plan,
         };

@@ -47,6 +47,8 @@ pub(crate) struct Decisions {
     /// Of which key the request was that grants this lease. Every attempt brings an id of its own.
     granters: BTreeMap<LeaseId, Key>,
     granted: BTreeMap<Key, Clock>,
+    /// A request with a key came when the decision on an earlier one had been forgotten.
+    pub(crate) forgotten: bool,
     pub(crate) replays: u64,
     pub(crate) mismatches: u64,
     pub(crate) records_full: u64,
@@ -67,6 +69,7 @@ impl Decisions {
             written: BTreeMap::new(),
             granters: BTreeMap::new(),
             granted: BTreeMap::new(),
+            forgotten: false,
             replays: 0,
             mismatches: 0,
             records_full: 0,
@@ -170,6 +173,7 @@ impl Decisions {
         decision: &Decision,
     ) {
         let outcome = &decision.outcome;
+        self.forgotten |= self.records.contains_key(&key);
         demand!(
             !decision.replayed && *outcome != Err(Refusal::IdempotencyMismatch),
             "exactly-once",

@@ -57,6 +57,8 @@ pub(crate) struct History {
     clocks: ClockPlan,
     digests: Vec<u128>,
     changes: Vec<Change>,
+    /// The revision after each entry.
+    revisions: Vec<Revision>,
     /// The clock of each change.
     stamped: Vec<Clock>,
     /// Up to where somebody had history compacted.
@@ -107,6 +109,7 @@ impl History {
             clocks,
             digests: vec![genesis.digest()],
             changes: Vec::new(),
+            revisions: vec![genesis.revision()],
             stamped: Vec::new(),
             compacted: Revision(0),
             limits: limits.clone(),
@@ -162,6 +165,7 @@ impl History {
         );
         self.digests.push(state.digest());
         self.clock = Clock(committed.stamp.0);
+        self.revisions.push(state.revision());
         let Around {
             decisions,
             calls,
@@ -753,6 +757,17 @@ fn offset(revision: Revision) -> usize {
 }
 
 impl History {
+    /// Everything that happened.
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The revision of the state after an entry.
+    pub(crate) fn revision_at(&self, index: LogIndex) -> Option<Revision> {
+        let offset = index.0.checked_sub(FIRST_BASE.index.0)?;
+        self.revisions.get(usize::try_from(offset).ok()?).copied()
+    }
+
     /// Whether the history deletes this key after this revision.
     pub(crate) fn deletes_after(&self, key: &Bytes, revision: Revision) -> bool {
         let later = self.changes.iter().skip(offset(revision));
