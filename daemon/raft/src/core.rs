@@ -515,6 +515,20 @@ impl Raft {
         }
     }
 
+    /// The most messages, and the most bytes, that are on their way to one member and not acknowledged.
+    pub fn fullest_window(&self) -> (usize, usize) {
+        let Role::Leader(leader) = &self.role else {
+            return (0, 0);
+        };
+        let taken = leader
+            .progress
+            .values()
+            .map(crate::progress::Progress::in_flight);
+        taken.fold((0, 0), |most, taken| {
+            (most.0.max(taken.0), most.1.max(taken.1))
+        })
+    }
+
     fn role_name(&self) -> RoleName {
         match self.role {
             Role::Follower { .. } if self.configuration().is_voter(self.id) => RoleName::Follower,

@@ -165,6 +165,14 @@ impl Progress {
         }
     }
 
+    /// Messages and bytes that are sent and not acknowledged.
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        match &self.state {
+            Replication::Replicate(window) => (window.in_flight.len(), window.bytes),
+            Replication::Probe(_) | Replication::Snapshot(_) => (0, 0),
+        }
+    }
+
     /// The name of the state.
     pub(crate) fn peer_state(&self) -> PeerState {
         match self.state {

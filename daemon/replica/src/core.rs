@@ -20,6 +20,7 @@ use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_req
 use crate::leading::Leading;
 use crate::output::Output;
 use crate::peer::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+use crate::sizes::Sizes;
 
 /// Settings of the core.
 #[derive(Clone, Debug)]
@@ -320,6 +321,21 @@ impl Core {
     /// Raft itself, for assertions.
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// How much waits here, for assertions.
+    pub fn sizes(&self) -> Sizes {
+        let (window_messages, window_bytes) = self.raft.fullest_window();
+        let (requests, request_bytes, renewals) =
+            self.leading.as_ref().map_or((0, 0, 0), Leading::sizes);
+        Sizes {
+            requests,
+            request_bytes,
+            renewals,
+            forwards: self.forwards.len(),
+            window_messages,
+            window_bytes,
+        }
     }
 
     /// The configuration in force.

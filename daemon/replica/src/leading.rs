@@ -65,6 +65,11 @@ impl Leading {
         self.term
     }
 
+    /// How many requests wait, their bytes, and how many renewals.
+    pub(crate) fn sizes(&self) -> (usize, usize, usize) {
+        (self.requests.len(), self.request_bytes, self.renewals.len())
+    }
+
     /// The origins of all that waits, when leadership is lost.
     pub(crate) fn into_waiting(self) -> Vec<Origin> {
         let renewals = self.renewals.into_iter().map(|renewal| renewal.origin);

@@ -13,10 +13,12 @@ mod leading;
 mod output;
 mod peer;
 mod size;
+mod sizes;
 mod wakes;
 
 pub use applier::{Applier, Checkpoint, Decided, EntryError, Progress};
 pub use core::{Core, CoreSettings, Input};
 pub use output::Output;
 pub use peer::{ForwardKind, ForwardedRequest, Lane, PeerMessage, ProgressReport, Refused};
+pub use sizes::Sizes;
 pub use wakes::{Interest, Wake, WakeId, Wakes};

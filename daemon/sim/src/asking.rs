@@ -15,6 +15,7 @@ use tenure_state::{
 use crate::calls::{Ask, Caller, Reply};
 use crate::chance::as_nanos;
 use crate::clients::Known;
+use crate::plan::MOST_KEYS;
 use crate::world::{World, unique_value};
 
 /// Some locks are kept for a while for whoever comes back under the same name, when their holder's lease ran out.
@@ -164,7 +165,8 @@ impl World {
             33..49 => self.release(place, lease),
             49..71 => self.write(place, Some(lease.id)),
             71..77 => Ask::ReadLease(lease.id),
-            77..85 => Ask::ReadKey(self.some_key()),
+            77..83 => Ask::ReadKey(self.some_key()),
+            83..85 => Ask::ReadKey(self.plain_key()),
             85..91 => renewal(lease),
             91..93 => Ask::command(Command::RevokeLease { lease: lease.id }),
             93..95 => self.break_rival(place, lease),
@@ -393,24 +395,53 @@ impl World {
             let seen = self.clients[place].revision;
             return Ask::command(Command::Compact { revision: seen });
         }
-        let (name, value) = match self.chance.number(0, 5) {
+        let (name, value) = match self.chance.number(0, 7) {
             0 => ("idempotency_retention_ms", self.chance.skewed(1000, 60_000)),
             1 => ("idempotency_records", self.chance.skewed(5, 100)),
             2 | 3 => ("idempotency_records", 1_000_000),
             4 => ("waiters", self.chance.skewed(1, 10)),
+            5 => ("leases", self.chance.skewed(2, 20)),
+            6 => ("leases", 1_000_000),
             _ => ("waiters", 100_000),
         };
         Ask::command(Command::ChangeLimits([(name.to_owned(), value)].into()))
     }
 
     fn some_key(&mut self) -> Bytes {
-        format!("k{}", self.chance.index(self.plan.workload.keys)).into()
+        let key = self.chance.index(self.plan.workload.keys);
+        key_name(u64::try_from(key).unwrap_or(0))
+    }
+
+    /// A key for two seconds, of which no transaction knows: a search can judge what was told of it.
+    fn plain_key(&self) -> Bytes {
+        format!("plain{}", self.now.0 / 2_000_000_000).into()
+    }
+
+    fn write_plainly(&mut self, value: Bytes) -> Ask {
+        let key = self.plain_key();
+        let operation = match self.chance.number(0, 3) {
+            0 => Operation::Delete { key },
+            _ => Operation::Put(Put {
+                key,
+                value,
+                content_type: None,
+                lease: None,
+                refuse_other_lease: false,
+            }),
+        };
+        Ask::command(Command::Transaction(Transaction {
+            then: vec![operation],
+            ..Transaction::default()
+        }))
     }
 
     fn write(&mut self, place: usize, lease: Option<LeaseId>) -> Ask {
         let key = self.some_key();
         let number = self.next_call;
         let value = unique_value(&mut self.chance, number, self.plan.workload.value_bytes);
+        if self.chance.happens(150_000) {
+            return self.write_plainly(value);
+        }
         let lease = lease.filter(|_| self.chance.happens(250_000));
         let put = |key, value| {
             Operation::Put(Put {
@@ -444,7 +475,7 @@ impl World {
                 end: Some(Bytes::from_static(b"k5")),
             }),
             _ => {
-                let beside: Bytes = [&key[..], b"/beside"].concat().into();
+                let beside = beside(&key);
                 transaction.then.extend([
                     put(key.clone(), value.clone()),
                     put(beside, value),
@@ -454,6 +485,20 @@ impl World {
         }
         Ask::command(Command::Transaction(transaction))
     }
+}
+
+fn key_name(number: u64) -> Bytes {
+    format!("k{number}").into()
+}
+
+fn beside(key: &Bytes) -> Bytes {
+    [&key[..], b"/beside"].concat().into()
+}
+
+/// Every key that transactions write.
+pub(crate) fn all_keys() -> impl Iterator<Item = Bytes> {
+    let keys = (0..MOST_KEYS).map(key_name);
+    keys.flat_map(|key| [beside(&key), key])
 }
 
 fn lock_name(number: usize) -> String {

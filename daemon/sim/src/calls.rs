@@ -15,6 +15,7 @@ use tenure_state::{
     Standing,
 };
 
+use crate::oracle::demand;
 use crate::time::Moment;
 use crate::watchers::OpenWatch;
 use crate::world::{Event, World};
@@ -42,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) sent: Moment,
     /// What had been answered to anybody by then.
     pub(crate) floor: LogIndex,
+    /// Leaders that had been elected by then.
+    pub(crate) elections: u64,
     /// As what its member proposed it, once it has.
     pub(crate) origin: Option<Origin>,
 }
@@ -142,6 +145,9 @@ pub(crate) struct Poll {
     owner: String,
 }
 
+/// A member of a healed cluster that has settled answers within so many election timeouts.
+const TIMEOUTS_TO_ANSWER: u32 = 10;
+
 /// Pages of a watch, as the REST edge asks for them.
 const EVENTS_A_REPLY: usize = 1000;
 const BYTES_A_REPLY: usize = 4 << 20;
@@ -171,6 +177,7 @@ impl World {
                 ask,
                 sent: self.now,
                 floor,
+                elections: self.trace.counts.elections,
                 origin: None,
             },
         );
@@ -374,9 +381,12 @@ impl World {
                 },
                 // A member that lags behind has not seen that revision yet: it waits.
                 Err(ReadError::Ahead) => return true,
-                Err(ReadError::Compacted { .. }) => Reply::Compacted {
-                    now: state.revision(),
-                },
+                Err(ReadError::Compacted { .. }) => {
+                    self.oracle.history.lost(watch.after);
+                    Reply::Compacted {
+                        now: state.revision(),
+                    }
+                }
             };
             replies.push((watch.call, reply));
             false
@@ -438,9 +448,12 @@ impl World {
                     through: page.through,
                 },
                 Err(ReadError::Ahead) => Reply::Refused(Refused::NoLeader),
-                Err(ReadError::Compacted { .. }) => Reply::Compacted {
-                    now: state.revision(),
-                },
+                Err(ReadError::Compacted { .. }) => {
+                    self.oracle.history.lost(watch.after);
+                    Reply::Compacted {
+                        now: state.revision(),
+                    }
+                }
             };
             self.reply(place, id, reply);
         }
@@ -475,6 +488,8 @@ impl World {
         if let (Reply::Outcome { index, .. }, Some(origin)) = (&reply, call.origin) {
             self.oracle.calls.told(origin, *index);
         }
+        let (now, history) = (Some(self.now), &self.oracle.history);
+        self.recorder.told(now, &call, &reply, history);
         if matches!(reply, Reply::Broken) {
             self.unlearnt(&call);
         }
@@ -500,12 +515,56 @@ impl World {
         let Some(call) = self.calls.remove(&id) else {
             return;
         };
+        self.demand_answer(&call);
+        self.record_unlearnt(&call);
         self.trace.counts.unknown += 1;
         self.unlearnt(&call);
         match call.caller {
             Caller::Client(client) => self.client_answered(client, &call, Reply::Broken),
             Caller::Watcher(watcher) => self.watcher_answered(watcher, &call, Reply::Broken),
             Caller::Probe => {}
+        }
+    }
+
+    fn record_unlearnt(&mut self, call: &Call) {
+        let (now, history) = (Some(self.now), &self.oracle.history);
+        self.recorder.told(now, call, &Reply::Broken, history);
+    }
+
+    /// A healed cluster answers: nobody who asked a member of it, and for whom no leader changed, waits in vain.
+    fn demand_answer(&self, call: &Call) {
+        let Some(healed) = &self.faults.healed_members else {
+            return;
+        };
+        let held_open = match &call.ask {
+            Ask::Command { poll, .. } => *poll,
+            Ask::Watch { wait, .. } => *wait,
+            Ask::Renew { company, .. } => *company,
+            Ask::ReadLease(_) | Ask::ReadKey(_) => Duration::ZERO,
+        };
+        let timeouts = self.plan.core.raft.election_timeout * TIMEOUTS_TO_ANSWER;
+        let settled = self.faults.settled.is_some_and(|since| since <= call.sent)
+            && call.elections == self.trace.counts.elections;
+        demand!(
+            !settled
+                || !healed.contains(&call.member)
+                || self.now - call.sent < held_open + timeouts,
+            "answered",
+            "{:?} asked n{} at {} and is not answered at {}: {:?}",
+            call.caller,
+            call.member + 1,
+            call.sent,
+            self.now,
+            call.ask
+        );
+    }
+
+    /// A caller is gone that waited for this.
+    pub(crate) fn never_learnt(&mut self, id: CallId) {
+        if let Some(call) = self.calls.remove(&id) {
+            self.record_unlearnt(&call);
+            self.trace.counts.unknown += 1;
+            self.unlearnt(&call);
         }
     }
 

@@ -41,6 +41,12 @@ pub(crate) struct Client {
     pub(crate) tries: u32,
     /// A key of a request that is done with.
     pub(crate) used_key: Option<String>,
+    /// The number of the pause that it is in.
+    pub(crate) paused: Option<u64>,
+    /// What would have happened to it while it was paused.
+    pub(crate) deferred: Vec<Event>,
+    /// It is gone for good.
+    pub(crate) is_gone: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -73,6 +79,9 @@ impl Client {
             again: None,
             tries: 0,
             used_key: None,
+            paused: None,
+            deferred: Vec::new(),
+            is_gone: false,
         }
     }
 

@@ -171,6 +171,8 @@ impl DurableState {
 #[derive(Default)]
 pub(crate) struct StateDisk {
     pub(crate) durable: DurableState,
+    /// What it holds came as a snapshot, and no checkpoint was written since.
+    installed: bool,
     writing: Option<Checkpoint>,
     pub(crate) staged: Option<Staged>,
     pub(crate) stalled_until: Moment,
@@ -202,6 +204,7 @@ impl StateDisk {
     /// The checkpoint under way is durable: what it covers.
     pub(crate) fn written(&mut self) -> Option<SnapshotMeta> {
         let Checkpoint { meta, digest, rows } = self.writing.take()?;
+        self.installed = false;
         self.durable.change(rows);
         self.durable.meta = meta.clone();
         self.durable.digest = digest;
@@ -211,7 +214,12 @@ impl StateDisk {
     /// Puts a snapshot's state in place of everything.
     pub(crate) fn replace(&mut self, state: DurableState) {
         self.writing = None;
+        self.installed = true;
         self.durable = state;
+    }
+
+    pub(crate) fn is_installed(&self) -> bool {
+        self.installed
     }
 
     /// Adds a piece where it fits behind what is there, and says how much there is.

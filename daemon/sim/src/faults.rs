@@ -10,6 +10,7 @@ use tenure_replica::Input;
 use tenure_state::Revision;
 
 use crate::calls::Reply;
+use crate::clients::Client;
 use crate::network::CutId;
 use crate::plan::FaultKind;
 use crate::time::Moment;
@@ -23,6 +24,10 @@ pub(crate) struct Faults {
     pub(crate) over: bool,
     /// When that began.
     pub(crate) healed: Option<Moment>,
+    /// Who was.
+    pub(crate) healed_members: Option<Vec<usize>>,
+    /// When all of those had caught up.
+    pub(crate) settled: Option<Moment>,
     /// Clients are done.
     pub(crate) quiet: bool,
     pauses: u64,
@@ -65,7 +70,9 @@ impl World {
             .iter()
             .position(|m| m.running.as_ref().is_some_and(|running| running.leads));
         let leader = leader.unwrap_or(member);
-        self.trace.say(self.now, || format!("fault: {kind:?}"));
+        self.trace
+            .say(self.now, || format!("fault: {}", kind.name()));
+        self.trace.counts.faults.add(kind);
         match kind {
             FaultKind::Crash => self.crash_for_a_while(member),
             FaultKind::CrashLeader => self.crash_for_a_while(leader),
@@ -84,10 +91,20 @@ impl World {
             FaultKind::IsolateLeader => self.isolate(leader),
             FaultKind::OneWay => self.one_way(member),
             FaultKind::Bridge => self.bridge(member),
+            FaultKind::Ring => self.ring(),
+            FaultKind::DeafLeader => self.deaf_or_mute(leader, true),
+            FaultKind::MuteLeader => self.deaf_or_mute(leader, false),
             FaultKind::Flap => self.begin_flap(member),
+            FaultKind::FlapMember => self.begin_flap_of(member),
             FaultKind::LogStall => self.stall(member, true),
+            FaultKind::LogStallLeader => self.stall(leader, true),
             FaultKind::StateStall => self.stall(member, false),
+            FaultKind::SyncError => self.members[member].next_sync_fails = true,
+            FaultKind::DiskFull => self.fill(member),
+            FaultKind::DiskFullAll => (0..self.members.len()).for_each(|member| self.fill(member)),
             FaultKind::Transfer => self.transfer(leader),
+            FaultKind::PauseClient => self.pause_client(),
+            FaultKind::LoseClient => self.lose_client(),
         }
         self.schedule_fault();
     }
@@ -184,17 +201,13 @@ impl World {
     }
 
     pub(crate) fn isolate(&mut self, member: usize) {
-        let others: Vec<usize> = (0..self.members.len())
-            .filter(|other| *other != member)
-            .collect();
+        let others = self.others(member);
         self.cut_for_a_while(between(&[member], &others, true));
     }
 
     /// One member is not heard by some, or does not hear them.
     fn one_way(&mut self, member: usize) {
-        let mut others: Vec<usize> = (0..self.members.len())
-            .filter(|other| *other != member)
-            .collect();
+        let mut others = self.others(member);
         self.chance.shuffle(&mut others);
         let count = 1 + self.chance.index(others.len().max(1));
         others.truncate(count);
@@ -207,12 +220,42 @@ impl World {
 
     /// Two groups that only one member connects.
     fn bridge(&mut self, member: usize) {
-        let mut others: Vec<usize> = (0..self.members.len())
-            .filter(|other| *other != member)
-            .collect();
+        let mut others = self.others(member);
         self.chance.shuffle(&mut others);
         let (left, right) = others.split_at(others.len() / 2);
         self.cut_for_a_while(between(left, right, true));
+    }
+
+    /// Everybody hears two others only.
+    fn ring(&mut self) {
+        let count = self.members.len();
+        let mut order: Vec<usize> = (0..count).collect();
+        self.chance.shuffle(&mut order);
+        let apart = |(from, to): &(usize, usize)| {
+            let steps = (from + count - to) % count;
+            steps != 0 && steps != 1 && steps != count - 1
+        };
+        let links = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        let links = links
+            .filter(apart)
+            .map(|(from, to)| (order[from], order[to]))
+            .collect();
+        self.cut_for_a_while(links);
+    }
+
+    /// A leader that is heard by all and hears nobody, or the other way round.
+    fn deaf_or_mute(&mut self, leader: usize, deaf: bool) {
+        let others: Vec<usize> = self.others(leader);
+        self.cut_for_a_while(match deaf {
+            true => between(&others, &[leader], false),
+            false => between(&[leader], &others, false),
+        });
+    }
+
+    fn others(&self, member: usize) -> Vec<usize> {
+        (0..self.members.len())
+            .filter(|other| *other != member)
+            .collect()
     }
 
     fn begin_flap(&mut self, member: usize) {
@@ -222,6 +265,13 @@ impl World {
         }
         let until = self.now + self.lasts();
         self.flap(between(&[member], &[other], true), None, until);
+    }
+
+    /// All links of a member come and go together.
+    fn begin_flap_of(&mut self, member: usize) {
+        let until = self.now + self.lasts();
+        let others = self.others(member);
+        self.flap(between(&[member], &others, true), None, until);
     }
 
     /// A link that comes and goes.
@@ -255,6 +305,52 @@ impl World {
             &mut member.state.stalled_until
         };
         *stalled = until.max(*stalled);
+    }
+
+    /// A disk without room: whatever is written meanwhile fails and ends the member, which is started again and again.
+    fn fill(&mut self, member: usize) {
+        let until = self.now + self.lasts();
+        let member = &mut self.members[member];
+        member.full_until = until.max(member.full_until);
+    }
+
+    /// A client stops in the middle of whatever it does, with a call under way or not.
+    fn pause_client(&mut self) {
+        let client = self.chance.index(self.clients.len());
+        if self.clients[client].paused.is_some() || self.clients[client].is_gone {
+            return;
+        }
+        self.faults.pauses += 1;
+        let (pause, lasts) = (self.faults.pauses, self.lasts());
+        self.clients[client].paused = Some(pause);
+        self.after(lasts, Event::ResumeClient { client, pause });
+    }
+
+    /// What a client was told meanwhile it hears now; what it gave up meanwhile it gives up now.
+    pub(crate) fn resume_client(&mut self, place: usize, pause: u64) {
+        let now = self.now;
+        let client = &mut self.clients[place];
+        if client.paused != Some(pause) {
+            return;
+        }
+        client.paused = None;
+        for event in std::mem::take(&mut client.deferred) {
+            self.at(now, event);
+        }
+    }
+
+    /// A client is gone for good, with whatever it holds and without a word. Another one comes in its place.
+    fn lose_client(&mut self) {
+        let client = self.chance.index(self.clients.len());
+        if self.clients[client].is_gone {
+            return;
+        }
+        self.clients[client].is_gone = true;
+        let clock = crate::world::clock(&mut self.chance, self.plan.clocks);
+        let next = self.clients.len();
+        self.clients.push(Client::new(next, clock));
+        let after = self.lasts();
+        self.after(after, Event::Think { client: next });
     }
 
     fn transfer(&mut self, leader: usize) {

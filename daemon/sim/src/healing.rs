@@ -15,14 +15,17 @@ use crate::plan::Healing;
 use crate::time::Moment;
 use crate::world::{Event, World};
 
-/// A leader is there within so many election timeouts, each drawn up to twice its setting.
+/// A leader is there within so many election timeouts as they are set; those that members draw are up to twice as long.
 const TIMEOUTS_TO_LEADER: u32 = 10;
+
+/// So long clients go on in the healed cluster, and every one of them is answered.
+const GOES_ON: Duration = Duration::from_secs(2);
 
 impl World {
     /// Ends the faults, heals a majority or all, and holds the cluster to its promises.
     pub(crate) fn heal_and_judge(&mut self) {
         let healed = self.heal();
-        let timeout = self.plan.core.raft.election_timeout * 2;
+        let timeout = self.plan.core.raft.election_timeout;
         let by = self.now + timeout * TIMEOUTS_TO_LEADER;
         let elected = self.run_until(by, |world| world.settled_leader(&healed).is_some());
         demand!(
@@ -35,11 +38,26 @@ impl World {
             self.demand_write(*member, &healed);
         }
         self.demand_convergence(&healed, "clients go on");
+        self.faults.settled = Some(self.now);
+        self.run_until(self.now + GOES_ON, |_| false);
         self.faults.quiet = true;
         self.demand_leases_end(&healed);
         self.demand_convergence(&healed, "clients are done");
         for member in &healed {
             self.judge_member(*member);
+        }
+        self.judge_what_was_told();
+    }
+
+    /// Judges what clients were told, as far as nothing of it may be forgotten: where a key outlived its record, what it
+    /// was for is rightly done again.
+    fn judge_what_was_told(&mut self) {
+        for call in self.calls.values() {
+            let history = &self.oracle.history;
+            self.recorder.told(None, call, &Reply::Broken, history);
+        }
+        if !self.oracle.decisions.forgotten {
+            self.recorder.judge(&self.oracle.history);
         }
     }
 
@@ -55,10 +73,16 @@ impl World {
             _ => members.split_off(members.len() / 2 + 1),
         };
         members.sort_unstable();
+        self.faults.healed_members = Some(members.clone());
         self.leave_out(&members, &rest);
         self.speed_up();
         for member in &members {
             self.wake(*member);
+        }
+        for client in 0..self.clients.len() {
+            if let Some(pause) = self.clients[client].paused {
+                self.resume_client(client, pause);
+            }
         }
         members
     }
@@ -82,7 +106,7 @@ impl World {
     /// Disks, applies and clients are quick and reliable from now on.
     fn speed_up(&mut self) {
         let disk = &mut self.plan.disk;
-        (disk.slow, disk.damaged, disk.no_snapshot) = (0, 0, 0);
+        (disk.slow, disk.damaged, disk.no_snapshot, disk.fails) = (0, 0, 0, 0);
         disk.checkpoint_every = disk.checkpoint_every.min(Duration::from_millis(500));
         self.plan.apply.slow = 0;
         (self.plan.workload.lost, self.plan.workload.slow) = (0, 0);
@@ -95,11 +119,20 @@ impl World {
         }
         let member = &mut self.members[place];
         (member.log.stalled_until, member.state.stalled_until) = (now, now);
+        (member.full_until, member.next_sync_fails) = (now, false);
         let life = member.life;
         if member.running.is_none() {
             return self.restart(place);
         }
-        // A sync or an apply that was to take long is done at once.
+        // A sync, an apply or snapshot work that was to take long is done at once.
+        self.end_snapshot_work_at(place, now + Duration::from_millis(1));
+        self.after(
+            Duration::from_millis(1),
+            Event::Checkpointed {
+                member: place,
+                life,
+            },
+        );
         self.after(
             Duration::from_millis(1),
             Event::Synced {

@@ -9,18 +9,24 @@
 mod chance;
 mod time;
 
+mod applying;
 mod asking;
 mod calls;
 mod clients;
+mod crashing;
 mod disk;
 mod faults;
 mod healing;
 mod member;
 mod network;
 mod plan;
+mod recorded;
 mod snapshot;
+mod snapshot_work;
+mod turning;
 mod watchers;
 mod world;
+mod writing;
 
 mod oracle;
 mod run;
@@ -28,4 +34,4 @@ mod trace;
 
 pub use oracle::Violation;
 pub use run::{Options, Outcome, hush_panics, run};
-pub use trace::Counts;
+pub use trace::{Counts, FaultCounts};

@@ -10,9 +10,13 @@ use tenure_replica::CoreSettings;
 use tenure_state::Limits;
 
 use crate::chance::Chance;
+use crate::time::{ASSUMED_RATE_PPM, WILD_RATE_PPM};
 
 const MS: Duration = Duration::from_millis(1);
 const US: Duration = Duration::from_micros(1);
+
+/// The most keys that transactions write in any run, but for those beside them.
+pub(crate) const MOST_KEYS: u64 = 12;
 
 /// What a seed decided.
 #[derive(Clone, Debug)]
@@ -20,6 +24,7 @@ pub(crate) struct Plan {
     pub(crate) members: usize,
     pub(crate) core: CoreSettings,
     pub(crate) limits: Limits,
+    pub(crate) clocks: ClockPlan,
     /// How long a leader waits for its disk before it steps down.
     pub(crate) disk_patience: Duration,
     /// How late a turn may come after what caused it.
@@ -32,6 +37,20 @@ pub(crate) struct Plan {
     /// How long the first phase lasts.
     pub(crate) chaos: Duration,
     pub(crate) healing: Healing,
+}
+
+/// How wrong clocks are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClockPlan {
+    /// The worst rate of any clock, of members and of clients, in parts of a million.
+    pub(crate) worst_ppm: i64,
+}
+
+impl ClockPlan {
+    /// Whether clocks are within what the product assumes, so that what clients believe must be true.
+    pub(crate) fn are_as_assumed(self) -> bool {
+        self.worst_ppm <= ASSUMED_RATE_PPM
+    }
 }
 
 /// How messages travel.
@@ -61,11 +80,15 @@ pub(crate) struct DiskPlan {
     pub(crate) damaged: u32,
     /// How often a snapshot cannot be made.
     pub(crate) no_snapshot: u32,
+    /// How often a sync fails, which ends the member.
+    pub(crate) fails: u32,
 }
 
 /// How fast entries are applied.
 #[derive(Clone, Debug)]
 pub(crate) struct ApplyPlan {
+    /// How many entries are applied in one go.
+    pub(crate) entries_a_go: usize,
     pub(crate) delay: (Duration, Duration),
     pub(crate) slow: u32,
     pub(crate) slowest: Duration,
@@ -101,14 +124,24 @@ pub(crate) enum FaultKind {
     IsolateLeader,
     OneWay,
     Bridge,
+    Ring,
+    DeafLeader,
+    MuteLeader,
     Flap,
+    FlapMember,
     LogStall,
+    LogStallLeader,
     StateStall,
+    SyncError,
+    DiskFull,
+    DiskFullAll,
     Transfer,
+    PauseClient,
+    LoseClient,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 16] = [
+    pub(crate) const ALL: [FaultKind; 26] = [
         FaultKind::Crash,
         FaultKind::CrashLeader,
         FaultKind::CrashAll,
@@ -121,11 +154,71 @@ impl FaultKind {
         FaultKind::IsolateLeader,
         FaultKind::OneWay,
         FaultKind::Bridge,
+        FaultKind::Ring,
+        FaultKind::DeafLeader,
+        FaultKind::MuteLeader,
         FaultKind::Flap,
+        FaultKind::FlapMember,
         FaultKind::LogStall,
+        FaultKind::LogStallLeader,
         FaultKind::StateStall,
+        FaultKind::SyncError,
+        FaultKind::DiskFull,
+        FaultKind::DiskFullAll,
         FaultKind::Transfer,
+        FaultKind::PauseClient,
+        FaultKind::LoseClient,
     ];
+
+    /// Its name in a summary.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            FaultKind::Crash => "crash",
+            FaultKind::CrashLeader => "crash of the leader",
+            FaultKind::CrashAll => "crash of all",
+            FaultKind::RestartStorm => "restart storm",
+            FaultKind::Pause => "pause",
+            FaultKind::PauseLeader => "pause of the leader",
+            FaultKind::Suspend => "suspend",
+            FaultKind::Split => "split",
+            FaultKind::Isolate => "isolation",
+            FaultKind::IsolateLeader => "isolation of the leader",
+            FaultKind::OneWay => "one-way cut",
+            FaultKind::Bridge => "bridge",
+            FaultKind::Ring => "ring",
+            FaultKind::DeafLeader => "deaf leader",
+            FaultKind::MuteLeader => "mute leader",
+            FaultKind::Flap => "flapping link",
+            FaultKind::FlapMember => "flapping member",
+            FaultKind::LogStall => "log stall",
+            FaultKind::LogStallLeader => "log stall of the leader",
+            FaultKind::StateStall => "state stall",
+            FaultKind::SyncError => "sync error",
+            FaultKind::DiskFull => "disk full",
+            FaultKind::DiskFullAll => "all disks full",
+            FaultKind::Transfer => "transfer",
+            FaultKind::PauseClient => "paused client",
+            FaultKind::LoseClient => "lost client",
+        }
+    }
+
+    /// Whether it means anything where there is one member.
+    fn concerns_one(self) -> bool {
+        !matches!(
+            self,
+            FaultKind::Split
+                | FaultKind::Isolate
+                | FaultKind::IsolateLeader
+                | FaultKind::OneWay
+                | FaultKind::Bridge
+                | FaultKind::Ring
+                | FaultKind::DeafLeader
+                | FaultKind::MuteLeader
+                | FaultKind::Flap
+                | FaultKind::FlapMember
+                | FaultKind::Transfer
+        )
+    }
 }
 
 /// What clients do.
@@ -174,6 +267,12 @@ impl Plan {
         let core = draw_core(chance);
         let plan = Plan {
             members,
+            clocks: ClockPlan {
+                worst_ppm: match chance.number(0, 5) {
+                    0 => WILD_RATE_PPM,
+                    _ => ASSUMED_RATE_PPM,
+                },
+            },
             disk_patience: chance.span(500 * MS, 3000 * MS),
             turn_delay: if chance.coin() {
                 50 * US
@@ -195,11 +294,37 @@ impl Plan {
             limits: draw_limits(chance),
             core,
         };
-        if chance.number(0, 7) == 0 {
-            plan.turbulent(chance)
-        } else {
-            plan
+        let plan = match chance.number(0, 39) {
+            0..5 => plan.turbulent(chance),
+            5..7 => plan.long(chance),
+            _ => plan,
+        };
+        plan.can_catch_up()
+    }
+
+    /// A log that is cut right behind every checkpoint, and sent an entry at a time, is cut faster than it is sent: who
+    /// lags would be sent one snapshot after the other and never catch up (seed 1014532).
+    fn can_catch_up(mut self) -> Plan {
+        let raft = &mut self.core.raft;
+        if raft.max_inflight_messages < 4 && raft.max_append_bytes < 1024 {
+            raft.kept_entries = raft.kept_entries.max(100);
+            raft.kept_bytes = raft.kept_bytes.max(1 << 20);
         }
+        self
+    }
+
+    /// Minutes in which little happens, so that messages can be minutes late and arrive in another life of both ends.
+    fn long(mut self, chance: &mut Chance) -> Plan {
+        self.chaos = chance.span(60_000 * MS, 240_000 * MS);
+        self.network.late = u32::try_from(chance.skewed(1000, 50_000)).unwrap_or(0);
+        self.network.latest = chance.span(60_000 * MS, 300_000 * MS);
+        self.core.raft.election_timeout = self.core.raft.election_timeout.max(300 * MS);
+        self.core.raft.heartbeat_interval = self.core.raft.election_timeout / 4;
+        self.faults.every = chance.span(2000 * MS, 20_000 * MS);
+        self.faults.longest = chance.span(2000 * MS, 30_000 * MS);
+        self.workload.clients = self.workload.clients.min(4);
+        self.workload.think = chance.span(200 * MS, 2000 * MS);
+        self
     }
 
     /// Leaders come and go faster than they can replicate what those before them left, an entry at a time: the
@@ -236,6 +361,7 @@ impl Plan {
             slow: 0,
             damaged: 0,
             no_snapshot: 0,
+            fails: 0,
             ..self.disk
         };
         self.apply.slow = 0;
@@ -260,6 +386,7 @@ impl Plan {
     pub(crate) fn in_doubt(self) -> Plan {
         let mut plan = self.calm();
         plan.faults.in_doubt = 100_000;
+        plan.chaos = plan.chaos.min(15_000 * MS);
         plan.core.raft.election_timeout = 150 * MS;
         plan.core.raft.heartbeat_interval = 30 * MS;
         plan.workload.clients = plan.workload.clients.max(5);
@@ -328,41 +455,39 @@ fn draw_disk(chance: &mut Chance) -> DiskPlan {
     DiskPlan {
         sync: (least, least + chance.skewed_span(20 * US, 10 * MS)),
         slow: sometimes(chance, 20_000),
-        slowest: chance.skewed_span(20 * MS, 2000 * MS),
+        slowest: chance.skewed_span(20 * MS, 8000 * MS),
         checkpoint_every: chance.skewed_span(20 * MS, 3000 * MS),
-        damaged: sometimes(chance, 100_000),
+        damaged: sometimes(chance, 300_000),
         no_snapshot: sometimes(chance, 200_000),
+        fails: match chance.number(0, 3) {
+            0 => u32::try_from(chance.skewed(100, 5000)).unwrap_or(0),
+            _ => 0,
+        },
     }
 }
 
 fn draw_apply(chance: &mut Chance) -> ApplyPlan {
     ApplyPlan {
+        entries_a_go: size(chance.skewed(1, 256)),
         delay: (10 * US, chance.skewed_span(20 * US, 5 * MS)),
         slow: sometimes(chance, 20_000),
-        slowest: chance.skewed_span(10 * MS, 2000 * MS),
+        slowest: chance.skewed_span(10 * MS, 5000 * MS),
     }
 }
 
 fn draw_faults(chance: &mut Chance, members: usize) -> FaultPlan {
     let calm = chance.number(0, 19) == 0;
-    let wanted = if calm { 0 } else { chance.number(1, 8) };
+    let wanted = if calm { 0 } else { chance.number(1, 10) };
     let mut kinds = FaultKind::ALL.to_vec();
     chance.shuffle(&mut kinds);
     kinds.truncate(size(wanted));
     if members == 1 {
-        let alone = |kind: &FaultKind| {
-            use FaultKind::{Crash, CrashAll, LogStall, Pause, RestartStorm, StateStall, Suspend};
-            matches!(
-                kind,
-                Crash | CrashAll | RestartStorm | Pause | Suspend | LogStall | StateStall
-            )
-        };
-        kinds.retain(alone);
+        kinds.retain(|kind| kind.concerns_one());
     }
     FaultPlan {
         kinds,
-        every: chance.skewed_span(100 * MS, 4000 * MS),
-        longest: chance.skewed_span(100 * MS, 5000 * MS),
+        every: chance.skewed_span(200 * MS, 8000 * MS),
+        longest: chance.skewed_span(100 * MS, 8000 * MS),
         crash_at_event: if calm || chance.coin() {
             0
         } else {
@@ -384,7 +509,7 @@ fn draw_workload(chance: &mut Chance) -> WorkloadPlan {
         think: chance.skewed_span(MS, 200 * MS),
         ttl_ms: (1000, ttl),
         locks: size(chance.number(1, 4)),
-        keys: size(chance.number(1, 12)),
+        keys: size(chance.number(1, MOST_KEYS)),
         value_bytes: chance.skewed(8, 2000),
         lost: sometimes(chance, 50_000),
         travel: chance.skewed_span(50 * US, 20 * MS),

@@ -58,6 +58,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         world.heal_and_judge();
     }));
     let mut counts = world.trace.counts;
+    counts.wild_clocks = u64::from(!world.plan.clocks.are_as_assumed());
     counts.virtual_ms = world.now.0 / 1_000_000;
     counts.grants = world.oracle.history.grants;
     let history = &world.oracle.history;
@@ -71,6 +72,8 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     counts.unknown_not_applied += unknown.not_applied;
     counts.in_doubt_applied = unknown.in_doubt_applied;
     counts.in_doubt_not_applied = unknown.in_doubt_not_applied;
+    counts.judged = world.recorder.judged;
+    counts.searched = world.recorder.searched;
     let decisions = &world.oracle.decisions;
     counts.replays = decisions.replays;
     counts.mismatches = decisions.mismatches;

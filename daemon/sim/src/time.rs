@@ -38,33 +38,48 @@ impl fmt::Display for Moment {
 }
 
 /// How wrong a clock's rate may be: a hundredth, the only thing that the product assumes of clocks (`api.md` §1).
-pub(crate) const WORST_RATE_PPM: i64 = 10_000;
+pub(crate) const ASSUMED_RATE_PPM: i64 = 10_000;
+/// How wrong clocks are in runs in which that assumption does not hold. What clients believe is worth nothing then;
+/// everything else must hold all the same.
+pub(crate) const WILD_RATE_PPM: i64 = 50_000;
 
 const MILLION: i64 = 1_000_000;
 
-/// A clock with a rate of its own, which stands still while its machine is suspended.
+/// The clocks of a machine, with a rate and a beginning of their own. One stands still while the machine is suspended,
+/// the other goes on.
 #[derive(Clone, Debug)]
 pub(crate) struct SimClock {
-    /// How much faster than true time it runs, in parts of a million.
+    /// How much faster than true time they run, in parts of a million.
     ppm: i64,
+    /// What they showed when the run began: nobody may make anything of it.
+    began: Duration,
     stood_still: Duration,
     suspended_at: Option<Moment>,
 }
 
 impl SimClock {
-    pub(crate) fn new(ppm: i64) -> SimClock {
+    pub(crate) fn new(ppm: i64, began: Duration) -> SimClock {
         SimClock {
             ppm,
+            began,
             stood_still: Duration::ZERO,
             suspended_at: None,
         }
     }
 
-    /// What it shows.
+    /// What the clock shows that stands still while the machine is suspended (`CLOCK_MONOTONIC_RAW`).
     pub(crate) fn shows(&self, now: Moment) -> Duration {
         let now = self.suspended_at.unwrap_or(now);
-        let run = as_nanos(Duration::from_nanos(now.0).saturating_sub(self.stood_still));
-        nanos(scale(run, MILLION + self.ppm, MILLION))
+        self.began + self.run(nanos(now.0).saturating_sub(self.stood_still))
+    }
+
+    /// What the clock shows that goes on meanwhile (`CLOCK_BOOTTIME`).
+    pub(crate) fn shows_real(&self, now: Moment) -> Duration {
+        self.began + self.run(nanos(now.0))
+    }
+
+    fn run(&self, span: Duration) -> Duration {
+        nanos(scale(as_nanos(span), MILLION + self.ppm, MILLION))
     }
 
     /// The true time in which it advances by `span`, rounded up.
@@ -94,20 +109,26 @@ mod tests {
 
     #[test]
     fn a_clock_runs_at_its_rate_and_stands_still_while_suspended() {
-        let mut clock = SimClock::new(10_000);
+        let began = Duration::from_secs(7);
+        let mut clock = SimClock::new(10_000, began);
+        let shows = |clock: &SimClock, moment| clock.shows(moment) - began;
         assert_eq!(
-            clock.shows(Moment(1_000_000_000)),
+            shows(&clock, Moment(1_000_000_000)),
             Duration::from_millis(1010)
         );
         clock.suspend(Moment(1_000_000_000));
         assert_eq!(
-            clock.shows(Moment(3_000_000_000)),
+            shows(&clock, Moment(3_000_000_000)),
             Duration::from_millis(1010)
         );
         clock.resume(Moment(3_000_000_000));
         assert_eq!(
-            clock.shows(Moment(4_000_000_000)),
+            shows(&clock, Moment(4_000_000_000)),
             Duration::from_millis(2020)
+        );
+        assert_eq!(
+            clock.shows_real(Moment(4_000_000_000)) - began,
+            Duration::from_millis(4040)
         );
         let span = clock.true_span(Duration::from_millis(1010));
         assert!(Duration::from_secs(1) <= span && span <= Duration::from_secs(1) + nanos(2));

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::plan::FaultKind;
 use crate::time::Moment;
 
 /// A small hash that is the same on every machine.
@@ -55,6 +56,10 @@ pub struct Counts {
     pub doubled: u64,
     /// Messages delivered long after they were sent.
     pub late: u64,
+    /// Messages delivered a minute or more after they were sent.
+    pub minutes_late: u64,
+    /// Messages delivered when their sender or their receiver had died since and started again.
+    pub of_earlier_lives: u64,
     /// Crashes.
     pub crashes: u64,
     /// Pauses and suspends.
@@ -63,6 +68,20 @@ pub struct Counts {
     pub cuts: u64,
     /// Disk stalls.
     pub stalls: u64,
+    /// Members that a failed sync ended.
+    pub sync_errors: u64,
+    /// Members that a full disk ended.
+    pub without_room: u64,
+    /// Leaders that noticed that they had been paused, and stepped down.
+    pub paused_leaders: u64,
+    /// Runs in which clocks were further off than the product assumes.
+    pub wild_clocks: u64,
+    /// What clients and watchers were told of keys, judged from outside.
+    pub judged: u64,
+    /// What was judged besides by a search over single keys.
+    pub searched: u64,
+    /// Faults that came and went, by kind.
+    pub faults: FaultCounts,
     /// Transfers of leadership asked for.
     pub transfers: u64,
     /// Leaders elected.
@@ -131,9 +150,12 @@ impl Counts {
         for ((_, mine), (_, theirs)) in self.fields_mut().into_iter().zip(other.fields()) {
             *mine += theirs;
         }
+        for (mine, theirs) in self.faults.0.iter_mut().zip(other.faults.0) {
+            *mine += theirs;
+        }
     }
 
-    /// Every count with its name.
+    /// Every count with its name, faults by kind excepted.
     pub fn fields(&self) -> Vec<(&'static str, u64)> {
         let mut copy = *self;
         copy.fields_mut()
@@ -150,10 +172,16 @@ impl Counts {
             ("lost", &mut self.lost),
             ("doubled", &mut self.doubled),
             ("late", &mut self.late),
+            ("minutes late", &mut self.minutes_late),
+            ("of earlier lives", &mut self.of_earlier_lives),
             ("crashes", &mut self.crashes),
-            ("pauses", &mut self.pauses),
+            ("member pauses", &mut self.pauses),
             ("cuts", &mut self.cuts),
-            ("stalls", &mut self.stalls),
+            ("disk stalls", &mut self.stalls),
+            ("sync errors", &mut self.sync_errors),
+            ("without room", &mut self.without_room),
+            ("paused leaders stepped down", &mut self.paused_leaders),
+            ("runs with wild clocks", &mut self.wild_clocks),
             ("transfers", &mut self.transfers),
             ("elections", &mut self.elections),
             ("commits", &mut self.commits),
@@ -183,8 +211,26 @@ impl Counts {
             ("proclaimed", &mut self.proclaimed),
             ("expired", &mut self.expired),
             ("watched", &mut self.watched),
+            ("judged from outside", &mut self.judged),
+            ("judged by search", &mut self.searched),
             ("compacted", &mut self.compacted),
         ]
+    }
+}
+
+/// How often each kind of fault was brought about.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FaultCounts([u64; FaultKind::ALL.len()]);
+
+impl FaultCounts {
+    pub(crate) fn add(&mut self, kind: FaultKind) {
+        let place = FaultKind::ALL.iter().position(|other| *other == kind);
+        self.0[place.expect("every kind is listed")] += 1;
+    }
+
+    /// Every kind with how often it was brought about.
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        FaultKind::ALL.into_iter().map(FaultKind::name).zip(self.0)
     }
 }
 

@@ -13,15 +13,16 @@ use tenure_raft::{Configuration, MemberId, MemberInfo, SnapshotMeta, Stamp};
 use tenure_replica::PeerMessage;
 use tenure_state::{Genesis, Revision, State};
 
-use crate::calls::{Call, CallId, Reply};
+use crate::calls::{Call, CallId, Caller, Reply};
 use crate::chance::Chance;
 use crate::clients::Client;
 use crate::faults::Faults;
-use crate::member::{Member, SnapshotStep};
+use crate::member::Member;
 use crate::network::{CutId, Fate, Network};
 use crate::oracle::{Oracle, demand};
-use crate::plan::Plan;
-use crate::time::{Moment, SimClock, WORST_RATE_PPM};
+use crate::plan::{ClockPlan, Plan};
+use crate::recorded::Recorder;
+use crate::time::{Moment, SimClock};
 use crate::trace::Trace;
 use crate::watchers::Watcher;
 
@@ -44,6 +45,8 @@ pub(crate) enum Event {
         to: usize,
         message: PeerMessage,
         sent: Moment,
+        /// The lives of both when it was sent.
+        lives: (Life, Life),
     },
     /// A sender hears that a message to `peer` was lost.
     Unreachable {
@@ -63,7 +66,8 @@ pub(crate) enum Event {
     Snapshot {
         member: usize,
         life: Life,
-        step: SnapshotStep,
+        /// Which piece of it.
+        number: u64,
     },
     /// A call reaches its member.
     Ask { call: CallId },
@@ -101,6 +105,8 @@ pub(crate) enum Event {
     },
     /// A pause ends.
     Resume { member: usize, pause: u64 },
+    /// The pause of a client ends.
+    ResumeClient { client: usize, pause: u64 },
 }
 
 struct Scheduled {
@@ -129,6 +135,8 @@ impl Ord for Scheduled {
     }
 }
 
+/// A message that comes so much later is of another age.
+const A_MINUTE: Duration = Duration::from_secs(60);
 /// A run that has so many events goes in circles.
 const MOST_EVENTS: u64 = 20_000_000;
 
@@ -146,6 +154,7 @@ pub(crate) struct World {
     pub(crate) next_call: u64,
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
+    pub(crate) recorder: Recorder,
     pub(crate) trace: Trace,
 }
 
@@ -163,8 +172,9 @@ impl World {
             calls: BTreeMap::new(),
             next_call: 0,
             faults: Faults::default(),
-            oracle: Oracle::new(plan.members, &plan.limits),
+            oracle: Oracle::new(&plan),
             trace,
+            recorder: Recorder::default(),
             chance: Chance::new(chance.seed()),
             plan,
         };
@@ -185,14 +195,14 @@ impl World {
             configuration: Arc::new(configuration(self.plan.members)),
         };
         for place in 0..self.plan.members {
-            let clock = SimClock::new(rate(chance));
+            let clock = clock(chance, self.plan.clocks);
             let token = chance.seed() >> 1;
             self.members
                 .push(Member::formed(place, clock, token, &meta, &state));
         }
         for place in 0..self.plan.workload.clients {
-            self.clients
-                .push(Client::new(place, SimClock::new(rate(chance))));
+            let clock = clock(chance, self.plan.clocks);
+            self.clients.push(Client::new(place, clock));
         }
         for place in 0..self.plan.workload.watchers {
             self.watchers.push(Watcher::new(place));
@@ -279,6 +289,17 @@ impl World {
             Event::Synced { member, life } | Event::Checkpointed { member, life } => {
                 return (self.members[*member].life == *life).then_some(event);
             }
+            Event::Answer { call, .. } | Event::GiveUp { call } => {
+                let caller = self.calls.get(call).map(|call| call.caller);
+                let Some(Caller::Client(client)) = caller else {
+                    return Some(event);
+                };
+                return self.hold_back_client(client, event);
+            }
+            Event::Think { client } => {
+                let client = *client;
+                return self.hold_back_client(client, event);
+            }
             _ => return Some(event),
         };
         let member = &mut self.members[member];
@@ -292,6 +313,22 @@ impl World {
         Some(event)
     }
 
+    /// What happens to a paused client waits until it runs again; what happens to one that is gone is learnt by nobody.
+    fn hold_back_client(&mut self, place: usize, event: Event) -> Option<Event> {
+        let client = &mut self.clients[place];
+        if client.is_gone {
+            if let Event::Answer { call, .. } | Event::GiveUp { call } = event {
+                self.never_learnt(call);
+            }
+            return None;
+        }
+        if client.paused.is_some() {
+            client.deferred.push(event);
+            return None;
+        }
+        Some(event)
+    }
+
     fn dispatch(&mut self, event: Event) {
         match event {
             Event::Turn { member, number, .. } => self.turn(member, number),
@@ -300,7 +337,8 @@ impl World {
                 to,
                 message,
                 sent,
-            } => self.deliver((from, to), message, sent),
+                lives,
+            } => self.deliver((from, to), message, sent, lives),
             Event::Unreachable { member, peer, .. } => {
                 self.tell(member, tenure_replica::Input::Unreachable(peer));
             }
@@ -308,7 +346,7 @@ impl World {
             Event::Apply { member, .. } => self.apply(member),
             Event::Checkpoint { member, .. } => self.begin_checkpoint(member),
             Event::Checkpointed { member, .. } => self.end_checkpoint(member),
-            Event::Snapshot { member, step, .. } => self.snapshot_step(member, step),
+            Event::Snapshot { member, number, .. } => self.snapshot_step(member, number),
             Event::Ask { call } => self.ask(call),
             Event::PollEnd { member, call, .. } => self.end_poll(member, call),
             Event::Answer { call, reply } => self.answer(call, reply),
@@ -325,6 +363,7 @@ impl World {
                 times,
             } => self.crash_again(member, life, times),
             Event::Resume { member, pause } => self.resume(member, pause),
+            Event::ResumeClient { client, pause } => self.resume_client(client, pause),
         }
     }
 
@@ -347,6 +386,7 @@ impl World {
             Fate::Arrives { at, late } => {
                 self.trace.counts.late += u64::from(late);
                 self.trace.counts.doubled += at.len() as u64 - 1;
+                let lives = (self.members[from].life, self.members[to].life);
                 let (last, others) = at.split_last().expect("it arrives at least once");
                 for at in others {
                     self.at(
@@ -356,6 +396,7 @@ impl World {
                             to,
                             message: message.clone(),
                             sent: self.now,
+                            lives,
                         },
                     );
                 }
@@ -367,6 +408,7 @@ impl World {
                         to,
                         message,
                         sent,
+                        lives,
                     },
                 );
             }
@@ -391,7 +433,13 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, (from, to): (usize, usize), message: PeerMessage, sent: Moment) {
+    fn deliver(
+        &mut self,
+        (from, to): (usize, usize),
+        message: PeerMessage,
+        sent: Moment,
+        lives: (Life, Life),
+    ) {
         // In a healed network nothing is on its way for long. What a leader sent before it was cut off would go on
         // arriving for as long as messages may be late, and would keep its followers from electing another (seed 100373).
         let held_back = |healed: Moment| {
@@ -404,6 +452,10 @@ impl World {
             let told = self.chance.happens(self.plan.network.tells);
             return self.lose(from, to, told);
         }
+        let counts = &mut self.trace.counts;
+        counts.of_earlier_lives +=
+            u64::from(lives != (self.members[from].life, self.members[to].life));
+        counts.minutes_late += u64::from(A_MINUTE <= self.now - sent);
         self.trace.number((from * 8 + to) as u64);
         self.trace.say(self.now, || {
             format!("n{} -> n{} {}", from + 1, to + 1, describe(&message))
@@ -451,14 +503,16 @@ fn describe(message: &PeerMessage) -> String {
     }
 }
 
-/// A clock's error: often the worst that is allowed.
-fn rate(chance: &mut Chance) -> i64 {
-    let worst = WORST_RATE_PPM;
-    match chance.number(0, 3) {
+/// A clock that began anywhere, whose error is often the worst that is allowed.
+pub(crate) fn clock(chance: &mut Chance, plan: ClockPlan) -> SimClock {
+    let worst = plan.worst_ppm;
+    let began = Duration::from_millis(chance.number(0, 1 << 40));
+    let ppm = match chance.number(0, 3) {
         0 => worst,
         1 => -worst,
         _ => i64::try_from(chance.number(0, 2 * worst.unsigned_abs())).unwrap_or(0) - worst,
-    }
+    };
+    SimClock::new(ppm, began)
 }
 
 fn configuration(members: usize) -> Configuration {

@@ -1,5 +1,7 @@
 //! The simulator itself: seeds hold, a seed is one run, and something happens in it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tenure_sim::{Counts, Options, run};
 
 fn hold(seeds: std::ops::Range<u64>, options: Options) -> Counts {
@@ -32,14 +34,38 @@ fn a_calm_cluster_commits_grants_expires_and_is_watched() {
     );
 }
 
+/// How many seeds every build runs.
+const SEEDS: u64 = 300;
+
 #[test]
-fn twenty_seeds_hold_and_every_kind_of_fault_happens_in_them() {
-    let counts = hold(0..20, Options::default());
-    for (name, count) in counts.fields() {
-        // Damage on the way and compacted watches are rare: long runs count them.
-        let rare = matches!(name, "damaged" | "compacted");
+fn three_hundred_seeds_hold_and_every_kind_of_fault_happens_in_them() {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut counts = Counts::default();
+        let mut run = 0;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if SEEDS <= seed {
+                return (run, counts);
+            }
+            counts.add(&hold(seed..seed + 1, Options::default()));
+            run += 1;
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (mut run, mut counts) = (0, Counts::default());
+    std::thread::scope(|scope| {
+        let working: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for thread in working {
+            let (theirs, counted) = thread.join().expect("every seed holds");
+            run += theirs;
+            counts.add(&counted);
+        }
+    });
+    assert_eq!(run, SEEDS);
+    for (name, count) in counts.fields().into_iter().chain(counts.faults.by_name()) {
         assert!(
-            rare || count > 0,
+            count > 0,
             "{name}: nothing of the kind happened in {counts:?}"
         );
     }

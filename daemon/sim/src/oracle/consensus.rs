@@ -13,7 +13,8 @@ use tenure_state::{Batch, decode_batch};
 
 use super::demand;
 use crate::disk::DurableLog;
-use crate::time::{Moment, WORST_RATE_PPM};
+use crate::plan::ClockPlan;
+use crate::time::Moment;
 use crate::trace::Hash;
 
 /// What is to be seen of a member after its turn.
@@ -78,6 +79,7 @@ pub(crate) struct Committed {
 }
 
 pub(crate) struct Consensus {
+    clocks: ClockPlan,
     members: Vec<Member>,
     leaders: BTreeMap<Term, usize>,
     seen: BTreeMap<LogPosition, Seen>,
@@ -94,7 +96,7 @@ pub(crate) const FIRST_BASE: LogPosition = LogPosition {
 };
 
 impl Consensus {
-    pub(super) fn new(members: usize) -> Consensus {
+    pub(super) fn new(members: usize, clocks: ClockPlan) -> Consensus {
         let mut members: Vec<Member> = (0..members).map(|_| Member::default()).collect();
         members
             .iter_mut()
@@ -104,6 +106,7 @@ impl Consensus {
             appended: Moment(0),
         };
         Consensus {
+            clocks,
             members,
             leaders: BTreeMap::new(),
             seen: [(FIRST_BASE, seen)].into(),
@@ -457,6 +460,7 @@ impl Consensus {
         if begins {
             self.demand_complete(member, view);
         }
+        super::disks::judge_matched(member, view, disks);
         self.compare_committed(member, view, old_commit);
         let first = self.commit().0 + 1;
         self.extend_committed(member, view, disks);
@@ -574,7 +578,8 @@ impl Consensus {
     /// Along the log two stamps never lie further apart than the true times at which they were made, but for the error
     /// that a clock may have and for rounding.
     fn demand_honest_clock(&mut self, entry: &Entry, appended: Moment) {
-        let run = i128::from(appended.0) * i128::from(1_000_000 + WORST_RATE_PPM) / 1_000_000;
+        let run =
+            i128::from(appended.0) * i128::from(1_000_000 + self.clocks.worst_ppm) / 1_000_000;
         let lead = i128::from(entry.stamp.0) * 1_000_000 - run;
         if !self.committed.is_empty() {
             demand!(

@@ -47,6 +47,8 @@ pub(crate) struct Decisions {
     /// Of which key the request was that grants this lease. Every attempt brings an id of its own.
     granters: BTreeMap<LeaseId, Key>,
     granted: BTreeMap<Key, Clock>,
+    /// A request with a key came when the decision on an earlier one had been forgotten.
+    pub(crate) forgotten: bool,
     pub(crate) replays: u64,
     pub(crate) mismatches: u64,
     pub(crate) records_full: u64,
@@ -67,6 +69,7 @@ impl Decisions {
             written: BTreeMap::new(),
             granters: BTreeMap::new(),
             granted: BTreeMap::new(),
+            forgotten: false,
             replays: 0,
             mismatches: 0,
             records_full: 0,
@@ -170,6 +173,7 @@ impl Decisions {
         decision: &Decision,
     ) {
         let outcome = &decision.outcome;
+        self.forgotten |= self.records.contains_key(&key);
         demand!(
             !decision.replayed && *outcome != Err(Refusal::IdempotencyMismatch),
             "exactly-once",
@@ -385,11 +389,12 @@ fn is_first_decision(command: &Command, first: &Outcome, again: &Outcome) -> boo
                 broken: broken_again,
                 delay_until: delay_again,
                 revision: revision_again,
-                ..
+                clock,
             },
         ) => {
-            (delay_until, revision, broken.len())
-                == (delay_again, revision_again, broken_again.len())
+            // A delay that is over is none any more.
+            let delay = delay_until.filter(|until| clock <= until);
+            (delay, *revision, broken.len()) == (*delay_again, *revision_again, broken_again.len())
                 && broken
                     .iter()
                     .zip(broken_again)
@@ -444,5 +449,31 @@ pub(super) fn lease_of(outcome: &Outcome) -> Option<LeaseId> {
         Err(Refusal::LeaseExpired(lease) | Refusal::LeaseNotFound(lease)) => Some(*lease),
         Err(Refusal::WaitExpired(contention)) => contention.lease,
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(delay_until: Option<u64>, clock: u64) -> Outcome {
+        Ok(Answer::Broken {
+            broken: Vec::new(),
+            delay_until: delay_until.map(Clock),
+            clock: Clock(clock),
+            revision: Revision(7),
+        })
+    }
+
+    /// A client that paused asked again when the delay was over, and was told rightly that there is none.
+    #[test]
+    fn a_break_that_is_repeated_when_its_delay_is_over_is_told_of_none() {
+        let command = Command::RevokeLease {
+            lease: LeaseId::new(1).expect("it is positive"),
+        };
+        let first = broken(Some(100), 50);
+        let agrees = |again| is_first_decision(&command, &first, &again);
+        assert!(agrees(broken(Some(100), 100)) && agrees(broken(None, 101)));
+        assert!(!agrees(broken(None, 100)) && !agrees(broken(Some(100), 101)));
     }
 }

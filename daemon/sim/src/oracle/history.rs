@@ -16,7 +16,8 @@ use super::consensus::{Committed, FIRST_BASE};
 use super::decisions::lease_of;
 use super::{Beliefs, Calls, Decisions, Holding, demand};
 use crate::asking::lock_delay_ms;
-use crate::time::{Moment, WORST_RATE_PPM};
+use crate::plan::ClockPlan;
+use crate::time::Moment;
 
 #[derive(Clone, Debug, Default)]
 struct Lease {
@@ -28,8 +29,12 @@ struct Lease {
     /// When the last renewal that was accepted reached a member.
     received: Moment,
     holds: BTreeSet<(Kind, String, String)>,
+    places: BTreeSet<(Kind, String, String)>,
     keys: BTreeSet<Bytes>,
 }
+
+/// No acquire of these runs asks for more names at once.
+const MOST_NAMES: u64 = 2;
 
 /// Who holds something, by lease and owner.
 type Holders = BTreeMap<(LeaseId, String), (Fence, Share)>;
@@ -49,13 +54,27 @@ pub(crate) struct Around<'a> {
 }
 
 pub(crate) struct History {
+    clocks: ClockPlan,
     digests: Vec<u128>,
     changes: Vec<Change>,
+    /// The revision after each entry.
+    revisions: Vec<Revision>,
+    /// The clock of each change.
+    stamped: Vec<Clock>,
+    /// Up to where somebody had history compacted.
+    compacted: Revision,
+    limits: Limits,
+    /// Leases that the entry ended that is being looked at.
+    ended: Vec<LeaseId>,
     leases: BTreeMap<LeaseId, Lease>,
     holds: BTreeMap<(Kind, String), Holders>,
     fences: BTreeMap<(Kind, String), Fence>,
     delays: BTreeMap<(Kind, String), Delay>,
     keys: BTreeMap<Bytes, LeaseId>,
+    /// Leases and places as of the last entry.
+    counted: (u64, u64),
+    /// The clock of the last entry.
+    clock: Clock,
     pub(crate) grants: u64,
     pub(crate) expired: u64,
     pub(crate) broken: u64,
@@ -81,19 +100,27 @@ pub(crate) fn everything() -> Vec<Selector> {
 }
 
 impl History {
-    pub(super) fn new(limits: &Limits) -> History {
+    pub(super) fn new(limits: &Limits, clocks: ClockPlan) -> History {
         let genesis = State::genesis(Genesis {
             first_revision: Revision(1),
             limits: limits.clone(),
         });
         History {
+            clocks,
             digests: vec![genesis.digest()],
             changes: Vec::new(),
+            revisions: vec![genesis.revision()],
+            stamped: Vec::new(),
+            compacted: Revision(0),
+            limits: limits.clone(),
+            ended: Vec::new(),
             leases: BTreeMap::new(),
             holds: BTreeMap::new(),
             fences: BTreeMap::new(),
             delays: BTreeMap::new(),
             keys: BTreeMap::new(),
+            counted: (0, 0),
+            clock: Clock(0),
             grants: 0,
             expired: 0,
             broken: 0,
@@ -137,6 +164,8 @@ impl History {
             member + 1
         );
         self.digests.push(state.digest());
+        self.clock = Clock(committed.stamp.0);
+        self.revisions.push(state.revision());
         let Around {
             decisions,
             calls,
@@ -145,6 +174,7 @@ impl History {
         let clock = Clock(committed.stamp.0);
         let decided = decisions.applied(index, clock, &committed.batch, state.digest());
         let received = self.note_requests(index, committed, &decided, calls);
+        let most = self.most_allowed(committed);
         let before_changes = self.changes.len();
         self.note_changes(before, committed, state, beliefs);
         for change in &self.changes[before_changes..] {
@@ -153,6 +183,83 @@ impl History {
             }
         }
         self.note_deadlines(committed, state, &received);
+        self.demand_gone(state, clock);
+        self.demand_within(&most);
+        self.note_administration(committed, state);
+    }
+
+    /// The greatest limits that were in force at any time within this entry.
+    fn most_allowed(&self, committed: &Committed) -> Limits {
+        let mut most = self.limits.clone();
+        for request in &committed.batch.requests {
+            if let Command::ChangeLimits(changes) = &request.command {
+                most.leases = most.leases.max(changes.get("leases").copied().unwrap_or(0));
+                most.waiters = most
+                    .waiters
+                    .max(changes.get("waiters").copied().unwrap_or(0));
+            }
+        }
+        most
+    }
+
+    /// Nothing grows beyond its limit; what was there when a limit was lowered stays.
+    fn demand_within(&mut self, most: &Limits) {
+        let leases = self.leases.len() as u64;
+        demand!(
+            leases <= most.leases.max(self.counted.0),
+            "bounded",
+            "{leases} leases; the limit is {} and there were {}",
+            most.leases,
+            self.counted.0
+        );
+        let places = self.leases.values().map(|lease| lease.places.len() as u64);
+        let places = places.sum::<u64>();
+        demand!(
+            // A place in several queues at once is one.
+            places <= MOST_NAMES * most.waiters.max(self.counted.1),
+            "bounded",
+            "{places} places in queues; the limit is {} and there were {}",
+            most.waiters,
+            self.counted.1
+        );
+        self.counted = (leases, places);
+    }
+
+    fn note_administration(&mut self, committed: &Committed, state: &State) {
+        for request in &committed.batch.requests {
+            if let Command::Compact { revision } = &request.command
+                && *revision <= state.revision()
+            {
+                self.compacted = self.compacted.max(*revision);
+            }
+        }
+        self.limits.clone_from(state.limits());
+    }
+
+    /// Of a lease that has ended nothing is left in the state.
+    fn demand_gone(&mut self, state: &State, clock: Clock) {
+        for lease in std::mem::take(&mut self.ended) {
+            let left = state.attached(lease, 1);
+            demand!(
+                left.is_empty() && state.lease(lease, clock).is_err(),
+                "nothing-left",
+                "lease {lease} has ended; the state has it, with {left:?}"
+            );
+        }
+    }
+
+    /// A member says that history after a revision is gone. It may be where somebody had it compacted, or where it is
+    /// older than it must be kept, or where it takes too much room.
+    pub(crate) fn lost(&self, after: Revision) {
+        let next = self.stamped.get(offset(after));
+        let now = self.clock.0;
+        let old = next.is_some_and(|next| next.0 + self.limits.history_retention_ms < now);
+        let large = self.limits.history_bytes < Limits::default().history_bytes;
+        demand!(
+            after < self.compacted || old || large,
+            "history-kept",
+            "a watch after {after} is told that history is gone; what follows is of {next:?}, the clock {now}"
+        );
     }
 
     fn note_requests(
@@ -231,8 +338,10 @@ impl History {
         }
         if let Some(lease) = ended {
             self.demand_nothing_left(change.revision, lease);
+            self.ended.push(lease);
         }
         self.changes.push(change);
+        self.stamped.push(Clock(committed.stamp.0));
     }
 
     fn note_event(
@@ -299,7 +408,31 @@ impl History {
                 );
                 self.proclaimed += 1;
             }
-            Event::Queued { .. } | Event::Left { .. } => {}
+            Event::Queued { place } => {
+                let lease = self.leases.get_mut(&place.lease);
+                demand!(
+                    lease.is_some(),
+                    "dead-grant",
+                    "the dead lease {} waits for {}",
+                    place.lease,
+                    place.name
+                );
+                if let Some(lease) = lease {
+                    let place = (place.kind, place.name.clone(), place.owner.clone());
+                    lease.places.insert(place);
+                }
+            }
+            Event::Left {
+                kind,
+                name,
+                owner,
+                lease,
+                ..
+            } => {
+                if let Some(lease) = self.leases.get_mut(lease) {
+                    lease.places.remove(&(*kind, name.clone(), owner.clone()));
+                }
+            }
         }
     }
 
@@ -350,9 +483,9 @@ impl History {
                 ),
             )
         };
-        alive
-            .holds
-            .insert((grant.kind, grant.name.clone(), grant.owner.clone()));
+        let hold = (grant.kind, grant.name.clone(), grant.owner.clone());
+        alive.places.remove(&hold);
+        alive.holds.insert(hold);
         self.grants += 1;
     }
 
@@ -472,7 +605,7 @@ impl History {
         );
         let lived = committed.appended - known.received;
         let least = u128::from(known.ttl_ms) * 1_000_000 * 1_000_000
-            / u128::from(1_000_000 + WORST_RATE_PPM.unsigned_abs());
+            / u128::from(1_000_000 + self.clocks.worst_ppm.unsigned_abs());
         demand!(
             least <= lived.as_nanos() + 2_000_000,
             "early-end",
@@ -487,10 +620,11 @@ impl History {
             return;
         };
         demand!(
-            ended.holds.is_empty() && ended.keys.is_empty(),
+            ended.holds.is_empty() && ended.places.is_empty() && ended.keys.is_empty(),
             "nothing-left",
-            "lease {lease} ended at {revision}; {:?} and {:?} still hang on it",
+            "lease {lease} ended at {revision}; {:?}, {:?} and {:?} still hang on it",
             ended.holds,
+            ended.places,
             ended.keys
         );
         let mut held = self.holds.values().flatten();
@@ -623,6 +757,17 @@ fn offset(revision: Revision) -> usize {
 }
 
 impl History {
+    /// Everything that happened.
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The revision of the state after an entry.
+    pub(crate) fn revision_at(&self, index: LogIndex) -> Option<Revision> {
+        let offset = index.0.checked_sub(FIRST_BASE.index.0)?;
+        self.revisions.get(usize::try_from(offset).ok()?).copied()
+    }
+
     /// Whether the history deletes this key after this revision.
     pub(crate) fn deletes_after(&self, key: &Bytes, revision: Revision) -> bool {
         let later = self.changes.iter().skip(offset(revision));

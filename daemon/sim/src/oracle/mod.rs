@@ -4,18 +4,20 @@
 //! believe. Never change the world, and never ask the code under test whether it is right.
 
 mod beliefs;
+pub(crate) mod bounds;
 mod calls;
 mod consensus;
 mod decisions;
+pub(crate) mod disks;
 mod history;
-
-use tenure_state::Limits;
 
 pub(crate) use beliefs::{Beliefs, Holding};
 pub(crate) use calls::Calls;
 pub(crate) use consensus::{Consensus, FIRST_BASE, View, place_of};
 pub(crate) use decisions::Decisions;
 pub(crate) use history::{Around, History, everything};
+
+use crate::plan::Plan;
 
 /// An invariant that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,13 +56,13 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(members: usize, limits: &Limits) -> Oracle {
+    pub(crate) fn new(plan: &Plan) -> Oracle {
         Oracle {
-            consensus: Consensus::new(members),
-            history: History::new(limits),
-            decisions: Decisions::new(limits),
+            consensus: Consensus::new(plan.members, plan.clocks),
+            history: History::new(&plan.limits, plan.clocks),
+            decisions: Decisions::new(&plan.limits),
             calls: Calls::default(),
-            beliefs: Beliefs::default(),
+            beliefs: Beliefs::new(plan.clocks),
         }
     }
 }

@@ -1,0 +1,253 @@
+//! The turns of a member's core: time first, then what has arrived, then what comes of it.
+//!
+//! Owns the order of these, which is that of the binary's core thread.
+
+use std::time::Duration;
+
+use tenure_raft::{ReadPoint, RoleName, StepDown};
+use tenure_replica::{Input, Output, PeerMessage};
+use tenure_state::Origin;
+
+use crate::calls::Reply;
+use crate::disk::DurableLog;
+use crate::member::Running;
+use crate::oracle::{View, bounds, demand};
+use crate::world::World;
+
+/// How many events one turn takes, as in the binary.
+const EVENTS_A_TURN: usize = 4096;
+/// The loop turns at least this often, as in the binary.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// A leader's loop turns so many times in a heartbeat, as in the binary.
+const TURNS_A_HEARTBEAT: u32 = 2;
+
+impl World {
+    /// One turn of the core: time first, then what has arrived, then what comes of it.
+    pub(crate) fn turn(&mut self, place: usize, number: u64) {
+        let member = &mut self.members[place];
+        let shows = member.clock.shows(self.now);
+        let real = member.clock.shows_real(self.now);
+        let Some(running) = &mut member.running else {
+            return;
+        };
+        if running.turns != number {
+            return;
+        }
+        running.turn = None;
+        self.trace.counts.paused_leaders += u64::from(running.pass_time(shows, real, &self.plan));
+        let count = running.inbox.len().min(EVENTS_A_TURN);
+        for input in running.inbox.drain(..count) {
+            if let Input::Persisted(id) = &input {
+                running.writing_since = (*id < running.handed).then_some(shows);
+            }
+            running.core.handle(input);
+        }
+        let output = running.core.output();
+        self.carry_out(place, output);
+        self.plan_turn(place);
+        self.perhaps_crash(place);
+    }
+
+    fn plan_turn(&mut self, place: usize) {
+        let member = &mut self.members[place];
+        let Some(running) = &mut member.running else {
+            return;
+        };
+        let longest = match running.core.is_leader() {
+            true => self.plan.core.raft.heartbeat_interval / TURNS_A_HEARTBEAT,
+            false => LONGEST_SLEEP,
+        };
+        running.slept = running.core.next_turn().min(longest);
+        let sleep = if running.inbox.is_empty() {
+            running.slept
+        } else {
+            Duration::ZERO
+        };
+        let sleep = member.clock.true_span(sleep);
+        self.request_turn(place, sleep);
+    }
+
+    /// Does what the core wants done.
+    fn carry_out(&mut self, place: usize, output: Output) {
+        let Output {
+            write,
+            send,
+            apply,
+            reads,
+            refused,
+            progress: _,
+            changes,
+            snapshots,
+        } = output;
+        let mut proposed = Vec::new();
+        for change in &changes {
+            if matches!(change, tenure_raft::RoleChange::Leader { .. }) {
+                self.trace.counts.elections += 1;
+            }
+            self.trace
+                .say(self.now, || format!("n{} {change:?}", place + 1));
+            self.oracle.consensus.changed(place, change);
+        }
+        if let Some(write) = write {
+            self.oracle.consensus.wrote(self.now, place, &write);
+            let shows = self.members[place].clock.shows(self.now);
+            if let Some(running) = &mut self.members[place].running {
+                running.handed = write.id;
+                running.writing_since.get_or_insert(shows);
+            }
+            let appended = self.waiting_for(place, &write.append);
+            // Before anybody else has heard of it.
+            if self.chance.coin() && self.perhaps_lose_leader(place, appended.clone()) {
+                return;
+            }
+            proposed.extend(appended);
+            self.members[place].log.queue(write);
+            self.begin_sync(place);
+            if self.perhaps_crash(place) {
+                return;
+            }
+        }
+        for (to, message) in send {
+            // Some of what a turn sends may have left when it crashes.
+            if self.perhaps_crash(place) {
+                return;
+            }
+            if let PeerMessage::Raft(message) = &message {
+                self.oracle
+                    .consensus
+                    .sent(place, message, &self.members[place].log.durable);
+            }
+            self.send(place, to, message);
+        }
+        self.judge_turn(place);
+        proposed.extend(self.waiting_for(place, &apply));
+        self.queue_apply(place, apply);
+        for (token, point) in reads {
+            self.read_decided(place, token, point);
+        }
+        for (token, reason) in refused {
+            self.refused(place, token, reason);
+        }
+        for task in snapshots {
+            self.snapshot_task(place, task);
+        }
+        // What was appended is on no disk yet; what is committed is not applied.
+        self.perhaps_lose_leader(place, proposed);
+    }
+
+    fn judge_turn(&mut self, place: usize) {
+        let disks: Vec<&DurableLog> = self
+            .members
+            .iter()
+            .map(|member| &member.log.durable)
+            .collect();
+        let Some(running) = &self.members[place].running else {
+            return;
+        };
+        let status = running.core.status();
+        let view = View {
+            raft: running.core.raft(),
+            status: &status,
+        };
+        let before = self.oracle.consensus.commit();
+        self.oracle.consensus.turned(place, &view, &disks);
+        bounds::judge(place, &running.core, &self.plan.core);
+        if status.role == RoleName::Leader {
+            bounds::judge_log(place, running.core.raft(), &status, &self.plan.core);
+        }
+        let member = &self.members[place];
+        demand!(
+            status.base.index <= running.applier.applied().position.index
+                && running.applier.applied().position.index <= status.commit
+                && status.handed_out <= status.durable
+                && status.commit <= status.last.index,
+            "order",
+            "n{} has applied {}; {status:?}",
+            place + 1,
+            running.applier.applied().position.index
+        );
+        demand!(
+            member.state.durable.meta.position.index <= running.applier.applied().position.index,
+            "checkpoint",
+            "n{} has a checkpoint beyond what it applied",
+            place + 1
+        );
+        demand!(
+            member.log.waiting() < 100_000,
+            "bounded",
+            "n{}: {} writes wait",
+            place + 1,
+            member.log.waiting()
+        );
+        let after = self.oracle.consensus.commit();
+        self.trace.counts.commits += after.0 - before.0;
+        for number in [status.term.0, status.commit.0, status.last.index.0] {
+            self.trace.number(number);
+        }
+        if let Some(running) = &mut self.members[place].running {
+            running.term = status.term.0;
+            running.leads = status.role == RoleName::Leader;
+        }
+    }
+
+    /// A request of a client of this member was not proposed.
+    pub(crate) fn refused(&mut self, place: usize, token: u64, reason: tenure_replica::Refused) {
+        let member = &mut self.members[place];
+        self.oracle.calls.refused(Origin {
+            member: member.id.0,
+            token,
+        });
+        let call = member
+            .running
+            .as_mut()
+            .and_then(|running| running.pending.remove(&token));
+        if let Some(call) = call {
+            self.reply(place, call, Reply::Refused(reason));
+        }
+    }
+
+    fn read_decided(
+        &mut self,
+        place: usize,
+        token: u64,
+        point: Result<ReadPoint, tenure_replica::Refused>,
+    ) {
+        let Some(running) = &mut self.members[place].running else {
+            return;
+        };
+        let Some(call) = running.pending.remove(&token) else {
+            return;
+        };
+        match point {
+            Ok(point) => {
+                running.reads.push((point, call));
+                self.serve_waiting(place);
+            }
+            Err(reason) => self.reply(place, call, Reply::Refused(reason)),
+        }
+    }
+}
+
+impl Running {
+    /// As the binary's core thread does it: a pause that was longer than an election timeout ends leadership before
+    /// anything that waits is looked at, and counts for no timeout. A suspend is one too, though it shows only on the
+    /// clock that goes on meanwhile. Says whether that ended a leadership.
+    fn pass_time(&mut self, shows: Duration, real: Duration, plan: &crate::plan::Plan) -> bool {
+        let elapsed = shows.saturating_sub(self.last_turn.0);
+        let really = real.saturating_sub(self.last_turn.1).max(elapsed);
+        self.last_turn = (shows, real);
+        let raft = &plan.core.raft;
+        if really > self.slept + raft.election_timeout {
+            let led = self.core.is_leader();
+            self.core.handle(Input::StepDown(StepDown::Paused(really)));
+            self.core.tick(raft.heartbeat_interval);
+            return led;
+        }
+        self.core.tick(elapsed);
+        let waited = self.writing_since.map(|since| shows.saturating_sub(since));
+        if waited.is_some_and(|waited| plan.disk_patience <= waited) && self.core.is_leader() {
+            self.core.handle(Input::StepDown(StepDown::DiskStalled));
+        }
+        false
+    }
+}
