@@ -134,8 +134,8 @@ mutants! {
     ReadServedLocally,
 
     // Elections.
-    /// A member stays loyal to a leader that it has not heard of for long (etcd #8334, openraft #1796).
-    LoyalToLostLeader,
+    /// A leader that has stepped down still takes itself for the leader (etcd #8334, openraft #1796).
+    LeaderFollowsItself,
     /// A leader of an older term is not told of the newer one (raft-rs #84, #42).
     StaleLeaderNotTold,
     /// A leader that hears of no quorum goes on (Cloudflare 2020, etcd #13527).

@@ -37,10 +37,7 @@ impl Raft {
             Role::Leader(_) => true,
             Role::Follower {
                 following: Some(following),
-            } => {
-                following.leader != from
-                    && (self.is_fresh(following) || mutated(Mutant::LoyalToLostLeader))
-            }
+            } => following.leader != from && self.is_fresh(following),
             _ => false,
         }
     }

@@ -147,6 +147,10 @@ impl Raft {
             self.hard_state.vote = None;
             self.writes.hard_state(self.hard_state);
         }
+        let leader = match mutated(Mutant::LeaderFollowsItself) && self.is_leader() {
+            true => leader.or(Some(self.id)),
+            false => leader,
+        };
         let following = leader.map(|leader| Following {
             leader,
             heard: self.now,
