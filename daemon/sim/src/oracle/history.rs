@@ -310,7 +310,6 @@ impl History {
             clock,
             batch: &committed.batch,
             deadline: &|lease| self.leases.get(&lease).map(|lease| lease.deadline),
-            is_delayed: &|name| self.delays.contains_key(name),
         };
         self.queues.settle(&scene, &|name, share| {
             let holders = self.holds.get(name).into_iter().flatten();
@@ -390,14 +389,13 @@ impl History {
             change.revision
         );
         self.versions.note(&change);
-        let (leases, delays) = (&self.leases, &self.delays);
+        let leases = &self.leases;
         self.queues.note(
             &change,
             &Scene {
                 clock: Clock(committed.stamp.0),
                 batch: &committed.batch,
                 deadline: &|lease| leases.get(&lease).map(|lease| lease.deadline),
-                is_delayed: &|name| delays.contains_key(name),
             },
         );
         let mut ended = None;

@@ -37,8 +37,6 @@ pub(super) struct Scene<'a> {
     pub(super) batch: &'a Batch,
     /// The deadline of a live lease; within an entry, as it was before it.
     pub(super) deadline: &'a dyn Fn(LeaseId) -> Option<Clock>,
-    /// Whether a delay may run: one that a grant has not ended.
-    pub(super) is_delayed: &'a dyn Fn(&Name) -> bool,
 }
 
 impl Scene<'_> {
@@ -57,6 +55,8 @@ impl Scene<'_> {
 #[derive(Default)]
 pub(super) struct Queues {
     places: BTreeMap<Name, BTreeMap<Turn, Waiting>>,
+    /// Where a delay may run: one began, and nobody was granted the name since.
+    delayed: BTreeSet<Name>,
 }
 
 impl Queues {
@@ -84,8 +84,14 @@ impl Queues {
                 }
                 Event::Released {
                     kind, name, reason, ..
-                } if lets_others_pass(name, *reason) => {
-                    skipped.insert((*kind, name.clone()));
+                } => {
+                    let name = (*kind, name.clone());
+                    if lets_others_pass(&name.1, *reason) {
+                        skipped.insert(name.clone());
+                    }
+                    if begins_delay(&name.1, *reason) {
+                        self.delayed.insert(name);
+                    }
                 }
                 _ => {}
             }
@@ -104,11 +110,12 @@ impl Queues {
                 grant.lease
             );
             let name = (grant.kind, grant.name.clone());
-            if !skipped.contains(&name) && !(scene.is_delayed)(&name) {
+            if !skipped.contains(&name) && !self.delayed.contains(&name) {
                 self.judge_turn(&name, grant, grants.clone(), scene);
             }
         }
         for grant in grants {
+            self.delayed.remove(&(grant.kind, grant.name.clone()));
             self.take(&(grant.kind, grant.name.clone()), grant, scene);
         }
         for event in change.events.iter() {
@@ -246,7 +253,7 @@ impl Queues {
 
     /// The first of a queue that may have it, where no delay says otherwise.
     fn first(&self, name: &Name, scene: &Scene<'_>) -> Option<(&Turn, &Waiting)> {
-        if (scene.is_delayed)(name) {
+        if self.delayed.contains(name) {
             return None;
         }
         let mut places = self.places.get(name)?.iter();
@@ -254,13 +261,17 @@ impl Queues {
     }
 }
 
-/// A leadership is handed to whoever its leader names; what is broken, and what asks for a delay when its lease ends, is
-/// kept for a while, for some of those who wait.
+/// A leadership is handed to whoever its leader names, and where a delay begins it lets some pass.
 fn lets_others_pass(name: &str, reason: ReleaseReason) -> bool {
+    reason == ReleaseReason::HandedOver || begins_delay(name, reason)
+}
+
+/// Whether a name may be kept for a while: it was broken, or asks for it when its holder's lease ends.
+fn begins_delay(name: &str, reason: ReleaseReason) -> bool {
     match reason {
-        ReleaseReason::HandedOver | ReleaseReason::Broken => true,
+        ReleaseReason::Broken => true,
         ReleaseReason::LeaseEnded => 0 < lock_delay_ms(name),
-        ReleaseReason::Released => false,
+        ReleaseReason::Released | ReleaseReason::HandedOver => false,
     }
 }
 
