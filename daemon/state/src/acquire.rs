@@ -284,7 +284,10 @@ impl State {
         let fence = last
             .filter(|_| mutated(Mutant::FenceRepeats))
             .unwrap_or(fence);
-        self.clear_delay(id);
+        if self.clear_delay(id) {
+            // Others who can share it waited for nothing but the end of the delay.
+            revising.freed.insert(id.clone());
+        }
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));
         let queue = self.queues.entry(id.clone()).or_default();

@@ -253,20 +253,22 @@ impl State {
         self.firsts.remove(id);
     }
 
-    pub(crate) fn clear_delay(&mut self, id: &QueueId) {
+    /// Ends the delay of a name; says whether there was one.
+    pub(crate) fn clear_delay(&mut self, id: &QueueId) -> bool {
         if self
             .queues
             .get(id)
             .is_none_or(|queue| queue.delay.is_none())
         {
-            return;
+            return false;
         }
         self.touch(RowId::Queue(id.clone()));
         let Some(delay) = self.queues.get_mut(id).and_then(|queue| queue.delay.take()) else {
-            return;
+            return false;
         };
         self.agenda.remove(&(delay.until, Due::Delay(id.clone())));
         self.firsts.remove(id);
+        true
     }
 
     fn end_delay(&mut self, id: QueueId) {
