@@ -181,10 +181,9 @@ impl World {
         let timeout = self.plan.core.raft.election_timeout * 2;
         let by = self.now + timeout * 30 + Duration::from_secs(3);
         let key: Bytes = format!("probe/{}", member + 1).into();
-        let mut tries = 0_u64;
         while self.now < by {
-            tries += 1;
-            let value: Bytes = tries.to_be_bytes().to_vec().into();
+            // No value is written twice.
+            let value: Bytes = self.next_call.to_be_bytes().to_vec().into();
             let put = Put {
                 key: key.clone(),
                 value,
