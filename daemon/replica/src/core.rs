@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{
-    Configuration, LogIndex, MemberId, Message, Raft, ReadToken, RestoreError, Restored, Settings,
-    SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
+    Configuration, LogIndex, MemberId, Message, Raft, ReadPoint, ReadToken, RestoreError, Restored,
+    Settings, SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
 };
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
@@ -227,6 +228,10 @@ impl Core {
             Input::Peer { from, message } => self.hear(from, message),
             Input::Propose(request) => self.accept(request),
             Input::Renew { renewals, company } => self.renew(&renewals, company),
+            Input::Read { token } if mutated(Mutant::ReadServedLocally) => {
+                let (index, stamp) = (self.applied, Stamp::default());
+                self.out.reads.push((token, Ok(ReadPoint { index, stamp })));
+            }
             Input::Read { token } => self.raft.read(ReadToken(token)),
             Input::AskProgress { token } => self.ask_progress(token),
             Input::Persisted(write) => self.release(write),
@@ -489,6 +494,11 @@ impl Core {
             return;
         };
         for batch in in_pieces(forwards, self.settings.batch_bytes) {
+            if mutated(Mutant::ForwardedTwice) {
+                self.out
+                    .send
+                    .push((leader, PeerMessage::Forward(batch.clone())));
+            }
             self.out.send.push((leader, PeerMessage::Forward(batch)));
         }
     }
@@ -609,7 +619,9 @@ impl Core {
         while self.held.front().is_some_and(|(id, _)| *id <= write) {
             let (_, messages) = self.held.pop_front().expect("there is a front");
             let term = self.raft.term();
-            let current = messages.into_iter().filter(|message| message.term >= term);
+            let is_current =
+                |message: &Message| message.term >= term || mutated(Mutant::StaleHeldSpoken);
+            let current = messages.into_iter().filter(is_current);
             self.out
                 .send
                 .extend(current.map(|message| (message.to, PeerMessage::Raft(message))));
@@ -688,6 +700,12 @@ impl Core {
             for origin in leading.into_waiting() {
                 self.refuse(origin, Refused::NoLeader);
             }
+            if mutated(Mutant::RefusedThoughAppended) {
+                let appended = std::mem::take(&mut self.appended).into_values();
+                for origin in appended.flat_map(|(_, origins)| origins) {
+                    self.refuse(origin, Refused::NoLeader);
+                }
+            }
         }
         if self.raft.is_leader() && self.leading.is_none() {
             let clock = self.raft.clock().expect("a leader has a clock");
@@ -731,7 +749,9 @@ fn merge_write(
     }
     first.id = write.id;
     first.then = write.then;
-    if write.hard_state.is_some() {
+    if write.hard_state.is_some()
+        && !(mutated(Mutant::MergedVoteLost) && first.hard_state.is_some())
+    {
         first.hard_state = write.hard_state;
     }
     if let Some(meta) = write.reset_to {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{LogPosition, ProposeError, Raft, Stamp, Term};
 use tenure_state::{Batch, Origin, Renewal, Request, encode_batch};
 
@@ -86,9 +87,9 @@ impl Leading {
         now: Duration,
         settings: &CoreSettings,
     ) -> Result<(), Refused> {
-        if self.requests.len() >= settings.waiting_requests
-            || self.request_bytes >= settings.waiting_bytes
-        {
+        let is_full = self.requests.len() >= settings.waiting_requests
+            || self.request_bytes >= settings.waiting_bytes;
+        if is_full && !mutated(Mutant::WaitingUnbounded) {
             return Err(Refused::Overloaded);
         }
         if self.requests.is_empty() {
@@ -140,7 +141,8 @@ impl Leading {
             return formed;
         };
         let ending = self.ends_something(now, clock, due);
-        if renewals_go || ending || self.stamp_is_old(clock, due) {
+        let ticks = (ending || self.stamp_is_old(clock, due)) && !mutated(Mutant::NothingEnds);
+        if renewals_go || ticks {
             if ending {
                 self.last_end_entry = Some(now);
             }
@@ -228,6 +230,10 @@ impl Leading {
             Err(
                 ProposeError::TooMuchUncommitted { .. } | ProposeError::TooMuchUnwritten { .. },
             ) => {
+                if mutated(Mutant::RefusedAndKept) {
+                    let refused = origins.iter().map(|origin| (*origin, Refused::Overloaded));
+                    formed.refused.extend(refused);
+                }
                 self.put_back(batch);
                 false
             }
@@ -254,10 +260,11 @@ impl Leading {
         let rest = self.requests.split_off(count);
         let requests = std::mem::replace(&mut self.requests, rest);
         self.request_bytes = self.requests.iter().map(request_size).sum();
-        Batch {
-            renewals: std::mem::take(&mut self.renewals),
-            requests,
-        }
+        let renewals = match mutated(Mutant::RenewalsLeftBehind) && !requests.is_empty() {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.renewals),
+        };
+        Batch { renewals, requests }
     }
 
     /// The log takes no more just now: what was taken waits on, in its order.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::command::Share;
 use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
 
@@ -176,15 +178,13 @@ impl Queue {
     pub(crate) fn has_room_for(&self, share: Share) -> bool {
         match share {
             Share::Exclusive => self.holds.is_empty(),
-            Share::Shared => self
-                .holds
-                .values()
-                .next()
-                .is_none_or(|hold| hold.share == Share::Shared),
+            Share::Shared => self.holds.values().next().is_none_or(|hold| {
+                hold.share == Share::Shared || mutated(Mutant::SharedBesideExclusive)
+            }),
             Share::Permits { permits, limit } => self
                 .taken
                 .checked_add(permits)
-                .is_some_and(|taken| taken <= limit),
+                .is_some_and(|taken| taken <= limit + u64::from(mutated(Mutant::PermitsOverLimit))),
         }
     }
 

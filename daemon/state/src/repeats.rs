@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::acquire::check_control;
 use crate::answer::{Answer, HoldView, HolderView, KeyEntry, OperationResult, Outcome, Refusal};
 use crate::command::{
@@ -144,8 +146,12 @@ impl State {
             Err(refusal) => return (Err(refusal), false),
         };
         let known = self.repeats.by_key.get(&id);
-        if let Some(repeat) = known.filter(|repeat| self.clock <= repeat.deadline) {
-            if repeat.digest != key.digest {
+        let is_kept = |repeat: &&Repeat| {
+            (self.clock <= repeat.deadline || mutated(Mutant::ExpiredRecordReplays))
+                && !mutated(Mutant::RepeatDecidedAgain)
+        };
+        if let Some(repeat) = known.filter(is_kept) {
+            if repeat.digest != key.digest && !mutated(Mutant::OtherRequestReplayed) {
                 return (Err(Refusal::IdempotencyMismatch), false);
             }
             let verdict = repeat.verdict.clone();
@@ -172,7 +178,7 @@ impl State {
     fn check_room_for_repeat(&self) -> Result<(), Refusal> {
         let allowed = self.limits.idempotency_records;
         let kept = self.repeats.by_deadline.len();
-        if (kept as u64) < allowed {
+        if (kept as u64) < allowed || mutated(Mutant::RecordsUnbounded) {
             return Ok(());
         }
         let is_expired = |(deadline, _): &(Clock, RepeatKey)| *deadline < self.clock;
@@ -191,7 +197,9 @@ impl State {
         let retention_ms = self.limits.idempotency_retention_ms;
         let deadline = Clock(self.clock.0.saturating_add(retention_ms).min(LAST_CLOCK));
         self.forget_repeat(&id);
-        self.touch(RowId::Repeat(Arc::clone(&id)));
+        if !mutated(Mutant::RepeatNotSaved) {
+            self.touch(RowId::Repeat(Arc::clone(&id)));
+        }
         self.repeats.add(
             id,
             Repeat {
@@ -482,6 +490,7 @@ fn verdict(command: &Command, outcome: &Outcome) -> Option<Verdict> {
     }
     let answer = match outcome {
         Ok(answer) => answer,
+        Err(_) if mutated(Mutant::RefusalsNotRecorded) => return None,
         Err(refusal) => return Refused::of(refusal).map(Verdict::Refused),
     };
     Some(match answer {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{Answer, Applied, Decision, LeaseView, Outcome, Refusal};
 use crate::command::{Batch, Command, Request};
 use crate::counted::Counted;
@@ -398,9 +400,12 @@ impl State {
             .get(&id)
             .ok_or_else(|| self.no_lease(id))?;
         let (slot, old) = (lease.slot, self.leases.deadline(lease));
-        let deadline = old.max(Clock(
-            self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK),
-        ));
+        let renewed = Clock(self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK));
+        let deadline = match () {
+            () if mutated(Mutant::RenewalIgnored) => old,
+            () if mutated(Mutant::RenewalShortens) => renewed,
+            () => old.max(renewed),
+        };
         if old < self.clock {
             let places = lease.attached.iter().filter_map(|hanging| match hanging {
                 crate::parts::Hanging::Place(queue, _) => Some(queue.clone()),
@@ -436,6 +441,9 @@ impl State {
     /// Whether the place and its lease are not due.
     pub(crate) fn is_awake(&self, place: &Waiting) -> bool {
         let lease = self.deadline_of(place.asker.lease);
+        if mutated(Mutant::DueWaiterGranted) {
+            return true;
+        }
         self.clock <= place.wait_deadline && lease.is_some_and(|deadline| self.clock <= deadline)
     }
 
