@@ -65,7 +65,7 @@ pub struct Limits {
     pub txn_operations: u64,
     /// How long history is kept.
     pub history_retention_ms: u64,
-    /// How many bytes of history are kept; the oldest goes first.
+    /// How many bytes of history are kept, counted about as memory holds them; the oldest goes first.
     pub history_bytes: u64,
     /// How long a decision is kept for repeats.
     pub idempotency_retention_ms: u64,
@@ -81,7 +81,9 @@ pub struct Limits {
     pub waiters: u64,
     /// The most watchers of a member; members refuse more.
     pub watchers: u64,
-    /// The most bytes of names, owners, metadata and values of leases, holds and places together.
+    /// The most memory of leases, holds and places together: names, owners, metadata and values, 448 bytes for each lease,
+    /// 1280 for each hold and each name that a place waits for, and for labels 384 and 128 each. That is what they take in
+    /// the memory of a member, or somewhat more (`tests/memory.rs`).
     pub standing_bytes: u64,
 }
 
@@ -103,7 +105,7 @@ impl Default for Limits {
             leases: 1_000_000,
             waiters: 100_000,
             watchers: 10_000,
-            standing_bytes: 268_435_456,
+            standing_bytes: 1 << 30,
         }
     }
 }
@@ -190,8 +192,8 @@ const FIELDS: [Field; 16] = [
     field!(leases, 1, 10_000_000),
     field!(waiters, 1, 10_000_000),
     field!(watchers, 1, 1_000_000),
-    // The greatest request of an acquire fits.
-    field!(standing_bytes, 8 << 20, 1 << 40),
+    // The greatest request of an acquire fits: 64 names, each a hold with 4 KiB of the shortest labels and a value.
+    field!(standing_bytes, 32 << 20, 1 << 40),
 ];
 
 fn limit_names() -> String {
