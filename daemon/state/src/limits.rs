@@ -69,7 +69,8 @@ pub struct Limits {
     pub history_bytes: u64,
     /// How long a decision is kept for repeats.
     pub idempotency_retention_ms: u64,
-    /// How many decisions are kept for repeats.
+    /// How many decisions are kept for repeats. One that takes more than 512 bytes of memory, as that of a large
+    /// transaction does, counts one for each of them.
     pub idempotency_records: u64,
     /// The most keys.
     pub keys: u64,

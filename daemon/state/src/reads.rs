@@ -104,6 +104,11 @@ impl State {
         self.standing
     }
 
+    /// What records of decisions count for in `idempotency_records`, those that have expired and are not yet forgotten too.
+    pub fn repeats_kept(&self) -> u64 {
+        self.repeats.weight
+    }
+
     /// What history counts for in `history_bytes`.
     pub fn history_bytes(&self) -> u64 {
         self.history.bytes

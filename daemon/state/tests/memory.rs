@@ -9,7 +9,7 @@ use std::alloc::System;
 use std::collections::BTreeMap;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use support::{acquire, delete, lease, new_lease, put, request};
+use support::{acquire, delete, keyed, lease, new_lease, put, request, transaction};
 use tenure_state::*;
 
 #[global_allocator]
@@ -111,6 +111,23 @@ fn history(shape: &str, commands: impl Iterator<Item = Command>) {
     let (held, accounted) = (measured.held(), measured.state.history_bytes());
     let rest = measured.held_without_history();
     check(shape, accounted, held - rest);
+}
+
+/// Records of decisions, which go at their own time: what is held less what is held without them.
+fn repeats(shape: &str, commands: impl Iterator<Item = Command>) {
+    let mut measured = Measured::new();
+    for (n, command) in (0..).zip(commands) {
+        let key = format!("6f1f4c7e-0d1b-4c52-9f70-{n:012}");
+        measured.apply(keyed(&key, command));
+    }
+    let held = measured.held_without_history();
+    let kept = measured.state.repeats_kept();
+    let entries = 2 + kept / 2000;
+    for _ in 0..entries {
+        measured.state.apply(Clock(60_001), &Batch::default());
+    }
+    assert_eq!(measured.state.repeats_kept(), 0, "they are forgotten");
+    check(shape, 512 * kept, held - measured.held_without_history());
 }
 
 fn labels(count: usize, bytes: usize) -> BTreeMap<String, String> {
@@ -230,6 +247,14 @@ fn what_is_accounted_is_no_less_than_seven_tenths_of_what_memory_holds() {
     );
     standing("places of 64 names", together(|n, _| n.to_string()));
     standing("holds of 64 names", together(|n, id| format!("{n} {id}")));
+
+    repeats("records of a put", (0..THINGS).map(|_| put("a", "v", None)));
+    let gets = vec![Operation::Get { key: "a".into() }; 128];
+    repeats(
+        "records of 128 operations",
+        (0..500).map(|_| transaction(gets.clone())),
+    );
+    repeats("records of breaks", held_once(|_| "x".to_owned()));
 
     history("puts", (0..2 * THINGS).map(|_| put("a", "v", None)));
     let come_and_go = |key: String| [put(&key, "v", None), delete(&key)];
