@@ -320,6 +320,21 @@ mod tests {
     }
 
     #[test]
+    fn the_most_of_any_cluster_is_accepted_and_nothing_above_it_is() {
+        let most = Limits::most();
+        assert_eq!(most.check(), Ok(()));
+        for ((name, value), (_, _, max)) in most.named().zip(Limits::ranges()) {
+            assert_eq!(value, max, "{name}");
+            let more = Limits::default().set(name, value + 1);
+            assert!(more.is_err(), "{name} above {value}");
+        }
+        for (name, value) in Limits::default().named() {
+            let least = Limits::most().set(name, value);
+            assert_eq!(least, Ok(()), "{name} may be what it is at first");
+        }
+    }
+
+    #[test]
     fn each_limit_is_set_by_its_name_and_no_other_with_it() {
         for field in &FIELDS {
             let mut limits = Limits::default();
