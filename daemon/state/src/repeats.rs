@@ -79,13 +79,11 @@ pub(crate) enum Verdict {
     },
     HandedOver {
         lease: LeaseId,
-        clock: Clock,
         revision: Revision,
     },
     Broken {
         broken: Vec<BrokenHold>,
         delay_until: Option<Clock>,
-        clock: Clock,
         revision: Revision,
     },
     Compacted {
@@ -266,22 +264,18 @@ impl State {
             (Verdict::Proclaimed { revision }, Command::Proclaim(proclaim)) => {
                 Ok(self.replay_proclaim(proclaim, *revision))
             }
-            (
-                Verdict::HandedOver {
-                    lease, revision, ..
-                },
-                Command::HandOver(hand_over),
-            ) => Ok(Answer::HandedOver {
-                leader: self.replay_leader(hand_over, *lease, Fence::from(*revision)),
-                clock: self.clock,
-                revision: *revision,
-            }),
+            (Verdict::HandedOver { lease, revision }, Command::HandOver(hand_over)) => {
+                Ok(Answer::HandedOver {
+                    leader: self.replay_leader(hand_over, *lease, Fence::from(*revision)),
+                    clock: self.clock,
+                    revision: *revision,
+                })
+            }
             (
                 Verdict::Broken {
                     broken,
                     delay_until,
                     revision,
-                    ..
                 },
                 Command::Break(_),
             ) => Ok(Answer::Broken {
@@ -598,21 +592,17 @@ fn verdict(command: &Command, outcome: &Outcome) -> Option<Verdict> {
         Answer::Broken {
             broken,
             delay_until,
-            clock,
             revision,
+            ..
         } => Verdict::Broken {
             broken: broken.iter().map(BrokenHold::of).collect(),
             delay_until: *delay_until,
-            clock: *clock,
             revision: *revision,
         },
         Answer::HandedOver {
-            leader,
-            clock,
-            revision,
+            leader, revision, ..
         } => Verdict::HandedOver {
             lease: leader.lease,
-            clock: *clock,
             revision: *revision,
         },
         Answer::Compacted {
