@@ -506,25 +506,17 @@ impl Core {
     /// Requests of another member's clients. What cannot be decoded is dropped: no member of ours sends it, and in
     /// the log it would stop everybody.
     fn accept_forwarded(&mut self, from: MemberId, requests: Vec<ForwardedRequest>) {
-        let mut refused: BTreeMap<Refused, Vec<u64>> = BTreeMap::new();
+        let mut refused = Vec::new();
         for forwarded in requests {
-            let token = forwarded.token;
+            let origin = Origin {
+                member: from.0,
+                token: forwarded.token,
+            };
             if let Err(reason) = self.accept_one(from, forwarded) {
-                refused.entry(reason).or_default().push(token);
+                refused.push((origin, reason));
             }
         }
-        for (reason, tokens) in refused {
-            match from == self.id {
-                true => self
-                    .out
-                    .refused
-                    .extend(tokens.into_iter().map(|token| (token, reason))),
-                false => self
-                    .out
-                    .send
-                    .push((from, PeerMessage::Refused { tokens, reason })),
-            }
-        }
+        self.refuse(refused);
     }
 
     /// Whether so much waits to be applied here that more would only wait longer.
@@ -641,20 +633,24 @@ impl Core {
             self.appended
                 .insert(position.index, (position.term, origins));
         }
-        for (origin, reason) in formed.refused {
-            self.refuse(origin, reason);
-        }
+        self.refuse(formed.refused);
     }
 
-    fn refuse(&mut self, origin: Origin, reason: Refused) {
-        if origin.member == self.id.0 {
-            self.out.refused.push((origin.token, reason));
-        } else {
-            let message = PeerMessage::Refused {
-                tokens: vec![origin.token],
-                reason,
-            };
-            self.out.send.push((MemberId(origin.member), message));
+    /// Tells each origin. A member hears of all its requests that have one reason in one message: a leader that steps
+    /// down may have a hundred thousand of them.
+    fn refuse(&mut self, refused: impl IntoIterator<Item = (Origin, Refused)>) {
+        let mut of_others: BTreeMap<(u64, Refused), Vec<u64>> = BTreeMap::new();
+        for (origin, reason) in refused {
+            if origin.member == self.id.0 {
+                self.out.refused.push((origin.token, reason));
+            } else {
+                let tokens = of_others.entry((origin.member, reason)).or_default();
+                tokens.push(origin.token);
+            }
+        }
+        for ((member, reason), tokens) in of_others {
+            let message = PeerMessage::Refused { tokens, reason };
+            self.out.send.push((MemberId(member), message));
         }
     }
 
@@ -697,14 +693,12 @@ impl Core {
         if (!self.raft.is_leader() || stale)
             && let Some(leading) = self.leading.take()
         {
-            for origin in leading.into_waiting() {
-                self.refuse(origin, Refused::NoLeader);
-            }
+            let waiting = leading.into_waiting().into_iter();
+            self.refuse(waiting.map(|origin| (origin, Refused::NoLeader)));
             if mutated(Mutant::RefusedThoughAppended) {
                 let appended = std::mem::take(&mut self.appended).into_values();
-                for origin in appended.flat_map(|(_, origins)| origins) {
-                    self.refuse(origin, Refused::NoLeader);
-                }
+                let origins: Vec<_> = appended.flat_map(|(_, origins)| origins).collect();
+                self.refuse(origins.into_iter().map(|origin| (origin, Refused::NoLeader)));
             }
         }
         if self.raft.is_leader() && self.leading.is_none() {
@@ -716,6 +710,7 @@ impl Core {
     /// Committed entries decide the fate of what this member appended: at an index that another term's entry took,
     /// the requests were not applied and never will be.
     fn settle(&mut self, committed: &[tenure_raft::Entry]) {
+        let mut lost = Vec::new();
         for entry in committed {
             while let Some(first) = self.appended.first_entry() {
                 if *first.key() > entry.index {
@@ -723,12 +718,15 @@ impl Core {
                 }
                 let (index, (term, origins)) = first.remove_entry();
                 if index == entry.index && term != entry.term {
-                    for origin in origins {
-                        self.refuse(origin, Refused::NoLeader);
-                    }
+                    lost.extend(
+                        origins
+                            .into_iter()
+                            .map(|origin| (origin, Refused::NoLeader)),
+                    );
                 }
             }
         }
+        self.refuse(lost);
     }
 }
 

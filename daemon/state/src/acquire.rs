@@ -19,7 +19,8 @@ use crate::limits::{
     MAX_WAIT_MS,
 };
 use crate::parts::{
-    Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits,
+    Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits, shrink,
+    shrink_set,
 };
 use crate::rows::RowId;
 use crate::standing;
@@ -119,7 +120,7 @@ impl State {
     }
 
     fn hold(&self, queue: &QueueId, asker: &Asker) -> Option<&Hold> {
-        self.queues.get(queue)?.holds.get(asker)
+        self.queues.get(queue)?.holds.get(asker).map(Box::as_ref)
     }
 
     /// What an asker has now.
@@ -309,7 +310,7 @@ impl State {
         };
         let bytes = standing::of_hold(id, &asker.owner, &hold);
         self.standing = self.standing.saturating_add(bytes);
-        queue.holds.insert(asker.clone(), hold);
+        queue.holds.insert(asker.clone(), Box::new(hold));
         self.attach(
             asker.lease,
             Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
@@ -409,6 +410,8 @@ impl State {
                     place: id,
                 });
                 queue.askers.remove(&place.asker);
+                shrink_set(&mut queue.places);
+                shrink(&mut queue.askers);
                 queue.mod_revision = revising.revision;
                 if !queue.is_used() {
                     self.active.remove(&want.queue);
@@ -436,11 +439,12 @@ impl State {
         asker: &Asker,
         reason: ReleaseReason,
         revising: &mut Revising,
-    ) -> Option<Hold> {
+    ) -> Option<Box<Hold>> {
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));
         let queue = self.queues.get_mut(id)?;
         let hold = queue.holds.remove(asker)?;
+        shrink(&mut queue.holds);
         let bytes = standing::of_hold(id, &asker.owner, &hold);
         self.standing = self.standing.saturating_sub(bytes);
         queue.taken = queue.taken.saturating_sub(permits(hold.share));
@@ -477,6 +481,7 @@ impl State {
         self.touch(RowId::Lease(lease));
         if let Some(lease) = self.leases.by_id.get_mut(&lease) {
             lease.attached.remove(hanging);
+            shrink_set(&mut lease.attached);
             lease.attached_revision = Some(revising.revision);
         }
     }

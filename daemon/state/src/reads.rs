@@ -101,6 +101,21 @@ impl State {
         self.leases.by_id.len() as u64
     }
 
+    /// What leases, holds and places count for in `standing_bytes`.
+    pub fn standing_bytes(&self) -> u64 {
+        self.standing
+    }
+
+    /// What records of decisions count for in `idempotency_records`, those that have expired and are not yet forgotten too.
+    pub fn repeats_kept(&self) -> u64 {
+        self.repeats.weight
+    }
+
+    /// What history counts for in `history_bytes`.
+    pub fn history_bytes(&self) -> u64 {
+        self.history.bytes
+    }
+
     /// The first things that hang on a lease.
     pub fn attached(&self, id: LeaseId, max: usize) -> Vec<Attached> {
         let attached = self
