@@ -1,0 +1,122 @@
+//! Exclusion as the log has it: one exclusive holder of a name at a time, with fences that rise, and every grant that a
+//! client was told is one.
+
+use std::collections::BTreeMap;
+
+use crate::Judged;
+use crate::history::History;
+use crate::record::{Ask, Call, Event, Recording, Revision, Told};
+
+/// Whether an event begins a hold.
+pub(crate) fn begins(event: &Event) -> bool {
+    matches!(event.kind.as_str(), "acquired" | "elected")
+}
+
+/// Whether an event ends a hold.
+pub(crate) fn ends(event: &Event) -> bool {
+    matches!(event.kind.as_str(), "released" | "resigned")
+}
+
+/// Who holds a name, and the last fence of it.
+#[derive(Default)]
+struct Name<'a> {
+    holders: BTreeMap<(&'a str, &'a str), (u64, bool)>,
+    last: u64,
+    granted_at: Revision,
+}
+
+pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
+    let mut names: BTreeMap<&str, Name<'_>> = BTreeMap::new();
+    let mut judged = 0;
+    for event in history.events() {
+        let name = names.entry(&event.resource).or_default();
+        if begins(event) {
+            judged += 1;
+            grant(name, event)?;
+        } else if ends(event) {
+            let held = name.holders.remove(&event.who());
+            if held.map(|(fence, _)| Some(fence)) != Some(event.number("fence")) {
+                return Err(format!("an end of {held:?}: {event:?}"));
+            }
+        }
+    }
+    for call in &recording.calls {
+        check_told(call, history)?;
+    }
+    Ok(judged)
+}
+
+fn grant<'a>(name: &mut Name<'a>, event: &'a Event) -> Result<(), String> {
+    let shared = event.text("mode") == "shared";
+    let others = name.holders.values();
+    let excluded = others
+        .clone()
+        .any(|(_, held_shared)| !(shared && *held_shared));
+    if excluded {
+        return Err(format!(
+            "granted while held by {:?}: {event:?}",
+            name.holders
+        ));
+    }
+    let fence = event.number("fence").unwrap_or_default();
+    // Shared holds granted at one revision have one fence.
+    let together = shared && name.granted_at == event.revision && fence == name.last;
+    if Revision(fence) != event.revision || (fence <= name.last && !together) {
+        return Err(format!("a fence after {}: {event:?}", name.last));
+    }
+    name.last = fence;
+    name.granted_at = event.revision;
+    name.holders.insert(event.who(), (fence, shared));
+    Ok(())
+}
+
+/// Grants and ends that a client was told are in the history.
+fn check_told(call: &Call, history: &History) -> Result<(), String> {
+    let found = match (&call.ask, &call.told) {
+        (
+            Ask::Acquire {
+                resource,
+                lease,
+                owner,
+            },
+            Told::Held { fence, .. },
+        ) => history.at(Revision(*fence)).iter().any(|event| {
+            begins(event)
+                && event.resource == *resource
+                && event.who() == (lease, owner)
+                && event.number("fence") == Some(*fence)
+        }),
+        (
+            Ask::Release {
+                resource,
+                lease,
+                fence,
+            },
+            Told::Done { revision, .. },
+        ) => history.at(*revision).iter().any(|event| {
+            ends(event)
+                && event.resource == *resource
+                && event.who().0 == lease
+                && event.number("fence") == Some(*fence)
+        }),
+        (
+            Ask::Holder { resource },
+            Told::Holder {
+                revision, fence, ..
+            },
+        ) => holder(history, resource, *revision) == *fence,
+        _ => true,
+    };
+    match found {
+        true => Ok(()),
+        false => Err(format!("the history has nothing of this: {call:?}")),
+    }
+}
+
+/// The fence of the last grant of a name that stands at a revision.
+fn holder(history: &History, resource: &str, revision: Revision) -> Option<u64> {
+    let events = history.between(Revision(0), revision).iter().rev();
+    let mut events = events.filter(|event| event.resource == resource);
+    let last = events.find(|event| begins(event) || ends(event))?;
+    begins(last).then(|| last.number("fence")).flatten()
+}

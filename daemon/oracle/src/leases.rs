@@ -1,0 +1,274 @@
+//! Leases: none ends before its TTL has passed since the last renewal that succeeded was sent, each ends soon after
+//! that, and everything on it ends with it at one revision.
+//!
+//! "Soon" is what `api.md` promises, plus the times in which nothing was acknowledged, plus what a watcher takes to be
+//! told on a busy machine. A lease whose last renewal is unknown is not judged for being late.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Judged;
+use crate::exclusion::{begins, ends};
+use crate::history::History;
+use crate::record::{Ask, Call, Event, Moment, Recording, Revision, Told};
+
+/// How long after its deadline a lease ends in a healthy cluster, the wait of its last renewal for company included.
+const PROMISED_MS: u64 = 250;
+/// What a change of leader may add.
+const CHANGE_MS: u64 = 500;
+/// A pause in what is acknowledged that is longer than this may be a time without a leader.
+const STALL_MS: u64 = 150;
+/// What a watcher on a busy machine is told late.
+const TELLING_MS: u64 = 1_000;
+/// Beyond this a call that was given up is no longer applied: a write is answered within 5 s.
+const IN_DOUBT_MS: u64 = 10_000;
+
+/// The life of a lease as the log has it.
+struct Life {
+    granted: Revision,
+    ttl_ms: u64,
+    ended: Option<(Revision, bool)>,
+    attached: BTreeSet<String>,
+}
+
+pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
+    let lives = lives(history)?;
+    let mut askings: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    for call in &recording.calls {
+        if let Some(lease) = lease_of(call) {
+            askings.entry(lease).or_default().push(call);
+        }
+    }
+    let stalls = Stalls::of(recording);
+    let drifts = recording.faults.iter().map(|fault| fault.drift_ppm);
+    let drift_ppm = drifts.max().unwrap_or_default();
+    for (lease, calls) in &askings {
+        let life = lives.get(lease);
+        for call in calls {
+            check_told(call, lease, life, history)?;
+        }
+        if let Some(life) = life {
+            check_times(lease, life, calls, history, (&stalls, drift_ppm))?;
+        }
+    }
+    Ok(lives.values().filter(|life| life.ended.is_some()).count() as u64)
+}
+
+/// The lease that an accepted asking keeps alive.
+fn lease_of(call: &Call) -> Option<&str> {
+    match (&call.ask, &call.told) {
+        (Ask::Grant { .. }, Told::Granted { lease, .. }) => Some(lease),
+        (Ask::Renew { lease } | Ask::Acquire { lease, .. } | Ask::Revoke { lease }, _) => {
+            Some(lease)
+        }
+        _ => None,
+    }
+}
+
+/// The lives of all leases; what hangs on each goes with it, and nothing is granted to the dead.
+fn lives(history: &History) -> Result<BTreeMap<&str, Life>, String> {
+    let mut lives: BTreeMap<&str, Life> = BTreeMap::new();
+    let mut key_leases: BTreeMap<&str, &str> = BTreeMap::new();
+    for event in history.events() {
+        let lease = event.text("lease");
+        match event.kind.as_str() {
+            "granted" => {
+                let life = Life {
+                    granted: event.revision,
+                    ttl_ms: event.number("ttl_ms").unwrap_or_default(),
+                    ended: None,
+                    attached: BTreeSet::new(),
+                };
+                if lives.insert(lease, life).is_some() {
+                    return Err(format!("granted twice: {event:?}"));
+                }
+            }
+            "ended" => {
+                let life = lives.get_mut(lease).filter(|life| life.ended.is_none());
+                let life = life.ok_or_else(|| format!("nothing to end: {event:?}"))?;
+                life.ended = Some((event.revision, event.text("reason") == "expired"));
+            }
+            _ => attach(event, &mut lives, &mut key_leases)?,
+        }
+    }
+    check_nothing_left(&lives, history)?;
+    Ok(lives)
+}
+
+fn attach<'a>(
+    event: &'a Event,
+    lives: &mut BTreeMap<&'a str, Life>,
+    key_leases: &mut BTreeMap<&'a str, &'a str>,
+) -> Result<(), String> {
+    let lease = event.text("lease");
+    let with_lease = event.text("reason") == "lease-ended";
+    let thing = format!("{} {}", event.resource, event.who().1);
+    if event.key().is_some() {
+        if let Some(old) = key_leases.remove(event.resource.as_str())
+            && let Some(life) = lives.get_mut(old)
+        {
+            life.attached.remove(&thing);
+        }
+        if event.kind == "put" && !lease.is_empty() {
+            key_leases.insert(&event.resource, lease);
+        }
+    }
+    if lease.is_empty() {
+        return Ok(());
+    }
+    let Some(life) = lives.get_mut(lease) else {
+        return Err(format!("on a lease that was never granted: {event:?}"));
+    };
+    let ended = life.ended.map(|(at, _)| at);
+    let begun = event.kind == "put" || event.kind == "queued" || begins(event);
+    match ended {
+        Some(_) if begun => return Err(format!("given to a lease that has ended: {event:?}")),
+        Some(at) if at != event.revision => {
+            return Err(format!(
+                "outlived its lease, which ended at {at}: {event:?}"
+            ));
+        }
+        None if with_lease => return Err(format!("its lease has not ended: {event:?}")),
+        _ => {}
+    }
+    if begun {
+        life.attached.insert(thing);
+    } else if event.kind == "delete" || event.kind == "left" || ends(event) {
+        life.attached.remove(&thing);
+    }
+    Ok(())
+}
+
+fn check_nothing_left(lives: &BTreeMap<&str, Life>, history: &History) -> Result<(), String> {
+    for (lease, life) in lives {
+        let Some((at, _)) = life.ended else { continue };
+        if let Some(thing) = life.attached.first() {
+            return Err(format!(
+                "{lease} ended at {at} and {thing} is left of it, up to {}",
+                history.end
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What was told of a lease agrees with its life.
+fn check_told(
+    call: &Call,
+    lease: &str,
+    life: Option<&Life>,
+    history: &History,
+) -> Result<(), String> {
+    let wrong = |what: &str| Err(format!("{what}: {call:?}"));
+    let ended = life.and_then(|life| life.ended);
+    match &call.told {
+        Told::Granted { revision, .. } => match life {
+            Some(life) if life.granted == *revision => Ok(()),
+            _ => wrong("the history has no such grant"),
+        },
+        Told::Done { revision, .. } if matches!(call.ask, Ask::Revoke { .. }) => match ended {
+            Some((at, false)) if at == *revision => Ok(()),
+            _ => wrong("the history has no such end"),
+        },
+        Told::Renewed { revision } | Told::Held { revision, .. } | Told::Queued { revision } => {
+            match ended {
+                Some((at, _)) if at <= *revision => wrong("it had ended"),
+                Some((at, _)) if history.observed(at) < call.call => {
+                    wrong("its end had been told before this was sent")
+                }
+                _ if life.is_none() => wrong("no such lease was granted"),
+                _ => Ok(()),
+            }
+        }
+        // Lost while it lives.
+        Told::Refused { revision, .. } if matches!(call.ask, Ask::Renew { .. }) => match ended {
+            Some((at, _)) if at <= *revision => Ok(()),
+            _ => Err(format!("{lease} lives and is said to be lost: {call:?}")),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// It ended neither early nor late.
+fn check_times(
+    lease: &str,
+    life: &Life,
+    calls: &[&Call],
+    history: &History,
+    (stalls, drift_ppm): (&Stalls, u64),
+) -> Result<(), String> {
+    let Some((at, true)) = life.ended else {
+        return Ok(());
+    };
+    let observed = history.observed(at);
+    let accepted = |call: &&&Call| {
+        matches!(
+            call.told,
+            Told::Granted { .. } | Told::Renewed { .. } | Told::Held { .. } | Told::Queued { .. }
+        )
+    };
+    let kept: Vec<&Call> = calls.iter().filter(accepted).copied().collect();
+    let Some(last_call) = kept.iter().map(|call| call.call).max() else {
+        return Ok(());
+    };
+    let ttl_ns = life.ttl_ms * 1_000_000;
+    let drift_ns = ttl_ns / 1_000_000 * drift_ppm;
+    if observed.since(last_call) + drift_ns < ttl_ns {
+        return Err(format!(
+            "{lease} with a TTL of {} ms ended at {at}, observed {} us after it was last renewed by {:?}",
+            life.ttl_ms,
+            observed.since(last_call) / 1000,
+            kept.iter().max_by_key(|call| call.call)
+        ));
+    }
+    let last_ret = kept.iter().map(|call| call.ret).max().unwrap_or_default();
+    let in_doubt = calls
+        .iter()
+        .any(|call| call.told == Told::Unknown && last_call <= call.ret.plus_ms(IN_DOUBT_MS));
+    let allowed_ns = ttl_ns
+        + drift_ns
+        + (PROMISED_MS + TELLING_MS) * 1_000_000
+        + stalls.within(last_call, observed);
+    let took = observed.since(last_ret);
+    if observed != Moment::NEVER && !in_doubt && allowed_ns < took {
+        return Err(format!(
+            "{lease} ended late: {} ms after its last renewal was answered, where {} ms are allowed",
+            took / 1_000_000,
+            allowed_ns / 1_000_000
+        ));
+    }
+    Ok(())
+}
+
+/// The times in which nothing was acknowledged.
+struct Stalls(Vec<(Moment, Moment)>);
+
+impl Stalls {
+    fn of(recording: &Recording) -> Stalls {
+        let acknowledged = |call: &&Call| {
+            matches!(
+                call.told,
+                Told::Done { .. } | Told::Granted { .. } | Told::Renewed { .. }
+            )
+        };
+        let calls = recording.calls.iter().filter(acknowledged);
+        let mut moments: Vec<Moment> = calls.map(|call| call.ret).collect();
+        moments.sort_unstable();
+        moments.insert(0, Moment(0));
+        moments.push(Moment::NEVER);
+        let pairs = moments.windows(2).map(|pair| (pair[0], pair[1]));
+        let long = |(from, until): &(Moment, Moment)| until.since(*from) > STALL_MS * 1_000_000;
+        Stalls(pairs.filter(long).collect())
+    }
+
+    /// How much longer something may take between two moments, in nanoseconds.
+    fn within(&self, from: Moment, until: Moment) -> u64 {
+        let overlaps = self
+            .0
+            .iter()
+            .filter(|(begin, end)| *begin < until && from < *end);
+        let added = overlaps.map(|(begin, end)| {
+            (*end).min(until).since((*begin).max(from)) + CHANGE_MS * 1_000_000
+        });
+        added.sum()
+    }
+}

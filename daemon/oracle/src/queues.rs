@@ -1,0 +1,97 @@
+//! Queues: places are granted in the order of priority and arrival, and none is lost while its lease lives.
+
+use std::collections::BTreeMap;
+
+use crate::Judged;
+use crate::exclusion::begins;
+use crate::history::History;
+use crate::record::{Event, Recording, Revision};
+
+/// The order in which places are served: the greatest priority first, then the oldest.
+type Rank = (i64, Revision);
+
+/// A place that waits.
+struct Place {
+    rank: Rank,
+    /// The grant that passed it over, which is right only where the place was due and leaves without a grant.
+    passed_by: Option<String>,
+}
+
+type Queue<'a> = BTreeMap<(&'a str, &'a str), Place>;
+
+pub(crate) fn check(_recording: &Recording, history: &History) -> Judged {
+    let mut queues: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
+    let mut judged = 0;
+    let mut handed_over: Option<(Revision, &str)> = None;
+    for event in history.events() {
+        let queue = queues.entry(&event.resource).or_default();
+        if event.text("reason") == "handed-over" {
+            handed_over = Some((event.revision, &event.resource));
+        }
+        match event.kind.as_str() {
+            "queued" => {
+                let priority = event
+                    .more
+                    .get("priority")
+                    .and_then(serde_json::Value::as_i64);
+                let place = Place {
+                    rank: (-priority.unwrap_or_default(), event.revision),
+                    passed_by: None,
+                };
+                if queue.insert(event.who(), place).is_some() {
+                    return Err(format!("a second place of one asker: {event:?}"));
+                }
+            }
+            "left" => leave(queue, event)?,
+            _ if begins(event) => {
+                judged += 1;
+                let chosen = handed_over == Some((event.revision, event.resource.as_str()));
+                serve(queue, event, chosen)?;
+            }
+            _ => {}
+        }
+    }
+    // A place that was due is ended with the entry that passed it over.
+    for (resource, queue) in &queues {
+        for (who, place) in queue {
+            if let Some(grant) = &place.passed_by {
+                return Err(format!(
+                    "{who:?} waits for {resource} and was passed over by {grant}"
+                ));
+            }
+        }
+    }
+    Ok(judged)
+}
+
+fn leave<'a>(queue: &mut Queue<'a>, event: &'a Event) -> Result<(), String> {
+    let place = queue.remove(&event.who());
+    let place = place.ok_or_else(|| format!("there was no such place: {event:?}"))?;
+    match place.passed_by {
+        // It may have been due when it was passed over; it was not if its owner left by itself.
+        Some(grant) if event.text("reason") == "withdrawn" => Err(format!(
+            "a place that lived was passed over by {grant}: {event:?}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A grant to the first place, or to somebody who found nobody waiting.
+fn serve<'a>(queue: &mut Queue<'a>, event: &'a Event, chosen: bool) -> Result<(), String> {
+    let place = queue.remove(&event.who());
+    if let Some(grant) = place.as_ref().and_then(|place| place.passed_by.as_ref()) {
+        return Err(format!(
+            "a place that lived was passed over by {grant}: {event:?}"
+        ));
+    }
+    if chosen {
+        return Ok(());
+    }
+    // Somebody who did not wait comes after all who do.
+    let rank = place.map_or((0, event.revision), |place| place.rank);
+    let text = format!("{event:?}");
+    for other in queue.values_mut().filter(|other| other.rank < rank) {
+        other.passed_by.get_or_insert_with(|| text.clone());
+    }
+    Ok(())
+}
