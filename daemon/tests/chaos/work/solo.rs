@@ -39,9 +39,10 @@ pub(super) fn work(worker: &mut Worker<'_>) {
                 how: How::Linearizable,
             },
         };
+        let deletes = matches!(ask, Ask::Delete { .. });
         let answered = worker.caller.ask(ask);
         match &answered.told {
-            Told::Done { revision, .. } => last = Some(*revision),
+            Told::Done { revision, .. } if !deletes => last = Some(*revision),
             Told::Read { keys, .. } => last = keys.get(&key).map(|seen| seen.revision),
             // A few unknown writes and the key is of no use any more.
             Told::Unknown => {
