@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tenure_oracle::{Ask, Call, Condition, How, Line, Moment, Operation, Revision, Seen, Told};
 
 use crate::common::{Answer, Client};
-use crate::round::Run;
+use crate::round::{Run, is_success};
 
 /// How an acquire waits.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +86,9 @@ impl<'a> Caller<'a> {
             ask,
             told: told.clone(),
         }));
+        if is_success(&told) {
+            self.run.done.fetch_add(1, Ordering::SeqCst);
+        }
         if told == Told::Unknown {
             self.id = self.run.recorder.new_client();
         }

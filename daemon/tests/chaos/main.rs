@@ -21,6 +21,7 @@ mod plan;
 mod recorder;
 mod rig;
 mod round;
+mod sweep;
 mod work;
 
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn one_history_explains_what_everybody_was_told_whatever_breaks() {
     const NAME: &str = "one_history_explains_what_everybody_was_told_whatever_breaks";
+    let _machine = machine::shared();
     let seed = number("TENURE_CAMPAIGN_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     eprintln!("chaos: TENURE_CAMPAIGN_SEED={seed}");
     let draw = Draw::new(seed);
