@@ -151,6 +151,8 @@ fn refused(answer: &Answer) -> Option<Told> {
         (409, "lock-held" | "already-held" | "wait-expired" | "key-on-other-lease") => {
             Some(Told::Failed)
         }
+        // The past that was asked for is gone.
+        (410, "compacted") => Some(Told::Failed),
         (422, "idempotency-mismatch") => Some(Told::Mismatch),
         (429 | 503, _) if answer.not_applied() => Some(Told::Failed),
         (504, "outcome-unknown") => Some(Told::Unknown),

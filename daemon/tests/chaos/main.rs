@@ -2,8 +2,9 @@
 //! record everything, nemeses that leave a trace, and oracles that demand one history for all of it.
 //!
 //! `cargo test -p tenured --test chaos` runs a fixed set of rounds. `TENURE_CAMPAIGN_SECONDS` runs rounds drawn from a
-//! seed until the time is over; the seed is printed, and `TENURE_CAMPAIGN_SEED` gives it again. A failed round keeps its
-//! recording, which `tenure-judge` judges again.
+//! seed until the time is over; the seed is printed, and `TENURE_CAMPAIGN_SEED` gives it again;
+//! `TENURE_CAMPAIGN_NEMESES="kill all,bridge"` has only these. A failed round keeps its recording, which `tenure-judge`
+//! judges again.
 
 mod asking;
 #[allow(
@@ -39,7 +40,8 @@ fn one_history_explains_what_everybody_was_told_whatever_breaks() {
     let _machine = machine::shared();
     let seed = number("TENURE_CAMPAIGN_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     eprintln!("chaos: TENURE_CAMPAIGN_SEED={seed}");
-    let draw = Draw::new(seed);
+    let only = std::env::var("TENURE_CAMPAIGN_NEMESES").ok();
+    let draw = Draw::new(seed, only.as_deref());
     for (nemesis, need) in draw.missing() {
         machine::skip(nemesis, &format!("this machine lacks {need:?}"));
     }

@@ -19,9 +19,14 @@ pub(crate) struct Draw {
 }
 
 impl Draw {
-    pub(crate) fn new(seed: u64) -> Draw {
+    /// All nemeses, or those that are named.
+    pub(crate) fn new(seed: u64, only: Option<&str>) -> Draw {
+        let wanted = |nemesis: &&Nemesis| {
+            only.is_none_or(|names| names.split(',').any(|name| name.trim() == nemesis.name))
+        };
+        let wanted = ALL.iter().filter(wanted).copied();
         let (met, missing): (Vec<Nemesis>, Vec<Nemesis>) =
-            ALL.iter().partition(|nemesis| nemesis.need.is_met());
+            wanted.partition(|nemesis| nemesis.need.is_met());
         Draw {
             seed,
             met,
@@ -91,9 +96,11 @@ pub(crate) fn fixed(draw: &Draw) -> Vec<Plan> {
         kind,
         nemeses,
     };
-    vec![
+    let rounds = [
         plan(0, 3, draw.kind(false), rest),
         plan(1, 3, draw.kind(true), second),
         plan(2, 5, draw.kind(false), five),
-    ]
+    ];
+    let with_faults = |plan: &Plan| !plan.nemeses.is_empty();
+    rounds.into_iter().filter(with_faults).collect()
 }

@@ -95,7 +95,8 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         let workers = work::start_workers(scope, &run);
         torment(&run, plan, &mut failures);
         let least = LEAST_DONE * plan.nemeses.len() as u64;
-        wait::pass(OVERTIME, || least <= run.done.load(Ordering::SeqCst));
+        let enough = || least <= run.done.load(Ordering::SeqCst) && run.outside.was_overtaken();
+        wait::pass(OVERTIME, enough);
         stopped = run.recorder.now();
         run.stop.store(true, Ordering::SeqCst);
         for worker in workers {
@@ -212,6 +213,11 @@ fn last_write(run: &Run<'_>) -> Revision {
 fn judgement(recording: &Recording, plan: &Plan, stopped: Moment) -> Vec<String> {
     let verdict = judge(recording);
     let overtakings = unfenced_overtakings(recording);
+    let lost = recording
+        .replies
+        .iter()
+        .filter(|reply| reply.compacted.is_some())
+        .count();
     let (stalls, longest) = quiet_times(recording, stopped);
     let done = recording
         .calls
@@ -225,7 +231,8 @@ fn judgement(recording: &Recording, plan: &Plan, stopped: Moment) -> Vec<String>
         .count();
     eprintln!(
         "chaos: {} calls, {done} done, {unknown} unknown; judged: {verdict}; {overtakings} writes without fence let in too \
-         late; {stalls:.1?} without an acknowledged write, {longest:.1?} at a time",
+         late; {lost} watchers \
+         told that history is gone; {stalls:.1?} without an acknowledged write, {longest:.1?} at a time",
         recording.calls.len()
     );
     let mut failures: Vec<String> = verdict

@@ -1,6 +1,8 @@
 //! What is broken: each nemesis does one thing to a running cluster, undoes it, and tells by which trace it took effect.
 
 mod clocks;
+mod compaction;
+mod delays;
 mod disks;
 mod packets;
 mod partitions;
@@ -25,6 +27,7 @@ pub(crate) type Evidence = Result<String, String>;
 pub(crate) enum Need {
     Nothing,
     Iptables,
+    PacketQueue,
     SocketKill,
     Strace,
     Perl,
@@ -39,6 +42,7 @@ impl Need {
         match self {
             Need::Nothing => true,
             Need::Iptables => succeeds("iptables", &["-w", "-m", "statistic", "-h"]),
+            Need::PacketQueue => Need::Iptables.is_met() && delays::is_possible(),
             Need::SocketKill => succeeds("ss", &["-H", "-K", "dst", "203.0.113.1"]),
             Need::Strace => {
                 let inject = [
@@ -82,7 +86,7 @@ const fn nemesis(
 }
 
 /// All of them.
-pub(crate) const ALL: [Nemesis; 25] = [
+pub(crate) const ALL: [Nemesis; 27] = [
     nemesis("kill one", Need::Nothing, processes::kill_one),
     nemesis("kill the leader", Need::Nothing, processes::kill_leader),
     nemesis("kill all", Need::Nothing, processes::kill_all),
@@ -110,6 +114,12 @@ pub(crate) const ALL: [Nemesis; 25] = [
         Need::SocketKill,
         packets::kill_connections,
     ),
+    nemesis(
+        "packets late and reordered",
+        Need::PacketQueue,
+        delays::delay,
+    ),
+    nemesis("compaction", Need::Nothing, compaction::compact),
     nemesis("power loss of one", Need::Perl, disks::power_loss_of_one),
     nemesis("power loss of all", Need::Perl, disks::power_loss_of_all),
     nemesis("sync error", Need::Strace, disks::sync_error),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ const MANNER: Manner = Manner {
 pub(crate) struct Outside {
     dir: PathBuf,
     greatest: Mutex<BTreeMap<String, u64>>,
+    overtaken: AtomicBool,
 }
 
 impl Outside {
@@ -36,7 +38,13 @@ impl Outside {
         Outside {
             dir: dir.to_owned(),
             greatest: Mutex::new(BTreeMap::new()),
+            overtaken: AtomicBool::new(false),
         }
+    }
+
+    /// Whether somebody was let in after a greater fence, where nobody looks.
+    pub(crate) fn was_overtaken(&self) -> bool {
+        self.overtaken.load(Ordering::SeqCst)
     }
 
     /// A holder writes. What comes first is decided, and recorded, while nobody else writes.
@@ -49,6 +57,9 @@ impl Outside {
             let file = OpenOptions::new().create(true).append(true).open(path);
             let mut file = file.expect("there is room for a file");
             writeln!(file, "{fence}").expect("there is room for a line");
+        }
+        if accepted && fence < *most {
+            self.overtaken.store(true, Ordering::SeqCst);
         }
         *most = (*most).max(fence);
         run.recorder.record(Line::Effect(Effect {

@@ -67,6 +67,23 @@ impl<'a> Cursor<'a> {
         self.after = revision;
     }
 
+    /// Records that history is gone and begins anew where it is not. A watcher of everything must never come to that.
+    fn lost(&mut self, member: usize, compacted: Revision) {
+        self.run.recorder.record(Line::Reply(Reply {
+            watcher: self.watcher,
+            archive: self.archive,
+            member,
+            ret: self.run.recorder.now(),
+            prefixes: self.prefixes.clone(),
+            after: self.after,
+            revision: self.after,
+            events: Vec::new(),
+            compacted: Some(compacted),
+        }));
+        self.watcher = self.run.recorder.new_client();
+        self.after = compacted;
+    }
+
     /// Asks a member once; whether it told anything.
     fn poll(&mut self, client: &mut Client, member: usize, more: &str) -> bool {
         let Ok(answer) = client.get(&self.path(more)) else {
@@ -79,6 +96,11 @@ impl<'a> Cursor<'a> {
                 true
             }
             (503, _) => false,
+            (410, _) if body["code"] == "compacted" => {
+                let compacted = body["compact_revision"].as_u64().unwrap_or_default();
+                self.lost(member, Revision(compacted));
+                true
+            }
             _ => {
                 self.run.surprise(format!(
                     "a watcher was answered {}: {}",
@@ -159,6 +181,11 @@ pub(super) fn stream(run: &Run<'_>, id: usize) {
             Ok(stream) if stream.status == 200 => {
                 let until = Instant::now() + Duration::from_millis(rng.u64(200..3_000));
                 follow(&mut cursor, member, stream, until);
+            }
+            // The poll is told what is gone.
+            Ok(stream) if stream.status == 410 => {
+                let mut client = run.rig.members[member].client().with_patience(PATIENCE);
+                cursor.poll(&mut client, member, "");
             }
             Ok(stream) if stream.status != 503 => {
                 run.surprise(format!("a stream was answered {}", stream.head));
