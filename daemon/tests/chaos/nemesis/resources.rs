@@ -103,8 +103,12 @@ pub(super) fn memory(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     wait::found(SOON, || member.is_ready().then_some(()));
     let (mut bytes, most) = (group.used(), group.used());
     let ended = wait::found(SOON, || {
-        bytes -= bytes / 20;
-        group.limit(bytes);
+        // Less than what cannot be reclaimed is refused: then what is used is all that it gets.
+        let used = group.used();
+        bytes = [used - used / 20, used]
+            .into_iter()
+            .find(|bytes| group.limit(*bytes))
+            .unwrap_or(bytes);
         wait::found(Duration::from_millis(200), || {
             (!member.is_running()).then_some(())
         })
