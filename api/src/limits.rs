@@ -20,11 +20,12 @@ pub struct Limits {
     pub txn_operations: u64,
     /// How long history is kept.
     pub history_retention_ms: u64,
-    /// How many bytes of history are kept; the oldest goes first.
+    /// How many bytes of history are kept, counted about as memory holds them; the oldest goes first.
     pub history_bytes: u64,
     /// How long a decision is kept for repeats.
     pub idempotency_retention_ms: u64,
-    /// How many decisions are kept for repeats.
+    /// How many decisions are kept for repeats; one that takes more than 512 bytes of memory, as that of a large
+    /// transaction does, counts one for each of them.
     pub idempotency_records: u64,
     /// The most keys.
     pub keys: u64,
@@ -36,7 +37,8 @@ pub struct Limits {
     pub waiters: u64,
     /// The most watchers of one member.
     pub watchers: u64,
-    /// The most bytes of names, owners, metadata and values of leases, holds and places together.
+    /// The most memory of leases, holds and places together, in bytes: their names, owners, metadata and values, and 448
+    /// for each lease, 1280 for each hold and each name that is waited for, 384 and 128 each for labels.
     pub standing_bytes: u64,
 }
 
@@ -76,13 +78,14 @@ pub struct ChangeLimits {
     /// How long history is kept.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub history_retention_ms: Option<u64>,
-    /// How many bytes of history are kept; the oldest goes first.
+    /// How many bytes of history are kept, counted about as memory holds them; the oldest goes first.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub history_bytes: Option<u64>,
     /// How long a decision is kept for repeats.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub idempotency_retention_ms: Option<u64>,
-    /// How many decisions are kept for repeats.
+    /// How many decisions are kept for repeats; one that takes more than 512 bytes of memory, as that of a large
+    /// transaction does, counts one for each of them.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub idempotency_records: Option<u64>,
     /// The most keys.
@@ -100,7 +103,8 @@ pub struct ChangeLimits {
     /// The most watchers of one member.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub watchers: Option<u64>,
-    /// The most bytes of names, owners, metadata and values of leases, holds and places together.
+    /// The most memory of leases, holds and places together, in bytes: their names, owners, metadata and values, and 448
+    /// for each lease, 1280 for each hold and each name that is waited for, 384 and 128 each for labels.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub standing_bytes: Option<u64>,
 }
