@@ -200,7 +200,7 @@ pub enum TransferError {
 ///
 /// Invariants, checked after every call: `base <= handed_out <= min(commit, durable)`; `commit <= last`; the term is
 /// not below that of the last entry; a candidate voted for itself; a leader's last entry is of its own term; nobody is
-/// known to match beyond a leader's log; who installs a snapshot follows.
+/// known to match beyond a leader's log, or to have answered a round that was not begun; who installs a snapshot follows.
 #[derive(Debug)]
 pub struct Raft {
     pub(crate) id: MemberId,
