@@ -316,7 +316,9 @@ impl Raft {
 
     /// Takes a message from another member. Whatever it contains, it is answered, used or ignored.
     pub fn receive(&mut self, message: Message) {
-        if admission::is_plausible(&message, self.id) && self.settle_term(&message) {
+        let is_plausible =
+            admission::is_plausible(&message, self.id) || mutated(Mutant::ImpossibleBelieved);
+        if is_plausible && self.settle_term(&message) {
             self.step(message);
         }
         self.check_invariants();

@@ -464,6 +464,11 @@ impl World {
             format!("n{} -> n{} {}", from + 1, to + 1, describe(&message))
         });
         let from = self.members[from].id;
+        if self.chance.happens(self.plan.network.spoilt) {
+            self.trace.counts.spoilt += 1;
+            let message = crate::forging::spoilt(&message, &mut self.chance);
+            self.tell(to, tenure_replica::Input::Peer { from, message });
+        }
         self.tell(to, tenure_replica::Input::Peer { from, message });
         self.perhaps_crash(to);
     }
