@@ -154,6 +154,8 @@ mutants! {
     AnswersForOthers,
     /// Any number of requests may wait for an entry.
     WaitingUnbounded,
+    /// Whatever comes over the network is believed, possible or not.
+    ImpossibleBelieved,
     /// A member applies what it has on disk, committed or not: a deposed leader renews and ends leases.
     AppliesUncommitted,
 

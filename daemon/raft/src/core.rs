@@ -200,7 +200,7 @@ pub enum TransferError {
 ///
 /// Invariants, checked after every call: `base <= handed_out <= min(commit, durable)`; `commit <= last`; the term is
 /// not below that of the last entry; a candidate voted for itself; a leader's last entry is of its own term; nobody is
-/// known to match beyond a leader's log; who installs a snapshot follows.
+/// known to match beyond a leader's log, or to have answered a round that was not begun; who installs a snapshot follows.
 #[derive(Debug)]
 pub struct Raft {
     pub(crate) id: MemberId,
@@ -316,7 +316,9 @@ impl Raft {
 
     /// Takes a message from another member. Whatever it contains, it is answered, used or ignored.
     pub fn receive(&mut self, message: Message) {
-        if admission::is_plausible(&message, self.id) && self.settle_term(&message) {
+        let is_plausible =
+            admission::is_plausible(&message, self.id) || mutated(Mutant::ImpossibleBelieved);
+        if is_plausible && self.settle_term(&message) {
             self.step(message);
         }
         self.check_invariants();

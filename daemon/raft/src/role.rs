@@ -118,6 +118,12 @@ impl Leader {
                 progress.next
             );
             assert!(
+                progress.acked_round <= self.round,
+                "{id} has answered round {} of {}",
+                progress.acked_round,
+                self.round
+            );
+            assert!(
                 progress.matched <= last.index,
                 "{id} matches {} beyond the log",
                 progress.matched

@@ -201,6 +201,9 @@ impl World {
     }
 
     pub(crate) fn isolate(&mut self, member: usize) {
+        if self.faults.over {
+            return;
+        }
         let others = self.others(member);
         self.cut_for_a_while(between(&[member], &others, true));
     }
@@ -365,8 +368,14 @@ impl World {
         let Some(running) = &mut self.members[leader].running else {
             return;
         };
-        if running.core.transfer_leadership(to).is_ok() {
-            self.trace.counts.transfers += 1;
+        let begun = running.core.transfer_leadership(to).is_ok();
+        self.trace.counts.transfers += u64::from(begun);
+        if begun && self.chance.number(0, 2) == 0 {
+            // Its heir is elected at once, whatever the others think of the old leader, which does not hear of it.
+            let after = self
+                .chance
+                .skewed_span(Duration::from_micros(100), Duration::from_millis(10));
+            self.after(after, Event::CutOff { member: leader });
         }
         // Whatever comes of it leaves with the next turn, which any input brings about.
         let me = self.members[leader].id;

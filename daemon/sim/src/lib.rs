@@ -16,6 +16,7 @@ mod clients;
 mod crashing;
 mod disk;
 mod faults;
+mod forging;
 mod healing;
 mod member;
 mod network;

@@ -62,6 +62,8 @@ pub(crate) struct NetworkPlan {
     /// In parts of a million.
     pub(crate) lost: u32,
     pub(crate) doubled: u32,
+    /// How often one arrives besides that no member of ours makes.
+    pub(crate) spoilt: u32,
     pub(crate) late: u32,
     pub(crate) latest: Duration,
     /// Whether messages of one lane stay in order, as on a connection.
@@ -302,7 +304,7 @@ impl Plan {
         let plan = match chance.number(0, 39) {
             0..5 => plan.turbulent(chance),
             5..7 => plan.long(chance),
-            7..11 => plan.purged(chance),
+            7..13 => plan.purged(chance),
             _ => plan,
         };
         plan.can_catch_up()
@@ -320,13 +322,15 @@ impl Plan {
     }
 
     /// Logs are compacted to their end, on some members sooner than on others, and snapshots take long: leaders are lost
-    /// while a follower installs one, and those that follow may have what it lacks in their logs, or not.
+    /// while a follower installs one, those that follow may have what it lacks in their logs, or not, and pieces come late.
     fn purged(mut self, chance: &mut Chance) -> Plan {
         self.members = self.members.max(3);
         self.core.raft.kept_entries = chance.number(0, 3);
         self.keeps_apart = chance.coin();
         self.disk.checkpoint_every = chance.span(10 * MS, 300 * MS);
         self.disk.install = chance.skewed_span(20 * MS, 2000 * MS);
+        self.network.late = self.network.late.max(20_000);
+        self.network.latest = chance.span(50 * MS, 3000 * MS);
         self.faults.kinds = vec![
             FaultKind::CrashLeader,
             FaultKind::IsolateLeader,
@@ -389,6 +393,7 @@ impl Plan {
         self.network = NetworkPlan {
             lost: 0,
             doubled: 0,
+            spoilt: 0,
             late: 0,
             ..self.network
         };
@@ -478,6 +483,7 @@ fn draw_network(chance: &mut Chance) -> NetworkPlan {
         delay: (least, least + chance.skewed_span(20 * US, 20 * MS)),
         lost: sometimes(chance, 150_000),
         doubled: sometimes(chance, 200_000),
+        spoilt: sometimes(chance, 10_000),
         late: sometimes(chance, 20_000),
         latest: chance.skewed_span(50 * MS, 120_000 * MS),
         ordered: chance.coin(),

@@ -54,6 +54,8 @@ pub struct Counts {
     pub lost: u64,
     /// Messages delivered twice.
     pub doubled: u64,
+    /// Messages delivered that no member makes.
+    pub spoilt: u64,
     /// Messages delivered long after they were sent.
     pub late: u64,
     /// Messages delivered a minute or more after they were sent.
@@ -171,6 +173,7 @@ impl Counts {
             ("messages", &mut self.messages),
             ("lost", &mut self.lost),
             ("doubled", &mut self.doubled),
+            ("spoilt", &mut self.spoilt),
             ("late", &mut self.late),
             ("minutes late", &mut self.minutes_late),
             ("of earlier lives", &mut self.of_earlier_lives),

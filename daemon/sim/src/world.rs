@@ -87,6 +87,8 @@ pub(crate) enum Event {
     Look { watcher: usize },
     /// Something breaks.
     Fault,
+    /// A member is cut off from all others.
+    CutOff { member: usize },
     /// A cut is mended.
     Mend { cut: CutId },
     /// A link that flaps changes.
@@ -354,6 +356,7 @@ impl World {
             Event::Think { client } => self.think(client),
             Event::Look { watcher } => self.look(watcher),
             Event::Fault => self.fault(),
+            Event::CutOff { member } => self.isolate(member),
             Event::Mend { cut } => self.network.mend(cut),
             Event::Flap { links, cut, until } => self.flap(links, cut, until),
             Event::Restart { member } => self.restart(member),
@@ -461,6 +464,11 @@ impl World {
             format!("n{} -> n{} {}", from + 1, to + 1, describe(&message))
         });
         let from = self.members[from].id;
+        if self.chance.happens(self.plan.network.spoilt) {
+            self.trace.counts.spoilt += 1;
+            let message = crate::forging::spoilt(&message, &mut self.chance);
+            self.tell(to, tenure_replica::Input::Peer { from, message });
+        }
         self.tell(to, tenure_replica::Input::Peer { from, message });
         self.perhaps_crash(to);
     }
