@@ -3,6 +3,9 @@
 //! Owns the names of all settings and what they may be. Every value is checked here, once, and an error names the
 //! setting, the value and what would be accepted.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -286,7 +289,11 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Unparsable {
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Unparsable {
         path: path.to_owned(),
         reason: error.to_string(),
     })

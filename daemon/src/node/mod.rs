@@ -13,6 +13,8 @@
 mod apply_thread;
 mod clock;
 mod core_thread;
+#[cfg(any(test, fuzzing))]
+mod desk;
 mod event;
 mod freshness;
 mod handle;
@@ -31,6 +33,8 @@ use tenure_state::{Row, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use desk::Desk;
 pub use freshness::FreshAt;
 pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, PIECE, Unserved};
 pub use tenure_replica::{Decided, Interest};

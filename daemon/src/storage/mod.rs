@@ -36,6 +36,9 @@ mod incoming;
 mod outgoing;
 mod snapshot;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 mod log_thread;
 mod snapshot_thread;
 mod state_thread;
