@@ -374,7 +374,7 @@ fn named_urls(members: &[String]) -> Result<BTreeMap<String, String>, ConfigErro
             return Err(ConfigError::Value {
                 setting: "initial_members",
                 value: member.clone(),
-                accepted: format!("the name {name} is given twice, and names must differ"),
+                accepted: format!("the name {name:?} is given twice, and names must differ"),
             });
         }
     }
@@ -553,6 +553,20 @@ mod tests {
 
     fn merged(flags: ServeFlags, text: &str) -> Result<Config, ConfigError> {
         Config::merge(flags, file(text).expect("the file is well-formed"))
+    }
+
+    /// Found by a fuzzer: the sentence repeated the name as it was, and so could clear a terminal or forge a line.
+    #[test]
+    fn name_with_control_characters_that_is_given_twice_is_shown_escaped() {
+        let members = ["a\u{1b}[2J=http://a:1", "a\u{1b}[2J=http://b:1"].map(str::to_owned);
+        let flags = ServeFlags {
+            initial_members: Some(members.into()),
+            ..flags()
+        };
+        let error = merged(flags, "").expect_err("a name is given twice");
+        let text = error.to_string();
+        assert!(text.contains("is given twice"), "{text}");
+        assert!(!text.contains(char::is_control), "{text:?}");
     }
 
     #[test]
