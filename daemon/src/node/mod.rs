@@ -457,7 +457,10 @@ fn check_rows(rows: &[Row], digest: u128) -> Result<(), String> {
 }
 
 /// The state out of its rows, which must have the digest that was written with them.
-fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
+///
+/// # Errors
+/// Where they are no state, or another.
+pub fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
     let state = State::from_rows(loaded.rows.iter().cloned())
         .map_err(|error| NodeError::State(error.to_string()))?;
     if state.digest() != loaded.digest {
