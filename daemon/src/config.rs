@@ -3,6 +3,9 @@
 //! Owns the names of all settings and what they may be. Every value is checked here, once, and an error names the
 //! setting, the value and what would be accepted.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -286,7 +289,11 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Unparsable {
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Unparsable {
         path: path.to_owned(),
         reason: error.to_string(),
     })
@@ -367,7 +374,7 @@ fn named_urls(members: &[String]) -> Result<BTreeMap<String, String>, ConfigErro
             return Err(ConfigError::Value {
                 setting: "initial_members",
                 value: member.clone(),
-                accepted: format!("the name {name} is given twice, and names must differ"),
+                accepted: format!("the name {name:?} is given twice, and names must differ"),
             });
         }
     }
@@ -546,6 +553,20 @@ mod tests {
 
     fn merged(flags: ServeFlags, text: &str) -> Result<Config, ConfigError> {
         Config::merge(flags, file(text).expect("the file is well-formed"))
+    }
+
+    /// Found by a fuzzer: the sentence repeated the name as it was, and so could clear a terminal or forge a line.
+    #[test]
+    fn name_with_control_characters_that_is_given_twice_is_shown_escaped() {
+        let members = ["a\u{1b}[2J=http://a:1", "a\u{1b}[2J=http://b:1"].map(str::to_owned);
+        let flags = ServeFlags {
+            initial_members: Some(members.into()),
+            ..flags()
+        };
+        let error = merged(flags, "").expect_err("a name is given twice");
+        let text = error.to_string();
+        assert!(text.contains("is given twice"), "{text}");
+        assert!(!text.contains(char::is_control), "{text:?}");
     }
 
     #[test]

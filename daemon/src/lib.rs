@@ -6,6 +6,8 @@
 pub mod config;
 pub mod dev;
 pub mod forming;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod member;
 pub mod node;

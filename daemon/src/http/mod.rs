@@ -16,6 +16,8 @@ mod elections;
 mod events;
 mod failure;
 mod following;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod guard;
 mod idempotency;
 mod key_ranges;

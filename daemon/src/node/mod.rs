@@ -13,6 +13,8 @@
 mod apply_thread;
 mod clock;
 mod core_thread;
+#[cfg(any(test, fuzzing))]
+mod desk;
 mod event;
 mod freshness;
 mod handle;
@@ -31,6 +33,8 @@ use tenure_state::{Row, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use desk::Desk;
 pub use freshness::FreshAt;
 pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, PIECE, Unserved};
 pub use tenure_replica::{Decided, Interest};
@@ -453,7 +457,10 @@ fn check_rows(rows: &[Row], digest: u128) -> Result<(), String> {
 }
 
 /// The state out of its rows, which must have the digest that was written with them.
-fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
+///
+/// # Errors
+/// Where they are no state, or another.
+pub fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
     let state = State::from_rows(loaded.rows.iter().cloned())
         .map_err(|error| NodeError::State(error.to_string()))?;
     if state.digest() != loaded.digest {

@@ -36,6 +36,9 @@ mod incoming;
 mod outgoing;
 mod snapshot;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 mod log_thread;
 mod snapshot_thread;
 mod state_thread;
@@ -43,6 +46,7 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 
+use redb::StorageBackend;
 use tenure_raft::{LogPosition, SnapshotMeta};
 use tenure_state::Row;
 
@@ -98,6 +102,40 @@ pub fn open(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
         loaded,
         snapshots,
     }))
+}
+
+/// A log and a state that belong together.
+#[derive(Debug)]
+pub struct Pair {
+    /// The log.
+    pub log: LogFile,
+    /// What was in the log.
+    pub contents: LogContents,
+    /// The state.
+    pub state: StateFile,
+    /// What was in the state; see [`Opened::loaded`].
+    pub loaded: Loaded,
+}
+
+/// Opens a log and a state on storages of the caller's, as [`open`] does with those of a data directory.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_on(
+    log: impl StorageBackend,
+    state: impl StorageBackend,
+    identity: Identity,
+) -> Result<Pair, StorageError> {
+    let (log_path, state_path) = (Path::new("log.redb"), Path::new("state.redb"));
+    let (log, contents) = LogFile::open_on(log, log_path, identity)?;
+    let (state, loaded) = StateFile::open_on(state, state_path, identity)?;
+    check_pair(log_path, &contents, state_path, &loaded)?;
+    Ok(Pair {
+        log,
+        contents,
+        state,
+        loaded,
+    })
 }
 
 /// Makes a member part of a cluster: its log begins behind `base`, its state is `rows`. When it returns, all of it is

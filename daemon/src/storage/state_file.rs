@@ -349,6 +349,36 @@ impl StateFile {
         digest: u128,
         rows: &[Row],
     ) -> Result<(), StorageError> {
+        self.begin_install(meta)?;
+        let fresh = unfinished(&self.path);
+        let database = || database::create(&fresh, OPTIONS);
+        let file = self.installed(&fresh, database, meta, digest, rows)?;
+        // The commit synced its data; this also covers the file's size and other metadata.
+        files::sync_named(&fresh)?;
+        files::rename(&fresh, &self.path)?;
+        self.become_file(file);
+        Ok(())
+    }
+
+    /// The same on an empty storage of the caller's, which takes the place of the one in use when this returns.
+    ///
+    /// # Errors
+    /// As [`StateFile::install`].
+    pub fn install_on(
+        &mut self,
+        backend: impl StorageBackend,
+        meta: &SnapshotMeta,
+        digest: u128,
+        rows: &[Row],
+    ) -> Result<(), StorageError> {
+        self.begin_install(meta)?;
+        let database = || database::over(backend, &self.path, OPTIONS);
+        let file = self.installed(&self.path, database, meta, digest, rows)?;
+        self.become_file(file);
+        Ok(())
+    }
+
+    fn begin_install(&mut self, meta: &SnapshotMeta) -> Result<(), StorageError> {
         let had = self.covered.meta.position.index;
         if meta.position.index < had {
             let reason = format!(
@@ -357,28 +387,31 @@ impl StateFile {
             );
             return Err(StorageError::contradiction(&self.path, reason));
         }
-        self.begin_failing()?;
-        let fresh = unfinished(&self.path);
+        self.begin_failing()
+    }
+
+    /// A new file, named `path` in messages, that holds what a snapshot brought.
+    fn installed(
+        &self,
+        path: &Path,
+        database: impl FnOnce() -> Result<Database, StorageError>,
+        meta: &SnapshotMeta,
+        digest: u128,
+        rows: &[Row],
+    ) -> Result<StateFile, StorageError> {
         let covered = Covered {
             meta: meta.clone(),
             digest,
             installed: true,
         };
-        let file = contained(&self.path, || {
-            StateFile::fill(
-                database::create(&fresh, OPTIONS)?,
-                &fresh,
-                self.identity,
-                covered,
-                rows,
-            )
-        })?;
-        // The commit synced its data; this also covers the file's size and other metadata.
-        files::sync_named(&fresh)?;
-        files::rename(&fresh, &self.path)?;
+        contained(&self.path, || {
+            StateFile::fill(database()?, path, self.identity, covered, rows)
+        })
+    }
+
+    fn become_file(&mut self, file: StateFile) {
         (self.db, self.covered) = (file.db, file.covered);
         self.failed = false;
-        Ok(())
     }
 
     /// A view of the whole state as of the last checkpoint.

@@ -76,7 +76,7 @@ impl Hello {
     }
 
     /// Everything in it that is logged or kept is bounded and free of control characters.
-    fn check(self) -> Result<Hello, DialError> {
+    pub(super) fn check(self) -> Result<Hello, DialError> {
         let lists = self
             .initial_members
             .iter()

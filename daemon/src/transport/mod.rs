@@ -10,6 +10,8 @@ mod codec;
 mod dial;
 mod directory;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod hello;
 mod peer;

@@ -15,14 +15,18 @@ use tenured::storage::{
 use super::model::{entry, meta};
 
 const PEER: MemberId = MemberId(2);
-const PIECE: u64 = 1 << 20;
+pub(crate) const PIECE: u64 = 1 << 20;
+
+/// Why a snapshot was not installed.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) StorageError);
 
 /// A member with the threads for its state and snapshots.
-struct Member {
+pub(crate) struct Member {
     _dir: DataDir,
     log: LogFile,
     contents: LogContents,
-    loaded: tenured::storage::Loaded,
+    pub(crate) loaded: tenured::storage::Loaded,
     state: StateThread,
     checkpoints: Receiver<StateEvent>,
     snapshots: SnapshotThread,
@@ -30,7 +34,7 @@ struct Member {
 }
 
 impl Member {
-    fn start(path: &Path) -> Result<Member, StorageError> {
+    pub(crate) fn start(path: &Path) -> Result<Member, StorageError> {
         let dir = DataDir::open(path, "n1")?;
         let opened = match open(&dir)? {
             Some(opened) => opened,
@@ -83,7 +87,7 @@ impl Member {
         self.checkpoints.recv().expect("an answer")
     }
 
-    fn make(&self, at_least: u64) -> SnapshotFile {
+    pub(crate) fn make(&self, at_least: u64) -> SnapshotFile {
         match self.ask(SnapshotRequest::Make {
             to: PEER,
             at_least: LogIndex(at_least),
@@ -105,7 +109,7 @@ impl Member {
         }
     }
 
-    fn store(&self, file: &SnapshotFile, offset: u64, data: Bytes) -> u64 {
+    pub(crate) fn store(&self, file: &SnapshotFile, offset: u64, data: Bytes) -> u64 {
         match self.ask(SnapshotRequest::Store {
             file: file.clone(),
             offset,
@@ -124,14 +128,22 @@ impl Member {
     }
 
     /// Sends pieces until at least `until` bytes are stored.
-    fn receive(&self, sender: &Member, file: &SnapshotFile, until: u64) {
+    pub(crate) fn receive(&self, sender: &Member, file: &SnapshotFile, until: u64) {
         let mut stored = self.store(file, 0, Bytes::new());
         while stored < until.min(file.size) {
             stored = self.store(file, stored, sender.piece(file, stored));
         }
     }
 
-    fn stop(self) {
+    pub(crate) fn install(&self, file: &SnapshotFile) -> Result<(), Refused> {
+        match self.ask(SnapshotRequest::Install { file: file.clone() }) {
+            SnapshotEvent::Installed { .. } => Ok(()),
+            SnapshotEvent::Rejected { error, .. } => Err(Refused(error)),
+            event => panic!("{event:?}"),
+        }
+    }
+
+    pub(crate) fn stop(self) {
         self.state.stop().expect("stops");
         self.snapshots.stop().expect("stops");
         self.log.close().expect("closes");
@@ -139,7 +151,7 @@ impl Member {
 }
 
 /// Some ten megabytes.
-fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     let row = |n: u32| Row {
         table: Table::History,
         key: Bytes::copy_from_slice(&n.to_be_bytes()),
@@ -149,7 +161,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// A sender with a checkpoint at entry 50, its log reaching there.
-fn sender(path: &Path) -> Member {
+pub(crate) fn sender(path: &Path) -> Member {
     let mut member = Member::start(path).expect("starts");
     let append = (2..=50)
         .map(|index| entry(1, index, Payload::Empty))
@@ -168,7 +180,7 @@ fn sender(path: &Path) -> Member {
     member
 }
 
-fn temp() -> tempfile::TempDir {
+pub(crate) fn temp() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
