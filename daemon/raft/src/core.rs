@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use tenure_mutants::{Mutant, mutated};
 use thiserror::Error;
 
 use crate::admission;
@@ -288,7 +289,9 @@ impl Raft {
                 vote: None,
             });
         }
-        if self.log.position_at(applied.position.index) != Some(applied.position) {
+        if self.log.position_at(applied.position.index) != Some(applied.position)
+            && !mutated(Mutant::RestartKeepsLog)
+        {
             self.writes.reset(applied.clone());
             self.log.reset(applied);
         }
@@ -334,8 +337,18 @@ impl Raft {
             _ => false,
         };
         if message.term < self.term() {
-            self.refuse_stale(message);
-            return false;
+            let is_counted = match message.body {
+                Body::AppendResponse { .. } => mutated(Mutant::StaleAckCounted),
+                Body::HeartbeatResponse { .. } => mutated(Mutant::StaleRoundCounted),
+                _ => false,
+            };
+            if !mutated(Mutant::StaleLeaderNotTold) {
+                self.refuse_stale(message);
+            }
+            return is_counted;
+        }
+        if mutated(Mutant::HigherTermIgnored) && self.is_leader() && !from_leader {
+            return message.term == self.term();
         }
         if self.term() < message.term {
             self.become_follower(
@@ -446,7 +459,11 @@ impl Raft {
         let tail = self
             .log
             .tail_start(index, self.settings.kept_entries, self.settings.kept_bytes);
-        let to = tail.min(self.oldest_snapshot_in_use());
+        let to = if mutated(Mutant::CompactsPastTransfer) {
+            tail
+        } else {
+            tail.min(self.oldest_snapshot_in_use())
+        };
         if self.log.base().position.index < to {
             let base = self.log.compact(to).clone();
             self.writes.compact(base);
@@ -469,11 +486,19 @@ impl Raft {
 
     /// Committed is not enough: a single voter commits by its own disk, and what is applied must survive a restart.
     fn take_committed(&mut self) -> Vec<Entry> {
-        let through = self.commit.min(self.writes.durable());
+        let durable = self.writes.durable();
+        let through = match () {
+            () if mutated(Mutant::HandsOutUnwritten) => self.commit,
+            () if mutated(Mutant::AppliesUncommitted) => durable,
+            () => self.commit.min(durable),
+        };
         if self.installing.is_some() || through <= self.handed_out {
             return Vec::new();
         }
-        let entries = self.log.entries_between(self.handed_out, through);
+        let mut entries = self.log.entries_between(self.handed_out, through);
+        if mutated(Mutant::CommittedSkipped) {
+            entries.truncate(3);
+        }
         self.handed_out = through;
         entries
     }

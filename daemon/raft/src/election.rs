@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::admission;
 use crate::core::{Raft, TransferError};
 use crate::message::Body;
@@ -24,7 +26,7 @@ impl Raft {
     /// Whether it may campaign: it has a vote, is not in the middle of replacing its state, and terms are not used up.
     fn may_campaign(&self) -> bool {
         self.configuration().is_voter(self.id)
-            && self.installing.is_none()
+            && (self.installing.is_none() || mutated(Mutant::CampaignDuringInstall))
             && self.term().0 + 1 < admission::LIMIT
     }
 
@@ -76,14 +78,17 @@ impl Raft {
             // Held back until term, own vote and the log up to `last` are durable: whoever grants a vote must
             // find all three again after this member restarts.
             let message = self.message(voter, Body::Vote { last, transfer });
-            self.writes.hold_with_pending(message);
+            if mutated(Mutant::CampaignUnsynced) {
+                self.out.messages.push(message);
+            } else {
+                self.writes.hold_with_pending(message);
+            }
         }
     }
 
     /// Answers whether it would vote, and changes nothing.
     pub(crate) fn on_pre_vote(&mut self, from: MemberId, term: Term, last: LogPosition) {
-        let granted =
-            self.term() < term && self.log.last_position() <= last && !self.is_loyal(from);
+        let granted = self.term() < term && self.is_up_to_date(last) && !self.is_loyal(from);
         let mut message = self.message(from, Body::PreVoteResponse { granted });
         if granted {
             message.term = term;
@@ -123,11 +128,23 @@ impl Raft {
                 Role::Follower { following: None } | Role::PreCandidate { .. }
             ),
         };
-        let granted = is_free && self.log.last_position() <= last;
+        let granted = is_free && self.is_up_to_date(last);
         if granted {
             self.grant_vote(from);
         }
+        if mutated(Mutant::VoteUnsynced) {
+            return self.send(from, Body::VoteResponse { granted });
+        }
         self.send_after_writes(from, Body::VoteResponse { granted });
+    }
+
+    /// Whether a log that ends there has all that this one has, as far as it may be committed (Raft §5.4.1).
+    fn is_up_to_date(&self, last: LogPosition) -> bool {
+        let mine = self.log.last_position();
+        if mutated(Mutant::LogsComparedApart) {
+            return mine.term <= last.term && mine.index <= last.index;
+        }
+        mine <= last || mutated(Mutant::VoteIgnoresLog)
     }
 
     fn grant_vote(&mut self, candidate: MemberId) {

@@ -4,6 +4,8 @@
 //! to equal the leader's log, or say that it has what is not durable: answers about the log wait for every
 //! write before them.
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::core::Raft;
 use crate::message::{AppendResult, Body};
 use crate::ready::StepDown;
@@ -46,14 +48,14 @@ impl Raft {
         commit: LogIndex,
         round: u64,
     ) {
-        if self.installing.is_some() {
+        if self.installing.is_some() && !mutated(Mutant::AppendDuringInstall) {
             // The log is about to be replaced, so nothing true can be said of it.
             return;
         }
         if previous.index < self.commit {
             // What is committed here equals every later leader's log (Raft §5.4), so there is no need to look.
             self.accept(from, self.commit, round);
-        } else if self.log.position_at(previous.index) != Some(previous) {
+        } else if !self.is_equal(previous) {
             let body = self.rejection(previous, round);
             self.remember_accepted(None);
             self.send_after_writes(from, body);
@@ -62,7 +64,7 @@ impl Raft {
             let proved = LogIndex(previous.index.0 + entries.len() as u64);
             let is_told = entries.is_empty() && self.has_accepted(proved, round);
             if self.adopt(entries) {
-                self.commit_to(commit.min(proved));
+                self.commit_to(commit.min(self.proved(proved)));
                 if !is_told {
                     self.accept(from, proved, round);
                 }
@@ -70,11 +72,25 @@ impl Raft {
         }
     }
 
+    /// Whether this log has this very entry.
+    fn is_equal(&self, previous: LogPosition) -> bool {
+        let present = self.log.position_at(previous.index);
+        present == Some(previous) || mutated(Mutant::MissingEntryMatches) && present.is_none()
+    }
+
+    fn proved(&self, proved: LogIndex) -> LogIndex {
+        if mutated(Mutant::FollowerCommitsUnproved) {
+            return self.log.last_index();
+        }
+        proved
+    }
+
     /// Whether the last answer said the same. News of a commit follows every entry, and an answer that repeats the one
     /// to the entry itself would only wake the leader. Where that was lost, the leader asks again, in a later round.
     fn has_accepted(&self, matched: LogIndex, round: u64) -> bool {
         matches!(&self.role, Role::Follower { following: Some(following) }
-            if following.accepted == Some((matched, round)))
+            if following.accepted == Some((matched, round))
+                || mutated(Mutant::LostAckNotRepeated) && following.accepted.is_some_and(|(last, _)| last == matched))
     }
 
     fn remember_accepted(&mut self, accepted: Option<(LogIndex, u64)>) {
@@ -89,10 +105,11 @@ impl Raft {
     /// Makes the log contain `entries`. Those that it has are left alone, since a late message must not remove what
     /// came after them; at the first that differs the rest gives way (Raft §5.3). Says no to what no leader sends.
     fn adopt(&mut self, mut entries: Vec<Entry>) -> bool {
-        let Some(at) = entries
-            .iter()
-            .position(|entry| self.log.term_at(entry.index) != Some(entry.term))
-        else {
+        let is_new = |entry: &Entry| {
+            self.log.term_at(entry.index) != Some(entry.term)
+                || mutated(Mutant::EqualEntriesRewritten)
+        };
+        let Some(at) = entries.iter().position(is_new) else {
             return true;
         };
         let first = &entries[at];
@@ -115,13 +132,17 @@ impl Raft {
     /// Says that the log equals the leader's up to `matched`, once that is durable.
     pub(crate) fn accept(&mut self, leader: MemberId, matched: LogIndex, round: u64) {
         self.remember_accepted(Some((matched, round)));
-        self.send_after_writes(
-            leader,
-            Body::AppendResponse {
-                result: AppendResult::Accepted { matched },
-                round,
-            },
-        );
+        let matched = if mutated(Mutant::AckBeyondMatch) {
+            self.log.last_index()
+        } else {
+            matched
+        };
+        let result = AppendResult::Accepted { matched };
+        let body = Body::AppendResponse { result, round };
+        if mutated(Mutant::AckReceived) {
+            return self.send(leader, body);
+        }
+        self.send_after_writes(leader, body);
     }
 
     /// Says that there is no entry equal to `previous`, and where the logs may agree: skipping all of the terms that the

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::ready::PeerState;
 use crate::types::{LogIndex, SnapshotFile};
 
@@ -192,14 +194,20 @@ impl Progress {
     pub(crate) fn match_through(&mut self, matched: LogIndex) {
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
-        if let Replication::Replicate(window) = &mut self.state {
+        if let Replication::Replicate(window) = &mut self.state
+            && !mutated(Mutant::WindowNeverFreed)
+        {
             window.free_through(self.matched);
         }
     }
 
     /// Searches from `next` on. Gives back the file that was being sent, if any.
     pub(crate) fn become_probe(&mut self, next: LogIndex, probe: Probe) -> Option<SnapshotFile> {
-        self.next = next.max(self.matched.next());
+        self.next = if mutated(Mutant::NextBelowMatch) {
+            next
+        } else {
+            next.max(self.matched.next())
+        };
         self.change(Replication::Probe(probe))
     }
 

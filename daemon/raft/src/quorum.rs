@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::types::{Configuration, MemberId};
 
 /// What an election has come to.
@@ -36,9 +38,14 @@ fn majority_reached<T: Copy + Ord>(
     value: impl Fn(MemberId) -> T,
 ) -> Option<T> {
     let mut values: Vec<T> = voters.iter().map(|&voter| value(voter)).collect();
-    values.sort_unstable_by(|a, b| b.cmp(a));
+    if !mutated(Mutant::QuorumUnsorted) {
+        values.sort_unstable_by(|a, b| b.cmp(a));
+    }
+    let fewer = usize::from(mutated(Mutant::MajorityTooSmall));
     // Of n voters, n/2 + 1 have at least the value at position n/2 from the top.
-    values.get(values.len() / 2).copied()
+    values
+        .get((values.len() / 2).saturating_sub(fewer))
+        .copied()
 }
 
 /// Counts an election: `votes` holds the answers so far.
@@ -55,7 +62,8 @@ pub(crate) fn tally(configuration: &Configuration, votes: &BTreeMap<MemberId, bo
 }
 
 fn majority_tally(voters: &BTreeSet<MemberId>, votes: &BTreeMap<MemberId, bool>) -> Tally {
-    let needed = voters.len() / 2 + 1;
+    let fewer = usize::from(mutated(Mutant::ElectionByHalf) && 1 < voters.len());
+    let needed = voters.len() / 2 + 1 - fewer;
     let yes = voters
         .iter()
         .filter(|voter| votes.get(voter) == Some(&true))

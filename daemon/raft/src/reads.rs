@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::core::Raft;
 use crate::message::Body;
 use crate::quorum;
@@ -130,10 +132,10 @@ fn failed(token: ReadToken) -> ReadResult {
 impl Leader {
     /// Ends the batch in flight where a quorum has answered its round or a later one.
     fn take_confirmed(&mut self, confirmed: u64) -> Option<(ReadPoint, Batch)> {
-        let read = self
-            .reads
-            .in_flight
-            .take_if(|read| read.round <= confirmed)?;
+        let read = self.reads.in_flight.take_if(|read| {
+            let earlier = u64::from(mutated(Mutant::ReadRidesEarlierRound));
+            read.round <= confirmed + earlier || mutated(Mutant::ReadWithoutRound)
+        })?;
         Some((read.point, read.batch))
     }
 }
@@ -156,7 +158,8 @@ impl Raft {
 
     /// Whether an entry of this leader's term is committed, so that it knows all that is (Raft §8).
     pub(crate) fn is_settled(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.first <= self.commit)
+        matches!(&self.role, Role::Leader(leader)
+            if leader.first <= self.commit || mutated(Mutant::ReadBeforeNoop))
     }
 
     /// A follower sends its next batch once the last is answered.
@@ -212,7 +215,9 @@ impl Raft {
         if following.leader != from {
             return;
         }
-        let Some(asked) = following.reads.asked.take_if(|asked| asked.batch == batch) else {
+        let is_asked =
+            |asked: &mut Asked| asked.batch == batch || mutated(Mutant::ReadKeyedByCaller);
+        let Some(asked) = following.reads.asked.take_if(is_asked) else {
             return;
         };
         let point = answer.map(|(index, stamp)| ReadPoint { index, stamp });

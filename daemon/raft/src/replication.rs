@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::core::{ProposeError, Raft, Settings};
 use crate::log::Log;
 use crate::message::{AppendResult, Body, Message};
@@ -58,7 +60,12 @@ impl Raft {
             return Err(ProposeError::Transferring { to: handover.to });
         }
         let bytes_after = |index| self.log.bytes_between(index, self.log.last_index());
-        let bytes = bytes_after(self.commit);
+        let committed = if mutated(Mutant::UncommittedNeverFalls) {
+            self.log.base().position.index
+        } else {
+            self.commit
+        };
+        let bytes = bytes_after(committed);
         if self.settings.max_uncommitted_bytes as u64 <= bytes {
             return Err(ProposeError::TooMuchUncommitted { bytes });
         }
@@ -124,6 +131,7 @@ impl Raft {
         };
         let contact = quorum::reached(self.configuration(), contact).unwrap_or_default();
         self.settings.election_timeout <= self.now.saturating_sub(contact)
+            && !mutated(Mutant::QuorumNeverLost)
     }
 
     /// Says everything that has come up in this turn.
@@ -156,7 +164,11 @@ impl Raft {
         leader.heartbeat_due = self.now + self.settings.heartbeat_interval;
         let (term, round) = (self.hard_state.term, leader.round);
         for (&to, progress) in &leader.progress {
-            let commit = self.commit.min(progress.matched);
+            let commit = if mutated(Mutant::HeartbeatCommitsUnmatched) {
+                self.commit
+            } else {
+                self.commit.min(progress.matched)
+            };
             let body = Body::Heartbeat { commit, round };
             self.out.messages.push(Message {
                 from: self.id,
@@ -216,7 +228,7 @@ impl Raft {
             return false;
         };
         let begun = leader.round_begun(round);
-        let is_known = round <= leader.round;
+        let is_known = round <= leader.round || mutated(Mutant::StaleRoundCounted);
         let Some(progress) = leader.progress.get_mut(&from).filter(|_| is_known) else {
             return false;
         };
@@ -254,7 +266,11 @@ impl Raft {
         let released = match &progress.state {
             Replication::Probe(_) if progress.matched == matched => progress.become_replicate(),
             // However it got there, the member's log connects to this one: the snapshot has no purpose any more.
-            Replication::Snapshot(_) if base <= progress.matched => progress.become_replicate(),
+            Replication::Snapshot(_)
+                if base <= progress.matched && !mutated(Mutant::StuckInSnapshot) =>
+            {
+                progress.become_replicate()
+            }
             _ => None,
         };
         self.release(from, released);
@@ -268,10 +284,11 @@ impl Raft {
             return;
         };
         // A member that once matched does not unlearn it: such an answer is an old one.
-        if previous <= progress.matched {
+        if previous <= progress.matched && !mutated(Mutant::NextBelowMatch) {
             return;
         }
         let next = match &progress.state {
+            Replication::Probe(_) if mutated(Mutant::ProbeNeverFallsBack) => progress.next,
             Replication::Probe(_) if progress.next.previous() == previous => next.min(previous),
             Replication::Replicate(_) => progress.matched.next(),
             // Late, or of no interest while a snapshot is under way.
@@ -299,7 +316,9 @@ impl Raft {
         };
         match &mut progress.state {
             Replication::Probe(probe)
-                if probe.awaited_since.is_some() && is_due(probe.awaited_since) =>
+                if probe.awaited_since.is_some()
+                    && is_due(probe.awaited_since)
+                    && !mutated(Mutant::ProbeNotResumed) =>
             {
                 *probe = Probe {
                     awaited_since: None,
@@ -341,7 +360,11 @@ impl Raft {
         let Role::Leader(leader) = &self.role else {
             return;
         };
-        let durable = self.writes.durable();
+        let durable = if mutated(Mutant::LeaderCountsUnwritten) {
+            self.log.last_index()
+        } else {
+            self.writes.durable()
+        };
         let matched = |member| {
             if member == self.id {
                 durable
@@ -355,7 +378,8 @@ impl Raft {
         let Some(index) = quorum::reached(self.configuration(), matched) else {
             return;
         };
-        if self.commit < index && self.log.term_at(index) == Some(self.term()) {
+        let is_own = self.log.term_at(index) == Some(self.term());
+        if self.commit < index && (is_own || mutated(Mutant::OldTermCommitted)) {
             self.commit_to(index);
             self.step_down_if_removed();
         }
@@ -444,6 +468,11 @@ impl Speech<'_> {
 
     /// Asks for a snapshot, where the member answers at all: one is costly, and keeps the log from being compacted.
     fn want_snapshot(&self, to: MemberId, progress: &mut Progress, out: &mut Ready) {
+        if mutated(Mutant::PurgedLogSilent)
+            && self.log.last_index() == self.log.base().position.index
+        {
+            return;
+        }
         if progress.is_alive(self.now, self.settings.election_timeout)
             && progress.snapshot_not_before <= self.now
         {

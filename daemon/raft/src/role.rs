@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::clock::Clock;
 use crate::core::Raft;
 use crate::progress::Progress;
@@ -141,7 +143,14 @@ impl Raft {
     ) {
         if self.hard_state.term < term {
             self.store_hard_state(HardState { term, vote: None });
+        } else if mutated(Mutant::VoteForgotten) {
+            self.hard_state.vote = None;
+            self.writes.hard_state(self.hard_state);
         }
+        let leader = match mutated(Mutant::LeaderFollowsItself) && self.is_leader() {
+            true => leader.or(Some(self.id)),
+            false => leader,
+        };
         let following = leader.map(|leader| Following {
             leader,
             heard: self.now,
@@ -209,7 +218,7 @@ impl Raft {
             round: 0,
             rounds: VecDeque::new(),
             heartbeat_due: self.now,
-            clock: Clock::starting_at(self.log.last_stamp()),
+            clock: self.new_clock(),
             first: last.index.next(),
             reads: LeaderReads::default(),
             transfer: None,
@@ -221,6 +230,16 @@ impl Raft {
         });
         // An entry of its own term tells a leader what is committed, and commits what earlier leaders left (Raft §8).
         self.append_as_leader(Payload::Empty);
+    }
+
+    /// It goes on from the last entry of this log: what passed since then without a leader is never made up.
+    fn new_clock(&self) -> Clock {
+        let mut clock = Clock::starting_at(self.log.last_stamp());
+        if mutated(Mutant::ClockMakesUpElections) {
+            let timeout = self.settings.election_timeout;
+            clock.advance(timeout, timeout);
+        }
+        clock
     }
 
     /// Puts `role` in place of the present one, whose dependants are told.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::core::Raft;
 use crate::message::Body;
 use crate::progress::{Awaited, Probe, Progress, Replication, Sending, Stage, Transfer};
@@ -266,7 +268,7 @@ impl Raft {
             if *installing == file {
                 self.send(from, stored_all(&file, round));
             }
-        } else if position.index <= self.commit {
+        } else if position.index <= self.commit && !mutated(Mutant::SnapshotOverNewer) {
             self.accept(from, self.commit, round);
         } else if self.log.position_at(position.index) == Some(position) {
             // The log has all that the snapshot covers, and what a snapshot covers is committed.
@@ -305,7 +307,7 @@ impl Raft {
     }
 
     fn answer_piece(&mut self, from: MemberId, file: SnapshotFile, stored: u64, round: u64) {
-        if file.meta.position.index <= self.commit {
+        if file.meta.position.index <= self.commit && !mutated(Mutant::SnapshotOverNewer) {
             return self.accept(from, self.commit, round);
         }
         if stored < file.size {

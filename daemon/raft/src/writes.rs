@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::message::Message;
 use crate::ready::{Write, WriteId};
 use crate::types::{Entry, HardState, LogIndex, SnapshotMeta, Term};
@@ -72,7 +74,7 @@ impl Writes {
             .take_while(|entry| entry.index < from)
             .count();
         self.pending.append.truncate(kept);
-        if kept == 0 {
+        if kept == 0 && !mutated(Mutant::TruncationUnwritten) {
             let lowest = self
                 .pending
                 .truncate_from
@@ -89,7 +91,9 @@ impl Writes {
         self.pending.truncate_from = None;
         self.pending.append.clear();
         self.pending.compact_to = None;
-        self.pending.reset_to = Some(base);
+        if !mutated(Mutant::ResetUnwritten) {
+            self.pending.reset_to = Some(base);
+        }
     }
 
     /// Begins the log behind `base`. Alone it is no reason to write: it rides on the next write.
@@ -99,7 +103,8 @@ impl Writes {
 
     /// Holds a message back until everything written or gathered so far is durable; gives it back where nothing is.
     pub(crate) fn hold(&mut self, message: Message) -> Option<Message> {
-        if self.issued.is_empty() && !self.has_pending() {
+        let gathers = self.has_pending() && !mutated(Mutant::AckForgetsGathered);
+        if self.issued.is_empty() && !gathers {
             return Some(message);
         }
         self.pending.then.push(message);
@@ -139,6 +144,9 @@ impl Writes {
             return None;
         }
         let mut write = std::mem::take(&mut self.pending);
+        if mutated(Mutant::HardStateLostBesideEntries) && !write.append.is_empty() {
+            write.hard_state = None;
+        }
         self.last_id = WriteId(self.last_id.0 + 1);
         write.id = self.last_id;
         self.issued.push_back(Issued {
@@ -165,7 +173,8 @@ impl Writes {
             .issued
             .iter()
             .filter_map(|write| write.floor)
-            .chain(self.pending_floor);
+            .chain(self.pending_floor)
+            .filter(|_| !mutated(Mutant::AbaCompletion));
         // What the base covers is durable in another place, so no earlier write's completion can take it back.
         self.durable = floors.fold(end, LogIndex::min).max(base);
     }

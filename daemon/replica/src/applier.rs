@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{Entry, LogIndex, MemberId, Payload, SnapshotMeta, Stamp};
 use tenure_state::{Batch, Clock, CodecError, Outcome, Revision, RowChange, State, decode_batch};
 
@@ -116,14 +117,17 @@ impl Applier {
         };
         let clock = Clock(entry.stamp.0);
         let applied = self.state.apply(clock, &batch);
+        let before = self.applied.position.term;
         self.applied.position = entry.position();
+        if mutated(Mutant::CheckpointTermOld) && entry.payload == Payload::Empty {
+            self.applied.position.term = before;
+        }
         self.applied.stamp = entry.stamp;
         progress.leases_expired += applied.leases_expired;
         let revision = self.state.revision();
-        let ours = applied
-            .outcomes
-            .into_iter()
-            .filter(|decision| decision.origin.member == self.me.0);
+        let ours = applied.outcomes.into_iter().filter(|decision| {
+            decision.origin.member == self.me.0 || mutated(Mutant::AnswersForOthers)
+        });
         progress.decided.extend(ours.map(|decision| {
             (
                 decision.origin.token,
@@ -140,8 +144,12 @@ impl Applier {
 
     /// What changed since the last call, for a checkpoint. Costs as much as changed, no more.
     pub fn checkpoint(&mut self) -> Checkpoint {
+        let mut meta = self.applied.clone();
+        if mutated(Mutant::AppliedApartFromData) {
+            meta.position.index = meta.position.index.previous();
+        }
         Checkpoint {
-            meta: self.applied.clone(),
+            meta,
             digest: self.state.digest(),
             rows: self.state.take_changes(),
         }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{
-    Configuration, LogIndex, MemberId, Message, Raft, ReadToken, RestoreError, Restored, Settings,
-    SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
+    Configuration, LogIndex, MemberId, Message, Raft, ReadPoint, ReadToken, RestoreError, Restored,
+    Settings, SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
 };
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
@@ -227,6 +228,10 @@ impl Core {
             Input::Peer { from, message } => self.hear(from, message),
             Input::Propose(request) => self.accept(request),
             Input::Renew { renewals, company } => self.renew(&renewals, company),
+            Input::Read { token } if mutated(Mutant::ReadServedLocally) => {
+                let (index, stamp) = (self.applied, Stamp::default());
+                self.out.reads.push((token, Ok(ReadPoint { index, stamp })));
+            }
             Input::Read { token } => self.raft.read(ReadToken(token)),
             Input::AskProgress { token } => self.ask_progress(token),
             Input::Persisted(write) => self.release(write),
@@ -489,6 +494,11 @@ impl Core {
             return;
         };
         for batch in in_pieces(forwards, self.settings.batch_bytes) {
+            if mutated(Mutant::ForwardedTwice) {
+                self.out
+                    .send
+                    .push((leader, PeerMessage::Forward(batch.clone())));
+            }
             self.out.send.push((leader, PeerMessage::Forward(batch)));
         }
     }
@@ -496,25 +506,17 @@ impl Core {
     /// Requests of another member's clients. What cannot be decoded is dropped: no member of ours sends it, and in
     /// the log it would stop everybody.
     fn accept_forwarded(&mut self, from: MemberId, requests: Vec<ForwardedRequest>) {
-        let mut refused: BTreeMap<Refused, Vec<u64>> = BTreeMap::new();
+        let mut refused = Vec::new();
         for forwarded in requests {
-            let token = forwarded.token;
+            let origin = Origin {
+                member: from.0,
+                token: forwarded.token,
+            };
             if let Err(reason) = self.accept_one(from, forwarded) {
-                refused.entry(reason).or_default().push(token);
+                refused.push((origin, reason));
             }
         }
-        for (reason, tokens) in refused {
-            match from == self.id {
-                true => self
-                    .out
-                    .refused
-                    .extend(tokens.into_iter().map(|token| (token, reason))),
-                false => self
-                    .out
-                    .send
-                    .push((from, PeerMessage::Refused { tokens, reason })),
-            }
-        }
+        self.refuse(refused);
     }
 
     /// Whether so much waits to be applied here that more would only wait longer.
@@ -609,7 +611,9 @@ impl Core {
         while self.held.front().is_some_and(|(id, _)| *id <= write) {
             let (_, messages) = self.held.pop_front().expect("there is a front");
             let term = self.raft.term();
-            let current = messages.into_iter().filter(|message| message.term >= term);
+            let is_current =
+                |message: &Message| message.term >= term || mutated(Mutant::StaleHeldSpoken);
+            let current = messages.into_iter().filter(is_current);
             self.out
                 .send
                 .extend(current.map(|message| (message.to, PeerMessage::Raft(message))));
@@ -629,20 +633,24 @@ impl Core {
             self.appended
                 .insert(position.index, (position.term, origins));
         }
-        for (origin, reason) in formed.refused {
-            self.refuse(origin, reason);
-        }
+        self.refuse(formed.refused);
     }
 
-    fn refuse(&mut self, origin: Origin, reason: Refused) {
-        if origin.member == self.id.0 {
-            self.out.refused.push((origin.token, reason));
-        } else {
-            let message = PeerMessage::Refused {
-                tokens: vec![origin.token],
-                reason,
-            };
-            self.out.send.push((MemberId(origin.member), message));
+    /// Tells each origin. A member hears of all its requests that have one reason in one message: a leader that steps
+    /// down may have a hundred thousand of them.
+    fn refuse(&mut self, refused: impl IntoIterator<Item = (Origin, Refused)>) {
+        let mut of_others: BTreeMap<(u64, Refused), Vec<u64>> = BTreeMap::new();
+        for (origin, reason) in refused {
+            if origin.member == self.id.0 {
+                self.out.refused.push((origin.token, reason));
+            } else {
+                let tokens = of_others.entry((origin.member, reason)).or_default();
+                tokens.push(origin.token);
+            }
+        }
+        for ((member, reason), tokens) in of_others {
+            let message = PeerMessage::Refused { tokens, reason };
+            self.out.send.push((MemberId(member), message));
         }
     }
 
@@ -685,8 +693,12 @@ impl Core {
         if (!self.raft.is_leader() || stale)
             && let Some(leading) = self.leading.take()
         {
-            for origin in leading.into_waiting() {
-                self.refuse(origin, Refused::NoLeader);
+            let waiting = leading.into_waiting().into_iter();
+            self.refuse(waiting.map(|origin| (origin, Refused::NoLeader)));
+            if mutated(Mutant::RefusedThoughAppended) {
+                let appended = std::mem::take(&mut self.appended).into_values();
+                let origins: Vec<_> = appended.flat_map(|(_, origins)| origins).collect();
+                self.refuse(origins.into_iter().map(|origin| (origin, Refused::NoLeader)));
             }
         }
         if self.raft.is_leader() && self.leading.is_none() {
@@ -698,6 +710,7 @@ impl Core {
     /// Committed entries decide the fate of what this member appended: at an index that another term's entry took,
     /// the requests were not applied and never will be.
     fn settle(&mut self, committed: &[tenure_raft::Entry]) {
+        let mut lost = Vec::new();
         for entry in committed {
             while let Some(first) = self.appended.first_entry() {
                 if *first.key() > entry.index {
@@ -705,12 +718,15 @@ impl Core {
                 }
                 let (index, (term, origins)) = first.remove_entry();
                 if index == entry.index && term != entry.term {
-                    for origin in origins {
-                        self.refuse(origin, Refused::NoLeader);
-                    }
+                    lost.extend(
+                        origins
+                            .into_iter()
+                            .map(|origin| (origin, Refused::NoLeader)),
+                    );
                 }
             }
         }
+        self.refuse(lost);
     }
 }
 
@@ -731,7 +747,9 @@ fn merge_write(
     }
     first.id = write.id;
     first.then = write.then;
-    if write.hard_state.is_some() {
+    if write.hard_state.is_some()
+        && !(mutated(Mutant::MergedVoteLost) && first.hard_state.is_some())
+    {
         first.hard_state = write.hard_state;
     }
     if let Some(meta) = write.reset_to {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{LogPosition, ProposeError, Raft, Stamp, Term};
 use tenure_state::{Batch, Origin, Renewal, Request, encode_batch};
 
@@ -18,7 +19,8 @@ const CLOCK_ENTRY_AFTER_MS: u64 = 500;
 const END_ENTRY_EVERY: Duration = Duration::from_millis(50);
 
 /// When the log takes nothing (leadership is being handed over, or too much is uncommitted), it is asked again so much
-/// later: what waits would otherwise be due at once, again and again, and the core would turn without pause.
+/// later: what waits would otherwise be due at once, again and again, and the core would turn without pause and encode
+/// all of it in every turn.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// A leader's requests that are not yet in the log.
@@ -86,9 +88,9 @@ impl Leading {
         now: Duration,
         settings: &CoreSettings,
     ) -> Result<(), Refused> {
-        if self.requests.len() >= settings.waiting_requests
-            || self.request_bytes >= settings.waiting_bytes
-        {
+        let is_full = self.requests.len() >= settings.waiting_requests
+            || self.request_bytes >= settings.waiting_bytes;
+        if is_full && !mutated(Mutant::WaitingUnbounded) {
             return Err(Refused::Overloaded);
         }
         if self.requests.is_empty() {
@@ -129,6 +131,10 @@ impl Leading {
         settings: &CoreSettings,
     ) -> Formed {
         let mut formed = Formed::default();
+        // Every event is a turn: each would take up to a batch, encode it and put it back.
+        if self.log_rests_until().is_some_and(|until| now < until) {
+            return formed;
+        }
         let held_back = disk_busy && now < self.oldest + settings.hold;
         while !self.requests.is_empty() && !held_back {
             if !self.append(raft, now, settings.batch_bytes, &mut formed) {
@@ -140,7 +146,8 @@ impl Leading {
             return formed;
         };
         let ending = self.ends_something(now, clock, due);
-        if renewals_go || ending || self.stamp_is_old(clock, due) {
+        let ticks = (ending || self.stamp_is_old(clock, due)) && !mutated(Mutant::NothingEnds);
+        if renewals_go || ticks {
             if ending {
                 self.last_end_entry = Some(now);
             }
@@ -179,10 +186,15 @@ impl Leading {
                 .min(Duration::from_millis(to_stamp))
                 .min(Duration::from_millis(to_end).max(gap));
         }
-        let again = self.refused_at.map_or(Duration::ZERO, |at| {
-            (at + ASK_AGAIN_AFTER).saturating_sub(now)
-        });
+        let again = self
+            .log_rests_until()
+            .map_or(Duration::ZERO, |until| until.saturating_sub(now));
         next.max(again)
+    }
+
+    /// Until when a log that took nothing is not asked again.
+    fn log_rests_until(&self) -> Option<Duration> {
+        self.refused_at.map(|at| at + ASK_AGAIN_AFTER)
     }
 
     /// Whether an entry stamped now would end something, and the last such entry is long enough ago.
@@ -228,6 +240,10 @@ impl Leading {
             Err(
                 ProposeError::TooMuchUncommitted { .. } | ProposeError::TooMuchUnwritten { .. },
             ) => {
+                if mutated(Mutant::RefusedAndKept) {
+                    let refused = origins.iter().map(|origin| (*origin, Refused::Overloaded));
+                    formed.refused.extend(refused);
+                }
                 self.put_back(batch);
                 false
             }
@@ -254,10 +270,11 @@ impl Leading {
         let rest = self.requests.split_off(count);
         let requests = std::mem::replace(&mut self.requests, rest);
         self.request_bytes = self.requests.iter().map(request_size).sum();
-        Batch {
-            renewals: std::mem::take(&mut self.renewals),
-            requests,
-        }
+        let renewals = match mutated(Mutant::RenewalsLeftBehind) && !requests.is_empty() {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.renewals),
+        };
+        Batch { renewals, requests }
     }
 
     /// The log takes no more just now: what was taken waits on, in its order.
@@ -277,5 +294,98 @@ fn refusal(error: &ProposeError) -> Refused {
         ProposeError::TooMuchUncommitted { .. } | ProposeError::TooMuchUnwritten { .. } => {
             Refused::Overloaded
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+    use tenure_raft::{
+        Configuration, HardState, LogIndex, MemberId, MemberInfo, Restored, Settings, SnapshotMeta,
+    };
+    use tenure_state::{Command, LeaseId};
+
+    const ME: MemberId = MemberId(1);
+
+    /// A member alone that leads, and whose log takes no more until its disk has written.
+    fn full_leader() -> (Raft, Leading) {
+        let info = MemberInfo {
+            name: "n1".to_owned(),
+            ..MemberInfo::default()
+        };
+        let configuration = Configuration {
+            voters: BTreeSet::from([ME]),
+            info: BTreeMap::from([(ME, info)]),
+            ..Configuration::default()
+        };
+        let meta = SnapshotMeta {
+            position: LogPosition {
+                index: LogIndex(1),
+                term: Term(1),
+            },
+            stamp: Stamp(0),
+            configuration: Arc::new(configuration),
+        };
+        let restored = Restored {
+            hard_state: HardState {
+                term: Term(1),
+                vote: None,
+            },
+            base: meta.clone(),
+            entries: Vec::new(),
+            applied: meta,
+        };
+        let settings = Settings {
+            max_unwritten_bytes: 1,
+            ..Settings::default()
+        };
+        let mut raft = Raft::new(ME, settings, 1, restored).expect("it can start");
+        while !raft.is_leader() {
+            raft.tick(Duration::from_millis(10));
+            if let Some(write) = raft.ready().write {
+                raft.persisted(write.id);
+            }
+        }
+        let leading = Leading::new(raft.term(), raft.clock().expect("it leads"));
+        (raft, leading)
+    }
+
+    fn request(token: u64) -> Request {
+        let lease = LeaseId::new(1).expect("it is positive");
+        Request {
+            origin: Origin {
+                member: ME.0,
+                token,
+            },
+            idempotency: None,
+            command: Command::RevokeLease { lease },
+        }
+    }
+
+    #[test]
+    fn a_log_that_takes_nothing_is_asked_every_few_milliseconds_however_many_events_there_are() {
+        let (mut raft, mut leading) = full_leader();
+        let settings = CoreSettings::default();
+        let mut asked = BTreeSet::new();
+        for token in 0..2000 {
+            let now = Duration::from_micros(10 * token);
+            let waits = leading.wait_for_entry(request(token), now, &settings);
+            assert_eq!(waits, Ok(()));
+            let formed = leading.form_entries(&mut raft, now, None, false, &settings);
+            assert!(formed.refused.is_empty(), "what waits goes on waiting");
+            asked.extend(leading.refused_at);
+        }
+        let times: Vec<u128> = asked.iter().map(Duration::as_millis).collect();
+        assert_eq!(times, [0, 5, 10, 15]);
+
+        // Its disk has written: the next time it is asked, everything goes, in its order.
+        let written = raft.ready().write.expect("the first entry of the term").id;
+        raft.persisted(written);
+        let now = Duration::from_millis(20);
+        let formed = leading.form_entries(&mut raft, now, None, false, &settings);
+        let tokens = formed.appended[0].1.iter().map(|origin| origin.token);
+        assert!(tokens.eq(0..2000));
     }
 }

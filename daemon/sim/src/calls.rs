@@ -71,6 +71,8 @@ pub(crate) enum Ask {
         after: Revision,
         selectors: Vec<Selector>,
         wait: Duration,
+        /// The most events of a page.
+        most: usize,
     },
 }
 
@@ -149,7 +151,7 @@ pub(crate) struct Poll {
 const TIMEOUTS_TO_ANSWER: u32 = 10;
 
 /// Pages of a watch, as the REST edge asks for them.
-const EVENTS_A_REPLY: usize = 1000;
+pub(crate) const EVENTS_A_REPLY: usize = 1000;
 const BYTES_A_REPLY: usize = 4 << 20;
 const SCANNED_A_REPLY: usize = 10_000;
 
@@ -241,7 +243,16 @@ impl World {
                 after,
                 selectors,
                 wait,
-            } => return self.open_watch(place, id, after, selectors, wait),
+                most,
+            } => {
+                let watch = OpenWatch {
+                    call: id,
+                    after,
+                    selectors,
+                    most,
+                };
+                return self.open_watch(place, watch, wait);
+            }
         };
         if matches!(input, Input::Propose(_) | Input::Renew { .. }) {
             self.oracle.calls.received(origin, floor, self.now);
@@ -255,24 +266,13 @@ impl World {
         self.tell(place, input);
     }
 
-    fn open_watch(
-        &mut self,
-        place: usize,
-        call: CallId,
-        after: Revision,
-        selectors: Vec<Selector>,
-        wait: Duration,
-    ) {
+    fn open_watch(&mut self, place: usize, watch: OpenWatch, wait: Duration) {
         let member = &mut self.members[place];
-        let life = member.life;
+        let (life, call) = (member.life, watch.call);
         let Some(running) = &mut member.running else {
             return;
         };
-        running.watches.push(OpenWatch {
-            call,
-            after,
-            selectors,
-        });
+        running.watches.push(watch);
         self.after(
             wait,
             Event::PollEnd {
@@ -369,7 +369,7 @@ impl World {
             let page = state.changes(
                 watch.after,
                 &watch.selectors,
-                EVENTS_A_REPLY,
+                watch.most,
                 BYTES_A_REPLY,
                 SCANNED_A_REPLY,
             );
@@ -409,11 +409,16 @@ impl World {
                     attached: state.attached(*lease, SHOWN),
                     index,
                 },
-                Ask::ReadKey(key) => Reply::Key {
-                    key: key.clone(),
-                    entry: state.key(key),
-                    index,
-                },
+                Ask::ReadKey(key) => {
+                    let entry = state.key(key);
+                    let versions = &oracle.history.versions;
+                    versions.read(key, state.revision(), entry.as_ref());
+                    Reply::Key {
+                        key: key.clone(),
+                        entry,
+                        index,
+                    }
+                }
                 _ => return false,
             };
             replies.push((*id, reply));
@@ -438,7 +443,7 @@ impl World {
             let page = state.changes(
                 watch.after,
                 &watch.selectors,
-                EVENTS_A_REPLY,
+                watch.most,
                 BYTES_A_REPLY,
                 SCANNED_A_REPLY,
             );

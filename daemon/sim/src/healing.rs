@@ -43,6 +43,7 @@ impl World {
         self.faults.quiet = true;
         self.demand_leases_end(&healed);
         self.demand_convergence(&healed, "clients are done");
+        self.leave_one_behind(&healed);
         for member in &healed {
             self.judge_member(*member);
         }
@@ -59,6 +60,33 @@ impl World {
         if !self.oracle.decisions.forgotten {
             self.recorder.judge(&self.oracle.history);
         }
+    }
+
+    /// One is cut off, the others write and compact, and nothing more is asked of anybody: it must catch up all the same,
+    /// by a snapshot where the log is gone, without a new entry that would wake whoever forgot it.
+    fn leave_one_behind(&mut self, healed: &[usize]) {
+        let Some(leader) = self.settled_leader(healed) else {
+            return;
+        };
+        let others: Vec<usize> = healed.iter().copied().filter(|m| *m != leader).collect();
+        // Without it there must be a quorum.
+        if others.is_empty() || healed.len() - 1 <= self.members.len() / 2 {
+            return;
+        }
+        let behind = others[self.chance.index(others.len())];
+        let links = (0..self.members.len())
+            .filter(|other| *other != behind)
+            .flat_map(|other| [(behind, other), (other, behind)])
+            .collect();
+        let cut = self.network.cut(links);
+        for _ in 0..self.chance.number(1, 5) {
+            self.demand_write(leader, healed);
+        }
+        // By then what was written is in a checkpoint, and the log is compacted behind it.
+        let saved = self.plan.disk.checkpoint_every * 4 + Duration::from_millis(500);
+        self.run_until(self.now + saved, |_| false);
+        self.network.mend(cut);
+        self.demand_convergence(healed, "one was left behind");
     }
 
     fn heal(&mut self) -> Vec<usize> {
@@ -108,6 +136,7 @@ impl World {
         let disk = &mut self.plan.disk;
         (disk.slow, disk.damaged, disk.no_snapshot, disk.fails) = (0, 0, 0, 0);
         disk.checkpoint_every = disk.checkpoint_every.min(Duration::from_millis(500));
+        disk.install = Duration::from_millis(1);
         self.plan.apply.slow = 0;
         (self.plan.workload.lost, self.plan.workload.slow) = (0, 0);
     }
@@ -165,10 +194,9 @@ impl World {
         let timeout = self.plan.core.raft.election_timeout * 2;
         let by = self.now + timeout * 30 + Duration::from_secs(3);
         let key: Bytes = format!("probe/{}", member + 1).into();
-        let mut tries = 0_u64;
         while self.now < by {
-            tries += 1;
-            let value: Bytes = tries.to_be_bytes().to_vec().into();
+            // No value is written twice.
+            let value: Bytes = self.next_call.to_be_bytes().to_vec().into();
             let put = Put {
                 key: key.clone(),
                 value,

@@ -32,6 +32,9 @@ mod oracle;
 mod run;
 mod trace;
 
+#[cfg(feature = "mutants")]
+pub mod mutants;
+
 pub use oracle::Violation;
 pub use run::{Options, Outcome, hush_panics, run};
 pub use trace::{Counts, FaultCounts};

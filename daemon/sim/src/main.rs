@@ -8,6 +8,9 @@ use tenure_sim::{Options, hush_panics, run};
 
 use crate::campaign::{Campaign, print_counts, print_violation};
 
+#[cfg(feature = "mutants")]
+mod hunt;
+
 const USAGE: &str =
     "usage: tenure-sim [--seeds N] [--start S] [--threads N] [--keep-going] [--hashes]   run N seeds from S on
        tenure-sim --seed N [--trace]                                           replay one
@@ -59,6 +62,10 @@ fn parse(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "mutants")]
+    if let Some(code) = hunt::main() {
+        return code;
+    }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(problem) => {

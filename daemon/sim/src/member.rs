@@ -150,7 +150,7 @@ impl World {
         };
         let core = Core::new(
             member.id,
-            self.plan.core.clone(),
+            self.plan.core_of(place),
             self.chance.seed(),
             restored,
         )

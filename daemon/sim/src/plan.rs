@@ -23,6 +23,8 @@ pub(crate) const MOST_KEYS: u64 = 12;
 pub(crate) struct Plan {
     pub(crate) members: usize,
     pub(crate) core: CoreSettings,
+    /// Every second member keeps a longer log behind its checkpoint.
+    pub(crate) keeps_apart: bool,
     pub(crate) limits: Limits,
     pub(crate) clocks: ClockPlan,
     /// How long a leader waits for its disk before it steps down.
@@ -71,6 +73,8 @@ pub(crate) struct NetworkPlan {
 /// How disks behave.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskPlan {
+    /// The longest that the installation of a snapshot takes beside that.
+    pub(crate) install: Duration,
     pub(crate) sync: (Duration, Duration),
     pub(crate) slow: u32,
     pub(crate) slowest: Duration,
@@ -267,6 +271,7 @@ impl Plan {
         let core = draw_core(chance);
         let plan = Plan {
             members,
+            keeps_apart: chance.number(0, 3) == 0,
             clocks: ClockPlan {
                 worst_ppm: match chance.number(0, 5) {
                     0 => WILD_RATE_PPM,
@@ -297,6 +302,7 @@ impl Plan {
         let plan = match chance.number(0, 39) {
             0..5 => plan.turbulent(chance),
             5..7 => plan.long(chance),
+            7..11 => plan.purged(chance),
             _ => plan,
         };
         plan.can_catch_up()
@@ -310,6 +316,26 @@ impl Plan {
             raft.kept_entries = raft.kept_entries.max(100);
             raft.kept_bytes = raft.kept_bytes.max(1 << 20);
         }
+        self
+    }
+
+    /// Logs are compacted to their end, on some members sooner than on others, and snapshots take long: leaders are lost
+    /// while a follower installs one, and those that follow may have what it lacks in their logs, or not.
+    fn purged(mut self, chance: &mut Chance) -> Plan {
+        self.members = self.members.max(3);
+        self.core.raft.kept_entries = chance.number(0, 3);
+        self.keeps_apart = chance.coin();
+        self.disk.checkpoint_every = chance.span(10 * MS, 300 * MS);
+        self.disk.install = chance.skewed_span(20 * MS, 2000 * MS);
+        self.faults.kinds = vec![
+            FaultKind::CrashLeader,
+            FaultKind::IsolateLeader,
+            FaultKind::Isolate,
+            FaultKind::Crash,
+            FaultKind::Transfer,
+        ];
+        self.faults.every = chance.span(200 * MS, 1500 * MS);
+        self.faults.longest = chance.span(300 * MS, 3000 * MS);
         self
     }
 
@@ -347,6 +373,15 @@ impl Plan {
         self.workload.clients = 8;
         self.workload.think = chance.span(2 * MS, 20 * MS);
         self
+    }
+
+    /// The settings of one member.
+    pub(crate) fn core_of(&self, place: usize) -> CoreSettings {
+        let mut core = self.core.clone();
+        if self.keeps_apart && place % 2 == 1 {
+            (core.raft.kept_entries, core.raft.kept_bytes) = (400, 16 << 20);
+        }
+        core
     }
 
     /// A run without faults, for the first test of everything.
@@ -404,7 +439,7 @@ fn draw_core(chance: &mut Chance) -> CoreSettings {
         max_append_bytes: size(chance.skewed(64, 1 << 20)),
         max_inflight_messages: size(chance.skewed(1, 256)),
         max_inflight_bytes: size(chance.skewed(256, 8 << 20)),
-        max_uncommitted_bytes: size(chance.skewed(16 << 10, 64 << 20)),
+        max_uncommitted_bytes: size(chance.skewed(1 << 10, 64 << 20)),
         max_unwritten_bytes: size(chance.skewed(16 << 10, 64 << 20)),
         piece_bytes: chance.skewed(256, 16 << 10),
         kept_entries: if chance.coin() {
@@ -453,6 +488,7 @@ fn draw_network(chance: &mut Chance) -> NetworkPlan {
 fn draw_disk(chance: &mut Chance) -> DiskPlan {
     let least = chance.skewed_span(20 * US, 2 * MS);
     DiskPlan {
+        install: chance.skewed_span(MS, 200 * MS),
         sync: (least, least + chance.skewed_span(20 * US, 10 * MS)),
         slow: sometimes(chance, 20_000),
         slowest: chance.skewed_span(20 * MS, 8000 * MS),

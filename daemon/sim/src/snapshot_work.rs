@@ -2,6 +2,8 @@
 //!
 //! Owns when it is done: one piece of work after the other. What stands in the file is `snapshot`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tenure_raft::{LogIndex, MemberId, SnapshotFile, SnapshotTask};
 use tenure_replica::Input;
@@ -91,7 +93,15 @@ impl World {
     }
 
     fn begin_snapshot_work(&mut self, place: usize) {
-        let at = self.now + self.disk_delay();
+        let mut at = self.now + self.disk_delay();
+        let next = self.members[place]
+            .running
+            .as_ref()
+            .and_then(|running| running.snapshot_work.front());
+        if matches!(next, Some(SnapshotStep::Install { .. })) {
+            let longest = self.plan.disk.install;
+            at = at + self.chance.skewed_span(Duration::from_micros(100), longest);
+        }
         let at = at.max(self.members[place].state.stalled_until);
         self.end_snapshot_work_at(place, at);
     }

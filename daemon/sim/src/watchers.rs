@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tenure_state::{Collection, Resource, Revision, Selector};
 
-use crate::calls::{Ask, Call, CallId, Caller, Reply};
+use crate::calls::{Ask, Call, CallId, Caller, EVENTS_A_REPLY, Reply};
 use crate::oracle::everything;
 use crate::world::{Event, World};
 
@@ -20,6 +20,8 @@ pub(crate) struct OpenWatch {
     pub(crate) call: CallId,
     pub(crate) after: Revision,
     pub(crate) selectors: Vec<Selector>,
+    /// The most events of its page.
+    pub(crate) most: usize,
 }
 
 impl Watcher {
@@ -51,11 +53,17 @@ impl World {
         let wait = self
             .chance
             .skewed_span(Duration::from_millis(1), Duration::from_secs(2));
+        // A page ends within a burst only where it is small.
+        let most = match self.chance.coin() {
+            true => EVENTS_A_REPLY,
+            false => self.chance.index(20) + 1,
+        };
         let watcher = &self.watchers[place];
         let ask = Ask::Watch {
             after: watcher.after,
             selectors: watcher.selectors.clone(),
             wait,
+            most,
         };
         self.call(
             Caller::Watcher(place),

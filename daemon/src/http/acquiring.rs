@@ -90,7 +90,7 @@ pub(super) async fn acquire(
     let is_known =
         || lease.is_some_and(|lease| standing(cx, kind, &wanted, lease, &terms.owner).is_some());
     let permit = match waits && !is_known() {
-        true => Some(cx.wait_permit()?),
+        true => permit_or_repeat(cx).await?,
         false => None,
     };
     for _ in 0..leases::DRAWS {
@@ -106,11 +106,14 @@ pub(super) async fn acquire(
             Ok(_) => return Err(Failure::unexpected()),
             Err(refusal) => return Err(Failure::refused(refusal, decided.clock, decided.revision)),
         };
-        // Where there is no room to wait in, the place is told at once.
+        // Where there is no room to wait in, the place is told at once, and when to ask again.
         let permit = match waits {
             true => permit.or_else(|| cx.wait_permit().ok()),
             false => None,
         };
+        if waits && permit.is_none() {
+            cx.ask_for_a_pause();
+        }
         let waiting = Waiting::new(cx, kind, &wanted, terms, &queued)?;
         return waiting.run(queued, permit).await;
     }
@@ -118,6 +121,20 @@ pub(super) async fn acquire(
         Code::Overloaded,
         "no free id was drawn for the lease",
     ))
+}
+
+/// A place among the requests that wait; none where there is no room and the request repeats one that was decided: its
+/// caller may know of its lease by this answer only.
+///
+/// # Errors
+///
+/// `too-many-waiters` for a new one.
+async fn permit_or_repeat(cx: &Context<'_>) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+    match cx.wait_permit() {
+        Ok(permit) => Ok(Some(permit)),
+        Err(_) if cx.is_decided().await? => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Who asks again with a lease is answered with the same hold or place; who has one granted would get another, and

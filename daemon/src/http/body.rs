@@ -1,6 +1,7 @@
 //! Bodies of requests: read within bounds of size and time, and understood.
 //!
-//! Owns the limits that protect the member from a body: its length, told or not, and how slowly it may come.
+//! Owns the limits that protect the member from a body: its length, told or not, how slowly it may come, and how much
+//! of all that come at a time is held until they are whole.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tenure_api::Code;
 use tokio::time::{Instant, timeout_at};
 
+use super::budget::{Budget, Held, Sizes};
 use super::failure::Failure;
 use super::text;
 
@@ -25,17 +27,50 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const DRAIN_BYTES: usize = 4 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
+/// Bytes of bodies that are not whole yet. One connection may have hundreds of them at a time (HTTP/2).
+const ARRIVING: Sizes = Sizes {
+    of_one: 16 << 20,
+    of_all: 256 << 20,
+    reserve: 64 << 20,
+};
+
+/// The bytes of bodies that are on their way to this member, and what of them is one connection's.
+#[derive(Clone, Debug)]
+pub(super) struct Arriving(Budget);
+
+impl Arriving {
+    /// The bytes of a member.
+    pub(super) fn at_member() -> Arriving {
+        Arriving(Budget::of_member(ARRIVING))
+    }
+
+    /// The bytes of one connection of the same member.
+    pub(super) fn of_connection(&self) -> Arriving {
+        Arriving(self.0.of_connection())
+    }
+
+    fn take(&self, bytes: usize) -> Result<Held, Failure> {
+        self.0.take(bytes as u64).ok_or_else(|| {
+            let detail = "bodies that are not whole yet take all the room there is; send fewer at a time, and each \
+                without a pause";
+            Failure::new(Code::Overloaded, detail)
+        })
+    }
+}
+
 /// A body that has not been read, or not to its end.
 pub(super) struct Body {
     incoming: Incoming,
+    arriving: Arriving,
     /// The client waits for `100 Continue` before it sends anything; reading would ask for it.
     expects: bool,
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, headers: &HeaderMap) -> Body {
+    pub(super) fn new(incoming: Incoming, headers: &HeaderMap, arriving: Arriving) -> Body {
         Body {
             incoming,
+            arriving,
             expects: headers.contains_key(EXPECT),
         }
     }
@@ -51,7 +86,7 @@ impl Body {
     /// # Errors
     ///
     /// `too-large` by the length that is told or by counting; `invalid-request` where it comes too slowly or breaks
-    /// off.
+    /// off; `overloaded` where too much of others is on its way.
     pub(super) async fn read(
         &mut self,
         headers: &HeaderMap,
@@ -65,9 +100,15 @@ impl Body {
         }
         let deadline = Instant::now() + PATIENCE;
         let mut whole = Gathered::default();
+        let mut held: Option<Held> = None;
         while let Some(frame) = self.frame(deadline).await? {
             if whole.len() + frame.len() > allowed {
                 return Err(too_large(None));
+            }
+            let more = self.arriving.take(frame.len())?;
+            match &mut held {
+                Some(held) => held.join(more),
+                None => held = Some(more),
             }
             // What the header says is an upper bound by now, so reserving it is bounded too.
             whole.push(frame, told.map_or(0, |told| told as usize));

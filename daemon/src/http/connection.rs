@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Settings;
+use super::body::Arriving;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
 use super::service::{OwnTurn, Service};
@@ -85,7 +86,8 @@ pub(super) async fn serve(
         kill: CancellationToken::new(),
     };
     let builder = Arc::new(builder(tasks.clone()));
-    let (crowd, room) = (Arc::new(Crowd::of(settings.connections)), Room::of_member());
+    let crowd = Arc::new(Crowd::of(settings.connections));
+    let (room, arriving) = (Room::of_member(), Arriving::at_member());
     while let Some((stream, place)) = shutdown
         .run_until_cancelled(async {
             let stream = accept(&listener).await;
@@ -95,9 +97,13 @@ pub(super) async fn serve(
     {
         let (builder, service, shutdown) =
             (Arc::clone(&builder), Arc::clone(&service), shutdown.clone());
-        let room = room.of_connection();
+        let client = Client {
+            room: room.of_connection(),
+            arriving: arriving.of_connection(),
+            own_turn: OwnTurn::new(),
+        };
         tasks.spawn(async move {
-            serve_one(stream, &builder, service, room, &place.activity, shutdown).await;
+            serve_one(stream, &builder, service, client, &place.activity, shutdown).await;
             drop(place);
         });
     }
@@ -159,11 +165,18 @@ fn builder(tasks: Tasks) -> auto::Builder<Tasks> {
     builder
 }
 
+/// What one connection has of what its member shares out.
+struct Client {
+    room: Room,
+    arriving: Arriving,
+    own_turn: OwnTurn,
+}
+
 async fn serve_one(
     stream: TcpStream,
     builder: &auto::Builder<Tasks>,
     service: Arc<Service>,
-    room: Room,
+    client: Client,
     activity: &Arc<Activity>,
     shutdown: CancellationToken,
 ) {
@@ -175,13 +188,13 @@ async fn serve_one(
         activity: Arc::clone(activity),
     });
     let of_requests = Arc::clone(activity);
-    let own_turn = OwnTurn::new();
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(own_turn.clone());
-        let (service, room) = (Arc::clone(&service), room.clone());
+        request.extensions_mut().insert(client.own_turn.clone());
+        let (service, room) = (Arc::clone(&service), client.room.clone());
+        let arriving = client.arriving.clone();
         let (serving, on_its_way) = (Serving::begin(&of_requests), OnItsWay::of(&of_requests));
         async move {
-            let (mut response, mut answered) = service.answer(request, local).await;
+            let (mut response, mut answered) = service.answer(request, arriving, local).await;
             let needed = |body: &_| hyper::body::Body::size_hint(body).lower();
             let taken = room.take(needed(response.body())).unwrap_or_else(|| {
                 response = service.without_room(&response, &mut answered);
@@ -207,17 +220,24 @@ async fn serve_one(
                 return;
             }
             () = activity.room_is_needed.notified() => {
+                ending = ending.or_else(|| Some(Instant::now()));
                 connection.as_mut().graceful_shutdown();
-                // Whether or not it ends in time, it ends now.
-                let _ = timeout(GOODBYE, connection).await;
-                return;
+                // Whether or not it ends in time, it ends now; but what was asked in the same moment is answered.
+                let ended = timeout(GOODBYE, connection.as_mut()).await.is_ok();
+                if ended || activity.serves_nothing() {
+                    return;
+                }
             }
             () = shutdown.cancelled(), if ending.is_none() => {
                 ending = Some(Instant::now());
                 connection.as_mut().graceful_shutdown();
             }
             _ = ticks.tick() => match activity.verdict(activity.now()) {
-                Verdict::Fine if ending.is_some_and(|since| since.elapsed() > GRACE) => return,
+                Verdict::Fine | Verdict::Idle
+                    if ending.is_some_and(|since| since.elapsed() > GRACE) =>
+                {
+                    return;
+                }
                 Verdict::Fine => {}
                 Verdict::Idle if ending.is_none() => {
                     ending = Some(Instant::now());
@@ -395,6 +415,10 @@ impl Activity {
             || self.leaves.load(Ordering::Relaxed);
         let since = self.idle_since.load(Ordering::Relaxed);
         (!busy && since > 0).then(|| self.now().saturating_sub(since))
+    }
+
+    fn serves_nothing(&self) -> bool {
+        self.serving.load(Ordering::Relaxed) == 0
     }
 
     /// Asks the connection to make room for another.

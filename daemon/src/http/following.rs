@@ -163,6 +163,12 @@ impl Following {
         }
     }
 
+    /// Whether there is more to look at than one piece of history.
+    pub(super) fn is_far_behind(&self) -> bool {
+        let present = self.handle.read(State::revision);
+        PIECE as u64 <= present.0.saturating_sub(self.at.0)
+    }
+
     /// What was selected since [`Following::at`], which moves on to where that has been seen.
     ///
     /// # Errors

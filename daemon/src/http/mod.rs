@@ -8,6 +8,7 @@ mod acquiring;
 mod administration;
 mod audit;
 mod body;
+mod budget;
 mod cluster;
 mod condition;
 mod connection;

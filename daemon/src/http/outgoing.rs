@@ -5,89 +5,75 @@
 //! events is held to the same while a piece of it waits to be taken, and is free to be quiet while none does.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::budget::{Budget, Held, Sizes};
 
 /// Answers no larger than this have room of their own, so that whoever waits for pages still hears of its leases.
 const SMALL: u64 = 64 << 10;
-/// Bytes of small answers on their way on one connection: 4 KiB for each request that there may be at a time. More of
-/// them take room as larger ones do.
-const ROOM_OF_SMALL: usize = 1 << 20;
-/// Bytes of larger answers on their way on one connection: 8 pages of 4 MiB.
-const ROOM_OF_ONE: u32 = 32 << 20;
-/// And on all connections together.
-const ROOM_OF_ALL: usize = 256 << 20;
-/// What is left of it for connections that hold nothing of it yet.
-const RESERVE: usize = 64 << 20;
-/// No connection holds more than one part in so many of what is left, so that a few that are read slowly leave room for
-/// everybody else.
-const SHARE: usize = 4;
+/// Bytes of small answers on their way: 4 KiB for each request that a connection may have at a time. More of them take
+/// room as larger ones do.
+const ROOM_OF_SMALL: Sizes = Sizes {
+    of_one: 1 << 20,
+    of_all: 64 << 20,
+    reserve: 16 << 20,
+};
+/// Bytes of larger answers on their way: 8 pages of 4 MiB on a connection.
+const ROOM_OF_LARGE: Sizes = Sizes {
+    of_one: 32 << 20,
+    of_all: 256 << 20,
+    reserve: 64 << 20,
+};
 /// An answer is handed to the connection in pieces of this size, so that no more of it lies in buffers there.
 const PIECE: usize = 64 << 10;
+
+/// Whoever is handed the last piece of an answer may keep it, out of sight, until its client gives room for it. What is
+/// longer than this counts as on its way until that has happened.
+const UNSEEN: usize = 4 << 10;
 
 /// Room for answers on their way.
 #[derive(Clone)]
 pub(super) struct Room {
-    small: Arc<Semaphore>,
-    one: Arc<Semaphore>,
-    all: Arc<Semaphore>,
+    small: Budget,
+    large: Budget,
 }
 
 impl Room {
     /// The room of a member.
     pub(super) fn of_member() -> Room {
-        Room::within(Arc::new(Semaphore::new(ROOM_OF_ALL)))
+        Room {
+            small: Budget::of_member(ROOM_OF_SMALL),
+            large: Budget::of_member(ROOM_OF_LARGE),
+        }
     }
 
     /// The room of one connection of the same member.
     pub(super) fn of_connection(&self) -> Room {
-        Room::within(Arc::clone(&self.all))
-    }
-
-    fn within(all: Arc<Semaphore>) -> Room {
         Room {
-            small: Arc::new(Semaphore::new(ROOM_OF_SMALL)),
-            one: Arc::new(Semaphore::new(ROOM_OF_ONE as usize)),
-            all,
+            small: self.small.of_connection(),
+            large: self.large.of_connection(),
         }
     }
 
     /// Takes as much as an answer needs, if it is there. A single answer that is larger than all the room of a
     /// connection is given alone.
     pub(super) fn take(&self, bytes: u64) -> Option<Taken> {
-        let needed = u32::try_from(bytes).map_or(ROOM_OF_ONE, |bytes| bytes.min(ROOM_OF_ONE));
-        let of = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(needed).ok();
-        if bytes <= SMALL
-            && let Some(small) = of(&self.small)
-        {
-            return Some(Taken {
-                _of_connection: Some(small),
-                _of_member: None,
-            });
+        if bytes == 0 {
+            return Some(Taken::default());
         }
-        let held = ROOM_OF_ONE as usize - self.one.available_permits();
-        let left = self.all.available_permits();
-        let reserved = if held == 0 { 0 } else { RESERVE };
-        if held + needed as usize > left.saturating_sub(reserved) / SHARE {
-            return None;
-        }
-        Some(Taken {
-            _of_connection: Some(of(&self.one)?),
-            _of_member: Some(of(&self.all)?),
-        })
+        let small = || self.small.take(bytes);
+        let of_small = (bytes <= SMALL).then(small).flatten();
+        let held = of_small.or_else(|| self.large.take(bytes))?;
+        Some(Taken(Some(held)))
     }
 }
 
 /// Room that is taken until this is dropped.
 #[derive(Default)]
-pub(super) struct Taken {
-    _of_connection: Option<OwnedSemaphorePermit>,
-    _of_member: Option<OwnedSemaphorePermit>,
-}
+pub(super) struct Taken(#[expect(dead_code, reason = "it is held to be dropped")] Option<Held>);
 
 /// What is told of one answer.
 pub(super) trait Progress {
@@ -116,6 +102,8 @@ pub(super) struct Outgoing<B, P: Progress> {
     is_whole: bool,
     /// Nothing of it was asked for yet.
     is_first: bool,
+    /// The last piece was long, and whether it is sent shows only when more is asked for.
+    may_be_kept: bool,
     progress: P,
     is_waited_for: bool,
 }
@@ -127,6 +115,7 @@ impl<B: Body<Data = Bytes>, P: Progress> Outgoing<B, P> {
         let mut outgoing = Outgoing {
             is_whole: hint.exact().is_some(),
             is_first: true,
+            may_be_kept: false,
             body,
             piece: Bytes::new(),
             room,
@@ -171,6 +160,7 @@ where
         if self.is_waited_for {
             self.progress.moved();
         }
+        self.may_be_kept = false;
         if self.piece.is_empty() {
             // Who asks for the next piece has sent the one before, and until then keeps it.
             if !self.is_whole && !self.is_first {
@@ -196,12 +186,13 @@ where
         }
         let length = PIECE.min(self.piece.len());
         let piece = self.piece.split_to(length);
+        self.may_be_kept = UNSEEN < length;
         self.wait(true);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.piece.is_empty() && self.body.is_end_stream()
+        self.piece.is_empty() && self.body.is_end_stream() && !self.may_be_kept
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -217,10 +208,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, Ordering};
-
     use std::collections::VecDeque;
     use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     use http_body_util::{BodyExt, Full};
 
@@ -315,7 +306,7 @@ mod tests {
         let first = room.take(page as u64).expect("there is room");
         let stream = Pieces::of(&[page, 10, page, 10]);
         let mut body = Outgoing::new(stream, room.clone(), first, noted.clone());
-        let held = |room: &Room| ROOM_OF_ONE as usize - room.one.available_permits();
+        let held = |room: &Room| room.large.held();
         assert_eq!(held(&room), page);
         for _ in 0..page / PIECE {
             assert_eq!(length(&mut body).await, PIECE);
@@ -339,48 +330,46 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_has_room_for_so_much_and_small_answers_have_room_of_their_own() {
-        let connection = Room::of_member().of_connection();
+    fn small_answers_have_room_of_their_own_and_take_that_of_large_ones_after_it() {
+        let member = Room::of_member();
+        let connection = member.of_connection();
         let page = 4 << 20;
         let mut taken: Vec<Taken> = (0..8).filter_map(|_| connection.take(page)).collect();
         assert_eq!(taken.len(), 8);
         assert!(connection.take(page).is_none());
         let small: Vec<Taken> = (0..100).filter_map(|_| connection.take(SMALL)).collect();
-        assert_eq!(small.len(), ROOM_OF_SMALL / SMALL as usize);
+        assert_eq!(small.len(), ROOM_OF_SMALL.of_one as usize / SMALL as usize);
         assert!(connection.take(0).is_some());
         taken.pop();
         assert!(
             connection.take(SMALL).is_some(),
             "many small answers take room as large ones do"
         );
+        drop((taken, small));
+        let most = (ROOM_OF_SMALL.of_all + ROOM_OF_LARGE.of_all) / SMALL as usize;
+        let all: Vec<Taken> = std::iter::repeat_with(|| member.of_connection().take(SMALL))
+            .map_while(|taken| taken)
+            .take(2 * most)
+            .collect();
         assert!(
-            connection.take(page).is_some(),
-            "what is taken is given back"
-        );
-        drop(taken);
-        assert!(
-            connection.take(u64::MAX).is_some(),
-            "the largest answer is given alone"
+            most / 2 < all.len() && all.len() <= most,
+            "small answers of all connections: {}",
+            all.len()
         );
     }
 
-    #[test]
-    fn connections_that_take_all_they_get_leave_room_for_one_that_holds_nothing() {
-        let member = Room::of_member();
-        let value = 900 << 10;
-        let mut taken = Vec::new();
-        for _ in 0..20 {
-            let greedy = member.of_connection();
-            let one = || greedy.take(value);
-            taken.extend(std::iter::from_fn(one));
-        }
-        let held = ROOM_OF_ALL - member.all.available_permits();
-        assert!(ROOM_OF_ALL / 2 < held, "room is there to be used: {held}");
-        for _ in 0..10 {
-            let modest = member.of_connection();
-            let first = modest.take(8 << 20);
-            assert!(first.is_some(), "the longest answer there is");
-            assert!(modest.take(value).is_none(), "and no second one");
+    #[tokio::test]
+    async fn a_long_last_piece_is_on_its_way_until_more_is_asked_for() {
+        let noted = Noted::default();
+        for (length, ends_with_it) in [(UNSEEN, true), (UNSEEN + 1, false)] {
+            let mut body = outgoing(Full::new(Bytes::from(vec![0; length])), &noted);
+            let frame = body.frame().await.expect("a frame").expect("no error");
+            assert_eq!(frame.data_ref().map(Bytes::len), Some(length));
+            assert_eq!(body.is_end_stream(), ends_with_it, "{length}");
+            assert_eq!(noted.0.0.load(Ordering::Relaxed), 1);
+            assert!(body.frame().await.is_none());
+            drop(body);
+            assert_eq!(noted.0.0.load(Ordering::Relaxed), 0);
         }
     }
 

@@ -62,6 +62,15 @@ impl Poll {
         }
     }
 
+    /// Why it is over already, without waiting: its time, or the member's stop. Whoever always has something to tell asks
+    /// this before each time.
+    pub(super) fn is_over(&self) -> Option<Woken> {
+        if self.until <= Instant::now() {
+            return Some(Woken::TimeUp);
+        }
+        self.stopping.is_cancelled().then_some(Woken::Stopping)
+    }
+
     /// Waits. Cancellation loses nothing.
     pub(super) async fn next(&mut self, waiter: &Waiter) -> Woken {
         self.next_of(waiter.woken()).await

@@ -297,7 +297,12 @@ impl Reading {
                 // What is shown then must be no older than the wake-up, and its clock neither.
                 Woken::Changed => settled = self.confirm(cx).await?,
                 // Looked at once more, without waiting.
-                Woken::TimeUp => waiting = None,
+                Woken::TimeUp => {
+                    waiting = None;
+                    if self.local {
+                        settled = self.confirm(cx).await?;
+                    }
+                }
                 Woken::Stopping => {
                     return Err(Failure::unserved(Unserved::ShuttingDown, Purpose::Read));
                 }

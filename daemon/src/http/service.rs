@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -22,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as cha
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
-use super::body::{self, Body};
+use super::body::{self, Arriving, Body};
 use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
 use super::guard;
@@ -41,6 +43,9 @@ use crate::node::{Handle, LeaderView};
 /// A turn that has not come by then does not come: like every open read, one that waits here ends within a second
 /// (`api.md` §2).
 const TURN_PATIENCE: Duration = Duration::from_millis(900);
+
+/// Who cannot be let wait is told to ask again after so many seconds.
+const PAUSE_SECONDS: u64 = 1;
 
 /// Answers requests; shared by all connections.
 pub(super) struct Service {
@@ -94,6 +99,8 @@ struct Course {
     once: AtomicBool,
     /// A decision made before is being told.
     replayed: AtomicBool,
+    /// It may be asked again, but not at once.
+    pause: AtomicBool,
 }
 
 impl Course {
@@ -159,11 +166,12 @@ impl Service {
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
+        arriving: Arriving,
         local: SocketAddr,
     ) -> (Response<Sent<()>>, Answered) {
         let arrived = Instant::now();
         let (head, incoming) = request.into_parts();
-        let mut body = Body::new(incoming, &head.headers);
+        let mut body = Body::new(incoming, &head.headers, arriving);
         let seed = self.draw();
         let given_id = manners::request_id(&head.headers);
         let id = match &given_id {
@@ -282,6 +290,9 @@ impl Service {
         if course.replayed.into_inner() {
             let name = HeaderName::from_static(header::IDEMPOTENCY_REPLAYED);
             reply = reply.with(name, HeaderValue::from_static("true"));
+        }
+        if course.pause.into_inner() {
+            reply = reply.with(RETRY_AFTER, HeaderValue::from(PAUSE_SECONDS));
         }
         Ok(reply)
     }
@@ -550,6 +561,11 @@ impl Context<'_> {
         }
     }
 
+    /// Tells the caller, who will ask again, to do so after a pause: there is no room to let it wait here.
+    pub(super) fn ask_for_a_pause(&self) {
+        self.course.pause.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a decision made before is being told.
     pub(super) fn is_replayed(&self) -> bool {
         self.course.replayed.load(Ordering::Relaxed)
@@ -600,9 +616,26 @@ impl Context<'_> {
     ///
     /// `overloaded` where it does not come within the patience of a read: nobody who waits here notices anything else.
     pub(super) async fn turn(&self) -> Result<Turn<'_>, Failure> {
+        self.turn_of(true).await
+    }
+
+    /// A turn at making an answer that is mostly short: a connection has one at a time, so that hundreds of them that are
+    /// not short do not grow at once, and others are not waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::turn`].
+    pub(super) async fn short_turn(&self) -> Result<Turn<'_>, Failure> {
+        self.turn_of(false).await
+    }
+
+    async fn turn_of(&self, is_long: bool) -> Result<Turn<'_>, Failure> {
         let taken = async {
             let of_connection = Arc::clone(&self.own_turn.0).acquire_owned().await.ok();
-            let of_member = self.service.pages.acquire().await.ok();
+            let of_member = match is_long {
+                true => self.service.pages.acquire().await.ok(),
+                false => None,
+            };
             Turn {
                 _of_connection: of_connection,
                 _of_member: of_member,
@@ -670,7 +703,8 @@ fn pages_at_a_time() -> usize {
     std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1))
 }
 
-fn made_id(seed: u64) -> HeaderValue {
+/// An id for a request that brought none.
+pub(super) fn made_id(seed: u64) -> HeaderValue {
     HeaderValue::try_from(format!("{seed:016x}")).expect("hex digits are a header")
 }
 

@@ -4,7 +4,7 @@
 //! entries are applied in between, and then what changed meanwhile, as the history tells, is read again until nothing is
 //! left. What has not changed since it was read is as it was. Must never hold the state for more than a piece.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -93,6 +93,17 @@ enum Found {
     Key(Arc<KeyEntry>),
     Queue(Kind, String, QueueView),
     Lease(LeaseView, Vec<Attached>),
+}
+
+impl Found {
+    /// How many rows were copied for it, beside its own.
+    fn rows(&self) -> usize {
+        match self {
+            Found::Key(_) => 0,
+            Found::Queue(_, _, view) => view.holders.len() + view.queue.len(),
+            Found::Lease(_, attached) => attached.len(),
+        }
+    }
 }
 
 /// A snapshot that is being taken.
@@ -224,34 +235,51 @@ impl Taking<'_> {
         }
     }
 
-    /// Reads again what changed since it was read, until everything is as of one revision.
+    /// Reads again what changed since it was read, until everything is as of one revision: until all that changed is
+    /// found while nothing else can change.
     async fn catch_up(&mut self) -> Result<(), Stale> {
         loop {
-            let (through, changed, clock, more) = self.handle.read(|state| {
+            let (through, mut changed, found, clock, more) = self.handle.read(|state| {
                 let span = state.history(self.seen, PIECE)?;
                 let clock = self.settled.clock(state);
                 let events = span.changes.iter().flat_map(|change| change.events.iter());
                 let leases = state.leases_of(&span.changes);
-                let changed: BTreeMap<Resource, Option<Found>> = events
+                let changed: BTreeSet<Resource> = events
                     .map(resource_of)
                     .chain(leases.into_iter().map(lease_resource))
                     .filter(|resource| self.selection.selects(resource))
-                    .map(|resource| {
-                        let found = find(state, &resource, clock);
-                        (resource, found)
-                    })
                     .collect();
-                Ok::<_, ReadError>((span.through, changed, clock, span.more))
+                let mut changed = changed.into_iter().peekable();
+                let found = find_some(state, &mut changed, clock);
+                Ok::<_, ReadError>((span.through, changed, found, clock, span.more))
             })?;
-            for (resource, found) in changed {
-                self.show(&resource, found, clock)?;
+            self.show_all(found, clock)?;
+            let at_once = changed.peek().is_none();
+            while changed.peek().is_some() {
+                tokio::task::yield_now().await;
+                let (found, clock) = self.handle.read(|state| {
+                    let clock = self.settled.clock(state);
+                    (find_some(state, &mut changed, clock), clock)
+                });
+                self.show_all(found, clock)?;
             }
             self.seen = through;
-            if !more {
+            if at_once && !more {
                 return Ok(());
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    fn show_all(
+        &mut self,
+        found: Vec<(Resource, Option<Found>)>,
+        clock: Clock,
+    ) -> Result<(), Failure> {
+        for (resource, found) in found {
+            self.show(&resource, found, clock)?;
+        }
+        Ok(())
     }
 
     /// Puts a resource in its place, or takes it away where there is nothing.
@@ -295,6 +323,23 @@ impl Taking<'_> {
             json: Bytes::from(json),
         })
     }
+}
+
+/// The next of these resources, about a piece of rows.
+fn find_some(
+    state: &State,
+    resources: &mut impl Iterator<Item = Resource>,
+    clock: Clock,
+) -> Vec<(Resource, Option<Found>)> {
+    let (mut some, mut rows) = (Vec::new(), 0);
+    while rows < PIECE
+        && let Some(resource) = resources.next()
+    {
+        let found = find(state, &resource, clock);
+        rows += 1 + found.as_ref().map_or(0, Found::rows);
+        some.push((resource, found));
+    }
+    some
 }
 
 /// A resource, where it exists, is held or is waited for.

@@ -148,6 +148,8 @@ impl Stream {
 enum Stage {
     /// What happens is sent.
     Going,
+    /// Why it ends is sent, and no more.
+    Ending(Unserved),
     /// No more is sent.
     Over,
 }
@@ -169,6 +171,7 @@ impl Watching {
     async fn next(mut self) -> Option<(Bytes, Watching)> {
         let piece = match self.stage {
             Stage::Going => self.happening().await?,
+            Stage::Ending(unserved) => self.end(Failure::unserved(unserved, Purpose::Read)),
             Stage::Over => return None,
         };
         self.last_sent = Instant::now();
@@ -184,12 +187,18 @@ impl Watching {
         }
     }
 
-    /// Waits for something to send.
+    /// Waits for something to send. Neither its time nor the member's stop is forgotten while there is always more.
     async fn happening(&mut self) -> Option<Bytes> {
-        let mut ending = None;
+        let mut ending = self.poll.is_over();
         loop {
+            if ending == Some(Woken::TimeUp) {
+                return None;
+            }
             match self.following.look(PIECE).await {
                 Ok(page) if !page.told.is_empty() => {
+                    if ending == Some(Woken::Stopping) {
+                        self.stage = Stage::Ending(Unserved::ShuttingDown);
+                    }
                     return Some(changes(&page.told));
                 }
                 Ok(_) => {}
@@ -199,18 +208,14 @@ impl Watching {
                 }
             }
             let quiet_until = self.last_sent + self.keep_alive;
-            match ending {
-                // All that was at hand has been sent.
-                Some(Woken::Stopping) => {
-                    return Some(
-                        self.end(Failure::unserved(Unserved::ShuttingDown, Purpose::Read)),
-                    );
-                }
-                Some(Woken::Leaderless) => {
-                    return Some(self.end(Failure::unserved(Unserved::NoLeader, Purpose::Read)));
-                }
-                Some(Woken::TimeUp) => return None,
-                Some(Woken::Changed) | None => {}
+            // All that was at hand has been sent.
+            let unserved = match ending {
+                Some(Woken::Stopping) => Some(Unserved::ShuttingDown),
+                Some(Woken::Leaderless) => Some(Unserved::NoLeader),
+                Some(Woken::Changed | Woken::TimeUp) | None => None,
+            };
+            if let Some(unserved) = unserved {
+                return Some(self.end(Failure::unserved(unserved, Purpose::Read)));
             }
             if quiet_until <= Instant::now() {
                 return Some(Bytes::from(format!("id: {}\n\n", self.following.at)));

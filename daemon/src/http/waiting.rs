@@ -6,20 +6,25 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tenure_api::Code;
+use tenure_api::{Code, header};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+
+use super::manners;
+use super::service::made_id;
 
 /// Connections at a time: there is nothing to be had here yet.
 const CONNECTIONS: usize = 256;
 const HEADER_PATIENCE: Duration = Duration::from_secs(5);
+/// A cluster may form at any moment.
+const RETRY_AFTER_MS: u64 = 1_000;
 const DETAIL: &str = "this member belongs to no cluster yet: it waits for the other initial members, or must be \
     replaced; its log says which";
 
@@ -51,6 +56,8 @@ pub(crate) async fn serve(listener: &TcpListener) -> Infallible {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let given_id = manners::request_id(request.headers()).ok().flatten();
+    let id = given_id.unwrap_or_else(|| made_id(getrandom::u64().unwrap_or_default()));
     let (status, content_type, body) = match request.uri().path() {
         "/livez" => (
             StatusCode::OK,
@@ -76,6 +83,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         .header(CONTENT_TYPE, content_type)
         .header(CACHE_CONTROL, "no-store")
         .header(CONNECTION, "close")
+        .header(header::REQUEST_ID, id)
+        .header(RETRY_AFTER, RETRY_AFTER_MS / 1_000)
         .body(Full::from(body));
     Ok(response.expect("the parts are constant"))
 }
@@ -90,7 +99,7 @@ fn problem() -> String {
         "code": code.as_str(),
         "outcome": code.outcome(),
         "retry": code.retry(),
-        "retry_after_ms": 1000,
+        "retry_after_ms": RETRY_AFTER_MS,
     })
     .to_string()
 }

@@ -211,7 +211,7 @@ impl Looking<'_, '_> {
         mut waiting: Option<(crate::node::Waiter, Poll, Seat)>,
     ) -> Result<Reply, Failure> {
         loop {
-            let lost = match self.following.look(REPLY).await {
+            let lost = match self.look().await? {
                 Ok(page) if !page.told.is_empty() => return Ok(self.reply(&page)),
                 Ok(_) => None,
                 Err(error @ ReadError::Compacted { .. }) => return Err(self.lost(error)),
@@ -241,7 +241,21 @@ impl Looking<'_, '_> {
                 Woken::Stopping => return self.at_hand_or(Unserved::ShuttingDown).await,
                 Woken::Leaderless => return self.at_hand_or(Unserved::NoLeader).await,
             }
+            if self.reading.is_local() {
+                // How old an answer may be is told of the state that it comes from, not of that which it was waited in.
+                self.settled = Some(self.confirm(false).await?);
+            }
         }
+    }
+
+    /// A page of what is at hand. A connection has one made at a time, and where it is long, a member has few: else
+    /// hundreds that are asked for at once grow together.
+    async fn look(&mut self) -> Result<Result<Page, ReadError>, Failure> {
+        let _turn = match self.following.is_far_behind() {
+            true => self.cx.turn().await?,
+            false => self.cx.short_turn().await?,
+        };
+        Ok(self.following.look(REPLY).await)
     }
 
     /// Brings this member to a point at which its state is no older than the request.
@@ -269,7 +283,7 @@ impl Looking<'_, '_> {
     }
 
     async fn at_hand_or(&mut self, unserved: Unserved) -> Result<Reply, Failure> {
-        match self.following.look(REPLY).await {
+        match self.look().await? {
             Ok(page) if !page.told.is_empty() => Ok(self.reply(&page)),
             Ok(_) => Err(Failure::unserved(unserved, Purpose::Read)),
             Err(error) => Err(self.lost(error)),

@@ -158,9 +158,14 @@ impl ApplyThread {
             .applier
             .read()
             .unwrap_or_else(PoisonError::into_inner);
+        let state = applier.state();
+        // An entry may compact what an earlier one of the same hold granted: then it is not known who was.
+        if before < state.compact_revision() {
+            return self.shared.waiters.notify_all();
+        }
         self.shared
             .waiters
-            .notify_places(applier.state().events_after(before));
+            .notify_places(state.events_after(before));
     }
 
     fn wait_for(&mut self, token: u64, point: ReadPoint) {

@@ -7,6 +7,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::command::{Acquire, Claim, Guard, Release, Share};
 use crate::ends::{check_metadata, check_size};
@@ -17,7 +19,8 @@ use crate::limits::{
     MAX_WAIT_MS,
 };
 use crate::parts::{
-    Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits,
+    Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits, shrink,
+    shrink_set,
 };
 use crate::rows::RowId;
 use crate::standing;
@@ -117,7 +120,7 @@ impl State {
     }
 
     fn hold(&self, queue: &QueueId, asker: &Asker) -> Option<&Hold> {
-        self.queues.get(queue)?.holds.get(asker)
+        self.queues.get(queue)?.holds.get(asker).map(Box::as_ref)
     }
 
     /// What an asker has now.
@@ -225,7 +228,7 @@ impl State {
         }
         match &queue.delay {
             Some(delay) => !lease_name.is_empty() && delay.lease_name == lease_name,
-            None if queue.places.is_empty() => true,
+            None if queue.places.is_empty() || mutated(Mutant::QueueOvertaken) => true,
             None => {
                 let first = self.first_of(&want.queue);
                 let first = first.and_then(|first| self.places.get(&first));
@@ -278,7 +281,14 @@ impl State {
     fn add_hold(&mut self, request: &Waiting, want: &Want, revising: &mut Revising) {
         let (id, asker) = (&want.queue, &request.asker);
         let fence = Fence::from(revising.revision);
-        self.clear_delay(id);
+        let last = self.queues.get(id).and_then(|queue| queue.last_fence);
+        let fence = last
+            .filter(|_| mutated(Mutant::FenceRepeats))
+            .unwrap_or(fence);
+        if self.clear_delay(id) {
+            // Others who can share it waited for nothing but the end of the delay.
+            revising.freed.insert(id.clone());
+        }
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));
         let queue = self.queues.entry(id.clone()).or_default();
@@ -300,7 +310,7 @@ impl State {
         };
         let bytes = standing::of_hold(id, &asker.owner, &hold);
         self.standing = self.standing.saturating_add(bytes);
-        queue.holds.insert(asker.clone(), hold);
+        queue.holds.insert(asker.clone(), Box::new(hold));
         self.attach(
             asker.lease,
             Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
@@ -325,7 +335,9 @@ impl State {
             number: 0,
         };
         let asker = request.asker.clone();
-        self.touch(RowId::Place(place));
+        if !mutated(Mutant::PlaceNotSaved) {
+            self.touch(RowId::Place(place));
+        }
         for want in &request.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
             self.firsts.remove(&want.queue);
@@ -383,7 +395,9 @@ impl State {
         self.touch(RowId::Place(id));
         let place = self.places.remove(&id)?;
         let bytes = standing::of_request(&place);
-        self.standing = self.standing.saturating_sub(bytes);
+        if !mutated(Mutant::QuotaNotReleased) {
+            self.standing = self.standing.saturating_sub(bytes);
+        }
         self.agenda.remove(&(place.wait_deadline, Due::Place(id)));
         for want in &place.wanted {
             self.touch(RowId::Queue(want.queue.clone()));
@@ -396,6 +410,8 @@ impl State {
                     place: id,
                 });
                 queue.askers.remove(&place.asker);
+                shrink_set(&mut queue.places);
+                shrink(&mut queue.askers);
                 queue.mod_revision = revising.revision;
                 if !queue.is_used() {
                     self.active.remove(&want.queue);
@@ -423,11 +439,12 @@ impl State {
         asker: &Asker,
         reason: ReleaseReason,
         revising: &mut Revising,
-    ) -> Option<Hold> {
+    ) -> Option<Box<Hold>> {
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));
         let queue = self.queues.get_mut(id)?;
         let hold = queue.holds.remove(asker)?;
+        shrink(&mut queue.holds);
         let bytes = standing::of_hold(id, &asker.owner, &hold);
         self.standing = self.standing.saturating_sub(bytes);
         queue.taken = queue.taken.saturating_sub(permits(hold.share));
@@ -464,6 +481,7 @@ impl State {
         self.touch(RowId::Lease(lease));
         if let Some(lease) = self.leases.by_id.get_mut(&lease) {
             lease.attached.remove(hanging);
+            shrink_set(&mut lease.attached);
             lease.attached_revision = Some(revising.revision);
         }
     }
@@ -494,13 +512,17 @@ impl State {
     fn next_granted(&mut self, queue: &QueueId) -> Option<PlaceId> {
         let first = self.first_of(queue)?;
         let wanted = self.places.get(&first)?.wanted.clone();
-        let granted = wanted.iter().all(|want| {
+        let mut can_be_had = wanted.iter().map(|want| {
             let room = self
                 .queues
                 .get(&want.queue)
                 .is_some_and(|queue| queue.has_room_for(want.share));
             room && self.first_of(&want.queue) == Some(first)
         });
+        let granted = match mutated(Mutant::TogetherByOne) {
+            true => can_be_had.any(|can| can),
+            false => can_be_had.all(|can| can),
+        };
         granted.then_some(first)
     }
 
@@ -525,12 +547,15 @@ impl State {
                     && lease.is_some_and(|lease| lease.name == delay.lease_name)
             }
         };
+        let can_be_granted = |place: &PlaceId| {
+            let place = self.places.get(place);
+            place.is_some_and(|place| self.is_awake(place) && admitted(place))
+        };
         let mut places = queue.places.iter().map(|turn| turn.place);
-        places.find(|place| {
-            self.places
-                .get(place)
-                .is_some_and(|place| self.is_awake(place) && admitted(place))
-        })
+        if mutated(Mutant::LastIsFirst) {
+            return places.rfind(can_be_granted);
+        }
+        places.find(can_be_granted)
     }
 
     pub(crate) fn release(&mut self, release: &Release) -> Outcome {
@@ -543,6 +568,9 @@ impl State {
             (Some(fence), Some(held), _) if fence == held => {
                 let mut revising = self.revise();
                 self.remove_hold(&id, &asker, ReleaseReason::Released, &mut revising);
+                if mutated(Mutant::ReleaseServesNobody) {
+                    revising.freed.clear();
+                }
                 self.serve(&mut revising);
                 self.seal(revising);
                 Ok(Answer::Released {

@@ -12,23 +12,15 @@ const CHUNK: usize = 256;
 pub(crate) struct Counted<T> {
     /// None is empty.
     chunks: Vec<Vec<T>>,
-    len: usize,
 }
 
 impl<T> Default for Counted<T> {
     fn default() -> Counted<T> {
-        Counted {
-            chunks: Vec::new(),
-            len: 0,
-        }
+        Counted { chunks: Vec::new() }
     }
 }
 
 impl<T: Ord> Counted<T> {
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     pub(crate) fn insert(&mut self, member: T) {
         if self.chunks.is_empty() {
             self.chunks.push(Vec::new());
@@ -39,7 +31,6 @@ impl<T: Ord> Counted<T> {
             return;
         };
         chunk.insert(at, member);
-        self.len += 1;
         if CHUNK < chunk.len() {
             self.split(index);
         }
@@ -54,12 +45,7 @@ impl<T: Ord> Counted<T> {
             return;
         };
         chunk.remove(at);
-        self.len -= 1;
         self.shrink(index);
-    }
-
-    pub(crate) fn first(&self) -> Option<&T> {
-        self.chunks.first()?.first()
     }
 
     /// How many members come before a point.
@@ -166,7 +152,7 @@ mod tests {
                 );
                 assert!(counted.after_point(|m| *m < point).eq(plain.range(point..)));
                 assert_eq!(
-                    (counted.len(), counted.first()),
+                    (counted.iter().count(), counted.iter().next()),
                     (plain.len(), plain.first())
                 );
             }
@@ -175,7 +161,6 @@ mod tests {
         for member in &plain {
             counted.remove(member);
         }
-        assert_eq!((counted.len(), counted.first()), (0, None));
         assert!(counted.chunks.is_empty());
     }
 }

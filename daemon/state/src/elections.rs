@@ -2,6 +2,8 @@
 //!
 //! Owns proclaiming and handing over. Campaigning and resigning are the acquire and the release of any queue.
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{Answer, HolderView, Outcome, Refusal};
 use crate::command::{HandOver, Proclaim};
 use crate::ends::check_size;
@@ -21,7 +23,9 @@ impl State {
         )?;
         let id = QueueId::new(Kind::Election, &proclaim.name);
         let asker = State::asker(proclaim.lease, &proclaim.candidate);
-        self.check_leads(&id, &asker, proclaim.lease, proclaim.fence)?;
+        if !mutated(Mutant::StrangerProclaims) {
+            self.check_leads(&id, &asker, proclaim.lease, proclaim.fence)?;
+        }
         let old = self
             .queues
             .get(&id)
@@ -58,7 +62,9 @@ impl State {
             .first_waiting_as(&id, &hand_over.to)
             .ok_or(Refusal::NotHeld)?;
         let mut revising = self.revise();
-        self.remove_hold(&id, &asker, ReleaseReason::HandedOver, &mut revising);
+        if !mutated(Mutant::HandOverKeepsLeader) {
+            self.remove_hold(&id, &asker, ReleaseReason::HandedOver, &mut revising);
+        }
         let heir = self.remove_place(place, None, &mut revising);
         if let Some(heir) = &heir {
             self.add_holds(heir, &mut revising);

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::command::NewLease;
 use crate::event::{DeleteReason, EndReason, Event, LeaveReason, ReleaseReason};
@@ -107,13 +109,15 @@ impl State {
             let Some((deadline, due)) = self.agenda.first().cloned() else {
                 break;
             };
-            if self.clock <= deadline {
+            if self.clock <= deadline
+                && !(mutated(Mutant::EndsAtDeadline) && self.clock == deadline)
+            {
                 break;
             }
             match due {
                 Due::Lease(lease) => {
                     let actual = self.deadline_of(lease).unwrap_or(deadline);
-                    if deadline < actual {
+                    if deadline < actual && !mutated(Mutant::RenewedLeaseEnds) {
                         self.rearm(lease, deadline, actual);
                         continue;
                     }
@@ -148,6 +152,14 @@ impl State {
             reason,
         });
         for hanging in &lease.attached {
+            let is_left = match hanging {
+                Hanging::Key(_) => mutated(Mutant::LeaseLeavesKeys),
+                Hanging::Hold(..) => mutated(Mutant::LeaseLeavesHolds),
+                Hanging::Place(..) => mutated(Mutant::LeaseLeavesPlaces),
+            };
+            if is_left {
+                continue;
+            }
             self.end_hanging(id, &lease, hanging, reason, &mut revising);
         }
         self.serve(&mut revising);
@@ -176,7 +188,8 @@ impl State {
                 let asker = State::asker(id, owner);
                 let hold = self.remove_hold(queue, &asker, ReleaseReason::LeaseEnded, revising);
                 let delay_ms = hold.map_or(0, |hold| hold.lock_delay_ms);
-                if reason == EndReason::Expired && 0 < delay_ms {
+                if reason == EndReason::Expired && 0 < delay_ms && !mutated(Mutant::DelayForgotten)
+                {
                     self.delay(queue, delay_ms, &lease.name);
                 }
             }
@@ -219,6 +232,7 @@ impl State {
     /// runs already, neither cuts the other short: the later end counts, for nobody but whom both let through.
     pub(crate) fn delay_until(&mut self, id: &QueueId, until: Clock, lease_name: &str) {
         let running = self.queues.get(id).and_then(|queue| queue.delay.clone());
+        let running = running.filter(|_| !mutated(Mutant::DelayCutShort));
         let (until, lease_name) = match &running {
             Some(running) if running.lease_name == lease_name => {
                 (until.max(running.until), lease_name)
@@ -239,20 +253,22 @@ impl State {
         self.firsts.remove(id);
     }
 
-    pub(crate) fn clear_delay(&mut self, id: &QueueId) {
+    /// Ends the delay of a name; says whether there was one.
+    pub(crate) fn clear_delay(&mut self, id: &QueueId) -> bool {
         if self
             .queues
             .get(id)
             .is_none_or(|queue| queue.delay.is_none())
         {
-            return;
+            return false;
         }
         self.touch(RowId::Queue(id.clone()));
         let Some(delay) = self.queues.get_mut(id).and_then(|queue| queue.delay.take()) else {
-            return;
+            return false;
         };
         self.agenda.remove(&(delay.until, Due::Delay(id.clone())));
         self.firsts.remove(id);
+        true
     }
 
     fn end_delay(&mut self, id: QueueId) {
@@ -291,6 +307,8 @@ impl State {
             let needed = self.compact_target < front.change.revision
                 && oldest <= front.clock.0
                 && self.history.bytes <= self.limits.history_bytes;
+            let is_saved = front.change.revision <= self.ledger.stored_through;
+            let needed = needed || mutated(Mutant::CompactionFollowsDisk) && !is_saved;
             if needed || before < front.change.revision {
                 return;
             }

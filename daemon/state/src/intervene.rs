@@ -3,6 +3,8 @@
 //! Owns which holds a break ends, and how long the next grant waits: the broken holder may believe until the deadline
 //! of its lease as it stood, so nobody is granted the name before that, unless the operator accepts it.
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{Answer, HolderView, Outcome, Refusal};
 use crate::command::Break;
 use crate::event::ReleaseReason;
@@ -28,6 +30,7 @@ impl State {
             self.remove_hold(&id, asker, ReleaseReason::Broken, &mut revising);
         }
         let until = deadline.filter(|until| !broken.now && self.clock < *until);
+        let until = until.filter(|_| !mutated(Mutant::BreakWithoutDelay));
         if let Some(until) = until {
             self.delay_until(&id, until, "");
         }

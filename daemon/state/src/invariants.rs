@@ -18,7 +18,7 @@ impl State {
         self.check_queues();
         self.check_agenda();
         self.check_history();
-        self.check_repeats();
+        self.repeats.check_invariants();
         assert_eq!(
             self.standing,
             self.counted_standing(),
@@ -208,22 +208,6 @@ impl State {
             self.starved.is_empty() && self.ledger.touched.is_empty(),
             "an entry was not ended"
         );
-    }
-
-    fn check_repeats(&self) {
-        let repeats = &self.repeats;
-        assert_eq!(
-            repeats.by_deadline.len(),
-            repeats.by_key.len(),
-            "idempotency records by key and by deadline"
-        );
-        for (deadline, id) in repeats.by_deadline.iter() {
-            assert_eq!(
-                repeats.by_key.get(id).map(|repeat| repeat.deadline),
-                Some(*deadline),
-                "the deadline of an idempotency record"
-            );
-        }
     }
 
     fn check_history(&self) {

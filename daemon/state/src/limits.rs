@@ -65,11 +65,12 @@ pub struct Limits {
     pub txn_operations: u64,
     /// How long history is kept.
     pub history_retention_ms: u64,
-    /// How many bytes of history are kept; the oldest goes first.
+    /// How many bytes of history are kept, counted about as memory holds them; the oldest goes first.
     pub history_bytes: u64,
     /// How long a decision is kept for repeats.
     pub idempotency_retention_ms: u64,
-    /// How many decisions are kept for repeats.
+    /// How many decisions are kept for repeats. One that takes more than 512 bytes of memory, as that of a large
+    /// transaction does, counts one for each of them.
     pub idempotency_records: u64,
     /// The most keys.
     pub keys: u64,
@@ -81,7 +82,9 @@ pub struct Limits {
     pub waiters: u64,
     /// The most watchers of a member; members refuse more.
     pub watchers: u64,
-    /// The most bytes of names, owners, metadata and values of leases, holds and places together.
+    /// The most memory of leases, holds and places together: names, owners, metadata and values, 448 bytes for each lease,
+    /// 1280 for each hold and each name that a place waits for, and for labels 384 and 128 each. That is what they take in
+    /// the memory of a member, or somewhat more (`tests/memory.rs`).
     pub standing_bytes: u64,
 }
 
@@ -103,7 +106,7 @@ impl Default for Limits {
             leases: 1_000_000,
             waiters: 100_000,
             watchers: 10_000,
-            standing_bytes: 268_435_456,
+            standing_bytes: 1 << 30,
         }
     }
 }
@@ -190,8 +193,8 @@ const FIELDS: [Field; 16] = [
     field!(leases, 1, 10_000_000),
     field!(waiters, 1, 10_000_000),
     field!(watchers, 1, 1_000_000),
-    // The greatest request of an acquire fits.
-    field!(standing_bytes, 8 << 20, 1 << 40),
+    // The greatest request of an acquire fits: 64 names, each a hold with 4 KiB of the shortest labels and a value.
+    field!(standing_bytes, 32 << 20, 1 << 40),
 ];
 
 fn limit_names() -> String {
@@ -314,6 +317,21 @@ mod tests {
     #[test]
     fn the_limits_of_a_new_cluster_are_accepted() {
         assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn the_most_of_any_cluster_is_accepted_and_nothing_above_it_is() {
+        let most = Limits::most();
+        assert_eq!(most.check(), Ok(()));
+        for ((name, value), (_, _, max)) in most.named().zip(Limits::ranges()) {
+            assert_eq!(value, max, "{name}");
+            let more = Limits::default().set(name, value + 1);
+            assert!(more.is_err(), "{name} above {value}");
+        }
+        for (name, value) in Limits::default().named() {
+            let least = Limits::most().set(name, value);
+            assert_eq!(least, Ok(()), "{name} may be what it is at first");
+        }
     }
 
     #[test]

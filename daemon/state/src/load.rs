@@ -322,7 +322,7 @@ impl Loading {
             lock_delay_ms: hold.lock_delay_ms,
             value: hold.value,
         };
-        queue.holds.insert(asker.clone(), hold);
+        queue.holds.insert(asker.clone(), Box::new(hold));
         let lease = self.leases.get_mut(&asker.lease)?;
         lease
             .attached

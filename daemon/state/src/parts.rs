@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::command::Share;
 use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
 
@@ -160,7 +162,8 @@ pub(crate) struct Delay {
 /// A lock, semaphore or election: who holds it and who waits for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
-    pub holds: BTreeMap<Asker, Hold>,
+    /// In boxes: the tree of the one holder that most names have is a node with room for eleven.
+    pub holds: BTreeMap<Asker, Box<Hold>>,
     /// Permits held, where it is a semaphore.
     pub taken: u64,
     pub places: BTreeSet<Turn>,
@@ -176,15 +179,13 @@ impl Queue {
     pub(crate) fn has_room_for(&self, share: Share) -> bool {
         match share {
             Share::Exclusive => self.holds.is_empty(),
-            Share::Shared => self
-                .holds
-                .values()
-                .next()
-                .is_none_or(|hold| hold.share == Share::Shared),
+            Share::Shared => self.holds.values().next().is_none_or(|hold| {
+                hold.share == Share::Shared || mutated(Mutant::SharedBesideExclusive)
+            }),
             Share::Permits { permits, limit } => self
                 .taken
                 .checked_add(permits)
-                .is_some_and(|taken| taken <= limit),
+                .is_some_and(|taken| taken <= limit + u64::from(mutated(Mutant::PermitsOverLimit))),
         }
     }
 
@@ -204,6 +205,20 @@ impl Queue {
     /// Whether nobody holds it, waits for it or is kept from it.
     pub(crate) fn is_idle(&self) -> bool {
         !self.is_used() && self.delay.is_none()
+    }
+}
+
+/// Gives back the node that an empty tree keeps: most trees here hold one thing at a time, or none.
+pub(crate) fn shrink<K, V>(tree: &mut BTreeMap<K, V>) {
+    if tree.is_empty() {
+        *tree = BTreeMap::new();
+    }
+}
+
+/// The same of a set.
+pub(crate) fn shrink_set<T>(set: &mut BTreeSet<T>) {
+    if set.is_empty() {
+        *set = BTreeSet::new();
     }
 }
 

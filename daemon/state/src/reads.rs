@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{
     Attached, Contention, HoldView, HolderView, KeyEntry, LeaseView, QueueView, QueuedView,
     Refusal, WaiterView,
@@ -97,6 +99,21 @@ impl State {
     /// How many leases are live.
     pub fn lease_count(&self) -> u64 {
         self.leases.by_id.len() as u64
+    }
+
+    /// What leases, holds and places count for in `standing_bytes`.
+    pub fn standing_bytes(&self) -> u64 {
+        self.standing
+    }
+
+    /// What records of decisions count for in `idempotency_records`, those that have expired and are not yet forgotten too.
+    pub fn repeats_kept(&self) -> u64 {
+        self.repeats.weight
+    }
+
+    /// What history counts for in `history_bytes`.
+    pub fn history_bytes(&self) -> u64 {
+        self.history.bytes
     }
 
     /// The first things that hang on a lease.
@@ -312,6 +329,7 @@ impl State {
         let (mut events, mut bytes, mut scanned) = (0, 0, 0);
         let skipped =
             usize::try_from(after.0.saturating_sub(self.history.base.0)).unwrap_or(usize::MAX);
+        let skipped = skipped.saturating_sub(usize::from(mutated(Mutant::WatchRepeats)));
         for recorded in self.history.changes.iter().skip(skipped) {
             let selected = select(&recorded.change, selectors);
             let count = selected.as_ref().map_or(0, |change| change.events.len());
@@ -326,6 +344,9 @@ impl State {
             let over = max_events < events + count || max_bytes < bytes + size;
             if (over && events != 0) || (max_scan <= scanned && scanned != 0) {
                 page.more = true;
+                if mutated(Mutant::WatchClaimsTooMuch) {
+                    page.through = self.revision;
+                }
                 return Ok(page);
             }
             events += count;
@@ -351,7 +372,7 @@ impl State {
 
     pub(crate) fn check_reachable(&self, revision: Revision) -> Result<(), ReadError> {
         let compact_revision = self.compact_revision();
-        if revision < compact_revision {
+        if revision < compact_revision && !mutated(Mutant::CompactedNotTold) {
             return Err(ReadError::Compacted { compact_revision });
         }
         if self.revision < revision {
@@ -373,13 +394,18 @@ fn select(change: &Change, selectors: &[Selector]) -> Option<Change> {
     match count {
         0 => None,
         all if all == change.events.len() => Some(change.clone()),
+        _ if mutated(Mutant::WatchSkipsMixed) => None,
         _ => {
-            let events = change
+            let mut events: Vec<Event> = change
                 .events
                 .iter()
                 .filter(|event| selected(event))
                 .cloned()
                 .collect();
+            if mutated(Mutant::WatchReorders) {
+                events.reverse();
+            }
+            let events = events.into();
             Some(Change {
                 revision: change.revision,
                 events,

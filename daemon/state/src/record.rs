@@ -660,8 +660,6 @@ pub(crate) struct HandedOverRecord {
     #[prost(fixed64, tag = "1")]
     pub lease: u64,
     #[prost(uint64, tag = "2")]
-    pub clock: u64,
-    #[prost(uint64, tag = "3")]
     pub revision: u64,
 }
 
@@ -672,8 +670,6 @@ pub(crate) struct BrokenRecord {
     #[prost(uint64, optional, tag = "2")]
     pub delay_until: Option<u64>,
     #[prost(uint64, tag = "3")]
-    pub clock: u64,
-    #[prost(uint64, tag = "4")]
     pub revision: u64,
 }
 

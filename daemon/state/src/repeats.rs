@@ -7,18 +7,22 @@
 //! Which refusals are recorded: those that tell how the state stood (an absent key, a stale fence, an ended lease, …).
 //! A request that may succeed when it is asked again with the same key (a quota, an id in use), or that a changed limit
 //! would let pass, is judged afresh: nothing of it was applied, so nothing can be applied twice.
+//!
+//! How many are kept is bounded by their memory too: a record weighs one for each [`RECORD`] bytes, and the quota is of
+//! weight. What expired has no weight, whether it is forgotten or not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::acquire::check_control;
 use crate::answer::{Answer, HoldView, HolderView, KeyEntry, OperationResult, Outcome, Refusal};
 use crate::command::{
     Acquire, Claim, Command, HandOver, IdempotencyKey, Operation, Proclaim, Share, Transaction,
 };
-use crate::counted::Counted;
 use crate::ends::check_size;
 use crate::ids::{Clock, Fence, LeaseId, Revision};
 use crate::limits::{
@@ -32,11 +36,22 @@ use crate::state::{LAST_CLOCK, State};
 /// identity, the key.
 pub(crate) type RepeatKey = Arc<[u8]>;
 
+/// The bytes of memory for which a record counts one. The record of a write of one key under a short key is less.
+pub(crate) const RECORD: usize = 512;
+/// What a record takes beside its key and what it lists: its two entries, and the allocation of its key.
+const FLAT: usize = 256;
+
 /// What was decided, lately.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repeats {
     pub by_key: BTreeMap<RepeatKey, Repeat>,
-    pub by_deadline: Counted<(Clock, RepeatKey)>,
+    /// With the weight of each.
+    pub by_deadline: BTreeMap<(Clock, RepeatKey), u64>,
+    /// Of all of them.
+    pub weight: u64,
+    /// Of those among them whose deadlines lie before `expired_before`.
+    pub expired_weight: u64,
+    pub expired_before: Clock,
 }
 
 /// A decision, and of which request.
@@ -66,13 +81,11 @@ pub(crate) enum Verdict {
     },
     HandedOver {
         lease: LeaseId,
-        clock: Clock,
         revision: Revision,
     },
     Broken {
         broken: Vec<BrokenHold>,
         delay_until: Option<Clock>,
-        clock: Clock,
         revision: Revision,
     },
     Compacted {
@@ -144,8 +157,12 @@ impl State {
             Err(refusal) => return (Err(refusal), false),
         };
         let known = self.repeats.by_key.get(&id);
-        if let Some(repeat) = known.filter(|repeat| self.clock <= repeat.deadline) {
-            if repeat.digest != key.digest {
+        let is_kept = |repeat: &&Repeat| {
+            (self.clock <= repeat.deadline || mutated(Mutant::ExpiredRecordReplays))
+                && !mutated(Mutant::RepeatDecidedAgain)
+        };
+        if let Some(repeat) = known.filter(is_kept) {
+            if repeat.digest != key.digest && !mutated(Mutant::OtherRequestReplayed) {
                 return (Err(Refusal::IdempotencyMismatch), false);
             }
             let verdict = repeat.verdict.clone();
@@ -169,20 +186,19 @@ impl State {
         known.is_some_and(|repeat| self.clock <= repeat.deadline)
     }
 
-    fn check_room_for_repeat(&self) -> Result<(), Refusal> {
+    /// What a record will weigh is known when it is decided, so the last one may reach over the quota.
+    fn check_room_for_repeat(&mut self) -> Result<(), Refusal> {
         let allowed = self.limits.idempotency_records;
-        let kept = self.repeats.by_deadline.len();
-        if (kept as u64) < allowed {
+        if self.repeats.weight < allowed || mutated(Mutant::RecordsUnbounded) {
             return Ok(());
         }
-        let is_expired = |(deadline, _): &(Clock, RepeatKey)| *deadline < self.clock;
-        let expired = self.repeats.by_deadline.count_before(is_expired);
-        match ((kept - expired) as u64) < allowed {
+        let live = self.repeats.live_weight(self.clock);
+        match live < allowed {
             true => Ok(()),
             false => Err(Refusal::QuotaExceeded {
                 limit: "idempotency_records",
                 allowed,
-                asked: (kept - expired) as u64 + 1,
+                asked: live.saturating_add(1),
             }),
         }
     }
@@ -191,7 +207,9 @@ impl State {
         let retention_ms = self.limits.idempotency_retention_ms;
         let deadline = Clock(self.clock.0.saturating_add(retention_ms).min(LAST_CLOCK));
         self.forget_repeat(&id);
-        self.touch(RowId::Repeat(Arc::clone(&id)));
+        if !mutated(Mutant::RepeatNotSaved) {
+            self.touch(RowId::Repeat(Arc::clone(&id)));
+        }
         self.repeats.add(
             id,
             Repeat {
@@ -203,20 +221,20 @@ impl State {
     }
 
     fn forget_repeat(&mut self, id: &RepeatKey) {
-        let Some(deadline) = self.repeats.by_key.get(id).map(|repeat| repeat.deadline) else {
+        if !self.repeats.by_key.contains_key(id) {
             return;
-        };
+        }
         self.touch(RowId::Repeat(Arc::clone(id)));
-        self.repeats.by_key.remove(id);
-        self.repeats.by_deadline.remove(&(deadline, Arc::clone(id)));
+        self.repeats.remove(id);
     }
 
     /// Forgets what expired, in the order of deadlines: more of it than an entry of `requests` can have added, so that
     /// expired records never pile up.
     pub(crate) fn forget_repeats(&mut self, requests: usize) {
         for _ in 0..MAX_REPEATS_FORGOTTEN_PER_ENTRY + requests {
-            let expired = self.repeats.by_deadline.first();
-            let Some((_, id)) = expired.filter(|(deadline, _)| *deadline < self.clock) else {
+            let first = self.repeats.by_deadline.first_key_value();
+            let Some(((_, id), _)) = first.filter(|((deadline, _), _)| *deadline < self.clock)
+            else {
                 return;
             };
             let id = Arc::clone(id);
@@ -254,22 +272,18 @@ impl State {
             (Verdict::Proclaimed { revision }, Command::Proclaim(proclaim)) => {
                 Ok(self.replay_proclaim(proclaim, *revision))
             }
-            (
-                Verdict::HandedOver {
-                    lease, revision, ..
-                },
-                Command::HandOver(hand_over),
-            ) => Ok(Answer::HandedOver {
-                leader: self.replay_leader(hand_over, *lease, Fence::from(*revision)),
-                clock: self.clock,
-                revision: *revision,
-            }),
+            (Verdict::HandedOver { lease, revision }, Command::HandOver(hand_over)) => {
+                Ok(Answer::HandedOver {
+                    leader: self.replay_leader(hand_over, *lease, Fence::from(*revision)),
+                    clock: self.clock,
+                    revision: *revision,
+                })
+            }
             (
                 Verdict::Broken {
                     broken,
                     delay_until,
                     revision,
-                    ..
                 },
                 Command::Break(_),
             ) => Ok(Answer::Broken {
@@ -358,13 +372,99 @@ impl State {
 }
 
 impl Repeats {
+    /// Adds a record of a key that has none.
     pub(crate) fn add(&mut self, id: RepeatKey, repeat: Repeat) {
-        self.by_deadline.insert((repeat.deadline, Arc::clone(&id)));
+        let weight = weight(&id, &repeat);
+        self.weight = self.weight.saturating_add(weight);
+        if repeat.deadline < self.expired_before {
+            self.expired_weight = self.expired_weight.saturating_add(weight);
+        }
+        let at = (repeat.deadline, Arc::clone(&id));
+        self.by_deadline.insert(at, weight);
         self.by_key.insert(id, repeat);
+    }
+
+    fn remove(&mut self, id: &RepeatKey) {
+        let Some(repeat) = self.by_key.remove(id) else {
+            return;
+        };
+        let at = (repeat.deadline, Arc::clone(id));
+        let weight = self.by_deadline.remove(&at).unwrap_or(0);
+        self.weight = self.weight.saturating_sub(weight);
+        if repeat.deadline < self.expired_before {
+            self.expired_weight = self.expired_weight.saturating_sub(weight);
+        }
+    }
+
+    /// The weight of what has not expired. Each record is passed once, in the order in which they expire.
+    fn live_weight(&mut self, now: Clock) -> u64 {
+        let least = |clock| (clock, RepeatKey::from([]));
+        if self.expired_before < now {
+            let passed = least(self.expired_before)..least(now);
+            self.expired_weight += self
+                .by_deadline
+                .range(passed)
+                .map(|(_, weight)| weight)
+                .sum::<u64>();
+            self.expired_before = now;
+        }
+        self.weight.saturating_sub(self.expired_weight)
+    }
+
+    /// Checks that the accounts are those of the records.
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(
+            self.by_deadline.len(),
+            self.by_key.len(),
+            "idempotency records by key and by deadline"
+        );
+        for ((deadline, id), counted) in &self.by_deadline {
+            let repeat = self.by_key.get(id);
+            assert_eq!(
+                repeat.map(|repeat| (repeat.deadline, weight(id, repeat))),
+                Some((*deadline, *counted)),
+                "the deadline and the weight of an idempotency record"
+            );
+        }
+        assert_eq!(
+            self.weight,
+            self.by_deadline.values().sum::<u64>(),
+            "the weight of idempotency records"
+        );
+        let expired = self
+            .by_deadline
+            .iter()
+            .filter(|((deadline, _), _)| *deadline < self.expired_before);
+        assert_eq!(
+            self.expired_weight,
+            expired.map(|(_, weight)| weight).sum::<u64>(),
+            "the weight of expired idempotency records"
+        );
     }
 }
 
+/// What a record counts for in `idempotency_records`.
+fn weight(id: &RepeatKey, repeat: &Repeat) -> u64 {
+    let listed = match &repeat.verdict {
+        Verdict::Written { done, .. } => size_of_val(&done[..]),
+        Verdict::Broken { broken, .. } => broken.iter().map(BrokenHold::bytes).sum(),
+        Verdict::Limited { .. } => size_of::<Limits>(),
+        Verdict::Granted(_)
+        | Verdict::Revoked { .. }
+        | Verdict::Proclaimed { .. }
+        | Verdict::HandedOver { .. }
+        | Verdict::Compacted { .. }
+        | Verdict::Refused(_) => 0,
+    };
+    ((FLAT + id.len() + listed).div_ceil(RECORD)) as u64
+}
+
 impl BrokenHold {
+    /// About the memory it takes.
+    fn bytes(&self) -> usize {
+        size_of::<BrokenHold>() + 32 + self.owner.len() + self.lease_name.len()
+    }
+
     fn of(view: &HolderView) -> BrokenHold {
         BrokenHold {
             owner: view.owner.clone(),
@@ -482,6 +582,7 @@ fn verdict(command: &Command, outcome: &Outcome) -> Option<Verdict> {
     }
     let answer = match outcome {
         Ok(answer) => answer,
+        Err(_) if mutated(Mutant::RefusalsNotRecorded) => return None,
         Err(refusal) => return Refused::of(refusal).map(Verdict::Refused),
     };
     Some(match answer {
@@ -500,21 +601,17 @@ fn verdict(command: &Command, outcome: &Outcome) -> Option<Verdict> {
         Answer::Broken {
             broken,
             delay_until,
-            clock,
             revision,
+            ..
         } => Verdict::Broken {
             broken: broken.iter().map(BrokenHold::of).collect(),
             delay_until: *delay_until,
-            clock: *clock,
             revision: *revision,
         },
         Answer::HandedOver {
-            leader,
-            clock,
-            revision,
+            leader, revision, ..
         } => Verdict::HandedOver {
             lease: leader.lease,
-            clock: *clock,
             revision: *revision,
         },
         Answer::Compacted {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{Answer, Applied, Decision, LeaseView, Outcome, Refusal};
 use crate::command::{Batch, Command, Request};
 use crate::counted::Counted;
@@ -22,6 +24,7 @@ use crate::parts::{
 use crate::repeats::Repeats;
 use crate::row::Row;
 use crate::rows::{self, Ledger, Meta, RowId};
+use crate::standing;
 
 /// The replicated state: a function of the entries applied.
 ///
@@ -41,7 +44,7 @@ pub struct State {
     pub(crate) first: Revision,
     pub(crate) clock: Clock,
     pub(crate) revision: Revision,
-    /// The bytes that clients gave with leases, holds and places.
+    /// What leases, holds and places count for.
     pub(crate) standing: u64,
     /// History up to here is gone from memory and disk.
     pub(crate) compact: Revision,
@@ -398,9 +401,12 @@ impl State {
             .get(&id)
             .ok_or_else(|| self.no_lease(id))?;
         let (slot, old) = (lease.slot, self.leases.deadline(lease));
-        let deadline = old.max(Clock(
-            self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK),
-        ));
+        let renewed = Clock(self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK));
+        let deadline = match () {
+            () if mutated(Mutant::RenewalIgnored) => old,
+            () if mutated(Mutant::RenewalShortens) => renewed,
+            () => old.max(renewed),
+        };
         if old < self.clock {
             let places = lease.attached.iter().filter_map(|hanging| match hanging {
                 crate::parts::Hanging::Place(queue, _) => Some(queue.clone()),
@@ -436,6 +442,9 @@ impl State {
     /// Whether the place and its lease are not due.
     pub(crate) fn is_awake(&self, place: &Waiting) -> bool {
         let lease = self.deadline_of(place.asker.lease);
+        if mutated(Mutant::DueWaiterGranted) {
+            return true;
+        }
         self.clock <= place.wait_deadline && lease.is_some_and(|deadline| self.clock <= deadline)
     }
 
@@ -500,33 +509,33 @@ fn sort_by_resource(events: &mut [Event]) {
     }
 }
 
-/// What an event counts for in `history_bytes`: about the memory it takes.
+/// What an event counts for in `history_bytes`: about the memory it takes, with the version of a key that a put makes and
+/// the idle queue that a release leaves behind while history tells of it (`tests/memory.rs`).
 pub(crate) fn cost(event: &Event) -> u64 {
-    let labels = |metadata: &BTreeMap<String, String>| {
-        metadata
-            .iter()
-            .map(|(key, value)| key.len() + value.len() + 64)
-            .sum::<usize>()
-    };
     let bytes = match event {
-        Event::Put(entry) => 256 + entry.key.len() + entry.value.len(),
-        Event::Delete { key, .. } => 160 + key.len(),
+        Event::Put(entry) => {
+            let content_type = entry.content_type.as_ref().map_or(0, String::len);
+            384 + entry.key.len() + entry.value.len() + content_type
+        }
+        Event::Delete { key, .. } => 224 + key.len(),
         Event::Granted(grant) => {
-            320 + grant.name.len() + grant.owner.len() + grant.value.len() + labels(&grant.metadata)
+            let names = grant.name.len() + grant.owner.len() + grant.lease_name.len();
+            448 + names + grant.value.len() + standing::labels(&grant.metadata)
         }
         Event::Queued { place } => {
-            320 + place.name.len() + place.owner.len() + place.value.len() + labels(&place.metadata)
+            let names = place.name.len() + place.owner.len() + place.lease_name.len();
+            448 + names + place.value.len() + standing::labels(&place.metadata)
         }
         Event::Proclaimed {
             name,
             candidate,
             value,
             ..
-        } => 160 + name.len() + candidate.len() + value.len(),
+        } => 224 + name.len() + candidate.len() + value.len(),
         Event::Released { name, owner, .. } | Event::Left { name, owner, .. } => {
-            160 + name.len() + owner.len()
+            224 + name.len() + owner.len()
         }
-        Event::LeaseGranted { name, metadata, .. } => 160 + name.len() + labels(metadata),
+        Event::LeaseGranted { name, metadata, .. } => 160 + name.len() + standing::labels(metadata),
         Event::LeaseEnded { name, .. } => 160 + name.len(),
     };
     bytes as u64

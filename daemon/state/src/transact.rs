@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::answer::{Answer, KeyEntry, OperationResult, Outcome, Refusal};
 use crate::command::{Compare, Condition, Field, Operation, Put, Transaction};
 use crate::ends::check_size;
@@ -45,7 +47,7 @@ impl State {
         let succeeded = transaction
             .conditions
             .iter()
-            .all(|condition| self.is_met(condition));
+            .all(|condition| self.is_met(condition) || mutated(Mutant::ConditionsIgnored));
         let operations = if succeeded {
             &transaction.then
         } else {
@@ -167,6 +169,9 @@ impl State {
     }
 
     fn planned(&self, plan: &Plan, key: &[u8]) -> Option<Arc<KeyEntry>> {
+        if mutated(Mutant::GetMissesOwnWrites) {
+            return self.keys.get(key).cloned();
+        }
         plan.writes
             .get(key)
             .cloned()
@@ -199,7 +204,10 @@ impl State {
             content_type: put.content_type.clone(),
             create_revision: present.map_or(revision, |entry| entry.create_revision),
             mod_revision: revision,
-            version: present.map_or(0, |entry| entry.version).saturating_add(1),
+            version: match mutated(Mutant::VersionStands) {
+                true => 1,
+                false => present.map_or(0, |entry| entry.version).saturating_add(1),
+            },
             lease: put.lease,
         });
         plan.writes
@@ -216,7 +224,9 @@ impl State {
         end: Option<&Bytes>,
         plan: &mut Plan,
     ) -> Result<OperationResult, Refusal> {
-        let end = end.map(|end| &end[..]);
+        let including = end.filter(|_| mutated(Mutant::RangeEndIncluded));
+        let including = including.map(|end| [&end[..], &[0]].concat());
+        let end = including.as_deref().or(end.map(|end| &end[..]));
         let matching = self.keys.count(Bound::Included(start), end);
         self.check_keys_changed(matching)?;
         let mut deleted = 0;
@@ -292,7 +302,10 @@ impl State {
         Ok(())
     }
 
-    fn carry_out(&mut self, plan: Plan) -> Vec<OperationResult> {
+    fn carry_out(&mut self, mut plan: Plan) -> Vec<OperationResult> {
+        if mutated(Mutant::TransactionTorn) && 1 < plan.writes.len() {
+            plan.writes.pop_last();
+        }
         let mut revising = self.revise();
         for (key, write) in plan.writes {
             let before = self.keys.get(&key).cloned();

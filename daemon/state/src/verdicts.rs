@@ -49,24 +49,17 @@ fn verdict_record(verdict: &Verdict) -> VerdictRecord {
             revision: revision.0,
         }),
         Verdict::Proclaimed { revision } => VerdictRecord::Proclaimed(revision.0),
-        Verdict::HandedOver {
-            lease,
-            clock,
-            revision,
-        } => VerdictRecord::HandedOver(HandedOverRecord {
+        Verdict::HandedOver { lease, revision } => VerdictRecord::HandedOver(HandedOverRecord {
             lease: lease.number(),
-            clock: clock.0,
             revision: revision.0,
         }),
         Verdict::Broken {
             broken,
             delay_until,
-            clock,
             revision,
         } => VerdictRecord::Broken(BrokenRecord {
             broken: broken.iter().map(broken_hold_record).collect(),
             delay_until: delay_until.map(|until| until.0),
-            clock: clock.0,
             revision: revision.0,
         }),
         Verdict::Compacted {
@@ -103,7 +96,6 @@ fn verdict(record: VerdictRecord) -> Option<Verdict> {
         },
         VerdictRecord::HandedOver(record) => Verdict::HandedOver {
             lease: LeaseId::new(record.lease)?,
-            clock: Clock(record.clock),
             revision: Revision(record.revision),
         },
         VerdictRecord::Broken(record) => Verdict::Broken {
@@ -113,7 +105,6 @@ fn verdict(record: VerdictRecord) -> Option<Verdict> {
                 .map(broken_hold)
                 .collect::<Option<_>>()?,
             delay_until: record.delay_until.map(Clock),
-            clock: Clock(record.clock),
             revision: Revision(record.revision),
         },
         VerdictRecord::Compacted(record) => Verdict::Compacted {

@@ -265,6 +265,31 @@ fn a_lock_delay_follows_an_end_by_time_only() {
     }
 }
 
+/// Seed 764 of the simulator. Whoever a delay lets through ends it; somebody else who could share the lock waited on, for
+/// nothing, until its next release.
+#[test]
+fn who_can_share_is_granted_when_the_one_comes_back_for_whom_a_delay_runs() {
+    let mut state = with_leases(&[2], 60_000);
+    assert!(apply_one(&mut state, 0, grant(1, 1000)).is_ok());
+    let shared = |id, wait_ms| {
+        let mut shared = acquire("jobs", id, wait_ms);
+        shared.wanted[0].share = Share::Shared;
+        shared.lock_delay_ms = 5000;
+        shared
+    };
+    hold(&mut state, 0, shared(1, 0));
+    state.apply(Clock(1001), &Batch::default());
+    queued(&mut state, 1001, shared(2, 60_000));
+    let same_name = Command::GrantLease(NewLease {
+        name: "w1".to_owned(),
+        ..new_lease(9, 60_000)
+    });
+    assert!(apply_one(&mut state, 1001, same_name).is_ok());
+    hold(&mut state, 1001, shared(9, 0));
+    assert_eq!(holders(&state, Kind::Lock, "jobs"), [2, 9]);
+    state.check_invariants();
+}
+
 #[test]
 fn a_lease_without_a_name_is_let_through_no_delay() {
     let mut state = with_leases(&[2], 60_000);

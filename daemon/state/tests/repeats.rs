@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use support::{
     acquire, apply_keyed, apply_one, delete, grant, hold, lease, new_lease, put, release, reload,
-    with_leases,
+    transaction, with_leases,
 };
 use tenure_state::*;
 
@@ -203,6 +203,88 @@ fn full_records_refuse_new_keys_only_until_one_has_expired() {
     let room = apply_keyed(&mut state, 1001, "c", put("c", "", None));
     assert!(room.outcome.is_ok() && !room.replayed, "{room:?}");
     assert_eq!(records(&state), 2);
+}
+
+#[test]
+fn a_record_of_much_counts_as_many_so_that_the_quota_bounds_memory() {
+    let mut state = with_limits(Limits {
+        idempotency_records: 20,
+        idempotency_retention_ms: 1000,
+        ..Limits::default()
+    });
+    let many = || transaction(vec![Operation::Get { key: "a".into() }; 128]);
+    apply_keyed(&mut state, 0, "small", put("a", "", None));
+    assert_eq!(state.repeats_kept(), 1);
+    apply_keyed(&mut state, 500, "large", many());
+    let large = state.repeats_kept() - 1;
+    assert!(
+        (8..=16).contains(&large),
+        "128 results take a few KiB: {large}"
+    );
+    let mut state = reload(&state);
+    assert_eq!(state.repeats_kept(), 1 + large, "loading counts anew");
+    assert!(
+        apply_keyed(&mut state, 500, "larger", many())
+            .outcome
+            .is_ok(),
+        "there was room when it came"
+    );
+    let full = |stamp: u64, state: &mut State, asked: u64| {
+        let refused = Err(Refusal::QuotaExceeded {
+            limit: "idempotency_records",
+            allowed: 20,
+            asked,
+        });
+        let outcome = apply_keyed(state, stamp, "more", put("b", "", None)).outcome;
+        assert_eq!(outcome, refused);
+    };
+    full(500, &mut state, 2 + 2 * large);
+    assert_eq!(version(&state, "b"), None, "nothing was applied");
+    assert!(apply_keyed(&mut state, 500, "larger", many()).replayed);
+    assert!(apply_one(&mut state, 500, put("c", "", None)).is_ok());
+    full(1001, &mut state, 1 + 2 * large);
+    let room = apply_keyed(&mut state, 1501, "more", put("b", "", None));
+    assert!(room.outcome.is_ok() && !room.replayed, "{room:?}");
+    assert_eq!(state.repeats_kept(), 1, "what expired is forgotten");
+}
+
+#[test]
+fn a_key_is_decided_until_the_last_millisecond_of_its_record_and_only_its_own() {
+    let mut state = with_limits(Limits {
+        idempotency_retention_ms: 1000,
+        ..Limits::default()
+    });
+    let key = |name: &str, value: &str| {
+        let request = support::keyed(name, put("a", value, None));
+        request.idempotency.expect("it has a key")
+    };
+    assert!(!state.is_decided(&key("k", "v")));
+    apply_keyed(&mut state, 0, "k", put("a", "v", None));
+    assert!(state.is_decided(&key("k", "v")));
+    assert!(
+        state.is_decided(&key("k", "w")),
+        "another request is told that it is another"
+    );
+    let mut of_other = key("k", "v");
+    of_other.identity = "ci".to_owned();
+    let refused = [key("l", "v"), key("", "v"), key(&"k".repeat(129), "v")];
+    for other in refused.iter().chain([&of_other]) {
+        assert!(!state.is_decided(other), "{other:?}");
+    }
+    state.apply(Clock(1000), &Batch::default());
+    assert!(state.is_decided(&key("k", "v")));
+    // More has expired than an entry forgets, so that the record is still there.
+    let batch = Batch {
+        requests: (0..4000)
+            .map(|n| support::keyed(&format!("a{n}"), put("a", "", None)))
+            .collect(),
+        ..Batch::default()
+    };
+    state.apply(Clock(1000), &batch);
+    apply_keyed(&mut state, 1000, "z", put("a", "v", None));
+    assert!(state.is_decided(&key("z", "v")));
+    state.apply(Clock(2001), &Batch::default());
+    assert!(0 < records(&state) && !state.is_decided(&key("z", "v")));
 }
 
 #[test]

@@ -27,7 +27,7 @@ const LIMITS: [(&str, u64); 16] = [
     ("leases", 1_000_000),
     ("waiters", 100_000),
     ("watchers", 10_000),
-    ("standing_bytes", 268_435_456),
+    ("standing_bytes", 1_073_741_824),
 ];
 
 fn ok(answer: io::Result<Answer>, status: u16) -> Answer {

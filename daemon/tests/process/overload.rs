@@ -167,13 +167,51 @@ fn who_holds_or_waits_asks_again_beyond_the_waits_of_a_member_and_keeps_its_leas
         let answer = member.client().get(&path).expect("the member answers");
         answer.expect(200).u64("remaining_ms")
     };
-    for (lease, status) in [(&holder, 200), (&waiter, 202)] {
+    for (lease, status, pause) in [(&holder, 200, None), (&waiter, 202, Some("1"))] {
         let before = wait::until("some of the lease has run out", SOON, || {
             Some(left(lease)).filter(|left| *left < 59_000)
         });
-        assert_eq!(ask(lease, 30_000).status, status);
+        let answer = ask(lease, 30_000);
+        assert_eq!(answer.status, status);
+        assert_eq!(
+            answer.header("retry-after"),
+            pause,
+            "who cannot be let wait is told when to ask again"
+        );
         assert!(before < left(lease), "the asking renewed the lease");
     }
+    drop(watching);
+}
+
+/// `api.md` §4: only its answer tells the caller which lease was granted.
+#[test]
+fn a_repeat_that_finds_no_room_to_wait_is_told_its_lease() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).with("max-waits", 1).start();
+    let member = &cluster.members[0];
+    let mut client = member.client();
+    let holder = grant(&mut client, 60_000);
+    acquire(&mut client, "busy", &holder);
+    let mut ask = |key: &str, poll_ms: u64| {
+        let body = json!({ "ttl_ms": 60_000, "wait_ms": 60_000, "poll_ms": poll_ms }).to_string();
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let asked = client.call("POST", "/v1/locks/busy", &headers, body.as_bytes());
+        asked.expect("the member answers")
+    };
+    let first = ask("once", 0).expect(202).str("lease");
+    let watch = "/v1/watch?prefix=keys/awaited&wait_ms=60000";
+    let watching = member.client().begin("GET", watch, &Value::Null);
+    let watching = watching.expect("it is sent");
+    wait::until("the watch has the only wait", SOON, || {
+        (ask("another", 1_000).status == 429).then_some(())
+    });
+    // `poll_ms` is a part of what was asked: the same request is asked again.
+    assert_eq!(ask("once", 0).expect(202).str("lease"), first);
+    let long = ask("long", 0).expect(202).str("lease");
+    assert_ne!(long, first);
     drop(watching);
 }
 

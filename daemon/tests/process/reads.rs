@@ -91,11 +91,12 @@ fn a_read_after_a_revision_waits_for_it_and_names_it_where_it_does_not_come() {
     let first = client.put("/v1/keys/a", b"1").expect("the member answers");
     let next = first.u64("revision") + 1;
     let path = format!("/v1/keys/a?consistency=local&min_revision={next}&wait_ms=20000");
-    let pending = cluster.members[follower]
+    let mut pending = cluster.members[follower]
         .client()
         .begin("GET", &path, &Value::Null)
         .expect("it is sent");
-    wait::pass(Duration::from_millis(200), || false);
+    let early = pending.try_answer(Duration::from_millis(200));
+    assert!(early.is_err(), "it waits: {early:?}");
     let second = client.put("/v1/keys/a", b"2").expect("the member answers");
     assert_eq!(second.u64("revision"), next);
     let answer = pending
@@ -155,10 +156,11 @@ fn reads_of_one_resource_wait_for_it_to_change() {
     let first = put("1");
     let begin = |path: &str| {
         let pending = cluster.members[follower].client();
-        let pending = pending
+        let mut pending = pending
             .begin("GET", path, &Value::Null)
             .expect("it is sent");
-        wait::pass(Duration::from_millis(200), || false);
+        let early = pending.try_answer(Duration::from_millis(200));
+        assert!(early.is_err(), "it waits: {early:?}");
         pending
     };
     let pending = begin(&format!("/v1/keys/a?after={first}&wait_ms=20000"));

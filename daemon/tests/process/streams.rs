@@ -317,6 +317,66 @@ fn a_snapshot_that_is_too_long_says_how_to_get_it_in_pages() {
     }
 }
 
+/// A history of more than the buffers of a connection hold, and its last revision.
+fn long_history(cluster: &Cluster) -> (u64, u64) {
+    let first = put(cluster, "long", "-");
+    let value = "x".repeat(512 << 10);
+    let last = (0..64).fold(first, |_, _| put(cluster, "long", &value));
+    (first, last)
+}
+
+/// The id of the last change that came before the end of a stream, and the error at its end, where there is one.
+fn read_to_the_end(stream: &mut EventStream) -> (u64, Option<Value>) {
+    let (mut last, mut error) = (0, None);
+    while let Some(message) = stream.next(SOON).expect("the stream is read") {
+        last = message.id.unwrap_or(last);
+        if message.event == "error" {
+            error = Some(message.json());
+        }
+    }
+    (last, error)
+}
+
+/// `api.md` §2: a request is held open for `wait_ms`, never longer.
+#[test]
+fn a_stream_ends_in_time_though_there_is_always_more_to_tell() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let (first, last) = long_history(&cluster);
+    let path = format!("/v1/watch?prefix=keys/&after={first}&wait_ms=300");
+    let mut stream =
+        EventStream::open(cluster.members[0].client, &path, None).expect("the stream opens");
+    // A reader that takes nothing until the time is over; what lies in buffers by then is all that comes.
+    wait::pass(Duration::from_millis(600), || false);
+    let (seen, error) = read_to_the_end(&mut stream);
+    assert!(
+        first < seen && seen < last,
+        "it ended within history: {first} < {seen} < {last}"
+    );
+    assert_eq!(error, None, "its end was asked for");
+}
+
+#[test]
+fn a_stream_that_always_has_more_to_tell_is_told_that_the_member_stops() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let member = &cluster.members[0];
+    let (first, last) = long_history(&cluster);
+    let path = format!("/v1/watch?prefix=keys/&after={first}");
+    let mut stream = EventStream::open(member.client, &path, None).expect("the stream opens");
+    member.signal(rustix::process::Signal::TERM);
+    wait::until("the member has heard of it", SOON, || {
+        (!member.is_ready()).then_some(())
+    });
+    let (seen, error) = read_to_the_end(&mut stream);
+    assert!(
+        first < seen && seen < last,
+        "what comes is resumable: {seen}"
+    );
+    let error = error.expect("the end is told");
+    assert_eq!(error["code"], "shutting-down", "{error}");
+}
+
 /// What many watchers saw together. They are tasks of one thread: a thousand threads would take the processors from
 /// the members that they watch.
 struct Watched {

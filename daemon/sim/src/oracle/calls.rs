@@ -94,6 +94,11 @@ impl Calls {
         fate.received
     }
 
+    /// When a request reached its member.
+    pub(super) fn received_at(&self, origin: Origin) -> Option<Moment> {
+        self.fates.get(&origin).map(|fate| fate.received)
+    }
+
     /// A member says that a request was not proposed and never will be.
     pub(crate) fn refused(&mut self, origin: Origin) {
         let fate = self.fates.entry(origin).or_default();

@@ -74,6 +74,8 @@ pub(crate) struct Committed {
     pub(crate) stamp: Stamp,
     /// When its leader appended it.
     pub(crate) appended: Moment,
+    /// Who that was.
+    pub(crate) leader: Option<MemberId>,
     /// What it asks; taken by whoever looks at its effects.
     pub(crate) batch: Batch,
 }
@@ -571,6 +573,10 @@ impl Consensus {
             by,
             stamp,
             appended: seen.appended,
+            leader: self
+                .leaders
+                .get(&term)
+                .map(|place| MemberId(*place as u64 + 1)),
             batch,
         });
     }

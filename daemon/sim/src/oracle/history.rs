@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_state::{
-    Change, Clock, Collection, Command, Decision, EndReason, Event, Fence, Genesis, Grant, Kind,
-    LeaseId, Limits, ReleaseReason, Resource, Revision, Selector, Share, State,
+    Answer, Change, Clock, Collection, Command, Decision, EndReason, Event, Fence, Genesis, Grant,
+    Kind, LeaseId, Limits, ReleaseReason, Resource, Revision, Selector, Share, State,
 };
 
 use super::consensus::{Committed, FIRST_BASE};
 use super::decisions::lease_of;
+use super::keys::{Keys, Said};
+use super::queues::{Queues, Scene};
+use super::renewals::Renewals;
 use super::{Beliefs, Calls, Decisions, Holding, demand};
 use crate::asking::lock_delay_ms;
 use crate::plan::ClockPlan;
@@ -75,6 +78,9 @@ pub(crate) struct History {
     counted: (u64, u64),
     /// The clock of the last entry.
     clock: Clock,
+    queues: Queues,
+    renewals: Renewals,
+    pub(crate) versions: Keys,
     pub(crate) grants: u64,
     pub(crate) expired: u64,
     pub(crate) broken: u64,
@@ -121,6 +127,9 @@ impl History {
             keys: BTreeMap::new(),
             counted: (0, 0),
             clock: Clock(0),
+            queues: Queues::default(),
+            renewals: Renewals::default(),
+            versions: Keys::default(),
             grants: 0,
             expired: 0,
             broken: 0,
@@ -175,6 +184,7 @@ impl History {
         let decided = decisions.applied(index, clock, &committed.batch, state.digest());
         let received = self.note_requests(index, committed, &decided, calls);
         let most = self.most_allowed(committed);
+        self.renewals.entry(committed, calls);
         let before_changes = self.changes.len();
         self.note_changes(before, committed, state, beliefs);
         for change in &self.changes[before_changes..] {
@@ -186,6 +196,8 @@ impl History {
         self.demand_gone(state, clock);
         self.demand_within(&most);
         self.note_administration(committed, state);
+        self.judge_transactions(committed, &decided);
+        self.settle_queues(committed);
     }
 
     /// The greatest limits that were in force at any time within this entry.
@@ -262,6 +274,57 @@ impl History {
         );
     }
 
+    /// What transactions were answered, and what they did.
+    fn judge_transactions(&self, committed: &Committed, decided: &[Decision]) {
+        let decided = decided.iter().skip(committed.batch.renewals.len());
+        for (request, decision) in committed.batch.requests.iter().zip(decided) {
+            if let (
+                Command::Transaction(asked),
+                Ok(Answer::Transaction {
+                    succeeded,
+                    results,
+                    revision,
+                }),
+                false,
+            ) = (&request.command, &decision.outcome, decision.replayed)
+            {
+                let said = Said {
+                    succeeded: *succeeded,
+                    results,
+                    revision: *revision,
+                };
+                let at = revision.0.checked_sub(2);
+                let change = at.and_then(|at| self.changes.get(usize::try_from(at).ok()?));
+                self.versions.judge(asked, &said, change);
+            }
+        }
+    }
+
+    /// After an entry nobody waits in vain, and no lease lives that is due.
+    fn settle_queues(&self, committed: &Committed) {
+        let clock = Clock(committed.stamp.0);
+        let late = self.leases.iter().find(|(_, lease)| lease.deadline < clock);
+        demand!(
+            late.is_none(),
+            "late-end",
+            "at the clock {} a lease is alive that is due: {late:?}",
+            clock.0
+        );
+        let scene = Scene {
+            clock,
+            batch: &committed.batch,
+            deadline: &|lease| self.leases.get(&lease).map(|lease| lease.deadline),
+        };
+        self.queues.settle(&scene, &|name, share| {
+            let holders = self.holds.get(name).into_iter().flatten();
+            let shares: Vec<Share> = holders
+                .map(|(_, (_, share))| *share)
+                .chain([share])
+                .collect();
+            fit_together(shares.into_iter())
+        });
+    }
+
     fn note_requests(
         &self,
         index: LogIndex,
@@ -328,6 +391,16 @@ impl History {
             "revisions",
             "revision {} follows {expected}",
             change.revision
+        );
+        self.versions.note(&change);
+        let leases = &self.leases;
+        self.queues.note(
+            &change,
+            &Scene {
+                clock: Clock(committed.stamp.0),
+                batch: &committed.batch,
+                deadline: &|lease| leases.get(&lease).map(|lease| lease.deadline),
+            },
         );
         let mut ended = None;
         for event in change.events.iter() {
@@ -596,6 +669,7 @@ impl History {
             )
         };
         known.ran_out = true;
+        self.renewals.ended(lease, committed);
         demand!(
             known.deadline.0 < committed.stamp.0,
             "early-end",

@@ -10,6 +10,9 @@ mod consensus;
 mod decisions;
 pub(crate) mod disks;
 mod history;
+mod keys;
+mod queues;
+mod renewals;
 
 pub(crate) use beliefs::{Beliefs, Holding};
 pub(crate) use calls::Calls;

@@ -71,6 +71,8 @@ impl<'a> Operation<'a> {
                 Code::Forbidden,
                 Code::WrongCluster,
                 Code::ShuttingDown,
+                // No room for its body, or for its answer.
+                Code::Overloaded,
             ],
             replays: false,
         }
@@ -220,13 +222,13 @@ impl<'a> Operation<'a> {
             "How long this request is held open, in milliseconds.",
             number(0, MAX_POLL_MS),
         )
-        .refuses(&[Code::NoLeader, Code::Lagging, Code::Overloaded])
+        .refuses(&[Code::NoLeader, Code::Lagging, Code::TooManyWaiters])
         .tells(200, &["Tenure-Staleness-Ms"])
     }
 
     /// It writes through the leader.
     pub(super) fn writes(self) -> Self {
-        self.refuses(&[Code::NoLeader, Code::Overloaded, Code::OutcomeUnknown])
+        self.refuses(&[Code::NoLeader, Code::OutcomeUnknown])
     }
 
     /// What it decides is recorded for repeats.

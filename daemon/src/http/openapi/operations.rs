@@ -683,6 +683,7 @@ fn transact(s: &mut Found) -> Operation<'_> {
         .refuses(&[
             Code::LeaseNotFound,
             Code::LeaseExpired,
+            Code::KeyOnOtherLease,
             Code::QuotaExceeded,
             Code::InvalidName,
         ])

@@ -7,6 +7,7 @@
 
 mod crowds;
 mod frames;
+mod greedy;
 mod heads;
 mod http2;
 mod json;

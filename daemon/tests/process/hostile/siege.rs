@@ -87,6 +87,12 @@ impl Siege {
         }
     }
 
+    /// The same, which counts what is held from now on.
+    pub(super) fn counting_from_now(mut self) -> Siege {
+        self.before_kib = self.resident_kib();
+        self
+    }
+
     /// Where the attacked member serves clients.
     pub(super) fn address(&self) -> SocketAddr {
         self.cluster.members[self.leader].client

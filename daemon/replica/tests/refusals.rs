@@ -1,0 +1,132 @@
+//! What a leader tells the members whose requests it gives back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenure_raft::{
+    Body, Configuration, HardState, LogIndex, LogPosition, MemberId, MemberInfo, Message, Restored,
+    SnapshotMeta, Stamp, Term,
+};
+use tenure_replica::{
+    Core, CoreSettings, ForwardKind, ForwardedRequest, Input, PeerMessage, Refused,
+};
+use tenure_state::{Command, LeaseId, Origin, Request, encode_request};
+
+const ME: MemberId = MemberId(1);
+
+/// A member of three that was elected by the second, and whose disk has not written the first entry of its term.
+fn leader() -> Core {
+    let members = [1, 2, 3].map(MemberId);
+    let info = |member: MemberId| MemberInfo {
+        name: format!("n{}", member.0),
+        ..MemberInfo::default()
+    };
+    let configuration = Configuration {
+        voters: BTreeSet::from(members),
+        info: members.map(|member| (member, info(member))).into(),
+        ..Configuration::default()
+    };
+    let meta = SnapshotMeta {
+        position: LogPosition {
+            index: LogIndex(1),
+            term: Term(1),
+        },
+        stamp: Stamp(0),
+        configuration: Arc::new(configuration),
+    };
+    let restored = Restored {
+        hard_state: HardState {
+            term: Term(1),
+            vote: None,
+        },
+        base: meta.clone(),
+        entries: Vec::new(),
+        applied: meta,
+    };
+    let mut core = Core::new(ME, CoreSettings::default(), 1, restored).expect("it can start");
+    while !core.is_leader() {
+        core.tick(Duration::from_millis(10));
+        let out = core.output();
+        if let Some(write) = out.write {
+            core.handle(Input::Persisted(write.id));
+        }
+        for (_, message) in out.send.into_iter().chain(core.output().send) {
+            elect(&mut core, message);
+        }
+    }
+    core
+}
+
+/// The second member grants its vote.
+fn elect(core: &mut Core, message: PeerMessage) {
+    let PeerMessage::Raft(Message { to, term, body, .. }) = message else {
+        return;
+    };
+    let body = match body {
+        Body::PreVote { .. } => Body::PreVoteResponse { granted: true },
+        Body::Vote { .. } => Body::VoteResponse { granted: true },
+        _ => return,
+    };
+    if to == MemberId(2) {
+        hear(core, to, term, body);
+    }
+}
+
+fn hear(core: &mut Core, from: MemberId, term: Term, body: Body) {
+    let message = PeerMessage::Raft(Message {
+        from,
+        to: ME,
+        term,
+        body,
+    });
+    core.handle(Input::Peer { from, message });
+}
+
+fn forwarded(member: u64, tokens: std::ops::Range<u64>) -> PeerMessage {
+    let forward = |token| {
+        let request = Request {
+            origin: Origin { member, token },
+            idempotency: None,
+            command: Command::RevokeLease {
+                lease: LeaseId::new(1).expect("it is positive"),
+            },
+        };
+        ForwardedRequest {
+            token,
+            kind: ForwardKind::Command,
+            request: encode_request(&request),
+        }
+    };
+    PeerMessage::Forward(tokens.map(forward).collect())
+}
+
+#[test]
+fn a_leader_that_steps_down_gives_back_what_waits_in_one_message_to_each_member() {
+    let mut core = leader();
+    for (member, tokens) in [(2, 0..500), (3, 0..300), (2, 500..1000)] {
+        let message = forwarded(member, tokens);
+        let from = MemberId(member);
+        core.handle(Input::Peer { from, message });
+    }
+    let newer = Term(core.status().term.0 + 1);
+    hear(
+        &mut core,
+        MemberId(3),
+        newer,
+        Body::VoteResponse { granted: false },
+    );
+    assert!(!core.is_leader(), "it has heard of a newer term");
+    let mut told: BTreeMap<MemberId, Vec<Vec<u64>>> = BTreeMap::new();
+    for (to, message) in core.output().send {
+        if let PeerMessage::Refused { tokens, reason } = message {
+            assert_eq!(reason, Refused::NoLeader);
+            told.entry(to).or_default().push(tokens);
+        }
+    }
+    let expected = BTreeMap::from([
+        (MemberId(2), vec![(0..1000).collect()]),
+        (MemberId(3), vec![(0..300).collect()]),
+    ]);
+    assert_eq!(told, expected);
+}
