@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::Judged;
 use crate::history::History;
-use crate::record::{Ask, Call, Condition, Moment, Operation, Recording, Revision, Seen, Told};
+use crate::record::{
+    Ask, Call, Condition, How, Moment, Operation, Recording, Revision, Seen, Told,
+};
 
 /// What a write does to keys: the value that each is left with, or none.
 type Changes = BTreeMap<String, Option<String>>;
@@ -453,10 +455,10 @@ fn effect(
     let old = matches!(
         &call.ask,
         Ask::Get {
-            how: crate::How::Local,
+            how: How::Local | How::At(_),
             ..
         } | Ask::List {
-            how: crate::How::Local,
+            how: How::Local | How::At(_),
             ..
         }
     );

@@ -100,11 +100,11 @@ fn operations(key: &str, calls: &[&Call], history: &History) -> Option<Vec<Opera
     }
     // A value that nobody wrote is none of the numbers.
     let number = |value: &str| numbers.get(value).copied().unwrap_or(u32::MAX);
+    // At a revision at which the key was not set there is a value that no state has: its condition never holds.
     let at = |revision: Revision| -> Value {
-        history
-            .get(key, revision)
-            .filter(|seen| seen.revision == revision)
-            .map(|seen| number(&seen.value))
+        let seen = history.get(key, revision);
+        let set = seen.filter(|seen| seen.revision == revision);
+        Some(set.map_or(u32::MAX - 1, |seen| number(&seen.value)))
     };
     let mut operations: BTreeMap<String, Operation> = BTreeMap::new();
     for (place, call) in calls.iter().enumerate() {
@@ -137,7 +137,7 @@ fn operations(key: &str, calls: &[&Call], history: &History) -> Option<Vec<Opera
                     name = format!("once {once}");
                 }
                 match (only_if, absent) {
-                    (Some(revision), _) => Action::Swap(Some(at(*revision)?), Some(number(value))),
+                    (Some(revision), _) => Action::Swap(at(*revision), Some(number(value))),
                     (None, true) => Action::Swap(None, Some(number(value))),
                     (None, false) => Action::Write(Some(number(value))),
                 }
@@ -149,7 +149,7 @@ fn operations(key: &str, calls: &[&Call], history: &History) -> Option<Vec<Opera
                     ..
                 },
                 Told::Refused { .. },
-            ) => Action::Not(Some(at(*revision)?)),
+            ) => Action::Not(at(*revision)),
             (
                 Ask::Put {
                     absent: true,

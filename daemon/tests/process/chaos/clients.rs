@@ -1,12 +1,13 @@
 //! The clients of a run: writers, lock takers, watchers. Each notes what it asked, when, and what it was told.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
+use tenure_oracle::{Ask, Belief, Call, How, Line, Moment, Reply, Revision, Seen, Told};
 
 use super::Run;
-use super::oracle::{Event, Hold, Kind, Record, Told};
 use crate::common::{Answer, Client, wait};
 
 const KEYS: usize = 10;
@@ -27,15 +28,14 @@ fn choose(id: usize, turn: usize, among: usize) -> usize {
 }
 
 /// Puts, conditional puts and reads of a few keys, half of the writers at one member each, half roaming.
-pub(super) fn write(run: &Run<'_>, id: usize) -> Vec<Record> {
-    let mut records = Vec::new();
+pub(super) fn write(run: &Run<'_>, id: usize) {
     let mut clients: Vec<Client> = run
         .cluster
         .members
         .iter()
         .map(|member| member.client().with_patience(WRITE_PATIENCE))
         .collect();
-    let mut known = [0; KEYS];
+    let mut known = [Revision(0); KEYS];
     for turn in 0.. {
         if run.stopped() {
             break;
@@ -46,75 +46,99 @@ pub(super) fn write(run: &Run<'_>, id: usize) -> Vec<Record> {
             choose(id, turn, clients.len())
         };
         let number = choose(id, turn.wrapping_mul(7), KEYS);
-        let key = format!("k{number}");
-        let kind = match choose(id, turn.wrapping_mul(13), 10) {
-            0..3 => Kind::Get,
-            3 if known[number] > 0 => Kind::Put {
-                value: format!("{id}-{turn}"),
-                only_if: Some(known[number]),
+        let ask = match choose(id, turn.wrapping_mul(13), 10) {
+            0..3 => Ask::Get {
+                key: format!("k{number}"),
+                how: How::Linearizable,
             },
-            _ => Kind::Put {
+            kind => Ask::Put {
+                key: format!("k{number}"),
                 value: format!("{id}-{turn}"),
-                only_if: None,
+                only_if: (kind == 3 && known[number] > Revision(0)).then_some(known[number]),
+                absent: false,
+                lease: None,
+                once: None,
             },
         };
         let call = run.now();
-        let answer = send(&mut clients[member], &key, &kind);
+        let answer = send(&mut clients[member], &ask);
         let ret = run.now();
-        let told = answer.map_or(Told::Unknown, |answer| read(&kind, &answer));
+        let told = answer.map_or(Told::Unknown, |answer| read(&ask, &answer));
         if let Told::Done { revision, .. } = &told {
             known[number] = *revision;
             run.writes.fetch_add(1, Ordering::SeqCst);
         } else if matches!(told, Told::Unknown | Told::Failed) {
             wait::pass(BREATHER, || run.stopped());
         }
-        records.push(Record {
-            client: id,
+        run.record(Line::Call(Call {
+            client: id as u64,
             member,
-            call,
-            ret,
-            key,
-            kind,
+            connection: 0,
+            call: moment(call),
+            ret: moment(ret),
+            ask,
             told,
-        });
+        }));
     }
-    records
 }
 
-fn send(client: &mut Client, key: &str, kind: &Kind) -> std::io::Result<Answer> {
-    let path = format!("/v1/keys/{key}");
-    match kind {
-        Kind::Get => client.get(&path),
-        Kind::Put {
+/// A time of the run in the words of the oracle.
+pub(super) fn moment(time: Duration) -> Moment {
+    Moment(u64::try_from(time.as_nanos()).expect("a run ends within centuries"))
+}
+
+fn send(client: &mut Client, ask: &Ask) -> std::io::Result<Answer> {
+    match ask {
+        Ask::Put {
+            key,
             value,
-            only_if: None,
-        } => client.put(&path, value.as_bytes()),
-        Kind::Put {
-            value,
-            only_if: Some(revision),
+            only_if,
+            ..
         } => {
-            let tag = format!("\"{revision}\"");
-            client.call("PUT", &path, &[("if-match", &tag)], value.as_bytes())
+            let tag = only_if.map(|revision| format!("\"{revision}\""));
+            let headers: Vec<_> = tag
+                .as_deref()
+                .map(|tag| ("if-match", tag))
+                .into_iter()
+                .collect();
+            client.call(
+                "PUT",
+                &format!("/v1/keys/{key}"),
+                &headers,
+                value.as_bytes(),
+            )
         }
+        Ask::Get { key, .. } => client.get(&format!("/v1/keys/{key}")),
+        _ => unreachable!("writers put and get"),
     }
 }
 
-fn read(kind: &Kind, answer: &Answer) -> Told {
-    match (kind, answer.status) {
-        (Kind::Get, 200) => Told::Read {
-            revision: answer.revision(),
-            value: Some(answer.text()),
+fn read(ask: &Ask, answer: &Answer) -> Told {
+    let revision = || Revision(answer.revision());
+    match (ask, answer.status) {
+        (Ask::Get { key, .. }, 200) => {
+            let modified = answer.header("tenure-mod-revision").unwrap_or_default();
+            let seen = Seen {
+                value: answer.text(),
+                revision: Revision(modified.parse().expect("a key has a mod revision")),
+            };
+            Told::Read {
+                revision: revision(),
+                keys: BTreeMap::from([(key.clone(), seen)]),
+            }
+        }
+        (Ask::Get { .. }, 404) => Told::Read {
+            revision: revision(),
+            keys: BTreeMap::new(),
         },
-        (Kind::Get, 404) => Told::Read {
-            revision: answer.revision(),
-            value: None,
+        (Ask::Put { .. }, 200 | 201) => Told::Done {
+            revision: Revision(answer.u64("mod_revision")),
+            replayed: false,
         },
-        (Kind::Put { .. }, 200 | 201) => Told::Done {
-            revision: answer.u64("mod_revision"),
-        },
-        (Kind::Put { .. }, 412) => Told::Refused {
-            revision: answer.revision(),
-            actual: answer.json()["mod_revision"].as_u64(),
+        (Ask::Put { .. }, 412) => Told::Refused {
+            revision: revision(),
+            actual: answer.json()["mod_revision"].as_u64().map(Revision),
+            replayed: false,
         },
         (_, 503) if answer.not_applied() => Told::Failed,
         (_, 504) => Told::Unknown,
@@ -126,8 +150,7 @@ fn read(kind: &Kind, answer: &Answer) -> Told {
 }
 
 /// Takes locks, holds them for a moment and releases them, or lets one in four die with its lease.
-pub(super) fn take(run: &Run<'_>, id: usize) -> Vec<Hold> {
-    let mut holds = Vec::new();
+pub(super) fn take(run: &Run<'_>, id: usize) {
     for turn in 0.. {
         if run.stopped() {
             break;
@@ -149,19 +172,19 @@ pub(super) fn take(run: &Run<'_>, id: usize) -> Vec<Hold> {
         // The hold is over, for this client, before it says so; or when its lease may be.
         let released = if dies { until } else { run.now().min(until) };
         run.holds.fetch_add(1, Ordering::SeqCst);
-        holds.push(Hold {
-            lock: lock.clone(),
+        run.record(Line::Belief(Belief {
+            client: id as u64,
+            resource: format!("locks/{lock}"),
             lease: lease.clone(),
             fence,
-            from,
-            until: released,
-        });
+            from: moment(from),
+            until: moment(released),
+        }));
         if !dies {
             let _ = client.delete(&format!("/v1/locks/{lock}?lease={lease}&fence={fence}"));
             let _ = client.delete(&format!("/v1/leases/{lease}"));
         }
     }
-    holds
 }
 
 fn lease(client: &mut Client) -> Option<String> {
@@ -213,36 +236,31 @@ fn acquire(
 }
 
 /// Watches everything from the first revision to the last: one watcher for each member, and one that roams.
-pub(super) fn watch(run: &Run<'_>, id: usize) -> Vec<Event> {
+pub(super) fn watch(run: &Run<'_>, id: usize) {
+    const PREFIXES: [&str; 3] = ["keys/", "locks/", "leases/"];
     let members = run.cluster.members.len();
-    let (mut events, mut after, mut turn) = (Vec::new(), 0, id);
+    let (mut after, mut turn) = (Revision(0), id);
     while run.end().is_none_or(|end| after < end) {
         let member = if id < members { id } else { turn % members };
-        let path = format!(
-            "/v1/watch?prefix=keys/&prefix=locks/&prefix=leases/&after={after}&wait_ms=1000"
-        );
+        let selectors = PREFIXES.map(|prefix| format!("prefix={prefix}")).join("&");
+        let path = format!("/v1/watch?{selectors}&after={after}&wait_ms=1000");
         match run.cluster.members[member].client().get(&path) {
             Ok(answer) if answer.status == 200 => {
                 let answer = answer.json();
-                let revision = answer["revision"]
-                    .as_u64()
-                    .expect("an answer has a revision");
-                assert!(
-                    revision >= after,
-                    "a watch went back from {after} to {revision}"
-                );
-                let new = answer["events"]
-                    .as_array()
-                    .expect("an answer has events")
-                    .iter()
-                    .map(event);
-                let new: Vec<Event> = new.collect();
-                let within = |event: &Event| after < event.revision && event.revision <= revision;
-                assert!(
-                    new.iter().all(within),
-                    "an event outside of ({after}, {revision}]: {answer}"
-                );
-                events.extend(new);
+                let revision = answer["revision"].as_u64();
+                let revision = Revision(revision.expect("an answer has a revision"));
+                let events = serde_json::from_value(answer["events"].clone());
+                run.record(Line::Reply(Reply {
+                    watcher: id as u64,
+                    archive: true,
+                    member,
+                    ret: moment(run.now()),
+                    prefixes: PREFIXES.map(str::to_owned).to_vec(),
+                    after,
+                    revision,
+                    events: events.expect("an answer has events"),
+                    compacted: None,
+                }));
                 after = revision;
             }
             Ok(answer) => {
@@ -260,21 +278,5 @@ pub(super) fn watch(run: &Run<'_>, id: usize) -> Vec<Event> {
                 wait::pass(BREATHER, || false);
             }
         }
-    }
-    // The last reply may hold events of a lease that ended after the last write.
-    let end = run.end().unwrap_or(after);
-    events.retain(|event| event.revision <= end);
-    events
-}
-
-fn event(event: &Value) -> Event {
-    let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
-    Event {
-        revision: event["revision"].as_u64().expect("an event has a revision"),
-        kind: text("type"),
-        resource: text("resource"),
-        value: text("value"),
-        lease: text("lease"),
-        fence: event["fence"].as_u64(),
     }
 }

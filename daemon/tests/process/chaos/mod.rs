@@ -2,15 +2,15 @@
 //! are killed and members stopped; then one history must explain everything that anybody was told.
 
 mod clients;
-mod oracle;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tenure_oracle::{Ask, Call, History, Line, Recording, Revision, Told, judge};
+
 use crate::common::{Cluster, Member, Setup, machine, wait};
-use oracle::{Event, Hold, Record};
 
 const WRITERS: usize = 16;
 const TAKERS: usize = 16;
@@ -29,6 +29,7 @@ struct Run<'a> {
     holds: AtomicU64,
     /// The last revision of the run, once it is known.
     end: AtomicU64,
+    recording: Mutex<Recording>,
 }
 
 impl Run<'_> {
@@ -48,8 +49,16 @@ impl Run<'_> {
     }
 
     /// The revision up to which watchers read; none while the run goes on.
-    fn end(&self) -> Option<u64> {
-        Some(self.end.load(Ordering::SeqCst)).filter(|end| *end > 0)
+    fn end(&self) -> Option<Revision> {
+        Some(Revision(self.end.load(Ordering::SeqCst))).filter(|end| *end > Revision(0))
+    }
+
+    fn record(&self, line: Line) {
+        let mut recording = self
+            .recording
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        recording.push(line);
     }
 }
 
@@ -134,14 +143,8 @@ fn torment(run: &Run<'_>, time: Duration) -> (usize, usize, Vec<Sample>) {
     (kills, pauses, samples)
 }
 
-/// What the clients were told, and the histories that the watchers saw.
-struct Told {
-    records: Vec<Record>,
-    holds: Vec<Hold>,
-    histories: Vec<Vec<Event>>,
-}
-
-fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sample>) {
+/// What clients did and were told, and the sizes of the members meanwhile.
+fn drive(cluster: &Cluster, time: Duration) -> (Recording, Vec<Sample>) {
     let run = Run {
         cluster,
         began: Instant::now(),
@@ -149,15 +152,15 @@ fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sample>) {
         writes: AtomicU64::new(0),
         holds: AtomicU64::new(0),
         end: AtomicU64::new(0),
+        recording: Mutex::new(Recording::default()),
     };
-    let run = &run;
-    thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|id| scope.spawn(move || clients::write(run, id)))
-            .collect();
-        let takers: Vec<_> = (0..TAKERS)
-            .map(|id| scope.spawn(move || clients::take(run, id)))
-            .collect();
+    let samples = thread::scope(|scope| {
+        let run = &run;
+        let writers = (0..WRITERS).map(|id| scope.spawn(move || clients::write(run, id)));
+        let mut askers: Vec<_> = writers.collect();
+        askers.extend(
+            (WRITERS..WRITERS + TAKERS).map(|id| scope.spawn(move || clients::take(run, id))),
+        );
         let watchers: Vec<_> = (0..WATCHERS)
             .map(|id| scope.spawn(move || clients::watch(run, id)))
             .collect();
@@ -172,31 +175,53 @@ fn drive(cluster: &Cluster, time: Duration) -> (Told, Vec<Sample>) {
         );
         cluster.wait_until_ready();
         run.stop.store(true, Ordering::SeqCst);
-        let records = writers
-            .into_iter()
-            .flat_map(|writer| writer.join().expect("a writer ends"))
-            .collect();
-        let holds = takers
-            .into_iter()
-            .flat_map(|taker| taker.join().expect("a taker ends"))
-            .collect();
-        let last = cluster.persist("the last write is answered", |client| {
-            client.put("/v1/keys/last", b"last")
-        });
-        run.end.store(last.u64("mod_revision"), Ordering::SeqCst);
-        let histories = watchers
-            .into_iter()
-            .map(|watcher| watcher.join().expect("a watcher ends"))
-            .collect();
-        (
-            Told {
-                records,
-                holds,
-                histories,
+        for asker in askers {
+            asker.join().expect("an asker ends");
+        }
+        run.end.store(last_write(run).0, Ordering::SeqCst);
+        for watcher in watchers {
+            watcher.join().expect("a watcher ends");
+        }
+        samples
+    });
+    let recording = run.recording.into_inner();
+    (recording.unwrap_or_else(PoisonError::into_inner), samples)
+}
+
+/// A write after all others, up to which everything is watched. Each try has a value of its own.
+fn last_write(run: &Run<'_>) -> Revision {
+    let mut tries = 0;
+    let last = run.cluster.persist("the last write is answered", |client| {
+        tries += 1;
+        let value = format!("last-{tries}");
+        let call = run.now();
+        let answer = client.put("/v1/keys/last", value.as_bytes());
+        let told = match &answer {
+            Ok(answer) if answer.status == 200 || answer.status == 201 => Told::Done {
+                revision: Revision(answer.u64("mod_revision")),
+                replayed: false,
             },
-            samples,
-        )
-    })
+            _ => Told::Unknown,
+        };
+        run.record(Line::Call(Call {
+            client: u64::MAX,
+            member: 0,
+            connection: 0,
+            call: clients::moment(call),
+            ret: clients::moment(run.now()),
+            ask: Ask::Put {
+                key: "last".to_owned(),
+                value,
+                only_if: None,
+                absent: false,
+                lease: None,
+                once: None,
+            },
+            told,
+        }));
+        answer
+    });
+    Revision(last.u64("mod_revision"))
 }
 
 #[test]
@@ -211,28 +236,18 @@ fn one_history_explains_everything_that_was_told_while_leaders_die() {
         .with("limit", format!("history_bytes={HISTORY_BYTES}"))
         .start();
     cluster.leader();
-    let (told, samples) = drive(&cluster, time);
-    let Told {
-        records,
-        holds,
-        histories,
-    } = told;
-
-    for (number, history) in histories.iter().enumerate() {
-        assert!(
-            history == &histories[0],
-            "watcher {number} saw another history than watcher 0"
-        );
-    }
-    let history = &histories[0];
-    let tally =
-        oracle::check(history, &records, &holds).unwrap_or_else(|failure| panic!("{failure}"));
-    eprintln!("chaos: {tally:?}");
-    let least = Least::of(time);
+    let (recording, samples) = drive(&cluster, time);
+    let verdict = judge(&recording);
+    eprintln!("chaos: judged: {verdict}");
+    assert!(verdict.wrong.is_empty(), "{verdict}");
+    let (least, holds) = (Least::of(time), recording.beliefs.len() as u64);
+    let done = |call: &&Call| matches!(call.told, Told::Done { .. });
+    let writes = recording.calls.iter().filter(done).count() as u64;
     assert!(
-        least.writes <= tally.writes as u64 && least.holds <= tally.holds as u64,
-        "too little was done to prove anything: {tally:?}, {least:?}"
+        least.writes <= writes && least.holds <= holds,
+        "too little was done to prove anything: {writes} writes, {holds} holds, {least:?}"
     );
+    let history = History::of(&recording).expect("it was judged");
 
     cluster.wait_until_equal();
     cluster.kill_all();
@@ -240,7 +255,7 @@ fn one_history_explains_everything_that_was_told_while_leaders_die() {
         member.start();
     }
     cluster.wait_until_ready();
-    let present: BTreeMap<String, String> = oracle::present(history);
+    let present = history.list("", Revision(u64::MAX));
     for (number, member) in cluster.members.iter().enumerate() {
         for (key, value) in &present {
             let answer = member
@@ -249,8 +264,8 @@ fn one_history_explains_everything_that_was_told_while_leaders_die() {
                 .expect("the member answers")
                 .expect(200);
             assert_eq!(
-                &answer.text(),
-                value,
+                answer.text(),
+                value.value,
                 "{key} at member {number} after the restart of all"
             );
         }

@@ -1,0 +1,375 @@
+//! A client that records: what it asks goes out as a request, and what the answer means is told in the words of the
+//! oracle.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tenure_oracle::{Ask, Call, Condition, How, Line, Moment, Operation, Revision, Seen, Told};
+
+use crate::common::{Answer, Client};
+use crate::round::{Run, is_success};
+
+/// How an acquire waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    pub(crate) wait_ms: u64,
+    pub(crate) poll_ms: u64,
+    pub(crate) priority: i64,
+}
+
+/// What came of a call, and when it was made.
+pub(crate) struct Answered {
+    pub(crate) told: Told,
+    pub(crate) call: Moment,
+    pub(crate) ret: Moment,
+    pub(crate) body: Value,
+}
+
+/// One who asks one member at a time, over one connection.
+pub(crate) struct Caller<'a> {
+    run: &'a Run<'a>,
+    id: u64,
+    pub(crate) member: usize,
+    connection: u64,
+    client: Client,
+    patience: Duration,
+}
+
+impl<'a> Caller<'a> {
+    pub(crate) fn new(run: &'a Run<'a>, member: usize, patience: Duration) -> Caller<'a> {
+        let client = run.rig.members[member].client().with_patience(patience);
+        Caller {
+            run,
+            id: run.recorder.new_client(),
+            member,
+            connection: 0,
+            client,
+            patience,
+        }
+    }
+
+    /// Goes on at another member.
+    pub(crate) fn go_to(&mut self, member: usize) {
+        self.member = member;
+        self.connection += 1;
+        self.client = self.run.rig.members[member]
+            .client()
+            .with_patience(self.patience);
+    }
+
+    pub(crate) fn ask(&mut self, ask: Ask) -> Answered {
+        self.ask_so(ask, Manner::default())
+    }
+
+    /// Asks and records. After an answer that never came the caller goes on as somebody else, over a new connection.
+    pub(crate) fn ask_so(&mut self, ask: Ask, manner: Manner) -> Answered {
+        let call = self.run.recorder.now();
+        let answer = send(&mut self.client, &ask, manner);
+        let ret = self.run.recorder.now();
+        let (told, body) = match &answer {
+            Ok(answer) => (self.told(&ask, answer), answer.json()),
+            // It was never sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                (Told::Failed, Value::Null)
+            }
+            Err(_) => (Told::Unknown, Value::Null),
+        };
+        self.run.recorder.record(Line::Call(Call {
+            client: self.id,
+            member: self.member,
+            connection: self.connection,
+            call,
+            ret,
+            ask,
+            told: told.clone(),
+        }));
+        if is_success(&told) {
+            self.run.done.fetch_add(1, Ordering::SeqCst);
+        }
+        if told == Told::Unknown {
+            self.id = self.run.recorder.new_client();
+        }
+        let closes = answer
+            .as_ref()
+            .is_ok_and(|answer| answer.header("connection").is_some());
+        if answer.is_err() || closes {
+            self.go_to(self.member);
+        }
+        Answered {
+            told,
+            call,
+            ret,
+            body,
+        }
+    }
+
+    /// What an answer means. One that nobody expects fails the round.
+    fn told(&self, ask: &Ask, answer: &Answer) -> Told {
+        match refused(answer) {
+            // A put that hangs a key on a lease is refused for the lease, not for the key.
+            Some(Told::Refused { .. })
+                if matches!(ask, Ask::Put { lease: Some(_), .. }) && answer.status != 412 =>
+            {
+                return Told::Failed;
+            }
+            Some(told) => return told,
+            None => {}
+        }
+        accepted(ask, answer).unwrap_or_else(|| {
+            let text = answer.text();
+            self.run
+                .surprise(format!("{ask:?} was answered {}: {text}", answer.status));
+            Told::Unknown
+        })
+    }
+}
+
+fn replayed(answer: &Answer) -> bool {
+    answer.header("idempotency-replayed") == Some("true")
+}
+
+/// What an answer says that is no success; none where it is one, or is not to be.
+fn refused(answer: &Answer) -> Option<Told> {
+    let revision = || {
+        answer
+            .header("tenure-revision")
+            .and_then(|text| text.parse().ok())
+            .map(Revision)
+    };
+    let actual = answer.json()["mod_revision"].as_u64().map(Revision);
+    match (answer.status, answer.code().as_str()) {
+        (412, _)
+        | (404, "key-not-found" | "not-held" | "lease-not-found")
+        | (410, "lease-expired") => Some(Told::Refused {
+            revision: revision()?,
+            actual: actual.filter(|_| answer.status == 412),
+            replayed: replayed(answer),
+        }),
+        (409, "lock-held" | "already-held" | "wait-expired" | "key-on-other-lease") => {
+            Some(Told::Failed)
+        }
+        // The past that was asked for is gone.
+        (410, "compacted") => Some(Told::Failed),
+        (422, "idempotency-mismatch") => Some(Told::Mismatch),
+        (429 | 503, _) if answer.not_applied() => Some(Told::Failed),
+        (504, "outcome-unknown") => Some(Told::Unknown),
+        _ => None,
+    }
+}
+
+/// What a success says; none where the answer is none.
+fn accepted(ask: &Ask, answer: &Answer) -> Option<Told> {
+    let body = answer.json();
+    let at = |field: &str| body[field].as_u64().map(Revision);
+    let header = |name: &str| answer.header(name).and_then(|text| text.parse().ok());
+    let (revision, replayed) = (at("revision"), replayed(answer));
+    match (ask, answer.status) {
+        (Ask::Put { .. }, 200 | 201) => Some(Told::Done {
+            revision: at("mod_revision")?,
+            replayed,
+        }),
+        (
+            Ask::Delete { .. } | Ask::Revoke { .. } | Ask::Release { .. } | Ask::Proclaim { .. },
+            200,
+        ) => Some(Told::Done {
+            revision: revision?,
+            replayed,
+        }),
+        (Ask::Transact { .. }, 200) => Some(Told::Transacted {
+            revision: revision?,
+            succeeded: body["succeeded"].as_bool()?,
+            gets: gets(&body, replayed),
+            replayed,
+        }),
+        (Ask::Get { key, .. }, 200) => {
+            let seen = Seen {
+                value: answer.text(),
+                revision: Revision(header("tenure-mod-revision")?),
+            };
+            Some(Told::Read {
+                revision: Revision(header("tenure-revision")?),
+                keys: BTreeMap::from([(key.clone(), seen)]),
+            })
+        }
+        (Ask::List { .. }, 200) => {
+            let keys = body["keys"].as_array()?.iter();
+            let keys = keys.map(|entry| Some((entry["key"].as_str()?.to_owned(), seen(entry)?)));
+            Some(Told::Read {
+                revision: revision?,
+                keys: keys.collect::<Option<_>>()?,
+            })
+        }
+        (Ask::Grant { .. }, 201) => Some(Told::Granted {
+            revision: at("granted_revision")?,
+            lease: body["lease"].as_str()?.to_owned(),
+            replayed,
+        }),
+        (Ask::Renew { .. }, 200) => Some(Told::Renewed {
+            revision: revision?,
+        }),
+        (Ask::Acquire { .. }, 200) => Some(Told::Held {
+            revision: revision?,
+            fence: body["fence"].as_u64()?,
+        }),
+        (Ask::Acquire { .. }, 202) => Some(Told::Queued {
+            revision: revision?,
+        }),
+        (Ask::Holder { resource }, 200) => {
+            let holder = match resource.starts_with("locks/") {
+                true => &body["holders"][0],
+                false => &body["leader"],
+            };
+            Some(Told::Holder {
+                revision: revision?,
+                fence: holder["fence"].as_u64(),
+                value: holder["value"].as_str().map(str::to_owned),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn seen(entry: &Value) -> Option<Seen> {
+    Some(Seen {
+        value: entry["value"].as_str()?.to_owned(),
+        revision: Revision(entry["mod_revision"].as_u64()?),
+    })
+}
+
+/// What the gets of a transaction saw.
+fn gets(body: &Value, replayed: bool) -> Vec<Option<Seen>> {
+    let results = body["results"].as_array().map_or(&[][..], Vec::as_slice);
+    let gets = results.iter().filter_map(|result| result.get("get"));
+    gets.filter(|_| !replayed)
+        .map(|get| seen(&get["entry"]))
+        .collect()
+}
+
+fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
+    match ask {
+        Ask::Put {
+            key,
+            value,
+            only_if,
+            absent,
+            lease,
+            once,
+        } => {
+            let tag = only_if.map(|revision| format!("\"{revision}\""));
+            let mut headers = Vec::new();
+            headers.extend(tag.as_deref().map(|tag| ("if-match", tag)));
+            headers.extend(absent.then_some(("if-none-match", "*")));
+            headers.extend(once.as_deref().map(|key| ("idempotency-key", key)));
+            let lease = lease
+                .as_ref()
+                .map_or(String::new(), |id| format!("?lease={id}"));
+            let path = format!("/v1/keys/{key}{lease}");
+            client.call("PUT", &path, &headers, value.as_bytes())
+        }
+        Ask::Delete { key, once } => {
+            let headers: Vec<_> = once
+                .as_deref()
+                .map(|key| ("idempotency-key", key))
+                .into_iter()
+                .collect();
+            client.call("DELETE", &format!("/v1/keys/{key}"), &headers, b"")
+        }
+        Ask::Transact {
+            when,
+            then,
+            otherwise,
+            once,
+        } => {
+            let mut headers = vec![("content-type", "application/json")];
+            headers.extend(once.as_deref().map(|key| ("idempotency-key", key)));
+            let operations = |all: &[Operation]| all.iter().map(operation).collect::<Vec<_>>();
+            let body = json!({ "if": when.iter().map(condition).collect::<Vec<_>>(), "then": operations(then),
+                "else": operations(otherwise) });
+            client.call("POST", "/v1/txn", &headers, body.to_string().as_bytes())
+        }
+        Ask::Get { key, how } => client.get(&format!("/v1/keys/{key}?{}", query(*how))),
+        Ask::List { prefix, how } => client.get(&format!(
+            "/v1/keys?prefix={prefix}&limit=10000&{}",
+            query(*how)
+        )),
+        Ask::Grant { ttl_ms } => client.post("/v1/leases", &json!({ "ttl_ms": ttl_ms })),
+        Ask::Renew { lease } => client.post(&format!("/v1/leases/{lease}/renew"), &Value::Null),
+        Ask::Revoke { lease } => client.delete(&format!("/v1/leases/{lease}")),
+        Ask::Acquire {
+            resource,
+            lease,
+            owner,
+        } => {
+            let mut body = Map::new();
+            let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
+            set("lease", json!(lease));
+            set("wait_ms", json!(manner.wait_ms));
+            set("poll_ms", json!(manner.poll_ms));
+            set("priority", json!(manner.priority));
+            if resource.starts_with("locks/") {
+                set("owner", json!(owner));
+            } else {
+                set("candidate", json!(owner));
+                set("value", json!(format!("of {owner}")));
+            }
+            client.post(&format!("/v1/{resource}"), &Value::Object(body))
+        }
+        Ask::Release {
+            resource,
+            lease,
+            fence,
+        } => {
+            // A candidate is named, an owner is nobody here.
+            let candidate = match resource.starts_with("elections/") {
+                true => format!("&candidate={lease}"),
+                false => String::new(),
+            };
+            client.delete(&format!(
+                "/v1/{resource}?lease={lease}&fence={fence}{candidate}"
+            ))
+        }
+        Ask::Proclaim {
+            resource,
+            lease,
+            owner,
+            fence,
+            value,
+        } => {
+            let body =
+                json!({ "lease": lease, "candidate": owner, "fence": fence, "value": value });
+            client.json("PUT", &format!("/v1/{resource}"), &body)
+        }
+        Ask::Holder { resource } => client.get(&format!("/v1/{resource}")),
+    }
+}
+
+fn query(how: How) -> String {
+    match how {
+        How::Linearizable => String::new(),
+        How::Local => "consistency=local".to_owned(),
+        How::At(revision) => format!("revision={revision}"),
+        How::AtLeast(revision) => format!("min_revision={revision}&wait_ms=300"),
+    }
+}
+
+fn condition(condition: &Condition) -> Value {
+    match condition {
+        Condition::Modified { key, revision } => {
+            json!({ "key": key, "field": "mod_revision", "op": "=", "value": revision })
+        }
+        Condition::Value { key, value } => {
+            json!({ "key": key, "field": "value", "op": "=", "value": value })
+        }
+    }
+}
+
+fn operation(operation: &Operation) -> Value {
+    match operation {
+        Operation::Put { key, value } => json!({ "put": { "key": key, "value": value } }),
+        Operation::Delete { key } => json!({ "delete": { "key": key } }),
+        Operation::Get { key } => json!({ "get": { "key": key } }),
+    }
+}

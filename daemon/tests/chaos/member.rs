@@ -1,0 +1,160 @@
+//! A member in its own namespace, on its own file system.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::common::{Client, Process, SOON, wait};
+use crate::disks::Disk;
+use crate::network::Network;
+
+const CLIENT_PORT: u16 = 7379;
+pub(crate) const PEER_PORT: u16 = 7380;
+/// Short, so that faults bring elections; long enough that a busy machine alone brings few.
+pub(crate) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A member: where it lives and, while it runs, its process.
+pub(crate) struct Member {
+    pub(crate) number: usize,
+    pub(crate) name: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) disk: Disk,
+    pub(crate) log: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    process: Mutex<Option<Process>>,
+}
+
+impl Member {
+    pub(crate) fn new(
+        (number, of): (usize, usize),
+        disk: Disk,
+        log: PathBuf,
+        environment: Vec<(String, String)>,
+    ) -> Member {
+        let name = format!("n{}", number + 1);
+        let at = |port: u16| SocketAddr::new(Network::address(number).into(), port);
+        let mut arguments = vec!["serve".to_owned()];
+        let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+        flag("name", name.clone());
+        flag("data-dir", disk.path().join("data").display().to_string());
+        flag("client-listen", at(CLIENT_PORT).to_string());
+        flag("peer-listen", at(PEER_PORT).to_string());
+        flag(
+            "election-timeout-ms",
+            ELECTION_TIMEOUT.as_millis().to_string(),
+        );
+        for other in 0..of {
+            let address = Network::address(other);
+            flag(
+                "initial-member",
+                format!("n{}=http://{address}:{PEER_PORT}", other + 1),
+            );
+        }
+        Member {
+            number,
+            name,
+            client: at(CLIENT_PORT),
+            disk,
+            log,
+            arguments,
+            environment,
+            process: Mutex::new(None),
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts it and waits until its listeners are bound.
+    pub(crate) fn start(&self, network: &Network) {
+        self.start_where(network, || {});
+    }
+
+    /// The same, where the thread that starts it prepares something that processes inherit.
+    pub(crate) fn start_where(&self, network: &Network, prepare: impl FnOnce() + Send) {
+        let mut slot = self.slot();
+        assert!(slot.is_none(), "{} runs already", self.name);
+        let mut process = network.within(self.number, || {
+            prepare();
+            let mut command = Process::tenured(&self.arguments);
+            command.envs(self.environment.iter().cloned());
+            Process::start(&mut command, &self.log)
+        });
+        process.wait_for_output("ready: http://", SOON);
+        *slot = Some(process);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(process) = self.slot().as_mut() {
+            process.signal(signal);
+        }
+    }
+
+    /// Ends it without warning; answers its exit code, minus the signal where one ended it.
+    pub(crate) fn kill(&self) -> Option<i32> {
+        self.signal(Signal::KILL);
+        self.exit_code(SOON)
+    }
+
+    /// Waits until it has ended, and answers how.
+    pub(crate) fn exit_code(&self, within: Duration) -> Option<i32> {
+        let process = self.slot().take();
+        process.map(|mut process| process.exit_code(within))
+    }
+
+    /// Whether its process has not ended, by itself or otherwise.
+    pub(crate) fn is_running(&self) -> bool {
+        self.slot()
+            .as_mut()
+            .is_some_and(|process| process.exit_status().is_none())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.slot().as_ref().map_or(0, Process::id)
+    }
+
+    /// Stops it and waits until it stands still.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.id());
+        wait::until("the member has stopped", SOON, || {
+            let stat = std::fs::read_to_string(&stat).ok()?;
+            let state = stat.rsplit_once(") ")?.1.chars().next()?;
+            (state == 'T').then_some(())
+        });
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What it has written since it was first started.
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.client)
+    }
+
+    /// `GET /v1/status`; none while it does not answer.
+    pub(crate) fn status(&self) -> Option<Value> {
+        let mut client = self.client().with_patience(Duration::from_secs(1));
+        let answer = client.get("/v1/status").ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Whether it says that it serves linearizable reads.
+    pub(crate) fn is_ready(&self) -> bool {
+        let mut client = self.client().with_patience(Duration::from_secs(1));
+        client
+            .get("/readyz")
+            .is_ok_and(|answer| answer.status == 200)
+    }
+}

@@ -1,0 +1,147 @@
+//! Disks that lose power, fail, fill up, slow down and hang.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tenure_oracle::{Ask, Told};
+
+use super::Evidence;
+use super::processes::succession;
+use super::tampering::Tampering;
+use crate::asking::Caller;
+use crate::common::{SOON, wait};
+use crate::disks::lose_power;
+use crate::round::Run;
+
+pub(super) fn power_loss_of_one(run: &Run<'_>, rng: &mut Rng) -> Evidence {
+    let member = &run.rig.members[rng.usize(..run.rig.members.len())];
+    lose_power(&[&member.disk]);
+    // It ends itself at the next sync.
+    let code = member.exit_code(SOON);
+    member.disk.mount_again();
+    member.start(&run.rig.network);
+    match code {
+        Some(1) => Ok(format!("{} ended with 1 on a dead disk", member.name)),
+        code => Err(format!(
+            "{} ended with {code:?} on a dead disk",
+            member.name
+        )),
+    }
+}
+
+pub(super) fn power_loss_of_all(run: &Run<'_>, _rng: &mut Rng) -> Evidence {
+    let before = run.rig.term();
+    let disks: Vec<_> = run.rig.members.iter().map(|member| &member.disk).collect();
+    lose_power(&disks);
+    run.rig.kill_all();
+    disks.iter().for_each(|disk| disk.mount_again());
+    run.rig.start_all();
+    let (_, term) = run.rig.leader();
+    match before < term {
+        true => Ok(format!(
+            "all disks at once; the term went from {before} to {term}"
+        )),
+        false => Err(format!("the term is {term} and was {before}")),
+    }
+}
+
+pub(super) fn sync_error(run: &Run<'_>, rng: &mut Rng) -> Evidence {
+    let number = rng.usize(..run.rig.members.len());
+    let member = &run.rig.members[number];
+    let tampering = Tampering::with(run, number, "inject=fdatasync,fsync:error=EIO");
+    let code = member.exit_code(SOON);
+    let failed = tampering.end();
+    member.start(&run.rig.network);
+    match (code, failed) {
+        (Some(1), 1..) => Ok(format!(
+            "{} ended with 1 after {failed} failed syncs",
+            member.name
+        )),
+        (code, failed) => Err(format!(
+            "{} ended with {code:?} after {failed} failed syncs",
+            member.name
+        )),
+    }
+}
+
+/// Values of this size make files grow.
+const BALLAST_BYTES: usize = 32 << 10;
+
+pub(super) fn full(run: &Run<'_>, rng: &mut Rng) -> Evidence {
+    let number = rng.usize(..run.rig.members.len());
+    let member = &run.rig.members[number];
+    member.disk.fill();
+    let left = member.disk.left();
+    let other = (number + 1) % run.rig.members.len();
+    let mut caller = Caller::new(run, other, Duration::from_secs(7));
+    let mut ballast = 0;
+    let ended = wait::found(SOON, || {
+        ballast += 1;
+        caller.ask(Ask::Put {
+            key: format!("ballast/{}", ballast % 20),
+            value: format!(
+                "{}:{number}:{}:{ballast}",
+                "x".repeat(BALLAST_BYTES),
+                run.recorder.now().0
+            ),
+            only_if: None,
+            absent: false,
+            lease: None,
+            once: None,
+        });
+        (!member.is_running()).then_some(())
+    });
+    let code = match ended {
+        Some(()) => member.exit_code(SOON),
+        None => member.kill(),
+    };
+    member.disk.empty();
+    member.start(&run.rig.network);
+    match code {
+        Some(1) => Ok(format!(
+            "{left} bytes left; {} ended with 1 after {ballast} writes",
+            member.name
+        )),
+        code => Err(format!(
+            "{left} bytes left; {} ended with {code:?}",
+            member.name
+        )),
+    }
+}
+
+/// Each sync of the leader takes a twentieth of a second longer.
+pub(super) fn slow(run: &Run<'_>, rng: &mut Rng) -> Evidence {
+    let (leader, term) = run.rig.leader();
+    let tampering = Tampering::with(run, leader, "inject=fdatasync,fsync:delay_enter=50000");
+    wait::pass(Duration::from_millis(rng.u64(2_000..4_000)), || false);
+    match tampering.end() {
+        0 => Err("no sync was delayed".to_owned()),
+        syncs => Ok(format!(
+            "{syncs} syncs of n{} delayed by 50 ms in term {term}",
+            leader + 1
+        )),
+    }
+}
+
+/// The leader's syncs do not come back: it must give up leadership, and the others go on.
+pub(super) fn hung(run: &Run<'_>, _rng: &mut Rng) -> Evidence {
+    let (leader, term) = run.rig.leader();
+    let tampering = Tampering::with(run, leader, "inject=fdatasync,fsync:delay_enter=60000000");
+    // A write brings a sync, if nobody else does.
+    let mut caller = Caller::new(run, leader, Duration::from_millis(300));
+    let told = caller.ask(Ask::Put {
+        key: "ballast/hung".to_owned(),
+        value: format!("hung:{}", run.recorder.now().0),
+        only_if: None,
+        absent: false,
+        lease: None,
+        once: None,
+    });
+    let another = run.rig.wait_for_another(leader, term);
+    drop(tampering);
+    let said = match told.told {
+        Told::Done { .. } => "a write was still answered",
+        _ => "a write was not answered",
+    };
+    succession(run, leader, term, another).map(|evidence| format!("{evidence}; {said}"))
+}

@@ -1,0 +1,51 @@
+//! Writes that are sent again with the same idempotency key, to the same member and to others, whatever came of them.
+
+use tenure_oracle::{Ask, Condition, Operation, Revision};
+
+use super::Worker;
+
+pub(super) fn work(worker: &mut Worker<'_>) {
+    while !worker.stopped() {
+        let value = worker.value();
+        let once = Some(format!("once-{value}"));
+        let key = format!("o{}", worker.rng.u8(..4));
+        let ask = match worker.rng.u8(..4) {
+            0 => Ask::Transact {
+                when: vec![Condition::Modified {
+                    key: format!("o{}", worker.rng.u8(..4)),
+                    revision: Revision(0),
+                }],
+                then: vec![Operation::Put {
+                    key: key.clone(),
+                    value: format!("{value}+"),
+                }],
+                otherwise: vec![Operation::Delete { key }],
+                once,
+            },
+            1 => Ask::Put {
+                key,
+                value,
+                only_if: None,
+                absent: true,
+                lease: None,
+                once,
+            },
+            _ => Ask::Put {
+                key,
+                value,
+                only_if: None,
+                absent: false,
+                lease: None,
+                once,
+            },
+        };
+        let mut answered = worker.caller.ask(ask.clone());
+        for _ in 0..worker.rng.u8(..4) {
+            worker.breathe(&answered.told);
+            let member = worker.rng.usize(..worker.run.rig.members.len());
+            worker.caller.go_to(member);
+            answered = worker.caller.ask(ask.clone());
+        }
+        worker.breathe(&answered.told);
+    }
+}
