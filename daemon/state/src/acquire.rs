@@ -19,8 +19,7 @@ use crate::limits::{
     MAX_WAIT_MS,
 };
 use crate::parts::{
-    Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, permits, shrink,
-    shrink_set,
+    Asker, Due, Hanging, Hold, PlaceId, Queue, QueueId, Turn, Waiting, Want, shrink_set,
 };
 use crate::rows::RowId;
 use crate::standing;
@@ -300,7 +299,6 @@ impl State {
             queue.exclusive_fence = Some(fence);
         }
         queue.mod_revision = revising.revision;
-        queue.taken = queue.taken.saturating_add(permits(want.share));
         let hold = Hold {
             share: want.share,
             fence,
@@ -310,7 +308,7 @@ impl State {
         };
         let bytes = standing::of_hold(id, &asker.owner, &hold);
         self.standing = self.standing.saturating_add(bytes);
-        queue.holds.insert(asker.clone(), Box::new(hold));
+        queue.add_hold(asker, hold);
         self.attach(
             asker.lease,
             Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
@@ -345,11 +343,11 @@ impl State {
             if !queue.is_used() {
                 self.active.insert(want.queue.clone());
             }
-            queue.places.insert(Turn {
+            let turn = Turn {
                 priority: Reverse(request.priority),
                 place,
-            });
-            queue.askers.insert(asker.clone(), place);
+            };
+            queue.add_place(turn, &asker, request.can_be_handed_it());
             queue.mod_revision = revising.revision;
             self.attach(
                 asker.lease,
@@ -405,13 +403,11 @@ impl State {
                 self.firsts.remove(&want.queue);
             }
             if let Some(queue) = self.queues.get_mut(&want.queue) {
-                queue.places.remove(&Turn {
+                let turn = Turn {
                     priority: Reverse(place.priority),
                     place: id,
-                });
-                queue.askers.remove(&place.asker);
-                shrink_set(&mut queue.places);
-                shrink(&mut queue.askers);
+                };
+                queue.remove_place(turn, &place.asker);
                 queue.mod_revision = revising.revision;
                 if !queue.is_used() {
                     self.active.remove(&want.queue);
@@ -443,11 +439,9 @@ impl State {
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));
         let queue = self.queues.get_mut(id)?;
-        let hold = queue.holds.remove(asker)?;
-        shrink(&mut queue.holds);
+        let hold = queue.remove_hold(asker)?;
         let bytes = standing::of_hold(id, &asker.owner, &hold);
         self.standing = self.standing.saturating_sub(bytes);
-        queue.taken = queue.taken.saturating_sub(permits(hold.share));
         queue.mod_revision = revising.revision;
         if !queue.is_used() {
             self.active.remove(id);
@@ -600,7 +594,7 @@ impl State {
     /// Whether a fence is held by a live holder.
     pub(crate) fn is_held(&self, guard: &Guard) -> bool {
         let queue = self.queues.get(&QueueId::new(guard.kind, &guard.name));
-        queue.is_some_and(|queue| queue.holds.values().any(|hold| hold.fence == guard.fence))
+        queue.is_some_and(|queue| queue.holders_with(guard.fence).next().is_some())
     }
 }
 

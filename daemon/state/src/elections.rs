@@ -107,12 +107,11 @@ impl State {
     /// The first place of a candidate that can be granted anything at this clock.
     fn first_waiting_as(&self, id: &QueueId, candidate: &str) -> Option<PlaceId> {
         let queue = self.queues.get(id)?;
-        let mut places = queue.places.iter().map(|turn| turn.place);
-        places.find(|place| {
-            self.places.get(place).is_some_and(|place| {
-                &*place.asker.owner == candidate && place.wanted.len() == 1 && self.is_awake(place)
-            })
-        })
+        let is_awake = |id: &PlaceId| {
+            let place = self.places.get(id);
+            place.is_some_and(|place| self.is_awake(place))
+        };
+        queue.places_of(candidate).find(is_awake)
     }
 
     fn view_holder(&self, id: &QueueId, asker: &Asker) -> Option<HolderView> {

@@ -16,6 +16,9 @@ pub struct Clock(pub u64);
 pub struct LeaseId(NonZeroU64);
 
 impl LeaseId {
+    /// No id comes before it.
+    pub(crate) const LEAST: LeaseId = LeaseId(NonZeroU64::MIN);
+
     /// The id of a number from 1 to 2^63 − 1.
     pub fn new(number: u64) -> Option<LeaseId> {
         NonZeroU64::new(number)

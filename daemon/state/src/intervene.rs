@@ -57,12 +57,7 @@ fn broken_askers(queue: &Queue, broken: &Break) -> Result<Vec<Asker>, Refusal> {
             false => stale(Some(hold.fence)),
         };
     }
-    let askers: Vec<Asker> = queue
-        .holds
-        .iter()
-        .filter(|(_, hold)| hold.fence == broken.fence)
-        .map(|(asker, _)| asker.clone())
-        .collect();
+    let askers: Vec<Asker> = queue.holders_with(broken.fence).cloned().collect();
     match (askers.is_empty(), queue.holds.values().next()) {
         (false, _) => Ok(askers),
         (true, Some(hold)) => stale(Some(hold.fence)),

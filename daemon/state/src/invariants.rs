@@ -123,6 +123,26 @@ impl State {
                 queue.askers.len(),
                 "places and askers of {id:?}"
             );
+            let together = queue
+                .holds
+                .iter()
+                .filter(|(_, hold)| hold.share != Share::Exclusive)
+                .map(|(asker, hold)| (hold.fence, asker.clone()));
+            assert_eq!(
+                queue.together,
+                together.collect(),
+                "holds of {id:?} by fence"
+            );
+            let candidates = queue.places.iter().filter_map(|turn| {
+                let place = &self.places[&turn.place];
+                let owner = std::sync::Arc::clone(&place.asker.owner);
+                place.can_be_handed_it().then_some((owner, *turn))
+            });
+            assert_eq!(
+                queue.candidates,
+                candidates.collect(),
+                "places of {id:?} by candidate"
+            );
             let both = queue
                 .askers
                 .keys()

@@ -314,7 +314,7 @@ impl Loading {
         let hold = HoldRow::decode(&row.value[..]).ok()?;
         let share = rows::share(hold.share)?;
         let queue = self.queues.get_mut(&id)?;
-        queue.taken = queue.taken.checked_add(permits(share))?;
+        queue.taken.checked_add(permits(share))?;
         let hold = Hold {
             share,
             fence: Fence(hold.fence),
@@ -322,7 +322,7 @@ impl Loading {
             lock_delay_ms: hold.lock_delay_ms,
             value: hold.value,
         };
-        queue.holds.insert(asker.clone(), Box::new(hold));
+        queue.add_hold(&asker, hold);
         let lease = self.leases.get_mut(&asker.lease)?;
         lease
             .attached
@@ -339,26 +339,14 @@ impl Loading {
             lease: LeaseId::new(place.lease)?,
             owner: place.owner.into(),
         };
-        let mut wanted = Vec::with_capacity(place.wanted.len());
-        for want in place.wanted {
-            let queue_id = QueueId::new(kind, &want.name);
-            let queue = self.queues.get_mut(&queue_id)?;
-            queue.places.insert(Turn {
-                priority: Reverse(place.priority),
-                place: id,
-            });
-            queue.askers.insert(asker.clone(), id);
-            let lease = self.leases.get_mut(&asker.lease)?;
-            lease
-                .attached
-                .insert(Hanging::Place(queue_id.clone(), Arc::clone(&asker.owner)));
-            wanted.push(Want {
-                queue: queue_id,
+        let wanted = place.wanted.into_iter().map(|want| {
+            Some(Want {
+                queue: QueueId::new(kind, &want.name),
                 share: rows::share(want.share)?,
-            });
-        }
+            })
+        });
         let waiting = Waiting {
-            wanted,
+            wanted: wanted.collect::<Option<_>>()?,
             asker,
             priority: place.priority,
             wait_deadline: Clock(place.wait_deadline),
@@ -366,6 +354,20 @@ impl Loading {
             lock_delay_ms: place.lock_delay_ms,
             value: place.value,
         };
+        let asker = &waiting.asker;
+        let turn = Turn {
+            priority: Reverse(waiting.priority),
+            place: id,
+        };
+        let lease = self.leases.get_mut(&asker.lease)?;
+        for want in &waiting.wanted {
+            let queue = self.queues.get_mut(&want.queue)?;
+            queue.add_place(turn, asker, waiting.can_be_handed_it());
+            let owner = Arc::clone(&asker.owner);
+            lease
+                .attached
+                .insert(Hanging::Place(want.queue.clone(), owner));
+        }
         self.places.insert(id, waiting).is_none().then_some(())
     }
 

@@ -53,6 +53,15 @@ pub(crate) struct Turn {
     pub place: PlaceId,
 }
 
+/// No turn comes before it.
+const FIRST_TURN: Turn = Turn {
+    priority: Reverse(i32::MAX),
+    place: PlaceId {
+        revision: Revision(0),
+        number: 0,
+    },
+};
+
 /// A live lease, less its deadline.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
@@ -142,7 +151,7 @@ pub(crate) struct Want {
 /// A request that waits in one queue or several.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
-    /// In the order of names.
+    /// In the order of names, one at least.
     pub wanted: Vec<Want>,
     pub asker: Asker,
     pub priority: i32,
@@ -150,6 +159,13 @@ pub(crate) struct Waiting {
     pub metadata: Metadata,
     pub lock_delay_ms: u64,
     pub value: String,
+}
+
+impl Waiting {
+    /// Whether it waits for nothing but one election.
+    pub(crate) fn can_be_handed_it(&self) -> bool {
+        matches!(&self.wanted[..], [want] if want.queue.kind == Kind::Election)
+    }
 }
 
 /// Nobody is granted the name for a while, but a lease of this name.
@@ -166,8 +182,12 @@ pub(crate) struct Queue {
     pub holds: BTreeMap<Asker, Box<Hold>>,
     /// Permits held, where it is a semaphore.
     pub taken: u64,
+    /// Holds that are not exclusive, by fence: thousands may hold a semaphore. An exclusive one stands alone.
+    pub together: BTreeSet<(Fence, Asker)>,
     pub places: BTreeSet<Turn>,
     pub askers: BTreeMap<Asker, PlaceId>,
+    /// Places of an election that are in no other queue, by candidate: to these it can be handed over.
+    pub candidates: BTreeSet<(Arc<str>, Turn)>,
     pub last_fence: Option<Fence>,
     pub exclusive_fence: Option<Fence>,
     pub mod_revision: Revision,
@@ -195,6 +215,69 @@ impl Queue {
             Share::Permits { limit, .. } => Some(limit),
             Share::Exclusive | Share::Shared => None,
         })
+    }
+
+    /// Adds a hold of an asker that has none.
+    pub(crate) fn add_hold(&mut self, asker: &Asker, hold: Hold) {
+        self.taken = self.taken.saturating_add(permits(hold.share));
+        if hold.share != Share::Exclusive {
+            self.together.insert((hold.fence, asker.clone()));
+        }
+        self.holds.insert(asker.clone(), Box::new(hold));
+    }
+
+    pub(crate) fn remove_hold(&mut self, asker: &Asker) -> Option<Box<Hold>> {
+        let hold = self.holds.remove(asker)?;
+        self.together.remove(&(hold.fence, asker.clone()));
+        self.taken = self.taken.saturating_sub(permits(hold.share));
+        shrink(&mut self.holds);
+        shrink_set(&mut self.together);
+        Some(hold)
+    }
+
+    /// Who holds it with this fence, in order.
+    pub(crate) fn holders_with(&self, fence: Fence) -> impl Iterator<Item = &Asker> {
+        let first = self.holds.iter().next();
+        let alone = first.filter(|(_, hold)| hold.share == Share::Exclusive && hold.fence == fence);
+        let least = Asker {
+            lease: LeaseId::LEAST,
+            owner: "".into(),
+        };
+        let together = self.together.range((fence, least)..);
+        let together = together.take_while(move |(other, _)| *other == fence);
+        alone
+            .map(|(asker, _)| asker)
+            .into_iter()
+            .chain(together.map(|(_, asker)| asker))
+    }
+
+    /// Adds the place of an asker that has none.
+    pub(crate) fn add_place(&mut self, turn: Turn, asker: &Asker, can_be_handed_it: bool) {
+        self.places.insert(turn);
+        self.askers.insert(asker.clone(), turn.place);
+        if can_be_handed_it {
+            self.candidates.insert((Arc::clone(&asker.owner), turn));
+        }
+    }
+
+    pub(crate) fn remove_place(&mut self, turn: Turn, asker: &Asker) {
+        self.places.remove(&turn);
+        self.askers.remove(asker);
+        self.candidates.remove(&(Arc::clone(&asker.owner), turn));
+        shrink_set(&mut self.places);
+        shrink(&mut self.askers);
+        shrink_set(&mut self.candidates);
+    }
+
+    /// The places of a candidate, in their turn.
+    pub(crate) fn places_of(&self, candidate: &str) -> impl Iterator<Item = PlaceId> {
+        let candidate: Arc<str> = candidate.into();
+        let places = self
+            .candidates
+            .range((Arc::clone(&candidate), FIRST_TURN)..);
+        places
+            .take_while(move |(other, _)| *other == candidate)
+            .map(|(_, turn)| turn.place)
     }
 
     /// Whether somebody holds it or waits for it.

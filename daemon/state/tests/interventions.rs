@@ -3,7 +3,7 @@
 mod support;
 
 use support::{
-    acquire, apply_one, events_of, grant, hold, holders, lease, new_lease, queued, release,
+    acquire, apply_one, events_of, grant, hold, holders, lease, new_lease, queued, release, reload,
     renewals, requests, with_leases,
 };
 use tenure_state::*;
@@ -478,4 +478,73 @@ fn only_the_leader_proclaims_and_only_with_its_fence() {
         leader(&state).map(|leader| leader.value),
         Some("http://b".to_owned())
     );
+}
+
+#[test]
+fn among_many_candidates_leadership_goes_to_the_first_of_the_name_also_after_a_restart() {
+    let ids: Vec<u64> = (1..=270).collect();
+    let mut state = with_leases(&ids, 60_000);
+    let held = hold(&mut state, 0, campaign("lead", 1, "host-0", 0));
+    for id in 2..=270 {
+        let candidate = format!("host-{}", id % 90);
+        let priority = i32::from(id == 187);
+        let ask = Acquire {
+            priority,
+            ..campaign("lead", id, &candidate, 60_000)
+        };
+        queued(&mut state, 0, ask);
+    }
+    let mut state = reload(&state);
+    state.check_invariants();
+    let nobody = hand_over(1, "host-0", held.fence, "host-");
+    assert_eq!(apply_one(&mut state, 0, nobody), Err(Refusal::NotHeld));
+    // Of host-7, 7 is the oldest and 187 goes before it.
+    for to in [187, 7] {
+        let old = leader(&state).expect("somebody leads");
+        let passed = hand_over(old.lease.number(), &old.owner, old.fence, "host-7");
+        assert!(apply_one(&mut state, 0, passed).is_ok());
+        let new = leader(&state).expect("somebody leads");
+        assert_eq!((new.lease, &*new.owner), (lease(to), "host-7"));
+    }
+    state.check_invariants();
+}
+
+#[test]
+fn a_fence_of_a_semaphore_is_known_while_any_of_its_holders_is_there() {
+    let mut state = with_leases(&[1, 2, 3], 60_000);
+    let permit = |id, permits| Acquire {
+        kind: Kind::Semaphore,
+        wanted: vec![Wanted {
+            name: "pool".to_owned(),
+            share: Share::Permits { permits, limit: 2 },
+        }],
+        ..acquire("", id, 60_000)
+    };
+    // All permits go at once, so that two places are granted at one revision.
+    let all = hold(&mut state, 0, permit(1, 2));
+    queued(&mut state, 0, permit(2, 1));
+    queued(&mut state, 0, permit(3, 1));
+    let guarded = |state: &mut State, fence| {
+        let guard = Some(Guard {
+            kind: Kind::Semaphore,
+            name: "pool".to_owned(),
+            fence,
+        });
+        let transaction = Transaction {
+            guard,
+            ..Transaction::default()
+        };
+        apply_one(state, 0, Command::Transaction(transaction)).is_ok()
+    };
+    assert!(guarded(&mut state, all.fence));
+    let revoke = |id| Command::RevokeLease { lease: lease(id) };
+    assert!(apply_one(&mut state, 0, revoke(1)).is_ok());
+    assert!(!guarded(&mut state, all.fence));
+    let shared = state.queue(Kind::Semaphore, "pool").holders[0].fence;
+    let mut state = reload(&state);
+    assert!(guarded(&mut state, shared));
+    assert!(apply_one(&mut state, 0, revoke(2)).is_ok());
+    assert!(guarded(&mut state, shared), "3 holds with it");
+    assert!(apply_one(&mut state, 0, revoke(3)).is_ok());
+    assert!(!guarded(&mut state, shared));
 }
