@@ -698,7 +698,11 @@ impl Core {
             if mutated(Mutant::RefusedThoughAppended) {
                 let appended = std::mem::take(&mut self.appended).into_values();
                 let origins: Vec<_> = appended.flat_map(|(_, origins)| origins).collect();
-                self.refuse(origins.into_iter().map(|origin| (origin, Refused::NoLeader)));
+                self.refuse(
+                    origins
+                        .into_iter()
+                        .map(|origin| (origin, Refused::NoLeader)),
+                );
             }
         }
         if self.raft.is_leader() && self.leading.is_none() {
