@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::common::{SOON, wait};
 use crate::disks::{Disk, Kind};
 use crate::member::Member;
+use crate::nemesis::{Need, drifting_clock};
 use crate::network::Network;
 
 /// A cluster and where it lives. Members go before their disks and networks.
@@ -19,6 +20,8 @@ pub(crate) struct Rig {
     dir: Option<TempDir>,
     /// What the wall clocks of the members are told, where they can be told.
     pub(crate) wall_clock: Option<PathBuf>,
+    /// How fast their other clocks run, where that can be changed.
+    pub(crate) clock_rate: Option<PathBuf>,
 }
 
 impl Rig {
@@ -31,15 +34,31 @@ impl Rig {
         let dir = tempfile::Builder::new().prefix("tenure-chaos-").tempdir();
         let dir = dir.map_err(|error| error.to_string())?;
         let network = Network::make(members)?;
+        let drift = Need::DriftingClocks
+            .is_met()
+            .then(|| drifting_clock(dir.path()));
+        let drift = drift.flatten();
         let wall_clock = faketime.map(|_| dir.path().join("wall-clock"));
-        let mut environment = Vec::new();
-        if let (Some(library), Some(file)) = (faketime, &wall_clock) {
-            std::fs::write(file, "+0\n").map_err(|error| error.to_string())?;
-            let mut set = |name: &str, value: &str| environment.push((name.into(), value.into()));
-            set("LD_PRELOAD", &library.display().to_string());
-            set("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
-            set("FAKETIME_NO_CACHE", "1");
-            set("DONT_FAKE_MONOTONIC", "1");
+        let clock_rate = drift.as_ref().map(|_| dir.path().join("clock-rate"));
+        for (file, text) in [(&wall_clock, "+0\n"), (&clock_rate, "0")] {
+            if let Some(file) = file {
+                std::fs::write(file, text).map_err(|error| error.to_string())?;
+            }
+        }
+        let mut environment: Vec<(String, String)> = Vec::new();
+        let mut set = |name: &str, value: String| environment.push((name.into(), value));
+        let libraries = drift.iter().map(PathBuf::as_path).chain(faketime);
+        let libraries: Vec<String> = libraries.map(|path| path.display().to_string()).collect();
+        if !libraries.is_empty() {
+            set("LD_PRELOAD", libraries.join(":"));
+        }
+        if let Some(file) = &clock_rate {
+            set("TENURE_TEST_CLOCK", file.display().to_string());
+        }
+        if let Some(file) = &wall_clock {
+            set("FAKETIME_TIMESTAMP_FILE", file.display().to_string());
+            set("FAKETIME_NO_CACHE", "1".to_owned());
+            set("DONT_FAKE_MONOTONIC", "1".to_owned());
         }
         let made: Result<Vec<Member>, String> = (0..members)
             .map(|number| {
@@ -58,6 +77,7 @@ impl Rig {
             network,
             dir: Some(dir),
             wall_clock,
+            clock_rate,
         };
         rig.network.enter_hub();
         for member in &rig.members {

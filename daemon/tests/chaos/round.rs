@@ -63,7 +63,7 @@ pub(crate) struct Plan {
 }
 
 /// Traffic before the first nemesis and after each.
-const CALM: Duration = Duration::from_millis(1_200);
+const CALM: Duration = Duration::from_millis(800);
 /// How many calls succeed at least for each nemesis; a busy machine takes longer for them.
 const LEAST_DONE: u64 = 250;
 /// How long a round goes on at most for that.
@@ -162,7 +162,7 @@ fn torment(run: &Run<'_>, plan: &Plan, failures: &mut Vec<String>) {
             until,
             name: nemesis.name.to_owned(),
             evidence: text,
-            drift_ppm: 0,
+            drift_ppm: nemesis.drift_ppm,
         }));
         wait::pass(CALM, || false);
     }

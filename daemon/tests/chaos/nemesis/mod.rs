@@ -4,6 +4,7 @@ mod clocks;
 mod compaction;
 mod delays;
 mod disks;
+mod drift;
 mod packets;
 mod partitions;
 mod processes;
@@ -18,6 +19,7 @@ use crate::common::machine::succeeds;
 use crate::round::Run;
 
 pub(crate) use clocks::faketime;
+pub(crate) use drift::compile as drifting_clock;
 
 /// The trace that a nemesis left, or why there is none.
 pub(crate) type Evidence = Result<String, String>;
@@ -32,6 +34,7 @@ pub(crate) enum Need {
     Strace,
     Perl,
     Faketime,
+    DriftingClocks,
     Prlimit,
     MemoryCgroup,
 }
@@ -57,6 +60,7 @@ impl Need {
             }
             Need::Perl => succeeds("perl", &["-e", "1"]),
             Need::Faketime => faketime().is_some(),
+            Need::DriftingClocks => drift::is_possible(),
             Need::Prlimit => succeeds("prlimit", &["--version"]),
             Need::MemoryCgroup => Path::new(resources::MEMORY_CGROUPS).join("tasks").exists(),
         }
@@ -69,6 +73,8 @@ pub(crate) struct Nemesis {
     pub(crate) name: &'static str,
     pub(crate) need: Need,
     pub(crate) least_members: usize,
+    /// By how many millionths it makes clocks run wrong.
+    pub(crate) drift_ppm: u64,
     pub(crate) strike: fn(&Run<'_>, &mut Rng) -> Evidence,
 }
 
@@ -81,12 +87,13 @@ const fn nemesis(
         name,
         need,
         least_members: 3,
+        drift_ppm: 0,
         strike,
     }
 }
 
 /// All of them.
-pub(crate) const ALL: [Nemesis; 27] = [
+pub(crate) const ALL: [Nemesis; 28] = [
     nemesis("kill one", Need::Nothing, processes::kill_one),
     nemesis("kill the leader", Need::Nothing, processes::kill_leader),
     nemesis("kill all", Need::Nothing, processes::kill_all),
@@ -126,6 +133,10 @@ pub(crate) const ALL: [Nemesis; 27] = [
     nemesis("full disk", Need::Nothing, disks::full),
     nemesis("slow disk of the leader", Need::Strace, disks::slow),
     nemesis("hung disk of the leader", Need::Strace, disks::hung),
+    Nemesis {
+        drift_ppm: drift::MOST_PPM,
+        ..nemesis("clocks run fast", Need::DriftingClocks, drift::fast)
+    },
     nemesis("wall clocks jump", Need::Faketime, clocks::jump),
     nemesis(
         "file descriptors exhausted",
