@@ -14,7 +14,7 @@ const QUICK: [Mutant; 12] = [
     Mutant::WatchSkipsMixed,
     Mutant::EndsAtDeadline,
     Mutant::CompactionFollowsDisk,
-    Mutant::WaitingUnbounded,
+    Mutant::ImpossibleBelieved,
     Mutant::AckReceived,
     Mutant::MajorityTooSmall,
     Mutant::QueueOvertaken,
