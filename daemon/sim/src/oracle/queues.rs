@@ -138,7 +138,7 @@ impl Queues {
         &self,
         name: &Name,
         grant: &Grant,
-        mut grants: impl Iterator<Item = &'a Grant> + Clone,
+        grants: impl Iterator<Item = &'a Grant> + Clone,
         scene: &Scene<'_>,
     ) {
         let asker = (grant.lease, grant.owner.clone());
@@ -154,7 +154,7 @@ impl Queues {
             })
             .find(|(_, place)| {
                 let (lease, owner) = &place.asker;
-                let is_granted = grants.any(|other| {
+                let is_granted = grants.clone().any(|other| {
                     (other.lease, &other.owner, &other.name) == (*lease, owner, &grant.name)
                 });
                 let waits = place.until.is_some_and(|until| scene.clock <= until);
