@@ -82,6 +82,14 @@ impl Client {
         self
     }
 
+    /// The same client, and all its clones, asking only the members that were given. Unless told so, a client also
+    /// asks the leader at the URL that members tell, which may not lead there from another network.
+    #[must_use]
+    pub fn at_given_urls_only(self) -> Client {
+        self.inner.endpoints.stay();
+        self
+    }
+
     pub(crate) async fn perform(&self, call: &Call) -> Result<Answer, Error> {
         perform(&self.inner, call).await
     }

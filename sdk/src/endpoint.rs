@@ -38,6 +38,8 @@ struct Known {
     leader: Option<usize>,
     /// Where reads go; moves on when that member fails.
     current: usize,
+    /// How many there may be with those that are learnt.
+    most: usize,
 }
 
 struct Member {
@@ -64,8 +66,15 @@ impl Endpoints {
             members,
             leader: None,
             current,
+            most: MAX_URLS,
         });
         Ok(Endpoints { known })
+    }
+
+    /// Leaders that were not given are not asked from now on.
+    pub(crate) fn stay(&self) {
+        let mut known = self.known();
+        known.most = known.members.len();
     }
 
     /// Whom to ask now.
@@ -137,7 +146,7 @@ impl Known {
             .position(|member| member.url == found.url);
         place.or_else(|| {
             let place = self.members.len();
-            (place < MAX_URLS).then(|| {
+            (place < self.most).then(|| {
                 self.members.push(found);
                 place
             })
@@ -228,6 +237,18 @@ mod tests {
         assert_eq!(url, "http://d:1");
         endpoints.failed(leader, Duration::ZERO, now);
         assert_ne!(endpoints.choose(Prefer::Leader, now).1, "http://d:1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_to_stay_asks_no_leader_that_was_not_given() {
+        let endpoints = three();
+        endpoints.stay();
+        let now = Instant::now();
+        let (any, url) = endpoints.choose(Prefer::Any, now);
+        endpoints.answered(any, Some("http://d:1"));
+        assert_eq!(endpoints.choose(Prefer::Leader, now).1, url);
+        endpoints.answered(any, Some("http://c:1"));
+        assert_eq!(endpoints.choose(Prefer::Leader, now).1, "http://c:1");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What guards of locks and elections have in common: believing, running under it, giving it up.
+//! What guards of locks, semaphores and elections have in common: believing, running under it, giving it up.
 //!
 //! Owns the end of a hold. Belief always ends before the cluster is told, never after.
 
@@ -167,7 +167,7 @@ pub(crate) async fn end(
 ) -> Result<(), Error> {
     let owner_parameter = match kind {
         Kind::Election => "candidate",
-        Kind::Lock => "owner",
+        Kind::Lock | Kind::Semaphore => "owner",
     };
     let mut parameters = vec![("lease", lease), (owner_parameter, owner)];
     parameters.extend(fence.map(|fence| ("fence", fence)));

@@ -19,6 +19,7 @@ use crate::lease::Shared;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Kind {
     Lock,
+    Semaphore,
     Election,
 }
 
@@ -26,6 +27,7 @@ impl Kind {
     pub(crate) fn collection(self) -> &'static str {
         match self {
             Kind::Lock => "locks",
+            Kind::Semaphore => "semaphores",
             Kind::Election => "elections",
         }
     }
@@ -33,6 +35,7 @@ impl Kind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::Lock => "lock",
+            Kind::Semaphore => "semaphore",
             Kind::Election => "election",
         }
     }
@@ -95,7 +98,7 @@ impl Hold {
         let name = name.and_then(|rest| rest.strip_prefix('/'));
         let owner = match self.kind {
             Kind::Election => &thing.candidate,
-            Kind::Lock => &thing.owner,
+            Kind::Lock | Kind::Semaphore => &thing.owner,
         };
         name == Some(self.name.as_str())
             && owner.as_deref().unwrap_or_default() == self.owner

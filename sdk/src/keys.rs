@@ -18,8 +18,8 @@ use crate::hold::Hold;
 use crate::lease::Lease;
 use crate::name;
 
-/// Something whose fence a write can be guarded by: a [`Lock`](crate::Lock) or a
-/// [`Leadership`](crate::Leadership).
+/// Something whose fence a write can be guarded by: a [`Lock`](crate::Lock),
+/// [`Permits`](crate::Permits) or a [`Leadership`](crate::Leadership).
 #[expect(private_bounds, reason = "only this crate knows what has a fence")]
 pub trait Fenced: Sealed {}
 

@@ -1,4 +1,4 @@
-//! Tenure's Rust client: locks, elections, leases, keys and watches of a Tenure cluster, for programs on tokio.
+//! Tenure's Rust client: locks, semaphores, elections, leases, keys and watches of a Tenure cluster, for programs on tokio.
 //!
 //! The half of the safety that a server cannot give is here: to know when *not* to believe any longer that something is
 //! held. A [`Lease`] renews itself; a [`Lock`] or a [`Leadership`] hangs on one, tells what may be believed of it ([`State`]) by clocks that
@@ -37,7 +37,7 @@
 //! # Left out so far
 //!
 //! A lease with more than 100 things on it whose holds change by the hand of others: such a hold is then given up at its
-//! deadline, though it may live. TLS and tokens, semaphores, several locks at once, transactions, typed mirrors of configuration, a blocking
+//! deadline, though it may live. TLS and tokens, several locks at once, transactions, typed mirrors of configuration, a blocking
 //! facade, and the command line. The types of the REST API are at [`api`], for programs that bring their own HTTP
 //! client.
 
@@ -57,6 +57,7 @@ mod lease;
 mod lock;
 mod name;
 mod queue;
+mod semaphore;
 mod transport;
 mod watch;
 
@@ -74,4 +75,5 @@ pub use error::{Error, Failure, Loss};
 pub use keys::{Delete, Fenced, KeyValue, Listed, Put, decoded};
 pub use lease::{Grant, Lease};
 pub use lock::{Acquire, Lock};
+pub use semaphore::{AcquirePermits, Permits};
 pub use watch::{Told, Watch, Watching};

@@ -1,6 +1,6 @@
 //! Waiting in a queue: asking again and again with the same body, which keeps the place.
 //!
-//! Owns the loop that locks and elections share, and what happens to the place when its waiter goes away. A place is
+//! Owns the loop that locks, semaphores and elections share, and what happens to the place when its waiter goes away. A place is
 //! given up by leaving the queue, or with the lease that was granted for it.
 
 use std::sync::Arc;
