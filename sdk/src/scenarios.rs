@@ -84,6 +84,12 @@ async fn locked(client: &Client, lease: &Lease) -> Lock {
     lock.expect("it is acquired")
 }
 
+/// How it is lost, which it must be before long.
+async fn lost(lock: &Lock) -> Loss {
+    let lost = timeout(TTL * 10, lock.lost()).await;
+    lost.expect("it is lost in time")
+}
+
 /// What happens on the n-th time.
 fn nth(count: &AtomicUsize) -> usize {
     count.fetch_add(1, Ordering::SeqCst)
@@ -280,7 +286,7 @@ async fn a_lease_that_the_cluster_ended_is_lost_at_once_with_its_holds() {
     let lease = granted(&client).await;
     let lock = locked(&client, &lease).await;
     assert!(lock.is_held());
-    assert_eq!(lock.lost().await, Loss::LeaseEnded);
+    assert_eq!(lost(&lock).await, Loss::LeaseEnded);
     assert_eq!(lease.state(), State::Lost(Loss::LeaseEnded));
     let refused = client.put("k", "v").guard(&lock).await;
     assert!(
@@ -298,7 +304,7 @@ async fn a_hold_that_was_broken_is_lost_while_its_lease_lives_on() {
     });
     let lease = granted(&client).await;
     let lock = locked(&client, &lease).await;
-    assert_eq!(lock.lost().await, Loss::Broken);
+    assert_eq!(lost(&lock).await, Loss::Broken);
     assert_eq!(lease.state(), State::Held);
 }
 
@@ -312,7 +318,7 @@ async fn a_hold_that_may_have_been_broken_keeps_the_deadline_it_had_until_it_is_
     let lease = granted(&client).await;
     let lock = locked(&client, &lease).await;
     let start = Instant::now();
-    assert_eq!(lock.lost().await, Loss::Deadline);
+    assert_eq!(lost(&lock).await, Loss::Deadline);
     assert!(start.elapsed() <= BELIEVED + Duration::from_millis(2));
     assert_eq!(lease.state(), State::Held);
 }
