@@ -22,6 +22,7 @@ mod overload;
 mod queues;
 mod readme;
 mod reads;
+mod sdk;
 mod semaphores;
 mod snapshots;
 mod stopping;

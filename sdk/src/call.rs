@@ -1,0 +1,295 @@
+//! One call: tries on one member after the other, until there is an answer or no time left.
+//!
+//! Owns the rule of when a request may be sent again. Every call of this crate is harmless when it is repeated: a read,
+//! idempotent by who asks, or recorded under an `Idempotency-Key` that is the same on every try. What is never concluded
+//! here: that a try without an answer was not applied.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tenure_api::{Code, Outcome, Retry, header};
+use tokio::time::{Instant, timeout};
+
+use crate::client::Inner;
+use crate::clock::Moment;
+use crate::endpoint::{Chosen, Prefer, backoff};
+use crate::error::{Error, Failure};
+use crate::transport::SendError;
+
+/// How long one try of a call that does not wait is given: a member answers a write within 5 s or says that it does
+/// not know, and one that is cut off says so at once.
+pub(crate) const TRY: Duration = Duration::from_secs(3);
+/// How much longer than its poll a request is waited for. A member never answers a poll late.
+pub(crate) const BEYOND_POLL: Duration = Duration::from_secs(2);
+/// A recorded call is not repeated for longer than this: records are kept for 60 s unless an operator changed it.
+const RECORDED: Duration = Duration::from_secs(45);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a repetition does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Effect {
+    /// Nothing is ever changed.
+    Read,
+    /// Doing it twice is the same as doing it once, but the second answer is of the present.
+    Repeatable,
+    /// The first decision is recorded and told again.
+    Recorded,
+}
+
+/// A request, and how long to go on with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    method: Method,
+    target: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+    effect: Effect,
+    prefer: Prefer,
+    try_for: Duration,
+    patience: Duration,
+}
+
+/// A success.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+    /// The moment before the first byte of the request that was answered: of this try, not of the first.
+    pub(crate) sent: Moment,
+}
+
+impl Answer {
+    /// # Errors
+    ///
+    /// Where the body is not what was expected: what became of the call is then not known.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let detail = format!("a member answered what this version cannot read: {error}");
+            Error::Unknown(Failure::local(detail))
+        })
+    }
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, target: String, effect: Effect, patience: Duration) -> Call {
+        let mut headers = Vec::new();
+        let mut patience = patience;
+        if effect == Effect::Recorded {
+            let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+            let key = HeaderValue::try_from(key).expect("hex digits are a header value");
+            headers.push((HeaderName::from_static(header::IDEMPOTENCY_KEY), key));
+            patience = patience.min(RECORDED);
+        }
+        Call {
+            method,
+            target,
+            headers,
+            body: Bytes::new(),
+            effect,
+            prefer: Prefer::Leader,
+            try_for: TRY,
+            patience,
+        }
+    }
+
+    pub(crate) fn read(target: String, patience: Duration) -> Call {
+        let mut call = Call::new(Method::GET, target, Effect::Read, patience);
+        call.prefer = Prefer::Any;
+        call
+    }
+
+    pub(crate) fn with_json(mut self, body: &impl Serialize) -> Call {
+        let body = serde_json::to_vec(body).expect("wire types have a form in JSON");
+        self = self.with_header(http::header::CONTENT_TYPE, tenure_api::JSON);
+        self.body = body.into();
+        self
+    }
+
+    pub(crate) fn with_body(mut self, body: Bytes) -> Call {
+        self.body = body;
+        self
+    }
+
+    /// The value must be one; those that come from a caller are checked before.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Call {
+        let value = HeaderValue::from_str(value).expect("it was made of visible ASCII");
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The request is held open for this long before it is answered.
+    pub(crate) fn held_for(mut self, poll: Duration) -> Call {
+        self.try_for = poll + BEYOND_POLL;
+        self
+    }
+
+    pub(crate) fn with_tries_of(mut self, try_for: Duration) -> Call {
+        self.try_for = try_for;
+        self
+    }
+
+    pub(crate) fn at_any_member(mut self) -> Call {
+        self.prefer = Prefer::Any;
+        self
+    }
+
+    fn request(
+        &self,
+        member: &str,
+        cluster: Option<&HeaderValue>,
+    ) -> Result<Request<Bytes>, Error> {
+        let mut request = Request::builder()
+            .method(self.method.clone())
+            .uri(format!("{member}{}", self.target));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(cluster) = cluster {
+            request = request.header(header::CLUSTER, cluster);
+        }
+        request.body(self.body.clone()).map_err(|error| {
+            Error::NotApplied(Failure::local(format!("this is no request: {error}")))
+        })
+    }
+}
+
+/// What one try came to.
+enum Tried {
+    Answered(Response<Bytes>),
+    /// Another try makes sense.
+    Again {
+        failure: Failure,
+        unknown: bool,
+    },
+    /// Another try would be refused alike.
+    Refused(Failure),
+}
+
+/// Makes the call.
+pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error> {
+    let end = Instant::now() + call.patience;
+    let mut doubted = false;
+    let mut tries = 0;
+    loop {
+        let (chosen, member) = client.endpoints.choose(call.prefer, Instant::now());
+        let request = call.request(&member, client.cluster.get())?;
+        let left = end.saturating_duration_since(Instant::now());
+        let sent = client.clock.now();
+        let answer = timeout(call.try_for.min(left), client.transport.send(request)).await;
+        let (failure, pause) = match judge(client, chosen, &member, answer) {
+            Tried::Answered(answer) => {
+                let status = answer.status();
+                let body = answer.into_body();
+                return Ok(Answer { status, body, sent });
+            }
+            Tried::Refused(failure) => return Err(refused(call.effect, failure, doubted)),
+            Tried::Again { failure, unknown } => {
+                doubted |= unknown && call.effect != Effect::Read;
+                let pause = pause(client, &failure, tries);
+                (failure, pause)
+            }
+        };
+        if Instant::now() + pause >= end {
+            return Err(if doubted {
+                Error::Unknown(failure)
+            } else {
+                Error::NotApplied(failure)
+            });
+        }
+        tokio::time::sleep(pause).await;
+        tries += 1;
+    }
+}
+
+type Sent = Result<Result<Response<Bytes>, SendError>, tokio::time::error::Elapsed>;
+
+fn judge(client: &Inner, chosen: Chosen, member: &str, answer: Sent) -> Tried {
+    let rest = |at_least: Duration| {
+        client.endpoints.failed(chosen, at_least, Instant::now());
+    };
+    let unanswered = |why: String, unknown: bool| {
+        rest(Duration::ZERO);
+        Tried::Again {
+            failure: Failure::local(format!("{member}: {why}")),
+            unknown,
+        }
+    };
+    let answer = match answer {
+        Err(_) => return unanswered("no answer came in time".into(), true),
+        Ok(Err(SendError::NotSent(why))) => return unanswered(why, false),
+        Ok(Err(SendError::Broken(why))) => return unanswered(why, true),
+        Ok(Ok(answer)) => answer,
+    };
+    if answer.status().is_success() {
+        client.learn(chosen, answer.headers());
+        return Tried::Answered(answer);
+    }
+    let Some((failure, outcome)) = Failure::read(answer.body()) else {
+        let why = format!("{} without a word of Tenure's", answer.status());
+        return unanswered(why, true);
+    };
+    if outcome == Outcome::Unknown {
+        rest(Duration::ZERO);
+        return Tried::Again {
+            failure,
+            unknown: true,
+        };
+    }
+    match failure.code {
+        // It is the member that is in trouble: another may do better at once.
+        Some(
+            Code::NoLeader
+            | Code::Lagging
+            | Code::ShuttingDown
+            | Code::Overloaded
+            | Code::TooManyWaiters,
+        ) => {
+            rest(failure.retry_after.unwrap_or_default());
+            Tried::Again {
+                failure,
+                unknown: false,
+            }
+        }
+        // Time alone does not make room.
+        Some(Code::QuotaExceeded) => Tried::Refused(failure),
+        _ if failure.retry == Retry::After => Tried::Again {
+            failure,
+            unknown: false,
+        },
+        _ => {
+            client.learn(chosen, answer.headers());
+            Tried::Refused(failure)
+        }
+    }
+}
+
+/// Nothing, while there is a member that has not failed lately; else what was asked for, or a growing time by lot.
+fn pause(client: &Inner, failure: &Failure, tries: u32) -> Duration {
+    let drawn = backoff(FIRST_PAUSE, tries, LONGEST_PAUSE);
+    let by_all = matches!(
+        failure.code,
+        Some(Code::TooManyRequests | Code::MembershipBusy)
+    );
+    match failure.retry_after {
+        Some(asked) if by_all => asked.max(drawn),
+        _ if client.endpoints.any_is_rested(Instant::now()) && tries < 32 => Duration::ZERO,
+        _ => drawn,
+    }
+}
+
+/// What is concluded from a refusal. After a try whose fate is not known, only a recorded decision tells that fate;
+/// any other refusal is of the present, and the earlier try may have been applied or may yet be.
+fn refused(effect: Effect, failure: Failure, doubted: bool) -> Error {
+    let decided = failure
+        .code
+        .is_some_and(|code| matches!(code.status(), 404 | 409 | 410 | 412));
+    if doubted && !(effect == Effect::Recorded && decided) {
+        Error::Unknown(failure)
+    } else {
+        Error::NotApplied(failure)
+    }
+}

@@ -1,0 +1,116 @@
+//! The client: what all calls of a program share.
+//!
+//! Owns the connections, what is known of the members and the one task that renews. Holds nothing in the cluster.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use tenure_api::header;
+
+use crate::call::{Answer, Call, perform};
+use crate::clock::{Clock, SystemClock};
+use crate::endpoint::{Chosen, Endpoints};
+use crate::error::Error;
+use crate::keeper::Keeper;
+use crate::transport::{Http, Transport};
+
+/// How long a call goes on by default: a cluster that has lost its leader has another one long before.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client of one cluster. Clones share connections, the knowledge of members, and renewal.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), tenure::Error> {
+/// let client = tenure::Client::connect(["http://10.0.0.1:7379", "http://10.0.0.2:7379"])?;
+/// client.put("config/colour", "green").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) patience: Duration,
+}
+
+/// What clones share.
+pub(crate) struct Inner {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) endpoints: Endpoints,
+    /// The cluster that answered first. Another one, behind the same address, is refused by its members.
+    pub(crate) cluster: OnceLock<HeaderValue>,
+    pub(crate) keeper: Keeper,
+}
+
+impl Client {
+    /// A client of the cluster whose members serve these URLs; one is enough, more survive the loss of one.
+    ///
+    /// Nothing is sent before the first call, so this neither waits nor fails because the cluster is away.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no URL, or one that is not `http://host:port`. (`https` is not built yet.)
+    pub fn connect<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Result<Client, Error> {
+        Client::with(urls, Arc::new(Http::new()), Arc::new(SystemClock))
+    }
+
+    pub(crate) fn with<U: Into<String>>(
+        urls: impl IntoIterator<Item = U>,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Client, Error> {
+        let inner = Inner {
+            transport,
+            clock,
+            endpoints: Endpoints::new(urls.into_iter().map(Into::into))?,
+            cluster: OnceLock::new(),
+            keeper: Keeper::default(),
+        };
+        Ok(Client {
+            inner: Arc::new(inner),
+            patience: PATIENCE,
+        })
+    }
+
+    /// The same client with another time (10 s unless told otherwise) within which a call must succeed, all its tries
+    /// together. Waiting in a queue comes on top of it. Writes of keys stop after 45 s at the latest, because their
+    /// idempotency record ends after 60.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Client {
+        self.patience = patience;
+        self
+    }
+
+    /// The same client, and all its clones, asking only the members that were given. Unless told so, a client also
+    /// asks the leader at the URL that members tell, which may not lead there from another network.
+    #[must_use]
+    pub fn at_given_urls_only(self) -> Client {
+        self.inner.endpoints.stay();
+        self
+    }
+
+    pub(crate) async fn perform(&self, call: &Call) -> Result<Answer, Error> {
+        perform(&self.inner, call).await
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("cluster", &self.inner.cluster.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// A member of ours answered with these headers.
+    pub(crate) fn learn(&self, chosen: Chosen, headers: &HeaderMap) {
+        let leader = headers.get(header::LEADER);
+        let leader = leader.and_then(|leader| leader.to_str().ok());
+        self.endpoints.answered(chosen, leader);
+        if let Some(cluster) = headers.get(header::CLUSTER) {
+            let _ = self.cluster.set(cluster.clone());
+        }
+    }
+}

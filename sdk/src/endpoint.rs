@@ -1,0 +1,262 @@
+//! The members that a client knows, and which of them to ask next.
+//!
+//! Owns who failed lately and who leads. A member that failed rests for a while that grows and is drawn by lot, so that
+//! clients do not come back together; when all rest, the one that is due first is asked all the same.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, Failure};
+
+const FIRST_REST: Duration = Duration::from_millis(50);
+/// A member that comes back is found again within this time.
+const LONGEST_REST: Duration = Duration::from_secs(3);
+/// Leaders that were not among the URLs given are remembered up to this number of URLs in all.
+const MAX_URLS: usize = 32;
+
+/// Whom a call asks first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Prefer {
+    /// The leader: another member would forward to it.
+    Leader,
+    /// The member that this client reads from: what waits long need not wait at the leader.
+    Any,
+}
+
+/// A member as a call uses it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Chosen(usize);
+
+pub(crate) struct Endpoints {
+    known: Mutex<Known>,
+}
+
+struct Known {
+    members: Vec<Member>,
+    leader: Option<usize>,
+    /// Where reads go; moves on when that member fails.
+    current: usize,
+    /// How many there may be with those that are learnt.
+    most: usize,
+}
+
+struct Member {
+    url: String,
+    failures: u32,
+    rests_until: Option<Instant>,
+}
+
+impl Endpoints {
+    /// # Errors
+    ///
+    /// Where there is no URL, or one that is not `http://host:port`.
+    pub(crate) fn new(urls: impl IntoIterator<Item = String>) -> Result<Endpoints, Error> {
+        let members: Result<Vec<Member>, Error> =
+            urls.into_iter().map(|url| member(&url)).collect();
+        let members = members?;
+        if members.is_empty() {
+            let none =
+                "no URL of a member was given; at least one as http://127.0.0.1:7379 is needed";
+            return Err(Error::NotApplied(Failure::local(none)));
+        }
+        let current = fastrand::usize(..members.len());
+        let known = Mutex::new(Known {
+            members,
+            leader: None,
+            current,
+            most: MAX_URLS,
+        });
+        Ok(Endpoints { known })
+    }
+
+    /// Leaders that were not given are not asked from now on.
+    pub(crate) fn stay(&self) {
+        let mut known = self.known();
+        known.most = known.members.len();
+    }
+
+    /// Whom to ask now.
+    pub(crate) fn choose(&self, prefer: Prefer, now: Instant) -> (Chosen, String) {
+        let known = self.known();
+        let chosen = known.choose(prefer, now);
+        (Chosen(chosen), known.members[chosen].url.clone())
+    }
+
+    /// Whether somebody who does not rest could be asked.
+    pub(crate) fn any_is_rested(&self, now: Instant) -> bool {
+        self.known()
+            .members
+            .iter()
+            .any(|member| member.is_rested(now))
+    }
+
+    /// It answered, and said who leads.
+    pub(crate) fn answered(&self, chosen: Chosen, leader: Option<&str>) {
+        let mut known = self.known();
+        let member = &mut known.members[chosen.0];
+        member.failures = 0;
+        member.rests_until = None;
+        if let Some(leader) = leader {
+            known.leader = known.place_of(leader);
+        }
+    }
+
+    /// It failed, or has no use for requests now.
+    pub(crate) fn failed(&self, chosen: Chosen, at_least: Duration, now: Instant) {
+        let mut known = self.known();
+        let member = &mut known.members[chosen.0];
+        let rest = backoff(FIRST_REST, member.failures, LONGEST_REST).max(at_least);
+        member.failures = member.failures.saturating_add(1);
+        member.rests_until = Some(now + rest);
+        if known.leader == Some(chosen.0) {
+            known.leader = None;
+        }
+        if known.current == chosen.0 {
+            known.current = (chosen.0 + 1) % known.members.len();
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn choose(&self, prefer: Prefer, now: Instant) -> usize {
+        let leader = self.leader.filter(|_| prefer == Prefer::Leader);
+        if let Some(leader) = leader.filter(|leader| self.members[*leader].is_rested(now)) {
+            return leader;
+        }
+        let count = self.members.len();
+        let mut turns = (0..count).map(|step| (self.current + step) % count);
+        turns
+            .find(|turn| self.members[*turn].is_rested(now))
+            .or_else(|| (0..count).min_by_key(|place| self.members[*place].rests_until))
+            .expect("there is at least one member")
+    }
+
+    /// Where a leader is in the list, put there where there is room.
+    fn place_of(&mut self, leader: &str) -> Option<usize> {
+        let found = member(leader).ok()?;
+        let place = self
+            .members
+            .iter()
+            .position(|member| member.url == found.url);
+        place.or_else(|| {
+            let place = self.members.len();
+            (place < self.most).then(|| {
+                self.members.push(found);
+                place
+            })
+        })
+    }
+}
+
+impl Member {
+    fn is_rested(&self, now: Instant) -> bool {
+        self.rests_until.is_none_or(|until| until <= now)
+    }
+}
+
+fn member(url: &str) -> Result<Member, Error> {
+    let refuse = |why: &str| {
+        let detail = format!("{url:?} is not the URL of a member: {why}");
+        Err(Error::NotApplied(Failure::local(detail)))
+    };
+    let Ok(uri) = url.parse::<http::Uri>() else {
+        return refuse("http://host:port is expected");
+    };
+    if uri.scheme_str() != Some("http") {
+        return refuse("only http:// is built so far");
+    }
+    if uri.authority().is_none() || uri.path() != "/" || uri.query().is_some() {
+        return refuse("nothing may follow http://host:port");
+    }
+    Ok(Member {
+        url: url.trim_end_matches('/').to_owned(),
+        failures: 0,
+        rests_until: None,
+    })
+}
+
+/// A time that doubles with each failure up to a limit; drawn from its upper half.
+pub(crate) fn backoff(first: Duration, failures: u32, limit: Duration) -> Duration {
+    let whole = first.saturating_mul(1 << failures.min(16)).min(limit);
+    whole.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Endpoints {
+        Endpoints::new(["http://a:1", "http://b:1/", "http://c:1"].map(String::from))
+            .expect("they are URLs")
+    }
+
+    #[test]
+    fn urls_are_checked_before_anything_is_sent() {
+        let check = |url: &str, why: &str| {
+            let error = Endpoints::new([url.to_owned()])
+                .err()
+                .expect("it is refused");
+            assert!(error.to_string().contains(why), "{error}");
+        };
+        check("127.0.0.1:7379", "http");
+        check("https://a:1", "only http://");
+        check("http://a:1/v1", "nothing may follow");
+        assert!(Endpoints::new([]).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_failed_rests_and_the_others_are_asked() {
+        let endpoints = three();
+        let now = Instant::now();
+        let (first, url) = endpoints.choose(Prefer::Any, now);
+        endpoints.failed(first, Duration::ZERO, now);
+        let (second, other) = endpoints.choose(Prefer::Any, now);
+        assert_ne!(url, other);
+        endpoints.failed(second, Duration::ZERO, now);
+        let (third, _) = endpoints.choose(Prefer::Any, now);
+        assert!(third != first && third != second);
+        endpoints.failed(third, Duration::from_secs(9), now);
+        assert!(!endpoints.any_is_rested(now));
+        let (again, _) = endpoints.choose(Prefer::Any, now);
+        assert_ne!(again, third, "of those that rest, it is the last to be due");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_is_asked_first_until_it_fails_also_one_that_was_not_given() {
+        let endpoints = three();
+        let now = Instant::now();
+        let (any, _) = endpoints.choose(Prefer::Any, now);
+        endpoints.answered(any, Some("http://d:1"));
+        let (leader, url) = endpoints.choose(Prefer::Leader, now);
+        assert_eq!(url, "http://d:1");
+        endpoints.failed(leader, Duration::ZERO, now);
+        assert_ne!(endpoints.choose(Prefer::Leader, now).1, "http://d:1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_to_stay_asks_no_leader_that_was_not_given() {
+        let endpoints = three();
+        endpoints.stay();
+        let now = Instant::now();
+        let (any, url) = endpoints.choose(Prefer::Any, now);
+        endpoints.answered(any, Some("http://d:1"));
+        assert_eq!(endpoints.choose(Prefer::Leader, now).1, url);
+        endpoints.answered(any, Some("http://c:1"));
+        assert_eq!(endpoints.choose(Prefer::Leader, now).1, "http://c:1");
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_limit_and_is_never_the_whole_of_it_for_all() {
+        let first = Duration::from_millis(100);
+        for (failures, whole) in [(0, 100), (1, 200), (2, 400), (10, 1_000), (99, 1_000)] {
+            let drawn = backoff(first, failures, Duration::from_secs(1)).as_millis();
+            assert!(drawn >= whole / 2 && drawn <= whole, "{failures}: {drawn}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Keys.
+//!
+//! Owns reading and writing single keys and lists of them. Writes carry an idempotency key and are applied once, however
+//! often they are tried. Left out: transactions.
+
+use std::pin::Pin;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, header};
+use tenure_api::{Code, Deleted, Encoding, Entry, KeyEntry, KeyPage, KeyWritten};
+
+use crate::call::{Call, Effect};
+use crate::client::Client;
+use crate::error::{Error, Failure};
+use crate::hold::Hold;
+use crate::lease::Lease;
+use crate::name;
+
+/// Something whose fence a write can be guarded by: a [`Lock`](crate::Lock),
+/// [`Permits`](crate::Permits) or a [`Leadership`](crate::Leadership).
+#[expect(private_bounds, reason = "only this crate knows what has a fence")]
+pub trait Fenced: Sealed {}
+
+pub(crate) trait Sealed {
+    fn hold(&self) -> &Hold;
+}
+
+/// A key with its value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: Bytes,
+    /// The type that was given with it.
+    pub content_type: Option<String>,
+    /// The revision that created the key.
+    pub create_revision: u64,
+    /// The revision of the last put.
+    pub mod_revision: u64,
+    /// Puts since it was created.
+    pub version: u64,
+    /// The lease it hangs on.
+    pub lease: Option<String>,
+}
+
+/// Keys as they were at one revision.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listed {
+    /// The keys, in order.
+    pub keys: Vec<KeyValue>,
+    /// When: a [watch](Client::watch) from here on misses nothing.
+    pub revision: u64,
+}
+
+impl Client {
+    /// Reads a key as it is after everything that was answered before; none where it is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`].
+    pub async fn get(&self, key: &str) -> Result<Option<KeyValue>, Error> {
+        let path = name::with_query(name::path("keys", key), &[("entry", "true")]);
+        match self.perform(&Call::read(path, self.patience)).await {
+            Ok(answer) => key_value(answer.json::<KeyEntry>()?.entry).map(Some),
+            Err(error) if error.code() == Some(Code::KeyNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All keys that begin so, as they were at one revision, in as many requests as it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], also where the history of that revision was compacted before the last page was read.
+    pub async fn list(&self, prefix: &str) -> Result<Listed, Error> {
+        let mut keys = Vec::new();
+        let mut at: Option<(String, String)> = None;
+        loop {
+            let mut parameters = vec![("prefix", prefix)];
+            if let Some((revision, next)) = &at {
+                parameters.extend([("revision", revision.as_str()), ("start_after", next)]);
+            }
+            let path = name::with_query("/v1/keys".into(), &parameters);
+            let answer = self.perform(&Call::read(path, self.patience)).await?;
+            let page: KeyPage = answer.json()?;
+            for entry in page.keys {
+                keys.push(key_value(entry)?);
+            }
+            let revision = at.map_or(page.revision, |(at, _)| at.parse().unwrap_or(page.revision));
+            match page.next.filter(|_| page.more) {
+                Some(next) => at = Some((revision.to_string(), next)),
+                None => return Ok(Listed { keys, revision }),
+            }
+        }
+    }
+
+    /// Sets a key, when awaited. Dropped before it is done, it may have been set or may yet be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], where a condition did not hold with
+    /// [`Code::ConditionFailed`](tenure_api::Code::ConditionFailed); [`Error::Unknown`]; [`Error::Lost`] where the
+    /// lease or the guard is not believed in any longer: nothing was sent then.
+    pub fn put(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Put<'_> {
+        Put {
+            write: Write::new(self, Method::PUT, key.into()),
+            value: value.into(),
+            lease: None,
+        }
+    }
+
+    /// Deletes a key, when awaited; answers whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::put`].
+    pub fn delete(&self, key: impl Into<String>) -> Delete<'_> {
+        Delete {
+            write: Write::new(self, Method::DELETE, key.into()),
+        }
+    }
+}
+
+/// What puts and deletes have in common.
+struct Write<'a> {
+    client: &'a Client,
+    method: Method,
+    key: String,
+    conditions: Vec<(HeaderName, String)>,
+    content_type: Option<String>,
+    guard: Option<&'a Hold>,
+}
+
+impl<'a> Write<'a> {
+    fn new(client: &'a Client, method: Method, key: String) -> Write<'a> {
+        Write {
+            client,
+            method,
+            key,
+            conditions: Vec::new(),
+            content_type: None,
+            guard: None,
+        }
+    }
+
+    async fn send(
+        &self,
+        parameters: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<crate::call::Answer, Error> {
+        let path = name::with_query(name::path("keys", &self.key), parameters);
+        let patience = self.client.patience;
+        let mut call =
+            Call::new(self.method.clone(), path, Effect::Recorded, patience).with_body(body);
+        for (name, value) in &self.conditions {
+            call = call.with_header(name.clone(), value);
+        }
+        if let Some(content_type) = &self.content_type {
+            if HeaderValue::from_str(content_type).is_err() {
+                let detail = format!("{content_type:?} is no content type");
+                return Err(Error::NotApplied(Failure::local(detail)));
+            }
+            call = call.with_header(header::CONTENT_TYPE, content_type);
+        }
+        if let Some(hold) = self.guard {
+            if let crate::State::Lost(loss) = hold.belief.look() {
+                return Err(Error::Lost(loss));
+            }
+            let name = HeaderName::from_static(tenure_api::header::GUARD);
+            call = call.with_header(name, &hold.guard());
+        }
+        self.client.perform(&call).await
+    }
+}
+
+/// A put that is sent when it is awaited.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Put<'a> {
+    write: Write<'a>,
+    value: Bytes,
+    lease: Option<&'a Lease>,
+}
+
+impl<'a> Put<'a> {
+    /// The type of the value.
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.write.content_type = Some(content_type.into());
+        self
+    }
+
+    /// The key ends with this lease. A put without one detaches the key.
+    pub fn lease(mut self, lease: &'a Lease) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Only where the key is absent.
+    pub fn if_absent(mut self) -> Self {
+        self.write
+            .conditions
+            .push((header::IF_NONE_MATCH, "*".into()));
+        self
+    }
+
+    /// Only where the key's last put was at this revision.
+    pub fn if_revision(mut self, mod_revision: u64) -> Self {
+        let etag = format!("\"{mod_revision}\"");
+        self.write.conditions.push((header::IF_MATCH, etag));
+        self
+    }
+
+    /// Only while this is held: the cluster checks the fence when it applies the write.
+    pub fn guard(mut self, held: &'a impl Fenced) -> Self {
+        self.write.guard = Some(held.hold());
+        self
+    }
+
+    async fn send(self) -> Result<KeyWritten, Error> {
+        let mut parameters = Vec::new();
+        if let Some(lease) = self.lease {
+            if let crate::State::Lost(loss) = lease.state() {
+                return Err(Error::Lost(loss));
+            }
+            parameters.push(("lease", lease.id()));
+        }
+        let answer = self.write.send(&parameters, self.value.clone()).await?;
+        answer.json()
+    }
+}
+
+impl<'a> IntoFuture for Put<'a> {
+    type Output = Result<KeyWritten, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// A delete that is sent when it is awaited.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Delete<'a> {
+    write: Write<'a>,
+}
+
+impl<'a> Delete<'a> {
+    /// Only where the key's last put was at this revision.
+    pub fn if_revision(mut self, mod_revision: u64) -> Self {
+        let etag = format!("\"{mod_revision}\"");
+        self.write.conditions.push((header::IF_MATCH, etag));
+        self
+    }
+
+    /// Only while this is held: the cluster checks the fence when it applies the write.
+    pub fn guard(mut self, held: &'a impl Fenced) -> Self {
+        self.write.guard = Some(held.hold());
+        self
+    }
+
+    async fn send(self) -> Result<bool, Error> {
+        match self.write.send(&[], Bytes::new()).await {
+            Ok(answer) => Ok(answer.json::<Deleted>()?.deleted > 0),
+            Err(Error::NotApplied(failure)) if failure.code == Some(Code::KeyNotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<'a> IntoFuture for Delete<'a> {
+    type Output = Result<bool, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+fn key_value(entry: Entry) -> Result<KeyValue, Error> {
+    let value = entry.value.unwrap_or_default();
+    Ok(KeyValue {
+        value: decoded(value, entry.encoding)?,
+        key: entry.key,
+        content_type: entry.content_type,
+        create_revision: entry.create_revision,
+        mod_revision: entry.mod_revision,
+        version: entry.version,
+        lease: entry.lease,
+    })
+}
+
+/// The bytes of a value as events and entries write it.
+///
+/// # Errors
+///
+/// Where it is not of that encoding.
+pub fn decoded(value: String, encoding: Option<Encoding>) -> Result<Bytes, Error> {
+    match encoding {
+        None | Some(Encoding::Utf8) => Ok(value.into()),
+        Some(Encoding::Base64) => STANDARD.decode(value).map(Bytes::from).map_err(|error| {
+            Error::Unknown(Failure::local(format!(
+                "a member wrote base64 wrongly: {error}"
+            )))
+        }),
+    }
+}

@@ -1,0 +1,338 @@
+//! Leases that renew themselves.
+//!
+//! Owns what this program knows of a lease of its own. Renewing is done by the client's one keeper for all leases.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use http::Method;
+use tenure_api::{Code, GrantLease, Lease as Granted, LeaseEnded};
+use tokio::sync::watch;
+
+use crate::belief::{Belief, State};
+use crate::call::{Call, Effect};
+use crate::claim::Identity;
+use crate::client::Client;
+use crate::clock::{Clock, Deadline, Moment};
+use crate::error::{Error, Loss};
+use crate::hold::Hold;
+use crate::name;
+
+/// The TTL of a lease that is granted for one lock or leadership, unless told otherwise.
+pub(crate) const TTL: Duration = Duration::from_secs(15);
+/// How long giving something up in the background may take: a lease that was not revoked by then ends by itself.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A lease of this program, renewed every third of its TTL until it is dropped, revoked or lost.
+///
+/// Dropping it revokes it in the background, as far as that succeeds within 5 s: what hangs on it ends, and whoever
+/// holds by it has lost. Where no runtime runs, it just is not renewed any longer.
+///
+/// ```no_run
+/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// use std::time::Duration;
+/// let lease = client.lease(Duration::from_secs(15)).name("worker-7").grant().await?;
+/// client.put("workers/7", "here").lease(&lease).await?;
+/// tokio::select! {
+///     loss = lease.lost() => eprintln!("stopping: {loss}"),
+///     () = work() => lease.revoke().await?,
+/// }
+/// # async fn work() {}
+/// # Ok(())
+/// # }
+/// ```
+pub struct Lease {
+    pub(crate) shared: Arc<Shared>,
+    client: Client,
+    revoked: bool,
+}
+
+/// What the lease, its holds and the keeper share.
+pub(crate) struct Shared {
+    pub(crate) id: String,
+    pub(crate) ttl: Duration,
+    pub(crate) belief: Belief,
+    holds: Mutex<Vec<Weak<Hold>>>,
+    renewal: Mutex<Renewal>,
+    claims: Mutex<HashSet<Identity>>,
+}
+
+struct Renewal {
+    due: Deadline,
+    under_way: bool,
+}
+
+/// A lease to be granted.
+#[must_use = "nothing is granted before `grant` is awaited"]
+pub struct Grant {
+    client: Client,
+    wanted: GrantLease,
+}
+
+impl Client {
+    /// A lease with this TTL: 1 s to 24 h.
+    pub fn lease(&self, ttl: Duration) -> Grant {
+        let wanted = GrantLease {
+            ttl_ms: millis(ttl),
+            name: String::new(),
+            metadata: BTreeMap::new(),
+        };
+        Grant {
+            client: self.clone(),
+            wanted,
+        }
+    }
+}
+
+impl Grant {
+    /// A label for people, shown wherever the lease is.
+    pub fn name(mut self, name: impl Into<String>) -> Grant {
+        self.wanted.name = name.into();
+        self
+    }
+
+    /// More labels.
+    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Grant {
+        self.wanted.metadata.insert(name.into(), value.into());
+        self
+    }
+
+    /// Grants it, exactly once however often it is asked.
+    ///
+    /// Dropped before it is done, this may leave a lease that nobody renews; it ends after its TTL.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], [`Error::Unknown`]; [`Error::Lost`] where the answer came too late to be believed.
+    pub async fn grant(self) -> Result<Lease, Error> {
+        let patience = self.client.patience;
+        let call = Call::new(
+            Method::POST,
+            "/v1/leases".into(),
+            Effect::Recorded,
+            patience,
+        );
+        let answer = self.client.perform(&call.with_json(&self.wanted)).await?;
+        let granted: Granted = answer.json()?;
+        let ttl = Duration::from_millis(granted.ttl_ms);
+        let clock = Arc::clone(&self.client.inner.clock);
+        let until = answer.sent.believed_until(granted.remaining_ms);
+        let shared = Arc::new(Shared {
+            id: granted.lease,
+            ttl,
+            belief: Belief::new(clock, ttl, until),
+            holds: Mutex::default(),
+            renewal: Mutex::new(Renewal {
+                due: answer.sent.after(ttl / 3),
+                under_way: false,
+            }),
+            claims: Mutex::default(),
+        });
+        let lease = Lease {
+            shared,
+            client: self.client,
+            revoked: false,
+        };
+        if let State::Lost(loss) = lease.shared.belief.look() {
+            return Err(Error::Lost(loss));
+        }
+        lease.client.inner.keep(&lease.shared);
+        Ok(lease)
+    }
+}
+
+impl Lease {
+    /// Its id: 16 hex digits.
+    pub fn id(&self) -> &str {
+        &self.shared.id
+    }
+
+    /// Its TTL.
+    pub fn ttl(&self) -> Duration {
+        self.shared.ttl
+    }
+
+    /// For how long it may still be believed in, if no renewal gets through any more; zero once it is lost.
+    pub fn remaining(&self) -> Duration {
+        self.shared.belief.remaining()
+    }
+
+    /// What may be believed of it, by the clock.
+    pub fn state(&self) -> State {
+        self.shared.belief.look()
+    }
+
+    /// Its changes of state. They are told by a task of this client: whoever must be sure *now* asks [`Lease::state`].
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.shared.belief.watch()
+    }
+
+    /// Waits until it is lost. Dropping the future does nothing.
+    pub async fn lost(&self) -> Loss {
+        self.shared.belief.lost().await
+    }
+
+    /// Ends it, and all that hangs on it, at one revision. From this call on nothing of it is believed in any longer.
+    ///
+    /// Dropped before it is done, this goes on in the background as a drop of the lease does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] where it was lost before, [`Error::Unknown`] where the cluster could not be reached: it then
+    /// ends after its TTL at the latest.
+    pub async fn revoke(mut self) -> Result<(), Error> {
+        let before = self.shared.belief.look();
+        self.shared.end(Loss::GivenUp);
+        let ended = revoke(&self.client, &self.shared.id).await;
+        self.revoked = true;
+        ended?;
+        match before {
+            State::Lost(loss) => Err(Error::Lost(loss)),
+            State::Held | State::InJeopardy => Ok(()),
+        }
+    }
+}
+
+async fn revoke(client: &Client, id: &str) -> Result<(), Error> {
+    let path = name::path("leases", id);
+    let call = Call::new(Method::DELETE, path, Effect::Repeatable, client.patience);
+    match client.perform(&call).await {
+        Ok(answer) => answer.json::<LeaseEnded>().map(drop),
+        Err(error) => match error.code() {
+            // It is over, which is all that was wanted.
+            Some(Code::LeaseExpired | Code::LeaseNotFound) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared.end(Loss::GivenUp);
+        if self.revoked {
+            return;
+        }
+        let client = self.client.clone().with_patience(LAST_WORDS);
+        let id = self.shared.id.clone();
+        in_background(async move {
+            let _ = revoke(&client, &id).await;
+        });
+    }
+}
+
+/// Where no runtime runs, nothing is done.
+pub(crate) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(work);
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("id", &self.shared.id)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn attach(&self, hold: &Arc<Hold>) {
+        let mut holds = self.holds();
+        holds.retain(|hold| hold.strong_count() > 0);
+        holds.push(Arc::downgrade(hold));
+    }
+
+    /// The lease is over, and so is everything by it.
+    pub(crate) fn end(&self, loss: Loss) {
+        self.belief.end(loss);
+        for hold in self.live_holds() {
+            hold.belief.end(loss);
+        }
+    }
+
+    /// Looks at all that is believed of it.
+    pub(crate) fn look(&self) -> State {
+        for hold in self.live_holds() {
+            hold.belief.look();
+        }
+        let state = self.belief.look();
+        if let State::Lost(loss) = state {
+            self.end(loss);
+        }
+        state
+    }
+
+    /// An answer that renews it, beside what hangs on it.
+    pub(crate) fn confirmed(&self, sent: Moment, remaining_ms: u64) {
+        self.belief.extend(sent.believed_until(remaining_ms));
+        let mut renewal = self.renewal();
+        let due = sent.after(self.ttl / 3);
+        renewal.due = renewal.due.later(due, sent);
+    }
+
+    /// An answer of the keeper's. Answers whether some hold must be seen before more is believed of it.
+    pub(crate) fn renewed(&self, sent: Moment, remaining_ms: u64, attached_revision: u64) -> bool {
+        self.confirmed(sent, remaining_ms);
+        let until = sent.believed_until(remaining_ms);
+        let doubtful = |hold: &Arc<Hold>| hold.lease_renewed(until, attached_revision);
+        self.live_holds()
+            .iter()
+            .filter(|hold| doubtful(hold))
+            .count()
+            > 0
+    }
+
+    /// The cluster showed it and what hangs on it.
+    pub(crate) fn seen(&self, sent: Moment, lease: &Granted) {
+        let until = sent.believed_until(lease.remaining_ms);
+        self.belief.extend(until);
+        let attached = lease.attached.as_deref().unwrap_or_default();
+        let whole = u64::try_from(attached.len()) == Ok(lease.attached_count);
+        for hold in self.live_holds() {
+            hold.lease_seen(until, attached, whole, lease.revision);
+        }
+    }
+
+    /// How long until the next renewal; none while one is under way.
+    pub(crate) fn renewal_due_in(&self, now: Moment) -> Option<Duration> {
+        let renewal = self.renewal();
+        (!renewal.under_way).then(|| renewal.due.remaining(now))
+    }
+
+    pub(crate) fn begin_renewal(&self) {
+        self.renewal().under_way = true;
+    }
+
+    /// The renewal under way has ended; where it failed, the next one is due after a pause.
+    pub(crate) fn end_renewal(&self, clock: &dyn Clock, failed_for: Option<Duration>) {
+        let mut renewal = self.renewal();
+        renewal.under_way = false;
+        if let Some(pause) = failed_for {
+            renewal.due = clock.now().after(pause);
+        }
+    }
+
+    fn live_holds(&self) -> Vec<Arc<Hold>> {
+        self.holds().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn holds(&self) -> MutexGuard<'_, Vec<Weak<Hold>>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of it is claimed.
+    pub(crate) fn claims(&self) -> MutexGuard<'_, HashSet<Identity>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renewal(&self) -> MutexGuard<'_, Renewal> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Milliseconds, as many as fit.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,221 @@
+//! Watching resources: every change once and in order, or the state anew where history is gone.
+//!
+//! Owns the cursor. It moves only with what was answered, so nothing is lost when a member, a leader or a waiting
+//! future goes away. Left out: state of more than 8 MiB, which a member does not put into one answer.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use http::Method;
+use tenure_api::{Code, Event, Events, Resource, Retry};
+
+use crate::call::{Call, Effect};
+use crate::client::Client;
+use crate::error::Error;
+use crate::transport::Boxed;
+
+/// How long a member is asked to wait for news: one that stopped answering is left after this and a little more.
+const POLL: Duration = Duration::from_secs(10);
+/// Between askings that could not be made.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// The whole state as of a revision: at the beginning, and where the history from the cursor on is gone. Whoever
+    /// keeps a copy replaces it by this.
+    Resync {
+        /// Everything that matches and exists, is held or is waited for.
+        state: Vec<Resource>,
+        /// As of when.
+        revision: u64,
+    },
+    /// All changes of one revision.
+    Changes {
+        /// In order; never none.
+        events: Vec<Event>,
+        /// Which: where a later watch goes on with [`Watching::after`].
+        revision: u64,
+    },
+}
+
+/// A watch to be begun.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before `begin`"]
+pub struct Watching {
+    client: Client,
+    selectors: tenure_api::Watch,
+}
+
+impl Client {
+    /// A watch of all resources that begin so: `keys/config/`, `locks/jobs/`, `elections/`, `leases/`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// use tenure::Told;
+    /// let mut watch = client.watch("keys/config/").begin();
+    /// while let Some(told) = watch.next().await {
+    ///     match told? {
+    ///         Told::Resync { state, revision } => println!("{} keys at {revision}", state.len()),
+    ///         Told::Changes { events, revision } => println!("{} changes at {revision}", events.len()),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, prefix: impl Into<String>) -> Watching {
+        let selectors = tenure_api::Watch {
+            prefixes: vec![prefix.into()],
+            ..tenure_api::Watch::default()
+        };
+        Watching {
+            client: self.clone(),
+            selectors,
+        }
+    }
+}
+
+impl Watching {
+    /// Another prefix beside the first.
+    pub fn and(mut self, prefix: impl Into<String>) -> Watching {
+        self.selectors.prefixes.push(prefix.into());
+        self
+    }
+
+    /// One exact resource beside it.
+    pub fn and_one(mut self, resource: impl Into<String>) -> Watching {
+        self.selectors.resources.push(resource.into());
+        self
+    }
+
+    /// Goes on behind a revision that was seen, in place of beginning with the state.
+    pub fn after(mut self, revision: u64) -> Watching {
+        self.selectors.after = Some(revision);
+        self
+    }
+
+    /// Events of keys also tell what was before.
+    pub fn with_previous(mut self) -> Watching {
+        self.selectors.previous = true;
+        self
+    }
+
+    /// The stream. Nothing is asked before it is polled.
+    pub fn begin(self) -> Watch {
+        Watch {
+            client: self.client,
+            cursor: self.selectors.after,
+            selectors: self.selectors,
+            told: VecDeque::new(),
+            asking: None,
+            ended: false,
+        }
+    }
+}
+
+/// A stream of what happens to resources. It goes on while members and leaders change and while the cluster is away;
+/// it ends only after an error that asking again would not mend.
+pub struct Watch {
+    client: Client,
+    selectors: tenure_api::Watch,
+    /// Everything up to here has been asked for and answered; none before the first answer.
+    cursor: Option<u64>,
+    /// What was answered and is still to be told.
+    told: VecDeque<Told>,
+    asking: Option<Boxed<'static, Result<Events, Error>>>,
+    ended: bool,
+}
+
+impl Watch {
+    /// What comes next; none after an error. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Told, Error>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Everything up to here was seen, if all that was told so far is done with. It moves on in quiet times, too.
+    pub fn revision(&self) -> Option<u64> {
+        self.cursor.filter(|_| self.told.is_empty())
+    }
+
+    fn ask(&self) -> Boxed<'static, Result<Events, Error>> {
+        let mut body = self.selectors.clone();
+        body.after = self.cursor;
+        body.snapshot = self.cursor.is_none();
+        body.wait_ms = self.cursor.map(|_| crate::lease::millis(POLL));
+        let patience = self.client.patience + POLL;
+        let call = Call::new(Method::POST, "/v1/watch".into(), Effect::Read, patience);
+        let call = call.with_json(&body).held_for(POLL).at_any_member();
+        let client = self.client.clone();
+        Box::pin(async move {
+            loop {
+                match client.perform(&call).await {
+                    Ok(answer) => return answer.json(),
+                    Err(error) if may_pass(&error) => tokio::time::sleep(PAUSE).await,
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+
+    fn take(&mut self, answer: Events) {
+        if let Some(state) = answer.snapshot {
+            let revision = answer.revision;
+            self.told.push_back(Told::Resync { state, revision });
+        }
+        for event in answer.events {
+            match self.told.back_mut() {
+                Some(Told::Changes { events, revision }) if *revision == event.revision => {
+                    events.push(event);
+                }
+                _ => self.told.push_back(Told::Changes {
+                    revision: event.revision,
+                    events: vec![event],
+                }),
+            }
+        }
+        self.cursor = Some(answer.revision);
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<Told, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(told) = self.told.pop_front() {
+                return Poll::Ready(Some(Ok(told)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let mut asking = self.asking.take().unwrap_or_else(|| self.ask());
+            let Poll::Ready(answer) = asking.as_mut().poll(cx) else {
+                self.asking = Some(asking);
+                return Poll::Pending;
+            };
+            match answer {
+                Ok(events) => self.take(events),
+                // The only way to lose history, and it is told: the state is asked for in place of it.
+                Err(error)
+                    if matches!(error.code(), Some(Code::Compacted | Code::RevisionAhead)) =>
+                {
+                    self.cursor = None;
+                }
+                Err(error) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+}
+
+/// The cluster is away, or has too much to do.
+fn may_pass(error: &Error) -> bool {
+    error
+        .failure()
+        .is_some_and(|failure| failure.code.is_none() || failure.retry == Retry::After)
+}
