@@ -60,9 +60,8 @@ fn pages_of_a_watch_that_nobody_takes_are_made_one_at_a_time() {
     let _machine = machine::alone();
     let siege = Siege::of(1);
     let mut client = siege.client();
-    let value = vec![b'v'; 8 << 10];
-    let values = 4_000;
-    for number in 0..values {
+    let value = vec![b'v'; 32 << 10];
+    for number in 0..1_000 {
         let path = format!("/v1/keys/page/{}", number % 100);
         let put = client.put(&path, &value).expect("the member answers");
         assert!(put.status < 300, "{}", put.text());
