@@ -140,10 +140,10 @@ impl Running {
     }
 }
 
-/// What has formed stays so: a look at the end tells of the whole time.
 async fn stays_empty(place: &Place) {
-    tokio::time::sleep(QUIET).await;
-    assert!(place.stored().is_none(), "{} formed a cluster", place.name);
+    let formed = until("it forms a cluster", || place.stored().is_some());
+    let formed = tokio::time::timeout(QUIET, formed).await;
+    assert!(formed.is_err(), "{} formed a cluster", place.name);
 }
 
 async fn all_have_it(places: &[Place]) -> Formed {

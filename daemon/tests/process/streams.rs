@@ -448,7 +448,10 @@ impl Watched {
                 () = self.all_seen(&seen) => return,
             }
             // A thousand that ask a dead member again at once would take the processors from those that live.
-            tokio::time::sleep(BREATHER).await;
+            let breather = tokio::time::timeout(BREATHER, self.all_seen(&seen));
+            if breather.await.is_ok() {
+                return;
+            }
         }
     }
 
