@@ -106,6 +106,23 @@ pub struct Restored {
     pub applied: SnapshotMeta,
 }
 
+impl Restored {
+    /// What every member of a new cluster finds.
+    #[must_use]
+    pub fn genesis(configuration: Configuration) -> Restored {
+        let base = SnapshotMeta::genesis(configuration);
+        Restored {
+            hard_state: HardState {
+                term: base.position.term,
+                vote: None,
+            },
+            base: base.clone(),
+            entries: Vec::new(),
+            applied: base,
+        }
+    }
+}
+
 /// Why a member cannot start from what is on its disk.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum RestoreError {

@@ -637,7 +637,7 @@ fn late_answer_to_a_piece_claims_no_round_of_another_term() {
     let mut group = Group::of(3);
     let meta = SnapshotMeta {
         position: position(2, 9),
-        ..genesis(voters(1..=3))
+        ..SnapshotMeta::genesis(voters(1..=3))
     };
     let file = SnapshotFile {
         meta,
@@ -666,7 +666,7 @@ fn nothing_is_applied_while_a_snapshot_is_installed() {
     group.receive(message(2, 1, 2, append(position(1, 1), entries(&[2]), 2)));
     let meta = SnapshotMeta {
         position: position(2, 9),
-        ..genesis(voters(1..=3))
+        ..SnapshotMeta::genesis(voters(1..=3))
     };
     let file = SnapshotFile {
         meta,

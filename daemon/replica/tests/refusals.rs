@@ -1,13 +1,9 @@
 //! What a leader tells the members whose requests it gives back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_raft::{
-    Body, Configuration, HardState, LogIndex, LogPosition, MemberId, MemberInfo, Message, Restored,
-    SnapshotMeta, Stamp, Term,
-};
+use tenure_raft::{Body, Configuration, MemberId, MemberInfo, Message, Restored, Term};
 use tenure_replica::{
     Core, CoreSettings, ForwardKind, ForwardedRequest, Input, PeerMessage, Refused,
 };
@@ -27,23 +23,7 @@ fn leader() -> Core {
         info: members.map(|member| (member, info(member))).into(),
         ..Configuration::default()
     };
-    let meta = SnapshotMeta {
-        position: LogPosition {
-            index: LogIndex(1),
-            term: Term(1),
-        },
-        stamp: Stamp(0),
-        configuration: Arc::new(configuration),
-    };
-    let restored = Restored {
-        hard_state: HardState {
-            term: Term(1),
-            vote: None,
-        },
-        base: meta.clone(),
-        entries: Vec::new(),
-        applied: meta,
-    };
+    let restored = Restored::genesis(configuration);
     let mut core = Core::new(ME, CoreSettings::default(), 1, restored).expect("it can start");
     while !core.is_leader() {
         core.tick(Duration::from_millis(10));

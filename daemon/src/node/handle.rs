@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tenure_raft::{
     Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
 };
-use tenure_replica::{Applier, Decided, Input, Interest, ProgressReport, Refused};
+use tenure_replica::{Applier, Decided, Input, Interest, Progress, ProgressReport, Refused};
 use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, Revision, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -129,6 +129,27 @@ pub struct NodeStatus {
     pub configuration: Arc<Configuration>,
 }
 
+/// Entries that were applied, and what the state came to by them.
+pub(super) struct Applied {
+    /// The last of them.
+    pub(super) index: LogIndex,
+    pub(super) progress: Progress,
+    revision: Revision,
+    due: Option<Stamp>,
+}
+
+impl Applied {
+    /// Of an applier that has just applied them.
+    pub(super) fn of(applier: &Applier, progress: Progress) -> Applied {
+        Applied {
+            index: applier.applied().position.index,
+            progress,
+            revision: applier.state().revision(),
+            due: applier.due(),
+        }
+    }
+}
+
 /// What the member shares with those who use it.
 pub(super) struct Shared {
     pub(super) identity: MemberIdentity,
@@ -220,7 +241,36 @@ impl Shared {
         self.core.send(event).map_err(|_| Unserved::ShuttingDown)
     }
 
-    pub(super) fn decide(&self, decided: Vec<(u64, Decided)>) {
+    /// Tells everybody of entries that were applied: whoever is answered or woken finds the state that it is told of.
+    pub(super) fn tell_applied(&self, applied: Applied) {
+        let Applied {
+            index,
+            progress,
+            revision,
+            due,
+        } = applied;
+        self.applied.store(index.0, Ordering::Release);
+        self.tell_revision(revision);
+        self.decide(progress.decided);
+        self.reach(index, due);
+        self.wake_places(progress.before);
+    }
+
+    /// Wakes those whose places ended after a revision.
+    fn wake_places(&self, before: Revision) {
+        if self.waiters.await_no_place() {
+            return;
+        }
+        let applier = self.applier.read().unwrap_or_else(PoisonError::into_inner);
+        let state = applier.state();
+        // An entry may compact what an earlier one of the same hold granted: then it is not known who was.
+        if before < state.compact_revision() {
+            return self.waiters.notify_all();
+        }
+        self.waiters.notify_places(state.events_after(before));
+    }
+
+    fn decide(&self, decided: Vec<(u64, Decided)>) {
         if decided.is_empty() {
             return;
         }
