@@ -30,7 +30,12 @@ pub(crate) fn wait(text: &str) -> Result<Duration, String> {
 /// A time that a call may take: 100 ms to 1 h.
 pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(100);
-    within(text, least, Duration::from_secs(3600), "100ms to 1h is accepted")
+    within(
+        text,
+        least,
+        Duration::from_secs(3600),
+        "100ms to 1h is accepted",
+    )
 }
 
 /// Between two looks: 100 ms to 1 h.

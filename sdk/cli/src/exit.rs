@@ -3,6 +3,7 @@
 //! Owns the table of exit codes, which scripts rely on, and the sentence on what to do next. A command that runs under a
 //! hold ends with its own code, which may be one of these.
 
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
@@ -69,9 +70,15 @@ pub(crate) struct Trouble {
     next: Option<String>,
     code: Option<Code>,
     in_doubt: bool,
+    io: Option<io::ErrorKind>,
 }
 
 impl Trouble {
+    /// Whether writing failed in this way.
+    pub(crate) fn is(&self, kind: io::ErrorKind) -> bool {
+        self.io == Some(kind)
+    }
+
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Trouble {
         Trouble {
             exit,
@@ -79,6 +86,7 @@ impl Trouble {
             next: None,
             code: None,
             in_doubt: false,
+            io: None,
         }
     }
 
@@ -102,7 +110,11 @@ impl Trouble {
                 }
             }
             Output::Json => {
-                let outcome = if self.in_doubt { "unknown" } else { "not_applied" };
+                let outcome = if self.in_doubt {
+                    "unknown"
+                } else {
+                    "not_applied"
+                };
                 let code = self.code.map(Code::as_str);
                 let told = json!({"error": self.what, "next": self.next, "code": code,
                     "outcome": outcome, "exit": self.exit.0});
@@ -115,9 +127,19 @@ impl Trouble {
 const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 const NEXT: anstyle::Style = anstyle::AnsiColor::Cyan.on_default();
 
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
-        Trouble::new(Exit::FAILED, format!("cannot write the answer: {error}"))
+        let trouble = Trouble::new(Exit::FAILED, format!("cannot write the answer: {error}"));
+        Trouble {
+            io: Some(error.kind()),
+            ..trouble
+        }
     }
 }
 
@@ -143,6 +165,7 @@ impl From<Error> for Trouble {
             next: Some(if in_doubt { IN_DOUBT } else { next }.to_owned()),
             code: failure.code,
             in_doubt,
+            io: None,
         }
     }
 }
@@ -159,9 +182,10 @@ const IN_DOUBT: &str = "look at what is there now before doing it again";
 /// The exit code of a refusal, and what to do next.
 fn advice(code: Code) -> (Exit, &'static str) {
     match code {
-        Code::InvalidRequest | Code::TooLarge | Code::TtlOutOfRange => {
-            (Exit::USAGE, "the sentence says what is accepted; --help has examples")
-        }
+        Code::InvalidRequest | Code::TooLarge | Code::TtlOutOfRange => (
+            Exit::USAGE,
+            "the sentence says what is accepted; --help has examples",
+        ),
         Code::InvalidName => (
             Exit::USAGE,
             "names are 1 to 1024 bytes of UTF-8 without control characters",

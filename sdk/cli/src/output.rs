@@ -48,7 +48,8 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
 /// Text of others, fit to be shown: control characters, and what turns the direction of writing, are escaped.
 pub(crate) fn shown(text: &str) -> String {
     let foul = |letter: char| {
-        letter.is_control() || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars()
         .flat_map(|letter| {

@@ -23,7 +23,13 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7379";
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Options {
     /// Client URLs of members, separated by commas [env: TENURE_ENDPOINTS] [default: http://127.0.0.1:7379]
-    #[arg(long, global = true, value_delimiter = ',', value_name = "URLS", conflicts_with = "context")]
+    #[arg(
+        long,
+        global = true,
+        value_delimiter = ',',
+        value_name = "URLS",
+        conflicts_with = "context"
+    )]
     endpoints: Vec<String>,
     /// The context of the configuration file to use [env: TENURE_CONTEXT]
     #[arg(long, global = true, value_name = "NAME")]
@@ -35,7 +41,14 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration::timeout)]
     timeout: Duration,
     /// How answers are written
-    #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORM")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORM"
+    )]
     pub(crate) output: Output,
 }
 
@@ -81,10 +94,12 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Options {
     pub(crate) fn session(&self) -> Result<Session, Trouble> {
-        let chosen = self.chosen(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+        let chosen = self.chosen()?;
         let client = Client::connect(chosen.cluster.endpoints.clone());
         let client = client.map_err(|error| {
-            let detail = error.failure().map_or_else(String::new, ToString::to_string);
+            let detail = error
+                .failure()
+                .map_or_else(String::new, ToString::to_string);
             Trouble::new(Exit::CONFIG, format!("{detail} ({})", chosen.because))
                 .then("write members as http://10.0.0.1:7379,http://10.0.0.2:7379")
         })?;
@@ -102,7 +117,12 @@ impl Options {
         })
     }
 
-    fn chosen(&self, environment: Environment<'_>) -> Result<Chosen, Trouble> {
+    /// Who is to be asked.
+    pub(crate) fn chosen(&self) -> Result<Chosen, Trouble> {
+        self.chosen_in(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn chosen_in(&self, environment: Environment<'_>) -> Result<Chosen, Trouble> {
         let path = path(environment);
         let file = path.as_deref().map(read).transpose()?.flatten();
         let known = file.is_some();
@@ -110,9 +130,17 @@ impl Options {
         let place = path.filter(|_| known);
         let listed = |urls: &str| urls.split(',').map(|url| url.trim().to_owned()).collect();
         let (name, cluster, because) = if !self.endpoints.is_empty() {
-            (None, given(self.endpoints.clone()), "--endpoints".to_owned())
+            (
+                None,
+                given(self.endpoints.clone()),
+                "--endpoints".to_owned(),
+            )
         } else if let Some(name) = &self.context {
-            (Some(name.clone()), named(&file, name, place.as_deref())?, "--context".to_owned())
+            (
+                Some(name.clone()),
+                named(&file, name, place.as_deref())?,
+                "--context".to_owned(),
+            )
         } else if let Some(urls) = environment("TENURE_ENDPOINTS") {
             (None, given(listed(&urls)), "TENURE_ENDPOINTS".to_owned())
         } else if let Some(name) = environment("TENURE_CONTEXT") {
@@ -120,7 +148,11 @@ impl Options {
             (Some(name), cluster, "TENURE_CONTEXT".to_owned())
         } else if let Some(name) = &file.context {
             let because = format!("`context` in {}", shown(place.as_deref()));
-            (Some(name.clone()), named(&file, name, place.as_deref())?, because)
+            (
+                Some(name.clone()),
+                named(&file, name, place.as_deref())?,
+                because,
+            )
         } else {
             let because = "nothing else was given".to_owned();
             (None, given(vec![DEFAULT_ENDPOINT.to_owned()]), because)
@@ -128,7 +160,10 @@ impl Options {
         let only_given = cluster.only_given || self.only_given;
         Ok(Chosen {
             name,
-            cluster: Context { only_given, ..cluster },
+            cluster: Context {
+                only_given,
+                ..cluster
+            },
             because,
             file: place,
             contexts: file.contexts,
@@ -144,7 +179,10 @@ fn given(endpoints: Vec<String>) -> Context {
 }
 
 fn shown(path: Option<&Path>) -> String {
-    path.map_or_else(|| "the configuration file".into(), |path| path.display().to_string())
+    path.map_or_else(
+        || "the configuration file".into(),
+        |path| path.display().to_string(),
+    )
 }
 
 fn named(file: &File, name: &str, path: Option<&Path>) -> Result<Context, Trouble> {
@@ -155,10 +193,13 @@ fn named(file: &File, name: &str, path: Option<&Path>) -> Result<Context, Troubl
             (Some(path), true) => format!("{} has no contexts", path.display()),
             (Some(path), false) => format!("{} has {}", path.display(), known.join(", ")),
         };
-        Trouble::new(Exit::CONFIG, format!("there is no context {name:?}: {known}"))
-            .then(format!(
-                "add `[contexts.{name}]` with `endpoints = [\"http://…:7379\"]`, or name another one"
-            ))
+        Trouble::new(
+            Exit::CONFIG,
+            format!("there is no context {name:?}: {known}"),
+        )
+        .then(format!(
+            "add `[contexts.{name}]` with `endpoints = [\"http://…:7379\"]`, or name another one"
+        ))
     })
 }
 
@@ -213,7 +254,7 @@ mod tests {
             fs::write(dir.path().join("tenure/config.toml"), text).expect("it is written");
         }
         let config = dir.path().display().to_string();
-        options.chosen(&|name| {
+        options.chosen_in(&|name| {
             let found = variables.iter().find(|(known, _)| *known == name);
             let found = found.map(|(_, value)| (*value).to_owned());
             found.or_else(|| (name == "XDG_CONFIG_HOME").then(|| config.clone()))
@@ -236,13 +277,19 @@ mod tests {
         };
         let urls = ("TENURE_ENDPOINTS", "http://e:1, http://e:2");
         let name = ("TENURE_CONTEXT", "there");
-        assert_eq!(endpoints(chosen(&by_flag, &[urls, name], Some(FILE))), ["http://f:1"]);
+        assert_eq!(
+            endpoints(chosen(&by_flag, &[urls, name], Some(FILE))),
+            ["http://f:1"]
+        );
         let there = ["http://t:1", "http://t:2"];
         assert_eq!(endpoints(chosen(&by_name, &[urls], Some(FILE))), there);
         let by_urls = endpoints(chosen(&options(), &[urls, name], Some(FILE)));
         assert_eq!(by_urls, ["http://e:1", "http://e:2"]);
         assert_eq!(endpoints(chosen(&options(), &[name], Some(FILE))), there);
-        assert_eq!(endpoints(chosen(&options(), &[], Some(FILE))), ["http://h:1"]);
+        assert_eq!(
+            endpoints(chosen(&options(), &[], Some(FILE))),
+            ["http://h:1"]
+        );
         assert_eq!(endpoints(chosen(&options(), &[], None)), [DEFAULT_ENDPOINT]);
     }
 
@@ -268,7 +315,10 @@ mod tests {
             let trouble = trouble.err().expect("it is refused");
             assert!(format!("{trouble:?}").contains(part), "{trouble:?}");
         };
-        check("[contexts.a]\nendpoint = [\"http://a:1\"]\n", "unknown field `endpoint`");
+        check(
+            "[contexts.a]\nendpoint = [\"http://a:1\"]\n",
+            "unknown field `endpoint`",
+        );
         check("[contexts.a]\nendpoint = [\"http://a:1\"]\n", "line 2");
         check("context = 7\n", "line 1");
         check("colour = \"red\"\n", "unknown field `colour`");

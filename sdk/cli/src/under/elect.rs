@@ -45,7 +45,12 @@ impl Elect {
         let (value, priority) = (self.value, self.run.priority);
         run_under(session, &self.run, what, async |lease, wait| {
             let campaign = session.client.campaign(&name, &candidate).value(&value);
-            campaign.priority(priority).wait(wait).on(lease).lead().await
+            campaign
+                .priority(priority)
+                .wait(wait)
+                .on(lease)
+                .lead()
+                .await
         })
         .await
     }

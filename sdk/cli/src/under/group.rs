@@ -101,7 +101,9 @@ impl Group {
     /// How the command ended, as an exit code.
     pub(super) fn exit(&self) -> Option<Exit> {
         let status = self.ended?;
-        let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
+        let code = status
+            .exit_status()
+            .and_then(|code| u8::try_from(code).ok());
         Some(match (code, status.terminating_signal()) {
             (Some(code), _) => Exit(code),
             (None, signal) => Exit::by_signal(signal.unwrap_or_default()),
@@ -112,7 +114,9 @@ impl Group {
 fn spawn(command: &[OsString], environment: &[(&'static str, OsString)]) -> io::Result<Pid> {
     let (program, arguments) = command
         .split_first()
-        .map_or((OsStr::new(""), &[][..]), |(program, rest)| (program.as_os_str(), rest));
+        .map_or((OsStr::new(""), &[][..]), |(program, rest)| {
+            (program.as_os_str(), rest)
+        });
     let child = Command::new(program)
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
@@ -122,7 +126,9 @@ fn spawn(command: &[OsString], environment: &[(&'static str, OsString)]) -> io::
 }
 
 fn cannot_run(command: &[OsString], error: &io::Error) -> Trouble {
-    let program = command.first().map_or("".into(), |program| program.to_string_lossy());
+    let program = command
+        .first()
+        .map_or("".into(), |program| program.to_string_lossy());
     let exit = match error.kind() {
         io::ErrorKind::NotFound => Exit::NO_SUCH_COMMAND,
         _ => Exit::CANNOT_RUN,

@@ -121,7 +121,9 @@ impl<'a, H: Hold> Guard<'a, H> {
             State::InJeopardy if !self.warned => {
                 let stop = left.saturating_sub(self.times.grace + self.times.reserve);
                 let stop = duration::shown(stop);
-                eprintln!("tenure: {word} {name} is not renewed: the command is stopped in {stop} unless it is");
+                eprintln!(
+                    "tenure: {word} {name} is not renewed: the command is stopped in {stop} unless it is"
+                );
                 self.warned = true;
             }
             State::Held | State::InJeopardy | State::Lost(_) => {}
@@ -179,7 +181,9 @@ impl<'a, H: Hold> Guard<'a, H> {
         if self.wait_until_gone(Until::after(AFTERMATH)).await {
             return;
         }
-        eprintln!("tenure: the command has ended, but not all that it started: the rest is stopped");
+        eprintln!(
+            "tenure: the command has ended, but not all that it started: the rest is stopped"
+        );
         self.stop().await;
     }
 
@@ -241,7 +245,10 @@ impl<'a, H: Hold> Guard<'a, H> {
         let end = Until::after(LAST_DEED);
         while rustix::process::test_kill_process(hook).is_ok() {
             if end.left().is_zero() {
-                eprintln!("tenure: --on-lost has not ended in {}: it is killed", duration::shown(LAST_DEED));
+                eprintln!(
+                    "tenure: --on-lost has not ended in {}: it is killed",
+                    duration::shown(LAST_DEED)
+                );
                 let _ = kill_process_group(hook, Signal::KILL);
                 return;
             }

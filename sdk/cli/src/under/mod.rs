@@ -14,11 +14,11 @@ use crate::exit::{Exit, Trouble};
 use crate::settings::Session;
 
 mod clock;
+mod elect;
 mod group;
 mod guard;
 mod hold;
 mod lock;
-mod elect;
 mod semaphore;
 mod signals;
 mod terminal;
@@ -104,8 +104,9 @@ impl Run {
             let (grace, ttl) = (duration::shown(grace), duration::shown(self.ttl));
             let told = format!("--grace {grace} is too long for a TTL of {ttl}");
             let most = duration::shown(most);
-            return Err(Trouble::usage(told)
-                .then(format!("give at most {most}, or a longer --ttl: renewals need the rest")));
+            return Err(Trouble::usage(told).then(format!(
+                "give at most {most}, or a longer --ttl: renewals need the rest"
+            )));
         }
         Ok(Times {
             ttl: self.ttl,
@@ -123,8 +124,9 @@ async fn run_under<H: Hold>(
     ask: impl AsyncFn(&Lease, Duration) -> Result<H, Error>,
 ) -> Result<Exit, Trouble> {
     let times = run.times()?;
-    let mut signals = Signals::listen()
-        .map_err(|error| Trouble::new(Exit::FAILED, format!("cannot listen for signals: {error}")))?;
+    let mut signals = Signals::listen().map_err(|error| {
+        Trouble::new(Exit::FAILED, format!("cannot listen for signals: {error}"))
+    })?;
     let grant = session.client.lease(times.ttl).name(label());
     let lease = match unless_told(&mut signals, grant.grant()).await {
         Ok(granted) => granted?,
@@ -156,10 +158,7 @@ async fn run_under<H: Hold>(
 }
 
 /// What is answered, unless a signal tells this program to end before.
-async fn unless_told<T>(
-    signals: &mut Signals,
-    work: impl Future<Output = T>,
-) -> Result<T, Signal> {
+async fn unless_told<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Result<T, Signal> {
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
@@ -191,7 +190,10 @@ fn not_acquired(what: &What, error: Error) -> Trouble {
     match error {
         Error::Lost(loss) => Trouble::new(
             Exit::UNREACHABLE,
-            format!("the place in the queue of {} {} was lost: {loss}", what.word, what.name),
+            format!(
+                "the place in the queue of {} {} was lost: {loss}",
+                what.word, what.name
+            ),
         )
         .then("`tenure status` shows how the cluster is; ask again when it is well"),
         // Nobody else can hold by a lease that is revoked: whatever was applied is undone.
@@ -212,7 +214,10 @@ fn environment(
         ("TENURE_FENCE", fence.to_string().into()),
         ("TENURE_LEASE", lease.id().into()),
         ("TENURE_DEADLINE", until.boot_ms().to_string().into()),
-        ("TENURE_ENDPOINTS", session.chosen.cluster.endpoints.join(",").into()),
+        (
+            "TENURE_ENDPOINTS",
+            session.chosen.cluster.endpoints.join(",").into(),
+        ),
     ]);
     environment
 }
@@ -278,9 +283,14 @@ mod tests {
     #[test]
     fn a_grace_that_leaves_no_time_for_renewals_is_refused() {
         assert!(run(15_000, Some(6_750)).times().is_ok());
-        let trouble = run(15_000, Some(6_751)).times().expect_err("it is too long");
+        let trouble = run(15_000, Some(6_751))
+            .times()
+            .expect_err("it is too long");
         assert_eq!(trouble.exit, Exit::USAGE);
-        assert!(format!("{trouble:?}").contains("at most 6.8s"), "{trouble:?}");
+        assert!(
+            format!("{trouble:?}").contains("at most 6.8s"),
+            "{trouble:?}"
+        );
     }
 
     #[test]

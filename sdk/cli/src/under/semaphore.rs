@@ -32,7 +32,10 @@ Examples:
 impl Semaphore {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
         if self.permits > self.limit {
-            let told = format!("--permits {} is more than --limit {}", self.permits, self.limit);
+            let told = format!(
+                "--permits {} is more than --limit {}",
+                self.permits, self.limit
+            );
             return Err(Trouble::usage(told).then("take at most as many as there are"));
         }
         let what = What {
@@ -47,7 +50,12 @@ impl Semaphore {
         let (limit, permits, priority) = (self.limit, self.permits, self.run.priority);
         run_under(session, &self.run, what, async |lease, wait| {
             let asked = session.client.semaphore(&name, limit).permits(permits);
-            asked.priority(priority).wait(wait).on(lease).acquire().await
+            asked
+                .priority(priority)
+                .wait(wait)
+                .on(lease)
+                .acquire()
+                .await
         })
         .await
     }
