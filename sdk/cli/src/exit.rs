@@ -100,6 +100,12 @@ impl Trouble {
         self
     }
 
+    /// The same, told in other words.
+    pub(crate) fn saying(mut self, what: impl Into<String>) -> Trouble {
+        self.what = what.into();
+        self
+    }
+
     /// Says it on stderr, as text or as JSON.
     pub(crate) fn tell(&self, output: Output) {
         match output {

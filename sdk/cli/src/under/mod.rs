@@ -6,12 +6,13 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use serde_json::Value;
 use tenure::api::Code;
-use tenure::{Error, Lease};
+use tenure::{Error, Failure, Lease};
 
-use crate::duration;
 use crate::exit::{Exit, Trouble};
 use crate::settings::Session;
+use crate::{duration, events, output};
 
 mod clock;
 mod elect;
@@ -187,6 +188,11 @@ async fn acquire<H: Hold>(
 }
 
 fn not_acquired(what: &What, error: Error) -> Trouble {
+    let held = matches!(error.code(), Some(Code::LockHeld | Code::WaitExpired));
+    if let Some(by) = error.failure().filter(|_| held).and_then(holders) {
+        let told = format!("{} {} is held by {by}", what.word, what.name);
+        return Trouble::from(error).saying(told);
+    }
     match error {
         Error::Lost(loss) => Trouble::new(
             Exit::UNREACHABLE,
@@ -200,6 +206,24 @@ fn not_acquired(what: &What, error: Error) -> Trouble {
         Error::Unknown(failure) => Error::NotApplied(failure).into(),
         refused => refused.into(),
     }
+}
+
+/// Who holds it, as a refusal tells.
+fn holders(failure: &Failure) -> Option<String> {
+    const MOST_TOLD: usize = 3;
+    let holders = failure.fields.get("holders")?.as_array()?;
+    let told = holders.iter().take(MOST_TOLD).map(|holder| {
+        let text = |field: &str| holder.get(field).and_then(Value::as_str).unwrap_or_default();
+        let number = |field: &str| holder.get(field).and_then(Value::as_u64).unwrap_or_default();
+        let owner = text(if holder.get("owner").is_some() { "owner" } else { "candidate" });
+        let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
+        let who = output::shown(&events::who(owner, text("lease_name")));
+        format!("{who} (fence {fence}, {left} left unless renewed)")
+    });
+    let told: Vec<String> = told.collect();
+    let more = holders.len().saturating_sub(MOST_TOLD);
+    let more = (more > 0).then(|| format!(" and {more} more"));
+    (!told.is_empty()).then(|| told.join(", ") + &more.unwrap_or_default())
 }
 
 /// What the command finds in its environment.
