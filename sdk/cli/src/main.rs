@@ -9,7 +9,13 @@ mod bench;
 #[command(name = "tenure", version)]
 struct Cli {
     /// Client URLs of members, separated by commas.
-    #[arg(long, global = true, env = "TENURE_ENDPOINTS", value_delimiter = ',', default_value = "http://127.0.0.1:7379")]
+    #[arg(
+        long,
+        global = true,
+        env = "TENURE_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7379"
+    )]
     endpoints: Vec<String>,
     #[command(subcommand)]
     command: Command,
