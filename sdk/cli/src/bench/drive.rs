@@ -149,7 +149,8 @@ impl<S: System> Run<S> {
                 Pace::none()
             } else {
                 let rate = self.timing.rate.map(|rate| rate * client.part());
-                Pace::new(begin, rate, place as f64 / self.plan.clients as f64)
+                let phase = (place * client.weight()) as f64 / self.plan.clients as f64;
+                Pace::new(begin, rate, phase)
             };
             let cut = cut_off(end, self.stop.clone());
             tasks.spawn(work(client, Arc::clone(&tally), pace, cut));
@@ -353,7 +354,7 @@ impl Pace {
         }
     }
 
-    /// `phase` from 0 to 1 spreads the clients over the time between two operations of one.
+    /// `phase` spreads the clients over the time between two askings of one; it is counted in operations.
     fn new(begin: Instant, rate: Option<f64>, phase: f64) -> Pace {
         let every = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         Pace {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::tally::{Latency, Summary, median};
 use super::work::Workload;
+use crate::output::{Cell, Table};
 
 /// All of it.
 #[derive(Serialize)]
@@ -147,39 +148,27 @@ impl Measurement {
     /// For people.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{}\n", self.title());
-        let counted = format!("{}/s", self.workload.counts());
-        let mut rows = vec![
-            [
-                "",
-                "",
-                &counted,
-                "p50",
-                "p90",
-                "p99",
-                "p99.9",
-                "most",
-                "errors",
-                "own cores",
-            ]
-            .map(str::to_owned),
-        ];
+        let counted = self.workload.counts();
+        let mut table = Table::new(&[
+            "ROUND", "SYSTEM", "PER SECOND", "P50", "P90", "P99", "P99.9", "MOST", "ERRORS", "OWN CORES",
+        ]);
         for run in &self.runs {
             let errors = run.summary.errors.values().sum();
             let shown = (run.summary.per_second, &run.summary.latency_us, errors);
-            let round = format!("round {}", run.round);
-            rows.push(row(&round, &run.system, shown, run.generator_cores));
+            let round = run.round.to_string();
+            table.row(row(&round, &run.system, shown, run.generator_cores));
         }
         if self.runs.len() > self.medians.len() {
             for median in &self.medians {
                 let shown = (median.per_second, &median.latency_us, median.errors);
-                rows.push(row("median", &median.system, shown, median.generator_cores));
+                table.row(row("median", &median.system, shown, median.generator_cores));
             }
         }
-        text.push_str(&aligned(&rows));
+        text.push_str(&table.render());
         if let Some(ratio) = &self.ratio {
             let _ = writeln!(
                 text,
-                "  {} beside {}: {} {counted}, {} p50, {} p99",
+                "{} beside {}: {} {counted} a second, {} p50, {} p99",
                 self.medians[0].system,
                 self.medians[1].system,
                 shown(ratio.per_second),
@@ -202,7 +191,8 @@ impl Measurement {
         );
         if let Some(leases) = self.leases {
             let _ = write!(title, ", {leases} leases");
-        } else {
+        }
+        if self.workload.has_values() {
             let _ = write!(title, ", {} bytes", self.value_bytes);
         }
         if let Some(rate) = self.rate {
@@ -210,9 +200,10 @@ impl Measurement {
         }
         let _ = write!(
             title,
-            ", {:.1} s after {:.1} s of warm-up\n  latency {}",
+            ", {:.1} s after {:.1} s of warm-up\n{} counted, latency {}",
             self.duration_ms as f64 / 1000.0,
             self.warmup_ms as f64 / 1000.0,
+            self.workload.counts(),
             self.workload.latency(),
         );
         title
@@ -227,7 +218,7 @@ impl Run {
             let latency = &writes.latency_us;
             let _ = writeln!(
                 text,
-                "  {who}: {:.0} writes/s, p50 {}, p99 {}",
+                "{who}: {:.0} writes/s, p50 {}, p99 {}",
                 writes.per_second,
                 time(latency.p50),
                 time(latency.p99)
@@ -239,7 +230,7 @@ impl Run {
                 let example = summary.examples.get(code);
                 let example =
                     example.map_or_else(String::new, |detail| format!(", such as: {detail}"));
-                let _ = writeln!(text, "  {who}: {times} × {code}{example}");
+                let _ = writeln!(text, "{who}: {times} × {code}{example}");
             }
         }
     }
@@ -296,15 +287,13 @@ fn ratios(first: &[&Run], second: &[&Run]) -> Option<Ratios> {
     })
 }
 
-type Row = [String; 10];
-
 fn row(
     what: &str,
     system: &str,
     (per_second, latency, errors): (f64, &Latency, u64),
     cores: f64,
-) -> Row {
-    [
+) -> Vec<Cell> {
+    let cells = [
         what.to_owned(),
         system.to_owned(),
         format!("{per_second:.0}"),
@@ -315,31 +304,8 @@ fn row(
         time(latency.max),
         errors.to_string(),
         format!("{cores:.2}"),
-    ]
-}
-
-/// Words to the left, numbers to the right.
-fn aligned(rows: &[Row]) -> String {
-    let widths: Vec<usize> = (0..rows[0].len())
-        .map(|column| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.max().unwrap_or_default()
-        })
-        .collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::from("  ");
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let width = *width;
-            let _ = match column {
-                0 | 1 => write!(line, "{cell:<width$}  "),
-                _ => write!(line, "{cell:>width$}  "),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    ];
+    cells.into_iter().map(Cell::from).collect()
 }
 
 fn shown(spread: Spread) -> String {
@@ -434,7 +400,7 @@ mod tests {
         assert_eq!(ratio.p99.median, 0.5);
         let table = measurement.table();
         assert!(
-            table.contains("a beside b: 2.00 × (1.00 to 4.00) reads/s"),
+            table.contains("a beside b: 2.00 × (1.00 to 4.00) reads a second"),
             "{table}"
         );
         assert!(table.starts_with("get-local: 4 clients"), "{table}");

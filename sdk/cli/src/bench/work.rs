@@ -71,7 +71,8 @@ impl Workload {
         }
     }
 
-    fn leaves_keys(self) -> bool {
+    /// Whether keys with values are written.
+    pub(crate) fn has_values(self) -> bool {
         matches!(
             self,
             Workload::Put | Workload::Get | Workload::GetLocal | Workload::Watch
@@ -385,7 +386,7 @@ fn handed_on(took: Option<Duration>) -> Done {
 
 /// Deletes the keys of a run.
 pub(crate) async fn delete_keys<S: Session>(session: &mut S, plan: &Plan) -> Result<(), Failure> {
-    if plan.workload.leaves_keys() {
+    if plan.workload.has_values() {
         in_time(session.delete(&format!("{}/", plan.prefix))).await?;
     }
     Ok(())
