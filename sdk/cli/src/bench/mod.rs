@@ -54,8 +54,8 @@ Examples:
     --against etcd=http://127.0.0.1:2379,http://127.0.0.2:2379,http://127.0.0.3:2379
 
 `--against etcd=` gives the same work to a cluster of etcd, in turns, and tells the ratios. It needs a build with
-`--features etcd`, which needs protobuf-compiler. An etcd of three on this machine, each with a synced disk, is started by
-  sdk/cli/src/bench/etcd-of-three.sh DIRECTORY
+`--features etcd`, which needs protobuf-compiler. Three members of etcd on this machine, with synced disks, are started by
+  sdk/cli/src/bench/three-members.sh etcd DIRECTORY
 
 Exit codes: 0 measured, 1 a workload could not be run or had no success, 64 wrong usage, 69 nobody answered, 130 interrupted.";
 
@@ -334,7 +334,7 @@ mod tests {
             ("puts", "get-local"),
             ("put --clients 0", "1..=10000"),
             ("put --duration 5", "write 5ms, 5s, 5m or 5h"),
-                        ("put --duration 0s", "more than 0s"),
+            ("put --duration 0s", "more than 0s"),
             ("put --duration 7h", "at most 6h"),
             ("put --rate 0", "`max` or a number"),
             ("put --rate NaN", "`max` or a number"),

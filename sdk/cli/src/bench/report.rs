@@ -150,7 +150,16 @@ impl Measurement {
         let mut text = format!("{}\n", self.title());
         let counted = self.workload.counts();
         let mut table = Table::new(&[
-            "ROUND", "SYSTEM", "PER SECOND", "P50", "P90", "P99", "P99.9", "MOST", "ERRORS", "OWN CORES",
+            "ROUND",
+            "SYSTEM",
+            "PER SECOND",
+            "P50",
+            "P90",
+            "P99",
+            "P99.9",
+            "MOST",
+            "ERRORS",
+            "OWN CORES",
         ]);
         for run in &self.runs {
             let errors = run.summary.errors.values().sum();
