@@ -280,7 +280,7 @@ fn a_table_for_people_says_what_was_measured() {
     let table = text(&output.stdout);
     for part in [
         "cores",
-        "get: 1 clients, 1 connections, 256 bytes, 0.3 s after 0.1 s of warm-up",
+        "get: 1 client, 1 connection, 256 bytes, 0.3 s after 0.1 s of warm-up",
         "get: 2 clients, 2 connections",
         "P99.9",
         "OWN CORES",

@@ -193,13 +193,13 @@ impl Measurement {
 
     fn title(&self) -> String {
         let mut title = format!(
-            "{}: {} clients, {} connections",
+            "{}: {}, {}",
             name(self.workload),
-            self.clients,
-            self.connections,
+            count(self.clients, "client"),
+            count(self.connections, "connection"),
         );
         if let Some(leases) = self.leases {
-            let _ = write!(title, ", {leases} leases");
+            let _ = write!(title, ", {}", count(leases, "lease"));
         }
         if self.workload.has_values() {
             let _ = write!(title, ", {} bytes", self.value_bytes);
@@ -243,6 +243,11 @@ impl Run {
             }
         }
     }
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// As it is written on the command line.
