@@ -100,16 +100,7 @@ fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Completion(completion) => completion.run(),
         Command::Man(man) => man.run(),
         Command::Context(context) => context.run(&options.chosen()?, options.output),
-        Command::Bench(bench) => {
-            let chosen = options.chosen()?;
-            // Its exit codes are its own.
-            let code = bench.run(&chosen.cluster.endpoints);
-            Ok(if code == ExitCode::SUCCESS {
-                Exit::DONE
-            } else {
-                Exit::FAILED
-            })
-        }
+        Command::Bench(bench) => bench.run(&options.chosen()?.cluster.endpoints, options.output),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
