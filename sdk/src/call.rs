@@ -29,6 +29,8 @@ const RECORDED: Duration = Duration::from_secs(45);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(header::IDEMPOTENCY_KEY);
+
 /// What a repetition does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Effect {
@@ -81,7 +83,7 @@ impl Call {
         if effect == Effect::Recorded {
             let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
             let key = HeaderValue::try_from(key).expect("hex digits are a header value");
-            headers.push((HeaderName::from_static(header::IDEMPOTENCY_KEY), key));
+            headers.push((IDEMPOTENCY_KEY, key));
             patience = patience.min(RECORDED);
         }
         Call {
@@ -119,6 +121,12 @@ impl Call {
         let value = HeaderValue::from_str(value).expect("it was made of visible ASCII");
         self.headers.push((name, value));
         self
+    }
+
+    /// Records the decision under this key, in place of the one that was drawn.
+    pub(crate) fn with_idempotency_key(mut self, key: &str) -> Call {
+        self.headers.retain(|(name, _)| *name != IDEMPOTENCY_KEY);
+        self.with_header(IDEMPOTENCY_KEY, key)
     }
 
     /// The request is held open for this long before it is answered.
@@ -202,6 +210,31 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
         }
         tokio::time::sleep(pause).await;
         tries += 1;
+    }
+}
+
+/// Asks one member once. Whether it answers says nothing about whom other calls ask.
+pub(crate) async fn ask(client: &Inner, call: &Call, member: &str) -> Result<Answer, Error> {
+    let request = call.request(member, client.cluster.get())?;
+    let sent = client.clock.now();
+    let within = call.try_for.min(call.patience);
+    let failed = |why: String| {
+        Err(Error::NotApplied(Failure::local(format!(
+            "{member}: {why}"
+        ))))
+    };
+    match timeout(within, client.transport.send(request)).await {
+        Err(_) => failed("no answer came in time".into()),
+        Ok(Err(SendError::NotSent(why) | SendError::Broken(why))) => failed(why),
+        Ok(Ok(answer)) if answer.status().is_success() => {
+            let status = answer.status();
+            let body = answer.into_body();
+            Ok(Answer { status, body, sent })
+        }
+        Ok(Ok(answer)) => match Failure::read(answer.body()) {
+            Some((failure, _)) => Err(Error::NotApplied(failure)),
+            None => failed(format!("{} without a word of Tenure's", answer.status())),
+        },
     }
 }
 

@@ -67,17 +67,6 @@ impl Client {
             },
         }
     }
-
-    /// Who leads and who waits, after everything that was answered before. A vacancy is a state like another. Its
-    /// changes are told by a [watch](Client::watch) of `elections/` and the name.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotApplied`].
-    pub async fn election(&self, election: &str) -> Result<tenure_api::Election, Error> {
-        let call = Call::read(name::path("elections", election), self.patience);
-        self.perform(&call).await?.json()
-    }
 }
 
 impl Campaign<'_> {
@@ -251,9 +240,9 @@ fn is_over(error: &Error) -> bool {
     )
 }
 
-impl crate::keys::Fenced for Leadership {}
+impl crate::guarded::Fenced for Leadership {}
 
-impl crate::keys::Sealed for Leadership {
+impl crate::guarded::Sealed for Leadership {
     fn hold(&self) -> &Hold {
         &self.held.hold
     }

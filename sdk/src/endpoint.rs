@@ -71,6 +71,16 @@ impl Endpoints {
         Ok(Endpoints { known })
     }
 
+    /// All that are known.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let known = self.known();
+        known
+            .members
+            .iter()
+            .map(|member| member.url.clone())
+            .collect()
+    }
+
     /// Leaders that were not given are not asked from now on.
     pub(crate) fn stay(&self) {
         let mut known = self.known();
@@ -179,6 +189,15 @@ fn member(url: &str) -> Result<Member, Error> {
         failures: 0,
         rests_until: None,
     })
+}
+
+/// The URL of a member as it is written in requests.
+///
+/// # Errors
+///
+/// Where it is none.
+pub(crate) fn checked(url: &str) -> Result<String, Error> {
+    member(url).map(|member| member.url)
 }
 
 /// A time that doubles with each failure up to a limit; drawn from its upper half.

@@ -165,11 +165,7 @@ pub(crate) async fn end(
     (lease, owner): (&str, &str),
     fence: Option<&str>,
 ) -> Result<(), Error> {
-    let owner_parameter = match kind {
-        Kind::Election => "candidate",
-        Kind::Lock | Kind::Semaphore => "owner",
-    };
-    let mut parameters = vec![("lease", lease), (owner_parameter, owner)];
+    let mut parameters = vec![("lease", lease), (kind.owner_field(), owner)];
     parameters.extend(fence.map(|fence| ("fence", fence)));
     let path = name::with_query(name::path(kind.collection(), name), &parameters);
     let call = Call::new(Method::DELETE, path, Effect::Repeatable, client.patience);

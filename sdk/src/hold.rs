@@ -32,6 +32,14 @@ impl Kind {
         }
     }
 
+    /// The name of the parameter that has the owner.
+    pub(crate) fn owner_field(self) -> &'static str {
+        match self {
+            Kind::Lock | Kind::Semaphore => "owner",
+            Kind::Election => "candidate",
+        }
+    }
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::Lock => "lock",

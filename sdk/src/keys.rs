@@ -1,7 +1,7 @@
 //! Keys.
 //!
-//! Owns reading and writing single keys and lists of them. Writes carry an idempotency key and are applied once, however
-//! often they are tried. Left out: transactions.
+//! Owns reading and writing single keys, and deleting many. Writes carry an idempotency key and are applied once, however
+//! often they are tried.
 
 use std::pin::Pin;
 
@@ -9,23 +9,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
-use tenure_api::{Code, Deleted, Encoding, Entry, KeyEntry, KeyPage, KeyWritten};
+use tenure_api::{Code, Deleted, Encoding, Entry, KeyEntry, KeyWritten};
 
 use crate::call::{Call, Effect};
 use crate::client::Client;
 use crate::error::{Error, Failure};
-use crate::hold::Hold;
 use crate::lease::Lease;
 use crate::name;
-
-/// Something whose fence a write can be guarded by: a [`Lock`](crate::Lock),
-/// [`Permits`](crate::Permits) or a [`Leadership`](crate::Leadership).
-#[expect(private_bounds, reason = "only this crate knows what has a fence")]
-pub trait Fenced: Sealed {}
-
-pub(crate) trait Sealed {
-    fn hold(&self) -> &Hold;
-}
+use crate::terms::{Terms, write_terms};
 
 /// A key with its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,15 +37,6 @@ pub struct KeyValue {
     pub lease: Option<String>,
 }
 
-/// Keys as they were at one revision.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listed {
-    /// The keys, in order.
-    pub keys: Vec<KeyValue>,
-    /// When: a [watch](Client::watch) from here on misses nothing.
-    pub revision: u64,
-}
-
 impl Client {
     /// Reads a key as it is after everything that was answered before; none where it is absent.
     ///
@@ -62,38 +44,27 @@ impl Client {
     ///
     /// [`Error::NotApplied`].
     pub async fn get(&self, key: &str) -> Result<Option<KeyValue>, Error> {
-        let path = name::with_query(name::path("keys", key), &[("entry", "true")]);
+        self.read(key, None).await
+    }
+
+    /// Reads a key as it was at a revision; none where it was absent then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], with [`Code::Compacted`](tenure_api::Code::Compacted) where that history is gone.
+    pub async fn get_at(&self, key: &str, revision: u64) -> Result<Option<KeyValue>, Error> {
+        self.read(key, Some(revision)).await
+    }
+
+    async fn read(&self, key: &str, revision: Option<u64>) -> Result<Option<KeyValue>, Error> {
+        let revision = revision.map(|revision| revision.to_string());
+        let mut parameters = vec![("entry", "true")];
+        parameters.extend(revision.as_deref().map(|revision| ("revision", revision)));
+        let path = name::with_query(name::path("keys", key), &parameters);
         match self.perform(&Call::read(path, self.patience)).await {
             Ok(answer) => key_value(answer.json::<KeyEntry>()?.entry).map(Some),
             Err(error) if error.code() == Some(Code::KeyNotFound) => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// All keys that begin so, as they were at one revision, in as many requests as it takes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotApplied`], also where the history of that revision was compacted before the last page was read.
-    pub async fn list(&self, prefix: &str) -> Result<Listed, Error> {
-        let mut keys = Vec::new();
-        let mut at: Option<(String, String)> = None;
-        loop {
-            let mut parameters = vec![("prefix", prefix)];
-            if let Some((revision, next)) = &at {
-                parameters.extend([("revision", revision.as_str()), ("start_after", next)]);
-            }
-            let path = name::with_query("/v1/keys".into(), &parameters);
-            let answer = self.perform(&Call::read(path, self.patience)).await?;
-            let page: KeyPage = answer.json()?;
-            for entry in page.keys {
-                keys.push(key_value(entry)?);
-            }
-            let revision = at.map_or(page.revision, |(at, _)| at.parse().unwrap_or(page.revision));
-            match page.next.filter(|_| page.more) {
-                Some(next) => at = Some((revision.to_string(), next)),
-                None => return Ok(Listed { keys, revision }),
-            }
         }
     }
 
@@ -107,6 +78,7 @@ impl Client {
     pub fn put(&self, key: impl Into<String>, value: impl Into<Bytes>) -> Put<'_> {
         Put {
             write: Write::new(self, Method::PUT, key.into()),
+            terms: Terms::default(),
             value: value.into(),
             lease: None,
         }
@@ -120,7 +92,70 @@ impl Client {
     pub fn delete(&self, key: impl Into<String>) -> Delete<'_> {
         Delete {
             write: Write::new(self, Method::DELETE, key.into()),
+            terms: Terms::default(),
         }
+    }
+}
+
+impl Client {
+    /// Deletes every key that begins so, at one revision, when awaited; answers how many there were. An empty prefix is
+    /// refused: see [`Client::delete_all`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::put`], and with [`Code::TooLarge`](tenure_api::Code::TooLarge) where there are more than one
+    /// revision may change.
+    pub fn delete_prefix(&self, prefix: impl Into<String>) -> DeleteMany<'_> {
+        DeleteMany {
+            client: self,
+            prefix: prefix.into(),
+            all: false,
+            terms: Terms::default(),
+        }
+    }
+
+    /// Deletes every key there is, when awaited; answers how many there were.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::delete_prefix`].
+    pub fn delete_all(&self) -> DeleteMany<'_> {
+        DeleteMany {
+            all: true,
+            ..self.delete_prefix("")
+        }
+    }
+}
+
+/// A delete of many keys that is sent when it is awaited.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct DeleteMany<'a> {
+    client: &'a Client,
+    prefix: String,
+    all: bool,
+    terms: Terms<'a>,
+}
+
+impl<'a> DeleteMany<'a> {
+    write_terms!('a);
+
+    async fn send(self) -> Result<u64, Error> {
+        let mut parameters = vec![("prefix", self.prefix.as_str())];
+        parameters.extend(self.all.then_some(("all", "true")));
+        let path = name::with_query("/v1/keys".into(), &parameters);
+        let patience = self.client.patience;
+        let call = Call::new(Method::DELETE, path, Effect::Recorded, patience);
+        let answer = self.client.perform(&self.terms.on(call)?).await?;
+        Ok(answer.json::<Deleted>()?.deleted)
+    }
+}
+
+impl<'a> IntoFuture for DeleteMany<'a> {
+    type Output = Result<u64, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
     }
 }
 
@@ -131,7 +166,6 @@ struct Write<'a> {
     key: String,
     conditions: Vec<(HeaderName, String)>,
     content_type: Option<String>,
-    guard: Option<&'a Hold>,
 }
 
 impl<'a> Write<'a> {
@@ -142,12 +176,12 @@ impl<'a> Write<'a> {
             key,
             conditions: Vec::new(),
             content_type: None,
-            guard: None,
         }
     }
 
     async fn send(
         &self,
+        terms: &Terms<'_>,
         parameters: &[(&str, &str)],
         body: Bytes,
     ) -> Result<crate::call::Answer, Error> {
@@ -165,14 +199,7 @@ impl<'a> Write<'a> {
             }
             call = call.with_header(header::CONTENT_TYPE, content_type);
         }
-        if let Some(hold) = self.guard {
-            if let crate::State::Lost(loss) = hold.belief.look() {
-                return Err(Error::Lost(loss));
-            }
-            let name = HeaderName::from_static(tenure_api::header::GUARD);
-            call = call.with_header(name, &hold.guard());
-        }
-        self.client.perform(&call).await
+        self.client.perform(&terms.on(call)?).await
     }
 }
 
@@ -180,6 +207,7 @@ impl<'a> Write<'a> {
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Put<'a> {
     write: Write<'a>,
+    terms: Terms<'a>,
     value: Bytes,
     lease: Option<&'a Lease>,
 }
@@ -212,11 +240,7 @@ impl<'a> Put<'a> {
         self
     }
 
-    /// Only while this is held: the cluster checks the fence when it applies the write.
-    pub fn guard(mut self, held: &'a impl Fenced) -> Self {
-        self.write.guard = Some(held.hold());
-        self
-    }
+    write_terms!('a);
 
     async fn send(self) -> Result<KeyWritten, Error> {
         let mut parameters = Vec::new();
@@ -226,7 +250,10 @@ impl<'a> Put<'a> {
             }
             parameters.push(("lease", lease.id()));
         }
-        let answer = self.write.send(&parameters, self.value.clone()).await?;
+        let answer = self
+            .write
+            .send(&self.terms, &parameters, self.value.clone())
+            .await?;
         answer.json()
     }
 }
@@ -244,6 +271,7 @@ impl<'a> IntoFuture for Put<'a> {
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Delete<'a> {
     write: Write<'a>,
+    terms: Terms<'a>,
 }
 
 impl<'a> Delete<'a> {
@@ -254,14 +282,10 @@ impl<'a> Delete<'a> {
         self
     }
 
-    /// Only while this is held: the cluster checks the fence when it applies the write.
-    pub fn guard(mut self, held: &'a impl Fenced) -> Self {
-        self.write.guard = Some(held.hold());
-        self
-    }
+    write_terms!('a);
 
     async fn send(self) -> Result<bool, Error> {
-        match self.write.send(&[], Bytes::new()).await {
+        match self.write.send(&self.terms, &[], Bytes::new()).await {
             Ok(answer) => Ok(answer.json::<Deleted>()?.deleted > 0),
             Err(Error::NotApplied(failure)) if failure.code == Some(Code::KeyNotFound) => Ok(false),
             Err(error) => Err(error),
@@ -278,7 +302,7 @@ impl<'a> IntoFuture for Delete<'a> {
     }
 }
 
-fn key_value(entry: Entry) -> Result<KeyValue, Error> {
+pub(crate) fn key_value(entry: Entry) -> Result<KeyValue, Error> {
     let value = entry.value.unwrap_or_default();
     Ok(KeyValue {
         value: decoded(value, entry.encoding)?,

@@ -194,7 +194,7 @@ impl Lease {
     }
 }
 
-async fn revoke(client: &Client, id: &str) -> Result<(), Error> {
+pub(crate) async fn revoke(client: &Client, id: &str) -> Result<(), Error> {
     let path = name::path("leases", id);
     let call = Call::new(Method::DELETE, path, Effect::Repeatable, client.patience);
     match client.perform(&call).await {

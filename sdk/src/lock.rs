@@ -225,9 +225,9 @@ impl Lock {
     }
 }
 
-impl crate::keys::Fenced for Lock {}
+impl crate::guarded::Fenced for Lock {}
 
-impl crate::keys::Sealed for Lock {
+impl crate::guarded::Sealed for Lock {
     fn hold(&self) -> &Hold {
         &self.held.hold
     }

@@ -200,9 +200,9 @@ impl Permits {
     }
 }
 
-impl crate::keys::Fenced for Permits {}
+impl crate::guarded::Fenced for Permits {}
 
-impl crate::keys::Sealed for Permits {
+impl crate::guarded::Sealed for Permits {
     fn hold(&self) -> &Hold {
         &self.held.hold
     }

@@ -14,6 +14,7 @@ use tenure_api::{Code, Event, Events, Resource, Retry};
 
 use crate::call::{Call, Effect};
 use crate::client::Client;
+use crate::clock::Moment;
 use crate::error::Error;
 use crate::transport::Boxed;
 
@@ -76,6 +77,16 @@ impl Client {
             selectors,
         }
     }
+
+    /// A watch of one exact resource: `locks/jobs/nightly`.
+    pub fn watch_one(&self, resource: impl Into<String>) -> Watching {
+        let selectors = tenure_api::Watch::default();
+        let watching = Watching {
+            client: self.clone(),
+            selectors,
+        };
+        watching.and_one(resource)
+    }
 }
 
 impl Watching {
@@ -111,6 +122,7 @@ impl Watching {
             selectors: self.selectors,
             told: VecDeque::new(),
             asking: None,
+            heard: None,
             ended: false,
         }
     }
@@ -125,7 +137,9 @@ pub struct Watch {
     cursor: Option<u64>,
     /// What was answered and is still to be told.
     told: VecDeque<Told>,
-    asking: Option<Boxed<'static, Result<Events, Error>>>,
+    asking: Option<Boxed<'static, Result<(Moment, Events), Error>>>,
+    /// When a member last answered.
+    heard: Option<Moment>,
     ended: bool,
 }
 
@@ -140,7 +154,14 @@ impl Watch {
         self.cursor.filter(|_| self.told.is_empty())
     }
 
-    fn ask(&self) -> Boxed<'static, Result<Events, Error>> {
+    /// How long ago a member last answered; none before the first answer. In quiet times one answers every 10 s, a member
+    /// that has lost its leader none; so a longer time than that means that the cluster is away.
+    pub fn heard(&self) -> Option<Duration> {
+        self.heard
+            .map(|heard| self.client.inner.clock.now().since(heard))
+    }
+
+    fn ask(&self) -> Boxed<'static, Result<(Moment, Events), Error>> {
         let mut body = self.selectors.clone();
         body.after = self.cursor;
         body.snapshot = self.cursor.is_none();
@@ -152,7 +173,7 @@ impl Watch {
         Box::pin(async move {
             loop {
                 match client.perform(&call).await {
-                    Ok(answer) => return answer.json(),
+                    Ok(answer) => return Ok((client.inner.clock.now(), answer.json()?)),
                     Err(error) if may_pass(&error) => tokio::time::sleep(PAUSE).await,
                     Err(error) => return Err(error),
                 }
@@ -197,7 +218,10 @@ impl Stream for Watch {
                 return Poll::Pending;
             };
             match answer {
-                Ok(events) => self.take(events),
+                Ok((heard, events)) => {
+                    self.heard = Some(heard);
+                    self.take(events);
+                }
                 // The only way to lose history, and it is told: the state is asked for in place of it.
                 Err(error)
                     if matches!(error.code(), Some(Code::Compacted | Code::RevisionAhead)) =>

@@ -1,0 +1,83 @@
+//! The cluster and its members, as an operator sees them.
+
+use http::Method;
+use tenure_api::{ChangeLimits, Cluster, Compact, Compacted, LimitsInForce, Status};
+
+use crate::call::{Call, Effect, ask};
+use crate::client::Client;
+use crate::error::Error;
+use crate::name;
+
+impl Client {
+    /// The members, who leads, and how far each is, as the leader knows. Dropping the future changes nothing; that holds
+    /// for every read here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], also where there is no leader: [`Client::local_cluster`] answers then, too.
+    pub async fn cluster(&self) -> Result<Cluster, Error> {
+        let call = Call::read("/v1/cluster".into(), self.patience);
+        self.perform(&call).await?.json()
+    }
+
+    /// The members as some member knows them by itself, also while there is no leader.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`] where no member answers.
+    pub async fn local_cluster(&self) -> Result<Cluster, Error> {
+        let path = name::with_query("/v1/cluster".into(), &[("consistency", "local")]);
+        self.perform(&Call::read(path, self.patience)).await?.json()
+    }
+
+    /// The URLs of the members that this client knows: those that were given, and leaders that it learnt of.
+    pub fn urls(&self) -> Vec<String> {
+        self.inner.endpoints.urls()
+    }
+
+    /// What a member says of itself, whoever leads. It is asked once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`] where the URL is none, or the member does not answer.
+    pub async fn status_of(&self, url: &str) -> Result<Status, Error> {
+        let url = crate::endpoint::checked(url)?;
+        let call = Call::read("/v1/status".into(), self.patience);
+        ask(&self.inner, &call, &url).await?.json()
+    }
+
+    /// Every limit in force.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`].
+    pub async fn limits(&self) -> Result<LimitsInForce, Error> {
+        let call = Call::read("/v1/limits".into(), self.patience);
+        self.perform(&call).await?.json()
+    }
+
+    /// Changes the limits that are given. Dropped before it is done, it may have been applied or may yet be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], [`Error::Unknown`].
+    pub async fn change_limits(&self, limits: &ChangeLimits) -> Result<LimitsInForce, Error> {
+        let path = "/v1/limits".to_owned();
+        let call = Call::new(Method::PATCH, path, Effect::Recorded, self.patience);
+        self.perform(&call.with_json(limits)).await?.json()
+    }
+
+    /// Forgets the history up to a revision; the cluster does so by itself, too. Dropped before it is done, it may have
+    /// been applied or may yet be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], [`Error::Unknown`].
+    pub async fn compact(&self, revision: u64) -> Result<Compacted, Error> {
+        let path = "/v1/compact".to_owned();
+        let call = Call::new(Method::POST, path, Effect::Recorded, self.patience);
+        self.perform(&call.with_json(&Compact { revision }))
+            .await?
+            .json()
+    }
+}

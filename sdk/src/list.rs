@@ -1,0 +1,173 @@
+//! Lists of keys: ranges of them, in pages that are all of one revision.
+
+use std::pin::Pin;
+
+use tenure_api::KeyPage;
+
+use crate::call::Call;
+use crate::client::Client;
+use crate::error::Error;
+use crate::keys::{KeyValue, key_value};
+use crate::name;
+
+/// Keys as they were at one revision.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listed {
+    /// The keys, in order.
+    pub keys: Vec<KeyValue>,
+    /// How many match in all, also where [`List::limit`] left some out.
+    pub count: u64,
+    /// Whether there are more behind them.
+    pub more: bool,
+    /// When: a [watch](Client::watch) from here on misses nothing.
+    pub revision: u64,
+}
+
+/// A list of keys that is asked for when it is awaited, in as many requests as it takes.
+///
+/// ```no_run
+/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// let newest = client.range("jobs/2024", None).descending().limit(10).keys_only().await?;
+/// println!("{} of {} at revision {}", newest.keys.len(), newest.count, newest.revision);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct List<'a> {
+    client: &'a Client,
+    which: Vec<(&'static str, String)>,
+    limit: Option<u64>,
+    revision: Option<u64>,
+    start_after: Option<String>,
+}
+
+impl Client {
+    /// All keys that begin so, as they were at one revision. Dropping the future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], also where the history of that revision was compacted before the last page was read.
+    pub fn list(&self, prefix: impl Into<String>) -> List<'_> {
+        self.listing(vec![("prefix", prefix.into())])
+    }
+
+    /// All keys from `start` on and before `end`, where one is given.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::list`].
+    pub fn range<'e>(&self, start: impl Into<String>, end: impl Into<Option<&'e str>>) -> List<'_> {
+        let mut which = vec![("start", start.into())];
+        which.extend(end.into().map(|end| ("end", end.to_owned())));
+        self.listing(which)
+    }
+
+    fn listing(&self, which: Vec<(&'static str, String)>) -> List<'_> {
+        List {
+            client: self,
+            which,
+            limit: None,
+            revision: None,
+            start_after: None,
+        }
+    }
+}
+
+impl List<'_> {
+    /// No more than so many.
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// From the greatest key to the least.
+    pub fn descending(mut self) -> Self {
+        self.which.push(("order", "desc".into()));
+        self
+    }
+
+    /// Without their values, which are empty then.
+    pub fn keys_only(mut self) -> Self {
+        self.which.push(("keys_only", "true".into()));
+        self
+    }
+
+    /// As they were at a revision, while that is not compacted.
+    pub fn at(mut self, revision: u64) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+
+    /// Only those behind this key, in the order in which they are listed.
+    pub fn start_after(mut self, key: impl Into<String>) -> Self {
+        self.start_after = Some(key.into());
+        self
+    }
+
+    async fn read(self) -> Result<Listed, Error> {
+        let (mut revision, mut after) = (self.revision, self.start_after.clone());
+        let mut listed = Listed {
+            keys: Vec::new(),
+            count: 0,
+            more: true,
+            revision: 0,
+        };
+        loop {
+            let left = self.limit.map(|limit| limit - count(&listed.keys));
+            if left == Some(0) {
+                return Ok(listed);
+            }
+            let page = self.page(revision, after.as_deref(), left).await?;
+            if listed.keys.is_empty() {
+                listed.count = page.count;
+            }
+            // All further pages are read as of the first.
+            listed.revision = *revision.get_or_insert(page.revision);
+            for entry in page.keys {
+                listed.keys.push(key_value(entry)?);
+            }
+            listed.more = page.more;
+            after = page.next.filter(|_| page.more);
+            if after.is_none() {
+                return Ok(listed);
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        revision: Option<u64>,
+        after: Option<&str>,
+        limit: Option<u64>,
+    ) -> Result<KeyPage, Error> {
+        /// A member gives no longer page.
+        const PAGE_MOST: u64 = 10_000;
+        let revision = revision.map(|revision| revision.to_string());
+        let limit = limit.map(|limit| limit.min(PAGE_MOST).to_string());
+        let mut parameters: Vec<(&str, &str)> = self
+            .which
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        parameters.extend(revision.as_deref().map(|revision| ("revision", revision)));
+        parameters.extend(after.map(|after| ("start_after", after)));
+        parameters.extend(limit.as_deref().map(|limit| ("limit", limit)));
+        let path = name::with_query("/v1/keys".into(), &parameters);
+        let call = Call::read(path, self.client.patience);
+        self.client.perform(&call).await?.json()
+    }
+}
+
+impl<'a> IntoFuture for List<'a> {
+    type Output = Result<Listed, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.read())
+    }
+}
+
+fn count(keys: &[KeyValue]) -> u64 {
+    u64::try_from(keys.len()).unwrap_or(u64::MAX)
+}

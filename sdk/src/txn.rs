@@ -1,0 +1,569 @@
+//! Transactions: all or nothing, at one revision.
+//!
+//! Owns the shape of a transaction. Conditions come first, then what is done where all of them hold, then what is done
+//! where one does not; the type of the builder says how far it is, so that another order does not compile. Nor does a
+//! comparison that makes no sense: a lease is equal or not, and a version is no string.
+//!
+//! ```no_run
+//! # async fn example(client: tenure::Client, lock: tenure::Lock) -> Result<(), tenure::Error> {
+//! use tenure::txn::{delete_prefix, get, held, key, put};
+//!
+//! let done = client
+//!     .txn()
+//!     .when(held(&lock))
+//!     .when(key("jobs/next").mod_revision().eq(131))
+//!     .then(put("jobs/running", "17"))
+//!     .then(delete_prefix("jobs/old/"))
+//!     .otherwise(get("jobs/next"))
+//!     .await?;
+//! if !done.succeeded {
+//!     println!("somebody else was faster: {:?}", done.results);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is out of order does not compile:
+//!
+//! ```compile_fail
+//! # fn example(client: tenure::Client) {
+//! use tenure::txn::{key, put};
+//! let _ = client.txn().then(put("a", "1")).when(key("a").version().eq(0));
+//! # }
+//! ```
+//!
+//! ```compile_fail
+//! # fn example(client: tenure::Client) {
+//! let _ = client.txn().when(tenure::txn::key("a").lease().gt(Some("00000000000000ff")));
+//! # }
+//! ```
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Method;
+use serde_json::Value;
+use tenure_api::{
+    Compare, Condition, DeleteKeys, Encoding, Field, GetKey, KeyGot, Operation, OperationResult,
+    PutKey, Transact,
+};
+
+use crate::call::{Call, Effect};
+use crate::client::Client;
+use crate::error::Error;
+use crate::guarded::Fenced;
+use crate::keys::{KeyValue, key_value};
+use crate::lease::Lease;
+use crate::terms::{Terms, write_terms};
+
+/// Conditions may still be added.
+pub enum If {}
+/// The operations of success are being added.
+pub enum Then {}
+/// The operations of the other branch are being added.
+pub enum Else {}
+
+/// The operations of the first branch may still be added.
+#[expect(private_bounds, reason = "a builder has the places that it has")]
+pub trait BeforeElse: Place {}
+impl BeforeElse for If {}
+impl BeforeElse for Then {}
+
+trait Place {}
+impl Place for If {}
+impl Place for Then {}
+
+/// A transaction that is sent when it is awaited. See the [module](self).
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Txn<'a, At = If> {
+    client: &'a Client,
+    body: Transact,
+    terms: Terms<'a>,
+    at: PhantomData<fn() -> At>,
+}
+
+impl Client {
+    /// A transaction: see [`txn`](crate::txn). Awaited, it is applied exactly once however often it is tried. Dropped
+    /// before it is done, it may have been applied or may yet be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`], [`Error::Unknown`]; [`Error::Lost`] where its guard is not believed in any longer. That a
+    /// condition does not hold is no error.
+    pub fn txn(&self) -> Txn<'_> {
+        Txn {
+            client: self,
+            body: Transact::default(),
+            terms: Terms::default(),
+            at: PhantomData,
+        }
+    }
+}
+
+impl Txn<'_, If> {
+    /// Adds a condition; all must hold. Without one, the first branch is done.
+    pub fn when(self, condition: impl Into<When>) -> Self {
+        self.when_all([condition])
+    }
+
+    /// Adds conditions, as many as there are.
+    pub fn when_all(mut self, conditions: impl IntoIterator<Item = impl Into<When>>) -> Self {
+        let conditions = conditions.into_iter().map(|condition| condition.into().0);
+        self.body.conditions.extend(conditions);
+        self
+    }
+}
+
+impl<'a, At: BeforeElse> Txn<'a, At> {
+    /// Where all conditions hold, does this, behind what was added before.
+    pub fn then(self, operation: impl Into<Op>) -> Txn<'a, Then> {
+        self.then_all([operation])
+    }
+
+    /// Where all conditions hold, does these, in order.
+    pub fn then_all(
+        mut self,
+        operations: impl IntoIterator<Item = impl Into<Op>>,
+    ) -> Txn<'a, Then> {
+        self.body.then.extend(listed(operations));
+        self.go_on()
+    }
+}
+
+impl<'a, At> Txn<'a, At> {
+    /// Where one of the conditions does not hold, does this, behind what was added before.
+    pub fn otherwise(self, operation: impl Into<Op>) -> Txn<'a, Else> {
+        self.otherwise_all([operation])
+    }
+
+    /// Where one of the conditions does not hold, does these, in order.
+    pub fn otherwise_all(
+        mut self,
+        operations: impl IntoIterator<Item = impl Into<Op>>,
+    ) -> Txn<'a, Else> {
+        self.body.otherwise.extend(listed(operations));
+        self.go_on()
+    }
+}
+
+fn listed(operations: impl IntoIterator<Item = impl Into<Op>>) -> impl Iterator<Item = Operation> {
+    operations.into_iter().map(|operation| operation.into().0)
+}
+
+impl<'a, At> Txn<'a, At> {
+    write_terms!('a);
+
+    fn go_on<Next>(self) -> Txn<'a, Next> {
+        Txn {
+            client: self.client,
+            body: self.body,
+            terms: self.terms,
+            at: PhantomData,
+        }
+    }
+
+    async fn send(self) -> Result<Done, Error> {
+        let operations = || self.body.then.iter().chain(&self.body.otherwise);
+        // Values are not kept for repeats, so that what only reads is better read anew.
+        let reads = operations().all(|operation| matches!(operation, Operation::Get(_)));
+        let effect = match reads && self.terms.idempotency_key.is_none() {
+            true => Effect::Read,
+            false => Effect::Recorded,
+        };
+        let path = "/v1/txn".to_owned();
+        let call = Call::new(Method::POST, path, effect, self.client.patience);
+        let call = self.terms.on(call.with_json(&self.body))?;
+        let told: tenure_api::Transacted = self.client.perform(&call).await?.json()?;
+        let results: Result<Vec<Did>, Error> = told.results.into_iter().map(did).collect();
+        Ok(Done {
+            succeeded: told.succeeded,
+            results: results?,
+            revision: told.revision,
+        })
+    }
+}
+
+impl<'a, At: 'a> IntoFuture for Txn<'a, At> {
+    type Output = Result<Done, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.go_on::<If>().send())
+    }
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Done {
+    /// Whether all conditions held.
+    pub succeeded: bool,
+    /// One for each operation of the branch that was done, in order.
+    pub results: Vec<Did>,
+    /// The revision after it: a new one where it changed something.
+    pub revision: u64,
+}
+
+/// What an operation did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Did {
+    /// A put.
+    Put {
+        /// Which key.
+        key: String,
+        /// Whether it was absent before.
+        created: bool,
+        /// The revision of this put.
+        mod_revision: u64,
+        /// Puts since it was created.
+        version: u64,
+    },
+    /// A delete, of so many keys.
+    Delete {
+        /// How many keys went.
+        deleted: u64,
+    },
+    /// A get, as the operations before it left the key; none where it is absent.
+    Got(Option<KeyValue>),
+    /// A get of a transaction that was applied, whose answer did not come: what was decided is kept for repeats, what
+    /// was read is not.
+    NotKept {
+        /// Which key.
+        key: String,
+    },
+}
+
+fn did(result: OperationResult) -> Result<Did, Error> {
+    Ok(match result {
+        OperationResult::Put(put) => Did::Put {
+            key: put.key,
+            created: put.created,
+            mod_revision: put.mod_revision,
+            version: put.version,
+        },
+        OperationResult::Delete(delete) => Did::Delete {
+            deleted: delete.deleted,
+        },
+        OperationResult::Get(KeyGot::Seen { entry, .. }) => {
+            Did::Got(entry.map(key_value).transpose()?)
+        }
+        OperationResult::Get(KeyGot::Replayed { key, .. }) => Did::NotKept { key },
+    })
+}
+
+/// A condition.
+#[derive(Clone, Debug)]
+pub struct When(Condition);
+
+impl From<Condition> for When {
+    /// One that was written elsewhere in the form of the REST API.
+    fn from(condition: Condition) -> When {
+        When(condition)
+    }
+}
+
+/// Whether this is held while the transaction is applied.
+pub fn held(held: &impl Fenced) -> When {
+    let hold = held.hold();
+    fenced(hold.kind, hold.name.clone(), hold.fence)
+}
+
+/// Whether a live holder has this fence of a lock.
+pub fn lock(name: impl Into<String>, fence: u64) -> When {
+    fenced(crate::hold::Kind::Lock, name.into(), fence)
+}
+
+/// Whether a live holder has this fence of a semaphore.
+pub fn semaphore(name: impl Into<String>, fence: u64) -> When {
+    fenced(crate::hold::Kind::Semaphore, name.into(), fence)
+}
+
+/// Whether the leadership with this fence lasts.
+pub fn election(name: impl Into<String>, fence: u64) -> When {
+    fenced(crate::hold::Kind::Election, name.into(), fence)
+}
+
+/// Whether a lease lives.
+pub fn lives(lease: &Lease) -> When {
+    lives_id(lease.id())
+}
+
+/// Whether the lease of this id lives.
+pub fn lives_id(lease: impl Into<String>) -> When {
+    When(Condition {
+        lease: Some(lease.into()),
+        ..Condition::default()
+    })
+}
+
+fn fenced(kind: crate::hold::Kind, name: String, fence: u64) -> When {
+    let mut condition = Condition {
+        fence: Some(fence),
+        ..Condition::default()
+    };
+    let field = match kind {
+        crate::hold::Kind::Lock => &mut condition.lock,
+        crate::hold::Kind::Semaphore => &mut condition.semaphore,
+        crate::hold::Kind::Election => &mut condition.election,
+    };
+    *field = Some(name);
+    When(condition)
+}
+
+/// A key, one field of which is to be compared.
+pub fn key(key: impl Into<String>) -> KeyIs {
+    KeyIs(key.into())
+}
+
+/// A key, one field of which is to be compared.
+#[derive(Clone, Debug)]
+pub struct KeyIs(String);
+
+impl KeyIs {
+    /// Its value. Of an absent key every comparison is false but `ne`.
+    pub fn value(self) -> Compared<Bytes> {
+        self.compared(Field::Value)
+    }
+
+    /// How often it was put since it was created; 0 where it is absent.
+    pub fn version(self) -> Compared<u64> {
+        self.compared(Field::Version)
+    }
+
+    /// The revision that created it; 0 where it is absent.
+    pub fn create_revision(self) -> Compared<u64> {
+        self.compared(Field::CreateRevision)
+    }
+
+    /// The revision of its last put; 0 where it is absent.
+    pub fn mod_revision(self) -> Compared<u64> {
+        self.compared(Field::ModRevision)
+    }
+
+    /// The id of the lease that it hangs on, or none.
+    pub fn lease(self) -> Compared<OnLease> {
+        self.compared(Field::Lease)
+    }
+
+    /// Whether it is there.
+    pub fn exists(self) -> When {
+        self.version().gt(0)
+    }
+
+    /// Whether it is not there.
+    pub fn is_absent(self) -> When {
+        self.version().eq(0)
+    }
+
+    fn compared<T>(self, field: Field) -> Compared<T> {
+        Compared {
+            key: self.0,
+            field,
+            with: PhantomData,
+        }
+    }
+}
+
+/// A field of a key that is compared with a value of its type.
+#[derive(Clone, Debug)]
+pub struct Compared<T> {
+    key: String,
+    field: Field,
+    with: PhantomData<fn(T)>,
+}
+
+/// The id of a lease, or none.
+#[derive(Clone, Debug)]
+pub enum OnLease {}
+
+impl Compared<u64> {
+    /// Equal to this.
+    pub fn eq(self, number: u64) -> When {
+        self.with(Compare::Equal, (number.into(), None))
+    }
+
+    /// Another than this.
+    pub fn ne(self, number: u64) -> When {
+        self.with(Compare::NotEqual, (number.into(), None))
+    }
+
+    /// Less than this.
+    pub fn lt(self, number: u64) -> When {
+        self.with(Compare::Less, (number.into(), None))
+    }
+
+    /// Greater than this.
+    pub fn gt(self, number: u64) -> When {
+        self.with(Compare::Greater, (number.into(), None))
+    }
+}
+
+impl Compared<Bytes> {
+    /// Equal to this.
+    pub fn eq(self, value: impl Into<Bytes>) -> When {
+        self.with(Compare::Equal, written(value))
+    }
+
+    /// Another than this.
+    pub fn ne(self, value: impl Into<Bytes>) -> When {
+        self.with(Compare::NotEqual, written(value))
+    }
+
+    /// Before this in the order of bytes.
+    pub fn lt(self, value: impl Into<Bytes>) -> When {
+        self.with(Compare::Less, written(value))
+    }
+
+    /// Behind this in the order of bytes.
+    pub fn gt(self, value: impl Into<Bytes>) -> When {
+        self.with(Compare::Greater, written(value))
+    }
+}
+
+impl Compared<OnLease> {
+    /// On this lease; none: on no lease.
+    pub fn eq<'l>(self, lease: impl Into<Option<&'l str>>) -> When {
+        self.with(Compare::Equal, (lease.into().into(), None))
+    }
+
+    /// Not on this lease; none: on some lease.
+    pub fn ne<'l>(self, lease: impl Into<Option<&'l str>>) -> When {
+        self.with(Compare::NotEqual, (lease.into().into(), None))
+    }
+}
+
+impl<T> Compared<T> {
+    fn with(self, op: Compare, (value, encoding): (Value, Option<Encoding>)) -> When {
+        When(Condition {
+            key: Some(self.key),
+            field: Some(self.field),
+            op: Some(op),
+            value: Some(value),
+            encoding,
+            ..Condition::default()
+        })
+    }
+}
+
+/// A value as JSON has it.
+fn written(value: impl Into<Bytes>) -> (Value, Option<Encoding>) {
+    let (text, encoding) = encoded(&value.into());
+    (text.into(), encoding)
+}
+
+fn encoded(value: &[u8]) -> (String, Option<Encoding>) {
+    match std::str::from_utf8(value) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (STANDARD.encode(value), Some(Encoding::Base64)),
+    }
+}
+
+/// An operation.
+#[derive(Clone, Debug)]
+pub struct Op(Operation);
+
+impl From<Operation> for Op {
+    /// One that was written elsewhere in the form of the REST API.
+    fn from(operation: Operation) -> Op {
+        Op(operation)
+    }
+}
+
+/// Sets a key. One that is put on no lease hangs on none from then on.
+pub fn put(key: impl Into<String>, value: impl Into<Bytes>) -> PutOp {
+    let (value, encoding) = encoded(&value.into());
+    PutOp(PutKey {
+        key: key.into(),
+        value,
+        encoding,
+        content_type: None,
+        lease: None,
+    })
+}
+
+/// Deletes a key; one that is absent is no error.
+pub fn delete(key: impl Into<String>) -> Op {
+    Op(Operation::Delete(DeleteKeys {
+        key: Some(key.into()),
+        prefix: None,
+    }))
+}
+
+/// Deletes every key that begins so.
+pub fn delete_prefix(prefix: impl Into<String>) -> Op {
+    Op(Operation::Delete(DeleteKeys {
+        key: None,
+        prefix: Some(prefix.into()),
+    }))
+}
+
+/// Reads a key as the operations before it left it.
+pub fn get(key: impl Into<String>) -> Op {
+    Op(Operation::Get(GetKey { key: key.into() }))
+}
+
+/// A put of a transaction.
+#[derive(Clone, Debug)]
+pub struct PutOp(PutKey);
+
+impl PutOp {
+    /// The type of the value.
+    pub fn content_type(mut self, content_type: impl Into<String>) -> PutOp {
+        self.0.content_type = Some(content_type.into());
+        self
+    }
+
+    /// The key ends with this lease.
+    pub fn lease(mut self, lease: &Lease) -> PutOp {
+        self.0.lease = Some(lease.id().to_owned());
+        self
+    }
+}
+
+impl From<PutOp> for Op {
+    fn from(put: PutOp) -> Op {
+        Op(Operation::Put(put.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn conditions_and_operations_are_written_as_the_contract_has_them() {
+        let condition = |when: When| serde_json::to_value(when.0).expect("it has a form in JSON");
+        assert_eq!(
+            condition(key("a").mod_revision().eq(3)),
+            json!({"key": "a", "field": "mod_revision", "op": "=", "value": 3})
+        );
+        assert_eq!(
+            condition(key("a").value().lt(&b"\xff"[..])),
+            json!({"key": "a", "field": "value", "op": "<", "value": "/w==", "encoding": "base64"})
+        );
+        assert_eq!(
+            condition(key("a").lease().ne(None)),
+            json!({"key": "a", "field": "lease", "op": "!=", "value": null})
+        );
+        assert_eq!(
+            condition(lock("jobs/nightly", 121)),
+            json!({"lock": "jobs/nightly", "fence": 121})
+        );
+        assert_eq!(condition(lives_id("00ff")), json!({"lease": "00ff"}));
+
+        let operation =
+            |op: Op| serde_json::to_value(op.0).expect("an operation has a form in JSON");
+        assert_eq!(
+            operation(put("a", "x").content_type("text/plain").into()),
+            json!({"put": {"key": "a", "value": "x", "content_type": "text/plain"}})
+        );
+        assert_eq!(
+            operation(delete_prefix("c/")),
+            json!({"delete": {"prefix": "c/"}})
+        );
+        assert_eq!(operation(get("a")), json!({"get": {"key": "a"}}));
+    }
+}
