@@ -73,15 +73,30 @@ impl Database {
     }
 
     /// Runs a statement that begins with `admitted!`. That it touched no row says that the fence is stale.
-    async fn admit(&self, statement: &str, fence: u64, more: &[&(dyn ToSql + Sync)]) -> Result<(), StoreError> {
+    async fn admit(
+        &self,
+        statement: &str,
+        fence: u64,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), StoreError> {
         let stored = number(fence)?;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.lock, &stored];
         parameters.extend(more);
-        if self.client.execute(statement, &parameters).await.map_err(failed)? > 0 {
+        if self
+            .client
+            .execute(statement, &parameters)
+            .await
+            .map_err(failed)?
+            > 0
+        {
             return Ok(());
         }
         let highest = "select highest from fence where lock = $1";
-        let row = self.client.query_one(highest, &[&self.lock]).await.map_err(failed)?;
+        let row = self
+            .client
+            .query_one(highest, &[&self.lock])
+            .await
+            .map_err(failed)?;
         let highest = u64::try_from(row.get::<_, i64>(0)).map_err(failed)?;
         Err(StoreError::Stale { fence, highest })
     }
@@ -93,7 +108,11 @@ impl Store for Database {
         let items = "select item from inventory where night = $1";
         let items = self.client.query(items, &[&night]).await.map_err(failed)?;
         let finished = "select 1 from night where night = $1";
-        let finished = self.client.query_opt(finished, &[&night]).await.map_err(failed)?;
+        let finished = self
+            .client
+            .query_opt(finished, &[&night])
+            .await
+            .map_err(failed)?;
         Ok(Progress {
             done: items.iter().map(|row| row.get(0)).collect(),
             finished: finished.is_some(),
@@ -102,7 +121,8 @@ impl Store for Database {
 
     async fn write(&mut self, night: &str, fence: u64, item: &Item) -> Result<(), StoreError> {
         let (bytes, checksum) = (number(item.bytes)?, i64::from(item.checksum));
-        self.admit(WRITE, fence, &[&night, &item.name, &bytes, &checksum]).await
+        self.admit(WRITE, fence, &[&night, &item.name, &bytes, &checksum])
+            .await
     }
 
     async fn finish(&mut self, night: &str, fence: u64) -> Result<(), StoreError> {

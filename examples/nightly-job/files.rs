@@ -4,7 +4,6 @@
 //! in is there. The system frees that lock when a process dies. Hosts share such a directory where their file system
 //! has locks that all of them see; a local disk has, and so has NFS 4.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -54,7 +53,11 @@ impl Files {
 
     async fn lock(&self) -> Result<File, StoreError> {
         let path = self.directory.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let file = file.map_err(at(&path))?;
         let began = Instant::now();
         loop {
@@ -94,7 +97,9 @@ impl Store for Files {
             let name = entry.map_err(at(&folder))?.file_name();
             let name = name.to_string_lossy();
             progress.finished |= name == FINISHED;
-            progress.done.extend(name.strip_suffix(".item").map(str::to_owned));
+            progress
+                .done
+                .extend(name.strip_suffix(".item").map(str::to_owned));
         }
         Ok(progress)
     }
@@ -132,6 +137,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn item(name: &str) -> Item {
@@ -147,13 +154,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("there is room for a directory");
         let mut store = Files::open(dir.path().into()).expect("it is opened");
         store.begin("n1", 5).await.expect("the first fence");
-        store.write("n1", 5, &item("a")).await.expect("its own fence");
+        store
+            .write("n1", 5, &item("a"))
+            .await
+            .expect("its own fence");
         let mut other = Files::open(dir.path().into()).expect("it is opened");
         let progress = other.begin("n1", 9).await.expect("a greater fence");
         assert_eq!(progress.done, BTreeSet::from(["a".to_owned()]));
         let stale = |result| {
             assert!(
-                matches!(result, Err(StoreError::Stale { fence: 5, highest: 9 })),
+                matches!(
+                    result,
+                    Err(StoreError::Stale {
+                        fence: 5,
+                        highest: 9
+                    })
+                ),
                 "{result:?}"
             );
         };
@@ -161,7 +177,13 @@ mod tests {
         stale(store.finish("n1", 5).await);
         stale(store.begin("n2", 5).await.map(drop));
         let progress = other.begin("n1", 9).await.expect("its own fence");
-        assert_eq!(progress, Progress { done: BTreeSet::from(["a".to_owned()]), finished: false });
+        assert_eq!(
+            progress,
+            Progress {
+                done: BTreeSet::from(["a".to_owned()]),
+                finished: false
+            }
+        );
     }
 
     #[tokio::test]
@@ -170,7 +192,10 @@ mod tests {
         let mut store = Files::open(dir.path().into()).expect("it is opened");
         for night in ["", "../x", "a/b", "."] {
             let refused = store.begin(night, 1).await;
-            assert!(matches!(refused, Err(StoreError::Name(_))), "{night:?}: {refused:?}");
+            assert!(
+                matches!(refused, Err(StoreError::Name(_))),
+                "{night:?}: {refused:?}"
+            );
         }
     }
 
@@ -179,7 +204,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("there is room for a directory");
         fs::write(dir.path().join("fence"), "many").expect("it is written");
         let mut store = Files::open(dir.path().into()).expect("it is opened");
-        let refused = store.begin("n1", 1).await.expect_err("nothing can be compared");
-        assert!(refused.to_string().contains("\"many\" is not a fence"), "{refused}");
+        let refused = store
+            .begin("n1", 1)
+            .await
+            .expect_err("nothing can be compared");
+        assert!(
+            refused.to_string().contains("\"many\" is not a fence"),
+            "{refused}"
+        );
     }
 }

@@ -23,7 +23,10 @@ pub(crate) fn items(source: &Path) -> Result<Vec<String>, String> {
             continue;
         }
         let name = entry.file_name().into_string().map_err(|name| {
-            format!("--source {}: the name {name:?} is not UTF-8", source.display())
+            format!(
+                "--source {}: the name {name:?} is not UTF-8",
+                source.display()
+            )
         })?;
         names.push(name);
     }
@@ -36,7 +39,8 @@ impl Item {
     pub(crate) fn read(source: &Path, name: &str, at_least: Duration) -> Result<Item, String> {
         let began = Instant::now();
         let path = source.join(name);
-        let item = checksummed(&path, name).map_err(|error| format!("{}: {error}", path.display()))?;
+        let item =
+            checksummed(&path, name).map_err(|error| format!("{}: {error}", path.display()))?;
         std::thread::sleep(at_least.saturating_sub(began.elapsed()));
         Ok(item)
     }

@@ -34,7 +34,12 @@ const EXIT_HELD_BY_ANOTHER: u8 = 75;
 #[command(version)]
 struct Options {
     /// Client URLs of members, separated by commas
-    #[arg(long, env = "TENURE_ENDPOINTS", value_delimiter = ',', default_value = "http://127.0.0.1:7379")]
+    #[arg(
+        long,
+        env = "TENURE_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7379"
+    )]
     endpoints: Vec<String>,
     /// The lock; each store has one, whose fences it knows
     #[arg(long, default_value = "jobs/inventory")]
@@ -117,7 +122,11 @@ async fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-async fn under_lock(options: &Options, client: &Client, mut store: impl Store) -> Result<(), Failure> {
+async fn under_lock(
+    options: &Options,
+    client: &Client,
+    mut store: impl Store,
+) -> Result<(), Failure> {
     let asked = client
         .lock(&options.lock)
         .ttl(Duration::from_millis(options.ttl_ms))
@@ -154,12 +163,17 @@ async fn make(options: &Options, lock: &Lock, store: &mut impl Store) -> Result<
     for path in still_to_do(options, &progress.done)? {
         // Not begun any more once the lock is lost. Reading a file does not yield, though: a host that is suspended in
         // the middle of it finds out only when it writes.
-        let item = lock.run(async { tokio::task::block_in_place(|| Item::read(&options.source, &path, at_least)) });
+        let item = lock.run(async {
+            tokio::task::block_in_place(|| Item::read(&options.source, &path, at_least))
+        });
         let item = item.await?.map_err(Failure::Source)?;
         // To ask here once more whether the lock is held would prove nothing, since the pause may come right after
         // it. That the write carries the fence does, and it is not cut short, so that its outcome is known.
         store.write(&options.night, lock.fence(), &item).await?;
-        println!("{}: {} bytes, crc32c {:08x}", item.name, item.bytes, item.checksum);
+        println!(
+            "{}: {} bytes, crc32c {:08x}",
+            item.name, item.bytes, item.checksum
+        );
     }
     store.finish(&options.night, lock.fence()).await?;
     println!("night {}: done", options.night);
