@@ -5,7 +5,7 @@
     unused_imports,
     reason = "shared with the tests of the daemon, which use all of it"
 )]
-#[path = "../../daemon/tests/process/common/mod.rs"]
+#[path = "../../../daemon/tests/process/common/mod.rs"]
 mod common;
 mod leader;
 mod nightly;

@@ -114,7 +114,7 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
     let mut client = rig.cluster.members[0].client();
     let lease = grant(&mut client, 60_000);
     acquire(&mut client, ENCODED, &lease);
-    let mut check = |set: (&str, &str), command: &[&str], code: i32, said: &str| {
+    let check = |set: (&str, &str), command: &[&str], code: i32, said: &str| {
         let mut run = rig.command(&endpoints(&rig.cluster), 15_000);
         let mut run = Process::start(
             run.env(set.0, set.1).args(command),

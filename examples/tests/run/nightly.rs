@@ -123,8 +123,8 @@ fn files_refuse_what_a_paused_holder_writes_when_it_goes_on() {
     let night = rig.store_path().join(format!("night-{NIGHT}"));
     let read = |name: &str| fs::read_to_string(night.join(name)).expect("it is there");
     // crc32c of `alpha`, of `beta` and of nothing.
-    assert_eq!(read("a.txt.item"), format!("5 f3c8bd3b fence {stale}\n"));
-    assert_eq!(read("b.txt.item"), format!("4 d2d3bf73 fence {highest}\n"));
+    assert_eq!(read("a.txt.item"), format!("5 78d92f81 fence {stale}\n"));
+    assert_eq!(read("b.txt.item"), format!("4 f443cbb9 fence {highest}\n"));
     assert_eq!(read("c.txt.item"), format!("0 00000000 fence {highest}\n"));
     assert_eq!(read("finished"), format!("fence {highest}\n"));
     let kept = fs::read_dir(&night).expect("it is there").count();
@@ -144,7 +144,7 @@ fn postgresql_refuses_what_a_paused_holder_writes_when_it_goes_on() {
     let (stale, highest) = a_paused_holder_is_refused(&mut rig);
     assert_eq!(
         postgres.query("select item, bytes, to_hex(checksum), fence from inventory order by item"),
-        format!("a.txt|5|f3c8bd3b|{stale}\nb.txt|4|d2d3bf73|{highest}\nc.txt|0|0|{highest}\n")
+        format!("a.txt|5|78d92f81|{stale}\nb.txt|4|f443cbb9|{highest}\nc.txt|0|0|{highest}\n")
     );
     assert_eq!(
         postgres.query("select * from night"),
