@@ -1,5 +1,6 @@
 //! What the tests share: processes, clusters, a client, relays and waiting.
 
+pub(crate) mod binary;
 pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod http;

@@ -1,0 +1,14 @@
+//! The examples, run as their README says, against real members: what each shows, and the failure to try with it.
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "shared with the tests of the daemon, which use all of it"
+)]
+#[path = "../../../daemon/tests/process/common/mod.rs"]
+mod common;
+mod leader;
+mod nightly;
+mod postgres;
+mod programs;
+mod scripts;
