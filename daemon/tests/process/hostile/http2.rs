@@ -502,6 +502,10 @@ fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobod
     let siege = Siege::of(1);
     let mut client = siege.client();
     put_four_large(&mut client);
+    let began = Instant::now();
+    let page = client.get("/v1/keys?prefix=large/");
+    page.expect("the member answers").expect(200);
+    let one = began.elapsed();
     let mut wire = open(siege.address(), &[(4, 0)]);
     let began = Instant::now();
     for number in 0..PAGES {
@@ -516,10 +520,16 @@ fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobod
     let heard = wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= PAGES);
     assert_eq!(heads(&heard.bytes), PAGES);
     let answered = began.elapsed();
-    eprintln!("hostile: another's page after {served:?}, and all {PAGES} heads after {answered:?}");
-    assert!(served < Duration::from_secs(1), "{served:?}");
-    // To make them all takes more than ten seconds; a turn comes within one, or not.
-    assert!(answered < Duration::from_secs(4), "{answered:?}");
+    eprintln!(
+        "hostile: one page takes {one:?}; another's came after {served:?}, and all {PAGES} heads after {answered:?}"
+    );
+    // To make them all takes far longer, the more the busier the machine is; a turn comes within a second, or not.
+    let all = PAGES * one;
+    assert!(served < (all / 4).max(Duration::from_secs(1)), "{served:?}");
+    assert!(
+        answered < (all / 2).max(Duration::from_secs(4)),
+        "{answered:?}"
+    );
     drop(wire);
     siege.end(
         &format!("{PAGES} pages of 4 MiB asked for at once over one connection"),
