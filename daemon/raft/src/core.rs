@@ -230,6 +230,8 @@ pub struct Raft {
     pub(crate) writes: Writes,
     pub(crate) commit: LogIndex,
     pub(crate) handed_out: LogIndex,
+    /// Nothing behind this is handed out yet.
+    pub(crate) wanted: LogIndex,
     /// What the newest durable checkpoint covers.
     pub(crate) checkpoint: LogIndex,
     pub(crate) role: Role,
@@ -284,6 +286,7 @@ impl Raft {
             log,
             commit: applied.position.index,
             handed_out: applied.position.index,
+            wanted: LogIndex(u64::MAX),
             checkpoint: applied.position.index,
             role: Role::Follower { following: None },
             election_due: Duration::ZERO,
@@ -490,6 +493,17 @@ impl Raft {
         self.check_invariants();
     }
 
+    /// Hands out committed entries up to here and no further, until more is wanted. What is committed behind it stays in
+    /// the log, where it is anyway. Without this call, everything is handed out as soon as it is committed.
+    pub fn want_committed(&mut self, through: LogIndex) {
+        self.wanted = through;
+    }
+
+    /// The last index that may be applied: committed, and durable here.
+    pub fn applicable(&self) -> LogIndex {
+        self.commit.min(self.writes.durable())
+    }
+
     /// Everything that has come up since the last call. Cheap where nothing has.
     pub fn ready(&mut self) -> Ready {
         self.speak();
@@ -505,11 +519,10 @@ impl Raft {
 
     /// Committed is not enough: a single voter commits by its own disk, and what is applied must survive a restart.
     fn take_committed(&mut self) -> Vec<Entry> {
-        let durable = self.writes.durable();
         let through = match () {
             () if mutated(Mutant::HandsOutUnwritten) => self.commit,
-            () if mutated(Mutant::AppliesUncommitted) => durable,
-            () => self.commit.min(durable),
+            () if mutated(Mutant::AppliesUncommitted) => self.writes.durable(),
+            () => self.applicable().min(self.wanted),
         };
         if self.installing.is_some() || through <= self.handed_out {
             return Vec::new();

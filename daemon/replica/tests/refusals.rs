@@ -1,30 +1,20 @@
 //! What a leader tells the members whose requests it gives back.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod common;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tenure_raft::{Body, Configuration, MemberId, MemberInfo, Message, Restored, Term};
+use common::{hear, member_of_three};
+use tenure_raft::{Body, MemberId, Message, Term};
 use tenure_replica::{
     Core, CoreSettings, ForwardKind, ForwardedRequest, Input, PeerMessage, Refused,
 };
 use tenure_state::{Command, LeaseId, Origin, Request, encode_request};
 
-const ME: MemberId = MemberId(1);
-
 /// A member of three that was elected by the second, and whose disk has not written the first entry of its term.
 fn leader() -> Core {
-    let members = [1, 2, 3].map(MemberId);
-    let info = |member: MemberId| MemberInfo {
-        name: format!("n{}", member.0),
-        ..MemberInfo::default()
-    };
-    let configuration = Configuration {
-        voters: BTreeSet::from(members),
-        info: members.map(|member| (member, info(member))).into(),
-        ..Configuration::default()
-    };
-    let restored = Restored::genesis(configuration);
-    let mut core = Core::new(ME, CoreSettings::default(), 1, restored).expect("it can start");
+    let mut core = member_of_three(CoreSettings::default());
     while !core.is_leader() {
         core.tick(Duration::from_millis(10));
         let out = core.output();
@@ -51,16 +41,6 @@ fn elect(core: &mut Core, message: PeerMessage) {
     if to == MemberId(2) {
         hear(core, to, term, body);
     }
-}
-
-fn hear(core: &mut Core, from: MemberId, term: Term, body: Body) {
-    let message = PeerMessage::Raft(Message {
-        from,
-        to: ME,
-        term,
-        body,
-    });
-    core.handle(Input::Peer { from, message });
 }
 
 fn forwarded(member: u64, tokens: std::ops::Range<u64>) -> PeerMessage {
