@@ -106,6 +106,9 @@ impl CoreThread {
                     return Ok(());
                 }
             }
+            if let Some(forgotten) = self.core.raft().forgotten() {
+                return Err(forgotten.into());
+            }
             self.dispatch();
         }
     }
