@@ -246,6 +246,21 @@ pub enum Ask {
     },
 }
 
+impl Ask {
+    /// Sets a key, whatever it holds.
+    #[must_use]
+    pub fn put(key: impl Into<String>, value: String) -> Ask {
+        Ask::Put {
+            key: key.into(),
+            value,
+            only_if: None,
+            absent: false,
+            lease: None,
+            once: None,
+        }
+    }
+}
+
 /// How much of a resource is asked for.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
