@@ -190,6 +190,20 @@ pub enum ProposeError {
     },
 }
 
+/// A leader of this term knows more of this member's log than is there.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error(
+    "the log ends at entry {log_end}, and this member had acknowledged entry {acknowledged} to the leader {leader}"
+)]
+pub struct Forgotten {
+    /// The leader.
+    pub leader: MemberId,
+    /// This member told the leader that entries up to here are durable, at least.
+    pub acknowledged: LogIndex,
+    /// Where the log ends.
+    pub log_end: LogIndex,
+}
+
 /// Why leadership cannot be transferred.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum TransferError {
@@ -239,6 +253,8 @@ pub struct Raft {
     pub(crate) election_due: Duration,
     /// The snapshot whose installation the caller has been asked for.
     pub(crate) installing: Option<SnapshotFile>,
+    /// What shows that this member's disk has lost what it had acknowledged.
+    pub(crate) forgotten: Option<Forgotten>,
     /// The number of the next batch of reads that is sent to a leader.
     pub(crate) next_batch: u64,
     /// What leaves with the next `Ready`, but for its write and its committed entries.
@@ -291,6 +307,7 @@ impl Raft {
             role: Role::Follower { following: None },
             election_due: Duration::ZERO,
             installing: None,
+            forgotten: None,
             next_batch,
             out: Ready::default(),
         };
@@ -551,6 +568,12 @@ impl Raft {
             _ => self.election_due,
         };
         due.saturating_sub(self.now)
+    }
+
+    /// What shows that this member's disk has lost what the member had acknowledged: a sync that was a lie, or the files
+    /// of an earlier day. Such a member may have forgotten a vote as well, so it must not go on.
+    pub fn forgotten(&self) -> Option<Forgotten> {
+        self.forgotten
     }
 
     /// A summary.

@@ -107,6 +107,9 @@ impl CoreThread {
                     return Ok(());
                 }
             }
+            if let Some(forgotten) = self.core.raft().forgotten() {
+                return Err(forgotten.into());
+            }
             self.dispatch();
             if self.core.applier_is_behind() {
                 self.shared.keep_back(applied);

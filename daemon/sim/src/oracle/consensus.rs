@@ -474,6 +474,13 @@ impl Consensus {
             status.last,
             this.mirror.last()
         );
+        demand!(
+            view.raft.forgotten().is_none(),
+            "nobody-forgets",
+            "n{} keeps what it has synced and is taken for one that does not: {:?}",
+            member + 1,
+            view.raft.forgotten()
+        );
         let old_commit = std::mem::replace(&mut this.commit, status.commit);
         this.term = status.term;
         let leads = (status.role == RoleName::Leader).then_some(status.term);
