@@ -140,6 +140,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn with_patience(mut self, patience: Duration) -> Call {
+        self.patience = patience;
+        self
+    }
+
     pub(crate) fn at_any_member(mut self) -> Call {
         self.prefer = Prefer::Any;
         self

@@ -23,6 +23,7 @@ mod queues;
 mod readme;
 mod reads;
 mod sdk;
+mod sdk_calls;
 mod semaphores;
 mod snapshots;
 mod stopping;

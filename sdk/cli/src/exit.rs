@@ -100,6 +100,18 @@ impl Trouble {
         self
     }
 
+    /// The same, told in other words.
+    pub(crate) fn saying(mut self, what: impl Into<String>) -> Trouble {
+        self.what = what.into();
+        self
+    }
+
+    /// The same, with another exit code.
+    pub(crate) fn ending(mut self, exit: Exit) -> Trouble {
+        self.exit = exit;
+        self
+    }
+
     /// Says it on stderr, as text or as JSON.
     pub(crate) fn tell(&self, output: Output) {
         match output {

@@ -76,7 +76,6 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) chosen: Chosen,
     pub(crate) output: Output,
-    pub(crate) timeout: Duration,
 }
 
 /// The members to ask, and who said so.
@@ -113,7 +112,6 @@ impl Options {
             client,
             chosen,
             output: self.output,
-            timeout: self.timeout,
         })
     }
 

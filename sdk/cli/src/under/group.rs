@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process_group, set_child_subreaper,
-    test_kill_process_group, waitpid,
+    test_kill_process_group, wait,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -139,7 +139,7 @@ fn cannot_run(command: &[OsString], error: &io::Error) -> Trouble {
 
 fn reap(told: &UnboundedSender<(Pid, WaitStatus)>) {
     loop {
-        match waitpid(None, WaitOptions::UNTRACED) {
+        match wait(WaitOptions::UNTRACED) {
             Ok(Some(news)) => {
                 if told.send(news).is_err() {
                     return;

@@ -6,18 +6,18 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use serde_json::Value;
 use tenure::api::Code;
-use tenure::{Error, Lease};
+use tenure::{Error, Failure, Guard as Hold, Holdable, Lease, Single};
 
-use crate::duration;
 use crate::exit::{Exit, Trouble};
 use crate::settings::Session;
+use crate::{duration, events, output};
 
 mod clock;
 mod elect;
 mod group;
 mod guard;
-mod hold;
 mod lock;
 mod semaphore;
 mod signals;
@@ -30,7 +30,6 @@ pub(crate) use semaphore::Semaphore;
 use clock::Until;
 use group::Group;
 use guard::{Guard, suspend};
-use hold::Hold;
 use rustix::process::Signal;
 use signals::Signals;
 
@@ -117,11 +116,11 @@ impl Run {
 }
 
 /// Asks, runs the command while it is held, and gives it up.
-async fn run_under<H: Hold>(
+async fn run_under<W: Holdable + Single>(
     session: &Session,
     run: &Run,
     what: What,
-    ask: impl AsyncFn(&Lease, Duration) -> Result<H, Error>,
+    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
 ) -> Result<Exit, Trouble> {
     let times = run.times()?;
     let mut signals = Signals::listen().map_err(|error| {
@@ -172,11 +171,11 @@ async fn unless_told<T>(signals: &mut Signals, work: impl Future<Output = T>) ->
     }
 }
 
-async fn acquire<H: Hold>(
+async fn acquire<W: Holdable>(
     run: &Run,
     lease: &Lease,
-    ask: impl AsyncFn(&Lease, Duration) -> Result<H, Error>,
-) -> Result<H, Error> {
+    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
+) -> Result<Hold<W>, Error> {
     loop {
         match ask(lease, run.wait.unwrap_or(duration::DAY)).await {
             // The longest wait of the cluster is not the longest of a caller who named none.
@@ -187,6 +186,11 @@ async fn acquire<H: Hold>(
 }
 
 fn not_acquired(what: &What, error: Error) -> Trouble {
+    let held = matches!(error.code(), Some(Code::LockHeld | Code::WaitExpired));
+    if let Some(by) = error.failure().filter(|_| held).and_then(holders) {
+        let told = format!("{} {} is held by {by}", what.word, what.name);
+        return Trouble::from(error).saying(told);
+    }
     match error {
         Error::Lost(loss) => Trouble::new(
             Exit::UNREACHABLE,
@@ -200,6 +204,38 @@ fn not_acquired(what: &What, error: Error) -> Trouble {
         Error::Unknown(failure) => Error::NotApplied(failure).into(),
         refused => refused.into(),
     }
+}
+
+/// Who holds it, as a refusal tells.
+fn holders(failure: &Failure) -> Option<String> {
+    const MOST_TOLD: usize = 3;
+    let holders = failure.fields.get("holders")?.as_array()?;
+    let told = holders.iter().take(MOST_TOLD).map(|holder| {
+        let text = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let number = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_u64)
+                .unwrap_or_default()
+        };
+        let owner = text(if holder.get("owner").is_some() {
+            "owner"
+        } else {
+            "candidate"
+        });
+        let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
+        let who = output::shown(&events::who(owner, text("lease_name")));
+        format!("{who} (fence {fence}, {left} left unless renewed)")
+    });
+    let told: Vec<String> = told.collect();
+    let more = holders.len().saturating_sub(MOST_TOLD);
+    let more = (more > 0).then(|| format!(" and {more} more"));
+    (!told.is_empty()).then(|| told.join(", ") + &more.unwrap_or_default())
 }
 
 /// What the command finds in its environment.
@@ -222,8 +258,8 @@ fn environment(
     environment
 }
 
-async fn give_up(what: &What, hold: impl Hold, lease: Lease, times: Times) {
-    let told = hold.give_up().await;
+async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) {
+    let told = hold.release().await;
     let revoked = lease.revoke().await;
     match told {
         // Losses are told where the command is stopped for them.
