@@ -146,19 +146,6 @@ impl Client {
     pub async fn revoke_lease(&self, id: &str) -> Result<(), Error> {
         revoke(self, id).await
     }
-
-    /// Renews a lease that may be anybody's, once, and answers it. Dropped before it is done, it may have been renewed or
-    /// may yet be.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotApplied`], with [`Code::LeaseExpired`](tenure_api::Code::LeaseExpired) or
-    /// [`Code::LeaseNotFound`](tenure_api::Code::LeaseNotFound) where it has ended; [`Error::Unknown`].
-    pub async fn renew_lease(&self, id: &str) -> Result<tenure_api::Lease, Error> {
-        let path = format!("/v1/leases/{}/renew", name::encoded(id, false));
-        let call = Call::new(Method::POST, path, Effect::Repeatable, self.patience);
-        self.perform(&call).await?.json()
-    }
 }
 
 /// A list that is asked for when it is awaited, in as many requests as it takes. Its pages are of one revision each.

@@ -222,13 +222,6 @@ impl Lease {
         self.shared.belief.lost().await
     }
 
-    /// Lets go of it without ending it, and answers its id: from now on it lives as long as somebody renews it by that
-    /// ([`Client::renew_lease`](crate::Client::renew_lease)), and this program believes in nothing of it any longer.
-    pub fn leave(mut self) -> String {
-        self.revoked = true;
-        self.shared.id.clone()
-    }
-
     /// Ends it, and all that hangs on it, at one revision. From this call on nothing of it is believed in any longer.
     ///
     /// Dropped before it is done, this goes on in the background as a drop of the lease does.

@@ -106,6 +106,12 @@ impl Trouble {
         self
     }
 
+    /// The same, with another exit code.
+    pub(crate) fn ending(mut self, exit: Exit) -> Trouble {
+        self.exit = exit;
+        self
+    }
+
     /// Says it on stderr, as text or as JSON.
     pub(crate) fn tell(&self, output: Output) {
         match output {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use tenure::api::{Attached, AttachedState, Code};
+use tenure::Error;
+use tenure::api::{Attached, AttachedState};
 
 use crate::duration;
 use crate::exit::{Exit, Trouble};
@@ -84,7 +85,7 @@ impl Grant {
             }
             grant = grant.metadata(name, value);
         }
-        let lease = grant.grant().await?.leave();
+        let lease = grant.grant().await?.detach();
         match session.output {
             Output::Json => output::json(&session.client.inspect_lease(&lease).await?)?,
             Output::Table => output::text(&format!("{lease}\n"))?,
@@ -108,13 +109,12 @@ struct Renew {
 impl Renew {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
         for lease in self.leases {
-            let renewed = session.client.renew_lease(&lease).await?;
+            let renewed = session.client.resume_lease(&lease).await.map_err(over)?;
+            let left = duration::shown(renewed.remaining());
+            let lease = renewed.detach();
             match session.output {
-                Output::Json => output::json(&renewed)?,
-                Output::Table => {
-                    let left = duration::shown_ms(renewed.remaining_ms);
-                    output::text(&format!("{lease}  {left} left\n"))?;
-                }
+                Output::Json => output::json(&session.client.inspect_lease(&lease).await?)?,
+                Output::Table => output::text(&format!("{lease}  {left} left\n"))?,
             }
         }
         Ok(Exit::DONE)
@@ -134,32 +134,28 @@ struct KeepAlive {
 
 impl KeepAlive {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
-        loop {
-            match session.client.renew_lease(&self.lease).await {
-                Ok(renewed) => {
-                    tokio::time::sleep(Duration::from_millis(renewed.ttl_ms) / 3).await;
-                }
-                Err(error) if is_over(error.code()) => {
-                    return Err(Trouble::new(
-                        Exit::LOST,
-                        format!("lease {} has ended", self.lease),
-                    )
-                    .then(
-                        "what hung on it has ended with it; `tenure lease grant` makes another",
-                    ));
-                }
-                // The cluster is away: as long as it does not say that the lease has ended, it may live.
-                Err(error) => {
-                    eprintln!("tenure: lease {} could not be renewed: {error}", self.lease);
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-            }
-        }
+        let lease = session
+            .client
+            .resume_lease(&self.lease)
+            .await
+            .map_err(over)?;
+        let loss = lease.lost().await;
+        Err(
+            Trouble::new(Exit::LOST, format!("lease {} is lost: {loss}", self.lease))
+                .then("what hangs on it ends with it; `tenure lease grant` makes another"),
+        )
     }
 }
 
-fn is_over(code: Option<Code>) -> bool {
-    matches!(code, Some(Code::LeaseExpired | Code::LeaseNotFound))
+/// A lease that ended before it was renewed is told as one that is not there.
+fn over(error: Error) -> Trouble {
+    let ended = matches!(error, Error::Lost(_));
+    let trouble = Trouble::from(error);
+    if ended {
+        trouble.ending(Exit::ABSENT)
+    } else {
+        trouble
+    }
 }
 
 /// Shows a lease and what hangs on it

@@ -6,11 +6,10 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
-use tenure::{Loss, State};
+use tenure::{Guard as Hold, Holdable, Loss, State};
 
 use super::clock::Until;
 use super::group::{Group, News};
-use super::hold::Hold;
 use super::signals::Signals;
 use super::terminal::Terminal;
 use super::{Times, What};
@@ -26,9 +25,9 @@ const AFTERMATH: Duration = Duration::from_millis(100);
 /// How long `--on-lost` may go on after the command was stopped.
 const LAST_DEED: Duration = Duration::from_secs(30);
 
-pub(super) struct Guard<'a, H> {
+pub(super) struct Guard<'a, W: Holdable> {
     what: &'a What,
-    hold: &'a H,
+    hold: &'a Hold<W>,
     group: Group,
     terminal: Option<Terminal>,
     times: Times,
@@ -40,14 +39,14 @@ pub(super) struct Guard<'a, H> {
     stopped: bool,
 }
 
-impl<'a, H: Hold> Guard<'a, H> {
+impl<'a, W: Holdable> Guard<'a, W> {
     pub(super) fn new(
         what: &'a What,
-        hold: &'a H,
+        hold: &'a Hold<W>,
         group: Group,
         times: Times,
         until: Until,
-    ) -> Guard<'a, H> {
+    ) -> Guard<'a, W> {
         let guard = Guard {
             what,
             hold,
@@ -88,7 +87,7 @@ impl<'a, H: Hold> Guard<'a, H> {
 
     /// Until the command has ended, with its code, or must be stopped.
     async fn watch(&mut self, signals: &mut Signals) -> Option<Exit> {
-        let mut changes = self.hold.changes();
+        let mut changes = self.hold.watch();
         let stop_before = self.times.grace + self.times.reserve;
         loop {
             let left = self.look().saturating_sub(stop_before);

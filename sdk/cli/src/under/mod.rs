@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tenure::api::Code;
-use tenure::{Error, Failure, Lease};
+use tenure::{Error, Failure, Guard as Hold, Holdable, Lease, Single};
 
 use crate::exit::{Exit, Trouble};
 use crate::settings::Session;
@@ -18,7 +18,6 @@ mod clock;
 mod elect;
 mod group;
 mod guard;
-mod hold;
 mod lock;
 mod semaphore;
 mod signals;
@@ -31,7 +30,6 @@ pub(crate) use semaphore::Semaphore;
 use clock::Until;
 use group::Group;
 use guard::{Guard, suspend};
-use hold::Hold;
 use rustix::process::Signal;
 use signals::Signals;
 
@@ -118,11 +116,11 @@ impl Run {
 }
 
 /// Asks, runs the command while it is held, and gives it up.
-async fn run_under<H: Hold>(
+async fn run_under<W: Holdable + Single>(
     session: &Session,
     run: &Run,
     what: What,
-    ask: impl AsyncFn(&Lease, Duration) -> Result<H, Error>,
+    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
 ) -> Result<Exit, Trouble> {
     let times = run.times()?;
     let mut signals = Signals::listen().map_err(|error| {
@@ -173,11 +171,11 @@ async fn unless_told<T>(signals: &mut Signals, work: impl Future<Output = T>) ->
     }
 }
 
-async fn acquire<H: Hold>(
+async fn acquire<W: Holdable>(
     run: &Run,
     lease: &Lease,
-    ask: impl AsyncFn(&Lease, Duration) -> Result<H, Error>,
-) -> Result<H, Error> {
+    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
+) -> Result<Hold<W>, Error> {
     loop {
         match ask(lease, run.wait.unwrap_or(duration::DAY)).await {
             // The longest wait of the cluster is not the longest of a caller who named none.
@@ -213,9 +211,23 @@ fn holders(failure: &Failure) -> Option<String> {
     const MOST_TOLD: usize = 3;
     let holders = failure.fields.get("holders")?.as_array()?;
     let told = holders.iter().take(MOST_TOLD).map(|holder| {
-        let text = |field: &str| holder.get(field).and_then(Value::as_str).unwrap_or_default();
-        let number = |field: &str| holder.get(field).and_then(Value::as_u64).unwrap_or_default();
-        let owner = text(if holder.get("owner").is_some() { "owner" } else { "candidate" });
+        let text = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let number = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_u64)
+                .unwrap_or_default()
+        };
+        let owner = text(if holder.get("owner").is_some() {
+            "owner"
+        } else {
+            "candidate"
+        });
         let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
         let who = output::shown(&events::who(owner, text("lease_name")));
         format!("{who} (fence {fence}, {left} left unless renewed)")
@@ -246,8 +258,8 @@ fn environment(
     environment
 }
 
-async fn give_up(what: &What, hold: impl Hold, lease: Lease, times: Times) {
-    let told = hold.give_up().await;
+async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) {
+    let told = hold.release().await;
     let revoked = lease.revoke().await;
     match told {
         // Losses are told where the command is stopped for them.
