@@ -242,7 +242,13 @@ fn a_broken_hold_is_told_in_two_steps_and_its_command_is_stopped() {
         holder.exit_status().is_none(),
         "nothing was broken by asking"
     );
-    ran(&cluster, ["break", "lock", "a", "--fence", "1"]).expect(2);
+    ran(
+        &cluster,
+        ["break", "lock", "a", "--fence", "1", "--reason", "a test"],
+    )
+    .expect(2);
+    let why = ran(&cluster, ["break", "lock", "a", "--fence", fence]).expect(64);
+    assert!(why.stderr.contains("--reason"), "{}", why.stderr);
     let broken = ran(
         &cluster,
         ["break", "lock", "a", "--fence", fence, "--reason", "a test"],

@@ -58,6 +58,7 @@ pub(crate) fn bare(command: &mut Command) -> &mut Command {
     }
     command
         .env_remove("XDG_CONFIG_HOME")
+        .env_remove("COLUMNS")
         .env("HOME", "/nonexistent")
         .stdin(Stdio::null())
 }

@@ -108,7 +108,11 @@ fn what_the_cluster_refuses_is_told_with_its_code() {
         &["invalid-name", "1024"],
     );
     check(&ran(&cluster, ["put", &name, "1"]), 64, &["invalid-name"]);
-    check(&ran(&cluster, ["lease", "show", "nonsense"]), 2, &["lease"]);
+    check(
+        &ran(&cluster, ["lease", "show", "nonsense"]),
+        64,
+        &["`nonsense`", "16 lower-case hex digits"],
+    );
     check(
         &ran(&cluster, ["get", "a", "--revision", "9999"]),
         1,
