@@ -9,13 +9,12 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-/// How answers are written.
+/// How answers are written: for people, or for programs with the fields of the REST API.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
+    // Without help of their own: it would make clap set apart a long form of every help.
     #[default]
     Table,
-    /// For programs: the fields of the REST API.
     Json,
 }
 

@@ -34,13 +34,7 @@ const COLLECTIONS: [&str; 5] = ["keys/", "locks/", "semaphores/", "elections/", 
 /// Tells what happens to keys, locks, elections and leases, or runs a command for it
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = "Tells what there is, and then what happens to it: every change once and in order, over the loss of members \
-        and leaders. Where history is gone, what there is is told anew.\n\n\
-        With --exec, a command is run in place of it: once at the beginning, and once whenever something has changed and nothing \
-        more did for --settle. It runs by itself, never twice at a time, without a shell. It finds the changes on its stdin, as \
-        lines of JSON, and TENURE_REVISION in its environment. One that fails is run again, after a pause that grows \
-        to a minute.",
-    after_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Watch {
     /// How their resources begin: keys/config/, locks/jobs/, semaphores/, elections/, leases/
@@ -59,6 +53,14 @@ pub(crate) struct Watch {
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration::parse, requires = "exec")]
     settle: Duration,
 }
+
+const ABOUT: &str = "\
+It tells what there is, and then what happens to it: every change once and in order, over the loss of members and \
+leaders. Where history is gone, what there is is told anew.
+
+With --exec, a command is run in place of that: once at the beginning, and whenever something has changed and nothing \
+more did for --settle. It runs without a shell and never twice at a time. It finds the changes on its stdin, as lines of \
+JSON, and TENURE_REVISION in its environment. One that fails is run again, after a pause that grows to a minute.";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,8 +7,7 @@ use crate::settings::Session;
 /// Runs a command while this host leads
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = format!("Campaigns in an election and runs a command while this candidate leads. The name of the election is in TENURE_ELECTION, that of the candidate in TENURE_CANDIDATE.\n\n{CONTRACT}"),
-    after_long_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{CONTRACT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Elect {
     /// The name of the election, as services/api
@@ -22,6 +21,9 @@ pub(crate) struct Elect {
     #[command(flatten)]
     run: Run,
 }
+
+const ABOUT: &str =
+    "The name of the election is in TENURE_ELECTION, that of the candidate in TENURE_CANDIDATE.";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,8 +7,7 @@ use crate::settings::Session;
 /// Runs a command while a lock is held
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = format!("Runs a command while a lock is held. Its name is in TENURE_LOCK.\n\n{CONTRACT}"),
-    after_long_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{CONTRACT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Lock {
     /// The name of the lock, as jobs/nightly
@@ -19,6 +18,8 @@ pub(crate) struct Lock {
     #[command(flatten)]
     run: Run,
 }
+
+const ABOUT: &str = "The name of the lock is in TENURE_LOCK.";
 
 const EXAMPLES: &str = "\
 Examples:

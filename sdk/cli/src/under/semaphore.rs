@@ -7,8 +7,7 @@ use crate::settings::Session;
 /// Runs a command while permits of a semaphore are held
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = format!("Runs a command while permits of a semaphore are held. Its name is in TENURE_SEMAPHORE.\n\n{CONTRACT}"),
-    after_long_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{CONTRACT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Semaphore {
     /// The name of the semaphore, as downloads
@@ -22,6 +21,9 @@ pub(crate) struct Semaphore {
     #[command(flatten)]
     run: Run,
 }
+
+const ABOUT: &str =
+    "The name of the semaphore is in TENURE_SEMAPHORE, the number of permits in TENURE_PERMITS.";
 
 const EXAMPLES: &str = "\
 Examples:
