@@ -11,4 +11,5 @@ mod leader;
 mod nightly;
 mod postgres;
 mod programs;
+mod readme;
 mod scripts;

@@ -105,7 +105,7 @@ fn a_paused_holder_is_refused(rig: &mut Rig) -> (u64, u64) {
     let highest = rig.next_holder();
     assert!(highest > stale, "{highest} after {stale}");
     paused.signal(Signal::CONT);
-    assert_eq!(paused.exit_code(SOON), 4, "{}", paused.output());
+    assert_eq!(paused.exit_code(SOON), 76, "{}", paused.output());
     let refused = format!("refused: fence {stale} is stale, {highest} has been here");
     assert!(paused.output().contains(&refused), "{}", paused.output());
 
