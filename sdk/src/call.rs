@@ -27,7 +27,8 @@ pub(crate) const BEYOND_POLL: Duration = Duration::from_secs(2);
 /// A recorded call is not repeated for longer than this: records are kept for 60 s unless an operator changed it.
 const RECORDED: Duration = Duration::from_secs(45);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A cluster that elects is found again within this time.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(header::IDEMPOTENCY_KEY);
 
@@ -137,6 +138,11 @@ impl Call {
 
     pub(crate) fn with_tries_of(mut self, try_for: Duration) -> Call {
         self.try_for = try_for;
+        self
+    }
+
+    pub(crate) fn with_patience(mut self, patience: Duration) -> Call {
+        self.patience = patience;
         self
     }
 

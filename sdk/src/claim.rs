@@ -42,14 +42,6 @@ impl Claim {
         Ok(Claim { lease, of })
     }
 
-    pub(crate) fn of_what(&self) -> &Identity {
-        &self.of
-    }
-
-    pub(crate) fn lease_id(&self) -> &str {
-        &self.lease.id
-    }
-
     /// The cluster has nothing of it any more.
     pub(crate) fn free(self) {
         self.lease.claims().remove(&self.of);

@@ -90,6 +90,15 @@ impl Client {
         self
     }
 
+    /// Does something that nobody waits for: on the runtime of this task, else on the one that renews. Where both have
+    /// ended, nothing is done.
+    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let current = tokio::runtime::Handle::try_current().ok();
+        if let Some(runtime) = current.or_else(|| self.inner.keeper.runtime()) {
+            runtime.spawn(work);
+        }
+    }
+
     pub(crate) async fn perform(&self, call: &Call) -> Result<Answer, Error> {
         perform(&self.inner, call).await
     }

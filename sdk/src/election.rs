@@ -1,28 +1,34 @@
 //! Elections: one of many candidates leads.
 //!
-//! Owns how a campaign is asked for and the guard of a leadership. Left out: handing a leadership over to a candidate
-//! of one's choice.
+//! Owns what only a leadership can do: proclaim a value, and pass itself on.
 
 use std::time::Duration;
 
 use http::Method;
-use tenure_api::{Campaign as Wanted, Code, Elected, Proclaim};
-use tokio::sync::watch;
+use tenure_api::{Campaign as Wanted, Elected, HandOver, HandedOver, Proclaim};
 
+use crate::ask::{Acquire, holdable};
 use crate::belief::State;
-use crate::call::{Call, Effect};
+use crate::call::{Call, Effect, TRY};
 use crate::client::Client;
 use crate::error::{Error, Loss};
-use crate::held::Held;
-use crate::hold::{Hold, Kind};
-use crate::lease::{Lease, TTL, millis};
+use crate::guard::{Guard, Single};
+use crate::held::{Grant, is_over};
+use crate::hold::{Kind, Part};
 use crate::name;
-use crate::queue::{Asking, LeaseOf, acquire, poll};
+use crate::shown::{Shown, Within, look_at};
 
 /// The longest wait that a campaign can have.
 const FOR_A_DAY: Duration = Duration::from_secs(86_400);
 
-/// A campaign to be made: on a lease of its own with a TTL of 15 s, waiting for up to 24 h, unless told otherwise.
+/// Says of a [`Guard`] or an [`Acquire`] that it is of a leadership.
+#[derive(Debug)]
+pub enum Led {}
+
+holdable!(Led, Wanted, Kind::Election, candidate);
+impl Single for Led {}
+
+/// A campaign to be made: waiting for up to 24 h, unless told otherwise.
 ///
 /// ```no_run
 /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
@@ -33,15 +39,10 @@ const FOR_A_DAY: Duration = Duration::from_secs(86_400);
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "nothing is asked before `lead` is awaited"]
-pub struct Campaign<'a> {
-    client: Client,
-    name: String,
-    lease: Option<&'a Lease>,
-    ttl: Duration,
-    wait: Duration,
-    wanted: Wanted,
-}
+pub type Campaign<'a> = Acquire<'a, Led>;
+
+/// A leadership. Its fence is its term.
+pub type Leadership = Guard<Led>;
 
 impl Client {
     /// A campaign for an election, under the name by which others know this candidate.
@@ -50,145 +51,48 @@ impl Client {
         election: impl Into<String>,
         candidate: impl Into<String>,
     ) -> Campaign<'static> {
-        Campaign {
-            client: self.clone(),
-            name: election.into(),
+        let wanted = Wanted {
             lease: None,
-            ttl: TTL,
-            wait: FOR_A_DAY,
-            wanted: Wanted {
-                lease: None,
-                ttl_ms: None,
-                candidate: candidate.into(),
-                value: String::new(),
-                wait_ms: 0,
-                poll_ms: None,
-                priority: 0,
-            },
-        }
+            ttl_ms: None,
+            candidate: candidate.into(),
+            value: String::new(),
+            wait_ms: 0,
+            poll_ms: None,
+            priority: 0,
+        };
+        Acquire::of(self, vec![election.into()], wanted).wait(FOR_A_DAY)
     }
 }
 
-impl Campaign<'_> {
-    /// The TTL of the lease that is granted for it: how long a leader that died is waited for.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// Hangs it on a lease that is there already.
-    pub fn on(self, lease: &Lease) -> Campaign<'_> {
-        Campaign {
-            client: self.client,
-            name: self.name,
-            lease: Some(lease),
-            ttl: self.ttl,
-            wait: self.wait,
-            wanted: self.wanted,
-        }
-    }
-
-    /// How long to wait; nothing only tries.
-    pub fn wait(mut self, wait: Duration) -> Self {
-        self.wait = wait;
-        self
-    }
-
+impl Acquire<'_, Led> {
     /// What the leadership says to those who look.
     pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.wanted.value = value.into();
+        self.body.value = value.into();
         self
     }
 
-    /// −100 to 100; higher goes first among those who wait. It deposes nobody.
-    pub fn priority(mut self, priority: i32) -> Self {
-        self.wanted.priority = priority;
-        self
-    }
-
-    /// Waits until this candidate leads.
+    /// Waits until this candidate leads: [`Acquire::acquire`] by another name. [`Acquire::acquire_unless`] withdraws
+    /// the candidacy when it is told to.
     ///
-    /// Dropping the future withdraws the candidacy as [`Acquire::acquire`](crate::Acquire::acquire) leaves a queue.
+    /// Dropping the future withdraws it in the background as [`Acquire::acquire`] leaves a queue.
     ///
     /// # Errors
     ///
-    /// As for [`Acquire::acquire`](crate::Acquire::acquire).
+    /// As for [`Acquire::acquire`].
     pub async fn lead(self) -> Result<Leadership, Error> {
-        let lease = match self.lease {
-            Some(lease) => LeaseOf::Callers(lease),
-            None => LeaseOf::Own(self.client.lease(self.ttl).grant().await?),
-        };
-        let shared = lease.shared();
-        let owner = self.wanted.candidate.clone();
-        let body = Wanted {
-            lease: Some(shared.id.clone()),
-            wait_ms: millis(self.wait),
-            poll_ms: Some(millis(poll(self.wait, shared.ttl))),
-            ..self.wanted
-        };
-        let asking = Asking {
-            client: self.client,
-            kind: Kind::Election,
-            name: self.name,
-            owner,
-            wait: self.wait,
-            lease,
-            body,
-        };
-        acquire(asking).await.map(|held| Leadership { held })
+        self.acquire().await
     }
 }
 
-/// A leadership, as long as [`Leadership::state`] says so. Dropping it resigns in the background, as far as that
-/// succeeds within 5 s; [`Leadership::resign`] is certain.
-pub struct Leadership {
-    held: Held,
-}
-
-impl Leadership {
+impl Guard<Led> {
     /// The name of the election.
     pub fn election(&self) -> &str {
-        &self.held.hold.name
+        self.name()
     }
 
-    /// The fence, which is the term of this leadership: greater than that of every earlier one.
-    pub fn fence(&self) -> u64 {
-        self.held.hold.fence
-    }
-
-    /// What may be believed of it, by the clock.
-    pub fn state(&self) -> State {
-        self.held.state()
-    }
-
-    /// Whether it may be believed.
-    pub fn is_held(&self) -> bool {
-        !matches!(self.state(), State::Lost(_))
-    }
-
-    /// For how long it may still be believed in, if no renewal gets through any more; zero once it is lost.
-    pub fn remaining(&self) -> Duration {
-        self.held.remaining()
-    }
-
-    /// Its changes of state. They are told by a task of the client: whoever must be sure *now* asks
-    /// [`Leadership::state`].
-    pub fn watch(&self) -> watch::Receiver<State> {
-        self.held.watch()
-    }
-
-    /// Waits until it is lost, which is at the local deadline at the latest. Dropping the future does nothing.
-    pub async fn lost(&self) -> Loss {
-        self.held.lost().await
-    }
-
-    /// Runs a future while this program leads; see [`Lock::run`](crate::Lock::run).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Lost`] where the future was dropped.
-    pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        self.held.run(work).await
+    /// The name by which others know this leader.
+    pub fn candidate(&self) -> &str {
+        &self.held.hold.owner
     }
 
     /// Gives the leadership a new value. Dropped before it is done, it may have been given or may yet be.
@@ -200,60 +104,144 @@ impl Leadership {
         if let State::Lost(loss) = self.state() {
             return Err(Error::Lost(loss));
         }
-        let hold = &self.held.hold;
         let body = Proclaim {
-            lease: hold.lease.id.clone(),
-            candidate: hold.owner.clone(),
-            fence: hold.fence,
+            lease: self.lease_id().to_owned(),
+            candidate: self.candidate().to_owned(),
+            fence: self.fence(),
             value: value.into(),
         };
-        let path = name::path("elections", &hold.name);
-        let patience = self.held.client.patience;
-        let call = Call::new(Method::PUT, path, Effect::Recorded, patience).with_json(&body);
+        let call = self.call(Method::PUT).with_json(&body);
         match self.held.client.perform(&call).await {
             Ok(answer) => answer.json::<Elected>().map(drop),
-            Err(error) if is_over(&error) => {
-                hold.belief.end(Loss::Broken);
+            Err(error) if is_over(error.code()) => {
+                self.held.hold.belief.end(Loss::Broken);
                 Err(Error::Lost(Loss::Broken))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Resigns. From this call on this program does not lead any longer. A lease that was granted for it is revoked.
-    ///
-    /// Dropped before it is done, this goes on in the background as a drop of the guard does.
+    /// Resigns: [`Guard::release`] by another name.
     ///
     /// # Errors
     ///
-    /// As for [`Lock::release`](crate::Lock::release).
+    /// As there.
     pub async fn resign(self) -> Result<(), Error> {
-        self.held.release().await
+        self.release().await
+    }
+
+    /// Passes the leadership to a candidate that waits, at one revision: there is no vacancy in between. From this call
+    /// on this program does not lead any longer, but where it was refused: then [`NotHandedOver::leadership`] leads on.
+    ///
+    /// ```no_run
+    /// # async fn example(leadership: tenure::Leadership) -> Result<(), tenure::Error> {
+    /// if let Err(refused) = leadership.hand_over("host-b").await {
+    ///     eprintln!("{refused}");
+    ///     if let Some(leadership) = refused.leadership {
+    ///         leadership.resign().await?;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Dropped before it is done, this resigns in the background, unless the leadership was passed on.
+    ///
+    /// # Errors
+    ///
+    /// Where it was lost before; where no candidate of that name waits; where no answer told whether it was passed on.
+    pub async fn hand_over(self, to: &str) -> Result<HandedOver, Box<NotHandedOver>> {
+        let refused = |error, leadership| Err(Box::new(NotHandedOver { error, leadership }));
+        let body = HandOver {
+            lease: self.lease_id().to_owned(),
+            candidate: self.candidate().to_owned(),
+            fence: self.fence(),
+            handover_to: to.to_owned(),
+        };
+        if let Err(lost) = self.held.stop_believing() {
+            return refused(lost, None);
+        }
+        let call = self.call(Method::PATCH).with_json(&body);
+        let told = self.held.client.perform(&call).await;
+        match told.and_then(|answer| answer.json::<HandedOver>()) {
+            Ok(handed_over) => {
+                self.held.let_go();
+                Ok(handed_over)
+            }
+            Err(error @ Error::NotApplied(_)) => {
+                let leadership = self.look_again().await;
+                refused(error, leadership)
+            }
+            // It may have been passed on or not; a release by its fence is right in either case.
+            Err(error) => refused(error, None),
+        }
+    }
+
+    /// Leads on, where the cluster shows that this leadership lasts. Else it is given up.
+    async fn look_again(self) -> Option<Leadership> {
+        let within = Within {
+            patience: self.held.hold.lease.belief.remaining(),
+            each: TRY,
+        };
+        let client = self.held.client.clone();
+        let of = (Kind::Election, self.election());
+        let by = (self.lease_id(), self.candidate());
+        let seen = look_at(&client.inner, of, by, within).await.ok()?;
+        let Shown::Held {
+            fence,
+            remaining_ms,
+        } = seen.shown
+        else {
+            return None;
+        };
+        if fence != self.fence() {
+            return None;
+        }
+        let part = Part::new(self.election().to_owned(), fence, self.first_part().mode);
+        let held = self.held.anew(Grant {
+            sent: seen.sent,
+            remaining_ms,
+            parts: vec![part],
+            revision: seen.revision,
+        });
+        let leadership = Guard::of(held);
+        leadership.is_held().then_some(leadership)
+    }
+
+    fn call(&self, method: Method) -> Call {
+        let path = name::path(Kind::Election.collection(), self.election());
+        Call::new(method, path, Effect::Recorded, self.held.client.patience)
     }
 }
 
-/// The leadership that was meant is no more.
-fn is_over(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        Some(Code::FenceStale | Code::NotHeld | Code::LeaseExpired | Code::LeaseNotFound)
-    )
+/// Why a leadership was not passed on, and what became of it.
+#[derive(Debug)]
+pub struct NotHandedOver {
+    /// Why.
+    pub error: Error,
+    /// The leadership, where it is certain that it lasts.
+    pub leadership: Option<Leadership>,
 }
 
-impl crate::guarded::Fenced for Leadership {}
-
-impl crate::guarded::Sealed for Leadership {
-    fn hold(&self) -> &Hold {
-        &self.held.hold
-    }
-}
-
-impl std::fmt::Debug for Leadership {
+impl std::fmt::Display for NotHandedOver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leadership")
-            .field("election", &self.election())
-            .field("fence", &self.fence())
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        let leads = match self.leadership {
+            Some(_) => "leads on",
+            None => "does not lead any longer",
+        };
+        write!(f, "this program {leads}: {}", self.error)
+    }
+}
+
+impl std::error::Error for NotHandedOver {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<Box<NotHandedOver>> for Error {
+    /// The leadership, where there is one, is given up.
+    fn from(refused: Box<NotHandedOver>) -> Error {
+        refused.error
     }
 }

@@ -1,12 +1,40 @@
 //! What a write can be guarded by.
 
-use crate::hold::Hold;
+use crate::hold::{Hold, Part};
+use crate::name;
 
-/// Something whose fence a write can be guarded by: a [`Lock`](crate::Lock),
+/// Something whose fence a write can be guarded by: a [`Lock`](crate::Lock), one of a [`MultiLock`](crate::MultiLock),
 /// [`Permits`](crate::Permits) or a [`Leadership`](crate::Leadership).
 #[expect(private_bounds, reason = "only this crate knows what has a fence")]
 pub trait Fenced: Sealed {}
 
 pub(crate) trait Sealed {
-    fn hold(&self) -> &Hold;
+    fn fencing(&self) -> Fencing<'_>;
+}
+
+/// A fence, and what is believed of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Fencing<'a> {
+    pub(crate) hold: &'a Hold,
+    pub(crate) part: &'a Part,
+}
+
+impl Fencing<'_> {
+    /// What may be believed of it.
+    pub(crate) fn state(self) -> crate::State {
+        match self.part.is_given_up() {
+            true => crate::State::Lost(crate::Loss::GivenUp),
+            false => self.hold.belief.look(),
+        }
+    }
+
+    /// The header that guards a write by it.
+    pub(crate) fn header(self) -> String {
+        let name = name::encoded(&self.part.name, true);
+        format!(
+            "{}={name}; fence={}",
+            self.hold.kind.word(),
+            self.part.fence
+        )
+    }
 }

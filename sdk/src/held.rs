@@ -1,4 +1,4 @@
-//! What guards of locks, semaphores and elections have in common: believing, running under it, giving it up.
+//! What every guard has inside: believing, running under it, giving it up.
 //!
 //! Owns the end of a hold. Belief always ends before the cluster is told, never after.
 
@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use http::Method;
 use tenure_api::Code;
-use tokio::sync::watch;
 
 use crate::belief::{Belief, State};
 use crate::call::{Call, Effect};
-use crate::claim::{Claim, Identity};
+use crate::claim::Claim;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::error::{Error, Loss};
-use crate::hold::{Hold, Kind};
-use crate::lease::{LAST_WORDS, Lease, Shared, in_background};
+use crate::hold::{Hold, Kind, Part};
+use crate::lease::{LAST_WORDS, Lease, Shared};
 use crate::name;
 
 pub(crate) struct Held {
@@ -24,7 +23,7 @@ pub(crate) struct Held {
     pub(crate) client: Client,
     /// A lease that was granted for this hold alone ends with it.
     own: Option<Lease>,
-    claim: Option<Claim>,
+    claims: Vec<Claim>,
     given_up: bool,
 }
 
@@ -32,48 +31,35 @@ pub(crate) struct Held {
 pub(crate) struct Grant {
     pub(crate) sent: Moment,
     pub(crate) remaining_ms: u64,
-    pub(crate) fence: u64,
+    pub(crate) parts: Vec<Part>,
     pub(crate) revision: u64,
 }
 
 impl Held {
     pub(crate) fn new(
         client: Client,
-        of: Identity,
+        of: (Kind, String),
         lease: &Arc<Shared>,
-        (own, claim): (Option<Lease>, Option<Claim>),
-        grant: &Grant,
+        (own, claims): (Option<Lease>, Vec<Claim>),
+        grant: Grant,
     ) -> Held {
         lease.confirmed(grant.sent, grant.remaining_ms);
         let until = grant.sent.believed_until(grant.remaining_ms);
         let belief = Belief::new(Arc::clone(&client.inner.clock), lease.ttl, until);
-        let lease = Arc::clone(lease);
-        let hold = Hold::new(of, grant.fence, belief, Arc::clone(&lease), grant.revision);
+        let hold = Hold::new(of, grant.parts, belief, lease, grant.revision);
         // The lease may have been lost before it knew this hold.
         lease.look();
         Held {
             hold,
             client,
             own,
-            claim,
+            claims,
             given_up: false,
         }
     }
 
     pub(crate) fn state(&self) -> State {
         self.hold.belief.look()
-    }
-
-    pub(crate) fn remaining(&self) -> Duration {
-        self.hold.belief.remaining()
-    }
-
-    pub(crate) fn watch(&self) -> watch::Receiver<State> {
-        self.hold.belief.watch()
-    }
-
-    pub(crate) async fn lost(&self) -> Loss {
-        self.hold.belief.lost().await
     }
 
     /// Runs a future that is dropped when little is left of the belief, and so before the deadline.
@@ -99,9 +85,9 @@ impl Held {
                 told => told,
             },
             None => {
-                let told = release(&self.client, &self.hold).await;
-                if matches!(told, Ok(()) | Err(Error::Lost(_))) {
-                    self.claim.take().into_iter().for_each(Claim::free);
+                let told = release_all(&self.client, &self.hold).await;
+                if is_certain(&told) {
+                    self.free();
                 }
                 told
             }
@@ -112,6 +98,33 @@ impl Held {
             State::Held | State::InJeopardy => told,
         }
     }
+
+    /// Ends the belief for a call that may end the hold. Where that call was refused, [`Held::anew`] goes on.
+    pub(crate) fn stop_believing(&self) -> Result<(), Error> {
+        if let State::Lost(loss) = self.state() {
+            return Err(Error::Lost(loss));
+        }
+        self.hold.belief.end(Loss::GivenUp);
+        Ok(())
+    }
+
+    /// The same hold, as the cluster showed it after the belief in it had ended.
+    pub(crate) fn anew(mut self, grant: Grant) -> Held {
+        self.given_up = true;
+        let of = (self.hold.kind, self.hold.owner.clone());
+        let by = (self.own.take(), std::mem::take(&mut self.claims));
+        Held::new(self.client.clone(), of, &self.hold.lease, by, grant)
+    }
+
+    /// It has ended in the cluster, and is not to be released.
+    pub(crate) fn let_go(mut self) {
+        self.given_up = true;
+        self.free();
+    }
+
+    fn free(&mut self) {
+        self.claims.drain(..).for_each(Claim::free);
+    }
 }
 
 impl Drop for Held {
@@ -121,27 +134,36 @@ impl Drop for Held {
             return;
         }
         let client = self.client.clone().with_patience(LAST_WORDS);
-        let (hold, claim) = (Arc::clone(&self.hold), self.claim.take());
-        in_background(async move {
-            let told = release(&client, &hold).await;
-            if matches!(told, Ok(()) | Err(Error::Lost(_))) {
-                claim.into_iter().for_each(Claim::free);
+        let (hold, claims) = (Arc::clone(&self.hold), std::mem::take(&mut self.claims));
+        self.client.in_background(async move {
+            if is_certain(&release_all(&client, &hold).await) {
+                claims.into_iter().for_each(Claim::free);
             }
         });
     }
 }
 
-async fn release(client: &Client, hold: &Hold) -> Result<(), Error> {
-    let fence = hold.fence.to_string();
-    match end(
-        client,
-        hold.kind,
-        &hold.name,
-        (&hold.lease.id, &hold.owner),
-        Some(&fence),
-    )
-    .await
-    {
+fn is_certain(told: &Result<(), Error>) -> bool {
+    matches!(told, Ok(()) | Err(Error::Lost(_)))
+}
+
+/// Releases every part that was not released yet, and answers the worst that was told of one.
+async fn release_all(client: &Client, hold: &Hold) -> Result<(), Error> {
+    let mut told = Ok(());
+    for part in hold.live_parts() {
+        let this = release(client, hold, part).await;
+        if is_certain(&told) && this.is_err() {
+            told = this;
+        }
+    }
+    told
+}
+
+/// Releases one part.
+pub(crate) async fn release(client: &Client, hold: &Hold, part: &Part) -> Result<(), Error> {
+    let fence = part.fence.to_string();
+    let by = (hold.lease.id.as_str(), hold.owner.as_str());
+    match end(client, hold.kind, &part.name, by, Some(&fence)).await {
         Ok(()) => Ok(()),
         // An earlier try, whose answer did not come, has done it; or the lease has ended, and the hold with it.
         Err(Error::Unknown(failure)) if is_over(failure.code) => Ok(()),
@@ -150,7 +172,8 @@ async fn release(client: &Client, hold: &Hold) -> Result<(), Error> {
     }
 }
 
-fn is_over(code: Option<Code>) -> bool {
+/// Whether a hold that was meant is no more.
+pub(crate) fn is_over(code: Option<Code>) -> bool {
     matches!(
         code,
         Some(Code::NotHeld | Code::FenceStale | Code::LeaseExpired | Code::LeaseNotFound)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::Method;
 use tenure_api::{Code, LeasesRenewed, MAX_RENEWED_TOGETHER, RenewLeases, RenewResult};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -16,8 +17,10 @@ use crate::call::{Call, Effect, perform};
 use crate::client::Inner;
 use crate::endpoint::backoff;
 use crate::error::Loss;
+use crate::hold::Hold;
 use crate::lease::Shared;
 use crate::name;
+use crate::shown::{Shown, Within, look_at};
 
 /// Timers stand still while a machine is suspended: the clock is looked at this often.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
@@ -36,6 +39,8 @@ pub(crate) struct Keeper {
 struct Kept {
     leases: Vec<Weak<Shared>>,
     task: Option<JoinHandle<()>>,
+    /// Where the task runs.
+    runtime: Option<Handle>,
 }
 
 impl Drop for Keeper {
@@ -47,6 +52,11 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
+    /// Where renewals run; none before the first lease.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.kept().runtime.clone()
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,6 +71,7 @@ impl Inner {
         if kept.task.as_ref().is_none_or(JoinHandle::is_finished) {
             let news = Arc::clone(&self.keeper.news);
             kept.task = Some(tokio::spawn(run(Arc::downgrade(self), news)));
+            kept.runtime = Some(Handle::current());
         }
         drop(kept);
         self.keeper.news.notify_one();
@@ -188,7 +199,35 @@ async fn see(client: &Inner, lease: &Shared) {
     let Ok(answer) = perform(client, &call).await else {
         return;
     };
-    if let Ok(shown) = answer.json::<tenure_api::Lease>() {
-        lease.seen(answer.sent, &shown);
+    let Ok(shown) = answer.json::<tenure_api::Lease>() else {
+        return;
+    };
+    for hold in lease.seen(answer.sent, &shown) {
+        see_parts(client, &hold).await;
+    }
+}
+
+/// The lease has more on it than it shows: looks at what the hold is of.
+async fn see_parts(client: &Inner, hold: &Hold) {
+    let (mut shown, mut until, mut at) = (Vec::new(), None, u64::MAX);
+    for part in hold.live_parts() {
+        let within = Within {
+            patience: hold.belief.remaining(),
+            each: try_for(hold.lease.ttl),
+        };
+        let by = (hold.lease.id.as_str(), hold.owner.as_str());
+        let Ok(seen) = look_at(client, (hold.kind, &part.name), by, within).await else {
+            return;
+        };
+        // All hang on one lease, of which the first look tells the earliest deadline.
+        if let Shown::Held { remaining_ms, .. } = seen.shown {
+            until.get_or_insert(seen.sent.believed_until(remaining_ms));
+        }
+        at = at.min(seen.revision);
+        shown.push((part, seen.shown));
+    }
+    if !shown.is_empty() {
+        let until = until.unwrap_or_else(|| client.clock.now().believed_until(0));
+        hold.parts_seen(until, &shown, at);
     }
 }

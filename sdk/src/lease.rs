@@ -27,7 +27,7 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A lease of this program, renewed every third of its TTL until it is dropped, revoked or lost.
 ///
 /// Dropping it revokes it in the background, as far as that succeeds within 5 s: what hangs on it ends, and whoever
-/// holds by it has lost. Where no runtime runs, it just is not renewed any longer.
+/// holds by it has lost. Where the runtime has ended, it just is not renewed any longer.
 ///
 /// ```no_run
 /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
@@ -85,6 +85,36 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Goes on with a lease that was granted before, as after a restart. What hangs on it is taken up by asking for it
+    /// again with the same lease and owner: the answer is the same hold, with the same fence.
+    ///
+    /// One program at a time may do so: two that both go on with a lease both believe in what hangs on it. Dropped
+    /// before it is done, this may have renewed it once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lost`] where it has ended; [`Error::NotApplied`], [`Error::Unknown`].
+    pub async fn resume_lease(&self, id: &str) -> Result<Lease, Error> {
+        let path = format!("/v1/leases/{}/renew", name::encoded(id, false));
+        let call = Call::new(Method::POST, path, Effect::Repeatable, self.patience);
+        match self.perform(&call).await {
+            Ok(answer) => {
+                let renewed: Granted = answer.json()?;
+                let ttl = Duration::from_millis(renewed.ttl_ms);
+                let id = renewed.lease;
+                Lease::kept(self, id, ttl, answer.sent, renewed.remaining_ms)
+            }
+            Err(error) => match error.code() {
+                Some(Code::LeaseExpired | Code::LeaseNotFound) => {
+                    Err(Error::Lost(Loss::LeaseEnded))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+}
+
 impl Grant {
     /// A label for people, shown wherever the lease is.
     pub fn name(mut self, name: impl Into<String>) -> Grant {
@@ -116,22 +146,36 @@ impl Grant {
         let answer = self.client.perform(&call.with_json(&self.wanted)).await?;
         let granted: Granted = answer.json()?;
         let ttl = Duration::from_millis(granted.ttl_ms);
-        let clock = Arc::clone(&self.client.inner.clock);
-        let until = answer.sent.believed_until(granted.remaining_ms);
+        let id = granted.lease;
+        Lease::kept(&self.client, id, ttl, answer.sent, granted.remaining_ms)
+    }
+}
+
+impl Lease {
+    /// A lease that was answered to a request sent at this moment; renewed from now on.
+    pub(crate) fn kept(
+        client: &Client,
+        id: String,
+        ttl: Duration,
+        sent: Moment,
+        remaining_ms: u64,
+    ) -> Result<Lease, Error> {
+        let clock = Arc::clone(&client.inner.clock);
+        let until = sent.believed_until(remaining_ms);
         let shared = Arc::new(Shared {
-            id: granted.lease,
+            id,
             ttl,
             belief: Belief::new(clock, ttl, until),
             holds: Mutex::default(),
             renewal: Mutex::new(Renewal {
-                due: answer.sent.after(ttl / 3),
+                due: sent.after(ttl / 3),
                 under_way: false,
             }),
             claims: Mutex::default(),
         });
         let lease = Lease {
             shared,
-            client: self.client,
+            client: client.clone(),
             revoked: false,
         };
         if let State::Lost(loss) = lease.shared.belief.look() {
@@ -140,9 +184,14 @@ impl Grant {
         lease.client.inner.keep(&lease.shared);
         Ok(lease)
     }
-}
 
-impl Lease {
+    /// Lets go of it without ending it: nothing of it is believed in any longer and nobody renews it, but it lives until
+    /// its TTL has passed, for [`Client::resume_lease`] in this program or in another. Answers its id.
+    pub fn detach(mut self) -> String {
+        self.revoked = true;
+        self.shared.id.clone()
+    }
+
     /// Its id: 16 hex digits.
     pub fn id(&self) -> &str {
         &self.shared.id
@@ -215,16 +264,9 @@ impl Drop for Lease {
         }
         let client = self.client.clone().with_patience(LAST_WORDS);
         let id = self.shared.id.clone();
-        in_background(async move {
+        self.client.in_background(async move {
             let _ = revoke(&client, &id).await;
         });
-    }
-}
-
-/// Where no runtime runs, nothing is done.
-pub(crate) fn in_background(work: impl Future<Output = ()> + Send + 'static) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(work);
     }
 }
 
@@ -284,15 +326,15 @@ impl Shared {
             > 0
     }
 
-    /// The cluster showed it and what hangs on it.
-    pub(crate) fn seen(&self, sent: Moment, lease: &Granted) {
+    /// The cluster showed it and what hangs on it. Answers the holds of which that says nothing.
+    pub(crate) fn seen(&self, sent: Moment, lease: &Granted) -> Vec<Arc<Hold>> {
         let until = sent.believed_until(lease.remaining_ms);
         self.belief.extend(until);
         let attached = lease.attached.as_deref().unwrap_or_default();
         let whole = u64::try_from(attached.len()) == Ok(lease.attached_count);
-        for hold in self.live_holds() {
-            hold.lease_seen(until, attached, whole, lease.revision);
-        }
+        let mut unclear = self.live_holds();
+        unclear.retain(|hold| hold.lease_seen(until, attached, whole, lease.revision));
+        unclear
     }
 
     /// How long until the next renewal; none while one is under way.

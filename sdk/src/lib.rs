@@ -41,6 +41,7 @@
 //! facade, and the command line. The types of the REST API are at [`api`], for programs that bring their own HTTP
 //! client.
 
+mod ask;
 mod belief;
 mod call;
 mod claim;
@@ -50,6 +51,7 @@ mod cluster;
 mod election;
 mod endpoint;
 mod error;
+mod guard;
 mod guarded;
 mod held;
 mod hold;
@@ -59,10 +61,13 @@ mod keys;
 mod lease;
 mod list;
 mod lock;
+mod mirror;
+mod multi;
 mod name;
 mod observe;
 mod queue;
 mod semaphore;
+mod shown;
 mod terms;
 mod transport;
 pub mod txn;
@@ -75,16 +80,20 @@ mod testing;
 
 pub use tenure_api as api;
 
+pub use ask::{Acquire, Holdable, Labelled};
 pub use belief::State;
 pub use client::Client;
-pub use election::{Campaign, Leadership};
+pub use election::{Campaign, Leadership, Led, NotHandedOver};
 pub use error::{Error, Failure, Loss};
+pub use guard::{Guard, Single};
 pub use guarded::Fenced;
 pub use holders::{Break, Found, Listable, Listing};
 pub use keys::{Delete, DeleteMany, KeyValue, Put, decoded};
 pub use lease::{Grant, Lease};
 pub use list::{List, Listed};
-pub use lock::{Acquire, Lock};
+pub use lock::{Lock, Locked, SharedLock};
+pub use mirror::{Bad, ConfigMirror, Mirroring, View};
+pub use multi::{AcquireTogetherLocks, LockPart, LockedTogether, MultiLock};
 pub use observe::{Leading, Observe, Seat};
-pub use semaphore::{AcquirePermits, Permits};
+pub use semaphore::{AcquirePermits, Permits, Permitted};
 pub use watch::{Told, Watch, Watching};

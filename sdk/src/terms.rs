@@ -5,7 +5,7 @@ use tenure_api::header;
 
 use crate::call::Call;
 use crate::error::{Error, Failure};
-use crate::hold::Hold;
+use crate::guarded::Fencing;
 
 /// The longest idempotency key.
 const MAX_KEY_BYTES: usize = 128;
@@ -13,7 +13,7 @@ const MAX_KEY_BYTES: usize = 128;
 /// On what terms a write is sent.
 #[derive(Clone, Default)]
 pub(crate) struct Terms<'a> {
-    pub(crate) guard: Option<&'a Hold>,
+    pub(crate) guard: Option<Fencing<'a>>,
     pub(crate) idempotency_key: Option<String>,
 }
 
@@ -27,14 +27,14 @@ impl Terms<'_> {
         if let Some(key) = &self.idempotency_key {
             call = call.with_idempotency_key(checked(key)?);
         }
-        let Some(hold) = self.guard else {
+        let Some(guard) = self.guard else {
             return Ok(call);
         };
-        if let crate::State::Lost(loss) = hold.belief.look() {
+        if let crate::State::Lost(loss) = guard.state() {
             return Err(Error::Lost(loss));
         }
         let name = HeaderName::from_static(header::GUARD);
-        Ok(call.with_header(name, &hold.guard()))
+        Ok(call.with_header(name, &guard.header()))
     }
 }
 
@@ -55,7 +55,7 @@ macro_rules! write_terms {
     ($life:lifetime) => {
         /// Only while this is held: the cluster checks the fence when it applies the write.
         pub fn guard(mut self, held: &$life impl $crate::Fenced) -> Self {
-            self.terms.guard = Some($crate::guarded::Sealed::hold(held));
+            self.terms.guard = Some($crate::guarded::Sealed::fencing(held));
             self
         }
 

@@ -25,14 +25,14 @@
 //!
 //! What is out of order does not compile:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! # fn example(client: tenure::Client) {
 //! use tenure::txn::{key, put};
 //! let _ = client.txn().then(put("a", "1")).when(key("a").version().eq(0));
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! # fn example(client: tenure::Client) {
 //! let _ = client.txn().when(tenure::txn::key("a").lease().gt(Some("00000000000000ff")));
 //! # }
@@ -55,8 +55,10 @@ use crate::call::{Call, Effect};
 use crate::client::Client;
 use crate::error::Error;
 use crate::guarded::Fenced;
+use crate::hold::Kind;
 use crate::keys::{KeyValue, key_value};
 use crate::lease::Lease;
+use crate::multi::MultiLock;
 use crate::terms::{Terms, write_terms};
 
 /// Conditions may still be added.
@@ -266,23 +268,33 @@ impl From<Condition> for When {
 
 /// Whether this is held while the transaction is applied.
 pub fn held(held: &impl Fenced) -> When {
-    let hold = held.hold();
-    fenced(hold.kind, hold.name.clone(), hold.fence)
+    let fencing = held.fencing();
+    fenced(
+        fencing.hold.kind,
+        fencing.part.name.clone(),
+        fencing.part.fence,
+    )
+}
+
+/// Whether each of several locks is held while the transaction is applied, but for those that were released: for
+/// [`Txn::when_all`].
+pub fn all_held(locks: &MultiLock) -> Vec<When> {
+    locks.parts().map(|part| held(&part)).collect()
 }
 
 /// Whether a live holder has this fence of a lock.
 pub fn lock(name: impl Into<String>, fence: u64) -> When {
-    fenced(crate::hold::Kind::Lock, name.into(), fence)
+    fenced(Kind::Lock, name.into(), fence)
 }
 
 /// Whether a live holder has this fence of a semaphore.
 pub fn semaphore(name: impl Into<String>, fence: u64) -> When {
-    fenced(crate::hold::Kind::Semaphore, name.into(), fence)
+    fenced(Kind::Semaphore, name.into(), fence)
 }
 
 /// Whether the leadership with this fence lasts.
 pub fn election(name: impl Into<String>, fence: u64) -> When {
-    fenced(crate::hold::Kind::Election, name.into(), fence)
+    fenced(Kind::Election, name.into(), fence)
 }
 
 /// Whether a lease lives.
@@ -298,15 +310,15 @@ pub fn lives_id(lease: impl Into<String>) -> When {
     })
 }
 
-fn fenced(kind: crate::hold::Kind, name: String, fence: u64) -> When {
+fn fenced(kind: Kind, name: String, fence: u64) -> When {
     let mut condition = Condition {
         fence: Some(fence),
         ..Condition::default()
     };
     let field = match kind {
-        crate::hold::Kind::Lock => &mut condition.lock,
-        crate::hold::Kind::Semaphore => &mut condition.semaphore,
-        crate::hold::Kind::Election => &mut condition.election,
+        Kind::Lock => &mut condition.lock,
+        Kind::Semaphore => &mut condition.semaphore,
+        Kind::Election => &mut condition.election,
     };
     *field = Some(name);
     When(condition)

@@ -23,6 +23,8 @@ mod queues;
 mod readme;
 mod reads;
 mod sdk;
+mod sdk_calls;
+mod sdk_rounds;
 mod semaphores;
 mod snapshots;
 mod stopping;

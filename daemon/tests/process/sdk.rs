@@ -15,9 +15,9 @@ use crate::common::{Cluster, SOON, Setup, wait};
 /// The shortest there is: what is looked at here is what comes after it.
 const TTL: Duration = Duration::from_secs(1);
 /// So long that a busy machine renews in time.
-const LONG_TTL: Duration = Duration::from_secs(10);
+pub(crate) const LONG_TTL: Duration = Duration::from_secs(10);
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -25,24 +25,24 @@ fn runtime() -> Runtime {
     runtime.expect("there are threads for it")
 }
 
-fn urls(cluster: &Cluster) -> Vec<String> {
+pub(crate) fn urls(cluster: &Cluster) -> Vec<String> {
     let members = cluster.members.iter();
     members
         .map(|member| format!("http://{}", member.client))
         .collect()
 }
 
-fn client(cluster: &Cluster) -> Client {
+pub(crate) fn client(cluster: &Cluster) -> Client {
     Client::connect(urls(cluster)).expect("they are URLs")
 }
 
 /// Asks only this member, whoever leads.
-fn client_of(cluster: &Cluster, member: usize) -> Client {
+pub(crate) fn client_of(cluster: &Cluster, member: usize) -> Client {
     let client = Client::connect([urls(cluster).swap_remove(member)]);
     client.expect("it is a URL").at_given_urls_only()
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     let found = tokio::time::timeout(SOON, what).await;
     found.expect("it happens within the time in which a busy machine does it")
 }

@@ -1,5 +1,8 @@
 //! The client against members that follow a script, on paused time.
 
+mod holding;
+mod mirroring;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,15 +28,30 @@ fn lease(id: &str, attached: &Value, revision: u64) -> Value {
 }
 
 fn held(fence: u64) -> Does {
+    held_on("l0", fence)
+}
+
+fn held_on(lease: &str, fence: u64) -> Does {
     Does::Answers(
         200,
-        json!({"lock": "a", "state": "held", "mode": "exclusive", "owner": "", "lease": "l0", "fence": fence,
+        json!({"lock": "a", "state": "held", "mode": "exclusive", "owner": "", "lease": lease, "fence": fence,
             "remaining_ms": 10_000, "acquired_revision": fence, "revision": fence}),
     )
 }
 
+/// A lock with these leases and fences as its first holders, of so many.
+fn shown(name: &str, holders: &[(&str, u64)], count: u64) -> Value {
+    let holder = |(lease, fence): &(&str, u64)| {
+        json!({"owner": "", "lease": lease, "lease_name": "", "metadata": {}, "mode": "exclusive", "fence": fence,
+            "acquired_revision": fence, "remaining_ms": 10_000})
+    };
+    json!({"lock": name, "holders": holders.iter().map(holder).collect::<Vec<_>>(), "queue": [], "holder_count": count,
+        "queue_length": 0, "last_fence": 7, "exclusive_fence": 7, "delay_remaining_ms": null, "mod_revision": 7,
+        "revision": 20})
+}
+
 fn queued() -> Value {
-    json!({"state": "queued", "remaining_ms": 10_000, "revision": 9})
+    json!({"state": "queued", "lease": "l0", "remaining_ms": 10_000, "revision": 9})
 }
 
 fn renewed(got: &Got, attached_revision: u64) -> Value {
@@ -58,7 +76,10 @@ fn well(got: &Got, granted: &AtomicUsize) -> Does {
             Does::Answers(201, lease(&id, &json!([]), 5))
         }
         RENEW => Does::Answers(200, renewed(got, 0)),
-        ACQUIRE => held(7),
+        ACQUIRE => match got.body["lease"].as_str() {
+            Some(lease) => held_on(lease, 7),
+            None => held_on(&format!("l{}", granted.fetch_add(1, Ordering::SeqCst)), 7),
+        },
         call if call.starts_with("DELETE ") => ended(),
         call => panic!("nobody expects {call}"),
     }
@@ -433,7 +454,7 @@ async fn two_tasks_on_one_lease_and_owner_are_never_both_told_that_they_hold() {
         Some(Code::AlreadyHeld)
     );
     first.release().await.expect("it is released");
-    locked(&client, &lease).await;
+    drop(locked(&client, &lease).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -458,9 +479,10 @@ async fn waiting_goes_on_through_polls_and_a_cluster_that_is_away_and_keeps_its_
     let tries = AtomicUsize::new(0);
     let (members, _, client) = but(move |got| {
         (got.call == ACQUIRE).then(|| match nth(&tries) {
-            0 | 3 => Does::Late(Duration::from_secs(3), 202, queued()),
-            1 => Does::Breaks,
-            2 => problem(503, "no-leader", "not_applied", "after"),
+            0 => Does::Answers(202, queued()),
+            1 | 4 => Does::Late(Duration::from_secs(3), 202, queued()),
+            2 => Does::Breaks,
+            3 => problem(503, "no-leader", "not_applied", "after"),
             _ => held(7),
         })
     });
@@ -477,12 +499,15 @@ async fn waiting_goes_on_through_polls_and_a_cluster_that_is_away_and_keeps_its_
         .filter(|got| got.call == ACQUIRE)
         .map(|got| &got.body)
         .collect();
-    assert_eq!(bodies.len(), 5);
-    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    assert_eq!(bodies.len(), 6);
     assert_eq!(
-        (&bodies[0]["wait_ms"], &bodies[0]["poll_ms"]),
-        (&json!(60_000), &json!(3_333))
+        (&bodies[0]["ttl_ms"], &bodies[0]["poll_ms"]),
+        (&json!(10_000), &json!(0)),
+        "the lease is granted by an asking that is answered at once"
     );
+    assert!(bodies[1..].iter().all(|body| *body == bodies[1]));
+    let said = ["lease", "wait_ms", "poll_ms"].map(|field| &bodies[1][field]);
+    assert_eq!(said, [&json!("l0"), &json!(60_000), &json!(3_333)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -492,10 +517,7 @@ async fn a_waiter_that_is_dropped_leaves_the_queue_and_releases_what_it_was_neve
         "DELETE /v1/locks/a?lease=l0&owner=" => {
             Some(problem(412, "fence-stale", "not_applied", "never"))
         }
-        "GET /v1/leases/l0" => {
-            let hold = json!({"resource": "locks/a", "owner": "", "state": "held", "fence": 7});
-            Some(Does::Answers(200, lease("l0", &json!([hold]), 8)))
-        }
+        "GET /v1/locks/a" => Some(Does::Answers(200, shown("a", &[("l0", 7)], 1))),
         _ => None,
     });
     let lease = granted(&client).await;
@@ -513,6 +535,7 @@ async fn a_waiter_that_is_dropped_leaves_the_queue_and_releases_what_it_was_neve
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_is_lost_while_waiting_ends_the_wait() {
     let (_, _, client) = but(|got| match got.call.as_str() {
+        ACQUIRE if got.body["lease"].is_null() => Some(Does::Answers(202, queued())),
         RENEW | ACQUIRE => Some(Does::Hangs),
         _ => None,
     });

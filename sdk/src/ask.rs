@@ -1,0 +1,249 @@
+//! What can be asked for and held: the builder that locks, permits, leaderships and several locks share.
+//!
+//! Owns what they have in common in a request. Each says in its own file what is special about it; how an asking waits
+//! is the business of `queue`, and how the answer is believed that of `guard`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::guard::Guard;
+use crate::hold::Kind;
+use crate::lease::{Lease, TTL, millis};
+use crate::lock::Locked;
+use crate::queue::acquire;
+
+/// What can be held: a lock ([`Locked`]), several ([`LockedTogether`](crate::LockedTogether)), permits
+/// ([`Permitted`](crate::Permitted)) or a leadership ([`Led`](crate::Led)).
+#[expect(private_bounds, reason = "only this crate knows how each is asked for")]
+pub trait Holdable: Wanted {}
+
+/// What can be held under an owner's name, with labels: all but a leadership, whose candidate is its owner.
+#[expect(private_bounds, reason = "only this crate knows how each is asked for")]
+pub trait Labelled: Labels {}
+
+pub(crate) trait Wanted: 'static {
+    /// The body of the request.
+    type Body: Clone + Serialize + Send + Sync;
+    const KIND: Kind;
+    /// Whether it has as many names as one likes.
+    const TOGETHER: bool = false;
+    fn common(body: &mut Self::Body) -> Common<'_>;
+}
+
+pub(crate) trait Labels: Wanted {
+    fn labels(body: &mut Self::Body) -> (&mut BTreeMap<String, String>, &mut u64);
+}
+
+/// The fields that every asking has.
+pub(crate) struct Common<'a> {
+    pub(crate) lease: &'a mut Option<String>,
+    pub(crate) ttl_ms: &'a mut Option<u64>,
+    pub(crate) owner: &'a mut String,
+    pub(crate) wait_ms: &'a mut u64,
+    pub(crate) poll_ms: &'a mut Option<u64>,
+    pub(crate) priority: &'a mut i32,
+}
+
+/// Says of a marker what its wire type is.
+macro_rules! holdable {
+    ($marker:ty, $body:ty, $kind:expr, $owner:ident $(, $together:literal)?) => {
+        impl $crate::ask::Holdable for $marker {}
+        impl $crate::ask::Wanted for $marker {
+            type Body = $body;
+            const KIND: $crate::hold::Kind = $kind;
+            $(const TOGETHER: bool = $together;)?
+            fn common(body: &mut $body) -> $crate::ask::Common<'_> {
+                $crate::ask::Common {
+                    lease: &mut body.lease,
+                    ttl_ms: &mut body.ttl_ms,
+                    owner: &mut body.$owner,
+                    wait_ms: &mut body.wait_ms,
+                    poll_ms: &mut body.poll_ms,
+                    priority: &mut body.priority,
+                }
+            }
+        }
+    };
+}
+pub(crate) use holdable;
+
+/// Says of a marker that its wire type has labels.
+macro_rules! labelled {
+    ($marker:ty, $body:ty) => {
+        impl $crate::ask::Labelled for $marker {}
+        impl $crate::ask::Labels for $marker {
+            fn labels(
+                body: &mut $body,
+            ) -> (&mut std::collections::BTreeMap<String, String>, &mut u64) {
+                (&mut body.metadata, &mut body.lock_delay_ms)
+            }
+        }
+    };
+}
+pub(crate) use labelled;
+
+/// Something to be acquired: on a lease of its own with a TTL of 15 s unless told otherwise. It is made by
+/// [`Client::lock`], [`Client::locks_together`], [`Client::semaphore`] and [`Client::campaign`].
+///
+/// ```no_run
+/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// use std::time::Duration;
+/// let lock = client.lock("jobs/nightly").wait(Duration::from_secs(60)).acquire().await?;
+/// println!("held with fence {}", lock.fence());
+/// let report = lock.run(nightly()).await?;       // dropped before the lock could be another's
+/// client.put("jobs/nightly/report", report).guard(&lock).await?;
+/// lock.release().await?;
+/// # async fn nightly() -> &'static str { "" }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing is asked before `acquire` is awaited"]
+pub struct Acquire<'a, W: Holdable = Locked> {
+    pub(crate) client: Client,
+    /// One, but for several locks taken together.
+    pub(crate) names: Vec<String>,
+    pub(crate) lease: Option<&'a Lease>,
+    pub(crate) ttl: Duration,
+    pub(crate) wait: Duration,
+    pub(crate) body: W::Body,
+}
+
+impl<W: Holdable> Acquire<'static, W> {
+    pub(crate) fn of(client: &Client, names: Vec<String>, body: W::Body) -> Self {
+        Acquire {
+            client: client.clone(),
+            names,
+            lease: None,
+            ttl: TTL,
+            wait: Duration::ZERO,
+            body,
+        }
+    }
+}
+
+impl<W: Holdable> Acquire<'_, W> {
+    /// The TTL of the lease that is granted for it: how long others wait after this program has died.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Hangs it on a lease that is there already.
+    ///
+    /// A hold is known by its lease and owner: two tasks that exclude one another on one lease need different owners.
+    /// The second that asks with the owner of the first is refused with
+    /// [`Code::AlreadyHeld`](tenure_api::Code::AlreadyHeld).
+    pub fn on(self, lease: &Lease) -> Acquire<'_, W> {
+        Acquire {
+            client: self.client,
+            names: self.names,
+            lease: Some(lease),
+            ttl: self.ttl,
+            wait: self.wait,
+            body: self.body,
+        }
+    }
+
+    /// How long to wait in the queue, up to 24 h; nothing only tries.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// −100 to 100; higher goes first among those who wait. It ends nobody's hold.
+    pub fn priority(mut self, priority: i32) -> Self {
+        *W::common(&mut self.body).priority = priority;
+        self
+    }
+
+    /// Asks, and waits in the queue. The place is kept while leaders change and while the cluster is away for less
+    /// than the TTL.
+    ///
+    /// Dropping the future leaves the queue in the background, as far as that succeeds within 5 s; a place that is
+    /// left behind, or a hold that it became, ends with its lease. A lease granted for it is revoked likewise. To be
+    /// certain, [`Acquire::acquire_unless`] gives up when it is told to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`] with [`Code::LockHeld`](tenure_api::Code::LockHeld) or
+    /// [`Code::WaitExpired`](tenure_api::Code::WaitExpired) where others hold it; [`Error::Lost`] where the lease was
+    /// lost meanwhile; [`Error::Unknown`] where no answer told.
+    pub async fn acquire(self) -> Result<Guard<W>, Error> {
+        let acquired = self.acquire_unless(std::future::pending()).await?;
+        Ok(acquired.expect("it is given up only when that is asked for"))
+    }
+
+    /// As [`Acquire::acquire`], until it is told to give up: the queue is left then, or what was granted meanwhile is
+    /// given back, and the answer is none once that is certain.
+    ///
+    /// ```no_run
+    /// # async fn example(client: tenure::Client, signal: impl Future<Output = ()>) -> Result<(), tenure::Error> {
+    /// let campaign = client.campaign("service/api", "host-a");
+    /// match campaign.acquire_unless(signal).await? {
+    ///     Some(leadership) => leadership.run(serve()).await?,
+    ///     None => println!("withdrawn"),
+    /// }
+    /// # async fn serve() {}
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Dropping the future is as there.
+    ///
+    /// # Errors
+    ///
+    /// As there, and where giving up failed.
+    pub async fn acquire_unless(
+        self,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Guard<W>>, Error> {
+        Ok(acquire(self, stop).await?.map(Guard::of))
+    }
+
+    /// The body of an asking by this lease, or for one of its own.
+    pub(crate) fn body_by(&self, lease: Option<&str>, poll: Duration) -> W::Body {
+        let mut body = self.body.clone();
+        let common = W::common(&mut body);
+        *common.lease = lease.map(str::to_owned);
+        *common.ttl_ms = lease.is_none().then_some(millis(self.ttl));
+        *common.wait_ms = millis(self.wait);
+        *common.poll_ms = Some(millis(poll));
+        body
+    }
+
+    /// Whether several are asked for by one request, be it but one.
+    pub(crate) fn is_together(&self) -> bool {
+        W::TOGETHER
+    }
+
+    /// The owner; of an election the candidate.
+    pub(crate) fn owner_name(&self) -> String {
+        W::common(&mut self.body.clone()).owner.clone()
+    }
+}
+
+impl<W: Holdable + Labelled> Acquire<'_, W> {
+    /// Tells holds on one lease apart.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        *W::common(&mut self.body).owner = owner.into();
+        self
+    }
+
+    /// A label that is shown to those who are refused.
+    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        W::labels(&mut self.body)
+            .0
+            .insert(name.into(), value.into());
+        self
+    }
+
+    /// For how long nobody else is granted it after the lease of this holder *ran out*; up to 60 s.
+    pub fn lock_delay(mut self, delay: Duration) -> Self {
+        *W::labels(&mut self.body).1 = millis(delay);
+        self
+    }
+}
