@@ -8,6 +8,7 @@
 #[path = "../../../daemon/tests/process/common/mod.rs"]
 mod common;
 mod leader;
+mod live_config;
 mod nightly;
 mod postgres;
 mod programs;
