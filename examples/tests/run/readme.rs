@@ -16,7 +16,7 @@ fn every_command_of_the_readme_works_as_printed() {
 
     // Never started: its addresses are what is wanted.
     let network = Setup::of(1).prepare();
-    let instances = format!("{}:808", address(&network, 100, 0).ip());
+    let instances = format!("{}:80", address(&network, 100, 0).ip());
     let port = printed::free_port().to_string();
     let mut dev = Process::start(
         &mut Process::tenured(["dev", "--client-port", &port]),
@@ -27,7 +27,7 @@ fn every_command_of_the_readme_works_as_printed() {
         .parent()
         .expect("it is in a folder");
     let replacements = [
-        ("127.0.0.1:808", instances.as_str()),
+        ("127.0.0.1:80", instances.as_str()),
         (":7379", &format!(":{port}")),
         ("/tmp/", &format!("{}/", network.dir().display())),
         ("target/debug/", &format!("{}/", programs.display())),

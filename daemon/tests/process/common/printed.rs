@@ -67,7 +67,9 @@ pub(crate) fn keeps(promised: &str, text: &str) -> bool {
 pub(crate) fn run(steps: &[Step], replacements: &[(&str, &str)], context: &dyn Fn() -> String) {
     // A marker that no answer holds ends each step.
     const MARKER: &str = "=== end of a step ===";
-    let mut script = "set -e -o pipefail\n".to_owned();
+    // What was started in the background and not waited for ends with it, also where a command fails.
+    let mut script =
+        "set -e -o pipefail\ntrap 'kill -KILL $(jobs -p) 2>/dev/null' EXIT\n".to_owned();
     for step in steps {
         script += &format!("{}\nprintf '\\n%s\\n' '{MARKER}'\n", step.script);
     }
