@@ -10,13 +10,13 @@
 #     TENURE_TTL_MS     for how long others wait after this machine has died (15000)
 #     TENURE_WAIT_MS    how long to wait for the lock (86400000; 0 only tries)
 #
-# Exit codes: those of the command; 1 refused, 2 wrong usage, 69 no member can be reached, 75 the lock is another's, 76 the lock was
+# Exit codes: those of the command; 1 refused, 64 wrong usage, 69 no member can be reached, 75 the lock is another's, 76 the lock was
 # lost and the command was ended for it.
 set -uo pipefail
 
 if (($# < 2)); then
     echo "usage: locked-job.sh LOCK COMMAND [ARGUMENT...]" >&2
-    exit 2
+    exit 64
 fi
 lock=$1
 shift
@@ -24,11 +24,15 @@ IFS=, read -ra members <<<"${TENURE_ENDPOINTS:-http://127.0.0.1:7379}"
 ttl_ms=${TENURE_TTL_MS:-15000}
 wait_ms=${TENURE_WAIT_MS:-86400000}
 for number in "$ttl_ms" "$wait_ms"; do
-    if [[ ! $number =~ ^[0-9]{1,8}$ ]]; then
+    if [[ ! $number =~ ^(0|[1-9][0-9]{0,7})$ ]]; then
         echo "locked-job: TENURE_TTL_MS and TENURE_WAIT_MS are whole milliseconds, not '$number'" >&2
-        exit 2
+        exit 64
     fi
 done
+if ! command -v curl >/dev/null; then
+    echo "locked-job: there is no curl" >&2
+    exit 1
+fi
 
 # Sets `now` to the milliseconds since the machine was started, those in which it was suspended included. $SECONDS and
 # `date` would follow the wall clock, which people set.
@@ -78,9 +82,12 @@ try_ms=3000
 lease=
 fence=
 job=
+runs() { kill -0 "$job" 2>/dev/null; }
+end_all() { [[ -n $job ]] && kill "-$1" -- "-$job" 2>/dev/null; }
 
 # Gives back what there is. The fence says which hold is meant: a late retry can never free a later one.
 give_back() {
+    end_all KILL
     if [[ -n $fence ]]; then
         call DELETE "$path?lease=$lease&fence=$fence" 5000
     fi
@@ -137,21 +144,28 @@ done
 fence=$(field fence)
 believe
 
+# From here on signals are the command's.
+passed_on=
+trap 'passed_on=TERM' TERM
+trap 'passed_on=INT' INT
+trap 'passed_on=HUP' HUP
 # The command gets a process group of its own, so that what it has started ends with it.
 set -m
 TENURE_LOCK=$lock TENURE_FENCE=$fence TENURE_LEASE=$lease "$@" </dev/null &
 job=$!
 set +m
-runs() { kill -0 "$job" 2>/dev/null; }
-end_all() { kill "-$1" -- "-$job" 2>/dev/null; }
-trap 'end_all TERM' TERM INT HUP
 
 # A fifth of the TTL is for the command to end after TERM, and what is left after KILL for the system to do it.
 grace_ms=$((ttl_ms / 5))
 kill_ms=$((ttl_ms / 20))
 renew_at=$((sent + ttl_ms / 3))
-lost= told=
+lost=
+told=
 while runs; do
+    if [[ -n $passed_on ]]; then
+        end_all "$passed_on"
+        passed_on=
+    fi
     look
     left=$((until - grace_ms - now))
     if [[ -z $lost ]] && ((left > 0 && now >= renew_at)); then
@@ -183,8 +197,7 @@ while runs; do
     fi
     sleep 0.1
 done
-# What it left behind would work on without the lock.
-end_all KILL
+# What it left behind would work on without the lock, so it is ended at the exit, before the lock is given back.
 wait "$job"
 code=$?
 if [[ -n $lost ]]; then

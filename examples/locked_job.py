@@ -4,8 +4,8 @@
     examples/locked_job.py jobs/nightly ./backup.sh
 
 The command finds the fence in TENURE_FENCE: what it writes to should refuse lesser ones. It is ended, by TERM and then
-by KILL, before the lock can be another's. Needs Linux, Python 3.11 and its standard library. Settings and exit codes are
-those of locked-job.sh. `Client` and `Lock` serve programs in Python, too.
+by KILL, before the lock can be another's. Needs Linux, Python 3.11 and its standard library. Settings and exit codes
+are those of locked-job.sh. `Client` and `Lock` serve programs in Python, too.
 """
 
 import http.client
@@ -16,11 +16,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import uuid
 
+# Another member may do better, or know better.
 BUSY = (502, 503, 504)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Lost(Exception):
@@ -102,12 +105,13 @@ class Lock:
 
     def __init__(self, client, name, ttl_ms=15000):
         self.client = client
+        self.name = name
         self.path = "/v1/locks/" + urllib.parse.quote(name, safe="")
         self.ttl = ttl_ms / 1000
         self.fence = None
         self.lost = None
-        self._sent = None
-        self._believed = 0.0
+        # A moment and the seconds from it on, always replaced as one: two threads look at it.
+        self._belief = None
         lease = {"ttl_ms": ttl_ms, "name": socket.gethostname()}
         # However often this is asked, the key makes it one lease.
         key = {"Idempotency-Key": str(uuid.uuid4())}
@@ -124,23 +128,32 @@ class Lock:
                 self._believe(sent, answer["remaining_ms"])
                 return self.fence
 
-    def renew(self, within):
-        """Asks for the lock again, which renews its lease. Answers whether that was confirmed in time."""
-        if self.remaining() <= 0:
-            return False
+    def keep(self, stop):
+        """Renews every third of the TTL until it is told to stop, or the lock is lost.
+
+        For a thread of its own: no answer, however slow, may keep anybody from seeing the deadline pass.
+        """
+        pause = self.ttl / 3
+        while not stop.wait(pause) and not self.lost and self.remaining() > 0:
+            pause = self.ttl / 3 if self.renew() else 0.1
+
+    def renew(self):
+        """Asks for the lock again, which renews its lease. Answers whether that was confirmed."""
         try:
-            status, answer, sent = self._ask(0, 0, within)
+            # Short, so that another member is asked in time where one is silent.
+            _, answer, sent = self._ask(0, 0, self.ttl / 6)
         except Unreachable:
             return False
         except Refused as refused:
             if refused.status in (404, 410):
-                self._lose("its lease has ended", now=True)
+                self.lost = "its lease has ended"
+                self._belief = None
             elif refused.status == 409:
-                self._lose("it was broken")
+                self.lost = "it was broken"
             return False
         if answer["fence"] != self.fence:
             # Nobody waited when somebody broke the hold, and this has taken a new one, which ends with the lease.
-            self._lose("it was broken")
+            self.lost = "it was broken"
             return False
         # What was lost while the answer was on its way stays lost.
         if self.remaining() > 0:
@@ -149,13 +162,15 @@ class Lock:
 
     def remaining(self):
         """For how many seconds the lock may still be believed in."""
-        if self._sent is None:
+        belief = self._belief
+        if belief is None:
             return 0.0
-        return max(0.0, self._believed - self._sent.elapsed())
+        sent, believed = belief
+        return max(0.0, believed - sent.elapsed())
 
     def release(self):
         """Gives the lock back. The fence says which hold is meant: a late retry can never free a later one."""
-        self._believed = 0.0
+        self._belief = None
         query = {"lease": self.lease}
         if self.fence is not None:
             query["fence"] = self.fence
@@ -172,19 +187,17 @@ class Lock:
     def _believe(self, sent, remaining_ms):
         # The contract, section 1: 2 % for two clocks of which each may differ by 1 % from real time, and 50 ms.
         believed = remaining_ms * 0.98 / 1000 - 0.05
-        if self._sent is None or believed - sent.elapsed() > self.remaining():
-            self._sent, self._believed = sent, believed
-
-    def _lose(self, reason, now=False):
-        # Where an operator broke the hold, others get the lock when its deadline is over.
-        self.lost = self.lost or reason
-        if now:
-            self._believed = 0.0
+        if believed - sent.elapsed() > self.remaining():
+            self._belief = sent, believed
 
 
 def run(lock, command):
     """Runs a command while the lock is held. Answers its exit code; `Lost` where it was ended because the lock was."""
-    environment = dict(os.environ, TENURE_FENCE=str(lock.fence), TENURE_LEASE=lock.lease)
+    environment = dict(os.environ, TENURE_LOCK=lock.name, TENURE_FENCE=str(lock.fence), TENURE_LEASE=lock.lease)
+    # From here on signals are the command's.
+    passed_on = []
+    for number_of in ENDING:
+        signal.signal(number_of, lambda number, _: passed_on.append(number))
     # A process group of its own: what the command has started ends with it.
     job = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, process_group=0)
 
@@ -194,19 +207,15 @@ def run(lock, command):
         except ProcessLookupError:
             pass
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: end_all(number))
     # A fifth of the TTL is for the command to end after TERM, and what is left after KILL for the system to do it.
     grace, last = lock.ttl / 5, lock.ttl / 20
-    renewed = Moment()
     told = False
+    stop = threading.Event()
+    threading.Thread(target=lock.keep, args=(stop,), daemon=True).start()
     try:
         while job.poll() is None:
-            left = lock.remaining() - grace
-            if not lock.lost and left > 0 and renewed.elapsed() >= lock.ttl / 3:
-                asked = Moment()
-                if lock.renew(min(left, 1.0)):
-                    renewed = asked
+            while passed_on:
+                end_all(passed_on.pop(0))
             if not lock.lost and lock.remaining() <= grace:
                 lock.lost = "it could not be renewed"
             if lock.lost and not told:
@@ -217,9 +226,10 @@ def run(lock, command):
                 end_all(signal.SIGKILL)
             time.sleep(0.05)
     finally:
+        stop.set()
         # What it left behind would work on without the lock.
         end_all(signal.SIGKILL)
-    if lock.lost:
+    if told:
         raise Lost(lock.lost)
     return job.returncode if job.returncode >= 0 else 128 - job.returncode
 
@@ -236,12 +246,12 @@ def main():
     """The program."""
     if len(sys.argv) < 3:
         print("usage: locked_job.py LOCK COMMAND [ARGUMENT...]", file=sys.stderr)
-        return 2
+        return 64
 
     def ended(signal_number, _):
         sys.exit(128 + signal_number)
 
-    for number_of in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number_of in ENDING:
         signal.signal(number_of, ended)
     lock = None
     try:
@@ -249,11 +259,10 @@ def main():
         ttl_ms, wait_ms = number("TENURE_TTL_MS", "15000"), number("TENURE_WAIT_MS", "86400000")
         lock = Lock(Client(members), sys.argv[1], ttl_ms)
         lock.acquire(wait_ms)
-        os.environ["TENURE_LOCK"] = sys.argv[1]
         return run(lock, sys.argv[2:])
     except ValueError as error:
         print(f"locked-job: {error}", file=sys.stderr)
-        return 2
+        return 64
     except Refused as refused:
         print(f"locked-job: the lock was not acquired: {refused}", file=sys.stderr)
         return 75 if refused.status in (409, 410) else 1

@@ -6,6 +6,8 @@
 mod counter;
 mod instance;
 mod service;
+#[path = "../terminated.rs"]
+mod terminated;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,11 +17,11 @@ use std::time::Duration;
 use clap::Parser;
 use tenure::Client;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::instance::Instance;
+use crate::terminated::terminated;
 
 /// How long one call to the cluster goes on; requests wait for it, and so does the end of the program.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -108,19 +110,6 @@ async fn run(options: Options) -> Result<(), String> {
     // A client that never ends its request keeps nobody from ending.
     let _ = timeout(LAST_REQUESTS, serving).await;
     observing.abort();
-    Ok(())
-}
-
-async fn terminated() -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut terminate, mut interrupt) = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-    );
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
     Ok(())
 }
 

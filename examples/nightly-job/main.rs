@@ -23,13 +23,13 @@ use crate::inventory::{Item, items};
 use crate::store::{Store, StoreError};
 
 const EXIT_USAGE: u8 = 2;
-const EXIT_LOST: u8 = 4;
+const EXIT_LOST: u8 = 76;
 const EXIT_HELD_BY_ANOTHER: u8 = 75;
 
 /// Writes down which files a directory has, with their sizes and checksums, on one host of many.
 ///
-/// Exit codes: 0 done, now or before; 1 failed; 2 wrong usage; 4 the lock was lost, or the store has refused a stale fence;
-/// 75 another host is at it.
+/// Exit codes: 0 done, now or before; 1 failed; 2 wrong usage; 75 another host is at it; 76 the lock was lost,
+/// or the store has refused a stale fence.
 #[derive(Parser)]
 #[command(version)]
 struct Options {

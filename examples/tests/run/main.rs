@@ -8,7 +8,9 @@
 #[path = "../../../daemon/tests/process/common/mod.rs"]
 mod common;
 mod leader;
+mod live_config;
 mod nightly;
 mod postgres;
 mod programs;
+mod readme;
 mod scripts;
