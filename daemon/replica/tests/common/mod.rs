@@ -1,12 +1,8 @@
 //! A member without its threads, for tests.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use tenure_raft::{
-    Body, Configuration, HardState, LogIndex, LogPosition, MemberId, MemberInfo, Message, Restored,
-    SnapshotMeta, Stamp, Term,
-};
+use tenure_raft::{Body, Configuration, MemberId, MemberInfo, Message, Restored, Term};
 use tenure_replica::{Core, CoreSettings, Input, PeerMessage};
 
 pub(crate) const ME: MemberId = MemberId(1);
@@ -23,23 +19,7 @@ pub(crate) fn member_of_three(settings: CoreSettings) -> Core {
         info: members.map(|member| (member, info(member))).into(),
         ..Configuration::default()
     };
-    let meta = SnapshotMeta {
-        position: LogPosition {
-            index: LogIndex(1),
-            term: Term(1),
-        },
-        stamp: Stamp(0),
-        configuration: Arc::new(configuration),
-    };
-    let restored = Restored {
-        hard_state: HardState {
-            term: Term(1),
-            vote: None,
-        },
-        base: meta.clone(),
-        entries: Vec::new(),
-        applied: meta,
-    };
+    let restored = Restored::genesis(configuration);
     Core::new(ME, settings, 1, restored).expect("it can start")
 }
 
