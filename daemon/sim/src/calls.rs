@@ -15,9 +15,9 @@ use tenure_state::{
     Standing,
 };
 
+use crate::member::Running;
 use crate::oracle::demand;
 use crate::time::Moment;
-use crate::member::Running;
 use crate::watchers::OpenWatch;
 use crate::world::{Event, World};
 

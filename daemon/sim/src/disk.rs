@@ -98,7 +98,9 @@ impl LogDisk {
         let removes = |write: &Write| {
             let meta = write.reset_to.as_ref();
             meta.is_some_and(|meta| meta.position.index < position.index)
-                || write.truncate_from.is_some_and(|from| from <= position.index)
+                || write
+                    .truncate_from
+                    .is_some_and(|from| from <= position.index)
         };
         self.durable.holds(position) && !self.queued.iter().any(removes)
     }

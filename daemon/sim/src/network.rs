@@ -70,7 +70,10 @@ impl Network {
     }
 
     fn lag(&self, link: (usize, usize)) -> Duration {
-        let slow = self.lags.values().filter(|(links, _)| links.contains(&link));
+        let slow = self
+            .lags
+            .values()
+            .filter(|(links, _)| links.contains(&link));
         slow.map(|(_, lag)| *lag).max().unwrap_or_default()
     }
 
