@@ -9,8 +9,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::binary::tenured;
 use crate::common::machine::{self, skip};
-use crate::common::process::TENURED;
 use crate::common::{Cluster, Member, Process, SOON, Setup, wait};
 use crate::nemesis::Need;
 
@@ -195,7 +195,7 @@ fn receives_killed_at(member: &Member, at: usize) -> bool {
     let mut strace = Command::new("strace");
     // The tracer is a grandchild, so that our child is the member itself.
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject]);
-    member.start_as(strace.arg(TENURED).args(member.arguments()));
+    member.start_as(strace.arg(tenured()).args(member.arguments()));
     let mut killed = false;
     wait::until("it is killed or has caught up", SOON * 2, || {
         killed = !member.is_running();

@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::binary::tenured;
 use super::wait;
-
-/// The program under test.
-pub(crate) const TENURED: &str = env!("CARGO_BIN_EXE_tenured");
 
 /// A process whose output goes to a file; killed when dropped.
 pub(crate) struct Process {
@@ -52,7 +50,7 @@ impl Process {
 
     /// A command of the program, with an environment of its own.
     pub(crate) fn tenured<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
-        let mut command = Command::new(TENURED);
+        let mut command = Command::new(tenured());
         clean(&mut command).args(arguments);
         command
     }
