@@ -76,6 +76,7 @@ impl Dev {
         .expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
@@ -237,8 +238,8 @@ fn a_member_that_dies_is_counted_as_errors_and_what_is_left_behind_is_told() {
 #[test]
 fn what_cannot_be_prepared_is_told_by_its_code_and_cleaned_up() {
     let dev = Dev::start();
-    dev.call("PATCH", "/v1/limits", r#"{"value_bytes":100}"#);
-    let output = run(dev.bench("put --duration 1s"));
+    dev.call("PATCH", "/v1/limits", r#"{"value_bytes":1024}"#);
+    let output = run(dev.bench("put --value-size 2000 --duration 1s"));
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("too-large"), "{told}");

@@ -1,9 +1,13 @@
 //! One run: connect, prepare, warm up, measure, clean up.
 //!
-//! Owns when each client works and when all stop. What is under way when the time is over is cut off and not counted.
+//! Owns when each client works and when all stop. What is under way when the time is over is not counted. It is cut off
+//! where its lease ends with the run; a write of a key is waited for, since it could come after the keys were deleted.
 //! Whatever was prepared is cleaned up, also after a failure and after an interrupt.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -12,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::progress::Progress;
-use super::system::{Failure, System};
+use super::system::{Failure, Session, System};
 use super::tally::{Summary, Tally};
 use super::work::{Client, Plan, Workload, delete_keys};
 
@@ -21,6 +25,8 @@ const CONNECTING: usize = 64;
 const CONNECT: Duration = Duration::from_secs(10);
 /// After a failure a client rests, so that a cluster that is away is not flooded.
 const REST: Duration = Duration::from_millis(20);
+/// How long a write of a key is waited for when the time is over.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 /// How often the progress is shown.
 const SHOW: Duration = Duration::from_millis(250);
 
@@ -152,21 +158,20 @@ impl<S: System> Run<S> {
                 let phase = (place * client.weight()) as f64 / self.plan.clients as f64;
                 Pace::new(begin, rate, phase)
             };
-            let cut = cut_off(end, self.stop.clone());
-            tasks.spawn(work(client, Arc::clone(&tally), pace, cut));
+            let last = match self.plan.workload {
+                Workload::Put => LAST_WRITE,
+                _ => Duration::ZERO,
+            };
+            let over = Over::new(end, last, &self.stop);
+            tasks.spawn(work(client, Arc::clone(&tally), pace, over));
         }
         let writer = watching.then(|| {
             let system = Arc::clone(&self.system);
             let plan = Arc::clone(&self.plan);
             let pace = Pace::new(begin, self.timing.rate, 0.0);
-            let cut = cut_off(end, self.stop.clone());
-            tokio::spawn(write_for_watchers(
-                system,
-                plan,
-                Arc::clone(&writes),
-                pace,
-                cut,
-            ))
+            let over = Over::new(end, LAST_WRITE, &self.stop);
+            let tally = Arc::clone(&writes);
+            tokio::spawn(write_for_watchers(system, plan, tally, pace, over))
         });
         let generator_cores = self.look_on(from, end, &tally, progress).await;
         let clients = tasks.join_all().await;
@@ -251,31 +256,27 @@ async fn open<S: System>(system: &S, number: usize) -> Result<S::Session, Failur
         })
 }
 
-/// One client, until it is cut off.
-async fn work<S: super::system::Session>(
+/// One client, until the time is over.
+async fn work<S: Session>(
     mut client: Client<S>,
     tally: Arc<Tally>,
     mut pace: Pace,
-    cut: impl Future<Output = ()>,
+    over: Over,
 ) -> Client<S> {
     let on_and_on = async {
-        loop {
-            let asked = pace.next(client.weight()).await;
+        while let Some(asked) = over.unless(pace.next(client.weight())).await {
             let outcome = client.once().await;
             let now = Instant::now();
             match outcome {
                 Ok(done) => tally.succeeded(now, now.saturating_duration_since(asked), done),
                 Err(failure) => {
                     tally.failed(now, failure);
-                    sleep(REST).await;
+                    over.unless(sleep(REST)).await;
                 }
             }
         }
     };
-    tokio::select! {
-        () = on_and_on => {}
-        () = cut => {}
-    }
+    over.cut_off(on_and_on).await;
     client
 }
 
@@ -285,41 +286,98 @@ async fn write_for_watchers<S: System>(
     plan: Arc<Plan>,
     tally: Arc<Tally>,
     mut pace: Pace,
-    cut: impl Future<Output = ()>,
+    over: Over,
 ) {
     let paced = pace.every.is_some();
+    let mut writer = None;
     let on_and_on = async {
-        let mut writer = None;
-        loop {
-            pace.next(1).await;
+        while over.unless(pace.next(1)).await.is_some() {
             let outcome = async {
                 if writer.is_none() {
                     let session = open(&*system, 0).await?;
                     writer = Some(Client::new(session, Arc::clone(&plan), 0));
                 }
                 let writer = writer.as_mut().expect("it has just been made");
-                writer.write_for_watchers(paced).await
+                let written = writer.write_for_watchers().await?;
+                if !paced && let Some(complete) = over.unless(plan.complete()).await {
+                    complete?;
+                }
+                Ok(written)
             };
             match outcome.await {
                 Ok(done) => tally.succeeded(Instant::now(), Duration::ZERO, done),
                 Err(failure) => {
                     tally.failed(Instant::now(), failure);
-                    sleep(REST).await;
+                    over.unless(sleep(REST)).await;
                 }
             }
         }
     };
-    tokio::select! {
-        () = on_and_on => {}
-        () = cut => {}
+    over.cut_off(on_and_on).await;
+}
+
+/// When the time is over: at its end, or when the user asks to stop.
+struct Over {
+    end: Instant,
+    /// How much longer what is under way may take.
+    last: Duration,
+    stop: Stop,
+}
+
+impl Over {
+    fn new(end: Instant, last: Duration, stop: &Stop) -> Over {
+        Over {
+            end,
+            last,
+            stop: stop.clone(),
+        }
+    }
+
+    /// Begins nothing when the time is over, and does not wait beyond it.
+    async fn unless<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+        if Instant::now() >= self.end || *self.stop.borrow() {
+            return None;
+        }
+        let mut waiting = std::pin::pin!(waiting);
+        // Most of the time there is nothing to wait for, and no timer is needed.
+        if let Some(done) = at_once(waiting.as_mut()).await {
+            return Some(done);
+        }
+        tokio::select! {
+            biased;
+            done = waiting => Some(done),
+            () = self.wait() => None,
+        }
+    }
+
+    /// Cuts off what goes on beyond the time for the last.
+    async fn cut_off(&self, work: impl Future<Output = ()>) {
+        let late = async {
+            self.wait().await;
+            sleep(self.last).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = late => {}
+        }
+    }
+
+    async fn wait(&self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = sleep_until(self.end.into()) => {}
+            () = stopped(&mut stop) => {}
+        }
     }
 }
 
-async fn cut_off(end: Instant, mut stop: Stop) {
-    tokio::select! {
-        () = sleep_until(end.into()) => {}
-        () = stopped(&mut stop) => {}
-    }
+/// What a future comes to without waiting; none where it waits.
+async fn at_once<T>(mut waiting: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|context| match waiting.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Waits until the user asks to stop.

@@ -61,7 +61,7 @@ Exit codes: 0 measured, 1 a workload could not be run or had no success, 64 wron
 
 /// What is measured, and how.
 #[derive(clap::Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Bench {
     /// What to do, one after the other
     #[arg(value_enum, required = true, value_name = "WORKLOAD")]

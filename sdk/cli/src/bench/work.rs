@@ -121,6 +121,11 @@ impl Plan {
         }
     }
 
+    /// Waits until all watchers were told what was written last.
+    pub(crate) async fn complete(&self) -> Result<(), Failure> {
+        self.busy.complete().await
+    }
+
     /// Preparations end as soon as they can.
     pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::SeqCst);
@@ -347,16 +352,12 @@ impl<S: Session> Client<S> {
         Ok(Done::one().took(age))
     }
 
-    /// Writes the key that all others watch, and waits for the deliveries unless the pace is given.
-    pub(crate) async fn write_for_watchers(&mut self, paced: bool) -> Result<Done, Failure> {
+    /// Writes the key that all others watch.
+    pub(crate) async fn write_for_watchers(&mut self) -> Result<Done, Failure> {
         let value = self.plan.busy.value(self.plan.value_size.max(HEAD));
         let sent = Instant::now();
         self.session.put(&self.name, value).await?;
-        let took = sent.elapsed();
-        if !paced {
-            self.plan.busy.complete().await?;
-        }
-        Ok(Done::one().took(took))
+        Ok(Done::one().took(sent.elapsed()))
     }
 
     /// Ends its leases. Answers how many could not be ended, and why the first could not.
