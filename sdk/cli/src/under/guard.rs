@@ -12,6 +12,7 @@ use super::clock::Until;
 use super::group::{Group, News};
 use super::signals::Signals;
 use super::terminal::Terminal;
+use super::warden::Warden;
 use super::{Times, What};
 use crate::duration;
 use crate::exit::Exit;
@@ -29,6 +30,7 @@ pub(super) struct Guard<'a, W: Holdable> {
     what: &'a What,
     hold: &'a Hold<W>,
     group: Group,
+    warden: &'a mut Warden,
     terminal: Option<Terminal>,
     times: Times,
     /// Until when the hold was last known to be certain.
@@ -44,13 +46,15 @@ impl<'a, W: Holdable> Guard<'a, W> {
         what: &'a What,
         hold: &'a Hold<W>,
         group: Group,
-        times: Times,
-        until: Until,
+        (times, until): (Times, Until),
+        warden: &'a mut Warden,
     ) -> Guard<'a, W> {
+        warden.tell(until);
         let guard = Guard {
             what,
             hold,
             group,
+            warden,
             terminal: Terminal::in_foreground(),
             times,
             until,
@@ -129,6 +133,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
         }
         if !left.is_zero() {
             self.until = Until::after(left);
+            self.warden.tell(self.until);
         }
         left
     }

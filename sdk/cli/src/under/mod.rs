@@ -22,6 +22,7 @@ mod lock;
 mod semaphore;
 mod signals;
 mod terminal;
+pub(crate) mod warden;
 
 pub(crate) use elect::Elect;
 pub(crate) use lock::Lock;
@@ -32,6 +33,7 @@ use group::Group;
 use guard::{Guard, suspend};
 use rustix::process::Signal;
 use signals::Signals;
+use warden::Warden;
 
 /// How long giving up a lease may take when the program was told to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -144,14 +146,17 @@ async fn run_under<W: Holdable + Single>(
     };
     let until = Until::after(hold.remaining());
     let environment = environment(session, &what, &lease, (hold.fence(), until));
+    let mut warden = Warden::start();
     let ended = match Group::start(&run.command, &environment) {
         Ok(group) => {
+            warden.watch(group.id(), times);
             let hook = run.on_lost.as_ref().map(|words| words.0.as_slice());
-            let mut guard = Guard::new(&what, &hold, group, times, until);
+            let mut guard = Guard::new(&what, &hold, group, (times, until), &mut warden);
             Ok(guard.run(&mut signals, hook, &environment).await)
         }
         Err(trouble) => Err(trouble),
     };
+    warden.dismiss();
     give_up(&what, hold, lease, times).await;
     ended
 }
