@@ -101,7 +101,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
             tokio::select! {
                 biased;
                 news = self.group.next() => match news {
-                    News::Ended => return self.group.exit(),
+                    News::Ended => return self.ended(),
                     News::Stopped(signal) => self.command_stopped(signal),
                     News::Other => {}
                 },
@@ -110,6 +110,13 @@ impl<'a, W: Holdable> Guard<'a, W> {
                 () = tokio::time::sleep(left.min(LONGEST_NAP)) => {}
             }
         }
+    }
+
+    /// The code of the command, unless it was the warden that ended it.
+    fn ended(&mut self) -> Option<Exit> {
+        let killed = Exit::by_signal(Signal::KILL.as_raw());
+        let lost = self.look().is_zero();
+        self.group.exit().filter(|exit| !(lost && *exit == killed))
     }
 
     /// What is left of the hold; tells, once, that renewals do not get through.
