@@ -16,6 +16,7 @@ use super::warden::Warden;
 use super::{Times, What};
 use crate::duration;
 use crate::exit::Exit;
+use crate::output::note;
 
 /// Timers stand still while a machine is suspended: the clock is looked at this often.
 const LONGEST_NAP: Duration = Duration::from_millis(100);
@@ -85,6 +86,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
         };
         if let Some(terminal) = &self.terminal {
             terminal.take_back();
+            if self.group.was_killed() {
+                terminal.restore();
+            }
         }
         exit
     }
@@ -125,15 +129,15 @@ impl<'a, W: Holdable> Guard<'a, W> {
         let (word, name) = (self.what.word, &self.what.name);
         match self.hold.state() {
             State::Held if self.warned => {
-                eprintln!("tenure: {word} {name} is renewed again");
+                note(format!("{word} {name} is renewed again"));
                 self.warned = false;
             }
             State::InJeopardy if !self.warned => {
                 let stop = left.saturating_sub(self.times.grace + self.times.reserve);
                 let stop = duration::shown(stop);
-                eprintln!(
-                    "tenure: {word} {name} is not renewed: the command is stopped in {stop} unless it is"
-                );
+                note(format!(
+                    "{word} {name} is not renewed: the command is stopped in {stop} unless it is"
+                ));
                 self.warned = true;
             }
             State::Held | State::InJeopardy | State::Lost(_) => {}
@@ -192,9 +196,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
         if self.wait_until_gone(Until::after(AFTERMATH)).await {
             return;
         }
-        eprintln!(
-            "tenure: the command has ended, but not all that it started: the rest is stopped"
-        );
+        note(format!(
+            "the command has ended, but not all that it started: the rest is stopped"
+        ));
         self.stop().await;
     }
 
@@ -204,10 +208,10 @@ impl<'a, W: Holdable> Guard<'a, W> {
             State::Lost(loss) => loss,
             State::Held | State::InJeopardy => Loss::Deadline,
         };
-        eprintln!(
-            "tenure: {} {} is lost ({why}): the command is stopped",
+        note(format!(
+            "{} {} is lost ({why}): the command is stopped",
             self.what.word, self.what.name
-        );
+        ));
         let hook = hook.and_then(|command| last_deed(command, environment, why));
         self.stop().await;
         if let Some(hook) = hook {
@@ -256,10 +260,10 @@ impl<'a, W: Holdable> Guard<'a, W> {
         let end = Until::after(LAST_DEED);
         while rustix::process::test_kill_process(hook).is_ok() {
             if end.left().is_zero() {
-                eprintln!(
-                    "tenure: --on-lost has not ended in {}: it is killed",
+                note(format!(
+                    "--on-lost has not ended in {}: it is killed",
                     duration::shown(LAST_DEED)
-                );
+                ));
                 let _ = kill_process_group(hook, Signal::KILL);
                 return;
             }
@@ -279,7 +283,7 @@ fn last_deed(
     match Group::start_beside(command, &environment) {
         Ok(process) => Some(process),
         Err(trouble) => {
-            eprintln!("tenure: --on-lost: {trouble}");
+            note(format!("--on-lost: {trouble}"));
             None
         }
     }

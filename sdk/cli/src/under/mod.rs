@@ -11,6 +11,7 @@ use tenure::api::Code;
 use tenure::{Error, Failure, Guard as Hold, Holdable, Lease, Single};
 
 use crate::exit::{Exit, Trouble};
+use crate::output::note;
 use crate::settings::Session;
 use crate::{duration, events, output};
 
@@ -30,6 +31,7 @@ pub(crate) use semaphore::Semaphore;
 
 use clock::Until;
 use group::Group;
+pub(crate) use group::cannot_run;
 use guard::{Guard, suspend};
 use rustix::process::Signal;
 use signals::Signals;
@@ -263,20 +265,21 @@ fn environment(
     environment
 }
 
+/// Tells the cluster, for a while; where it does not hear of it, the hold ends with its lease.
 async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) {
-    let told = hold.release().await;
-    let revoked = lease.revoke().await;
-    match told {
-        // Losses are told where the command is stopped for them.
-        Ok(()) | Err(Error::Lost(_)) => {}
-        Err(_) if revoked.is_ok() => {}
-        Err(error) => eprintln!(
-            "tenure: {} {} could not be released ({error}): it is free for others within {}",
-            what.word,
-            what.name,
-            duration::shown(times.ttl)
-        ),
+    if hold.is_held() {
+        match hold.release().await {
+            Ok(()) | Err(Error::Lost(_)) => {}
+            Err(error) => {
+                let ttl = duration::shown(times.ttl);
+                let (word, name) = (what.word, &what.name);
+                note(format!(
+                    "{word} {name} could not be released: it is free for others within {ttl} ({error})"
+                ));
+            }
+        }
     }
+    let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
 }
 
 /// By what others know the lease: the host and the process.

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use super::Times;
 use super::clock::{Moment, Until};
+use crate::output::note;
 
 /// The name under which it is run: nothing that a user types.
 const NAME: &str = "tenure-warden";
@@ -40,9 +41,9 @@ impl Warden {
             .process_group(0)
             .spawn();
         if let Err(error) = &process {
-            eprintln!(
-                "tenure: no warden could be started ({error}): if this program is killed, the command goes on"
-            );
+            note(format!(
+                "no warden could be started ({error}): if this program is killed, the command goes on"
+            ));
         }
         Warden {
             process: process.ok(),
@@ -146,9 +147,9 @@ fn watch(order: &Order, lines: &Receiver<String>) {
             Ok(line) => until_ms = line.parse().ok().or(until_ms),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                eprintln!(
-                    "tenure: the program that held the lock was killed: the command is stopped"
-                );
+                note(format!(
+                    "the program that held the lock was killed: the command is stopped"
+                ));
                 return end(order, until_ms);
             }
         }
