@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tenure_api::{Code, Event, Events, Resource, Retry};
 
 use crate::call::{Call, Effect};
 use crate::client::Client;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::transport::Boxed;
 
@@ -116,13 +117,20 @@ impl Watching {
 
     /// The stream. Nothing is asked before it is polled.
     pub fn begin(self) -> Watch {
+        let heard = Heard::of(&self);
+        self.begin_heard_by(&heard)
+    }
+
+    /// The stream, of which somebody else wants to know when a member last answered.
+    pub(crate) fn begin_heard_by(self, heard: &Heard) -> Watch {
+        let heard = heard.clone();
         Watch {
             client: self.client,
             cursor: self.selectors.after,
             selectors: self.selectors,
             told: VecDeque::new(),
             asking: None,
-            heard: None,
+            heard,
             ended: false,
         }
     }
@@ -138,8 +146,7 @@ pub struct Watch {
     /// What was answered and is still to be told.
     told: VecDeque<Told>,
     asking: Option<Boxed<'static, Result<(Moment, Events), Error>>>,
-    /// When a member last answered.
-    heard: Option<Moment>,
+    heard: Heard,
     ended: bool,
 }
 
@@ -157,8 +164,7 @@ impl Watch {
     /// How long ago a member last answered; none before the first answer. In quiet times one answers every 10 s, a member
     /// that has lost its leader none; so a longer time than that means that the cluster is away.
     pub fn heard(&self) -> Option<Duration> {
-        self.heard
-            .map(|heard| self.client.inner.clock.now().since(heard))
+        self.heard.ago()
     }
 
     fn ask(&self) -> Boxed<'static, Result<(Moment, Events), Error>> {
@@ -201,6 +207,31 @@ impl Watch {
     }
 }
 
+/// When a member last answered a watch.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    clock: Arc<dyn Clock>,
+    at: Arc<Mutex<Option<Moment>>>,
+}
+
+impl Heard {
+    pub(crate) fn of(watching: &Watching) -> Heard {
+        Heard {
+            clock: Arc::clone(&watching.client.inner.clock),
+            at: Arc::default(),
+        }
+    }
+
+    pub(crate) fn ago(&self) -> Option<Duration> {
+        let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.map(|at| self.clock.now().since(at))
+    }
+
+    fn set(&self, at: Moment) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+}
+
 impl Stream for Watch {
     type Item = Result<Told, Error>;
 
@@ -219,7 +250,7 @@ impl Stream for Watch {
             };
             match answer {
                 Ok((heard, events)) => {
-                    self.heard = Some(heard);
+                    self.heard.set(heard);
                     self.take(events);
                 }
                 // The only way to lose history, and it is told: the state is asked for in place of it.

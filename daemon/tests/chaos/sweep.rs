@@ -9,8 +9,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::binary::tenured;
 use crate::common::machine::{self, skip};
-use crate::common::process::tenured;
 use crate::common::{Cluster, Member, Process, SOON, Setup, wait};
 use crate::nemesis::Need;
 

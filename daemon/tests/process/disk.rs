@@ -211,7 +211,7 @@ fn syncs_of_one_thread() -> Option<Vec<String>> {
     let trace = cluster.dir().join("trace");
     let mut strace = Command::new("strace");
     strace.args(["-D", "-f", "-qq", "-e", "trace=fdatasync,fsync", "-o"]);
-    strace.arg(&trace).arg(crate::common::process::tenured());
+    strace.arg(&trace).arg(crate::common::binary::tenured());
     member.start_as(strace.args(member.arguments()));
     member.with(|process| process.wait_for_output("recovered", SOON));
     member.kill();
@@ -238,7 +238,7 @@ fn boot_killed_at(call: &str, at: usize) -> bool {
     // The tracer is a grandchild, so that our child is the member itself.
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject]);
     strace
-        .arg(crate::common::process::tenured())
+        .arg(crate::common::binary::tenured())
         .args(member.arguments());
     member.start_as(&mut strace);
     let written = written_or_killed(member);

@@ -13,9 +13,7 @@ use crate::standing::{Seat, seats};
 /// Ends the hold of somebody else
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = "Ends the hold of somebody else. The next is granted it when the broken holder has stopped to believe in \
-        it, at the end of its lease as it stood; with --now at once. A holder that uses Tenure's clients stops earlier.",
-    after_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Break {
     /// What is held
@@ -24,15 +22,19 @@ pub(crate) struct Break {
     /// Its name
     name: String,
     /// The fence of the hold, so that nobody else's is ended; left out, the holders are shown
-    #[arg(long, value_name = "FENCE")]
+    #[arg(long, value_name = "FENCE", requires = "reason")]
     fence: Option<u64>,
     /// Why, for the audit log
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Others may hold it at once, though the broken holder may still work
     #[arg(long, requires = "fence")]
     now: bool,
 }
+
+const ABOUT: &str = "\
+The next is granted it when the broken holder has stopped to believe in it: at the end of its lease as it stood. A holder that \
+uses Tenure's clients stops earlier.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +64,11 @@ impl Break {
         let Some(fence) = self.fence else {
             return Err(self.which(&session.client).await?);
         };
-        let (client, name, reason) = (&session.client, &self.name, self.reason.clone());
+        let (client, name, reason) = (
+            &session.client,
+            &self.name,
+            self.reason.clone().unwrap_or_default(),
+        );
         macro_rules! ask {
             ($call:ident) => {{
                 let asked = client.$call(name, fence, reason);

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind as Wrong;
 
-use exit::{Exit, Trouble};
+use exit::{CODES, Exit, Trouble};
 use settings::{Options, Session};
 
 mod bench;
@@ -30,7 +30,7 @@ mod watch;
 
 /// Locks, elections, leases and watched keys of a Tenure cluster
 #[derive(Parser)]
-#[command(name = "tenure", version, after_help = AFTER, max_term_width = 110)]
+#[command(name = "tenure", version, after_help = format!("{AFTER}\n\n{CODES}"), max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -70,6 +70,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if under::warden::is_meant() {
+        return under::warden::run();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misread(&error).into(),

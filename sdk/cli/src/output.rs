@@ -9,13 +9,12 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-/// How answers are written.
+/// How answers are written: for people, or for programs with the fields of the REST API.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
+    // Without help of their own: it would make clap set apart a long form of every help.
     #[default]
     Table,
-    /// For programs: the fields of the REST API.
     Json,
 }
 
@@ -43,6 +42,11 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     bytes(&line)
+}
+
+/// Says something beside the answer, on stderr. Where nobody reads that, the work goes on.
+pub(crate) fn note(what: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "tenure: {}", what.as_ref());
 }
 
 /// Text of others, fit to be shown: control characters, and what turns the direction of writing, are escaped.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 
 use crate::Cli;
-use crate::exit::{CODES, Exit, Trouble};
+use crate::exit::{Exit, Trouble};
 use crate::output;
 
 /// Prints what makes a shell complete the words of this program
@@ -63,8 +63,7 @@ impl Man {
 }
 
 fn write(dir: &std::path::Path) -> io::Result<()> {
-    let command = Cli::command().after_long_help(format!("{}\n\n{CODES}", crate::AFTER));
-    clap_mangen::generate_to(command, dir)
+    clap_mangen::generate_to(Cli::command(), dir)
 }
 
 #[cfg(test)]
@@ -79,7 +78,7 @@ mod tests {
     #[test]
     fn every_command_has_examples_in_its_help() {
         fn check(command: &clap::Command) {
-            let help = command.clone().render_long_help().to_string();
+            let help = command.clone().render_help().to_string();
             assert!(
                 help.contains("Examples:"),
                 "{}:\n{help}",

@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// How long one call may take, all its tries together
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration::timeout)]
     timeout: Duration,
-    /// How answers are written
+    /// How answers are written: for people, or with the fields of the REST API
     #[arg(
         short,
         long,

@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use crate::duration;
 use crate::events::line;
 use crate::exit::{Exit, Trouble};
-use crate::output::{self, Output};
+use crate::output::{self, Output, note};
 use crate::settings::Session;
-use crate::under::{Words, words};
+use crate::under::{Words, cannot_run, words};
 
 /// After a command that failed, and how far the pause grows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -34,13 +34,7 @@ const COLLECTIONS: [&str; 5] = ["keys/", "locks/", "semaphores/", "elections/", 
 /// Tells what happens to keys, locks, elections and leases, or runs a command for it
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = "Tells what there is, and then what happens to it: every change once and in order, over the loss of members \
-        and leaders. Where history is gone, what there is is told anew.\n\n\
-        With --exec, a command is run in place of it: once at the beginning, and once whenever something has changed and nothing \
-        more did for --settle. It runs by itself, never twice at a time, without a shell. It finds the changes on its stdin, as \
-        lines of JSON, and TENURE_REVISION in its environment. One that fails is run again, after a pause that grows \
-        to a minute.",
-    after_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Watch {
     /// How their resources begin: keys/config/, locks/jobs/, semaphores/, elections/, leases/
@@ -59,6 +53,14 @@ pub(crate) struct Watch {
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration::parse, requires = "exec")]
     settle: Duration,
 }
+
+const ABOUT: &str = "\
+It tells what there is, and then what happens to it: every change once and in order, over the loss of members and \
+leaders. Where history is gone, what there is is told anew.
+
+With --exec, a command is run in place of that: once at the beginning, and whenever something has changed and nothing \
+more did for --settle. It runs without a shell and never twice at a time. It finds the changes on its stdin, as lines of \
+JSON, and TENURE_REVISION in its environment. One that fails is run again, after a pause that grows to a minute.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -242,7 +244,7 @@ async fn execute(
                     }
                     Some(why) => {
                         let next = pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-                        eprintln!("tenure: the command {why}: it is run again in {}", duration::shown(next));
+                        note(format!("the command {why}: it is run again in {}", duration::shown(next)));
                         due = Due {
                             revision: due.revision.or(doing.revision),
                             since: doing.since,
@@ -265,11 +267,7 @@ async fn run(command: &[OsString], due: &Due) -> Result<Option<String>, Trouble>
         .env("TENURE_REVISION", revision)
         .stdin(Stdio::piped())
         .spawn();
-    let mut child = child.map_err(|error| {
-        let told = format!("cannot run {:?}: {error}", program.to_string_lossy());
-        Trouble::new(Exit::NO_SUCH_COMMAND, told)
-            .then("no shell is used: give a program, or `sh -c '…'`")
-    })?;
+    let mut child = child.map_err(|error| cannot_run(command, &error))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command may end without reading it.
         let _ = stdin.write_all(due.lines.as_bytes()).await;

@@ -1,6 +1,7 @@
 //! The client against members that follow a script, on paused time.
 
 mod holding;
+mod mirroring;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,9 +1,11 @@
 //! What the tests share: processes, clusters, a client, relays and waiting.
 
+pub(crate) mod binary;
 pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod machine;
+pub(crate) mod printed;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod queue;

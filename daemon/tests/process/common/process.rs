@@ -5,38 +5,12 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::binary::tenured;
 use super::wait;
-
-/// The daemon. Cargo tells the tests of its own package where it is; those of another package that are run together
-/// with them find it beside their own programs, and build it where it is not there yet.
-pub(crate) fn tenured() -> &'static Path {
-    static TENURED: OnceLock<PathBuf> = OnceLock::new();
-    TENURED.get_or_init(|| match option_env!("CARGO_BIN_EXE_tenured") {
-        Some(path) => path.into(),
-        None => beside_the_tests(),
-    })
-}
-
-fn beside_the_tests() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.parent().and_then(Path::parent);
-    let profile = profile.expect("tests are in `deps` of the directory of their profile");
-    let tenured = profile.join("tenured");
-    if !tenured.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--locked", "-p", "tenured", "--bin", "tenured"]);
-        build.args(profile.ends_with("release").then_some("--release"));
-        build.arg("--target-dir").args(profile.parent());
-        let built = build.status().expect("cargo runs");
-        assert!(built.success(), "the daemon can be built");
-    }
-    tenured
-}
 
 /// A process whose output goes to a file; killed when dropped.
 pub(crate) struct Process {

@@ -7,8 +7,7 @@ use crate::settings::Session;
 /// Runs a command while this host leads
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = format!("Campaigns in an election and runs a command while this candidate leads. The name of the election is in TENURE_ELECTION, that of the candidate in TENURE_CANDIDATE.\n\n{CONTRACT}"),
-    after_long_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{CONTRACT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Elect {
     /// The name of the election, as services/api
@@ -23,12 +22,15 @@ pub(crate) struct Elect {
     run: Run,
 }
 
+const ABOUT: &str =
+    "The name of the election is in TENURE_ELECTION, that of the candidate in TENURE_CANDIDATE.";
+
 const EXAMPLES: &str = "\
 Examples:
   tenure elect services/api --value http://10.0.0.7:8080 -- ./api --port 8080
   tenure elect services/api --candidate host-a --priority 10 -- ./api
-  tenure elect cron --wait 0s -- ./tick || [ $? -eq 75 ]     only if nobody else leads
-  tenure elections services/api     who leads, with its value";
+  tenure elect cron --wait 0s -- ./tick || [ $? -eq 75 ]     # or not at all
+  tenure elections services/api     # who leads, with its value";
 
 impl Elect {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {

@@ -7,8 +7,7 @@ use crate::settings::Session;
 /// Runs a command while a lock is held
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = format!("Runs a command while a lock is held. Its name is in TENURE_LOCK.\n\n{CONTRACT}"),
-    after_long_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{CONTRACT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Lock {
     /// The name of the lock, as jobs/nightly
@@ -20,10 +19,12 @@ pub(crate) struct Lock {
     run: Run,
 }
 
+const ABOUT: &str = "The name of the lock is in TENURE_LOCK.";
+
 const EXAMPLES: &str = "\
 Examples:
   tenure lock jobs/nightly -- ./nightly.sh --full
-  tenure lock jobs/nightly --wait 0s -- ./nightly.sh || [ $? -eq 75 ]     only if nobody else does it
+  tenure lock jobs/nightly --wait 0s -- ./nightly.sh || [ $? -eq 75 ]     # or not at all
   tenure lock config/edit --ttl 1m --wait 5m -- vim /srv/config
   tenure lock reports --shared -- ./report
   tenure lock jobs/nightly --on-lost 'logger -p err \"nightly was lost\"' -- ./nightly.sh

@@ -7,8 +7,7 @@ use crate::settings::Session;
 /// Runs a command while permits of a semaphore are held
 #[derive(clap::Args, Debug)]
 #[command(
-    long_about = format!("Runs a command while permits of a semaphore are held. Its name is in TENURE_SEMAPHORE.\n\n{CONTRACT}"),
-    after_long_help = EXAMPLES,
+    after_help = format!("{ABOUT}\n\n{CONTRACT}\n\n{EXAMPLES}"),
 )]
 pub(crate) struct Semaphore {
     /// The name of the semaphore, as downloads
@@ -23,11 +22,14 @@ pub(crate) struct Semaphore {
     run: Run,
 }
 
+const ABOUT: &str =
+    "The name of the semaphore is in TENURE_SEMAPHORE, the number of permits in TENURE_PERMITS.";
+
 const EXAMPLES: &str = "\
 Examples:
   tenure semaphore downloads --limit 10 -- ./download http://example.org/file
   tenure semaphore build --limit 8 --permits 4 --wait 10m -- make -j4
-  tenure semaphore licences --limit 3 --wait 0s -- ./simulate || [ $? -eq 75 ]     only if one is free";
+  tenure semaphore licences --limit 3 --wait 0s -- ./simulate || [ $? -eq 75 ]     # or not at all";
 
 impl Semaphore {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {

@@ -1,0 +1,425 @@
+//! The Rust client over many rounds of faults, on the one clock of this machine: a guard says that it is lost before
+//! anybody else is granted, and a watch tells each change once and in order, or the state anew.
+//!
+//! Short unless told otherwise: `TENURE_SDK_ROUNDS=1000` hands over so many locks, `TENURE_SDK_LEADER_CHANGES=100` has
+//! a watch live through so many leaders. Both print what they measured.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tenure::{Client, Lock, Loss, State, Told};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::common::proxy::Proxy;
+use crate::common::{Cluster, SOON, Setup, wait};
+use crate::sdk::{LONG_TTL, client, client_of, runtime, soon};
+
+/// The shortest there is: what is looked at here is what comes after it.
+const TTL: Duration = Duration::from_secs(1);
+/// So many locks change hands by one fault.
+const TOGETHER: usize = 10;
+/// Where a holder's own way to each member begins.
+const OWN_WAY_PORT: u16 = 7382;
+
+fn asked_for(variable: &str, usual: usize) -> usize {
+    let asked = std::env::var(variable).ok();
+    asked.map_or(usual, |text| {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("{variable} is {text:?}; a number is expected"))
+    })
+}
+
+/// What befalls the holders.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Fault {
+    /// They do nothing for longer than their TTL: neither renewals nor timers run.
+    Paused,
+    /// No member can be reached by them.
+    Unreachable,
+    /// The member that they ask leads, and is killed.
+    LeaderKilled,
+    /// The member that they ask is cut off from the others.
+    CutOff,
+}
+
+const FAULTS: [Fault; 4] = [
+    Fault::Paused,
+    Fault::Unreachable,
+    Fault::LeaderKilled,
+    Fault::CutOff,
+];
+
+/// The deadline of each belief, as it was last seen while it lasted.
+struct Deadlines {
+    of: Arc<Mutex<Vec<(Arc<Lock>, Instant)>>>,
+    done: Arc<AtomicBool>,
+    watcher: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Deadlines {
+    fn watch(locks: &[Arc<Lock>]) -> Deadlines {
+        let seen = |lock: &Arc<Lock>| (Arc::clone(lock), Instant::now() + lock.remaining());
+        let of = Arc::new(Mutex::new(locks.iter().map(seen).collect::<Vec<_>>()));
+        let done = Arc::new(AtomicBool::new(false));
+        let (seen, end) = (Arc::clone(&of), Arc::clone(&done));
+        let watcher = std::thread::spawn(move || {
+            while !end.load(Ordering::SeqCst) {
+                for (lock, deadline) in &mut *seen.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let left = lock.remaining();
+                    if !left.is_zero() {
+                        *deadline = Instant::now() + left;
+                    }
+                }
+                wait::pass(Duration::from_millis(2), || false);
+            }
+        });
+        Deadlines {
+            of,
+            done,
+            watcher: Some(watcher),
+        }
+    }
+
+    fn of(&self, number: usize) -> Instant {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)[number].1
+    }
+}
+
+impl Drop for Deadlines {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::SeqCst);
+        if let Some(watcher) = self.watcher.take() {
+            let _ = watcher.join();
+        }
+    }
+}
+
+/// One hand-over.
+struct Round {
+    /// What the old holder's guard said when the next was granted.
+    believed: State,
+    /// By how much the old belief had ended before. None where the machine was so busy that it was not seen to end.
+    margin: Option<Duration>,
+}
+
+/// Ways of the holders' own to each member.
+fn own_ways(cluster: &Cluster) -> Vec<Proxy> {
+    let way = |member: &crate::common::Member| {
+        Proxy::start(
+            SocketAddr::new(member.client.ip(), OWN_WAY_PORT),
+            member.client,
+        )
+    };
+    cluster.members.iter().map(way).collect()
+}
+
+/// Holders by one runtime, waiters by another; a fault; who is granted looks at the guard of who held before.
+fn wave(cluster: &Cluster, ways: &[Proxy], fault: Fault, wave: usize) -> Vec<Round> {
+    let waiters = runtime();
+    let holders: Runtime = match fault {
+        Fault::Paused => Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("there is a thread"),
+        _ => runtime(),
+    };
+    let victim = match fault {
+        Fault::LeaderKilled => cluster.leader(),
+        _ => cluster.follower(),
+    };
+    let holder = match fault {
+        Fault::Paused => client(cluster),
+        Fault::Unreachable => {
+            let way = |member: &crate::common::Member| {
+                format!("http://{}:{OWN_WAY_PORT}", member.client.ip())
+            };
+            let ways = Client::connect(cluster.members.iter().map(way));
+            ways.expect("they are URLs").at_given_urls_only()
+        }
+        Fault::LeaderKilled | Fault::CutOff => client_of(cluster, victim),
+    };
+    let name = |number: usize| format!("rounds/{wave}/{number}");
+    let held: Vec<Arc<Lock>> = holders.block_on(async {
+        let lock = |number| {
+            let lock = holder.lock(name(number)).ttl(TTL).wait(SOON).acquire();
+            async { Arc::new(soon(lock).await.expect("it is acquired")) }
+        };
+        let mut held = Vec::new();
+        for number in 0..TOGETHER {
+            held.push(tokio::spawn(lock(number)));
+        }
+        let mut locks = Vec::new();
+        for lock in held {
+            locks.push(lock.await.expect("it runs"));
+        }
+        locks
+    });
+    let deadlines = Arc::new(Deadlines::watch(&held));
+    let next = match fault {
+        Fault::LeaderKilled | Fault::CutOff => {
+            let others = (0..3).filter(|member| *member != victim);
+            let urls = others.map(|member| format!("http://{}", cluster.members[member].client));
+            Client::connect(urls)
+                .expect("they are URLs")
+                .at_given_urls_only()
+        }
+        Fault::Paused | Fault::Unreachable => client(cluster),
+    };
+    let rounds: Vec<_> = (0..TOGETHER)
+        .map(|number| {
+            let (held, deadlines) = (Arc::clone(&held[number]), Arc::clone(&deadlines));
+            let lock = next
+                .lock(name(number))
+                .ttl(LONG_TTL)
+                .wait(SOON * 2)
+                .acquire();
+            waiters.spawn(async move {
+                let lock = lock.await.expect("it is granted");
+                let (granted, believed) = (Instant::now(), held.state());
+                let margin = granted.checked_duration_since(deadlines.of(number));
+                soon(lock.release()).await.expect("it is held");
+                Round { believed, margin }
+            })
+        })
+        .collect();
+    wait::until("the next holders wait", SOON, || {
+        let locks = waiters
+            .block_on(soon(next.locks(format!("rounds/{wave}/")).into_future()))
+            .ok()?;
+        let waiting = locks
+            .all
+            .iter()
+            .filter(|lock| lock.queue_length > 0)
+            .count();
+        let done = rounds.iter().filter(|round| round.is_finished()).count();
+        (waiting + done >= TOGETHER).then_some(())
+    });
+    match fault {
+        Fault::Paused => {}
+        Fault::Unreachable => ways.iter().for_each(Proxy::cut),
+        Fault::LeaderKilled => cluster.members[victim].kill(),
+        Fault::CutOff => cluster.relays[victim].cut(),
+    }
+    let rounds = rounds.into_iter().map(|round| {
+        let round = waiters.block_on(async { tokio::time::timeout(SOON * 2, round).await });
+        round.expect("all are granted in time").expect("it runs")
+    });
+    let rounds: Vec<Round> = rounds.collect();
+    match fault {
+        Fault::Paused => {}
+        Fault::Unreachable => ways.iter().for_each(Proxy::heal),
+        Fault::LeaderKilled => cluster.members[victim].start(),
+        Fault::CutOff => cluster.relays[victim].heal(),
+    }
+    cluster.wait_until_ready();
+    rounds
+}
+
+#[test]
+fn in_round_after_round_of_faults_a_guard_is_lost_before_the_next_is_granted() {
+    let asked = asked_for("TENURE_SDK_ROUNDS", FAULTS.len() * TOGETHER);
+    let cluster = Setup::of(3).with_relays().start();
+    let ways = own_ways(&cluster);
+    let mut margins: BTreeMap<Fault, Vec<Duration>> = BTreeMap::new();
+    let mut violations = Vec::new();
+    let mut done = 0;
+    for number in 0.. {
+        if done >= asked {
+            break;
+        }
+        let fault = FAULTS[number % FAULTS.len()];
+        for round in wave(&cluster, &ways, fault, number) {
+            done += 1;
+            match (round.believed, round.margin) {
+                (State::Lost(Loss::Deadline | Loss::LeaseEnded), Some(margin)) => {
+                    margins.entry(fault).or_default().push(margin);
+                }
+                (believed, margin) => {
+                    violations.push(format!("{fault:?}: {believed:?}, {margin:?}"))
+                }
+            }
+        }
+    }
+    for (fault, margins) in &mut margins {
+        margins.sort_unstable();
+        let at = |part: f64| margins[((margins.len() - 1) as f64 * part) as usize];
+        eprintln!(
+            "{fault:?}: {} rounds; the old belief had ended before the next holder knew of its grant by {:?} at the least, \
+             {:?} in the median, {:?} at the most",
+            margins.len(),
+            at(0.0),
+            at(0.5),
+            at(1.0)
+        );
+    }
+    eprintln!("{done} rounds, {} violations", violations.len());
+    assert_eq!(violations, Vec::<String>::new(), "of {done} rounds");
+}
+
+/// What a watcher was told, held against what was written.
+#[derive(Default)]
+struct Heard {
+    changes: BTreeMap<u64, u64>,
+    resyncs: Vec<u64>,
+    last: u64,
+}
+
+impl Heard {
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Resync { state, revision } => {
+                assert!(
+                    revision >= self.last,
+                    "the state at {revision} after {}",
+                    self.last
+                );
+                if let Some(resource) = state.first() {
+                    let shown = resource.state["mod_revision"]
+                        .as_u64()
+                        .expect("it is a number");
+                    assert!(shown <= revision);
+                    self.changes.insert(shown, number(&resource.state["value"]));
+                }
+                self.resyncs.push(revision);
+                self.last = revision;
+            }
+            Told::Changes { events, revision } => {
+                assert!(revision > self.last, "{revision} after {}", self.last);
+                assert_eq!(events.len(), 1, "one key is written at a time");
+                let tenure::api::Change::Put { value, .. } = &events[0].change else {
+                    panic!("{events:?}");
+                };
+                let value = value.parse().expect("numbers are written");
+                self.changes.insert(revision, value);
+                self.last = revision;
+            }
+        }
+    }
+
+    /// Whether everything that was acknowledged was told, or is older than a state that was told.
+    fn check(&self, who: &str, written: &BTreeMap<u64, u64>) {
+        let mut before = 0;
+        for (revision, value) in &self.changes {
+            assert!(
+                *value >= before,
+                "{who}: {value} at {revision} after {before}"
+            );
+            before = *value;
+        }
+        for (revision, value) in written {
+            let told = self.changes.get(revision) == Some(value);
+            let passed_over = self.resyncs.iter().any(|resync| resync >= revision);
+            assert!(
+                told || passed_over,
+                "{who} was never told of {value} at {revision}"
+            );
+        }
+    }
+}
+
+fn number(value: &serde_json::Value) -> u64 {
+    value
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .expect("numbers are written")
+}
+
+/// Follows until it has seen the last that was written; between two changes it does nothing for so long.
+async fn listen(
+    client: Client,
+    pause: Duration,
+    end: tokio::sync::watch::Receiver<Option<u64>>,
+) -> Heard {
+    let mut watch = client.watch("keys/w/").begin();
+    let mut heard = Heard::default();
+    loop {
+        let until = *end.borrow();
+        if until.is_some_and(|last| heard.last >= last) {
+            return heard;
+        }
+        match tokio::time::timeout(Duration::from_millis(200), watch.next()).await {
+            Ok(told) => heard.take(told.expect("it goes on").expect("nothing fails")),
+            Err(_) => continue,
+        }
+        if until.is_none() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+#[test]
+fn a_watch_over_many_leaders_and_compactions_tells_each_change_once_in_order_or_the_state_anew() {
+    let changes = asked_for("TENURE_SDK_LEADER_CHANGES", 6);
+    let cluster = Setup::of(3).start();
+    let runtime = runtime();
+    let writer = client(&cluster).with_patience(SOON);
+    let (tell, end) = tokio::sync::watch::channel(None);
+    // One keeps up, so that no compaction may take anything from it; one is so slow that it must be told anew.
+    let attentive = runtime.spawn(listen(client(&cluster), Duration::ZERO, end.clone()));
+    let slow = runtime.spawn(listen(client(&cluster), Duration::from_secs(2), end));
+    let stop = Arc::new(AtomicBool::new(false));
+    let count = Arc::new(AtomicUsize::new(0));
+    let writing = {
+        let (writer, stop, count) = (writer.clone(), Arc::clone(&stop), Arc::clone(&count));
+        runtime.spawn(async move {
+            let mut written = BTreeMap::new();
+            for value in 1_u64.. {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let put = writer
+                    .put("w/k", value.to_string())
+                    .await
+                    .expect("it is put in time");
+                written.insert(put.mod_revision, value);
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            written
+        })
+    };
+    let mut leader = cluster.leader();
+    for round in 0..changes {
+        // By turns it dies, and freezes for so long that another is elected.
+        match round % 2 {
+            0 => cluster.members[leader].kill(),
+            _ => cluster.members[leader].pause(),
+        }
+        let next = cluster.new_leader(Some(leader));
+        match round % 2 {
+            0 => cluster.members[leader].start(),
+            _ => cluster.members[leader].resume(),
+        }
+        cluster.wait_until_ready();
+        leader = next;
+        let before = count.load(Ordering::SeqCst);
+        wait::until("some more is written", SOON, || {
+            (count.load(Ordering::SeqCst) >= before + 20).then_some(())
+        });
+        // What the attentive one may not have been told of yet stays.
+        let revision = runtime
+            .block_on(soon(writer.cluster()))
+            .expect("it is read")
+            .revision;
+        runtime
+            .block_on(soon(writer.compact(revision.saturating_sub(2))))
+            .expect("it is compacted");
+    }
+    stop.store(true, Ordering::SeqCst);
+    let written = runtime.block_on(soon(writing)).expect("it runs");
+    let last = written.last_key_value().map(|(revision, _)| *revision);
+    tell.send_replace(last);
+    for (who, watching) in [("who keeps up", attentive), ("who is slow", slow)] {
+        let heard = runtime.block_on(soon(watching)).expect("it runs");
+        eprintln!(
+            "{who}: {changes} changes of leader, {} writes, {} changes told, {} times the state anew",
+            written.len(),
+            heard.changes.len(),
+            heard.resyncs.len() - 1
+        );
+        heard.check(who, &written);
+    }
+}

@@ -1,0 +1,245 @@
+//! The lock in `bash` with `curl`, and in Python: each ends its command before the lock is anybody else's.
+//!
+//! Commands write down when they run, by the clock of this machine that counts from its start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine, wait};
+use crate::programs::{endpoints, example, program};
+
+const LOCK: &str = "jobs/ä b";
+const ENCODED: &str = "jobs%2F%C3%A4%20b";
+/// Works until it is killed, and writes down fence and time every 20 ms.
+const WORKS: &str = r#"trap "" TERM; echo begun; while :; do read -r up _ </proc/uptime; echo "$TENURE_FENCE $up" >>"$0"; sleep 0.02; done"#;
+
+/// Both are held to the same.
+const SCRIPTS: [&str; 2] = ["locked-job.sh", "locked_job.py"];
+
+/// A script with a lock to work under.
+struct Rig {
+    cluster: Cluster,
+    script: &'static str,
+    runs: u8,
+}
+
+impl Rig {
+    fn of(members: u8, script: &'static str) -> Rig {
+        let cluster = Setup::of(members).start();
+        Rig {
+            cluster,
+            script,
+            runs: 0,
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.cluster.dir().join(name)
+    }
+
+    fn start(&mut self, endpoints: &str, ttl_ms: u32, command: &[&str]) -> Process {
+        self.runs += 1;
+        let log = self.file(&format!("run-{}.log", self.runs));
+        Process::start(self.command(endpoints, ttl_ms).args(command), &log)
+    }
+
+    fn command(&self, endpoints: &str, ttl_ms: u32) -> Command {
+        let mut run = program(example(self.script), endpoints);
+        run.env("TENURE_TTL_MS", ttl_ms.to_string())
+            .env("TENURE_WAIT_MS", "60000")
+            .arg(LOCK);
+        run
+    }
+
+    /// Starts a command that works until it is killed, and waits until it has begun.
+    fn worker(&mut self, endpoints: &str, ttl_ms: u32, file: &Path) -> Process {
+        let file = file.display().to_string();
+        let mut worker = self.start(endpoints, ttl_ms, &["bash", "-c", WORKS, &file]);
+        worker.wait_for_output("begun", SOON);
+        worker
+    }
+}
+
+/// Fences and times, in hundredths of a second, of a command that works.
+fn beats(file: &Path) -> Vec<(u64, u64)> {
+    let text = fs::read_to_string(file).expect("it has written");
+    let beat = |line: &str| {
+        let (fence, time) = line.split_once(' ')?;
+        Some((fence.parse().ok()?, time.replace('.', "").parse().ok()?))
+    };
+    text.lines().filter_map(beat).collect()
+}
+
+#[track_caller]
+fn has_lost(worker: &mut Process) {
+    let code = worker.exit_code(SOON);
+    let output = worker.output();
+    assert_eq!(code, 76, "{output}");
+    assert!(output.contains("the lock was lost"), "{output}");
+}
+
+fn keeps_what_its_command_is_given(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let all = endpoints(&rig.cluster);
+    let tells = r#"printf '%s|' "$TENURE_LOCK" "$TENURE_FENCE" "$@"; exit 7"#;
+    let mut run = rig.start(
+        &all,
+        15_000,
+        &["bash", "-c", tells, "x", "a  b", "*", "$HOME"],
+    );
+    assert_eq!(run.exit_code(SOON), 7, "{}", run.output());
+    let output = run.output();
+    let told: Vec<&str> = output.split('|').collect();
+    assert_eq!(
+        (told[0], &told[2..5]),
+        (LOCK, &["a  b", "*", "$HOME"][..]),
+        "{output}"
+    );
+
+    // It has given back everything: nobody waits for a TTL.
+    let mut client = rig.cluster.members[0].client();
+    assert_eq!(
+        client.get("/v1/leases").expect("it answers").u64("count"),
+        0
+    );
+    let lease = grant(&mut client, 60_000);
+    let fence = acquire(&mut client, ENCODED, &lease);
+    assert!(fence > told[1].parse().expect("it is a fence"), "{output}");
+}
+
+fn refuses_where_the_lock_is_held(script: &'static str) {
+    let rig = Rig::of(1, script);
+    let mut client = rig.cluster.members[0].client();
+    let lease = grant(&mut client, 60_000);
+    acquire(&mut client, ENCODED, &lease);
+    let check = |set: (&str, &str), command: &[&str], code: i32, said: &str| {
+        let mut run = rig.command(&endpoints(&rig.cluster), 15_000);
+        let mut run = Process::start(
+            run.env(set.0, set.1).args(command),
+            &rig.file("refused.log"),
+        );
+        let found = (run.exit_code(SOON), run.output());
+        assert!(
+            found.0 == code && found.1.contains(said),
+            "{set:?} {command:?}: {found:?}"
+        );
+    };
+    check(("TENURE_WAIT_MS", "0"), &["true"], 75, "has 1 holders");
+    check(("TENURE_WAIT_MS", "300"), &["true"], 75, "not acquired");
+    check(("TENURE_WAIT_MS", "1m"), &["true"], 64, "1m");
+    check(("TENURE_WAIT_MS", "0"), &[], 64, "usage:");
+    check(
+        ("TENURE_TTL_MS", "5"),
+        &["true"],
+        1,
+        "ttl_ms is 5; accepted are 1000 to 86400000",
+    );
+    check(
+        ("TENURE_ENDPOINTS", "http://127.0.0.1:1"),
+        &["true"],
+        69,
+        "http://127.0.0.1:1",
+    );
+    assert_eq!(
+        client.get("/v1/leases").expect("it answers").u64("count"),
+        1,
+        "only the holder's is left"
+    );
+}
+
+/// The worker asks one member, which is stopped; who waits asks the others.
+fn has_ended_its_command_before_the_next_begins(script: &'static str) {
+    let mut rig = Rig::of(3, script);
+    let frozen = rig.cluster.follower();
+    let one = format!("http://{}", rig.cluster.members[frozen].client);
+    let others = format!(
+        "http://{}",
+        rig.cluster.members[rig.cluster.leader()].client
+    );
+    let (first, second) = (rig.file("first"), rig.file("second"));
+    let mut worker = rig.worker(&one, 4_000, &first);
+    let next = rig.start(
+        &others,
+        15_000,
+        &["bash", "-c", WORKS, &second.display().to_string()],
+    );
+    rig.cluster.members[frozen].pause();
+    has_lost(&mut worker);
+    wait::until("the next works", SOON, || second.exists().then_some(()));
+    drop(next);
+    rig.cluster.members[frozen].resume();
+
+    let (first, second) = (beats(&first), beats(&second));
+    let (last, begin) = (first[first.len() - 1], second[0]);
+    assert!(
+        last.1 < begin.1 && last.0 < begin.0,
+        "fences and times: {last:?}, then {begin:?}"
+    );
+    eprintln!(
+        "{script}: {} ms between the last work of one and the first of the next",
+        (begin.1 - last.1) * 10
+    );
+}
+
+fn holds_on_when_the_leader_dies(script: &'static str) {
+    const TTL: Duration = Duration::from_secs(6);
+    let mut rig = Rig::of(3, script);
+    let all = endpoints(&rig.cluster);
+    let file = rig.file("work");
+    let ttl_ms = u32::try_from(TTL.as_millis()).expect("it is short");
+    let mut worker = rig.worker(&all, ttl_ms, &file);
+    let begun = beats(&file).len();
+    rig.cluster.members[rig.cluster.leader()].kill();
+    // Longer than its lease would have lasted without renewals.
+    wait::pass(TTL + TTL / 2, || false);
+    assert_eq!(worker.exit_status(), None, "{}", worker.output());
+    let work = beats(&file);
+    assert!(
+        work.len() > begun && work.iter().all(|beat| beat.0 == work[0].0),
+        "under one fence"
+    );
+}
+
+fn ends_its_command_when_an_operator_breaks_the_hold(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let all = endpoints(&rig.cluster);
+    let file = rig.file("work");
+    let mut worker = rig.worker(&all, 4_000, &file);
+    let fence = wait::until("it works", SOON, || beats(&file).first().map(|beat| beat.0));
+    let path = format!("/v1/locks/{ENCODED}?break=true&fence={fence}&reason=test");
+    let mut client = rig.cluster.members[0].client();
+    client.delete(&path).expect("it answers").expect(200);
+    has_lost(&mut worker);
+    let count = beats(&file).len();
+    wait::pass(Duration::from_millis(200), || false);
+    assert_eq!(beats(&file).len(), count, "nothing works on");
+}
+
+/// Each claim is a test for each script.
+macro_rules! claims {
+    ($($claim:ident: $bash:ident, $python:ident;)*) => {$(
+        #[test]
+        fn $bash() {
+            let _machine = machine::shared();
+            $claim(SCRIPTS[0]);
+        }
+
+        #[test]
+        fn $python() {
+            let _machine = machine::shared();
+            $claim(SCRIPTS[1]);
+        }
+    )*};
+}
+
+claims! {
+    keeps_what_its_command_is_given: bash_keeps_what_its_command_is_given, python_keeps_what_its_command_is_given;
+    refuses_where_the_lock_is_held: bash_refuses_where_the_lock_is_held, python_refuses_where_the_lock_is_held;
+    has_ended_its_command_before_the_next_begins:
+        bash_has_ended_its_command_before_the_next_begins, python_has_ended_its_command_before_the_next_begins;
+    holds_on_when_the_leader_dies: bash_holds_on_when_the_leader_dies, python_holds_on_when_the_leader_dies;
+    ends_its_command_when_an_operator_breaks_the_hold:
+        bash_ends_its_command_when_an_operator_breaks_the_hold, python_ends_its_command_when_an_operator_breaks_the_hold;
+}

@@ -1,0 +1,194 @@
+//! What mirrors and observers show, while values are bad, history is gone and the cluster is away.
+
+use super::*;
+use crate::{ConfigMirror, Observe, View};
+
+fn snapshot(revision: u64, values: &[(&str, &str, u64)]) -> Value {
+    let entry = |(key, value, mod_revision): &(&str, &str, u64)| {
+        json!({"resource": format!("keys/{key}"), "state": {"key": key, "value": value, "encoding": "utf-8",
+            "content_type": null, "create_revision": mod_revision, "mod_revision": mod_revision, "version": 1,
+            "lease": null}})
+    };
+    let entries: Vec<_> = values.iter().map(entry).collect();
+    json!({"snapshot": entries, "events": [], "revision": revision, "more": false})
+}
+
+fn changed(revision: u64, key: &str, value: Option<&str>) -> Value {
+    let mut event = put_event(revision, key);
+    match value {
+        Some(value) => event["value"] = json!(value),
+        None => {
+            event = json!({"revision": revision, "type": "delete", "resource": format!("keys/{key}"), "key": key,
+                "mod_revision": revision, "lease": null, "reason": "deleted"});
+        }
+    }
+    json!({"events": [event], "revision": revision, "more": false})
+}
+
+/// A mirror by members that answer these one after the other, a second apart, and then no more.
+fn mirror(answers: Vec<Value>) -> (Client, ConfigMirror<u32>) {
+    let tries = AtomicUsize::new(0);
+    let (_, _, client) = but(move |_| {
+        let n = nth(&tries);
+        Some(match answers.get(n) {
+            Some(answer) if answer.is_null() => problem(410, "compacted", "not_applied", "never"),
+            Some(answer) => Does::Late(Duration::from_secs(1), 200, answer.clone()),
+            None => Does::Hangs,
+        })
+    });
+    let mirror = client.mirror::<u32>("c/").begin();
+    (client, mirror)
+}
+
+fn values(view: &View<u32>) -> Vec<(&str, u32)> {
+    let values = view.values.iter();
+    values
+        .map(|(name, value)| (name.as_str(), **value))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_keeps_the_last_good_value_and_tells_of_the_bad_one() {
+    let (_client, mirror) = mirror(vec![
+        snapshot(10, &[("c/a", "1", 3), ("c/b", "no number", 4)]),
+        changed(11, "c/a", Some("nor is this")),
+        changed(12, "c/b", Some("2")),
+        // History was compacted: the state is told anew, and what was good of it stays.
+        Value::Null,
+        snapshot(30, &[("c/a", "still none", 20), ("c/d", "4", 21)]),
+        changed(31, "c/a", Some("5")),
+        changed(32, "c/a", None),
+    ]);
+    assert!(mirror.view().is_none() && mirror.staleness().is_none());
+    let first = mirror.ready().await.expect("there is a first view");
+    assert_eq!((values(&first), first.revision), (vec![("a", 1)], 10));
+    assert_eq!(first.bad["b"].mod_revision, 4);
+    let mut views = mirror.watch();
+    views.mark_unchanged();
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        views.changed().await.expect("the mirror is there");
+        let view = views.borrow_and_update().clone().expect("there is a view");
+        let bad: Vec<_> = view.bad.keys().cloned().collect();
+        told.push(format!("{} {:?} {bad:?}", view.revision, values(&view)));
+    }
+    assert_eq!(
+        told,
+        [
+            r#"11 [("a", 1)] ["a", "b"]"#,
+            r#"12 [("a", 1), ("b", 2)] ["a"]"#,
+            r#"30 [("a", 1), ("d", 4)] ["a"]"#,
+            r#"31 [("a", 5), ("d", 4)] []"#,
+            r#"32 [("d", 4)] []"#,
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_keeps_its_view_while_the_cluster_is_away_and_tells_for_how_long_that_is() {
+    let (_client, mirror) = mirror(vec![snapshot(10, &[("c/a", "1", 3)])]);
+    mirror.ready().await.expect("there is a first view");
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(mirror.get("a").as_deref(), Some(&1));
+    assert_eq!(mirror.revision(), Some(10));
+    let staleness = mirror.staleness().expect("it was heard of");
+    assert!(staleness >= Duration::from_secs(600) && staleness < Duration::from_secs(601));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_is_refused_says_so_and_goes_on_when_it_is_not_any_longer() {
+    let tries = AtomicUsize::new(0);
+    let (_, _, client) = but(move |_| {
+        Some(match nth(&tries) {
+            0 | 1 => problem(403, "forbidden", "not_applied", "never"),
+            2 => Does::Answers(200, snapshot(10, &[("c", "7", 3)])),
+            _ => Does::Hangs,
+        })
+    });
+    let mirror = client.mirror_key::<u32>("c").begin();
+    let refused = mirror.ready().await.expect_err("it is refused");
+    assert_eq!(refused.code(), Some(Code::Forbidden));
+    let mut views = mirror.watch();
+    let seven = views.wait_for(Option::is_some).await;
+    assert_eq!(
+        seven
+            .expect("the mirror is there")
+            .as_ref()
+            .map(|view| view.revision),
+        Some(10)
+    );
+    assert_eq!(mirror.value().as_deref(), Some(&7));
+    assert!(mirror.trouble().is_none());
+}
+
+fn election(leader: Option<(&str, u64)>, revision: u64) -> Value {
+    let leader = leader.map(|(who, fence)| {
+        json!({"candidate": who, "value": "v", "lease": "l", "lease_name": "", "fence": fence,
+            "elected_revision": fence, "remaining_ms": 10_000})
+    });
+    let state = json!({"election": "e", "leader": leader, "candidates": [], "candidate_count": 0,
+        "delay_remaining_ms": null, "mod_revision": revision});
+    json!({"snapshot": [{"resource": "elections/e", "state": state}], "events": [], "revision": revision, "more": false})
+}
+
+fn happened(revision: u64, events: &[Value]) -> Value {
+    let with_revision = |event: &Value| {
+        let mut event = event.clone();
+        event["revision"] = json!(revision);
+        event["resource"] = json!("elections/e");
+        event["election"] = json!("e");
+        event
+    };
+    let events: Vec<_> = events.iter().map(with_revision).collect();
+    json!({"events": events, "revision": revision, "more": false})
+}
+
+async fn seat(seats: &mut Observe) -> (Option<(String, u64)>, u64) {
+    let seat = seats
+        .next()
+        .await
+        .expect("it goes on")
+        .expect("nothing fails");
+    let leader = seat.leader.map(|leader| (leader.candidate, leader.fence));
+    (leader, seat.revision)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_of_lost_history_is_told_the_present_leader_and_of_each_vacancy() {
+    let resigned = |who: &str, fence: u64| json!({"type": "resigned", "candidate": who, "lease": "l", "fence": fence, "reason": "resigned"});
+    let elected = |who: &str, fence: u64| json!({"type": "elected", "candidate": who, "lease": "l", "fence": fence, "value": "v"});
+    let queued = json!({"type": "queued", "candidate": "c", "lease": "l", "lease_name": "", "metadata": {}, "priority": 0});
+    let answers = [
+        election(Some(("a", 5)), 10),
+        happened(11, &[queued]),
+        happened(12, &[resigned("a", 5)]),
+        happened(13, &[elected("b", 13)]),
+        // A leadership that passes at one revision leaves no vacancy to be told.
+        happened(14, &[resigned("b", 13), elected("c", 14)]),
+        Value::Null,
+        election(Some(("c", 14)), 30),
+        Value::Null,
+        election(None, 40),
+    ];
+    let tries = AtomicUsize::new(0);
+    let (_, _, client) = but(move |_| {
+        Some(match answers.get(nth(&tries)) {
+            Some(answer) if answer.is_null() => problem(410, "compacted", "not_applied", "never"),
+            Some(answer) => Does::Answers(200, answer.clone()),
+            None => Does::Hangs,
+        })
+    });
+    let mut seats = client.observe("e");
+    let led = |who: &str, fence: u64| Some((who.to_owned(), fence));
+    let told = [
+        (led("a", 5), 10),
+        (None, 12),
+        (led("b", 13), 13),
+        (led("c", 14), 14),
+        (None, 40),
+    ];
+    for expected in told {
+        assert_eq!(seat(&mut seats).await, expected);
+    }
+    assert_eq!(seats.seat().map(|seat| seat.revision), Some(40));
+}
