@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_raft::{LogIndex, LogPosition, SnapshotMeta, Stamp, Term};
+use tenure_raft::SnapshotMeta;
 use tenure_state::{Genesis, Limits, State};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -26,11 +26,6 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that wait in the kernel until they are accepted. With the usual 128, clients that come in a crowd are
 /// made to knock again a second later, and everybody else with them.
 const BACKLOG: u32 = 4_096;
-/// Every member begins behind this entry: the first configuration itself.
-const FIRST: LogPosition = LogPosition {
-    term: Term(1),
-    index: LogIndex(1),
-};
 
 /// What a member needs to know to start.
 #[derive(Clone, Debug)]
@@ -267,11 +262,7 @@ async fn form(
             ..Genesis::default()
         });
         let rows: Vec<_> = state.rows().collect();
-        let base = SnapshotMeta {
-            position: FIRST,
-            stamp: Stamp(0),
-            configuration: Arc::new(formed.configuration.clone()),
-        };
+        let base = SnapshotMeta::genesis(formed.configuration.clone());
         storage::form(
             &writing,
             storage::ClusterId(formed.cluster.0),

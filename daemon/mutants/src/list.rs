@@ -154,6 +154,8 @@ mutants! {
     AnswersForOthers,
     /// Any number of requests may wait for an entry.
     WaitingUnbounded,
+    /// The applier is given committed entries without end, however slow it is.
+    AppliesUnbounded,
     /// Whatever comes over the network is believed, possible or not.
     ImpossibleBelieved,
     /// A member applies what it has on disk, committed or not: a deposed leader renews and ends leases.
@@ -250,6 +252,8 @@ mutants! {
     WatchClaimsTooMuch,
     /// History that is gone is passed over in silence.
     CompactedNotTold,
+    /// A revision that is not here yet is taken for seen.
+    AheadTakenForSeen,
     /// History goes when this member has saved it, so that members differ.
     CompactionFollowsDisk,
 }

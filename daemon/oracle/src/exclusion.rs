@@ -1,11 +1,11 @@
-//! Exclusion as the log has it: one exclusive holder of a name at a time, with fences that rise, and every grant that a
-//! client was told is one.
+//! Exclusion as the log has it: one exclusive holder of a name at a time, or some who share it, with fences that rise,
+//! and every grant and every holder that a client was told is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Judged;
 use crate::history::History;
-use crate::record::{Ask, Call, Event, Recording, Revision, Told};
+use crate::record::{Ask, Call, Event, Recording, Revision, Share, Told};
 
 /// Whether an event begins a hold.
 pub(crate) fn begins(event: &Event) -> bool {
@@ -47,7 +47,8 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
 }
 
 fn grant<'a>(name: &mut Name<'a>, event: &'a Event) -> Result<(), String> {
-    let shared = event.text("mode") == "shared";
+    // Permits are shared as far as there are some, which is judged elsewhere.
+    let shared = !event.is_of(Share::Exclusive);
     let others = name.holders.values();
     let excluded = others
         .clone()
@@ -78,14 +79,10 @@ fn check_told(call: &Call, history: &History) -> Result<(), String> {
                 resource,
                 lease,
                 owner,
+                ..
             },
             Told::Held { fence, .. },
-        ) => history.at(Revision(*fence)).iter().any(|event| {
-            begins(event)
-                && event.resource == *resource
-                && event.who() == (lease, owner)
-                && event.number("fence") == Some(*fence)
-        }),
+        ) => is_granted(history, resource, (lease, owner), *fence),
         (
             Ask::Release {
                 resource,
@@ -105,6 +102,9 @@ fn check_told(call: &Call, history: &History) -> Result<(), String> {
                 revision, fence, ..
             },
         ) => holder(history, resource, *revision) == *fence,
+        (Ask::Holders { resource }, Told::Holders { revision, holders }) => {
+            self::holders(history, resource, *revision) == *holders
+        }
         _ => true,
     };
     match found {
@@ -119,4 +119,35 @@ fn holder(history: &History, resource: &str, revision: Revision) -> Option<u64> 
     let mut events = events.filter(|event| event.resource == resource);
     let last = events.find(|event| begins(event) || ends(event))?;
     begins(last).then(|| last.number("fence")).flatten()
+}
+
+/// Whether a hold of a name by somebody began with this fence.
+pub(crate) fn is_granted(history: &History, resource: &str, who: (&str, &str), fence: u64) -> bool {
+    history.at(Revision(fence)).iter().any(|event| {
+        begins(event)
+            && event.resource == resource
+            && event.who() == who
+            && event.number("fence") == Some(fence)
+    })
+}
+
+/// All who hold a name as of a revision: the lease, the owner and the fence of each.
+fn holders(
+    history: &History,
+    resource: &str,
+    revision: Revision,
+) -> BTreeSet<(String, String, u64)> {
+    let mut holders = BTreeMap::new();
+    let events = history.between(Revision(0), revision).iter();
+    for event in events.filter(|event| event.resource == resource) {
+        if begins(event) {
+            holders.insert(event.who(), event.number("fence").unwrap_or_default());
+        } else if ends(event) {
+            holders.remove(&event.who());
+        }
+    }
+    let owned = |((lease, owner), fence): ((&str, &str), u64)| {
+        (String::from(lease), String::from(owner), fence)
+    };
+    holders.into_iter().map(owned).collect()
 }

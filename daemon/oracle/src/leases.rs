@@ -57,9 +57,13 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
 fn lease_of(call: &Call) -> Option<&str> {
     match (&call.ask, &call.told) {
         (Ask::Grant { .. }, Told::Granted { lease, .. }) => Some(lease),
-        (Ask::Renew { lease } | Ask::Acquire { lease, .. } | Ask::Revoke { lease }, _) => {
-            Some(lease)
-        }
+        (
+            Ask::Renew { lease }
+            | Ask::Acquire { lease, .. }
+            | Ask::AcquireAll { lease, .. }
+            | Ask::Revoke { lease },
+            _,
+        ) => Some(lease),
         _ => None,
     }
 }
@@ -169,16 +173,17 @@ fn check_told(
             Some((at, false)) if at == *revision => Ok(()),
             _ => wrong("the history has no such end"),
         },
-        Told::Renewed { revision } | Told::Held { revision, .. } | Told::Queued { revision } => {
-            match ended {
-                Some((at, _)) if at <= *revision => wrong("it had ended"),
-                Some((at, _)) if history.observed(at) < call.call => {
-                    wrong("its end had been told before this was sent")
-                }
-                _ if life.is_none() => wrong("no such lease was granted"),
-                _ => Ok(()),
+        Told::Renewed { revision }
+        | Told::Held { revision, .. }
+        | Told::HeldAll { revision, .. }
+        | Told::Queued { revision } => match ended {
+            Some((at, _)) if at <= *revision => wrong("it had ended"),
+            Some((at, _)) if history.observed(at) < call.call => {
+                wrong("its end had been told before this was sent")
             }
-        }
+            _ if life.is_none() => wrong("no such lease was granted"),
+            _ => Ok(()),
+        },
         // Lost while it lives.
         Told::Refused { revision, .. } if matches!(call.ask, Ask::Renew { .. }) => match ended {
             Some((at, _)) if at <= *revision => Ok(()),
@@ -203,7 +208,14 @@ fn check_times(
     let accepted = |call: &&&Call| {
         matches!(
             call.told,
-            Told::Granted { .. } | Told::Renewed { .. } | Told::Held { .. } | Told::Queued { .. }
+            // A grant that is told again renews nothing.
+            Told::Granted {
+                replayed: false,
+                ..
+            } | Told::Renewed { .. }
+                | Told::Held { .. }
+                | Told::HeldAll { .. }
+                | Told::Queued { .. }
         )
     };
     let kept: Vec<&Call> = calls.iter().filter(accepted).copied().collect();

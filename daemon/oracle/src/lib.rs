@@ -7,6 +7,7 @@
 
 mod record;
 
+mod askings;
 mod history;
 
 mod beliefs;
@@ -16,16 +17,18 @@ mod leases;
 mod once;
 mod order;
 mod outside;
+mod permits;
 mod queues;
 mod reads;
 mod search;
 mod second;
+mod together;
 mod watches;
 
 pub use history::History;
 pub use record::{
     Ask, Belief, Call, Condition, Effect, Event, Fault, How, Line, Moment, Operation, ReadError,
-    Recording, Reply, Revision, Seen, Told,
+    Recording, Reply, Revision, Seen, Share, Told,
 };
 pub use second::{MOST_OPERATIONS, MOST_UNKNOWN};
 
@@ -36,11 +39,13 @@ pub type Judged = Result<u64, String>;
 pub type Checker = (&'static str, fn(&Recording, &History) -> Judged);
 
 /// All checkers.
-pub const CHECKERS: [Checker; 11] = [
+pub const CHECKERS: [Checker; 13] = [
     ("order", order::check),
     ("reads", reads::check),
     ("once", once::check),
     ("exclusion", exclusion::check),
+    ("permits", permits::check),
+    ("together", together::check),
     ("beliefs", beliefs::check),
     ("outside", outside::check),
     ("queues", queues::check),

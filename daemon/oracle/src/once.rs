@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use crate::Judged;
 use crate::history::History;
 use crate::order::once;
-use crate::record::{Call, Recording, Revision, Told};
+use crate::record::{Ask, Call, Recording, Revision, Told};
 
 /// What a decision is, apart from what ages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Decision {
     Done(Revision),
     Transacted(Revision, bool),
+    Granted(Revision),
     Refused,
 }
 
@@ -51,6 +52,11 @@ fn check_one(key: &str, calls: &[&Call]) -> Result<(), String> {
                 replayed,
                 ..
             } => (Decision::Transacted(*revision, *succeeded), *replayed),
+            Told::Granted {
+                revision, replayed, ..
+            } => (Decision::Granted(*revision), *replayed),
+            // A grant that is told again is told as the lease is now: that it has ended is no other decision.
+            Told::Refused { .. } if matches!(call.ask, Ask::Grant { .. }) => continue,
             Told::Refused { replayed, .. } => (Decision::Refused, *replayed),
             _ => continue,
         };
@@ -75,6 +81,7 @@ fn check_one(key: &str, calls: &[&Call]) -> Result<(), String> {
             &call.told,
             Told::Done { replayed: true, .. }
                 | Told::Transacted { replayed: true, .. }
+                | Told::Granted { replayed: true, .. }
                 | Told::Refused { replayed: true, .. }
         );
         replayed

@@ -346,9 +346,10 @@ fn check_one_write_a_revision(recording: &Recording) -> Result<(), String> {
 /// The idempotency key of a call.
 pub(crate) fn once(ask: &Ask) -> Option<&str> {
     match ask {
-        Ask::Put { once, .. } | Ask::Delete { once, .. } | Ask::Transact { once, .. } => {
-            once.as_deref()
-        }
+        Ask::Put { once, .. }
+        | Ask::Delete { once, .. }
+        | Ask::Transact { once, .. }
+        | Ask::Grant { once, .. } => once.as_deref(),
         _ => None,
     }
 }
@@ -484,11 +485,16 @@ fn effect(
         Told::Granted { revision, .. } => Some((call.ret, *revision, true)),
         Told::Read { revision, .. }
         | Told::Renewed { revision }
-        | Told::Holder { revision, .. } => Some((call.ret, *revision, false)),
+        | Told::Holder { revision, .. }
+        | Told::Holders { revision, .. } => Some((call.ret, *revision, false)),
         Told::Refused {
             revision, replayed, ..
         } => (!*replayed).then_some((call.ret, *revision, false)),
         // An acquire answers by what it waited for, which may be older than what others were told meanwhile.
-        Told::Held { .. } | Told::Queued { .. } | Told::Mismatch | Told::Failed => None,
+        Told::Held { .. }
+        | Told::HeldAll { .. }
+        | Told::Queued { .. }
+        | Told::Mismatch
+        | Told::Failed => None,
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::Judged;
+use crate::askings::Askings;
 use crate::exclusion::begins;
 use crate::history::History;
-use crate::record::{Event, Recording, Revision};
+use crate::record::{Ask, Call, Event, Recording, Revision, Told};
 
 /// The order in which places are served: the greatest priority first, then the oldest.
 type Rank = (i64, Revision);
@@ -19,7 +20,8 @@ struct Place {
 
 type Queue<'a> = BTreeMap<(&'a str, &'a str), Place>;
 
-pub(crate) fn check(_recording: &Recording, history: &History) -> Judged {
+pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
+    let askings = Askings::of(recording);
     let mut queues: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
     let mut judged = 0;
     let mut handed_over: Option<(Revision, &str)> = None;
@@ -46,10 +48,15 @@ pub(crate) fn check(_recording: &Recording, history: &History) -> Judged {
             _ if begins(event) => {
                 judged += 1;
                 let chosen = handed_over == Some((event.revision, event.resource.as_str()));
-                serve(queue, event, chosen)?;
+                // Somebody who did not wait comes after all of its priority who do.
+                let newcomer = (-askings.priority(event), event.revision);
+                serve(queue, event, newcomer, chosen)?;
             }
             _ => {}
         }
+    }
+    for call in &recording.calls {
+        check_left(call, history)?;
     }
     // A place that was due is ended with the entry that passed it over.
     for (resource, queue) in &queues {
@@ -76,8 +83,38 @@ fn leave<'a>(queue: &mut Queue<'a>, event: &'a Event) -> Result<(), String> {
     }
 }
 
+/// Whoever was told that it left the queue did.
+fn check_left(call: &Call, history: &History) -> Result<(), String> {
+    let (
+        Ask::Leave {
+            resource,
+            lease,
+            owner,
+        },
+        Told::Done { revision, .. },
+    ) = (&call.ask, &call.told)
+    else {
+        return Ok(());
+    };
+    let left = history.at(*revision).iter().any(|event| {
+        event.kind == "left"
+            && event.text("reason") == "withdrawn"
+            && event.resource == *resource
+            && event.who() == (lease, owner)
+    });
+    match left {
+        true => Ok(()),
+        false => Err(format!("the history has nothing of this: {call:?}")),
+    }
+}
+
 /// A grant to the first place, or to somebody who found nobody waiting.
-fn serve<'a>(queue: &mut Queue<'a>, event: &'a Event, chosen: bool) -> Result<(), String> {
+fn serve<'a>(
+    queue: &mut Queue<'a>,
+    event: &'a Event,
+    newcomer: Rank,
+    chosen: bool,
+) -> Result<(), String> {
     let place = queue.remove(&event.who());
     if let Some(grant) = place.as_ref().and_then(|place| place.passed_by.as_ref()) {
         return Err(format!(
@@ -87,8 +124,7 @@ fn serve<'a>(queue: &mut Queue<'a>, event: &'a Event, chosen: bool) -> Result<()
     if chosen {
         return Ok(());
     }
-    // Somebody who did not wait comes after all who do.
-    let rank = place.map_or((0, event.revision), |place| place.rank);
+    let rank = place.map_or(newcomer, |place| place.rank);
     let text = format!("{event:?}");
     for other in queue.values_mut().filter(|other| other.rank < rank) {
         other.passed_by.get_or_insert_with(|| text.clone());

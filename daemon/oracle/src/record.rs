@@ -3,7 +3,7 @@
 //! Owns the format of recordings, one JSON object a line. All times are of one clock, the recorder's: nothing here
 //! compares clocks of two machines. Records say what was observed; what it means is for the checkers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::BufRead;
 
@@ -156,6 +156,9 @@ pub enum Ask {
     Grant {
         /// For how long.
         ttl_ms: u64,
+        /// The idempotency key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        once: Option<String>,
     },
     /// Renews a lease.
     Renew {
@@ -167,9 +170,39 @@ pub enum Ask {
         /// Which.
         lease: String,
     },
-    /// Acquires a lock, or campaigns: whatever makes a hold of a resource.
+    /// Acquires a lock or permits, or campaigns: whatever makes a hold of a resource. One asker asks for one name in
+    /// one way only.
     Acquire {
-        /// `locks/…` or `elections/…`.
+        /// `locks/…`, `semaphores/…` or `elections/…`.
+        resource: String,
+        /// On which lease.
+        lease: String,
+        /// The owner or candidate.
+        #[serde(default)]
+        owner: String,
+        /// How much of it.
+        #[serde(default)]
+        share: Share,
+        /// Before whom in the queue.
+        #[serde(default)]
+        priority: i64,
+    },
+    /// Acquires several locks at once, or none.
+    AcquireAll {
+        /// How much of each `locks/…`.
+        locks: BTreeMap<String, Share>,
+        /// On which lease.
+        lease: String,
+        /// The owner.
+        #[serde(default)]
+        owner: String,
+        /// Before whom in each queue.
+        #[serde(default)]
+        priority: i64,
+    },
+    /// Leaves the queue.
+    Leave {
+        /// `locks/…`, `semaphores/…` or `elections/…`: of several at once, one of them.
         resource: String,
         /// On which lease.
         lease: String,
@@ -177,9 +210,9 @@ pub enum Ask {
         #[serde(default)]
         owner: String,
     },
-    /// Releases a lock, or resigns.
+    /// Releases a lock or permits, or resigns.
     Release {
-        /// `locks/…` or `elections/…`.
+        /// `locks/…`, `semaphores/…` or `elections/…`.
         resource: String,
         /// On which lease.
         lease: String,
@@ -201,10 +234,48 @@ pub enum Ask {
         /// The value.
         value: String,
     },
-    /// Reads who holds a resource.
+    /// Reads who holds a resource that has one holder.
     Holder {
         /// `locks/…` or `elections/…`.
         resource: String,
+    },
+    /// Reads who all hold a resource.
+    Holders {
+        /// `locks/…` or `semaphores/…`.
+        resource: String,
+    },
+}
+
+impl Ask {
+    /// Sets a key, whatever it holds.
+    #[must_use]
+    pub fn put(key: impl Into<String>, value: String) -> Ask {
+        Ask::Put {
+            key: key.into(),
+            value,
+            only_if: None,
+            absent: false,
+            lease: None,
+            once: None,
+        }
+    }
+}
+
+/// How much of a resource is asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Share {
+    /// All of it.
+    #[default]
+    Exclusive,
+    /// With others who share it.
+    Shared,
+    /// So many permits of a semaphore.
+    Permits {
+        /// How many.
+        permits: u64,
+        /// Of how many there are, as the asker says.
+        limit: u64,
     },
 }
 
@@ -330,6 +401,13 @@ pub enum Told {
         /// The fence of the hold.
         fence: u64,
     },
+    /// All of several locks are held.
+    HeldAll {
+        /// The state that the answer reflects.
+        revision: Revision,
+        /// The fence of the hold of each `locks/…`.
+        fences: BTreeMap<String, u64>,
+    },
     /// The caller has a place in the queue.
     Queued {
         /// The state that the answer reflects.
@@ -344,6 +422,13 @@ pub enum Told {
         /// What was proclaimed last.
         #[serde(default)]
         value: Option<String>,
+    },
+    /// Who all hold the resource.
+    Holders {
+        /// The state that the answer reflects.
+        revision: Revision,
+        /// The lease, the owner and the fence of each hold.
+        holders: BTreeSet<(String, String, u64)>,
     },
     /// A condition does not hold, or what was named is not there, as of this revision.
     Refused {
@@ -399,6 +484,17 @@ impl Event {
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.resource.strip_prefix("keys/")
+    }
+
+    /// Whether what it tells of is as much of the resource as that. Events do not tell the limit of a semaphore.
+    #[must_use]
+    pub fn is_of(&self, share: Share) -> bool {
+        let (mode, permits) = (self.text("mode"), self.number("permits"));
+        match share {
+            Share::Exclusive => mode != "shared" && permits.is_none(),
+            Share::Shared => mode == "shared",
+            Share::Permits { permits: asked, .. } => permits == Some(asked),
+        }
     }
 
     /// Who asked for a hold: the lease and the owner or candidate.

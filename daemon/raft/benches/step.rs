@@ -2,16 +2,12 @@
 //! network that take no time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use tenure_raft::{
-    Configuration, HardState, LogIndex, LogPosition, MemberId, Message, Raft, Restored, Settings,
-    SnapshotMeta, Stamp, Term,
-};
+use tenure_raft::{Configuration, MemberId, Message, Raft, Restored, Settings, SnapshotMeta};
 
 fn main() {
     divan::main();
@@ -30,31 +26,17 @@ impl Group {
             voters: ids.iter().copied().collect(),
             ..Configuration::default()
         };
-        let position = LogPosition {
-            term: Term(1),
-            index: LogIndex(1),
-        };
-        let base = SnapshotMeta {
-            position,
-            stamp: Stamp(0),
-            configuration: Arc::new(configuration),
-        };
-        let restored = Restored {
-            hard_state: HardState {
-                term: Term(1),
-                vote: None,
-            },
-            base: base.clone(),
-            entries: Vec::new(),
-            applied: base.clone(),
-        };
+        let restored = Restored::genesis(configuration);
         let start = |&id: &MemberId| {
             let raft = Raft::new(id, Settings::default(), id.0, restored.clone())
                 .expect("the genesis is sound");
             (id, raft)
         };
         let members = ids.iter().map(start).collect();
-        let applied = ids.iter().map(|&id| (id, base.clone())).collect();
+        let applied = ids
+            .iter()
+            .map(|&id| (id, restored.applied.clone()))
+            .collect();
         let mut group = Group {
             members,
             network: Vec::new(),

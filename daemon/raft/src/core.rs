@@ -106,6 +106,23 @@ pub struct Restored {
     pub applied: SnapshotMeta,
 }
 
+impl Restored {
+    /// What every member of a new cluster finds.
+    #[must_use]
+    pub fn genesis(configuration: Configuration) -> Restored {
+        let base = SnapshotMeta::genesis(configuration);
+        Restored {
+            hard_state: HardState {
+                term: base.position.term,
+                vote: None,
+            },
+            base: base.clone(),
+            entries: Vec::new(),
+            applied: base,
+        }
+    }
+}
+
 /// Why a member cannot start from what is on its disk.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum RestoreError {
@@ -173,6 +190,20 @@ pub enum ProposeError {
     },
 }
 
+/// A leader of this term knows more of this member's log than is there.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error(
+    "the log ends at entry {log_end}, and this member had acknowledged entry {acknowledged} to the leader {leader}"
+)]
+pub struct Forgotten {
+    /// The leader.
+    pub leader: MemberId,
+    /// This member told the leader that entries up to here are durable, at least.
+    pub acknowledged: LogIndex,
+    /// Where the log ends.
+    pub log_end: LogIndex,
+}
+
 /// Why leadership cannot be transferred.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum TransferError {
@@ -213,6 +244,8 @@ pub struct Raft {
     pub(crate) writes: Writes,
     pub(crate) commit: LogIndex,
     pub(crate) handed_out: LogIndex,
+    /// Nothing behind this is handed out yet.
+    pub(crate) wanted: LogIndex,
     /// What the newest durable checkpoint covers.
     pub(crate) checkpoint: LogIndex,
     pub(crate) role: Role,
@@ -220,6 +253,8 @@ pub struct Raft {
     pub(crate) election_due: Duration,
     /// The snapshot whose installation the caller has been asked for.
     pub(crate) installing: Option<SnapshotFile>,
+    /// What shows that this member's disk has lost what it had acknowledged.
+    pub(crate) forgotten: Option<Forgotten>,
     /// The number of the next batch of reads that is sent to a leader.
     pub(crate) next_batch: u64,
     /// What leaves with the next `Ready`, but for its write and its committed entries.
@@ -267,10 +302,12 @@ impl Raft {
             log,
             commit: applied.position.index,
             handed_out: applied.position.index,
+            wanted: LogIndex(u64::MAX),
             checkpoint: applied.position.index,
             role: Role::Follower { following: None },
             election_due: Duration::ZERO,
             installing: None,
+            forgotten: None,
             next_batch,
             out: Ready::default(),
         };
@@ -473,6 +510,17 @@ impl Raft {
         self.check_invariants();
     }
 
+    /// Hands out committed entries up to here and no further, until more is wanted. What is committed behind it stays in
+    /// the log, where it is anyway. Without this call, everything is handed out as soon as it is committed.
+    pub fn want_committed(&mut self, through: LogIndex) {
+        self.wanted = through;
+    }
+
+    /// The last index that may be applied: committed, and durable here.
+    pub fn applicable(&self) -> LogIndex {
+        self.commit.min(self.writes.durable())
+    }
+
     /// Everything that has come up since the last call. Cheap where nothing has.
     pub fn ready(&mut self) -> Ready {
         self.speak();
@@ -488,11 +536,10 @@ impl Raft {
 
     /// Committed is not enough: a single voter commits by its own disk, and what is applied must survive a restart.
     fn take_committed(&mut self) -> Vec<Entry> {
-        let durable = self.writes.durable();
         let through = match () {
             () if mutated(Mutant::HandsOutUnwritten) => self.commit,
-            () if mutated(Mutant::AppliesUncommitted) => durable,
-            () => self.commit.min(durable),
+            () if mutated(Mutant::AppliesUncommitted) => self.writes.durable(),
+            () => self.applicable().min(self.wanted),
         };
         if self.installing.is_some() || through <= self.handed_out {
             return Vec::new();
@@ -521,6 +568,12 @@ impl Raft {
             _ => self.election_due,
         };
         due.saturating_sub(self.now)
+    }
+
+    /// What shows that this member's disk has lost what the member had acknowledged: a sync that was a lie, or the files
+    /// of an earlier day. Such a member may have forgotten a vote as well, so it must not go on.
+    pub fn forgotten(&self) -> Option<Forgotten> {
+        self.forgotten
     }
 
     /// A summary.

@@ -6,7 +6,7 @@
 
 use tenure_mutants::{Mutant, mutated};
 
-use crate::core::Raft;
+use crate::core::{Forgotten, Raft};
 use crate::message::{AppendResult, Body};
 use crate::ready::StepDown;
 use crate::role::Role;
@@ -163,10 +163,20 @@ impl Raft {
     }
 
     /// The leader claims no more than what this member has told it to be durable, so the index may be believed; the
-    /// answer says nothing of the log and waits for nothing.
+    /// answer says nothing of the log and waits for nothing. A log that ends before that index has lost something: what
+    /// a leader of this term has been told of cannot have been replaced since.
     pub(crate) fn on_heartbeat(&mut self, from: MemberId, commit: LogIndex, round: u64) {
         if self.installing.is_none() {
-            self.commit_to(commit.min(self.log.last_index()));
+            let log_end = self.log.last_index();
+            if log_end < commit {
+                self.forgotten = Some(Forgotten {
+                    leader: from,
+                    acknowledged: commit,
+                    log_end,
+                });
+                return;
+            }
+            self.commit_to(commit);
         }
         self.send(from, Body::HeartbeatResponse { round });
     }

@@ -28,7 +28,9 @@ mod progress;
 mod quorum;
 mod writes;
 
-pub use crate::core::{ProposeError, Raft, RestoreError, Restored, Settings, TransferError};
+pub use crate::core::{
+    Forgotten, ProposeError, Raft, RestoreError, Restored, Settings, TransferError,
+};
 pub use message::{AppendResult, Body, Message};
 pub use ready::{
     PeerState, PeerStatus, ReadPoint, ReadResult, ReadToken, Ready, RoleChange, RoleName,

@@ -189,6 +189,22 @@ pub struct SnapshotMeta {
     pub configuration: Arc<Configuration>,
 }
 
+impl SnapshotMeta {
+    /// What the log of every member of a new cluster begins behind: the first entry, which is the first configuration
+    /// itself.
+    #[must_use]
+    pub fn genesis(configuration: Configuration) -> SnapshotMeta {
+        SnapshotMeta {
+            position: LogPosition {
+                index: LogIndex(1),
+                term: Term(1),
+            },
+            stamp: Stamp(0),
+            configuration: Arc::new(configuration),
+        }
+    }
+}
+
 /// A snapshot as a file that can be sent in pieces.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SnapshotFile {

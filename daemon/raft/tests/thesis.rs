@@ -637,7 +637,7 @@ fn late_answer_to_a_piece_claims_no_round_of_another_term() {
     let mut group = Group::of(3);
     let meta = SnapshotMeta {
         position: position(2, 9),
-        ..genesis(voters(1..=3))
+        ..SnapshotMeta::genesis(voters(1..=3))
     };
     let file = SnapshotFile {
         meta,
@@ -658,6 +658,37 @@ fn late_answer_to_a_piece_claims_no_round_of_another_term() {
     assert_eq!((round, stored), (3, 4));
 }
 
+/// A leader never claims more than what a member told it. One whose disk came back without it must not go on: it may
+/// have forgotten a vote as well. (Without this it would wait in silence, since a leader takes its refusals for old ones.)
+#[test]
+fn a_member_that_has_lost_what_it_acknowledged_is_told_so_by_the_leader() {
+    let mut group = Group::of(3);
+    group.receive(message(
+        2,
+        1,
+        2,
+        append(position(1, 1), entries(&[2, 2]), 2),
+    ));
+    group.persist_all(1);
+    let heartbeat = |commit| {
+        let commit = LogIndex(commit);
+        message(2, 1, 2, Body::Heartbeat { commit, round: 7 })
+    };
+    group.receive(heartbeat(3));
+    assert_eq!(group.raft(1).forgotten(), None);
+    assert_eq!(group.raft(1).status().commit, LogIndex(3));
+    group.network.clear();
+    group.receive(heartbeat(4));
+    let forgotten = group.raft(1).forgotten().expect("the log ends at 3");
+    assert_eq!(forgotten.leader, id(2));
+    assert_eq!(
+        (forgotten.acknowledged, forgotten.log_end),
+        (LogIndex(4), LogIndex(3))
+    );
+    assert!(group.network.is_empty(), "it does not speak any more");
+    assert_eq!(group.raft(1).status().commit, LogIndex(3));
+}
+
 /// Between the request to install a snapshot and its end nothing is handed out: the state is being replaced.
 #[test]
 fn nothing_is_applied_while_a_snapshot_is_installed() {
@@ -666,7 +697,7 @@ fn nothing_is_applied_while_a_snapshot_is_installed() {
     group.receive(message(2, 1, 2, append(position(1, 1), entries(&[2]), 2)));
     let meta = SnapshotMeta {
         position: position(2, 9),
-        ..genesis(voters(1..=3))
+        ..SnapshotMeta::genesis(voters(1..=3))
     };
     let file = SnapshotFile {
         meta,

@@ -37,7 +37,8 @@ pub struct CoreSettings {
     /// How many renewals may wait. All of them go into one entry, so that none can end a lease whose renewal waits
     /// behind it.
     pub waiting_renewals: usize,
-    /// How many committed entries may wait to be applied before commands are refused as overloaded; renewals go on.
+    /// How many committed entries the applier may be given and not have applied; later ones stay in the log until it
+    /// comes forward. While more than these wait, commands are refused as overloaded; renewals go on.
     pub unapplied_entries: u64,
     /// How long requests wait at most for this member's own disk to finish a write, before they are sent to the
     /// others all the same.
@@ -159,9 +160,8 @@ pub struct Core {
     now: Duration,
     /// The next deadline of the state as last heard from the applier.
     due: Option<Stamp>,
-    /// The last entry that the applier has applied, and the last it was given.
+    /// The last entry that the applier has applied.
     applied: LogIndex,
-    handed_out: LogIndex,
     /// Messages that wait for a write, oldest first.
     held: VecDeque<(WriteId, Vec<Message>)>,
     last_write: WriteId,
@@ -192,7 +192,7 @@ impl Core {
     ) -> Result<Core, RestoreError> {
         let applied = restored.applied.position.index;
         let raft = Raft::new(id, settings.raft.clone(), seed, restored)?;
-        Ok(Core {
+        let mut core = Core {
             id,
             settings,
             raft,
@@ -200,7 +200,6 @@ impl Core {
             now: Duration::ZERO,
             due: None,
             applied,
-            handed_out: applied,
             held: VecDeque::new(),
             last_write: WriteId::default(),
             persisted: WriteId::default(),
@@ -210,7 +209,9 @@ impl Core {
             appended: BTreeMap::new(),
             out: Output::default(),
             stopping: false,
-        })
+        };
+        core.has_applied(applied);
+        Ok(core)
     }
 
     /// Real time has passed since the last tick. Called first in every turn, after the inputs of the turn have
@@ -236,7 +237,7 @@ impl Core {
             Input::AskProgress { token } => self.ask_progress(token),
             Input::Persisted(write) => self.release(write),
             Input::Applied { index, due } => {
-                self.applied = self.applied.max(index);
+                self.has_applied(self.applied.max(index));
                 self.due = due;
             }
             Input::Checkpointed(meta) => self.raft.checkpointed(meta),
@@ -255,8 +256,7 @@ impl Core {
                 round,
             } => self.raft.piece_stored(from, file, stored, round),
             Input::SnapshotInstalled { meta, due } => {
-                self.applied = meta.position.index;
-                self.handed_out = self.handed_out.max(self.applied);
+                self.has_applied(meta.position.index);
                 self.due = due;
                 self.appended = self.appended.split_off(&meta.position.index.next());
                 self.raft.snapshot_installed(meta);
@@ -519,9 +519,19 @@ impl Core {
         self.refuse(refused);
     }
 
-    /// Whether so much waits to be applied here that more would only wait longer.
-    fn applier_is_behind(&self) -> bool {
-        self.handed_out.0.saturating_sub(self.applied.0) > self.settings.unapplied_entries
+    /// The applier has come so far, and may be given as much again as it may have before it.
+    fn has_applied(&mut self, index: LogIndex) {
+        self.applied = index;
+        if !mutated(Mutant::AppliesUnbounded) {
+            let through = index.0.saturating_add(self.settings.unapplied_entries);
+            self.raft.want_committed(LogIndex(through));
+        }
+    }
+
+    /// Whether more waits to be applied here than the applier is given, so that more would only wait longer.
+    pub fn applier_is_behind(&self) -> bool {
+        let waits = self.raft.applicable().0.saturating_sub(self.applied.0);
+        self.settings.unapplied_entries < waits
     }
 
     fn accept_one(&mut self, from: MemberId, forwarded: ForwardedRequest) -> Result<(), Refused> {
@@ -666,9 +676,6 @@ impl Core {
                 .into_iter()
                 .map(|m| (m.to, PeerMessage::Raft(m))),
         );
-        if let Some(last) = ready.committed.last() {
-            self.handed_out = last.index;
-        }
         self.settle(&ready.committed);
         self.out.apply.extend(ready.committed);
         let reads = ready

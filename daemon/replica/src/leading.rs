@@ -301,10 +301,7 @@ fn refusal(error: &ProposeError) -> Refused {
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
-    use std::sync::Arc;
-    use tenure_raft::{
-        Configuration, HardState, LogIndex, MemberId, MemberInfo, Restored, Settings, SnapshotMeta,
-    };
+    use tenure_raft::{Configuration, MemberId, MemberInfo, Restored, Settings};
     use tenure_state::{Command, LeaseId};
 
     const ME: MemberId = MemberId(1);
@@ -320,23 +317,7 @@ mod tests {
             info: BTreeMap::from([(ME, info)]),
             ..Configuration::default()
         };
-        let meta = SnapshotMeta {
-            position: LogPosition {
-                index: LogIndex(1),
-                term: Term(1),
-            },
-            stamp: Stamp(0),
-            configuration: Arc::new(configuration),
-        };
-        let restored = Restored {
-            hard_state: HardState {
-                term: Term(1),
-                vote: None,
-            },
-            base: meta.clone(),
-            entries: Vec::new(),
-            applied: meta,
-        };
+        let restored = Restored::genesis(configuration);
         let settings = Settings {
             max_unwritten_bytes: 1,
             ..Settings::default()

@@ -1,50 +1,20 @@
 //! What a leader tells the members whose requests it gives back.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod common;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tenure_raft::{
-    Body, Configuration, HardState, LogIndex, LogPosition, MemberId, MemberInfo, Message, Restored,
-    SnapshotMeta, Stamp, Term,
-};
+use common::{hear, member_of_three};
+use tenure_raft::{Body, MemberId, Message, Term};
 use tenure_replica::{
     Core, CoreSettings, ForwardKind, ForwardedRequest, Input, PeerMessage, Refused,
 };
 use tenure_state::{Command, LeaseId, Origin, Request, encode_request};
 
-const ME: MemberId = MemberId(1);
-
 /// A member of three that was elected by the second, and whose disk has not written the first entry of its term.
 fn leader() -> Core {
-    let members = [1, 2, 3].map(MemberId);
-    let info = |member: MemberId| MemberInfo {
-        name: format!("n{}", member.0),
-        ..MemberInfo::default()
-    };
-    let configuration = Configuration {
-        voters: BTreeSet::from(members),
-        info: members.map(|member| (member, info(member))).into(),
-        ..Configuration::default()
-    };
-    let meta = SnapshotMeta {
-        position: LogPosition {
-            index: LogIndex(1),
-            term: Term(1),
-        },
-        stamp: Stamp(0),
-        configuration: Arc::new(configuration),
-    };
-    let restored = Restored {
-        hard_state: HardState {
-            term: Term(1),
-            vote: None,
-        },
-        base: meta.clone(),
-        entries: Vec::new(),
-        applied: meta,
-    };
-    let mut core = Core::new(ME, CoreSettings::default(), 1, restored).expect("it can start");
+    let mut core = member_of_three(CoreSettings::default());
     while !core.is_leader() {
         core.tick(Duration::from_millis(10));
         let out = core.output();
@@ -71,16 +41,6 @@ fn elect(core: &mut Core, message: PeerMessage) {
     if to == MemberId(2) {
         hear(core, to, term, body);
     }
-}
-
-fn hear(core: &mut Core, from: MemberId, term: Term, body: Body) {
-    let message = PeerMessage::Raft(Message {
-        from,
-        to: ME,
-        term,
-        body,
-    });
-    core.handle(Input::Peer { from, message });
 }
 
 fn forwarded(member: u64, tokens: std::ops::Range<u64>) -> PeerMessage {

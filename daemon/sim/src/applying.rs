@@ -5,7 +5,7 @@ use tenure_replica::{Decided, Input};
 use tenure_state::Origin;
 
 use crate::calls::CallId;
-use crate::oracle::Around;
+use crate::oracle::{Around, bounds};
 use crate::world::{Event, World};
 
 impl World {
@@ -16,6 +16,7 @@ impl World {
             return;
         };
         running.to_apply.extend(entries);
+        bounds::judge_applier(place, running.to_apply.len(), &self.plan.core);
         if running.applying || running.to_apply.is_empty() {
             return;
         }

@@ -143,6 +143,9 @@ impl World {
     }
 
     fn choose(&mut self, place: usize) -> Ask {
+        if self.chance.happens(self.plan.workload.reads) {
+            return Ask::ReadKey(self.some_key());
+        }
         let Some(lease) = self.clients[place].lease else {
             return self.without_lease(place);
         };

@@ -15,6 +15,7 @@ use tenure_state::{
     Standing,
 };
 
+use crate::member::Running;
 use crate::oracle::demand;
 use crate::time::Moment;
 use crate::watchers::OpenWatch;
@@ -73,6 +74,8 @@ pub(crate) enum Ask {
         wait: Duration,
         /// The most events of a page.
         most: usize,
+        /// Whether its caller comes from elsewhere, with a revision that nobody here told it.
+        stranger: bool,
     },
 }
 
@@ -134,6 +137,8 @@ pub(crate) enum Reply {
     Compacted {
         now: Revision,
     },
+    /// A watch after a revision at which the cluster has never been.
+    Ahead,
 }
 
 /// An acquire whose place is in the queue, held open.
@@ -244,14 +249,22 @@ impl World {
                 selectors,
                 wait,
                 most,
+                ..
             } => {
                 let watch = OpenWatch {
                     call: id,
                     after,
                     selectors,
                     most,
+                    settled: false,
                 };
-                return self.open_watch(place, watch, wait);
+                self.open_watch(place, watch, wait);
+                // Where nothing was at hand, the member makes sure that it has not merely been left behind.
+                let waits = |running: &Running| running.watches.iter().any(|open| open.call == id);
+                if !self.members[place].running.as_ref().is_some_and(waits) {
+                    return;
+                }
+                Input::Read { token }
             }
         };
         if matches!(input, Input::Propose(_) | Input::Renew { .. }) {
@@ -365,32 +378,6 @@ impl World {
             replies.push((poll.call, reply));
             false
         });
-        running.watches.retain(|watch| {
-            let page = state.changes(
-                watch.after,
-                &watch.selectors,
-                watch.most,
-                BYTES_A_REPLY,
-                SCANNED_A_REPLY,
-            );
-            let reply = match page {
-                Ok(page) if page.changes.is_empty() && !page.more => return true,
-                Ok(page) => Reply::Watched {
-                    changes: page.changes,
-                    through: page.through,
-                },
-                // A member that lags behind has not seen that revision yet: it waits.
-                Err(ReadError::Ahead) => return true,
-                Err(ReadError::Compacted { .. }) => {
-                    self.oracle.history.lost(watch.after);
-                    Reply::Compacted {
-                        now: state.revision(),
-                    }
-                }
-            };
-            replies.push((watch.call, reply));
-            false
-        });
         let calls = &self.calls;
         let oracle = &self.oracle;
         running.reads.retain(|(point, id)| {
@@ -419,9 +406,41 @@ impl World {
                         index,
                     }
                 }
-                _ => return false,
+                Ask::Watch { .. } => {
+                    let watch = running.watches.iter_mut().find(|watch| watch.call == *id);
+                    watch.into_iter().for_each(|watch| watch.settled = true);
+                    return false;
+                }
+                Ask::Command { .. } | Ask::Renew { .. } => return false,
             };
             replies.push((*id, reply));
+            false
+        });
+        running.watches.retain(|watch| {
+            let page = state.changes(
+                watch.after,
+                &watch.selectors,
+                watch.most,
+                BYTES_A_REPLY,
+                SCANNED_A_REPLY,
+            );
+            let reply = match page {
+                Ok(page) if page.changes.is_empty() && !page.more => return true,
+                Err(ReadError::Ahead) if watch.settled => Reply::Ahead,
+                Ok(page) => Reply::Watched {
+                    changes: page.changes,
+                    through: page.through,
+                },
+                // A member that lags behind has not seen that revision yet: it waits.
+                Err(ReadError::Ahead) => return true,
+                Err(ReadError::Compacted { .. }) => {
+                    self.oracle.history.lost(watch.after);
+                    Reply::Compacted {
+                        now: state.revision(),
+                    }
+                }
+            };
+            replies.push((watch.call, reply));
             false
         });
         replies
@@ -452,6 +471,7 @@ impl World {
                     changes: page.changes,
                     through: page.through,
                 },
+                // It lags, as far as it knows.
                 Err(ReadError::Ahead) => Reply::Refused(Refused::NoLeader),
                 Err(ReadError::Compacted { .. }) => {
                     self.oracle.history.lost(watch.after);
@@ -505,8 +525,11 @@ impl World {
             | Reply::Gone { index }
             | Reply::Lease { index, .. }
             | Reply::Key { index, .. } => self.oracle.calls.answered(*index),
-            Reply::Refused(_) | Reply::Broken | Reply::Watched { .. } | Reply::Compacted { .. } => {
-            }
+            Reply::Refused(_)
+            | Reply::Broken
+            | Reply::Watched { .. }
+            | Reply::Compacted { .. }
+            | Reply::Ahead => {}
         }
         match call.caller {
             Caller::Client(client) => self.client_answered(client, &call, reply),

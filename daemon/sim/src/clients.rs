@@ -182,7 +182,8 @@ impl World {
             | Reply::Refused(_)
             | Reply::Broken
             | Reply::Watched { .. }
-            | Reply::Compacted { .. } => {}
+            | Reply::Compacted { .. }
+            | Reply::Ahead => {}
         }
         let think = if self.chance.happens(20_000) {
             Duration::from_secs(4)

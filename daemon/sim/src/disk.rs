@@ -93,6 +93,18 @@ impl LogDisk {
         self.queued.len()
     }
 
+    /// Whether the entry at this place is safe here, and nothing that waits to be written removes it.
+    pub(crate) fn keeps(&self, position: LogPosition) -> bool {
+        let removes = |write: &Write| {
+            let meta = write.reset_to.as_ref();
+            meta.is_some_and(|meta| meta.position.index < position.index)
+                || write
+                    .truncate_from
+                    .is_some_and(|from| from <= position.index)
+        };
+        self.durable.holds(position) && !self.queued.iter().any(removes)
+    }
+
     /// Begins a sync of all that waits; false where one is under way or nothing waits.
     pub(crate) fn begin_sync(&mut self) -> bool {
         if self.syncing > 0 || self.queued.is_empty() {
@@ -171,7 +183,7 @@ impl DurableState {
 #[derive(Default)]
 pub(crate) struct StateDisk {
     pub(crate) durable: DurableState,
-    /// What it holds came as a snapshot, and no checkpoint was written since.
+    /// What it holds came as a snapshot, which the log does not reach yet.
     installed: bool,
     writing: Option<Checkpoint>,
     pub(crate) staged: Option<Staged>,
@@ -204,7 +216,6 @@ impl StateDisk {
     /// The checkpoint under way is durable: what it covers.
     pub(crate) fn written(&mut self) -> Option<SnapshotMeta> {
         let Checkpoint { meta, digest, rows } = self.writing.take()?;
-        self.installed = false;
         self.durable.change(rows);
         self.durable.meta = meta.clone();
         self.durable.digest = digest;
@@ -218,8 +229,14 @@ impl StateDisk {
         self.durable = state;
     }
 
+    /// Whether a snapshot was installed which the log does not reach yet.
     pub(crate) fn is_installed(&self) -> bool {
         self.installed
+    }
+
+    /// The log ends here now. Once it has come to the snapshot, it never ends before what this covers again.
+    pub(crate) fn log_reaches(&mut self, last: LogIndex) {
+        self.installed &= last < self.durable.meta.position.index;
     }
 
     /// Adds a piece where it fits behind what is there, and says how much there is.

@@ -96,6 +96,8 @@ impl World {
             FaultKind::MuteLeader => self.deaf_or_mute(leader, false),
             FaultKind::Flap => self.begin_flap(member),
             FaultKind::FlapMember => self.begin_flap_of(member),
+            FaultKind::SlowLinks => self.slow_links(member),
+            FaultKind::LateToLeader => self.late_to_leader(leader),
             FaultKind::LogStall => self.stall(member, true),
             FaultKind::LogStallLeader => self.stall(leader, true),
             FaultKind::StateStall => self.stall(member, false),
@@ -255,6 +257,48 @@ impl World {
         });
     }
 
+    /// What a member says or hears, or both, takes long on some of its links.
+    fn slow_links(&mut self, member: usize) {
+        let mut others = self.others(member);
+        self.chance.shuffle(&mut others);
+        let count = 1 + self.chance.index(others.len().max(1));
+        others.truncate(count);
+        let links = match self.chance.number(0, 2) {
+            0 => between(&[member], &others, false),
+            1 => between(&others, &[member], false),
+            _ => between(&[member], &others, true),
+        };
+        let lag = self
+            .chance
+            .skewed_span(Duration::from_millis(5), Duration::from_secs(2));
+        self.slow_down_for_a_while(links, lag);
+    }
+
+    /// A leader is heard at once and hears late, by no more than an election timeout, so that it goes on; often it hands
+    /// its leadership on meanwhile.
+    fn late_to_leader(&mut self, leader: usize) {
+        let timeout = self.plan.core.raft.election_timeout;
+        let others = self.others(leader);
+        let lag = self.chance.span(timeout / 20, timeout);
+        self.slow_down_for_a_while(between(&others, &[leader], false), lag);
+        if self.chance.coin() {
+            let after = self.chance.span(Duration::ZERO, timeout * 2);
+            self.after(after, Event::HandOn { member: leader });
+        }
+    }
+
+    fn slow_down_for_a_while(&mut self, links: Vec<(usize, usize)>, lag: Duration) {
+        if links.is_empty() {
+            return;
+        }
+        self.trace.counts.slowed += 1;
+        self.trace
+            .say(self.now, || format!("{links:?} are slower by {lag:?}"));
+        let slow = self.network.slow_down(links, lag);
+        let lasts = self.lasts();
+        self.after(lasts, Event::Mend { cut: slow });
+    }
+
     fn others(&self, member: usize) -> Vec<usize> {
         (0..self.members.len())
             .filter(|other| *other != member)
@@ -356,8 +400,8 @@ impl World {
         self.after(after, Event::Think { client: next });
     }
 
-    fn transfer(&mut self, leader: usize) {
-        if self.members[leader].paused.is_some() {
+    pub(crate) fn transfer(&mut self, leader: usize) {
+        if self.faults.over || self.members[leader].paused.is_some() {
             return;
         }
         let to = self

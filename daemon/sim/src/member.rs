@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenure_raft::{
-    Entry, MemberId, ReadPoint, Restored, SnapshotFile, SnapshotMeta, Stamp, WriteId,
+    Entry, MemberId, ReadPoint, Restored, SnapshotFile, SnapshotMeta, Stamp, Term, WriteId,
 };
 use tenure_replica::{Applier, Core, Input};
 use tenure_state::State;
@@ -69,6 +69,8 @@ pub(crate) struct Running {
     pub(crate) handed: WriteId,
     pub(crate) term: u64,
     pub(crate) leads: bool,
+    /// Members of an older term that must hear of the newer one, with that.
+    pub(crate) owed_term: BTreeMap<MemberId, Term>,
 }
 
 impl Member {
@@ -193,6 +195,7 @@ impl World {
             handed: WriteId::default(),
             term: status.term.0,
             leads: false,
+            owed_term: BTreeMap::new(),
         });
         self.trace
             .say(now, || format!("n{} starts: {status:?}", place + 1));

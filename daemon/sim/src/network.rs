@@ -22,6 +22,8 @@ pub(crate) struct Network {
     /// Links, from and to, that do not carry; a link may be cut more than once.
     cuts: BTreeMap<CutId, Vec<(usize, usize)>>,
     cut: Vec<Vec<u32>>,
+    /// Links that are slow, and by how much.
+    lags: BTreeMap<CutId, (Vec<(usize, usize)>, Duration)>,
     /// When the last message of a lane arrives, where lanes are ordered.
     last: BTreeMap<(usize, usize, Lane), Moment>,
 }
@@ -44,6 +46,7 @@ impl Network {
             next_cut: 0,
             cuts: BTreeMap::new(),
             cut,
+            lags: BTreeMap::new(),
             last: BTreeMap::new(),
         }
     }
@@ -58,7 +61,24 @@ impl Network {
         id
     }
 
+    /// Makes links slow until they are mended.
+    pub(crate) fn slow_down(&mut self, links: Vec<(usize, usize)>, lag: Duration) -> CutId {
+        let id = CutId(self.next_cut);
+        self.next_cut += 1;
+        self.lags.insert(id, (links, lag));
+        id
+    }
+
+    fn lag(&self, link: (usize, usize)) -> Duration {
+        let slow = self
+            .lags
+            .values()
+            .filter(|(links, _)| links.contains(&link));
+        slow.map(|(_, lag)| *lag).max().unwrap_or_default()
+    }
+
     pub(crate) fn mend(&mut self, id: CutId) {
+        self.lags.remove(&id);
         for (from, to) in self.cuts.remove(&id).into_iter().flatten() {
             self.cut[from][to] -= 1;
         }
@@ -76,6 +96,7 @@ impl Network {
             ..self.plan
         };
         self.last.clear();
+        self.lags.clear();
     }
 
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
@@ -112,6 +133,7 @@ impl Network {
         late: bool,
     ) -> Moment {
         let (least, most) = self.plan.delay;
+        let now = now + self.lag((link.0, link.1));
         if late {
             // A late message is one that a broken connection held back: it blocks nobody behind it.
             return now + chance.skewed_span(most, self.plan.latest.max(most));

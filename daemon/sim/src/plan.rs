@@ -135,6 +135,8 @@ pub(crate) enum FaultKind {
     MuteLeader,
     Flap,
     FlapMember,
+    SlowLinks,
+    LateToLeader,
     LogStall,
     LogStallLeader,
     StateStall,
@@ -147,7 +149,7 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [FaultKind; 26] = [
+    pub(crate) const ALL: [FaultKind; 28] = [
         FaultKind::Crash,
         FaultKind::CrashLeader,
         FaultKind::CrashAll,
@@ -165,6 +167,8 @@ impl FaultKind {
         FaultKind::MuteLeader,
         FaultKind::Flap,
         FaultKind::FlapMember,
+        FaultKind::SlowLinks,
+        FaultKind::LateToLeader,
         FaultKind::LogStall,
         FaultKind::LogStallLeader,
         FaultKind::StateStall,
@@ -196,6 +200,8 @@ impl FaultKind {
             FaultKind::MuteLeader => "mute leader",
             FaultKind::Flap => "flapping link",
             FaultKind::FlapMember => "flapping member",
+            FaultKind::SlowLinks => "slow links",
+            FaultKind::LateToLeader => "slow links to the leader",
             FaultKind::LogStall => "log stall",
             FaultKind::LogStallLeader => "log stall of the leader",
             FaultKind::StateStall => "state stall",
@@ -222,6 +228,8 @@ impl FaultKind {
                 | FaultKind::MuteLeader
                 | FaultKind::Flap
                 | FaultKind::FlapMember
+                | FaultKind::SlowLinks
+                | FaultKind::LateToLeader
                 | FaultKind::Transfer
         )
     }
@@ -238,6 +246,8 @@ pub(crate) struct WorkloadPlan {
     pub(crate) locks: usize,
     pub(crate) keys: usize,
     pub(crate) value_bytes: u64,
+    /// How often a client that could do anything reads a key.
+    pub(crate) reads: u32,
     /// How often a call or its answer is lost.
     pub(crate) lost: u32,
     /// The longest that a call or answer usually travels.
@@ -305,6 +315,7 @@ impl Plan {
             0..5 => plan.turbulent(chance),
             5..7 => plan.long(chance),
             7..13 => plan.purged(chance),
+            13..16 => plan.handed_on(chance),
             _ => plan,
         };
         plan.can_catch_up()
@@ -331,6 +342,11 @@ impl Plan {
         self.disk.install = chance.skewed_span(20 * MS, 2000 * MS);
         self.network.late = self.network.late.max(20_000);
         self.network.latest = chance.span(50 * MS, 3000 * MS);
+        if chance.coin() {
+            // A file is one message, which comes again when the log behind it has moved on.
+            self.core.raft.piece_bytes = 64 << 10;
+            self.network.doubled = self.network.doubled.max(200_000);
+        }
         self.faults.kinds = vec![
             FaultKind::CrashLeader,
             FaultKind::IsolateLeader,
@@ -340,6 +356,30 @@ impl Plan {
         ];
         self.faults.every = chance.span(200 * MS, 1500 * MS);
         self.faults.longest = chance.span(300 * MS, 3000 * MS);
+        self
+    }
+
+    /// Leaderships are handed on between two heartbeats, while what was said to the old leader before is still on its
+    /// way to it; meanwhile everybody reads what everybody has just written.
+    fn handed_on(mut self, chance: &mut Chance) -> Plan {
+        self.members = self.members.max(3);
+        let raft = &mut self.core.raft;
+        raft.election_timeout = chance.span(200 * MS, 500 * MS);
+        raft.heartbeat_interval = raft.election_timeout / 3;
+        self.network.delay = (20 * US, chance.span(100 * US, 3 * MS));
+        self.disk.sync = (20 * US, chance.span(100 * US, 3 * MS));
+        self.faults.kinds = vec![FaultKind::LateToLeader, FaultKind::Transfer];
+        self.faults.every = chance.span(200 * MS, 1000 * MS);
+        self.faults.longest = chance.span(500 * MS, 3000 * MS);
+        if chance.coin() {
+            // Answers come twice, the second time when another is waited for.
+            self.network.doubled = 300_000;
+            self.network.latest = chance.span(5 * MS, 100 * MS);
+        }
+        self.workload.clients = 10;
+        self.workload.think = chance.span(MS, 20 * MS);
+        self.workload.travel = chance.span(100 * US, 3 * MS);
+        self.workload.reads = 300_000;
         self
     }
 
@@ -464,7 +504,10 @@ fn draw_core(chance: &mut Chance) -> CoreSettings {
         },
         waiting_bytes: size(chance.skewed(1 << 10, 64 << 20)),
         waiting_renewals: size(chance.skewed(4, 100_000)),
-        unapplied_entries: 4096,
+        unapplied_entries: match chance.number(0, 3) {
+            0 => chance.skewed(1, 256),
+            _ => 4096,
+        },
         hold: chance.span(Duration::ZERO, 10 * MS),
     }
 }
@@ -557,6 +600,7 @@ fn draw_workload(chance: &mut Chance) -> WorkloadPlan {
         locks: size(chance.number(1, 4)),
         keys: size(chance.number(1, MOST_KEYS)),
         value_bytes: chance.skewed(8, 2000),
+        reads: sometimes(chance, 500_000),
         lost: sometimes(chance, 50_000),
         travel: chance.skewed_span(50 * US, 20 * MS),
         slow: sometimes(chance, 30_000),

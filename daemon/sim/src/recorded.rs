@@ -67,7 +67,15 @@ impl Recorder {
     }
 
     fn watched(&mut self, now: Option<Moment>, watcher: usize, call: &Call, reply: &Reply) {
-        let (Ask::Watch { after, .. }, Some(now)) = (&call.ask, now) else {
+        let (
+            Ask::Watch {
+                after,
+                stranger: false,
+                ..
+            },
+            Some(now),
+        ) = (&call.ask, now)
+        else {
             return;
         };
         let life = self.begun.entry(watcher).or_default();

@@ -68,6 +68,10 @@ pub struct Counts {
     pub pauses: u64,
     /// Cuts of the network.
     pub cuts: u64,
+    /// Times that links became slow.
+    pub slowed: u64,
+    /// Watches after a revision that is not there yet, told so.
+    pub ahead: u64,
     /// Disk stalls.
     pub stalls: u64,
     /// Members that a failed sync ended.
@@ -180,6 +184,7 @@ impl Counts {
             ("crashes", &mut self.crashes),
             ("member pauses", &mut self.pauses),
             ("cuts", &mut self.cuts),
+            ("links slowed", &mut self.slowed),
             ("disk stalls", &mut self.stalls),
             ("sync errors", &mut self.sync_errors),
             ("without room", &mut self.without_room),
@@ -217,6 +222,7 @@ impl Counts {
             ("judged from outside", &mut self.judged),
             ("judged by search", &mut self.searched),
             ("compacted", &mut self.compacted),
+            ("revision ahead", &mut self.ahead),
         ]
     }
 }

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use tenure_raft::{ReadPoint, RoleName, StepDown};
+use tenure_raft::{Body, Message, ReadPoint, RoleName, StepDown};
 use tenure_replica::{Input, Output, PeerMessage};
 use tenure_state::Origin;
 
 use crate::calls::Reply;
-use crate::disk::DurableLog;
+use crate::disk::LogDisk;
 use crate::member::Running;
 use crate::oracle::{View, bounds, demand};
 use crate::world::World;
@@ -80,6 +80,7 @@ impl World {
             snapshots,
         } = output;
         let mut proposed = Vec::new();
+        let writes = write.is_some();
         for change in &changes {
             if matches!(change, tenure_raft::RoleChange::Leader { .. }) {
                 self.trace.counts.elections += 1;
@@ -116,10 +117,12 @@ impl World {
                 self.oracle
                     .consensus
                     .sent(place, message, &self.members[place].log.durable);
+                self.tell_term(place, message);
             }
             self.send(place, to, message);
         }
         self.judge_turn(place);
+        self.judge_owed(place, writes);
         proposed.extend(self.waiting_for(place, &apply));
         self.queue_apply(place, apply);
         for (token, point) in reads {
@@ -136,11 +139,7 @@ impl World {
     }
 
     fn judge_turn(&mut self, place: usize) {
-        let disks: Vec<&DurableLog> = self
-            .members
-            .iter()
-            .map(|member| &member.log.durable)
-            .collect();
+        let disks: Vec<&LogDisk> = self.members.iter().map(|member| &member.log).collect();
         let Some(running) = &self.members[place].running else {
             return;
         };
@@ -172,6 +171,19 @@ impl World {
             "n{} has a checkpoint beyond what it applied",
             place + 1
         );
+        if status.role == RoleName::Leader {
+            // What a leader sends connects to its log, and to nothing that its disk does not have.
+            for (to, file, _) in &running.outgoing {
+                let (sent, base) = (file.meta.position.index, status.base.index);
+                let covered = member.state.durable.meta.position.index;
+                demand!(
+                    base <= sent && sent <= covered,
+                    "disk-order",
+                    "n{} sends n{to} a snapshot of {sent}; its log begins behind {base}, its checkpoint covers {covered}",
+                    place + 1
+                );
+            }
+        }
         demand!(
             member.log.waiting() < 100_000,
             "bounded",
@@ -187,6 +199,54 @@ impl World {
         if let Some(running) = &mut self.members[place].running {
             running.term = status.term.0;
             running.leads = status.role == RoleName::Leader;
+        }
+    }
+
+    /// Who asks for something in an older term, as leader or as candidate, must hear of the newer one (Raft §5.1).
+    pub(crate) fn owe_term(&mut self, place: usize, message: &PeerMessage) {
+        let PeerMessage::Raft(message) = message else {
+            return;
+        };
+        let asks = matches!(
+            message.body,
+            Body::Append { .. }
+                | Body::Heartbeat { .. }
+                | Body::Snapshot { .. }
+                | Body::Vote { .. }
+                | Body::ReadIndex { .. }
+        );
+        if let Some(running) = &mut self.members[place].running {
+            let term = running.core.raft().term();
+            if asks && message.term < term {
+                running.owed_term.insert(message.from, term);
+            }
+        }
+    }
+
+    fn tell_term(&mut self, place: usize, message: &Message) {
+        if let Some(running) = &mut self.members[place].running {
+            running
+                .owed_term
+                .retain(|to, term| *to != message.to || message.term < *term);
+        }
+    }
+
+    /// Where nothing is on its way to the disk that the answer could wait for, it has left. Who has moved on to a later
+    /// term drops what it wanted to say before.
+    fn judge_owed(&mut self, place: usize, writes: bool) {
+        let Some(running) = &mut self.members[place].running else {
+            return;
+        };
+        let present = running.core.raft().term();
+        running.owed_term.retain(|_, term| *term == present);
+        let waits = writes || running.writing_since.is_some() || !running.inbox.is_empty();
+        if let Some((to, term)) = running.owed_term.first_key_value() {
+            demand!(
+                waits,
+                "newer-term-told",
+                "n{} has heard n{to} speak in a term before {term}, and does not tell it",
+                place + 1
+            );
         }
     }
 
@@ -223,7 +283,10 @@ impl World {
                 running.reads.push((point, call));
                 self.serve_waiting(place);
             }
-            Err(reason) => self.reply(place, call, Reply::Refused(reason)),
+            Err(reason) => {
+                running.watches.retain(|watch| watch.call != call);
+                self.reply(place, call, Reply::Refused(reason));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tenure_state::{Collection, Resource, Revision, Selector};
 
 use crate::calls::{Ask, Call, CallId, Caller, EVENTS_A_REPLY, Reply};
-use crate::oracle::everything;
+use crate::oracle::{demand, everything};
 use crate::world::{Event, World};
 
 pub(crate) struct Watcher {
@@ -22,6 +22,8 @@ pub(crate) struct OpenWatch {
     pub(crate) selectors: Vec<Selector>,
     /// The most events of its page.
     pub(crate) most: usize,
+    /// The member has come to a point that is no older than the call.
+    pub(crate) settled: bool,
 }
 
 impl Watcher {
@@ -58,12 +60,18 @@ impl World {
             true => EVENTS_A_REPLY,
             false => self.chance.index(20) + 1,
         };
+        // Some come from a cluster that was further, or was another.
+        let beyond = match self.chance.happens(80_000) {
+            true => self.chance.skewed(1, 1000),
+            false => 0,
+        };
         let watcher = &self.watchers[place];
         let ask = Ask::Watch {
-            after: watcher.after,
+            after: Revision(watcher.after.0 + beyond),
             selectors: watcher.selectors.clone(),
             wait,
             most,
+            stranger: 0 < beyond,
         };
         self.call(
             Caller::Watcher(place),
@@ -75,12 +83,24 @@ impl World {
 
     pub(crate) fn watcher_answered(&mut self, place: usize, call: &Call, reply: Reply) {
         let Ask::Watch {
-            after, selectors, ..
+            after,
+            selectors,
+            stranger,
+            ..
         } = &call.ask
         else {
             return;
         };
         match reply {
+            Reply::Ahead => {
+                self.trace.counts.ahead += 1;
+                let known = self.oracle.history.revision_at(call.floor);
+                demand!(
+                    *stranger && known.is_none_or(|known| known < *after),
+                    "revision-ahead",
+                    "a watch after {after} is told that the cluster has never been there; {known:?} had been answered"
+                );
+            }
             Reply::Watched { changes, through } => {
                 self.oracle
                     .history
@@ -89,12 +109,12 @@ impl World {
                     .iter()
                     .map(|change| change.events.len() as u64)
                     .sum::<u64>();
-                self.watchers[place].after = through;
+                self.go_on(place, *stranger, through);
             }
             // It reads the present state and goes on from there.
             Reply::Compacted { now } => {
                 self.trace.counts.compacted += 1;
-                self.watchers[place].after = now.max(*after);
+                self.go_on(place, *stranger, now.max(*after));
             }
             _ => {}
         }
@@ -103,6 +123,12 @@ impl World {
                 .chance
                 .skewed_span(Duration::from_millis(1), Duration::from_millis(500));
             self.after(pause, Event::Look { watcher: place });
+        }
+    }
+    /// A stranger's answers are no part of what this watcher follows.
+    fn go_on(&mut self, place: usize, stranger: bool, after: Revision) {
+        if !stranger {
+            self.watchers[place].after = after;
         }
     }
 }

@@ -89,7 +89,9 @@ pub(crate) enum Event {
     Fault,
     /// A member is cut off from all others.
     CutOff { member: usize },
-    /// A cut is mended.
+    /// A member hands its leadership on, if it has one.
+    HandOn { member: usize },
+    /// A cut is mended, or links that were slow.
     Mend { cut: CutId },
     /// A link that flaps changes.
     Flap {
@@ -357,6 +359,7 @@ impl World {
             Event::Look { watcher } => self.look(watcher),
             Event::Fault => self.fault(),
             Event::CutOff { member } => self.isolate(member),
+            Event::HandOn { member } => self.transfer(member),
             Event::Mend { cut } => self.network.mend(cut),
             Event::Flap { links, cut, until } => self.flap(links, cut, until),
             Event::Restart { member } => self.restart(member),
@@ -464,6 +467,7 @@ impl World {
             format!("n{} -> n{} {}", from + 1, to + 1, describe(&message))
         });
         let from = self.members[from].id;
+        self.owe_term(to, &message);
         if self.chance.happens(self.plan.network.spoilt) {
             self.trace.counts.spoilt += 1;
             let message = crate::forging::spoilt(&message, &mut self.chance);

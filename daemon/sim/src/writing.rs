@@ -64,6 +64,10 @@ impl World {
         if let Some(id) = last {
             self.tell(place, Input::Persisted(id));
         }
+        let log = &self.members[place].log;
+        if log.waiting() == 0 {
+            self.oracle.consensus.rests(place, &log.durable);
+        }
         self.begin_sync(place);
         // What is on its disk is not committed by it yet.
         if !self.perhaps_lose_leader(place, durable) {
@@ -72,9 +76,12 @@ impl World {
     }
 
     pub(crate) fn make_durable(&mut self, place: usize, write: tenure_raft::Write) -> WriteId {
-        let log = &mut self.members[place].log;
-        self.oracle.consensus.synced(place, &log.durable, &write);
-        let id = log.perform(write);
+        let member = &mut self.members[place];
+        self.oracle
+            .consensus
+            .synced(place, &member.log.durable, &write);
+        let id = member.log.perform(write);
+        member.state.log_reaches(member.log.durable.last().index);
         self.judge_disks(place);
         id
     }

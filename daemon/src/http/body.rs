@@ -271,11 +271,11 @@ fn in_words(path: &str, error: &serde_json::Error) -> String {
         .rsplit_once(" at line ")
         .map_or(whole.as_str(), |(what, _)| what);
     // The message quotes what was sent: a control character in it must not reach a log.
-    let what: String = what
+    let what: Vec<char> = what
         .chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(300)
         .collect();
+    let what = shortened(&what);
     let place = format!("line {} column {}", error.line(), error.column());
     if !error.is_data() {
         return format!("the body is not JSON: {what} at {place}");
@@ -289,6 +289,17 @@ fn in_words(path: &str, error: &serde_json::Error) -> String {
     } else {
         format!("field {}: {what} at {place}", text::shown(path))
     }
+}
+
+/// A message that quotes at its beginning what was sent, however long, and says at its end what would be accepted.
+fn shortened(what: &[char]) -> String {
+    const BEGINNING: usize = 200;
+    const END: usize = 500;
+    if what.len() <= BEGINNING + END {
+        return what.iter().collect();
+    }
+    let (beginning, end) = (&what[..BEGINNING], &what[what.len() - END..]);
+    beginning.iter().chain(&['…']).chain(end).collect()
 }
 
 #[cfg(test)]
@@ -396,6 +407,22 @@ mod tests {
             &format!("{}{}", "{\"metadata\":", "[".repeat(100_000)),
             "field `metadata`",
         );
+    }
+
+    #[test]
+    fn a_field_of_any_length_is_quoted_in_part_and_all_that_are_accepted_are_named() {
+        for length in [1, 10_000] {
+            let body = format!("{{\"{}\":1}}", "é".repeat(length));
+            let failure =
+                json::<tenure_api::ChangeLimits>(&typed("application/json"), body.as_bytes())
+                    .expect_err("there is no such limit");
+            let detail = &failure.detail;
+            assert!(detail.starts_with("unknown field `é"), "{detail}");
+            for limit in ["`value_bytes`", "`standing_bytes`"] {
+                assert!(detail.contains(limit), "{detail}");
+            }
+            assert!(detail.chars().count() < 800, "{detail}");
+        }
     }
 
     #[test]

@@ -552,7 +552,8 @@ impl Failure {
             Kind::Semaphore => serde_json::to_value(semaphores::contention(contention, clock)),
             Kind::Election => serde_json::to_value(elections::contention(contention, clock)),
         };
-        let mut failure = Failure::new(code, in_the_way(contention, clock)).at(contention.revision);
+        let mut failure =
+            Failure::new(code, in_the_way(code, contention, clock)).at(contention.revision);
         if let Ok(Value::Object(fields)) = fields {
             failure.fields = fields;
         }
@@ -600,19 +601,22 @@ impl Failure {
     }
 }
 
-fn in_the_way(contention: &Contention, clock: Clock) -> String {
-    let (name, holders, waiting) = (
-        &contention.name,
-        contention.holder_count,
-        contention.queue_length,
-    );
-    match contention.delay_until {
-        Some(until) if holders == 0 => format!(
-            "{name:?} has no holder, but is kept for {} ms more, because its last holder did not release it and may \
-             not know that it ended; {waiting} wait",
+/// Who or what is in the way, and what to ask instead.
+fn in_the_way(code: Code, contention: &Contention, clock: Clock) -> String {
+    let thing = thing(contention.kind, &contention.name);
+    let waiting = contention.queue_length;
+    let busy = match (contention.holder_count, contention.delay_until) {
+        (0, Some(until)) => format!(
+            "{thing} has no holder, but is kept for {} ms more, because its last holder did not release it and may \
+             not know that it ended; {waiting} waiting",
             leases::remaining_ms(until, clock)
         ),
-        Some(_) | None => format!("{name:?} has {holders} holders and {waiting} wait"),
+        (1, _) => format!("{thing} has 1 holder and {waiting} waiting"),
+        (holders, _) => format!("{thing} has {holders} holders and {waiting} waiting"),
+    };
+    match code {
+        Code::WaitExpired => format!("the wait is over: {busy}; whoever asks again waits anew"),
+        _ => format!("{busy}; with `wait_ms` above 0 the request waits for it"),
     }
 }
 

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tenure_api::{Outcome, PROBLEM_JSON, Problem};
+use tenure_api::{EVENT_STREAM, MAX_POLL_MS, Outcome, PROBLEM_JSON, Problem};
 use tenure_state::{
     Acquire, Batch, Claim, Clock, Command, Genesis, Kind, LeaseId, NewLease, Operation, Origin,
     Put, Revision, Share, State, Transaction, Wanted,
@@ -36,8 +36,8 @@ const SEPARATOR: u8 = 0xff;
 const ADDRESS: &str = "127.0.0.1:7379";
 /// How often the time is told to the member while a request waits.
 const TICK: Duration = Duration::from_millis(500);
-/// A request that is not answered in this time is a stream, or hangs.
-const PATIENCE: Duration = Duration::from_secs(400);
+/// The longest wait there is and a little more: a request that is not answered in this time is a stream, or hangs.
+const PATIENCE: Duration = Duration::from_millis(MAX_POLL_MS + 10_000);
 /// Waiting requests that the member has room for.
 const WAITS: usize = 16;
 
@@ -112,7 +112,7 @@ impl Asked {
         for header in lines {
             let lower = header.to_ascii_lowercase();
             has_host |= lower.starts_with(b"host:");
-            streams |= lower.starts_with(b"accept") || lower.starts_with(b"expect");
+            streams |= asks_for_events(&lower) || lower.starts_with(b"expect");
             // Lengths are ours, or the body would be taken for another request.
             if lower.starts_with(b"content-length") || lower.starts_with(b"transfer-encoding") {
                 continue;
@@ -134,10 +134,16 @@ impl Asked {
             raw: raw.into(),
             reads: is("GET ") || is("HEAD ") || is("OPTIONS "),
             is_head: is("HEAD "),
-            streams: streams || line.contains("/watch"),
+            streams,
             line,
         }
     }
+}
+
+/// Whether a header, in lower case, makes a watch a stream.
+fn asks_for_events(header: &[u8]) -> bool {
+    let header = String::from_utf8_lossy(header);
+    header.starts_with("accept:") && header.contains(EVENT_STREAM)
 }
 
 /// Sends a request and collects what is answered until the connection ends or patience does.
@@ -379,4 +385,15 @@ fn put(key: &'static str, lease: Option<LeaseId>) -> Command {
         })],
         ..Transaction::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_wait_that_can_be_asked_for_is_no_hang() {
+        let asked = format!("GET /v1/locks/free?after=5&wait_ms={MAX_POLL_MS}\n\n");
+        assert_eq!(statuses(asked.as_bytes()), [204]);
+    }
 }

@@ -160,13 +160,15 @@ impl Bounds {
         }
         let start = text::prefix("start", self.start.unwrap_or_default())?;
         let end = self.end.map(|end| text::prefix("end", end)).transpose()?;
-        if end
-            .as_ref()
-            .is_some_and(|end| *end < start || end.is_empty())
+        if let Some(end) = &end
+            && (*end < start || end.is_empty())
         {
-            return Err(Failure::invalid(
-                "`end` comes before `start`; the range goes from `start` to before `end`, or without `end` to the last key",
-            ));
+            return Err(Failure::invalid(format!(
+                "`end` is {} and comes before `start`, which is {}; the range goes from `start` to before `end`, or \
+                 without `end` to the last key",
+                text::shown(end),
+                text::shown(&start)
+            )));
         }
         Ok(KeyRange {
             start: Bytes::from(start),
@@ -455,8 +457,11 @@ mod tests {
         for (refused, named) in [
             (bounds(Some("a"), Some("b"), None), "contradict"),
             (bounds(Some(""), None, Some("b")), "contradict"),
-            (bounds(None, Some("b"), Some("a")), "`end` comes before"),
-            (bounds(None, None, Some("")), "`end` comes before"),
+            (
+                bounds(None, Some("b"), Some("a")),
+                "`end` is `a` and comes before",
+            ),
+            (bounds(None, None, Some("")), "`end` is `` and comes before"),
             (bounds(None, Some("a\n"), None), "start has the control"),
         ] {
             let failure = refused.expect_err(named);

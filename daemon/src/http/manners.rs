@@ -161,7 +161,10 @@ pub(super) fn check_host(
     if same {
         Ok(())
     } else {
-        forbidden(format!("origin {} is foreign", text::shown(origin)))
+        forbidden(format!(
+            "origin {} is foreign; accepted are that of the address that is asked, and none",
+            text::shown(origin)
+        ))
     }
 }
 
@@ -269,9 +272,10 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<Option<HeaderValue>, Fai
     if fine {
         return Ok(Some(value.clone()));
     }
-    Err(Failure::invalid(
-        "the header `Tenure-Request-Id` has 1 to 64 of letters, digits, `.`, `_` and `-`",
-    ))
+    let given = text::shown(&String::from_utf8_lossy(bytes));
+    Err(Failure::invalid(format!(
+        "the header `Tenure-Request-Id` is {given}; accepted are 1 to 64 of letters, digits, `.`, `_` and `-`"
+    )))
 }
 
 #[cfg(test)]

@@ -199,9 +199,8 @@ fn comparison(asked: &api::Condition, key: &str) -> Result<Condition, Failure> {
     }
     let equality = matches!(compare, api::Compare::Equal | api::Compare::NotEqual);
     if field == api::Field::Lease && !equality {
-        return Err(Failure::invalid(
-            "`op` compares a `lease` by `=` and `!=` only",
-        ));
+        let detail = "`op` is `<` or `>`; accepted for a `lease` are `=` and `!=`";
+        return Err(Failure::invalid(detail));
     }
     let field = match field {
         api::Field::Value => Field::Value(
@@ -229,7 +228,11 @@ fn comparison(asked: &api::Condition, key: &str) -> Result<Condition, Failure> {
 
 fn string(value: &Value) -> Result<&str, Failure> {
     value.as_str().ok_or_else(|| {
-        Failure::invalid("a string is expected here, or `null` for a lease").in_body("value")
+        let given = text::shown(&value.to_string());
+        Failure::invalid(format!(
+            "it is {given}; accepted is a string, or `null` for a lease"
+        ))
+        .in_body("value")
     })
 }
 
@@ -238,8 +241,12 @@ fn number(value: &Value) -> Result<u64, Failure> {
         .as_u64()
         .filter(|number| *number < MAX_REVISION)
         .ok_or_else(|| {
-            let detail = format!("a whole number from 0 to {} is expected", MAX_REVISION - 1);
-            Failure::invalid(detail).in_body("value")
+            let given = text::shown(&value.to_string());
+            let most = MAX_REVISION - 1;
+            Failure::invalid(format!(
+                "it is {given}; accepted are whole numbers from 0 to {most}"
+            ))
+            .in_body("value")
         })
 }
 
@@ -535,7 +542,7 @@ mod tests {
         check(
             compares("lease", "<", Value::Null),
             invalid,
-            "field `if[0]`: `op` compares a `lease`",
+            "field `if[0]`: `op` is `<` or `>`; accepted for a `lease` are",
         );
         check(
             compares("lease", "=", json!("x")),
@@ -545,18 +552,25 @@ mod tests {
         check(
             compares("lease", "=", json!(7)),
             invalid,
-            "field `if[0].value`: a string",
+            "field `if[0].value`: it is `7`; accepted is a string",
         );
         check(
             compares("value", "=", Value::Null),
             invalid,
-            "field `if[0].value`: a string",
+            "field `if[0].value`: it is `null`; accepted is a string",
         );
-        for number in [json!(-1), json!(1.5), json!("1"), json!(1_u64 << 53)] {
+        for (number, shown) in [
+            (json!(-1), "-1"),
+            (json!(1.5), "1.5"),
+            (json!("1"), "\\\"1\\\""),
+            (json!(1_u64 << 53), "9007199254740992"),
+        ] {
             check(
                 compares("version", "=", number),
                 invalid,
-                "field `if[0].value`: a whole number from 0 to 9007199254740991",
+                &format!(
+                    "field `if[0].value`: it is `{shown}`; accepted are whole numbers from 0 to 9007199254740991"
+                ),
             );
         }
         check(

@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use tenure_raft::{Entry, LogIndex, ReadPoint, SnapshotMeta, Stamp};
 use tenure_replica::{Applier, Input};
-use tenure_state::Revision;
 use tracing::{debug, info, warn};
 
 use super::NodeError;
 use super::event::Event;
-use super::handle::Shared;
+use super::handle::{Applied, Shared};
 use super::outlets::Apply;
 use crate::storage::StateThread;
 
@@ -123,21 +122,18 @@ impl ApplyThread {
     }
 
     fn apply_some(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
-        let (progress, index, revision, due) = {
+        let applied = {
             let mut applier = self.hold();
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
             let progress = applied.unwrap_or_else(|_| stop_at(index.next()))?;
-            (progress, index, applier.state().revision(), applier.due())
+            Applied::of(&applier, progress)
         };
-        self.shared.applied.store(index.0, Ordering::Release);
-        self.shared.tell_revision(revision);
-        self.shared.decide(progress.decided);
-        self.shared.reach(index, due);
-        if progress.leases_expired > 0 {
-            info!(leases = progress.leases_expired, "leases ran out");
+        let (index, leases) = (applied.index, applied.progress.leases_expired);
+        self.shared.tell_applied(applied);
+        if leases > 0 {
+            info!(leases, "leases ran out");
         }
-        self.wake(progress.before);
         self.answer_reads(index);
         Ok(())
     }
@@ -147,25 +143,6 @@ impl ApplyThread {
             .applier
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake(&self, before: Revision) {
-        if self.shared.waiters.await_no_place() {
-            return;
-        }
-        let applier = self
-            .shared
-            .applier
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let state = applier.state();
-        // An entry may compact what an earlier one of the same hold granted: then it is not known who was.
-        if before < state.compact_revision() {
-            return self.shared.waiters.notify_all();
-        }
-        self.shared
-            .waiters
-            .notify_places(state.events_after(before));
     }
 
     fn wait_for(&mut self, token: u64, point: ReadPoint) {

@@ -100,13 +100,20 @@ impl CoreThread {
             // The clock is read after the events have arrived: an answer that carries it never shows a time from
             // before its question.
             self.pass_time(sleep);
-            self.core.handle(self.shared.reached());
+            let applied = self.shared.reached();
+            self.core.handle(applied.into());
             for event in events {
                 if !self.take(event)? {
                     return Ok(());
                 }
             }
+            if let Some(forgotten) = self.core.raft().forgotten() {
+                return Err(forgotten.into());
+            }
             self.dispatch();
+            if self.core.applier_is_behind() {
+                self.shared.keep_back(applied);
+            }
         }
     }
 
@@ -183,7 +190,7 @@ impl CoreThread {
                 let _ = reply.send(self.core.transfer_leadership(to));
             }
             // Looked at in every turn.
-            Event::DueSooner => {}
+            Event::Applied => {}
             Event::StopAccepting => self.core.stop_accepting(),
             Event::Failed(error) => return Err(error),
             Event::Stop | Event::ApplyEnded => return Ok(false),

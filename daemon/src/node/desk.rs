@@ -4,21 +4,20 @@
 //! [`Handle`]: it leads, every write is an entry of its own, and time is what it is told. For holding the edges to
 //! theirs with inputs at random, where threads and files would be slow and would make each run another.
 
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tenure_raft::{
-    Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Payload, RoleName,
-    SnapshotMeta, Stamp, Status, Term, TransferError,
+    Configuration, Entry, LogPosition, MemberId, MemberInfo, Payload, RoleName, SnapshotMeta,
+    Stamp, Status, Term, TransferError,
 };
 use tenure_replica::{Applier, Input, ProgressReport};
 use tenure_state::{Batch, Origin, Renewal, Request, State, encode_batch};
 
 use super::FilePaths;
 use super::event::Event;
-use super::handle::{Handle, LeaderView, MemberIdentity, Shared};
+use super::handle::{Applied, Handle, LeaderView, MemberIdentity, Shared};
 
 const ME: MemberId = MemberId(1);
 const TERM: Term = Term(1);
@@ -37,25 +36,21 @@ impl Desk {
     /// A member with this state.
     pub(crate) fn new(state: State) -> Desk {
         let stamp = Stamp(state.clock().0);
-        let last = LogPosition {
-            term: TERM,
-            index: LogIndex(1),
-        };
         let info = MemberInfo {
             name: "n1".to_owned(),
             peer_url: String::new(),
             client_url: ADDRESS.to_owned(),
         };
-        let configuration = Arc::new(Configuration {
+        let configuration = Configuration {
             voters: [ME].into(),
             info: [(ME, info)].into(),
             ..Configuration::default()
-        });
-        let meta = SnapshotMeta {
-            position: last,
-            stamp,
-            configuration: Arc::clone(&configuration),
         };
+        let meta = SnapshotMeta {
+            stamp,
+            ..SnapshotMeta::genesis(configuration)
+        };
+        let (last, configuration) = (meta.position, Arc::clone(&meta.configuration));
         let (sender, queue) = channel();
         let shared = Arc::new(Shared::new(
             identity(),
@@ -160,7 +155,7 @@ impl Desk {
         self.append(Payload::Command(encode_batch(&batch)));
     }
 
-    /// What the apply thread does with an entry.
+    /// Applies an entry, as the apply thread does.
     fn append(&mut self, payload: Payload) {
         self.last.index = self.last.index.next();
         let entry = Entry {
@@ -169,24 +164,16 @@ impl Desk {
             stamp: self.stamp,
             payload,
         };
-        let (progress, revision, due) = {
+        let applied = {
             let mut applier = self
                 .shared
                 .applier
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             let progress = applier.apply(&[entry]).expect("an entry of our own");
-            (progress, applier.state().revision(), applier.due())
+            Applied::of(&applier, progress)
         };
-        let index = self.last.index;
-        self.shared.applied.store(index.0, Ordering::Release);
-        self.shared.tell_revision(revision);
-        self.shared.decide(progress.decided);
-        self.shared.reach(index, due);
-        let applier = self.shared.applier.read();
-        let applier = applier.unwrap_or_else(PoisonError::into_inner);
-        let events = applier.state().events_after(progress.before);
-        self.shared.waiters.notify_places(events);
+        self.shared.tell_applied(applied);
     }
 }
 

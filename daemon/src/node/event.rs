@@ -22,8 +22,9 @@ pub(super) enum Event {
         /// How long it took.
         took: Duration,
     },
-    /// The state has a deadline that comes before the one it had: the core's sleep may be too long.
-    DueSooner,
+    /// The state has a deadline that comes before the one it had, or can take entries that were kept back: the core's
+    /// sleep may be too long.
+    Applied,
     /// Hand over leadership.
     Transfer {
         /// To whom; to the one furthest ahead where nobody is named.

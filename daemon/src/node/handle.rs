@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tenure_raft::{
     Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
 };
-use tenure_replica::{Applier, Decided, Input, Interest, ProgressReport, Refused};
+use tenure_replica::{Applier, Decided, Input, Interest, Progress, ProgressReport, Refused};
 use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, Revision, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -129,6 +129,27 @@ pub struct NodeStatus {
     pub configuration: Arc<Configuration>,
 }
 
+/// Entries that were applied, and what the state came to by them.
+pub(super) struct Applied {
+    /// The last of them.
+    pub(super) index: LogIndex,
+    pub(super) progress: Progress,
+    revision: Revision,
+    due: Option<Stamp>,
+}
+
+impl Applied {
+    /// Of an applier that has just applied them.
+    pub(super) fn of(applier: &Applier, progress: Progress) -> Applied {
+        Applied {
+            index: applier.applied().position.index,
+            progress,
+            revision: applier.state().revision(),
+            due: applier.due(),
+        }
+    }
+}
+
 /// What the member shares with those who use it.
 pub(super) struct Shared {
     pub(super) identity: MemberIdentity,
@@ -137,8 +158,8 @@ pub(super) struct Shared {
     pub(super) queued: AtomicUsize,
     pub(super) applier: RwLock<Applier>,
     pub(super) applied: AtomicU64,
-    /// The last index applied with the next deadline after it, for the core, which looks at it in every turn.
-    reached: Mutex<(LogIndex, Option<Stamp>)>,
+    /// For the core, which looks at it in every turn.
+    reached: Mutex<Reached>,
     pub(super) waiters: Waiters,
     /// The revision of the state, told only while somebody waits for it.
     pub(super) revision: watch::Sender<Revision>,
@@ -171,7 +192,11 @@ impl Shared {
     ) -> Shared {
         let applied = applier.applied().position.index.0;
         let revision = watch::Sender::new(applier.state().revision());
-        let reached = (LogIndex(applied), applier.due());
+        let reached = Reached {
+            index: LogIndex(applied),
+            due: applier.due(),
+            is_awaited: false,
+        };
         Shared {
             identity,
             core,
@@ -220,7 +245,36 @@ impl Shared {
         self.core.send(event).map_err(|_| Unserved::ShuttingDown)
     }
 
-    pub(super) fn decide(&self, decided: Vec<(u64, Decided)>) {
+    /// Tells everybody of entries that were applied: whoever is answered or woken finds the state that it is told of.
+    pub(super) fn tell_applied(&self, applied: Applied) {
+        let Applied {
+            index,
+            progress,
+            revision,
+            due,
+        } = applied;
+        self.applied.store(index.0, Ordering::Release);
+        self.tell_revision(revision);
+        self.decide(progress.decided);
+        self.reach(index, due);
+        self.wake_places(progress.before);
+    }
+
+    /// Wakes those whose places ended after a revision.
+    fn wake_places(&self, before: Revision) {
+        if self.waiters.await_no_place() {
+            return;
+        }
+        let applier = self.applier.read().unwrap_or_else(PoisonError::into_inner);
+        let state = applier.state();
+        // An entry may compact what an earlier one of the same hold granted: then it is not known who was.
+        if before < state.compact_revision() {
+            return self.waiters.notify_all();
+        }
+        self.waiters.notify_places(state.events_after(before));
+    }
+
+    fn decide(&self, decided: Vec<(u64, Decided)>) {
         if decided.is_empty() {
             return;
         }
@@ -271,30 +325,65 @@ impl Shared {
     }
 
     /// The state has come to `index`, and `due` is its next deadline. The core is woken only where that deadline is
-    /// earlier than the one it knows: until then it has nothing to do about it, and a wake-up for every entry would
-    /// cost as much as the entry.
+    /// earlier than the one it knows, or where it keeps entries back: else it has nothing to do about it, and a wake-up
+    /// for every entry would cost as much as the entry.
     pub(super) fn reach(&self, index: LogIndex, due: Option<Stamp>) {
-        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        let sooner = match (reached.1, due) {
+        let mut reached = self.lock_reached();
+        let sooner = match (reached.due, due) {
             (Some(known), Some(due)) => due < known,
             (None, due) => due.is_some(),
             (Some(_), None) => false,
         };
-        *reached = (index, due);
+        (reached.index, reached.due) = (index, due);
+        let is_awaited = std::mem::take(&mut reached.is_awaited);
         drop(reached);
-        if sooner {
-            self.tell_core(Event::DueSooner);
+        if sooner || is_awaited {
+            self.tell_core(Event::Applied);
         }
     }
 
     /// How far the state has come, and its next deadline.
-    pub(super) fn reached(&self) -> Input {
-        let (index, due) = *self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        Input::Applied { index, due }
+    pub(super) fn reached(&self) -> Reached {
+        *self.lock_reached()
+    }
+
+    /// The core keeps committed entries back until the state comes further than `known`: it is woken then, at once where
+    /// that has happened meanwhile.
+    pub(super) fn keep_back(&self, known: Reached) {
+        let mut reached = self.lock_reached();
+        reached.is_awaited = reached.index == known.index;
+        if !reached.is_awaited {
+            drop(reached);
+            self.tell_core(Event::Applied);
+        }
+    }
+
+    fn lock_reached(&self) -> MutexGuard<'_, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn token(&self) -> u64 {
         self.next_token.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// How far the state has come.
+#[derive(Clone, Copy)]
+pub(super) struct Reached {
+    /// The last index applied.
+    index: LogIndex,
+    /// The next deadline after it.
+    due: Option<Stamp>,
+    /// The core wants to hear when it comes further.
+    is_awaited: bool,
+}
+
+impl From<Reached> for Input {
+    fn from(reached: Reached) -> Input {
+        Input::Applied {
+            index: reached.index,
+            due: reached.due,
+        }
     }
 }
 

@@ -88,6 +88,11 @@ pub enum NodeError {
         "the state file is damaged: {0}; move the whole data directory away and replace this member"
     )]
     State(String),
+    /// The disk of this member has lost what the member had told the leader to be on it.
+    #[error(
+        "{0}: the disk lost synced writes, or the files are of an earlier day; move the whole data directory away and replace this member"
+    )]
+    Forgotten(#[from] tenure_raft::Forgotten),
     /// An entry cannot be applied.
     #[error("{0}; nothing was changed")]
     Entry(#[from] EntryError),
@@ -118,6 +123,7 @@ impl NodeError {
             NodeError::Storage(error) => error.exit_code(),
             NodeError::Restore(_)
             | NodeError::State(_)
+            | NodeError::Forgotten(_)
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
             NodeError::Thread(_)

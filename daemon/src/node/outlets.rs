@@ -8,7 +8,7 @@ use tenure_replica::PeerMessage;
 use tenure_state::State;
 
 use super::handle::Shared;
-use crate::storage::{LogThread, SnapshotRequest, SnapshotThread};
+use crate::storage::{LogThread, SnapshotThread};
 use crate::transport::{ClusterId, Transport};
 
 /// What the apply thread is told.
@@ -92,7 +92,7 @@ impl Outlets {
     }
 
     pub(super) fn snapshot(&self, task: SnapshotTask) {
-        self.snapshots.request(request(task));
+        self.snapshots.request(task);
     }
 
     /// Tells the transport who belongs to the cluster, when that changes.
@@ -102,37 +102,5 @@ impl Outlets {
         }
         self.transport.update(self.cluster, configuration);
         self.told = Some(Arc::clone(configuration));
-    }
-}
-
-fn request(task: SnapshotTask) -> SnapshotRequest {
-    match task {
-        SnapshotTask::Make { to, at_least } => SnapshotRequest::Make { to, at_least },
-        SnapshotTask::Read {
-            to,
-            file,
-            offset,
-            length,
-        } => SnapshotRequest::Read {
-            to,
-            file,
-            offset,
-            length,
-        },
-        SnapshotTask::Release { to, file } => SnapshotRequest::Release { to, file },
-        SnapshotTask::Store {
-            file,
-            offset,
-            data,
-            round,
-            from,
-        } => SnapshotRequest::Store {
-            file,
-            offset,
-            data,
-            round,
-            from,
-        },
-        SnapshotTask::Install { file } => SnapshotRequest::Install { file },
     }
 }

@@ -15,9 +15,12 @@
 //! the log lives in the core's memory.
 //!
 //! A commit is there whole or not at all, so there is no torn tail to cut: a record that does not check, the last one
-//! too, is damage. What the format cannot tell apart is a damaged last commit after a crash from one that was cut off
-//! by the crash; there the library goes back by one commit. The checkpoint in the state file is the witness against
-//! that (see [`open`](super::open)).
+//! too, is damage. What the format cannot tell apart is a last commit in one phase that is damaged after a crash from
+//! one that was cut off by the crash; there the library goes back by one commit. Terms and votes are therefore written
+//! in two phases, of which none goes back: a forgotten vote could elect two leaders. Elections are rare, so that the
+//! second sync costs writes nothing. Against the loss of the last entries there are two witnesses: the checkpoint in
+//! the state file (see [`open`](super::open)), and the leader that was told of them
+//! ([`Forgotten`](tenure_raft::Forgotten)).
 
 use std::path::{Path, PathBuf};
 
@@ -291,7 +294,8 @@ impl Ends {
         if writes.iter().all(is_empty) {
             return Ok(written);
         }
-        let transaction = database::begin_write(db, path)?;
+        let mut transaction = database::begin_write(db, path)?;
+        transaction.set_two_phase_commit(writes.iter().any(|write| write.hard_state.is_some()));
         {
             let mut entries = transaction
                 .open_table(ENTRIES)

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+/// What the thread can be asked: the tasks of the core.
+pub use tenure_raft::SnapshotTask as SnapshotRequest;
 use tenure_raft::{LogIndex, MemberId, SnapshotFile};
-
 use tenure_state::Row;
 
 use super::error::StorageError;
@@ -37,54 +38,6 @@ impl Snapshots {
             incoming: Incoming::open(dir, cluster)?,
         })
     }
-}
-
-/// What the thread can be asked: the tasks of the core, see [`SnapshotTask`](tenure_raft::SnapshotTask).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SnapshotRequest {
-    /// Make a snapshot for `to`, or find one that is there.
-    Make {
-        /// Who needs it.
-        to: MemberId,
-        /// What it covers at least.
-        at_least: LogIndex,
-    },
-    /// Read a piece of a snapshot that was made.
-    Read {
-        /// Who gets it.
-        to: MemberId,
-        /// Of which file.
-        file: SnapshotFile,
-        /// From where.
-        offset: u64,
-        /// At most so many bytes.
-        length: u64,
-    },
-    /// `to` needs the file no more.
-    Release {
-        /// Who had it.
-        to: MemberId,
-        /// Which file.
-        file: SnapshotFile,
-    },
-    /// Store a piece that was received.
-    Store {
-        /// Of which file.
-        file: SnapshotFile,
-        /// Where it begins.
-        offset: u64,
-        /// The piece.
-        data: Bytes,
-        /// To be handed back.
-        round: u64,
-        /// To be handed back.
-        from: MemberId,
-    },
-    /// Make the received file the state of this member.
-    Install {
-        /// Which file.
-        file: SnapshotFile,
-    },
 }
 
 /// What the thread says.

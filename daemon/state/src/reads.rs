@@ -375,7 +375,7 @@ impl State {
         if revision < compact_revision && !mutated(Mutant::CompactedNotTold) {
             return Err(ReadError::Compacted { compact_revision });
         }
-        if self.revision < revision {
+        if self.revision < revision && !mutated(Mutant::AheadTakenForSeen) {
             Err(ReadError::Ahead)
         } else {
             Ok(())

@@ -1,13 +1,15 @@
 //! A client that records: what it asks goes out as a request, and what the answer means is told in the words of the
 //! oracle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tenure_oracle::{Ask, Call, Condition, How, Line, Moment, Operation, Revision, Seen, Told};
+use tenure_oracle::{
+    Ask, Call, Condition, How, Line, Moment, Operation, Revision, Seen, Share, Told,
+};
 
 use crate::common::{Answer, Client};
 use crate::round::{Run, is_success};
@@ -17,7 +19,6 @@ use crate::round::{Run, is_success};
 pub(crate) struct Manner {
     pub(crate) wait_ms: u64,
     pub(crate) poll_ms: u64,
-    pub(crate) priority: i64,
 }
 
 /// What came of a call, and when it was made.
@@ -148,9 +149,10 @@ fn refused(answer: &Answer) -> Option<Told> {
             actual: actual.filter(|_| answer.status == 412),
             replayed: replayed(answer),
         }),
-        (409, "lock-held" | "already-held" | "wait-expired" | "key-on-other-lease") => {
-            Some(Told::Failed)
-        }
+        (
+            409,
+            "lock-held" | "already-held" | "wait-expired" | "limit-mismatch" | "key-on-other-lease",
+        ) => Some(Told::Failed),
         // The past that was asked for is gone.
         (410, "compacted") => Some(Told::Failed),
         (422, "idempotency-mismatch") => Some(Told::Mismatch),
@@ -172,7 +174,11 @@ fn accepted(ask: &Ask, answer: &Answer) -> Option<Told> {
             replayed,
         }),
         (
-            Ask::Delete { .. } | Ask::Revoke { .. } | Ask::Release { .. } | Ask::Proclaim { .. },
+            Ask::Delete { .. }
+            | Ask::Revoke { .. }
+            | Ask::Leave { .. }
+            | Ask::Release { .. }
+            | Ask::Proclaim { .. },
             200,
         ) => Some(Told::Done {
             revision: revision?,
@@ -214,8 +220,23 @@ fn accepted(ask: &Ask, answer: &Answer) -> Option<Told> {
             revision: revision?,
             fence: body["fence"].as_u64()?,
         }),
-        (Ask::Acquire { .. }, 202) => Some(Told::Queued {
+        (Ask::AcquireAll { .. }, 200) => {
+            let locks = body["locks"].as_array()?.iter();
+            let fences = locks.map(|lock| {
+                let name = lock["lock"].as_str()?;
+                Some((format!("locks/{name}"), lock["fence"].as_u64()?))
+            });
+            Some(Told::HeldAll {
+                revision: revision?,
+                fences: fences.collect::<Option<_>>()?,
+            })
+        }
+        (Ask::Acquire { .. } | Ask::AcquireAll { .. }, 202) => Some(Told::Queued {
             revision: revision?,
+        }),
+        (Ask::Holders { .. }, 200) => Some(Told::Holders {
+            revision: revision?,
+            holders: holders(&body)?,
         }),
         (Ask::Holder { resource }, 200) => {
             let holder = match resource.starts_with("locks/") {
@@ -239,6 +260,16 @@ fn seen(entry: &Value) -> Option<Seen> {
     })
 }
 
+/// Who holds something: the lease, the owner and the fence of each.
+fn holders(body: &Value) -> Option<BTreeSet<(String, String, u64)>> {
+    let holders = body["holders"].as_array()?.iter();
+    let told = holders.map(|holder| {
+        let text = |field: &str| holder[field].as_str().map(str::to_owned);
+        Some((text("lease")?, text("owner")?, holder["fence"].as_u64()?))
+    });
+    told.collect()
+}
+
 /// What the gets of a transaction saw.
 fn gets(body: &Value, replayed: bool) -> Vec<Option<Seen>> {
     let results = body["results"].as_array().map_or(&[][..], Vec::as_slice);
@@ -259,10 +290,9 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
             once,
         } => {
             let tag = only_if.map(|revision| format!("\"{revision}\""));
-            let mut headers = Vec::new();
+            let mut headers = keyed(once);
             headers.extend(tag.as_deref().map(|tag| ("if-match", tag)));
             headers.extend(absent.then_some(("if-none-match", "*")));
-            headers.extend(once.as_deref().map(|key| ("idempotency-key", key)));
             let lease = lease
                 .as_ref()
                 .map_or(String::new(), |id| format!("?lease={id}"));
@@ -270,12 +300,7 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
             client.call("PUT", &path, &headers, value.as_bytes())
         }
         Ask::Delete { key, once } => {
-            let headers: Vec<_> = once
-                .as_deref()
-                .map(|key| ("idempotency-key", key))
-                .into_iter()
-                .collect();
-            client.call("DELETE", &format!("/v1/keys/{key}"), &headers, b"")
+            client.call("DELETE", &format!("/v1/keys/{key}"), &keyed(once), b"")
         }
         Ask::Transact {
             when,
@@ -283,40 +308,60 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
             otherwise,
             once,
         } => {
-            let mut headers = vec![("content-type", "application/json")];
-            headers.extend(once.as_deref().map(|key| ("idempotency-key", key)));
             let operations = |all: &[Operation]| all.iter().map(operation).collect::<Vec<_>>();
             let body = json!({ "if": when.iter().map(condition).collect::<Vec<_>>(), "then": operations(then),
                 "else": operations(otherwise) });
-            client.call("POST", "/v1/txn", &headers, body.to_string().as_bytes())
+            post_once(client, "/v1/txn", once, &body)
         }
         Ask::Get { key, how } => client.get(&format!("/v1/keys/{key}?{}", query(*how))),
         Ask::List { prefix, how } => client.get(&format!(
             "/v1/keys?prefix={prefix}&limit=10000&{}",
             query(*how)
         )),
-        Ask::Grant { ttl_ms } => client.post("/v1/leases", &json!({ "ttl_ms": ttl_ms })),
+        Ask::Grant { ttl_ms, once } => {
+            post_once(client, "/v1/leases", once, &json!({ "ttl_ms": ttl_ms }))
+        }
         Ask::Renew { lease } => client.post(&format!("/v1/leases/{lease}/renew"), &Value::Null),
         Ask::Revoke { lease } => client.delete(&format!("/v1/leases/{lease}")),
         Ask::Acquire {
             resource,
             lease,
             owner,
+            share,
+            priority,
         } => {
-            let mut body = Map::new();
-            let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
-            set("lease", json!(lease));
-            set("wait_ms", json!(manner.wait_ms));
-            set("poll_ms", json!(manner.poll_ms));
-            set("priority", json!(manner.priority));
-            if resource.starts_with("locks/") {
-                set("owner", json!(owner));
+            let mut body = asker(lease, *priority, manner);
+            if resource.starts_with("elections/") {
+                body.insert("candidate".to_owned(), json!(owner));
+                body.insert("value".to_owned(), json!(format!("of {owner}")));
             } else {
-                set("candidate", json!(owner));
-                set("value", json!(format!("of {owner}")));
+                body.insert("owner".to_owned(), json!(owner));
+                body.extend(share_of(*share));
             }
             client.post(&format!("/v1/{resource}"), &Value::Object(body))
         }
+        Ask::AcquireAll {
+            locks,
+            lease,
+            owner,
+            priority,
+        } => {
+            let mut body = asker(lease, *priority, manner);
+            let locks = locks.iter().map(|(resource, share)| {
+                let mut lock = share_of(*share);
+                let name = resource.trim_start_matches("locks/");
+                lock.insert("name".to_owned(), json!(name));
+                Value::Object(lock)
+            });
+            body.insert("owner".to_owned(), json!(owner));
+            body.insert("locks".to_owned(), locks.collect());
+            client.post("/v1/locks", &Value::Object(body))
+        }
+        Ask::Leave {
+            resource,
+            lease,
+            owner,
+        } => client.delete(&format!("/v1/{resource}?lease={lease}&owner={owner}")),
         Ask::Release {
             resource,
             lease,
@@ -342,7 +387,48 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
                 json!({ "lease": lease, "candidate": owner, "fence": fence, "value": value });
             client.json("PUT", &format!("/v1/{resource}"), &body)
         }
-        Ask::Holder { resource } => client.get(&format!("/v1/{resource}")),
+        Ask::Holder { resource } | Ask::Holders { resource } => {
+            client.get(&format!("/v1/{resource}"))
+        }
+    }
+}
+
+/// The header of a request that may be sent again.
+fn keyed(once: &Option<String>) -> Vec<(&str, &str)> {
+    let key = once.as_deref().map(|key| ("idempotency-key", key));
+    key.into_iter().collect()
+}
+
+fn post_once(
+    client: &mut Client,
+    path: &str,
+    once: &Option<String>,
+    body: &Value,
+) -> io::Result<Answer> {
+    let mut headers = keyed(once);
+    headers.push(("content-type", "application/json"));
+    client.call("POST", path, &headers, body.to_string().as_bytes())
+}
+
+/// What every acquire says.
+fn asker(lease: &str, priority: i64, manner: Manner) -> Map<String, Value> {
+    Map::from_iter([
+        ("lease".to_owned(), json!(lease)),
+        ("wait_ms".to_owned(), json!(manner.wait_ms)),
+        ("poll_ms".to_owned(), json!(manner.poll_ms)),
+        ("priority".to_owned(), json!(priority)),
+    ])
+}
+
+/// How much of something is asked for.
+fn share_of(share: Share) -> Map<String, Value> {
+    match share {
+        Share::Exclusive => Map::from_iter([("mode".to_owned(), json!("exclusive"))]),
+        Share::Shared => Map::from_iter([("mode".to_owned(), json!("shared"))]),
+        Share::Permits { permits, limit } => Map::from_iter([
+            ("permits".to_owned(), json!(permits)),
+            ("limit".to_owned(), json!(limit)),
+        ]),
     }
 }
 

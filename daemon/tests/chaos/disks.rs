@@ -52,6 +52,28 @@ impl Disk {
     /// Mounts it again after its power was lost, which replays its journal.
     pub(crate) fn mount_again(&self) {
         run("umount", &[&text(&self.mount)]);
+        self.mount();
+    }
+
+    /// Keeps what is on it while nobody uses it.
+    pub(crate) fn keep(&self) {
+        run("umount", &[&text(&self.mount)]);
+        run("cp", &["--sparse=always", &text(&self.image), &self.kept()]);
+        self.mount();
+    }
+
+    /// Puts back what was kept.
+    pub(crate) fn put_back(&self) {
+        run("umount", &[&text(&self.mount)]);
+        run("cp", &["--sparse=always", &self.kept(), &text(&self.image)]);
+        self.mount();
+    }
+
+    fn kept(&self) -> String {
+        text(&self.image.with_extension("kept"))
+    }
+
+    fn mount(&self) {
         run(
             "mount",
             &["-o", "loop", &text(&self.image), &text(&self.mount)],

@@ -22,6 +22,7 @@ mod plan;
 mod recorder;
 mod rig;
 mod round;
+mod starvation;
 mod sweep;
 mod work;
 

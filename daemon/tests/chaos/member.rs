@@ -12,6 +12,8 @@ use crate::common::{Client, Process, SOON, wait};
 use crate::disks::Disk;
 use crate::network::Network;
 
+/// What it writes when its listeners are bound.
+const READY: &str = "ready: http://";
 const CLIENT_PORT: u16 = 7379;
 pub(crate) const PEER_PORT: u16 = 7380;
 /// Short, so that faults bring elections; long enough that a busy machine alone brings few.
@@ -80,14 +82,33 @@ impl Member {
     pub(crate) fn start_where(&self, network: &Network, prepare: impl FnOnce() + Send) {
         let mut slot = self.slot();
         assert!(slot.is_none(), "{} runs already", self.name);
-        let mut process = network.within(self.number, || {
+        let mut process = self.begin(network, prepare);
+        process.wait_for_output(READY, SOON);
+        *slot = Some(process);
+    }
+
+    /// Starts it and waits until its listeners are bound, or it has ended: with this code.
+    pub(crate) fn start_or_end(&self, network: &Network) -> Result<(), i32> {
+        let mut slot = self.slot();
+        let mut process = self.begin(network, || {});
+        wait::until("it starts, or ends", SOON, || {
+            let is_bound = process.output().contains(READY);
+            (is_bound || process.exit_status().is_some()).then_some(())
+        });
+        if process.exit_status().is_some() {
+            return Err(process.exit_code(SOON));
+        }
+        *slot = Some(process);
+        Ok(())
+    }
+
+    fn begin(&self, network: &Network, prepare: impl FnOnce() + Send) -> Process {
+        network.within(self.number, || {
             prepare();
             let mut command = Process::tenured(&self.arguments);
             command.envs(self.environment.iter().cloned());
             Process::start(&mut command, &self.log)
-        });
-        process.wait_for_output("ready: http://", SOON);
-        *slot = Some(process);
+        })
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tenure_oracle::{
-    Ask, Fault, How, Line, Moment, Recording, Revision, Told, judge, unfenced_overtakings,
+    Ask, Call, Fault, How, Line, Moment, Recording, Revision, Told, judge, unfenced_overtakings,
 };
 
 use crate::asking::Caller;
 use crate::common::{SOON, wait};
 use crate::disks::Kind;
+use crate::member::ELECTION_TIMEOUT;
 use crate::nemesis::{Nemesis, faketime};
 use crate::recorder::Recorder;
 use crate::rig::Rig;
+use crate::starvation::Starvation;
 use crate::work::{self, Outside};
 
 /// What all clients of a round share.
@@ -31,10 +33,18 @@ pub(crate) struct Run<'a> {
     pub(crate) done: AtomicU64,
     stop: AtomicBool,
     end: AtomicU64,
+    /// When the present nemesis took its hands off; 0 while it has not.
+    healed: AtomicU64,
+    starvation: Starvation,
     surprises: Mutex<Vec<String>>,
 }
 
 impl Run<'_> {
+    /// Nothing is broken any more, though the nemesis goes on to look for its trace.
+    pub(crate) fn heals(&self) {
+        self.healed.store(self.recorder.now().0, Ordering::SeqCst);
+    }
+
     pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
@@ -68,6 +78,8 @@ const CALM: Duration = Duration::from_millis(800);
 const LEAST_DONE: u64 = 250;
 /// How long a round goes on at most for that.
 const OVERTIME: Duration = Duration::from_secs(90);
+/// Within how many election timeouts after a fault there is a leader.
+const LEADER_WITHIN: u32 = 10;
 /// A pause of successful writes that is longer is told as a time without a leader.
 const STALL: Duration = Duration::from_millis(300);
 
@@ -83,6 +95,8 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         done: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         end: AtomicU64::new(0),
+        healed: AtomicU64::new(0),
+        starvation: Starvation::default(),
         surprises: Mutex::new(Vec::new()),
     };
     let (names, mut failures, mut stopped) = (names(plan), Vec::new(), Moment::NEVER);
@@ -91,6 +105,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         plan.seed, plan.members, plan.kind
     );
     thread::scope(|scope| {
+        scope.spawn(|| run.starvation.measure(&run));
         let watchers = work::start_watchers(scope, &run);
         let workers = work::start_workers(scope, &run);
         torment(&run, plan, &mut failures);
@@ -122,6 +137,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
     let surprises = run.surprises.lock().unwrap_or_else(PoisonError::into_inner);
     failures.extend(surprises.iter().take(5).cloned());
     failures.extend(judgement(&recording, plan, stopped));
+    failures.extend(late_leaders(&recording, &run.starvation));
     assert!(
         failures.is_empty(),
         "seed {}: {}",
@@ -142,8 +158,12 @@ fn torment(run: &Run<'_>, plan: &Plan, failures: &mut Vec<String>) {
     wait::pass(CALM, || false);
     for nemesis in &plan.nemeses {
         let from = run.recorder.now();
+        run.healed.store(0, Ordering::SeqCst);
         let evidence = (nemesis.strike)(run, &mut rng);
-        let until = run.recorder.now();
+        let until = match run.healed.load(Ordering::SeqCst) {
+            0 => run.recorder.now(),
+            healed => Moment(healed),
+        };
         let ready = run.rig.wait_until_ready(SOON);
         let took = Duration::from_nanos(until.since(from));
         let text = match &evidence {
@@ -194,14 +214,7 @@ fn read_everything(run: &Run<'_>) -> Revision {
 fn last_write(run: &Run<'_>) -> Revision {
     let mut caller = Caller::new(run, 0, SOON);
     wait::until("a last write is done", SOON, || {
-        let ask = Ask::Put {
-            key: "last".to_owned(),
-            value: format!("last:{}", run.recorder.now().0),
-            only_if: None,
-            absent: false,
-            lease: None,
-            once: None,
-        };
+        let ask = Ask::put("last", format!("last:{}", run.recorder.now().0));
         match caller.ask(ask).told {
             Told::Done { revision, .. } => Some(revision),
             _ => None,
@@ -248,6 +261,8 @@ fn judgement(recording: &Recording, plan: &Plan, stopped: Moment) -> Vec<String>
         "reads",
         "once",
         "exclusion",
+        "permits",
+        "together",
         "beliefs",
         "outside",
         "queues",
@@ -270,6 +285,43 @@ fn judgement(recording: &Recording, plan: &Plan, stopped: Moment) -> Vec<String>
     failures
 }
 
+/// After each fault a write is acknowledged that was asked for since, which takes a leader; what is wrong where it
+/// took longer than that may take. What the machine took from everybody meanwhile does not count.
+fn late_leaders(recording: &Recording, starvation: &Starvation) -> Vec<String> {
+    let most = ELECTION_TIMEOUT * LEADER_WITHIN;
+    let (mut late, mut waits) = (Vec::new(), Vec::new());
+    for fault in &recording.faults {
+        let since = |call: &&Call| fault.until <= call.call && is_write(&call.told);
+        let answered = recording.calls.iter().filter(since).map(|call| call.ret);
+        let Some(first) = answered.min() else {
+            late.push(format!("no write was acknowledged after {}", fault.name));
+            continue;
+        };
+        let took = Duration::from_nanos(first.since(fault.until));
+        let starved = starvation.between(fault.until, first);
+        waits.push(format!("{took:.1?} (starved {starved:.1?})"));
+        if most < took.saturating_sub(starved) {
+            late.push(format!(
+                "after {} no write was acknowledged for {took:?}, of which the machine took {starved:?}",
+                fault.name
+            ));
+        }
+    }
+    eprintln!(
+        "chaos: a write acknowledged after each fault within: {}",
+        waits.join(", ")
+    );
+    late
+}
+
+/// Whether it says that an entry was committed.
+fn is_write(told: &Told) -> bool {
+    matches!(
+        told,
+        Told::Done { .. } | Told::Granted { .. } | Told::Transacted { .. }
+    )
+}
+
 /// Whether a call was answered with what it asked for.
 pub(crate) fn is_success(told: &Told) -> bool {
     !matches!(
@@ -280,12 +332,8 @@ pub(crate) fn is_success(told: &Told) -> bool {
 
 /// For how long nothing was acknowledged while clients worked: in all, and at most at a time.
 fn quiet_times(recording: &Recording, stopped: Moment) -> (Duration, Duration) {
-    let writes = recording.calls.iter().filter(|call| {
-        matches!(
-            call.told,
-            Told::Done { .. } | Told::Granted { .. } | Told::Transacted { .. }
-        )
-    });
+    let calls = recording.calls.iter();
+    let writes = calls.filter(|call| is_write(&call.told));
     let working = writes.map(|call| call.ret).filter(|ret| *ret < stopped);
     let mut moments: Vec<Moment> = working.collect();
     moments.sort_unstable();

@@ -10,16 +10,17 @@ use crate::common::{Cluster, SOON, Setup, machine, wait};
 
 const MIB: usize = 1 << 20;
 
-/// Writes values of 1 MiB under different keys, so that they all stay in the state.
+/// Writes values of 1 MiB under different keys, so that they all stay in the state. A busy machine may lose its leader
+/// meanwhile: what was not written, or is not known to be, is written again.
 fn fill(cluster: &Cluster, member: usize, mebibytes: usize) {
     let mut client = cluster.members[member].client();
     let mut value = vec![b'x'; MIB];
     for number in 0..mebibytes {
         value[..8].copy_from_slice(format!("{number:08}").as_bytes());
-        client
-            .put(&format!("/v1/keys/large/{number}"), &value)
-            .expect("the member answers")
-            .expect(201);
+        wait::until("a large value is written", SOON, || {
+            let put = client.put(&format!("/v1/keys/large/{number}"), &value);
+            (put.ok()?.status < 300).then_some(())
+        });
     }
 }
 

@@ -2,8 +2,9 @@
 //! was there or refuses with 3. It never serves anything else.
 //!
 //! A file that was closed in peace says so, and then every page counts. In one that was cut off, the library cannot tell
-//! a damaged last commit from one that the crash cut off and goes back by one; that is counted apart, and a log that
-//! went back behind its checkpoint is refused (`storage/log_file.rs`).
+//! a damaged last commit of entries from one that the crash cut off and goes back by one; that is counted apart, and a log
+//! that went back behind its checkpoint is refused, or is told by the leader (`storage/log_file.rs`). A term or a vote
+//! never goes back.
 
 use bytes::Bytes;
 use tenure_raft::{HardState, LogIndex, MemberId, Payload, Term, Write};
@@ -94,8 +95,8 @@ fn open_log(disk: Disk) -> Result<LogContents, StorageError> {
     LogFile::open_on(disk, path(), IDENTITY).map(|(_, contents)| contents)
 }
 
-/// A log of a few dozen pages that has been cut off, compacted and voted in; at the end one more commit.
-fn log_at_work(disk: &Disk) -> (LogFile, LogContents) {
+/// A log of a few dozen pages that has been compacted and voted in; at the end one more commit, as it is given.
+fn log_at_work(disk: &Disk, last: Write) -> (LogFile, LogContents) {
     let mut log = LogFile::create_on(disk.clone(), path(), IDENTITY, &meta(1, 1)).expect("created");
     for first in (2..100).step_by(7) {
         let append = (first..first + 7)
@@ -129,19 +130,34 @@ fn log_at_work(disk: &Disk) -> (LogFile, LogContents) {
     };
     log.write(&[write]).expect("written");
     let before = open_log(disk.after_crash(&mut Random::new(1))).expect("a crash harms nothing");
-    let append = vec![entry(4, 96, Payload::Command(Bytes::from_static(b"last")))];
-    let write = Write {
-        append,
-        ..Write::default()
-    };
-    log.write(&[write]).expect("written");
+    log.write(&[last]).expect("written");
     (log, before)
+}
+
+/// One more entry.
+fn an_entry() -> Write {
+    Write {
+        append: vec![entry(4, 96, Payload::Command(Bytes::from_static(b"last")))],
+        ..Write::default()
+    }
+}
+
+/// A vote in another term, and nothing else.
+fn a_vote() -> Write {
+    let hard_state = HardState {
+        term: Term(5),
+        vote: Some(MemberId(8)),
+    };
+    Write {
+        hard_state: Some(hard_state),
+        ..Write::default()
+    }
 }
 
 #[test]
 fn log_that_rots_after_a_clean_end_is_whole_or_refused() {
     let disk = Disk::default();
-    let (log, _) = log_at_work(&disk);
+    let (log, _) = log_at_work(&disk, an_entry());
     log.close().expect("closed");
     let sound = open_log(Disk::of(disk.bytes())).expect("opens");
     assert_eq!(sound.entries.len(), 66);
@@ -153,13 +169,26 @@ fn log_that_rots_after_a_clean_end_is_whole_or_refused() {
 #[test]
 fn log_that_rots_after_a_crash_is_whole_or_refused_or_short_of_one_commit() {
     let disk = Disk::default();
-    let (log, before) = log_at_work(&disk);
+    let (log, before) = log_at_work(&disk, an_entry());
     let bytes = disk.bytes();
     drop(log);
     let sound = open_log(Disk::of(bytes.clone())).expect("opens");
     assert_eq!(sound.entries.len(), 66);
     let outcomes = rot(&bytes, &sound, Some(&before), open_log);
     eprintln!("log, cut off: {outcomes:?}");
+    assert!(outcomes.refused > 100 && outcomes.harmless > 0);
+}
+
+#[test]
+fn vote_that_rots_after_a_crash_is_never_forgotten() {
+    let disk = Disk::default();
+    let (log, _) = log_at_work(&disk, a_vote());
+    let bytes = disk.bytes();
+    drop(log);
+    let sound = open_log(Disk::of(bytes.clone())).expect("opens");
+    assert_eq!(sound.hard_state.vote, Some(MemberId(8)));
+    let outcomes = rot(&bytes, &sound, None, open_log);
+    eprintln!("log, cut off after a vote: {outcomes:?}");
     assert!(outcomes.refused > 100 && outcomes.harmless > 0);
 }
 

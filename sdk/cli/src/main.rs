@@ -1,29 +1,154 @@
 //! `tenure`: the command line of Tenure.
+//!
+//! Owns the tree of commands. Each command is in a module of its own and says by an exit code how it ended.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind as Wrong;
+
+use exit::{CODES, Exit, Trouble};
+use settings::{Options, Session};
 
 mod bench;
+mod breaking;
+mod context;
+mod duration;
+mod events;
+mod exit;
+mod keys;
+mod lease;
+mod output;
+mod pages;
+mod settings;
+mod standing;
+mod status;
+mod txn;
+mod under;
+mod watch;
 
-/// Locks, elections, leases and configuration of a Tenure cluster.
+/// Locks, elections, leases and watched keys of a Tenure cluster
 #[derive(Parser)]
-#[command(name = "tenure", version)]
+#[command(name = "tenure", version, after_help = format!("{AFTER}\n\n{CODES}"), max_term_width = 110)]
 struct Cli {
-    /// Client URLs of members, separated by commas.
-    #[arg(long, global = true, env = "TENURE_ENDPOINTS", value_delimiter = ',', default_value = "http://127.0.0.1:7379")]
-    endpoints: Vec<String>,
+    #[command(flatten)]
+    options: Options,
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER: &str = "Examples:
+  tenure lock jobs/nightly --wait 1m -- ./nightly.sh     run it on one host at a time
+  tenure elect services/api -- ./api                     run it while this host leads
+  tenure watch keys/config/ --exec 'systemctl reload api'
+  tenure locks --watch                                   who holds what, and who waits
+  tenure --endpoints http://10.0.0.1:7379,http://10.0.0.2:7379 status";
+
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Measures a running cluster.
+    Lock(under::Lock),
+    Semaphore(under::Semaphore),
+    Elect(under::Elect),
+    Lease(lease::Lease),
+    Get(keys::Get),
+    Put(keys::Put),
+    Del(keys::Del),
+    Ls(keys::Ls),
+    Watch(watch::Watch),
+    Txn(txn::Txn),
+    Locks(standing::Locks),
+    Semaphores(standing::Semaphores),
+    Elections(standing::Elections),
+    Break(breaking::Break),
+    Status(status::Status),
+    Context(context::Context),
+    /// Measures a running cluster
     Bench(bench::Bench),
+    Completion(pages::Completion),
+    Man(pages::Man),
 }
 
-fn main() -> std::process::ExitCode {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error).into(),
+    };
+    let output = cli.options.output;
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(trouble) => {
+            trouble.tell(output);
+            trouble.exit.into()
+        }
+    }
+}
+
+/// Help and version are no failures; what is wrong is told with its own exit code.
+fn misread(error: &clap::Error) -> Exit {
+    // Nobody is left to be told where this fails.
+    let _ = error.print();
+    match error.kind() {
+        Wrong::DisplayHelp | Wrong::DisplayVersion => Exit::DONE,
+        _ => Exit::USAGE,
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Trouble> {
+    let options = &cli.options;
     match cli.command {
-        Command::Bench(bench) => bench.run(&cli.endpoints),
+        Command::Completion(completion) => completion.run(),
+        Command::Man(man) => man.run(),
+        Command::Context(context) => context.run(&options.chosen()?, options.output),
+        Command::Bench(bench) => bench.run(&options.chosen()?.cluster.endpoints, options.output),
+        command => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .map_err(|error| Trouble::new(Exit::FAILED, format!("no threads: {error}")))?;
+            let ended = runtime.block_on(async {
+                let session = options.session()?;
+                command.run(&session).await
+            });
+            // What still waits in the background is of no use to anybody.
+            runtime.shutdown_background();
+            ended
+        }
+    }
+    .or_else(quietly)
+}
+
+/// A reader of stdout who has seen enough is no failure.
+fn quietly(trouble: Trouble) -> Result<Exit, Trouble> {
+    if trouble.is(ErrorKind::BrokenPipe) {
+        Ok(Exit::DONE)
+    } else {
+        Err(trouble)
+    }
+}
+
+impl Command {
+    async fn run(self, session: &Session) -> Result<Exit, Trouble> {
+        match self {
+            Command::Lock(lock) => lock.run(session).await,
+            Command::Semaphore(semaphore) => semaphore.run(session).await,
+            Command::Elect(elect) => elect.run(session).await,
+            Command::Lease(lease) => lease.run(session).await,
+            Command::Get(get) => get.run(session).await,
+            Command::Put(put) => put.run(session).await,
+            Command::Del(del) => del.run(session).await,
+            Command::Ls(ls) => ls.run(session).await,
+            Command::Watch(watch) => watch.run(session).await,
+            Command::Txn(txn) => txn.run(session).await,
+            Command::Locks(locks) => locks.run(session).await,
+            Command::Semaphores(semaphores) => semaphores.run(session).await,
+            Command::Elections(elections) => elections.run(session).await,
+            Command::Break(broken) => broken.run(session).await,
+            Command::Status(status) => status.run(session).await,
+            Command::Context(_) | Command::Bench(_) | Command::Completion(_) | Command::Man(_) => {
+                unreachable!("these need no runtime and were run without")
+            }
+        }
     }
 }

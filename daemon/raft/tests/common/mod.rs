@@ -39,15 +39,6 @@ pub fn voters(numbers: impl IntoIterator<Item = u64>) -> Configuration {
     }
 }
 
-/// What the first members begin from: a log behind 1@1.
-pub fn genesis(configuration: Configuration) -> SnapshotMeta {
-    SnapshotMeta {
-        position: position(1, 1),
-        stamp: Stamp(0),
-        configuration: Arc::new(configuration),
-    }
-}
-
 pub fn entry(term: u64, index: u64, payload: Payload) -> Entry {
     Entry {
         index: LogIndex(index),
@@ -84,16 +75,17 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(configuration: Configuration) -> Disk {
-        let base = genesis(configuration);
-        let hard_state = HardState {
-            term: Term(1),
-            vote: None,
-        };
+        let Restored {
+            hard_state,
+            base,
+            entries,
+            applied,
+        } = Restored::genesis(configuration);
         Disk {
             hard_state,
-            applied: base.clone(),
             base,
-            entries: Vec::new(),
+            entries,
+            applied,
         }
     }
 

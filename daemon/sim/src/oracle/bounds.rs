@@ -45,6 +45,17 @@ pub(crate) fn judge(member: usize, core: &Core, settings: &CoreSettings) {
     }
 }
 
+/// What is committed waits in the log, and only so much of it before the applier.
+pub(crate) fn judge_applier(member: usize, waiting: usize, settings: &CoreSettings) {
+    demand!(
+        waiting as u64 <= settings.unapplied_entries,
+        "bounded",
+        "n{} has {waiting} entries to apply; the bound is {}",
+        member + 1,
+        settings.unapplied_entries
+    );
+}
+
 /// What a leader has proposed and nobody has committed is bounded, and so is what its own disk has not taken.
 pub(crate) fn judge_log(member: usize, raft: &Raft, status: &Status, settings: &CoreSettings) {
     let bytes_after = |index| -> usize {

@@ -12,7 +12,7 @@ use tenure_raft::{
 use tenure_state::{Batch, decode_batch};
 
 use super::demand;
-use crate::disk::DurableLog;
+use crate::disk::{DurableLog, LogDisk};
 use crate::plan::ClockPlan;
 use crate::time::Moment;
 use crate::trace::Hash;
@@ -171,6 +171,7 @@ impl Consensus {
         let led = self.members[member].led;
         if let Some(meta) = &write.reset_to {
             self.demand_committed(member, meta.position, "resets its log to");
+            self.demand_kept(member, meta.position.index.next());
             self.members[member].mirror = Mirror {
                 base: meta.position,
                 terms: VecDeque::new(),
@@ -185,6 +186,7 @@ impl Consensus {
                 "n{} leads term {led:?} and removes its entries from {from} on",
                 member + 1
             );
+            self.demand_kept(member, from);
             let mirror = &mut self.members[member].mirror;
             let kept = from.0.saturating_sub(mirror.base.index.0 + 1);
             mirror
@@ -214,6 +216,18 @@ impl Consensus {
             }
             mirror.base = meta.position;
         }
+    }
+
+    /// What is committed is never removed. That is judged when a member hands the removal to its disk: others may commit
+    /// the entry while the disk takes its time, and none of them counts on this member then.
+    fn demand_kept(&self, member: usize, from: LogIndex) {
+        let here = self.members[member].mirror.term_at(from);
+        demand!(
+            here.is_none() || here != self.committed_term(from),
+            "committed-kept",
+            "n{} removes the committed entry {from}",
+            member + 1
+        );
     }
 
     /// Log matching (Raft §5.3): an entry of this index and term has the same contents and the same log before it
@@ -278,6 +292,15 @@ impl Consensus {
                 hard_state.term,
                 before.hard_state.term
             );
+            demand!(
+                before.hard_state.term < hard_state.term
+                    || before.hard_state.vote.is_none()
+                    || before.hard_state.vote == hard_state.vote,
+                "one-vote",
+                "n{} stores {hard_state:?} over {:?}",
+                member + 1,
+                before.hard_state
+            );
             self.members[member].durable_term = hard_state.term;
             if let Some(vote) = hard_state.vote {
                 let first = *self.votes.entry((member, hard_state.term)).or_insert(vote);
@@ -290,15 +313,21 @@ impl Consensus {
                 );
             }
         }
-        if let Some(from) = write.truncate_from {
-            let loses = from <= before.last().index && before.term_at(from).is_some();
-            demand!(
-                !loses || before.term_at(from) != self.committed_term(from),
-                "committed-kept",
-                "n{} removes the committed entry {from} from its disk",
-                member + 1
-            );
-        }
+    }
+
+    /// A disk that has done all that it was handed holds what was written, and nothing else.
+    pub(crate) fn rests(&self, member: usize, disk: &DurableLog) {
+        let mirror = &self.members[member].mirror;
+        demand!(
+            (mirror.base, mirror.last()) == (disk.base.position, disk.last()),
+            "log-written",
+            "n{} wrote a log from {:?} to {:?}; its disk has one from {:?} to {:?}",
+            member + 1,
+            mirror.base,
+            mirror.last(),
+            disk.base.position,
+            disk.last()
+        );
     }
 
     /// Nothing is said before it is durable: judged at the moment at which a message leaves.
@@ -419,7 +448,7 @@ impl Consensus {
         &mut self,
         member: usize,
         view: &View<'_>,
-        disks: &[&DurableLog],
+        disks: &[&LogDisk],
     ) -> std::ops::RangeInclusive<u64> {
         let status = view.status;
         let this = &mut self.members[member];
@@ -444,6 +473,13 @@ impl Consensus {
             member + 1,
             status.last,
             this.mirror.last()
+        );
+        demand!(
+            view.raft.forgotten().is_none(),
+            "nobody-forgets",
+            "n{} keeps what it has synced and is taken for one that does not: {:?}",
+            member + 1,
+            view.raft.forgotten()
         );
         let old_commit = std::mem::replace(&mut this.commit, status.commit);
         this.term = status.term;
@@ -503,7 +539,7 @@ impl Consensus {
         }
     }
 
-    fn extend_committed(&mut self, member: usize, view: &View<'_>, disks: &[&DurableLog]) {
+    fn extend_committed(&mut self, member: usize, view: &View<'_>, disks: &[&LogDisk]) {
         let commit = view.status.commit;
         if commit <= self.commit() {
             return;
@@ -519,7 +555,7 @@ impl Consensus {
         }
     }
 
-    fn demand_on_majority(&self, member: usize, view: &View<'_>, disks: &[&DurableLog]) {
+    fn demand_on_majority(&self, member: usize, view: &View<'_>, disks: &[&LogDisk]) {
         let index = view.status.commit;
         let position = LogPosition {
             term: view.raft.term_at(index).unwrap_or_default(),
@@ -532,7 +568,7 @@ impl Consensus {
             .filter(|id| {
                 disks
                     .get(place_of(*id))
-                    .is_some_and(|disk| disk.holds(position))
+                    .is_some_and(|disk| disk.keeps(position))
             })
             .collect();
         for half in [&configuration.voters, &configuration.outgoing] {
@@ -619,4 +655,68 @@ fn chain(before: u64, entry: &Entry) -> u64 {
         Payload::Configuration(configuration) => hash.number(2 + configuration.size() as u64),
     }
     hash.value()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::super::Violation;
+    use super::*;
+    use crate::time::ASSUMED_RATE_PPM;
+
+    fn entry(term: u64) -> Entry {
+        Entry {
+            index: FIRST_BASE.index.next(),
+            term: Term(term),
+            stamp: Stamp(0),
+            payload: Payload::Empty,
+        }
+    }
+
+    fn appending(term: u64, removes: bool) -> Write {
+        Write {
+            truncate_from: removes.then(|| FIRST_BASE.index.next()),
+            append: vec![entry(term)],
+            ..Write::default()
+        }
+    }
+
+    /// The first of three members leads term 5 and has the second write an entry; the third leads term 6 without it.
+    fn two_leaders() -> Consensus {
+        let clocks = ClockPlan {
+            worst_ppm: ASSUMED_RATE_PPM,
+        };
+        let mut consensus = Consensus::new(3, clocks);
+        for (term, leader) in [(5, 0), (6, 2)] {
+            consensus.leaders.insert(Term(term), leader);
+            consensus.wrote(Moment(1), leader, &appending(term, false));
+        }
+        consensus.wrote(Moment(1), 1, &appending(5, false));
+        consensus
+    }
+
+    #[test]
+    fn what_is_handed_to_a_disk_before_others_commit_is_no_loss_when_it_lands_afterwards() {
+        let mut consensus = two_leaders();
+        let mut disk = DurableLog {
+            entries: [entry(5)].into(),
+            ..DurableLog::default()
+        };
+        disk.base.position = FIRST_BASE;
+        let removal = appending(6, true);
+        consensus.wrote(Moment(2), 1, &removal);
+        consensus.commit_entry(entry(5), Term(7));
+        consensus.synced(1, &disk, &removal);
+    }
+
+    #[test]
+    fn a_removal_of_what_is_committed_is_found() {
+        let mut consensus = two_leaders();
+        consensus.commit_entry(entry(5), Term(5));
+        let removes = || consensus.wrote(Moment(2), 1, &appending(6, true));
+        let found = catch_unwind(AssertUnwindSafe(removes)).expect_err("it is a loss");
+        let found = found.downcast_ref::<Violation>().expect("it is a verdict");
+        assert_eq!(found.invariant, "committed-kept");
+    }
 }

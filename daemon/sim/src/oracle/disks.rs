@@ -7,7 +7,7 @@ use tenure_raft::{LogIndex, LogPosition};
 
 use super::consensus::{View, place_of};
 use super::demand;
-use crate::disk::{DurableLog, StateDisk};
+use crate::disk::{DurableLog, LogDisk, StateDisk};
 
 /// On the disks of a member the log begins behind nothing that the checkpoint does not cover, and the checkpoint covers
 /// nothing that is not in the log; a snapshot that was just installed goes ahead of the log, which is reset to it next.
@@ -41,9 +41,9 @@ pub(crate) fn judge_order(member: usize, log: &DurableLog, state: &StateDisk) {
 }
 
 /// What a leader takes for matched is durable at the other, as long as that one knows of no later term.
-pub(super) fn judge_matched(member: usize, view: &View<'_>, disks: &[&DurableLog]) {
+pub(super) fn judge_matched(member: usize, view: &View<'_>, disks: &[&LogDisk]) {
     for peer in &view.status.progress {
-        let Some(disk) = disks.get(place_of(peer.id)) else {
+        let Some(disk) = disks.get(place_of(peer.id)).map(|disk| &disk.durable) else {
             continue;
         };
         if peer.matched == LogIndex(0) || view.status.term < disk.hard_state.term {

@@ -669,7 +669,6 @@ impl History {
             )
         };
         known.ran_out = true;
-        self.renewals.ended(lease, committed);
         demand!(
             known.deadline.0 < committed.stamp.0,
             "early-end",

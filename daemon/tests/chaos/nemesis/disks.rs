@@ -6,7 +6,7 @@ use fastrand::Rng;
 use tenure_oracle::{Ask, Told};
 
 use super::Evidence;
-use super::processes::succession;
+use super::processes::{new_term, succession};
 use super::tampering::Tampering;
 use crate::asking::Caller;
 use crate::common::{SOON, wait};
@@ -36,13 +36,8 @@ pub(super) fn power_loss_of_all(run: &Run<'_>, _rng: &mut Rng) -> Evidence {
     run.rig.kill_all();
     disks.iter().for_each(|disk| disk.mount_again());
     run.rig.start_all();
-    let (_, term) = run.rig.leader();
-    match before < term {
-        true => Ok(format!(
-            "all disks at once; the term went from {before} to {term}"
-        )),
-        false => Err(format!("the term is {term} and was {before}")),
-    }
+    run.heals();
+    new_term(run, before, "all disks at once")
 }
 
 pub(super) fn sync_error(run: &Run<'_>, rng: &mut Rng) -> Evidence {
@@ -77,18 +72,12 @@ pub(super) fn full(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     let mut ballast = 0;
     let ended = wait::found(SOON, || {
         ballast += 1;
-        caller.ask(Ask::Put {
-            key: format!("ballast/{}", ballast % 20),
-            value: format!(
-                "{}:{number}:{}:{ballast}",
-                "x".repeat(BALLAST_BYTES),
-                run.recorder.now().0
-            ),
-            only_if: None,
-            absent: false,
-            lease: None,
-            once: None,
-        });
+        let value = format!(
+            "{}:{number}:{}:{ballast}",
+            "x".repeat(BALLAST_BYTES),
+            run.recorder.now().0
+        );
+        caller.ask(Ask::put(format!("ballast/{}", ballast % 20), value));
         (!member.is_running()).then_some(())
     });
     let code = match ended {
@@ -129,14 +118,8 @@ pub(super) fn hung(run: &Run<'_>, _rng: &mut Rng) -> Evidence {
     let tampering = Tampering::with(run, leader, "inject=fdatasync,fsync:delay_enter=60000000");
     // A write brings a sync, if nobody else does.
     let mut caller = Caller::new(run, leader, Duration::from_millis(300));
-    let told = caller.ask(Ask::Put {
-        key: "ballast/hung".to_owned(),
-        value: format!("hung:{}", run.recorder.now().0),
-        only_if: None,
-        absent: false,
-        lease: None,
-        once: None,
-    });
+    let value = format!("hung:{}", run.recorder.now().0);
+    let told = caller.ask(Ask::put("ballast/hung", value));
     let another = run.rig.wait_for_another(leader, term);
     drop(tampering);
     let said = match told.told {

@@ -5,6 +5,7 @@ mod compaction;
 mod delays;
 mod disks;
 mod drift;
+mod lies;
 mod packets;
 mod partitions;
 mod processes;
@@ -33,6 +34,7 @@ pub(crate) enum Need {
     SocketKill,
     Strace,
     Perl,
+    StraceAndPerl,
     Faketime,
     DriftingClocks,
     Prlimit,
@@ -58,6 +60,7 @@ impl Need {
                 ];
                 succeeds("strace", &inject)
             }
+            Need::StraceAndPerl => Need::Strace.is_met() && Need::Perl.is_met(),
             Need::Perl => succeeds("perl", &["-e", "1"]),
             Need::Faketime => faketime().is_some(),
             Need::DriftingClocks => drift::is_possible(),
@@ -93,7 +96,7 @@ const fn nemesis(
 }
 
 /// All of them.
-pub(crate) const ALL: [Nemesis; 28] = [
+pub(crate) const ALL: [Nemesis; 29] = [
     nemesis("kill one", Need::Nothing, processes::kill_one),
     nemesis("kill the leader", Need::Nothing, processes::kill_leader),
     nemesis("kill all", Need::Nothing, processes::kill_all),
@@ -130,6 +133,7 @@ pub(crate) const ALL: [Nemesis; 28] = [
     nemesis("power loss of one", Need::Perl, disks::power_loss_of_one),
     nemesis("power loss of all", Need::Perl, disks::power_loss_of_all),
     nemesis("sync error", Need::Strace, disks::sync_error),
+    nemesis("lying disk", Need::StraceAndPerl, lies::lying_disk),
     nemesis("full disk", Need::Nothing, disks::full),
     nemesis("slow disk of the leader", Need::Strace, disks::slow),
     nemesis("hung disk of the leader", Need::Strace, disks::hung),

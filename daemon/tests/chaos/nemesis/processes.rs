@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::Evidence;
-use crate::common::wait;
+use crate::common::{SOON, wait};
 use crate::round::Run;
 
 pub(super) fn kill_one(run: &Run<'_>, rng: &mut Rng) -> Evidence {
@@ -49,10 +49,19 @@ pub(super) fn kill_all(run: &Run<'_>, _rng: &mut Rng) -> Evidence {
     let before = run.rig.term();
     run.rig.kill_all();
     run.rig.start_all();
-    let (_, term) = run.rig.leader();
-    match before < term {
-        true => Ok(format!("all ended; the term went from {before} to {term}")),
-        false => Err(format!("the term is {term} and was {before}")),
+    run.heals();
+    new_term(run, before, "all ended")
+}
+
+/// That there is a leader again, in another term.
+pub(super) fn new_term(run: &Run<'_>, before: u64, what: &str) -> Evidence {
+    let term = wait::found(SOON, || {
+        let (_, term) = run.rig.leader();
+        (before < term).then_some(term)
+    });
+    match term {
+        Some(term) => Ok(format!("{what}; the term went from {before} to {term}")),
+        None => Err(format!("{what}; the term is still {before}")),
     }
 }
 
@@ -94,15 +103,7 @@ pub(super) fn stop_all(run: &Run<'_>, rng: &mut Rng) -> Evidence {
         .members
         .iter()
         .for_each(crate::member::Member::resume);
+    run.heals();
     // A leader that was paused for longer than an election timeout steps down first.
-    let term = wait::found(crate::common::SOON, || {
-        let (_, term) = run.rig.leader();
-        (before < term).then_some(term)
-    });
-    match term {
-        Some(term) => Ok(format!(
-            "all stood still for {time:?}; the term went from {before} to {term}"
-        )),
-        None => Err(format!("the term is still {before}")),
-    }
+    new_term(run, before, &format!("all stood still for {time:?}"))
 }

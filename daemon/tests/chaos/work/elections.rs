@@ -1,6 +1,6 @@
 //! Candidates who campaign, proclaim and resign or die, and observers who ask who leads.
 
-use tenure_oracle::{Ask, Belief, Line, Told};
+use tenure_oracle::{Ask, Belief, Line, Share, Told};
 
 use super::Worker;
 use super::locks::{acquire, believed_until, grant};
@@ -11,7 +11,6 @@ const RESOURCE: &str = "elections/chief";
 const MANNER: Manner = Manner {
     wait_ms: 20_000,
     poll_ms: 350,
-    priority: 0,
 };
 
 pub(super) fn work(worker: &mut Worker<'_>) {
@@ -24,7 +23,14 @@ pub(super) fn work(worker: &mut Worker<'_>) {
         let Some(lease) = grant(worker, TTL_MS) else {
             continue;
         };
-        let Some((answered, fence)) = acquire(worker, RESOURCE, &lease, &lease, MANNER) else {
+        let campaign = Ask::Acquire {
+            resource: RESOURCE.to_owned(),
+            lease: lease.clone(),
+            owner: lease.clone(),
+            share: Share::Exclusive,
+            priority: 0,
+        };
+        let Some((answered, fence)) = acquire(worker, &campaign, MANNER) else {
             continue;
         };
         let until = believed_until(&answered);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tenure_oracle::{Ask, Belief, Effect, Line, Moment, Told};
+use tenure_oracle::{Ask, Belief, Effect, Line, Moment, Share, Told};
 
 use super::Worker;
 use crate::asking::{Answered, Manner};
@@ -23,7 +23,6 @@ const TTL_MS: u64 = 1_000;
 const MANNER: Manner = Manner {
     wait_ms: 8_000,
     poll_ms: 300,
-    priority: 0,
 };
 
 /// The files, and the greatest fence that each has seen.
@@ -79,12 +78,14 @@ pub(super) fn work(worker: &mut Worker<'_>) {
         let Some(lease) = grant(worker, TTL_MS) else {
             continue;
         };
-        let manner = Manner {
+        let ask = Ask::Acquire {
+            resource: format!("locks/outside-{lock}"),
+            lease: lease.clone(),
+            owner: String::new(),
+            share: Share::Exclusive,
             priority: worker.rng.i64(-1..=1),
-            ..MANNER
         };
-        let resource = format!("locks/outside-{lock}");
-        if let Some((answered, fence)) = acquire(worker, &resource, &lease, "", manner) {
+        if let Some((answered, fence)) = acquire(worker, &ask, MANNER) {
             hold(worker, lock, &lease, fence, &answered);
         }
     }
@@ -92,7 +93,7 @@ pub(super) fn work(worker: &mut Worker<'_>) {
 
 /// A new lease.
 pub(super) fn grant(worker: &mut Worker<'_>, ttl_ms: u64) -> Option<String> {
-    let answered = worker.caller.ask(Ask::Grant { ttl_ms });
+    let answered = worker.caller.ask(Ask::Grant { ttl_ms, once: None });
     match answered.told {
         Told::Granted { lease, .. } => Some(lease),
         told => {
@@ -102,29 +103,30 @@ pub(super) fn grant(worker: &mut Worker<'_>, ttl_ms: u64) -> Option<String> {
     }
 }
 
-/// Asks again and again until it holds, or never will.
+/// Asks again and again until it holds, or never will. Answers the fence: of several locks at once it is one.
 pub(super) fn acquire(
     worker: &mut Worker<'_>,
-    resource: &str,
-    lease: &str,
-    owner: &str,
+    ask: &Ask,
     manner: Manner,
 ) -> Option<(Answered, u64)> {
     while !worker.stopped() {
-        let ask = Ask::Acquire {
-            resource: resource.to_owned(),
-            lease: lease.to_owned(),
-            owner: owner.to_owned(),
-        };
-        let answered = worker.caller.ask_so(ask, manner);
-        match answered.told {
-            Told::Held { fence, .. } => return Some((answered, fence)),
+        let answered = worker.caller.ask_so(ask.clone(), manner);
+        match &answered.told {
+            Told::Held { fence, .. } => {
+                let fence = *fence;
+                return Some((answered, fence));
+            }
+            Told::HeldAll { fences, .. } => {
+                let fence = *fences.values().next()?;
+                return Some((answered, fence));
+            }
             Told::Queued { .. } => {}
             Told::Refused { .. } => return None,
             // Its wait may be over or its place unknown: asking again tells which.
             told => {
-                let over = answered.body["code"] == "wait-expired";
-                worker.breathe(&told);
+                let code = answered.body["code"].as_str().unwrap_or_default();
+                let over = matches!(code, "wait-expired" | "limit-mismatch");
+                worker.breathe(told);
                 if over {
                     return None;
                 }

@@ -5,6 +5,7 @@ mod leases;
 mod locks;
 mod once;
 mod registers;
+mod shares;
 mod solo;
 mod watches;
 
@@ -35,11 +36,12 @@ const SETBACK: Duration = Duration::from_millis(60);
 type Job = fn(&mut Worker<'_>);
 
 /// How many do what.
-const JOBS: [(&str, Job, usize); 6] = [
+const JOBS: [(&str, Job, usize); 7] = [
     ("registers", registers::work, 6),
     ("once", once::work, 2),
     ("solo", solo::work, 3),
     ("locks", locks::work, 6),
+    ("shares", shares::work, 6),
     ("elections", elections::work, 4),
     ("leases", leases::work, 4),
 ];

@@ -6,39 +6,7 @@ use super::Worker;
 
 pub(super) fn work(worker: &mut Worker<'_>) {
     while !worker.stopped() {
-        let value = worker.value();
-        let once = Some(format!("once-{value}"));
-        let key = format!("o{}", worker.rng.u8(..4));
-        let ask = match worker.rng.u8(..4) {
-            0 => Ask::Transact {
-                when: vec![Condition::Modified {
-                    key: format!("o{}", worker.rng.u8(..4)),
-                    revision: Revision(0),
-                }],
-                then: vec![Operation::Put {
-                    key: key.clone(),
-                    value: format!("{value}+"),
-                }],
-                otherwise: vec![Operation::Delete { key }],
-                once,
-            },
-            1 => Ask::Put {
-                key,
-                value,
-                only_if: None,
-                absent: true,
-                lease: None,
-                once,
-            },
-            _ => Ask::Put {
-                key,
-                value,
-                only_if: None,
-                absent: false,
-                lease: None,
-                once,
-            },
-        };
+        let ask = choose(worker);
         let mut answered = worker.caller.ask(ask.clone());
         for _ in 0..worker.rng.u8(..4) {
             worker.breathe(&answered.told);
@@ -47,5 +15,39 @@ pub(super) fn work(worker: &mut Worker<'_>) {
             answered = worker.caller.ask(ask.clone());
         }
         worker.breathe(&answered.told);
+    }
+}
+
+fn choose(worker: &mut Worker<'_>) -> Ask {
+    let value = worker.value();
+    let once = Some(format!("once-{value}"));
+    let key = format!("o{}", worker.rng.u8(..4));
+    match worker.rng.u8(..6) {
+        0 => Ask::Transact {
+            when: vec![Condition::Modified {
+                key: format!("o{}", worker.rng.u8(..4)),
+                revision: Revision(0),
+            }],
+            then: vec![Operation::Put {
+                key: key.clone(),
+                value: format!("{value}+"),
+            }],
+            otherwise: vec![Operation::Delete { key }],
+            once,
+        },
+        1 => Ask::Delete { key, once },
+        // Nobody renews it: told again after a second, it has ended.
+        2 => Ask::Grant {
+            ttl_ms: 1_000,
+            once,
+        },
+        choice => Ask::Put {
+            key,
+            value,
+            only_if: None,
+            absent: choice == 3,
+            lease: None,
+            once,
+        },
     }
 }

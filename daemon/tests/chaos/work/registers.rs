@@ -63,7 +63,10 @@ fn choose(worker: &mut Worker<'_>, number: usize, known: &Known, newest: Revisio
         },
         _ => Ask::List {
             prefix: "k".to_owned(),
-            how: How::Local,
+            how: match worker.rng.bool() {
+                true => How::Local,
+                false => How::AtLeast(newest),
+            },
         },
     }
 }

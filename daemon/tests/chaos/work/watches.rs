@@ -11,7 +11,7 @@ use crate::common::events::EventStream;
 use crate::common::{Client, SOON, wait};
 use crate::round::Run;
 
-const EVERYTHING: [&str; 4] = ["keys/", "locks/", "leases/", "elections/"];
+const EVERYTHING: [&str; 5] = ["keys/", "locks/", "semaphores/", "leases/", "elections/"];
 const PATIENCE: Duration = Duration::from_secs(3);
 const SETBACK: Duration = Duration::from_millis(60);
 
@@ -139,7 +139,7 @@ pub(crate) fn watch_all(run: &Run<'_>, member: usize, end: Revision) {
 
 const SOME: [&[&str]; 3] = [
     &["keys/k", "locks/"],
-    &["keys/", "elections/"],
+    &["keys/", "elections/", "semaphores/"],
     &["leases/", "keys/leased/"],
 ];
 

@@ -184,8 +184,8 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
     let top = siege.resident_kib();
     drop((acquires, watches));
 
-    // Their table of waiters has 20000 places: three more crowds of watches find room only if each is forgotten.
-    for _ in 0..3 {
+    // Their table of waiters has 20000 places: five more crowds of watches find room only if each is forgotten.
+    for _ in 0..5 {
         let refused = wait::until("a poll finds room", SOON, || {
             let crowd = waiting_crowd(address, 9_000, |stream, number| {
                 get(
@@ -205,7 +205,7 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
     });
     let after = siege.resident_kib();
     eprintln!(
-        "hostile: 5000 acquires and 5000 watches: resident {} -> {} MiB, {} once their clients were gone and 27000 more had come and gone",
+        "hostile: 5000 acquires and 5000 watches: resident {} -> {} MiB, {} once their clients were gone and 45000 more had come and gone",
         before >> 10,
         top >> 10,
         after >> 10,
@@ -233,11 +233,13 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
         .expect(200);
     let lock = client.get("/v1/locks/wanted").expect("the member answers");
     assert_eq!(lock.u64("queue_length"), 0);
+    // A poll costs some 18 KiB here, and on a busy machine the crowds overlap until 20000 stand at a time: 360 MiB, which
+    // the allocator of glibc may keep. Were anything kept of all 55000, it would be beyond 900.
     siege.end(
         "10000 polls whose clients went away",
         Bound {
-            top_mib: 500,
-            after_mib: 300,
+            top_mib: 600,
+            after_mib: 600,
         },
     );
 }

@@ -148,6 +148,12 @@ pub(super) fn parse(mut bytes: &[u8]) -> Vec<Came> {
     frames
 }
 
+/// How many heads of answers came.
+pub(super) fn heads(bytes: &[u8]) -> u32 {
+    let came = parse(bytes);
+    came.iter().filter(|came| came.kind == HEADERS).count() as u32
+}
+
 /// Waits until the member has answered a ping: it has read and judged everything before it. `false` where it has ended
 /// the connection instead.
 pub(super) fn settled(wire: &mut Wire, within: Duration) -> bool {

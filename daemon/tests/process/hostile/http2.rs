@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
-    SETTINGS, WINDOW_UPDATE, block, frame, get, head, open, parse, reset, settled,
+    SETTINGS, WINDOW_UPDATE, block, frame, get, head, heads, open, parse, reset, settled,
 };
 use super::wire::Wire;
 use super::{Siege, full, siege::Bound};
@@ -402,12 +402,8 @@ fn frames_that_break_the_rules_end_their_connection_or_their_stream() {
     siege.end(&format!("{} frames against the rules", wrongs.len()), FLOOD);
 }
 
-/// CVE-2019-9517 and its kin: large answers are asked for and no room is given to send them.
-#[test]
-fn answers_that_nobody_takes_do_not_pile_up() {
-    let _machine = machine::alone();
-    let siege = Siege::of(1);
-    let mut client = siege.client();
+/// Puts four values of 1 MiB, which are pages of 4 MiB and snapshots of as much.
+fn put_four_large(client: &mut Client) {
     for number in 0..4 {
         let value = vec![b'v'; 1 << 20];
         client
@@ -415,6 +411,15 @@ fn answers_that_nobody_takes_do_not_pile_up() {
             .expect("the member answers")
             .expect(201);
     }
+}
+
+/// CVE-2019-9517 and its kin: large answers are asked for and no room is given to send them.
+#[test]
+fn answers_that_nobody_takes_do_not_pile_up() {
+    let _machine = machine::alone();
+    let siege = Siege::of(1);
+    let mut client = siege.client();
+    put_four_large(&mut client);
     // Whoever asks for a page makes the member write it out: that takes a build without optimisation a while.
     let (connections, pages) = if full() { (4, 100) } else { (1, 100) };
     let path = "/v1/keys?prefix=large/1";
@@ -430,15 +435,8 @@ fn answers_that_nobody_takes_do_not_pile_up() {
     let mut answered = 0;
     for wire in &mut wires {
         // It may be a while: each page is read and written out, and those without room are thrown away.
-        let heard = wire.listen_until(4 * PATIENCE, |bytes| {
-            let heads = |came: &&frames::Came| came.kind == HEADERS;
-            parse(bytes).iter().filter(heads).count() as u32 >= pages
-        });
-        let heads = parse(&heard.bytes)
-            .iter()
-            .filter(|came| came.kind == HEADERS)
-            .count();
-        answered += heads;
+        let heard = wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= pages);
+        answered += heads(&heard.bytes);
     }
     eprintln!("hostile: {answered} heads of answers came, and no body");
     // A small thing is still to be had, over the same connections too.
@@ -478,10 +476,6 @@ fn connections_that_take_nothing_of_large_values_leave_room_for_the_values_of_ot
         for number in 0..VALUES {
             wire.send(&get(2 * number + 1, "/v1/keys/large"));
         }
-        let heads = |bytes: &[u8]| {
-            let came = parse(bytes);
-            came.iter().filter(|came| came.kind == HEADERS).count() as u32
-        };
         let heard = wire.listen_until(PATIENCE, |bytes| heads(bytes) >= VALUES);
         assert_eq!(heads(&heard.bytes), VALUES);
     }
@@ -507,13 +501,11 @@ fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobod
     let _machine = machine::alone();
     let siege = Siege::of(1);
     let mut client = siege.client();
-    for number in 0..4 {
-        let value = vec![b'v'; 1 << 20];
-        client
-            .put(&format!("/v1/keys/large/{number}"), &value)
-            .expect("the member answers")
-            .expect(201);
-    }
+    put_four_large(&mut client);
+    let began = Instant::now();
+    let page = client.get("/v1/keys?prefix=large/");
+    page.expect("the member answers").expect(200);
+    let one = began.elapsed();
     let mut wire = open(siege.address(), &[(4, 0)]);
     let began = Instant::now();
     for number in 0..PAGES {
@@ -525,17 +517,19 @@ fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobod
         .expect(200);
     assert_eq!(page.u64("count"), 4);
     let served = began.elapsed();
-    let heads = |bytes: &[u8]| {
-        let came = parse(bytes);
-        came.iter().filter(|came| came.kind == HEADERS).count() as u32
-    };
     let heard = wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= PAGES);
     assert_eq!(heads(&heard.bytes), PAGES);
     let answered = began.elapsed();
-    eprintln!("hostile: another's page after {served:?}, and all {PAGES} heads after {answered:?}");
-    assert!(served < Duration::from_secs(1), "{served:?}");
-    // To make them all takes more than ten seconds; a turn comes within one, or not.
-    assert!(answered < Duration::from_secs(4), "{answered:?}");
+    eprintln!(
+        "hostile: one page takes {one:?}; another's came after {served:?}, and all {PAGES} heads after {answered:?}"
+    );
+    // To make them all takes far longer, the more the busier the machine is; a turn comes within a second, or not.
+    let all = PAGES * one;
+    assert!(served < (all / 4).max(Duration::from_secs(1)), "{served:?}");
+    assert!(
+        answered < (all / 2).max(Duration::from_secs(4)),
+        "{answered:?}"
+    );
     drop(wire);
     siege.end(
         &format!("{PAGES} pages of 4 MiB asked for at once over one connection"),
@@ -553,13 +547,7 @@ fn snapshots_on_streams_that_nobody_takes_do_not_pile_up() {
     let _machine = machine::alone();
     let siege = Siege::of(1);
     let mut client = siege.client();
-    for number in 0..4 {
-        let value = vec![b'v'; 1 << 20];
-        client
-            .put(&format!("/v1/keys/large/{number}"), &value)
-            .expect("the member answers")
-            .expect(201);
-    }
+    put_four_large(&mut client);
     let mut wire = open(siege.address(), &[(4, 0)]);
     let path = "/v1/watch?prefix=keys/large/&snapshot=true";
     for number in 0..STREAMS {
@@ -567,10 +555,6 @@ fn snapshots_on_streams_that_nobody_takes_do_not_pile_up() {
         let stream = 2 * number + 1;
         wire.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block));
     }
-    let heads = |bytes: &[u8]| {
-        let came = parse(bytes);
-        came.iter().filter(|came| came.kind == HEADERS).count() as u32
-    };
     // Some are opened, and the others refused.
     let heard = wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= STREAMS);
     assert_eq!(heads(&heard.bytes), STREAMS);
@@ -609,18 +593,15 @@ fn an_answer_without_room_says_what_was_done_and_whether_to_ask_again() {
     // No window: nothing of any body may be sent, until its stream has one.
     let mut wire = open(siege.address(), &[(4, 0)]);
     let mut stream = 1;
-    let mut heads = |wire: &mut Wire, path: &str, times: u32| {
+    let mut ask = |wire: &mut Wire, path: &str, times: u32| {
         for number in 0..times {
             wire.send(&get(stream + 2 * number, path));
         }
         stream += 2 * times;
-        wire.listen_until(4 * PATIENCE, |bytes| {
-            let heads = |came: &&frames::Came| came.kind == HEADERS;
-            parse(bytes).iter().filter(heads).count() as u32 >= times
-        });
+        wire.listen_until(4 * PATIENCE, |bytes| heads(bytes) >= times);
     };
-    heads(&mut wire, "/v1/keys/large", 60);
-    heads(&mut wire, "/v1/keys/less", 20);
+    ask(&mut wire, "/v1/keys/large", 60);
+    ask(&mut wire, "/v1/keys/less", 20);
 
     let mut stream = 1_001;
     let mut told = |method: &str, path: &str, headers: &[(&str, &str)], body: &Value| {

@@ -1,0 +1,95 @@
+//! `tenure context`: which cluster is meant, and why.
+
+use serde_json::json;
+
+use crate::exit::{Exit, Trouble};
+use crate::output::{self, GOOD, Output, Table};
+use crate::settings::Chosen;
+
+/// Shows which members are asked, and who said so; or which contexts there are
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Context {
+    /// Show all contexts of the configuration file
+    #[arg(long)]
+    list: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tenure context                     which members are asked, and why
+  tenure context --list              which contexts there are
+  tenure --context prod status       use another one for one command
+  export TENURE_CONTEXT=prod         use another one in this shell
+
+The file is $XDG_CONFIG_HOME/tenure/config.toml, or ~/.config/tenure/config.toml:
+  context = \"test\"                   used where no other is named
+  [contexts.test]
+  endpoints = [\"http://127.0.0.1:7379\"]
+  [contexts.prod]
+  endpoints = [\"http://10.0.0.1:7379\", \"http://10.0.0.2:7379\", \"http://10.0.0.3:7379\"]
+  only_given = true                  ask no leader at another address than these
+A flag wins over the environment (TENURE_ENDPOINTS, then TENURE_CONTEXT), and that over the file.";
+
+impl Context {
+    pub(crate) fn run(self, chosen: &Chosen, output: Output) -> Result<Exit, Trouble> {
+        if self.list {
+            list(chosen, output)?;
+        } else {
+            show(chosen, output)?;
+        }
+        Ok(Exit::DONE)
+    }
+}
+
+fn show(chosen: &Chosen, output: Output) -> Result<(), Trouble> {
+    let cluster = &chosen.cluster;
+    let file = chosen.file.as_ref().map(|file| file.display().to_string());
+    match output {
+        Output::Json => output::json(&json!({
+            "context": chosen.name, "endpoints": cluster.endpoints, "only_given": cluster.only_given,
+            "because": chosen.because, "file": file,
+        }))?,
+        Output::Table => {
+            let name = chosen.name.as_deref().unwrap_or("none");
+            let file = file.as_deref().unwrap_or("none");
+            let only = if cluster.only_given {
+                ", and no others"
+            } else {
+                ""
+            };
+            let endpoints = cluster.endpoints.join(", ");
+            output::text(&format!(
+                "context:    {name}\nendpoints:  {endpoints}{only}\nbecause of: {}\nfile:       {file}\n",
+                chosen.because
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn list(chosen: &Chosen, output: Output) -> Result<(), Trouble> {
+    let in_force = |name: &String| chosen.name.as_ref() == Some(name);
+    match output {
+        Output::Json => {
+            let contexts = chosen.contexts.iter().map(|(name, context)| {
+                json!({"context": name, "endpoints": context.endpoints,
+                    "only_given": context.only_given, "in_force": in_force(name)})
+            });
+            output::json(&contexts.collect::<Vec<_>>())?;
+        }
+        Output::Table => {
+            let mut table = Table::new(&["", "CONTEXT", "ENDPOINTS"]);
+            for (name, context) in &chosen.contexts {
+                let mark = if in_force(name) { "*" } else { "" };
+                table.row(vec![
+                    output::Cell::styled(mark, GOOD),
+                    name.into(),
+                    context.endpoints.join(", ").into(),
+                ]);
+            }
+            output::text(&table.render())?;
+        }
+    }
+    Ok(())
+}

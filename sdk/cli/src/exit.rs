@@ -1,0 +1,294 @@
+//! How the program ends: exit codes, and what is said where something did not work.
+//!
+//! Owns the table of exit codes, which scripts rely on, and the sentence on what to do next. A command that runs under a
+//! hold ends with its own code, which may be one of these.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use serde_json::json;
+use tenure::api::Code;
+use tenure::{Error, Loss};
+
+use crate::output::Output;
+
+/// An exit code with a meaning, or that of a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Exit(pub(crate) u8);
+
+impl Exit {
+    pub(crate) const DONE: Exit = Exit(0);
+    pub(crate) const FAILED: Exit = Exit(1);
+    /// There is no such thing, or a condition did not hold.
+    pub(crate) const ABSENT: Exit = Exit(2);
+    pub(crate) const USAGE: Exit = Exit(64);
+    pub(crate) const UNREACHABLE: Exit = Exit(69);
+    /// Whether a write was applied is not known.
+    pub(crate) const IN_DOUBT: Exit = Exit(74);
+    pub(crate) const NOT_ACQUIRED: Exit = Exit(75);
+    pub(crate) const LOST: Exit = Exit(76);
+    pub(crate) const DENIED: Exit = Exit(77);
+    pub(crate) const CONFIG: Exit = Exit(78);
+    pub(crate) const CANNOT_RUN: Exit = Exit(126);
+    pub(crate) const NO_SUCH_COMMAND: Exit = Exit(127);
+
+    /// As shells tell of a signal.
+    pub(crate) fn by_signal(number: i32) -> Exit {
+        Exit(128u8.wrapping_add(u8::try_from(number).unwrap_or_default()))
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.0)
+    }
+}
+
+/// The table, as `--help` shows it.
+pub(crate) const CODES: &str = "\
+Exit codes:
+    0  done
+    1  failed in another way than those below
+    2  there is no such key, lease or hold, or a condition did not hold
+   64  wrong usage
+   69  the cluster is unreachable or has no leader
+   74  it is not known whether the change was applied
+   75  not acquired: held by others, within --wait
+   76  lost: the command was stopped before others could hold
+   77  not allowed
+   78  the configuration is wrong
+  126  the command cannot be run        127  there is no such command
+ 128+n ended by signal n
+A command that ran under a lock, permits or a leadership ends `tenure` with its own exit code.";
+
+/// What did not work, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    pub(crate) exit: Exit,
+    what: String,
+    next: Option<String>,
+    code: Option<Code>,
+    in_doubt: bool,
+    io: Option<io::ErrorKind>,
+}
+
+impl Trouble {
+    /// Whether writing failed in this way.
+    pub(crate) fn is(&self, kind: io::ErrorKind) -> bool {
+        self.io == Some(kind)
+    }
+
+    pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Trouble {
+        Trouble {
+            exit,
+            what: what.into(),
+            next: None,
+            code: None,
+            in_doubt: false,
+            io: None,
+        }
+    }
+
+    pub(crate) fn usage(what: impl Into<String>) -> Trouble {
+        Trouble::new(Exit::USAGE, what)
+    }
+
+    /// The sentence on what to do next.
+    pub(crate) fn then(mut self, next: impl Into<String>) -> Trouble {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// The same, told in other words.
+    pub(crate) fn saying(mut self, what: impl Into<String>) -> Trouble {
+        self.what = what.into();
+        self
+    }
+
+    /// The same, with another exit code.
+    pub(crate) fn ending(mut self, exit: Exit) -> Trouble {
+        self.exit = exit;
+        self
+    }
+
+    /// Says it on stderr, as text or as JSON.
+    pub(crate) fn tell(&self, output: Output) {
+        match output {
+            Output::Table => {
+                anstream::eprintln!("{ERROR}error:{ERROR:#} {}", self.what);
+                if let Some(next) = &self.next {
+                    anstream::eprintln!("{NEXT}next:{NEXT:#}  {next}");
+                }
+            }
+            Output::Json => {
+                let outcome = if self.in_doubt {
+                    "unknown"
+                } else {
+                    "not_applied"
+                };
+                let code = self.code.map(Code::as_str);
+                let told = json!({"error": self.what, "next": self.next, "code": code,
+                    "outcome": outcome, "exit": self.exit.0});
+                anstream::eprintln!("{told}");
+            }
+        }
+    }
+}
+
+const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const NEXT: anstyle::Style = anstyle::AnsiColor::Cyan.on_default();
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        let trouble = Trouble::new(Exit::FAILED, format!("cannot write the answer: {error}"));
+        Trouble {
+            io: Some(error.kind()),
+            ..trouble
+        }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        let (failure, in_doubt) = match error {
+            Error::Lost(loss) => return lost(loss),
+            Error::NotApplied(failure) => (failure, false),
+            Error::Unknown(failure) => (failure, true),
+        };
+        let (exit, next) = match failure.code {
+            Some(code) => advice(code),
+            None => (Exit::UNREACHABLE, UNREACHABLE),
+        };
+        let what = match failure.code {
+            _ if in_doubt => format!("it is not known whether this was applied: {failure}"),
+            Some(_) => failure.to_string(),
+            None => format!("no member of the cluster answered: {failure}"),
+        };
+        Trouble {
+            exit: if in_doubt { Exit::IN_DOUBT } else { exit },
+            what,
+            next: Some(if in_doubt { IN_DOUBT } else { next }.to_owned()),
+            code: failure.code,
+            in_doubt,
+            io: None,
+        }
+    }
+}
+
+fn lost(loss: Loss) -> Trouble {
+    Trouble::new(Exit::LOST, format!("lost: {loss}"))
+        .then("what was done until then is the holder's; ask for it again to go on")
+}
+
+const UNREACHABLE: &str = "`tenure context` shows which members are asked and why; give others with --endpoints, or a \
+    longer --timeout. A member to try out is started by `tenured dev`";
+const IN_DOUBT: &str = "look at what is there now before doing it again";
+
+/// The exit code of a refusal, and what to do next.
+fn advice(code: Code) -> (Exit, &'static str) {
+    match code {
+        Code::InvalidRequest | Code::TooLarge | Code::TtlOutOfRange => (
+            Exit::USAGE,
+            "the sentence says what is accepted; --help has examples",
+        ),
+        Code::InvalidName => (
+            Exit::USAGE,
+            "names are 1 to 1024 bytes of UTF-8 without control characters",
+        ),
+        Code::Unauthenticated | Code::Forbidden => {
+            (Exit::DENIED, "ask whoever runs the cluster for the right")
+        }
+        Code::KeyNotFound => (Exit::ABSENT, "`tenure ls` shows which keys there are"),
+        Code::LeaseNotFound | Code::LeaseExpired => (
+            Exit::ABSENT,
+            "what hung on the lease has ended with it; `tenure lease grant` makes another, `tenure lease list` shows those that live",
+        ),
+        Code::NotHeld => (
+            Exit::ABSENT,
+            "`tenure locks`, `tenure semaphores` and `tenure elections` show what is held by whom",
+        ),
+        Code::ConditionFailed => (Exit::ABSENT, "read it again, then decide anew"),
+        Code::FenceStale => (
+            Exit::ABSENT,
+            "somebody else may hold it by now: do not write under this fence again; `tenure locks NAME` shows the present one",
+        ),
+        Code::LockHeld => (
+            Exit::NOT_ACQUIRED,
+            "wait for it with --wait 1m; `tenure locks NAME` shows who holds it and for how long",
+        ),
+        Code::WaitExpired => (
+            Exit::NOT_ACQUIRED,
+            "wait longer with --wait; `tenure locks NAME` shows who holds it and who waits",
+        ),
+        Code::AlreadyHeld | Code::ModeMismatch => (
+            Exit::NOT_ACQUIRED,
+            "the same lease and owner ask for it otherwise; give another --owner",
+        ),
+        Code::LimitMismatch => (
+            Exit::NOT_ACQUIRED,
+            "the limit of the first holder stands until all is free; `tenure semaphores NAME` shows it",
+        ),
+        Code::KeyOnOtherLease => (
+            Exit::FAILED,
+            "the key belongs to another lease; put it without --lease, or with --if-revision to take it over",
+        ),
+        Code::NoLeader | Code::Lagging | Code::Overloaded | Code::ShuttingDown => (
+            Exit::UNREACHABLE,
+            "`tenure status` shows which members are well; more than half of them must be",
+        ),
+        Code::Compacted | Code::RevisionAhead => (
+            Exit::FAILED,
+            "begin anew from the present state, without the revision",
+        ),
+        Code::QuotaExceeded | Code::TooManyRequests | Code::TooManyWaiters => (
+            Exit::FAILED,
+            "a limit of the cluster is reached; whoever runs it sees all of them at /v1/limits",
+        ),
+        Code::WrongCluster => (
+            Exit::CONFIG,
+            "these members are not of one cluster; `tenure context` shows who is asked",
+        ),
+        Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
+        Code::MemberNotFound | Code::MembershipBusy | Code::MembershipUnsafe => {
+            (Exit::FAILED, "`tenure status` shows the members")
+        }
+        Code::RouteNotFound
+        | Code::MethodNotAllowed
+        | Code::NotAcceptable
+        | Code::UnsupportedMediaType
+        | Code::IdempotencyMismatch => (
+            Exit::FAILED,
+            "members and this program may be of different versions; `tenure status` shows those of the members",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_an_exit_code_of_the_table_and_a_next_step() {
+        for code in Code::ALL {
+            let (exit, next) = advice(code);
+            let listed = CODES
+                .lines()
+                .any(|line| line.trim().starts_with(&format!("{}  ", exit.0)));
+            assert!(listed, "{code:?} ends with {}", exit.0);
+            assert!(!next.is_empty());
+        }
+    }
+
+    #[test]
+    fn signals_are_told_as_shells_do() {
+        assert_eq!(Exit::by_signal(15), Exit(143));
+        assert_eq!(Exit::by_signal(9), Exit(137));
+    }
+}

@@ -1,0 +1,324 @@
+//! Which cluster is meant: flags, the environment and the file with contexts.
+//!
+//! Owns the order in which they count and says where a setting came from. A flag wins over the environment, the
+//! environment over the file. Nothing unknown in the file is passed over.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tenure::Client;
+
+use crate::duration;
+use crate::exit::{Exit, Trouble};
+use crate::output::Output;
+
+/// A member on this machine, where `tenured dev` listens.
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7379";
+
+/// What every command takes.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Options {
+    /// Client URLs of members, separated by commas [env: TENURE_ENDPOINTS] [default: http://127.0.0.1:7379]
+    #[arg(
+        long,
+        global = true,
+        value_delimiter = ',',
+        value_name = "URLS",
+        conflicts_with = "context"
+    )]
+    endpoints: Vec<String>,
+    /// The context of the configuration file to use [env: TENURE_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME")]
+    context: Option<String>,
+    /// Ask only the members that are given, also where they tell of a leader elsewhere
+    #[arg(long, global = true)]
+    only_given: bool,
+    /// How long one call may take, all its tries together
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration::timeout)]
+    timeout: Duration,
+    /// How answers are written: for people, or with the fields of the REST API
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORM"
+    )]
+    pub(crate) output: Output,
+}
+
+/// The file `tenure/config.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// The context that is used where no other is named.
+    context: Option<String>,
+    #[serde(default)]
+    contexts: BTreeMap<String, Context>,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Context {
+    pub(crate) endpoints: Vec<String>,
+    #[serde(default)]
+    pub(crate) only_given: bool,
+}
+
+/// What a command needs of all that.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) chosen: Chosen,
+    pub(crate) output: Output,
+}
+
+/// The members to ask, and who said so.
+pub(crate) struct Chosen {
+    pub(crate) name: Option<String>,
+    pub(crate) cluster: Context,
+    pub(crate) because: String,
+    /// The file, where there is one.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) contexts: BTreeMap<String, Context>,
+}
+
+/// The environment, so that tests have one of their own.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Options {
+    pub(crate) fn session(&self) -> Result<Session, Trouble> {
+        let chosen = self.chosen()?;
+        let client = Client::connect(chosen.cluster.endpoints.clone());
+        let client = client.map_err(|error| {
+            let detail = error
+                .failure()
+                .map_or_else(String::new, ToString::to_string);
+            Trouble::new(Exit::CONFIG, format!("{detail} ({})", chosen.because))
+                .then("write members as http://10.0.0.1:7379,http://10.0.0.2:7379")
+        })?;
+        let client = client.with_patience(self.timeout);
+        let client = if chosen.cluster.only_given {
+            client.at_given_urls_only()
+        } else {
+            client
+        };
+        Ok(Session {
+            client,
+            chosen,
+            output: self.output,
+        })
+    }
+
+    /// Who is to be asked.
+    pub(crate) fn chosen(&self) -> Result<Chosen, Trouble> {
+        self.chosen_in(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn chosen_in(&self, environment: Environment<'_>) -> Result<Chosen, Trouble> {
+        let path = path(environment);
+        let file = path.as_deref().map(read).transpose()?.flatten();
+        let known = file.is_some();
+        let file = file.unwrap_or_default();
+        let place = path.filter(|_| known);
+        let listed = |urls: &str| urls.split(',').map(|url| url.trim().to_owned()).collect();
+        let (name, cluster, because) = if !self.endpoints.is_empty() {
+            (
+                None,
+                given(self.endpoints.clone()),
+                "--endpoints".to_owned(),
+            )
+        } else if let Some(name) = &self.context {
+            (
+                Some(name.clone()),
+                named(&file, name, place.as_deref())?,
+                "--context".to_owned(),
+            )
+        } else if let Some(urls) = environment("TENURE_ENDPOINTS") {
+            (None, given(listed(&urls)), "TENURE_ENDPOINTS".to_owned())
+        } else if let Some(name) = environment("TENURE_CONTEXT") {
+            let cluster = named(&file, &name, place.as_deref())?;
+            (Some(name), cluster, "TENURE_CONTEXT".to_owned())
+        } else if let Some(name) = &file.context {
+            let because = format!("`context` in {}", shown(place.as_deref()));
+            (
+                Some(name.clone()),
+                named(&file, name, place.as_deref())?,
+                because,
+            )
+        } else {
+            let because = "nothing else was given".to_owned();
+            (None, given(vec![DEFAULT_ENDPOINT.to_owned()]), because)
+        };
+        let only_given = cluster.only_given || self.only_given;
+        Ok(Chosen {
+            name,
+            cluster: Context {
+                only_given,
+                ..cluster
+            },
+            because,
+            file: place,
+            contexts: file.contexts,
+        })
+    }
+}
+
+fn given(endpoints: Vec<String>) -> Context {
+    Context {
+        endpoints,
+        only_given: false,
+    }
+}
+
+fn shown(path: Option<&Path>) -> String {
+    path.map_or_else(
+        || "the configuration file".into(),
+        |path| path.display().to_string(),
+    )
+}
+
+fn named(file: &File, name: &str, path: Option<&Path>) -> Result<Context, Trouble> {
+    file.contexts.get(name).cloned().ok_or_else(|| {
+        let known: Vec<&str> = file.contexts.keys().map(String::as_str).collect();
+        let known = match (path, known.is_empty()) {
+            (None, _) => "there is no configuration file".to_owned(),
+            (Some(path), true) => format!("{} has no contexts", path.display()),
+            (Some(path), false) => format!("{} has {}", path.display(), known.join(", ")),
+        };
+        Trouble::new(
+            Exit::CONFIG,
+            format!("there is no context {name:?}: {known}"),
+        )
+        .then(format!(
+            "add `[contexts.{name}]` with `endpoints = [\"http://…:7379\"]`, or name another one"
+        ))
+    })
+}
+
+fn path(environment: Environment<'_>) -> Option<PathBuf> {
+    let config = environment("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = config.filter(|path| path.is_absolute());
+    let home = || environment("HOME").map(|home| PathBuf::from(home).join(".config"));
+    Some(config.or_else(home)?.join("tenure/config.toml"))
+}
+
+fn read(path: &Path) -> Result<Option<File>, Trouble> {
+    let wrong = |why: String| {
+        Trouble::new(Exit::CONFIG, format!("{}: {why}", path.display())).then(
+            "it has `context = \"NAME\"` and, for each cluster, `[contexts.NAME]` with `endpoints = [\"http://…:7379\"]`",
+        )
+    };
+    match fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text)
+            .map(Some)
+            .map_err(|error| wrong(error.to_string().trim_end().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(wrong(format!("cannot be read: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "context = \"here\"\n[contexts.here]\nendpoints = [\"http://h:1\"]\n\
+        [contexts.there]\nendpoints = [\"http://t:1\", \"http://t:2\"]\nonly_given = true\n";
+
+    fn options() -> Options {
+        Options {
+            endpoints: Vec::new(),
+            context: None,
+            only_given: false,
+            timeout: Duration::from_secs(10),
+            output: Output::Table,
+        }
+    }
+
+    /// Who is asked with these variables and, where there is one, this file.
+    fn chosen(
+        options: &Options,
+        variables: &[(&str, &str)],
+        file: Option<&str>,
+    ) -> Result<Chosen, Trouble> {
+        let dir = tempfile::tempdir().expect("there is room for a directory");
+        if let Some(text) = file {
+            fs::create_dir(dir.path().join("tenure")).expect("it is made");
+            fs::write(dir.path().join("tenure/config.toml"), text).expect("it is written");
+        }
+        let config = dir.path().display().to_string();
+        options.chosen_in(&|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            let found = found.map(|(_, value)| (*value).to_owned());
+            found.or_else(|| (name == "XDG_CONFIG_HOME").then(|| config.clone()))
+        })
+    }
+
+    fn endpoints(chosen: Result<Chosen, Trouble>) -> Vec<String> {
+        chosen.expect("somebody is asked").cluster.endpoints
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
+        let by_flag = Options {
+            endpoints: vec!["http://f:1".into()],
+            ..options()
+        };
+        let by_name = Options {
+            context: Some("there".into()),
+            ..options()
+        };
+        let urls = ("TENURE_ENDPOINTS", "http://e:1, http://e:2");
+        let name = ("TENURE_CONTEXT", "there");
+        assert_eq!(
+            endpoints(chosen(&by_flag, &[urls, name], Some(FILE))),
+            ["http://f:1"]
+        );
+        let there = ["http://t:1", "http://t:2"];
+        assert_eq!(endpoints(chosen(&by_name, &[urls], Some(FILE))), there);
+        let by_urls = endpoints(chosen(&options(), &[urls, name], Some(FILE)));
+        assert_eq!(by_urls, ["http://e:1", "http://e:2"]);
+        assert_eq!(endpoints(chosen(&options(), &[name], Some(FILE))), there);
+        assert_eq!(
+            endpoints(chosen(&options(), &[], Some(FILE))),
+            ["http://h:1"]
+        );
+        assert_eq!(endpoints(chosen(&options(), &[], None)), [DEFAULT_ENDPOINT]);
+    }
+
+    #[test]
+    fn a_context_that_is_not_there_is_told_which_are() {
+        let by_name = Options {
+            context: Some("nowhere".into()),
+            ..options()
+        };
+        let check = |file, part: &str| {
+            let trouble = chosen(&by_name, &[], file).err().expect("it is refused");
+            assert_eq!(trouble.exit, Exit::CONFIG);
+            assert!(format!("{trouble:?}").contains(part), "{trouble:?}");
+        };
+        check(Some(FILE), "has here, there");
+        check(None, "there is no configuration file");
+    }
+
+    #[test]
+    fn a_wrong_file_is_told_its_line_and_what_belongs_there() {
+        let check = |file, part: &str| {
+            let trouble = chosen(&options(), &[], Some(file));
+            let trouble = trouble.err().expect("it is refused");
+            assert!(format!("{trouble:?}").contains(part), "{trouble:?}");
+        };
+        check(
+            "[contexts.a]\nendpoint = [\"http://a:1\"]\n",
+            "unknown field `endpoint`",
+        );
+        check("[contexts.a]\nendpoint = [\"http://a:1\"]\n", "line 2");
+        check("context = 7\n", "line 1");
+        check("colour = \"red\"\n", "unknown field `colour`");
+    }
+}

@@ -1,0 +1,430 @@
+//! `tenure locks`, `semaphores` and `elections`: who holds what, since when, for how long still, and who waits.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tenure::api::{
+    Candidate, Leader, LockHolder, LockPlace, Mode, SemaphoreHolder, SemaphorePlace,
+};
+use tenure::{Client, Error};
+
+use crate::duration;
+use crate::events::who;
+use crate::exit::{Exit, Trouble};
+use crate::output::{self, Cell, DIM, GOOD, Output, Table};
+use crate::settings::Session;
+
+/// Of so many names it is also read who waits: each takes a request.
+const MOST_QUEUES: usize = 50;
+
+/// What the three take.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Look {
+    /// How their names begin; all where it is left out
+    #[arg(default_value = "")]
+    prefix: String,
+    /// Show them anew, until it is told to end
+    #[arg(long)]
+    watch: bool,
+    /// Between two looks
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::timeout, requires = "watch")]
+    every: Duration,
+    /// No more than so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    limit: usize,
+}
+
+/// Shows which locks are held or waited for, and by whom
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tenure locks
+  tenure locks jobs/ --watch
+  tenure locks jobs/nightly -o json | jq '.locks[0].holders[0].remaining_ms'
+SINCE is the revision of the grant or place; LEFT is what is left of the lease, or of the wait.")]
+pub(crate) struct Locks {
+    #[command(flatten)]
+    look: Look,
+}
+
+/// Shows of which semaphores permits are held or waited for, and by whom
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tenure semaphores
+  tenure semaphores downloads --watch --every 5s")]
+pub(crate) struct Semaphores {
+    #[command(flatten)]
+    look: Look,
+}
+
+/// Shows who leads and who would like to
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tenure elections
+  tenure elections services/api
+  tenure elections services/api -o json | jq -r '.elections[0].leader.value'")]
+pub(crate) struct Elections {
+    #[command(flatten)]
+    look: Look,
+}
+
+impl Locks {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
+        show(session, &self.look, "locks", async || {
+            locks(&session.client, &self.look).await
+        })
+        .await
+    }
+}
+
+impl Semaphores {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
+        let look = async || semaphores(&session.client, &self.look).await;
+        show(session, &self.look, "semaphores", look).await
+    }
+}
+
+impl Elections {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
+        let look = async || elections(&session.client, &self.look).await;
+        show(session, &self.look, "elections", look).await
+    }
+}
+
+/// What was seen at one look.
+struct Seen {
+    things: Vec<Thing>,
+    count: u64,
+    revision: u64,
+}
+
+/// A lock, a semaphore or an election.
+struct Thing {
+    name: String,
+    /// What else there is to say of it.
+    note: Option<String>,
+    holders: Vec<Seat>,
+    holder_count: u64,
+    waiting: Vec<Seat>,
+    queue_length: u64,
+    wire: Value,
+}
+
+/// Whoever holds, or waits.
+pub(crate) struct Seat {
+    pub(crate) who: String,
+    how: String,
+    pub(crate) fence: Option<u64>,
+    since: u64,
+    pub(crate) left_ms: u64,
+    lease: String,
+}
+
+impl From<LockHolder> for Seat {
+    fn from(holder: LockHolder) -> Seat {
+        Seat {
+            who: who(&holder.owner, &holder.lease_name),
+            how: mode(holder.mode).into(),
+            fence: Some(holder.fence),
+            since: holder.acquired_revision,
+            left_ms: holder.remaining_ms,
+            lease: holder.lease,
+        }
+    }
+}
+
+impl From<LockPlace> for Seat {
+    fn from(place: LockPlace) -> Seat {
+        Seat {
+            who: who(&place.owner, &place.lease_name),
+            how: mode(place.mode).into(),
+            fence: None,
+            since: place.queued_revision,
+            left_ms: place.wait_remaining_ms,
+            lease: place.lease,
+        }
+    }
+}
+
+impl From<SemaphoreHolder> for Seat {
+    fn from(holder: SemaphoreHolder) -> Seat {
+        Seat {
+            who: who(&holder.owner, &holder.lease_name),
+            how: holder.permits.to_string(),
+            fence: Some(holder.fence),
+            since: holder.acquired_revision,
+            left_ms: holder.remaining_ms,
+            lease: holder.lease,
+        }
+    }
+}
+
+impl From<SemaphorePlace> for Seat {
+    fn from(place: SemaphorePlace) -> Seat {
+        Seat {
+            who: who(&place.owner, &place.lease_name),
+            how: place.permits.to_string(),
+            fence: None,
+            since: place.queued_revision,
+            left_ms: place.wait_remaining_ms,
+            lease: place.lease,
+        }
+    }
+}
+
+impl From<Leader> for Seat {
+    fn from(leader: Leader) -> Seat {
+        Seat {
+            who: who(&leader.candidate, &leader.lease_name),
+            how: leader.value,
+            fence: Some(leader.fence),
+            since: leader.elected_revision,
+            left_ms: leader.remaining_ms,
+            lease: leader.lease,
+        }
+    }
+}
+
+impl From<Candidate> for Seat {
+    fn from(candidate: Candidate) -> Seat {
+        Seat {
+            who: who(&candidate.candidate, &candidate.lease_name),
+            how: candidate.value,
+            fence: None,
+            since: candidate.queued_revision,
+            left_ms: candidate.wait_remaining_ms,
+            lease: candidate.lease,
+        }
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+    }
+}
+
+pub(crate) fn seats<T: Into<Seat>>(all: impl IntoIterator<Item = T>) -> Vec<Seat> {
+    all.into_iter().map(Into::into).collect()
+}
+
+fn wire(thing: &impl serde::Serialize) -> Value {
+    let mut wire = serde_json::to_value(thing).expect("wire types have a form in JSON");
+    // That of the whole list is told once.
+    wire.as_object_mut().map(|fields| fields.remove("revision"));
+    wire
+}
+
+fn delay(delay_ms: Option<u64>) -> Option<String> {
+    delay_ms.map(|delay| format!("granted to nobody else for {}", duration::shown_ms(delay)))
+}
+
+async fn locks(client: &Client, look: &Look) -> Result<Seen, Error> {
+    let found = client.locks(&look.prefix).limit(look.limit).await?;
+    let mut things = Vec::new();
+    for lock in found.all {
+        let looked = lock.queue_length > 0 && things.len() < MOST_QUEUES;
+        let (seen, queue) = match looked {
+            true => {
+                let whole = client.inspect_lock(&lock.lock).await?;
+                (wire(&whole), whole.queue)
+            }
+            false => (wire(&lock), Vec::new()),
+        };
+        things.push(Thing {
+            name: lock.lock,
+            note: delay(lock.delay_remaining_ms),
+            holders: seats(lock.holders),
+            holder_count: lock.holder_count,
+            waiting: seats(queue),
+            queue_length: lock.queue_length,
+            wire: seen,
+        });
+    }
+    Ok(Seen {
+        things,
+        count: found.count,
+        revision: found.revision,
+    })
+}
+
+async fn semaphores(client: &Client, look: &Look) -> Result<Seen, Error> {
+    let found = client.semaphores(&look.prefix).limit(look.limit).await?;
+    let mut things = Vec::new();
+    for semaphore in found.all {
+        let looked = semaphore.queue_length > 0 && things.len() < MOST_QUEUES;
+        let (seen, queue) = match looked {
+            true => {
+                let whole = client.inspect_semaphore(&semaphore.semaphore).await?;
+                (wire(&whole), whole.queue)
+            }
+            false => (wire(&semaphore), Vec::new()),
+        };
+        let held = semaphore.permits_held;
+        let limit = semaphore
+            .limit
+            .map(|limit| format!("{held} of {limit} permits"));
+        things.push(Thing {
+            name: semaphore.semaphore,
+            note: delay(semaphore.delay_remaining_ms).or(limit),
+            holders: seats(semaphore.holders),
+            holder_count: semaphore.holder_count,
+            waiting: seats(queue),
+            queue_length: semaphore.queue_length,
+            wire: seen,
+        });
+    }
+    Ok(Seen {
+        things,
+        count: found.count,
+        revision: found.revision,
+    })
+}
+
+async fn elections(client: &Client, look: &Look) -> Result<Seen, Error> {
+    let found = client.elections(&look.prefix).limit(look.limit).await?;
+    let mut things = Vec::new();
+    for election in found.all {
+        let looked = election.candidate_count > 0 && things.len() < MOST_QUEUES;
+        let (seen, queue, note) = match looked {
+            true => {
+                let whole = client.election(&election.election).await?;
+                (
+                    wire(&whole),
+                    whole.candidates,
+                    delay(whole.delay_remaining_ms),
+                )
+            }
+            false => (wire(&election), Vec::new(), None),
+        };
+        things.push(Thing {
+            name: election.election,
+            note,
+            holder_count: u64::from(election.leader.is_some()),
+            holders: seats(election.leader),
+            waiting: seats(queue),
+            queue_length: election.candidate_count,
+            wire: seen,
+        });
+    }
+    Ok(Seen {
+        things,
+        count: found.count,
+        revision: found.revision,
+    })
+}
+
+/// Shows it once, or again and again.
+async fn show(
+    session: &Session,
+    look: &Look,
+    collection: &'static str,
+    seen: impl AsyncFn() -> Result<Seen, Error>,
+) -> Result<Exit, Trouble> {
+    let clears = look.watch && session.output == Output::Table && std::io::stdout().is_terminal();
+    loop {
+        match seen().await {
+            Ok(seen) => match session.output {
+                Output::Json => {
+                    let things: Vec<&Value> = seen.things.iter().map(|thing| &thing.wire).collect();
+                    output::json(
+                        &json!({collection: things, "count": seen.count, "revision": seen.revision}),
+                    )?;
+                }
+                Output::Table => {
+                    // To the upper left corner, and the screen empty from there on.
+                    let clear = if clears { "\u{1b}[H\u{1b}[J" } else { "" };
+                    output::text(&format!("{clear}{}", picture(collection, &seen)))?;
+                }
+            },
+            // Who looks again and again sees when the cluster is back.
+            Err(error) if look.watch => eprintln!("tenure: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+        if !look.watch {
+            return Ok(Exit::DONE);
+        }
+        tokio::time::sleep(look.every).await;
+        if session.output == Output::Table && !clears {
+            output::text("\n")?;
+        }
+    }
+}
+
+fn picture(collection: &str, seen: &Seen) -> String {
+    let head = match collection {
+        "locks" => ["LOCK", "MODE"],
+        "semaphores" => ["SEMAPHORE", "PERMITS"],
+        _ => ["ELECTION", "VALUE"],
+    };
+    let mut table = Table::new(&[
+        head[0], "STATE", "WHO", head[1], "FENCE", "SINCE", "LEFT", "LEASE",
+    ]);
+    for thing in &seen.things {
+        rows(&mut table, thing);
+    }
+    let mut text = table.render();
+    if seen.things.is_empty() {
+        text = format!(
+            "{DIM}none of these {collection} is held or waited for at revision {}{DIM:#}\n",
+            seen.revision
+        );
+    }
+    for thing in &seen.things {
+        if let Some(note) = &thing.note {
+            text += &format!("{DIM}{}: {}{DIM:#}\n", output::shown(&thing.name), note);
+        }
+    }
+    let shown = u64::try_from(seen.things.len()).unwrap_or(u64::MAX);
+    if shown < seen.count {
+        text += &format!(
+            "and {} more: --limit says how many are shown\n",
+            seen.count - shown
+        );
+    }
+    text
+}
+
+fn rows(table: &mut Table, thing: &Thing) {
+    let row = |state: Cell, seat: &Seat| {
+        let fence = seat
+            .fence
+            .map_or_else(|| "-".into(), |fence| fence.to_string());
+        vec![
+            thing.name.as_str().into(),
+            state,
+            seat.who.as_str().into(),
+            seat.how.as_str().into(),
+            fence.into(),
+            seat.since.to_string().into(),
+            duration::shown_ms(seat.left_ms).into(),
+            seat.lease.as_str().into(),
+        ]
+    };
+    for holder in &thing.holders {
+        table.row(row(Cell::styled("held", GOOD), holder));
+    }
+    for (place, waiting) in thing.waiting.iter().enumerate() {
+        table.row(row(format!("waits {}", place + 1).into(), waiting));
+    }
+    let mut rest = |state: &str, count: u64, shown: usize| {
+        let hidden = count.saturating_sub(u64::try_from(shown).unwrap_or(u64::MAX));
+        if hidden > 0 {
+            let mut row: Vec<Cell> = vec![thing.name.as_str().into(), state.into()];
+            row.push(format!("{hidden} more").into());
+            row.extend((0..5).map(|_| "".into()));
+            table.row(row);
+        }
+    };
+    rest("held", thing.holder_count, thing.holders.len());
+    rest("waits", thing.queue_length, thing.waiting.len());
+    if thing.holder_count + thing.queue_length == 0 {
+        let mut row: Vec<Cell> = vec![thing.name.as_str().into(), "free".into()];
+        row.extend((0..6).map(|_| "".into()));
+        table.row(row);
+    }
+}

@@ -1,0 +1,214 @@
+//! `tenure status`: how the cluster is, at a glance.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+use tenure::api::{Cluster, Member, MemberRole, MemberState, Status as OfMember};
+use tenure::{Client, Error};
+use tokio::task::JoinSet;
+
+use crate::duration;
+use crate::exit::{Exit, Trouble};
+use crate::output::{self, BAD, Cell, GOOD, Output, Table};
+use crate::settings::Session;
+
+/// How long a member may take to say how it is.
+const ASKED_FOR: Duration = Duration::from_secs(2);
+/// A member that is this many entries behind is not called well.
+const MOST_LAG: u64 = 10_000;
+
+/// Shows the members, who leads, how far behind each is, and whether the cluster serves
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tenure status
+  tenure status -o json | jq '.members[] | select(.well | not)'
+  tenure status > /dev/null || echo 'the cluster does not serve'
+It ends with 69 where there is no leader, or no member answers.")]
+pub(crate) struct Status {}
+
+/// A member as the leader sees it, and as it sees itself.
+struct Seen {
+    member: Member,
+    itself: Result<OfMember, String>,
+}
+
+impl Status {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
+        let client = &session.client;
+        let (cluster, why) = match client.cluster().await {
+            Ok(cluster) => (cluster, None),
+            // Without a leader a member still says what it knows.
+            Err(error) => match client
+                .clone()
+                .with_patience(ASKED_FOR)
+                .local_cluster()
+                .await
+            {
+                Ok(cluster) => (cluster, Some(error)),
+                Err(_) => return Err(error.into()),
+            },
+        };
+        let members = ask_all(client, &cluster).await;
+        match session.output {
+            Output::Json => tell(&cluster, &members)?,
+            Output::Table => show(&cluster, &members)?,
+        }
+        match (why, &cluster.leader) {
+            (Some(error), _) => Err(error.into()),
+            (None, None) => Err(no_leader()),
+            (None, Some(_)) => Ok(Exit::DONE),
+        }
+    }
+}
+
+fn no_leader() -> Trouble {
+    Trouble::new(Exit::UNREACHABLE, "the cluster has no leader")
+        .then("more than half of the voters must run and reach one another; their logs say what keeps them")
+}
+
+async fn ask_all(client: &Client, cluster: &Cluster) -> Vec<Seen> {
+    let mut asked = JoinSet::new();
+    for member in cluster.members.clone() {
+        let client = client.clone().with_patience(ASKED_FOR);
+        asked.spawn(async move {
+            let itself = client.status_of(&member.client_url).await;
+            (
+                member.id.clone(),
+                itself.map_err(|error: Error| error.to_string()),
+            )
+        });
+    }
+    let mut told: BTreeMap<String, Result<OfMember, String>> =
+        asked.join_all().await.into_iter().collect();
+    let seen = cluster.members.iter().map(|member| Seen {
+        member: member.clone(),
+        itself: told
+            .remove(&member.id)
+            .unwrap_or_else(|| Err("it was not asked".into())),
+    });
+    seen.collect()
+}
+
+impl Seen {
+    /// What is wrong with it; nothing with one that is well.
+    fn trouble(&self) -> Option<String> {
+        let itself = match &self.itself {
+            Ok(itself) => itself,
+            Err(_) => return Some("does not answer".into()),
+        };
+        if !itself.ready {
+            return Some(itself.reasons.join(", "));
+        }
+        match (self.member.state, self.member.lag) {
+            (Some(MemberState::Unreachable), _) => Some("the leader does not reach it".into()),
+            (Some(MemberState::Snapshot), _) => Some("is sent a snapshot".into()),
+            (_, Some(lag)) if lag > MOST_LAG => Some("is behind".into()),
+            _ => None,
+        }
+    }
+}
+
+fn tell(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
+    let members = members.iter().map(|seen| {
+        let (itself, error) = match &seen.itself {
+            Ok(itself) => (Some(itself), None),
+            Err(error) => (None, Some(error)),
+        };
+        let mut told = serde_json::to_value(&seen.member).expect("wire types have a form in JSON");
+        let more = json!({"status": itself, "error": error, "well": seen.trouble().is_none(),
+            "trouble": seen.trouble()});
+        if let (Some(told), Some(more)) = (told.as_object_mut(), more.as_object()) {
+            told.extend(more.clone());
+        }
+        told
+    });
+    output::json(&json!({
+        "cluster": cluster.cluster, "leader": cluster.leader, "term": cluster.term,
+        "revision": cluster.revision, "commit_index": cluster.commit_index,
+        "members": members.collect::<Vec<_>>(),
+    }))?;
+    Ok(())
+}
+
+fn show(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
+    let well = members
+        .iter()
+        .filter(|seen| seen.trouble().is_none())
+        .count();
+    let style = if well == members.len() && cluster.leader.is_some() {
+        GOOD
+    } else {
+        BAD
+    };
+    let leader = cluster.leader.as_ref().and_then(|id| {
+        let member = members.iter().find(|seen| seen.member.id == *id)?;
+        Some(format!("{} leads", member.member.name))
+    });
+    let leader = leader.unwrap_or_else(|| "nobody leads".into());
+    let mut table = Table::new(&[
+        "MEMBER",
+        "CLIENT URL",
+        "ROLE",
+        "STATE",
+        "LAG",
+        "CONTACT",
+        "VERSION",
+        "UP",
+        "HEALTH",
+    ]);
+    members.iter().for_each(|seen| table.row(row(seen)));
+    output::text(&format!(
+        "{style}{well} of {} members are well, {}{style:#}, term {}, revision {}, cluster {}\n\n{}",
+        members.len(),
+        output::shown(&leader),
+        cluster.term,
+        cluster.revision,
+        cluster.cluster,
+        table.render()
+    ))?;
+    Ok(())
+}
+
+fn row(seen: &Seen) -> Vec<Cell> {
+    let unknown = || "-".to_owned();
+    let member = &seen.member;
+    let role = match member.role {
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+    };
+    let state = member.state.map_or("-", |state| match state {
+        MemberState::Leader => "leader",
+        MemberState::Replicating => "replicating",
+        MemberState::Probing => "probing",
+        MemberState::Snapshot => "snapshot",
+        MemberState::Unreachable => "unreachable",
+    });
+    let itself = seen.itself.as_ref().ok();
+    let health = match seen.trouble() {
+        None => Cell::styled("well", GOOD),
+        Some(trouble) => Cell::styled(trouble, BAD),
+    };
+    vec![
+        member.name.as_str().into(),
+        member.client_url.as_str().into(),
+        role.into(),
+        state.into(),
+        member
+            .lag
+            .map_or_else(unknown, |lag| lag.to_string())
+            .into(),
+        member
+            .last_contact_ms
+            .map_or_else(unknown, duration::shown_ms)
+            .into(),
+        itself
+            .map_or_else(unknown, |itself| itself.version.clone())
+            .into(),
+        itself
+            .map_or_else(unknown, |itself| duration::shown_ms(itself.uptime_ms))
+            .into(),
+        health,
+    ]
+}

@@ -1,0 +1,153 @@
+//! A command and all that it starts: a process group of its own, and whatever of it outlives its parents.
+//!
+//! Owns every `wait` of this program. The program adopts orphans, so that a process of the group can neither hide from
+//! being waited for nor stay as a zombie where nobody else reaps (a container whose first process this is).
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process_group, set_child_subreaper,
+    test_kill_process_group, wait,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::exit::{Exit, Trouble};
+
+/// Between two looks for children where there is none.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A command that was started.
+pub(super) struct Group {
+    leader: Pid,
+    ended: Option<WaitStatus>,
+    reaped: UnboundedReceiver<(Pid, WaitStatus)>,
+}
+
+/// What became of the command.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum News {
+    /// It has ended; what it has started may run on.
+    Ended,
+    /// It was stopped by this signal.
+    Stopped(i32),
+    /// Something else has ended.
+    Other,
+}
+
+impl Group {
+    /// Starts it with more in its environment, in a group of its own, with the files of this program.
+    pub(super) fn start(
+        command: &[OsString],
+        environment: &[(&'static str, OsString)],
+    ) -> Result<Group, Trouble> {
+        // Where this is refused, orphans are reaped by whoever else adopts them.
+        let _ = set_child_subreaper(Some(getpid()));
+        let leader = spawn(command, environment).map_err(|error| cannot_run(command, &error))?;
+        let (sender, reaped) = unbounded_channel();
+        thread::spawn(move || reap(&sender));
+        Ok(Group {
+            leader,
+            ended: None,
+            reaped,
+        })
+    }
+
+    /// Starts another command beside it, which is waited for by [`Group::next`] too, but is not of the group.
+    pub(super) fn start_beside(
+        command: &[OsString],
+        environment: &[(&'static str, OsString)],
+    ) -> Result<Pid, Trouble> {
+        spawn(command, environment).map_err(|error| cannot_run(command, &error))
+    }
+
+    pub(super) fn id(&self) -> Pid {
+        self.leader
+    }
+
+    /// Sends a signal to all of the group.
+    pub(super) fn signal(&self, signal: Signal) {
+        // It is no failure that nobody is left.
+        let _ = kill_process_group(self.leader, signal);
+    }
+
+    /// What happens next. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> News {
+        let Some((process, status)) = self.reaped.recv().await else {
+            return std::future::pending().await;
+        };
+        if process != self.leader {
+            return News::Other;
+        }
+        match status.stopping_signal() {
+            Some(signal) => News::Stopped(signal),
+            None => {
+                self.ended = Some(status);
+                News::Ended
+            }
+        }
+    }
+
+    /// Whether nothing of it is left.
+    pub(super) fn is_gone(&self) -> bool {
+        // Until the command has been reaped its id cannot be another's.
+        self.ended.is_some() && test_kill_process_group(self.leader).is_err()
+    }
+
+    /// How the command ended, as an exit code.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        let status = self.ended?;
+        let code = status
+            .exit_status()
+            .and_then(|code| u8::try_from(code).ok());
+        Some(match (code, status.terminating_signal()) {
+            (Some(code), _) => Exit(code),
+            (None, signal) => Exit::by_signal(signal.unwrap_or_default()),
+        })
+    }
+}
+
+fn spawn(command: &[OsString], environment: &[(&'static str, OsString)]) -> io::Result<Pid> {
+    let (program, arguments) = command
+        .split_first()
+        .map_or((OsStr::new(""), &[][..]), |(program, rest)| {
+            (program.as_os_str(), rest)
+        });
+    let child = Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .process_group(0)
+        .spawn()?;
+    Ok(Pid::from_child(&child))
+}
+
+fn cannot_run(command: &[OsString], error: &io::Error) -> Trouble {
+    let program = command
+        .first()
+        .map_or("".into(), |program| program.to_string_lossy());
+    let exit = match error.kind() {
+        io::ErrorKind::NotFound => Exit::NO_SUCH_COMMAND,
+        _ => Exit::CANNOT_RUN,
+    };
+    Trouble::new(exit, format!("cannot run {program:?}: {error}"))
+        .then("no shell is used: give a program and its arguments, or `sh -c '…'`")
+}
+
+fn reap(told: &UnboundedSender<(Pid, WaitStatus)>) {
+    loop {
+        match wait(WaitOptions::UNTRACED) {
+            Ok(Some(news)) => {
+                if told.send(news).is_err() {
+                    return;
+                }
+            }
+            Ok(None) => {}
+            // Interrupted, or there is no child at this moment.
+            Err(_) => thread::sleep(LOOK_EVERY),
+        }
+    }
+}

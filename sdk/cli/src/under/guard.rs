@@ -1,0 +1,279 @@
+//! The watch over a command: its signals, its stops, its end, and the hold under which it runs.
+//!
+//! Owns the order of ends: nothing of the command is left before the local deadline, and before the hold is given up.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+use tenure::{Guard as Hold, Holdable, Loss, State};
+
+use super::clock::Until;
+use super::group::{Group, News};
+use super::signals::Signals;
+use super::terminal::Terminal;
+use super::{Times, What};
+use crate::duration;
+use crate::exit::Exit;
+
+/// Timers stand still while a machine is suspended: the clock is looked at this often.
+const LONGEST_NAP: Duration = Duration::from_millis(100);
+/// Between two looks at what is left of a group.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// For what a command has left behind to end by itself, as the rest of a pipeline does.
+const AFTERMATH: Duration = Duration::from_millis(100);
+/// How long `--on-lost` may go on after the command was stopped.
+const LAST_DEED: Duration = Duration::from_secs(30);
+
+pub(super) struct Guard<'a, W: Holdable> {
+    what: &'a What,
+    hold: &'a Hold<W>,
+    group: Group,
+    terminal: Option<Terminal>,
+    times: Times,
+    /// Until when the hold was last known to be certain.
+    until: Until,
+    /// Whether it was told that renewals do not get through.
+    warned: bool,
+    /// Whether this program has stopped the group itself, of which it will be told.
+    stopped: bool,
+}
+
+impl<'a, W: Holdable> Guard<'a, W> {
+    pub(super) fn new(
+        what: &'a What,
+        hold: &'a Hold<W>,
+        group: Group,
+        times: Times,
+        until: Until,
+    ) -> Guard<'a, W> {
+        let guard = Guard {
+            what,
+            hold,
+            group,
+            terminal: Terminal::in_foreground(),
+            times,
+            until,
+            warned: false,
+            stopped: false,
+        };
+        guard.go_on();
+        guard
+    }
+
+    /// Watches until nothing of the command is left.
+    pub(super) async fn run(
+        &mut self,
+        signals: &mut Signals,
+        hook: Option<&[OsString]>,
+        environment: &[(&'static str, OsString)],
+    ) -> Exit {
+        let ended = self.watch(signals).await;
+        let exit = match ended {
+            Some(exit) => {
+                self.clear_up().await;
+                exit
+            }
+            None => {
+                self.lose(hook, environment).await;
+                Exit::LOST
+            }
+        };
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back();
+        }
+        exit
+    }
+
+    /// Until the command has ended, with its code, or must be stopped.
+    async fn watch(&mut self, signals: &mut Signals) -> Option<Exit> {
+        let mut changes = self.hold.watch();
+        let stop_before = self.times.grace + self.times.reserve;
+        loop {
+            let left = self.look().saturating_sub(stop_before);
+            if left.is_zero() {
+                return self.group.exit();
+            }
+            tokio::select! {
+                biased;
+                news = self.group.next() => match news {
+                    News::Ended => return self.group.exit(),
+                    News::Stopped(signal) => self.command_stopped(signal),
+                    News::Other => {}
+                },
+                signal = signals.next() => self.pass_on(signal),
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(left.min(LONGEST_NAP)) => {}
+            }
+        }
+    }
+
+    /// What is left of the hold; tells, once, that renewals do not get through.
+    fn look(&mut self) -> Duration {
+        let left = self.hold.remaining();
+        let (word, name) = (self.what.word, &self.what.name);
+        match self.hold.state() {
+            State::Held if self.warned => {
+                eprintln!("tenure: {word} {name} is renewed again");
+                self.warned = false;
+            }
+            State::InJeopardy if !self.warned => {
+                let stop = left.saturating_sub(self.times.grace + self.times.reserve);
+                let stop = duration::shown(stop);
+                eprintln!(
+                    "tenure: {word} {name} is not renewed: the command is stopped in {stop} unless it is"
+                );
+                self.warned = true;
+            }
+            State::Held | State::InJeopardy | State::Lost(_) => {}
+        }
+        if !left.is_zero() {
+            self.until = Until::after(left);
+        }
+        left
+    }
+
+    fn pass_on(&mut self, signal: Signal) {
+        if signal == Signal::TSTP {
+            // A command that went on while its lease is not renewed would outlive it.
+            self.group.signal(Signal::STOP);
+            self.stopped = true;
+            self.rest();
+        } else {
+            self.group.signal(signal);
+        }
+    }
+
+    fn command_stopped(&mut self, signal: i32) {
+        let wants_terminal = [Signal::TTIN.as_raw(), Signal::TTOU.as_raw()].contains(&signal);
+        if std::mem::take(&mut self.stopped) || self.terminal.is_none() {
+            // Either this program did it, or somebody who will let it go on.
+        } else if wants_terminal {
+            self.go_on();
+        } else {
+            self.rest();
+        }
+    }
+
+    /// Stops with the command, as the user wants who has typed Ctrl-Z, and goes on with it when told to, if it may.
+    fn rest(&mut self) {
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back();
+        }
+        suspend();
+        self.terminal = Terminal::in_foreground();
+        if !self.look().is_zero() {
+            self.go_on();
+        }
+    }
+
+    /// Lets the command run, with the terminal where there is one.
+    fn go_on(&self) {
+        if let Some(terminal) = &self.terminal {
+            terminal.give(self.group.id());
+        }
+        self.group.signal(Signal::CONT);
+    }
+
+    /// The command has ended: what it left running may not go on without the hold.
+    async fn clear_up(&mut self) {
+        if self.wait_until_gone(Until::after(AFTERMATH)).await {
+            return;
+        }
+        eprintln!(
+            "tenure: the command has ended, but not all that it started: the rest is stopped"
+        );
+        self.stop().await;
+    }
+
+    /// The hold is lost, or will be before the command could be stopped later.
+    async fn lose(&mut self, hook: Option<&[OsString]>, environment: &[(&'static str, OsString)]) {
+        let why = match self.hold.state() {
+            State::Lost(loss) => loss,
+            State::Held | State::InJeopardy => Loss::Deadline,
+        };
+        eprintln!(
+            "tenure: {} {} is lost ({why}): the command is stopped",
+            self.what.word, self.what.name
+        );
+        let hook = hook.and_then(|command| last_deed(command, environment, why));
+        self.stop().await;
+        if let Some(hook) = hook {
+            self.wait_for(hook).await;
+        }
+    }
+
+    /// TERM, and KILL where that was not enough in time, until nothing is left.
+    async fn stop(&mut self) {
+        let before_deadline = self.until.left().saturating_sub(self.times.reserve);
+        let grace = self.times.grace.min(before_deadline);
+        if !grace.is_zero() {
+            self.group.signal(Signal::TERM);
+            self.group.signal(Signal::CONT);
+            if self.wait_until_gone(Until::after(grace)).await {
+                return;
+            }
+        }
+        // A process that the system does not end is waited for, and not given up while it may still work.
+        loop {
+            self.group.signal(Signal::KILL);
+            if self.wait_until_gone(Until::after(LONGEST_NAP)).await {
+                return;
+            }
+        }
+    }
+
+    async fn wait_until_gone(&mut self, end: Until) -> bool {
+        loop {
+            if self.group.is_gone() {
+                return true;
+            }
+            let left = end.left();
+            if left.is_zero() {
+                return false;
+            }
+            tokio::select! {
+                _ = self.group.next() => {}
+                () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+            }
+        }
+    }
+
+    /// Waits for `--on-lost`, but not for ever.
+    async fn wait_for(&mut self, hook: Pid) {
+        let end = Until::after(LAST_DEED);
+        while rustix::process::test_kill_process(hook).is_ok() {
+            if end.left().is_zero() {
+                eprintln!(
+                    "tenure: --on-lost has not ended in {}: it is killed",
+                    duration::shown(LAST_DEED)
+                );
+                let _ = kill_process_group(hook, Signal::KILL);
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Starts `--on-lost`; one that cannot be run keeps nobody from stopping the command.
+fn last_deed(
+    command: &[OsString],
+    environment: &[(&'static str, OsString)],
+    why: Loss,
+) -> Option<Pid> {
+    let mut environment = environment.to_vec();
+    environment.push(("TENURE_LOSS", why.to_string().into()));
+    match Group::start_beside(command, &environment) {
+        Ok(process) => Some(process),
+        Err(trouble) => {
+            eprintln!("tenure: --on-lost: {trouble}");
+            None
+        }
+    }
+}
+
+/// Stops this program, as its default for Ctrl-Z is, until it is told to go on.
+pub(super) fn suspend() {
+    let _ = kill_process(getpid(), Signal::STOP);
+}

@@ -1,0 +1,339 @@
+//! Commands that run while something is held: `lock`, `semaphore` and `elect`.
+//!
+//! Owns the life of such a command: what is asked for, the environment of the command, and that nothing of it is left when the
+//! hold could be another's. Whether the hold may be believed in is the client's to say.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde_json::Value;
+use tenure::api::Code;
+use tenure::{Error, Failure, Guard as Hold, Holdable, Lease, Single};
+
+use crate::exit::{Exit, Trouble};
+use crate::settings::Session;
+use crate::{duration, events, output};
+
+mod clock;
+mod elect;
+mod group;
+mod guard;
+mod lock;
+mod semaphore;
+mod signals;
+mod terminal;
+
+pub(crate) use elect::Elect;
+pub(crate) use lock::Lock;
+pub(crate) use semaphore::Semaphore;
+
+use clock::Until;
+use group::Group;
+use guard::{Guard, suspend};
+use rustix::process::Signal;
+use signals::Signals;
+
+/// How long giving up a lease may take when the program was told to end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+const LONGEST_GRACE: Duration = Duration::from_secs(5);
+
+/// What all of them take.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Run {
+    /// How long others wait at most after this machine has died: 1s to 24h
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration::ttl)]
+    ttl: Duration,
+    /// How long to wait for it; 0s only tries [default: as long as it takes]
+    #[arg(long, value_name = "TIME", value_parser = duration::wait)]
+    wait: Option<Duration>,
+    /// How long the command has between TERM and KILL, when it is lost or leaves processes behind [default: a quarter
+    /// of the TTL, at most 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    grace: Option<Duration>,
+    /// Run as well when it is lost, in words split as a shell does; it has TENURE_LOSS, and is not protected by the hold
+    #[arg(long, value_name = "CMD", value_parser = words)]
+    on_lost: Option<Words>,
+    /// Among those who wait, higher goes first: -100 to 100
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    pub(crate) priority: i32,
+    /// The program and its arguments, after `--`; no shell is used
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// The words of a command that was given as one argument.
+#[derive(Clone, Debug)]
+pub(crate) struct Words(pub(crate) Vec<OsString>);
+
+/// Splits a command into words, with quotes and backslashes as in a shell; nothing is expanded.
+pub(crate) fn words(text: &str) -> Result<Words, String> {
+    let words = shlex::split(text).ok_or("a quote or a backslash is not closed")?;
+    if words.is_empty() {
+        return Err("a program is needed".into());
+    }
+    Ok(Words(words.into_iter().map(OsString::from).collect()))
+}
+
+/// What is to be held.
+struct What {
+    /// As in "lock jobs/nightly".
+    word: &'static str,
+    name: String,
+    /// What more the command finds in its environment.
+    environment: Vec<(&'static str, OsString)>,
+}
+
+/// The times by which a command is stopped.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    ttl: Duration,
+    /// Between TERM and KILL.
+    grace: Duration,
+    /// Between KILL and the local deadline.
+    reserve: Duration,
+}
+
+impl Run {
+    fn times(&self) -> Result<Times, Trouble> {
+        let reserve = (self.ttl / 20).clamp(Duration::from_millis(100), Duration::from_secs(1));
+        // Renewals begin at a third of the TTL: what is left of half of it is for those that fail at first.
+        let most = self.ttl / 2 - reserve;
+        let grace = self.grace.unwrap_or((self.ttl / 4).min(LONGEST_GRACE));
+        if grace > most {
+            let (grace, ttl) = (duration::shown(grace), duration::shown(self.ttl));
+            let told = format!("--grace {grace} is too long for a TTL of {ttl}");
+            let most = duration::shown(most);
+            return Err(Trouble::usage(told).then(format!(
+                "give at most {most}, or a longer --ttl: renewals need the rest"
+            )));
+        }
+        Ok(Times {
+            ttl: self.ttl,
+            grace,
+            reserve,
+        })
+    }
+}
+
+/// Asks, runs the command while it is held, and gives it up.
+async fn run_under<W: Holdable + Single>(
+    session: &Session,
+    run: &Run,
+    what: What,
+    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
+) -> Result<Exit, Trouble> {
+    let times = run.times()?;
+    let mut signals = Signals::listen().map_err(|error| {
+        Trouble::new(Exit::FAILED, format!("cannot listen for signals: {error}"))
+    })?;
+    let grant = session.client.lease(times.ttl).name(label());
+    let lease = match unless_told(&mut signals, grant.grant()).await {
+        Ok(granted) => granted?,
+        Err(signal) => return Ok(Exit::by_signal(signal.as_raw())),
+    };
+    let hold = match unless_told(&mut signals, acquire(run, &lease, ask)).await {
+        Ok(Ok(hold)) => hold,
+        Ok(Err(error)) => {
+            let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
+            return Err(not_acquired(&what, error));
+        }
+        Err(signal) => {
+            let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
+            return Ok(Exit::by_signal(signal.as_raw()));
+        }
+    };
+    let until = Until::after(hold.remaining());
+    let environment = environment(session, &what, &lease, (hold.fence(), until));
+    let ended = match Group::start(&run.command, &environment) {
+        Ok(group) => {
+            let hook = run.on_lost.as_ref().map(|words| words.0.as_slice());
+            let mut guard = Guard::new(&what, &hold, group, times, until);
+            Ok(guard.run(&mut signals, hook, &environment).await)
+        }
+        Err(trouble) => Err(trouble),
+    };
+    give_up(&what, hold, lease, times).await;
+    ended
+}
+
+/// What is answered, unless a signal tells this program to end before.
+async fn unless_told<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Result<T, Signal> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                Signal::TSTP => suspend(),
+                signal => return Err(signal),
+            },
+            done = &mut work => return Ok(done),
+        }
+    }
+}
+
+async fn acquire<W: Holdable>(
+    run: &Run,
+    lease: &Lease,
+    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
+) -> Result<Hold<W>, Error> {
+    loop {
+        match ask(lease, run.wait.unwrap_or(duration::DAY)).await {
+            // The longest wait of the cluster is not the longest of a caller who named none.
+            Err(error) if run.wait.is_none() && error.code() == Some(Code::WaitExpired) => {}
+            asked => return asked,
+        }
+    }
+}
+
+fn not_acquired(what: &What, error: Error) -> Trouble {
+    let held = matches!(error.code(), Some(Code::LockHeld | Code::WaitExpired));
+    if let Some(by) = error.failure().filter(|_| held).and_then(holders) {
+        let told = format!("{} {} is held by {by}", what.word, what.name);
+        return Trouble::from(error).saying(told);
+    }
+    match error {
+        Error::Lost(loss) => Trouble::new(
+            Exit::UNREACHABLE,
+            format!(
+                "the place in the queue of {} {} was lost: {loss}",
+                what.word, what.name
+            ),
+        )
+        .then("`tenure status` shows how the cluster is; ask again when it is well"),
+        // Nobody else can hold by a lease that is revoked: whatever was applied is undone.
+        Error::Unknown(failure) => Error::NotApplied(failure).into(),
+        refused => refused.into(),
+    }
+}
+
+/// Who holds it, as a refusal tells.
+fn holders(failure: &Failure) -> Option<String> {
+    const MOST_TOLD: usize = 3;
+    let holders = failure.fields.get("holders")?.as_array()?;
+    let told = holders.iter().take(MOST_TOLD).map(|holder| {
+        let text = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let number = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_u64)
+                .unwrap_or_default()
+        };
+        let owner = text(if holder.get("owner").is_some() {
+            "owner"
+        } else {
+            "candidate"
+        });
+        let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
+        let who = output::shown(&events::who(owner, text("lease_name")));
+        format!("{who} (fence {fence}, {left} left unless renewed)")
+    });
+    let told: Vec<String> = told.collect();
+    let more = holders.len().saturating_sub(MOST_TOLD);
+    let more = (more > 0).then(|| format!(" and {more} more"));
+    (!told.is_empty()).then(|| told.join(", ") + &more.unwrap_or_default())
+}
+
+/// What the command finds in its environment.
+fn environment(
+    session: &Session,
+    what: &What,
+    lease: &Lease,
+    (fence, until): (u64, Until),
+) -> Vec<(&'static str, OsString)> {
+    let mut environment = what.environment.clone();
+    environment.extend([
+        ("TENURE_FENCE", fence.to_string().into()),
+        ("TENURE_LEASE", lease.id().into()),
+        ("TENURE_DEADLINE", until.boot_ms().to_string().into()),
+        (
+            "TENURE_ENDPOINTS",
+            session.chosen.cluster.endpoints.join(",").into(),
+        ),
+    ]);
+    environment
+}
+
+async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) {
+    let told = hold.release().await;
+    let revoked = lease.revoke().await;
+    match told {
+        // Losses are told where the command is stopped for them.
+        Ok(()) | Err(Error::Lost(_)) => {}
+        Err(_) if revoked.is_ok() => {}
+        Err(error) => eprintln!(
+            "tenure: {} {} could not be released ({error}): it is free for others within {}",
+            what.word,
+            what.name,
+            duration::shown(times.ttl)
+        ),
+    }
+}
+
+/// By what others know the lease: the host and the process.
+pub(crate) fn label() -> String {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy().into_owned();
+    format!("{host}:{}", std::process::id())
+}
+
+/// What each of them says of the command in its long help.
+const CONTRACT: &str = "\
+The command runs without a shell, in a process group of its own, with this program's stdin, stdout and stderr; TERM, INT, \
+HUP, QUIT, USR1 and USR2 are passed on to it. It finds in its environment TENURE_FENCE (refuse whatever comes with a lesser one), \
+TENURE_LEASE, and TENURE_DEADLINE: until when the hold was certain when it started, in milliseconds of CLOCK_BOOTTIME \
+(the first number of /proc/uptime, in seconds). Each renewal moves that on.
+
+When renewals do not get through, or the hold was ended by others, the whole group gets TERM and, after --grace, KILL: \
+before the local deadline, which is before others can hold. What a command leaves running in its group when it ends is stopped likewise \
+before the hold is given up.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(ttl: u64, grace: Option<u64>) -> Run {
+        Run {
+            ttl: Duration::from_millis(ttl),
+            wait: None,
+            grace: grace.map(Duration::from_millis),
+            on_lost: None,
+            priority: 0,
+            command: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_command_is_stopped_in_the_second_half_of_its_ttl_at_the_latest() {
+        for ttl in [1_000, 2_000, 15_000, 60_000, 86_400_000] {
+            let times = run(ttl, None).times().expect("the defaults are good");
+            assert!(times.grace + times.reserve <= times.ttl / 2, "{times:?}");
+            assert!(times.reserve >= Duration::from_millis(100));
+        }
+    }
+
+    #[test]
+    fn a_grace_that_leaves_no_time_for_renewals_is_refused() {
+        assert!(run(15_000, Some(6_750)).times().is_ok());
+        let trouble = run(15_000, Some(6_751))
+            .times()
+            .expect_err("it is too long");
+        assert_eq!(trouble.exit, Exit::USAGE);
+        assert!(
+            format!("{trouble:?}").contains("at most 6.8s"),
+            "{trouble:?}"
+        );
+    }
+
+    #[test]
+    fn a_command_in_one_argument_is_split_as_a_shell_does() {
+        let split = words(r#"mail -s "lost it" ops\ team '$HOME'"#).expect("it is closed");
+        assert_eq!(split.0, ["mail", "-s", "lost it", "ops team", "$HOME"]);
+        assert!(words("echo 'open").is_err());
+        assert!(words("  ").is_err());
+    }
+}

@@ -1,0 +1,19 @@
+//! `tenure` as users run it, against real members.
+
+#[path = "../../../../daemon/tests/process/common/mod.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the harness of the daemon's tests has more than these need"
+)]
+mod common;
+
+mod holding;
+mod losing;
+mod printing;
+mod shells;
+mod signals;
+mod support;
+mod terminal;
+mod watching;
+mod wrong;

@@ -1,0 +1,404 @@
+//! What the commands print: values byte for byte, tables for people, JSON for programs.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::common::{Cluster, SOON, Setup, wait};
+use crate::support::{Ran, at, begun, ran, run, wait_for_lock};
+
+/// Runs it with something on its stdin.
+fn fed(cluster: &Cluster, arguments: &[&str], stdin: &[u8]) -> Ran {
+    let file = cluster.dir().join("stdin");
+    std::fs::write(&file, stdin).expect("it is written");
+    let file = std::fs::File::open(&file).expect("it is there");
+    run(at(cluster, arguments).stdin(file))
+}
+
+fn in_json(cluster: &Cluster, arguments: &[&str]) -> Value {
+    ran(cluster, arguments.iter().copied().chain(["-o", "json"]))
+        .expect(0)
+        .json()
+}
+
+#[test]
+fn keys_are_put_read_listed_and_deleted_on_conditions() {
+    let cluster = Setup::of(1).start();
+    ran(&cluster, ["put", "config/a", "-v"]).expect(0);
+    assert_eq!(ran(&cluster, ["get", "config/a"]).expect(0).stdout, "-v");
+    let binary = b"\x00\xff\n\x00";
+    fed(&cluster, &["put", "config/b"], binary).expect(0);
+    let mut get = at(&cluster, ["get", "config/b"]);
+    assert_eq!(get.output().expect("it runs").stdout, binary);
+    let whole = in_json(&cluster, &["get", "config/b"]);
+    assert_eq!(
+        (whole["value"].as_str(), whole["encoding"].as_str()),
+        (Some("AP8KAA=="), Some("base64"))
+    );
+
+    let first = in_json(&cluster, &["get", "config/a"])["mod_revision"].to_string();
+    ran(&cluster, ["put", "config/a", "2", "--if-absent"]).expect(2);
+    ran(&cluster, ["put", "config/a", "2", "--if-revision", &first]).expect(0);
+    ran(&cluster, ["put", "config/a", "3", "--if-revision", &first]).expect(2);
+    assert_eq!(
+        ran(&cluster, ["get", "config/a", "--revision", &first])
+            .expect(0)
+            .stdout,
+        "-v"
+    );
+    ran(&cluster, ["get", "config/none"]).expect(2);
+
+    assert_eq!(
+        ran(&cluster, ["ls", "config/", "--names"]).expect(0).stdout,
+        "config/a\nconfig/b\n"
+    );
+    let listed = in_json(&cluster, &["ls", "config/", "--reverse", "--limit", "1"]);
+    assert_eq!(
+        (listed["keys"][0]["key"].as_str(), listed["count"].as_u64()),
+        (Some("config/b"), Some(2))
+    );
+    let table = ran(&cluster, ["ls"]).expect(0).stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[0].starts_with("KEY       BYTES  VERSION"), "{table}");
+
+    ran(&cluster, ["del", "config/a", "--if-revision", &first]).expect(2);
+    ran(&cluster, ["del", "config/a"]).expect(0);
+    ran(&cluster, ["del", "config/a"]).expect(2);
+    ran(&cluster, ["del", "--prefix", ""]).expect(64);
+    assert_eq!(
+        in_json(&cluster, &["del", "--prefix", "config/"]),
+        json!({"deleted": 1})
+    );
+}
+
+#[test]
+fn a_write_under_a_lock_is_guarded_by_its_fence() {
+    let cluster = Setup::of(1).start();
+    let tenure = crate::support::TENURE;
+    let script = format!(
+        "{tenure} put result 42 --guard lock=$TENURE_LOCK && echo $TENURE_FENCE && {tenure} del result --guard lock=$TENURE_LOCK"
+    );
+    let under = ran(&cluster, ["lock", "a", "--", "sh", "-c", &script])
+        .expect(0)
+        .stdout;
+    let fence = under.lines().nth(1).expect("it is the second line");
+    let late = ran(
+        &cluster,
+        ["put", "result", "43", "--guard", "lock=a", "--fence", fence],
+    )
+    .expect(2);
+    assert!(
+        late.stderr.contains("nothing was written"),
+        "{}",
+        late.stderr
+    );
+    ran(&cluster, ["get", "result"]).expect(2);
+    let bare = ran(&cluster, ["put", "result", "43", "--guard", "lock=a"]).expect(64);
+    assert!(bare.stderr.contains("--fence NUMBER"), "{}", bare.stderr);
+    ran(&cluster, ["put", "result", "43", "--guard", "door=a"]).expect(64);
+}
+
+#[test]
+fn leases_are_granted_kept_shown_and_revoked_by_their_ids() {
+    let cluster = Setup::of(1).start();
+    let lease = ran(
+        &cluster,
+        [
+            "lease",
+            "grant",
+            "--ttl",
+            "30s",
+            "--name",
+            "worker-7",
+            "--metadata",
+            "zone=a",
+        ],
+    );
+    let lease = lease.expect(0).stdout.trim().to_owned();
+    ran(&cluster, ["put", "workers/7", "here", "--lease", &lease]).expect(0);
+    ran(
+        &cluster,
+        [
+            "put",
+            "workers/7",
+            "there",
+            "--lease",
+            &lease,
+            "--if-absent",
+        ],
+    )
+    .expect(2);
+    let shown = in_json(&cluster, &["lease", "show", &lease]);
+    assert_eq!(shown["metadata"], json!({"zone": "a"}));
+    assert_eq!(shown["attached"][0]["resource"], "keys/workers/7");
+    assert!(
+        ran(&cluster, ["lease", "show", &lease])
+            .expect(0)
+            .stdout
+            .contains("keys/workers/7")
+    );
+    assert_eq!(
+        in_json(&cluster, &["lease", "renew", &lease])["lease"],
+        lease.as_str()
+    );
+    assert_eq!(
+        in_json(&cluster, &["lease", "list"])["leases"][0]["name"],
+        "worker-7"
+    );
+    assert!(
+        ran(&cluster, ["lease", "list"])
+            .expect(0)
+            .stdout
+            .contains("worker-7")
+    );
+    ran(&cluster, ["lease", "revoke", &lease]).expect(0);
+    ran(&cluster, ["get", "workers/7"]).expect(2);
+    ran(&cluster, ["lease", "show", &lease]).expect(2);
+    ran(&cluster, ["lease", "renew", &lease]).expect(2);
+    ran(
+        &cluster,
+        ["lease", "grant", "--metadata", "a=1", "--metadata", "a=2"],
+    )
+    .expect(64);
+}
+
+#[test]
+fn a_lease_is_kept_alive_until_it_is_ended() {
+    let cluster = Setup::of(1).start();
+    let lease = ran(&cluster, ["lease", "grant", "--ttl", "2s"])
+        .expect(0)
+        .stdout
+        .trim()
+        .to_owned();
+    let mut keeper = begun(&cluster, "keeper", ["lease", "keep-alive", &lease]);
+    // Beyond the TTL of what was granted.
+    let granted = std::time::Instant::now();
+    wait::until("it lives for longer than its TTL", SOON, || {
+        ran(&cluster, ["lease", "show", &lease]).expect(0);
+        (granted.elapsed() > std::time::Duration::from_secs(4)).then_some(())
+    });
+    ran(&cluster, ["lease", "revoke", &lease]).expect(0);
+    assert_eq!(keeper.exit_code(SOON), 76, "{}", keeper.output());
+}
+
+#[test]
+fn who_holds_and_who_waits_is_shown() {
+    let cluster = Setup::of(1).start();
+    let mut holder = begun(&cluster, "holder", ["lock", "jobs/a", "--", "sleep", "60"]);
+    wait_for_lock(&cluster, "jobs/a", 1, 0);
+    let _waiter = begun(
+        &cluster,
+        "waiter",
+        ["lock", "jobs/a", "--shared", "--", "true"],
+    );
+    wait_for_lock(&cluster, "jobs/a", 1, 1);
+    let table = ran(&cluster, ["locks", "jobs/"]).expect(0).stdout;
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert_eq!(
+        lines[0],
+        [
+            "LOCK", "STATE", "WHO", "MODE", "FENCE", "SINCE", "LEFT", "LEASE"
+        ]
+    );
+    assert_eq!(lines[1][..2], ["jobs/a", "held"], "{table}");
+    assert!(
+        lines[1][2].ends_with(&format!(":{}", holder.id())),
+        "{table}"
+    );
+    assert_eq!(lines[1][3], "exclusive");
+    assert_eq!(lines[2][..3], ["jobs/a", "waits", "1"], "{table}");
+    let wire = in_json(&cluster, &["locks", "jobs/a"]);
+    assert_eq!(wire["locks"][0]["holders"][0]["mode"], "exclusive");
+    assert_eq!(wire["locks"][0]["queue"][0]["mode"], "shared");
+    assert!(wire["locks"][0].get("revision").is_none() && wire["revision"].is_u64());
+    assert!(
+        ran(&cluster, ["locks", "else/"])
+            .expect(0)
+            .stdout
+            .contains("none of these locks")
+    );
+    holder.signal(rustix::process::Signal::TERM);
+    holder.exit_code(SOON);
+
+    let tenure = crate::support::TENURE;
+    let inner = [tenure, "semaphores", "-o", "json"];
+    let outer = ["semaphore", "s", "--limit", "5", "--permits", "2", "--"];
+    let wire = ran(&cluster, outer.into_iter().chain(inner))
+        .expect(0)
+        .json();
+    assert_eq!(
+        (
+            &wire["semaphores"][0]["limit"],
+            &wire["semaphores"][0]["permits_held"]
+        ),
+        (&json!(5), &json!(2))
+    );
+    let table = ran(&cluster, outer.into_iter().chain([tenure, "semaphores"]))
+        .expect(0)
+        .stdout;
+    assert!(table.contains("2 of 5 permits"), "{table}");
+
+    let outer = [
+        "elect",
+        "e",
+        "--candidate",
+        "host-a",
+        "--value",
+        "http://a",
+        "--",
+    ];
+    let wire = ran(
+        &cluster,
+        outer.into_iter().chain([tenure, "elections", "-o", "json"]),
+    )
+    .expect(0)
+    .json();
+    assert_eq!(wire["elections"][0]["leader"]["value"], "http://a");
+    let table = ran(&cluster, outer.into_iter().chain([tenure, "elections"]))
+        .expect(0)
+        .stdout;
+    assert!(
+        table.contains("host-a") && table.contains("http://a"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_look_that_is_repeated_sees_what_changes() {
+    let cluster = Setup::of(1).start();
+    let mut looks = begun(&cluster, "looks", ["locks", "--watch", "--every", "100ms"]);
+    looks.wait_for_output("none of these locks", SOON);
+    let mut holder = begun(&cluster, "holder", ["lock", "jobs/a", "--", "sleep", "60"]);
+    looks.wait_for_output("jobs/a  held", SOON);
+    holder.signal(rustix::process::Signal::TERM);
+    holder.exit_code(SOON);
+    assert!(looks.exit_status().is_none());
+}
+
+#[test]
+fn a_transaction_is_read_from_a_file_or_stdin_and_its_branch_told() {
+    let cluster = Setup::of(1).start();
+    let text = br#"{"if":[{"key":"limit","field":"version","op":"=","value":0}],
+        "then":[{"put":{"key":"limit","value":"10"}},{"delete":{"prefix":"old/"}}],"else":[{"get":{"key":"limit"}}]}"#;
+    let first = fed(&cluster, &["txn", "-o", "json"], text).expect(0).json();
+    assert_eq!(first["results"][0]["put"]["created"], true);
+    let file = cluster.dir().join("txn.json");
+    std::fs::File::create(&file)
+        .and_then(|mut file| file.write_all(text))
+        .expect("it is written");
+    let again = ran(&cluster, ["txn", &file.display().to_string(), "-o", "json"])
+        .expect(2)
+        .json();
+    assert_eq!(
+        (
+            &again["succeeded"],
+            &again["results"][0]["get"]["entry"]["value"]
+        ),
+        (&json!(false), &json!("10"))
+    );
+    assert!(
+        fed(&cluster, &["txn"], text)
+            .expect(2)
+            .stdout
+            .contains("got limit = 10")
+    );
+    let wrong = fed(&cluster, &["txn"], br#"{"then":[{"pot":{}}]}"#).expect(64);
+    assert!(
+        wrong.stderr.contains("pot") && wrong.stderr.contains("line 1"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
+fn the_status_of_a_cluster_says_which_members_are_well() {
+    let cluster = Setup::of(3).start();
+    let leader = cluster.leader();
+    let table = ran(&cluster, ["status"]).expect(0).stdout;
+    let name = &cluster.members[leader].name;
+    assert!(
+        table.starts_with(&format!("3 of 3 members are well, {name} leads")),
+        "{table}"
+    );
+    let dead = (leader + 1) % 3;
+    cluster.members[dead].kill();
+    let wire = in_json(&cluster, &["status"]);
+    let member = |number: usize| {
+        let members = wire["members"].as_array().expect("it is a list");
+        let name = cluster.members[number].name.as_str();
+        members
+            .iter()
+            .find(|member| member["name"] == name)
+            .expect("it is listed")
+            .clone()
+    };
+    assert_eq!(
+        (&member(dead)["well"], &member(leader)["well"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(member(leader)["status"]["role"], "leader");
+    assert!(
+        ran(&cluster, ["status"])
+            .expect(0)
+            .stdout
+            .contains("2 of 3 members are well")
+    );
+    cluster.members[(leader + 2) % 3].kill();
+    wait::until("no leader is left", SOON, || {
+        let status = ran(&cluster, ["--timeout", "1s", "status"]);
+        (status.code == 69 && status.stdout.contains("nobody leads")).then_some(())
+    });
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let cluster = Setup::of(1).start();
+    for number in 0..40 {
+        ran(&cluster, ["put", &format!("k/{number}"), &"x".repeat(4000)]).expect(0);
+    }
+    for arguments in [
+        ["ls", "k/"],
+        ["-ojson", "ls"],
+        ["status", "-ojson"],
+        ["completion", "bash"],
+        ["watch", "keys"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("there is a pipe");
+        drop(reader);
+        let mut child = at(&cluster, arguments);
+        let child = child
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let output = child.wait_with_output().expect("it ends");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), errors.as_ref()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn there_are_no_colours_but_on_a_terminal() {
+    let cluster = Setup::of(1).start();
+    let plain = ran(&cluster, ["status"]).expect(0).stdout;
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+    let forced = run(at(&cluster, ["status"]).env("CLICOLOR_FORCE", "1"))
+        .expect(0)
+        .stdout;
+    assert!(forced.contains('\u{1b}'), "colours can be had: {forced:?}");
+    let both = run(at(&cluster, ["status"]).env("NO_COLOR", "1"))
+        .expect(0)
+        .stdout;
+    assert_eq!(both.lines().count(), plain.lines().count());
+    assert!(!both.contains('\u{1b}'));
+}

@@ -1,0 +1,174 @@
+//! A command that reads the terminal, Ctrl-C and Ctrl-Z, on a real pseudo-terminal.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::common::{Cluster, SOON, Setup, wait};
+use crate::support::{TENURE, bare, urls, wait_for_lock};
+
+/// A session of its own on a terminal of its own.
+struct Session {
+    keys: File,
+    shown: Receiver<Vec<u8>>,
+    text: String,
+    shell: Child,
+}
+
+impl Session {
+    /// Runs a shell script as if it were typed by somebody at a terminal.
+    fn start(cluster: &Cluster, shell: &[&str]) -> Session {
+        let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there is a terminal");
+        grantpt(&keys)
+            .and_then(|()| unlockpt(&keys))
+            .expect("it is ours");
+        let name = ptsname(&keys, Vec::new()).expect("it has a name");
+        let terminal = open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+        let terminal = terminal.expect("it can be opened");
+        let file =
+            |terminal: &OwnedFd| Stdio::from(terminal.try_clone().expect("it has another handle"));
+        let mut command = Command::new("setsid");
+        bare(&mut command)
+            .args(["--ctty", "--wait"])
+            .args(shell)
+            .env("TENURE_ENDPOINTS", urls(cluster))
+            .env("TENURE", TENURE)
+            .env("PS1", "prompt> ")
+            .stdin(file(&terminal))
+            .stdout(file(&terminal))
+            .stderr(file(&terminal));
+        let shell = command.spawn().expect("setsid is there");
+        let keys = File::from(keys);
+        let mut screen = keys.try_clone().expect("it has another handle");
+        let (sender, shown) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count) = screen.read(&mut buffer) {
+                if count == 0 || sender.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Session {
+            keys,
+            shown,
+            text: String::new(),
+            shell,
+        }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.keys
+            .write_all(text.as_bytes())
+            .expect("the terminal takes it");
+    }
+
+    /// Waits until it is shown behind what was waited for before.
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) {
+        let found = wait::found(SOON, || {
+            while let Ok(bytes) = self.shown.try_recv() {
+                self.text += &String::from_utf8_lossy(&bytes);
+            }
+            let at = self.text.find(text)?;
+            self.text.drain(..at + text.len());
+            Some(())
+        });
+        assert!(found.is_some(), "{text:?} is not shown: {:?}", self.text);
+    }
+
+    fn code(&mut self) -> i32 {
+        let status = wait::until("the session has ended", SOON, || {
+            self.shell.try_wait().expect("it is ours")
+        });
+        status.code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Whatever still runs there is told that its terminal is gone.
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+#[test]
+fn a_command_reads_the_terminal_and_so_does_the_script_behind_it() {
+    let cluster = Setup::of(1).start();
+    let script = "$TENURE lock a -- sh -c 'read line; echo \"inner $line.\"'; echo ended $?; read line; echo \"outer $line.\"";
+    let mut session = Session::start(&cluster, &["sh", "-c", script]);
+    wait_for_lock(&cluster, "a", 1, 0);
+    session.type_in("one\n");
+    session.wait_for("inner one.");
+    session.wait_for("ended 0");
+    session.type_in("two\n");
+    session.wait_for("outer two.");
+    assert_eq!(session.code(), 0);
+}
+
+#[test]
+fn ctrl_c_ends_the_command_and_frees_the_lock() {
+    let cluster = Setup::of(1).start();
+    let script = "$TENURE lock a -- sh -c 'echo begun; sleep 60'; echo ended $?";
+    // Of the shells, only one with job control sets the script apart from what it runs.
+    let mut session = Session::start(
+        &cluster,
+        &["bash", "--norc", "-c", &format!("set -m; {script}")],
+    );
+    session.wait_for("begun");
+    session.type_in("\u{3}");
+    session.wait_for("ended 130");
+    wait_for_lock(&cluster, "a", 0, 0);
+}
+
+#[test]
+fn ctrl_z_stops_both_and_the_lock_is_kept_when_they_go_on_in_time() {
+    let cluster = Setup::of(1).start();
+    let mut session = Session::start(&cluster, &["bash", "--norc", "--noediting", "-i"]);
+    session.wait_for("prompt> ");
+    session.type_in(
+        "$TENURE lock a --ttl 20s -- sh -c 'echo be\"\"gun; read line; echo \"got $line.\"'\n",
+    );
+    session.wait_for("begun");
+    session.type_in("\u{1a}");
+    session.wait_for("Stopped");
+    session.wait_for("prompt> ");
+    session.type_in("fg\n");
+    session.type_in("one\n");
+    session.wait_for("got one.");
+    session.wait_for("prompt> ");
+    session.type_in("echo code $?\n");
+    session.wait_for("code 0");
+    session.type_in("exit\n");
+    assert_eq!(session.code(), 0);
+    wait_for_lock(&cluster, "a", 0, 0);
+}
+
+#[test]
+fn a_command_that_was_stopped_for_longer_than_its_lease_does_not_go_on() {
+    let cluster = Setup::of(1).start();
+    let mut session = Session::start(&cluster, &["bash", "--norc", "--noediting", "-i"]);
+    session.wait_for("prompt> ");
+    let ticks = "while :; do sleep 0.01; echo ti\"\"ck; done";
+    session.type_in(&format!("$TENURE lock a --ttl 1s -- sh -c '{ticks}'\n"));
+    session.wait_for("tick");
+    session.type_in("\u{1a}");
+    session.wait_for("Stopped");
+    session.wait_for("prompt> ");
+    // It ends with its lease.
+    wait_for_lock(&cluster, "a", 0, 0);
+    session.type_in("fg\n");
+    session.wait_for("is lost");
+    session.wait_for("prompt> ");
+    let after = session.text.clone();
+    session.type_in("echo code $?\n");
+    session.wait_for("code 76");
+    assert!(!after.contains("tick"), "{after:?}");
+}

@@ -1,0 +1,164 @@
+//! `tenure watch`: what is told, and commands that are run for it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::{Process, SOON, Setup, wait};
+use crate::support::{begun, ran, text_of};
+
+fn lines(process: &Process) -> Vec<Value> {
+    let output = process.output();
+    let whole = output.rfind('\n').map_or("", |end| &output[..end]);
+    let parsed = whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    parsed.collect()
+}
+
+#[test]
+fn a_watch_tells_what_is_and_then_every_change() {
+    let cluster = Setup::of(1).start();
+    ran(&cluster, ["put", "config/a", "1"]).expect(0);
+    let mut people = begun(&cluster, "people", ["watch", "keys/config/", "locks"]);
+    let programs = begun(
+        &cluster,
+        "programs",
+        ["watch", "keys/config/", "locks/", "-o", "json"],
+    );
+    people.wait_for_output("is          keys/config/a  1", SOON);
+    wait::until("the state is told", SOON, || {
+        (!lines(&programs).is_empty()).then_some(())
+    });
+    ran(&cluster, ["put", "config/a", "two\nlines"]).expect(0);
+    ran(&cluster, ["put", "elsewhere", "3"]).expect(0);
+    ran(&cluster, ["lock", "jobs/a", "--", "true"]).expect(0);
+    ran(&cluster, ["del", "config/a"]).expect(0);
+    people.wait_for_output("delete      keys/config/a", SOON);
+    let told = people.output();
+    for part in [
+        "put         keys/config/a  two\\nlines",
+        "acquired    locks/jobs/a",
+        "released    locks/jobs/a",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("elsewhere"), "{told}");
+    let told = wait::until("all is told", SOON, || {
+        let told = lines(&programs);
+        (told.last()?["type"] == "delete").then_some(told)
+    });
+    let types: Vec<&str> = told
+        .iter()
+        .map(|line| line["type"].as_str().unwrap_or_default())
+        .collect();
+    assert_eq!(types, ["resync", "put", "acquired", "released", "delete"]);
+    let revisions: Vec<u64> = told
+        .iter()
+        .map(|line| line["revision"].as_u64().expect("it is a number"))
+        .collect();
+    assert!(revisions.is_sorted(), "{revisions:?}");
+}
+
+#[test]
+fn a_command_is_run_once_for_changes_that_come_together() {
+    let cluster = Setup::of(1).start();
+    let runs = cluster.dir().join("runs");
+    let command = format!("sh -c 'wc -l >> {0}'", runs.display());
+    let _watch = begun(
+        &cluster,
+        "watch",
+        [
+            "watch",
+            "keys/config/",
+            "--settle",
+            "2s",
+            "--exec",
+            &command,
+        ],
+    );
+    // At first for what there is, which is told in one line.
+    assert_eq!(text_of(&runs).trim(), "1");
+    for number in 0..5 {
+        ran(&cluster, ["put", "config/a", &number.to_string()]).expect(0);
+    }
+    let text = wait::until("it is run for all of them", SOON, || {
+        let text = std::fs::read_to_string(&runs).ok()?;
+        let told: u64 = text
+            .lines()
+            .filter_map(|line| line.trim().parse::<u64>().ok())
+            .sum();
+        (told == 6).then_some(text)
+    });
+    // On a machine that is busy with other tests two puts may be more than two seconds apart.
+    assert!(text.lines().count() <= 4, "{text}");
+}
+
+#[test]
+fn a_watch_goes_on_from_its_cursor_and_does_again_what_failed() {
+    let cluster = Setup::of(1).start();
+    let (cursor, seen, good) = (
+        cluster.dir().join("cursor"),
+        cluster.dir().join("seen"),
+        cluster.dir().join("good"),
+    );
+    let file = cursor.display().to_string();
+    // It fails as long as there is no `good`.
+    let command = format!(
+        "sh -c 'test -e {} && cat >> {}'",
+        good.display(),
+        seen.display()
+    );
+    let arguments = [
+        "watch", "keys/", "--settle", "10ms", "--cursor", &file, "--exec", &command,
+    ];
+    let mut watch = begun(&cluster, "watch", arguments);
+    watch.wait_for_output("it is run again in 1.0s", SOON);
+    assert!(!cursor.exists());
+    std::fs::write(&good, "").expect("it is written");
+    assert!(text_of(&seen).contains("resync"));
+    text_of(&cursor);
+    drop(watch);
+
+    // While nobody watches.
+    ran(&cluster, ["put", "a", "1"]).expect(0);
+    ran(&cluster, ["put", "b", "2"]).expect(0);
+    let _watch = begun(&cluster, "watch-again", arguments);
+    let told = wait::until("what happened meanwhile is told", SOON, || {
+        let text = std::fs::read_to_string(&seen).ok()?;
+        text.contains("keys/b").then_some(text)
+    });
+    assert_eq!(told.lines().count(), 3, "{told}");
+    let revision = wait::until("the cursor moves", SOON, || {
+        let text = std::fs::read_to_string(&cursor).ok()?;
+        text.trim()
+            .parse::<u64>()
+            .ok()
+            .filter(|revision| *revision > 2)
+    });
+    assert!(told.contains(&format!("\"revision\":{revision}")), "{told}");
+
+    std::fs::write(&cursor, "yesterday").expect("it is written");
+    let wrong = ran(&cluster, arguments).expect(78);
+    assert!(
+        wrong.stderr.contains("\"yesterday\" is no revision"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
+fn a_watch_goes_on_after_the_whole_cluster_was_away() {
+    let cluster = Setup::of(1).start();
+    let mut watch = begun(&cluster, "watch", ["watch", "keys/"]);
+    ran(&cluster, ["put", "a", "1"]).expect(0);
+    watch.wait_for_output("keys/a", SOON);
+    cluster.kill_all();
+    cluster.members[0].start();
+    cluster.wait_until_ready();
+    let mut put = crate::support::at(&cluster, ["put", "b", "2"]);
+    wait::until("it is put", SOON, || {
+        (crate::support::run(&mut put).code == 0).then_some(())
+    });
+    watch.wait_for_output("put         keys/b  2", SOON + Duration::from_secs(15));
+}

@@ -1,0 +1,180 @@
+//! What is wrong is told with the value at fault, what is accepted, and what to do next.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::common::Setup;
+use crate::support::{Ran, ran, run, tenure};
+
+#[track_caller]
+fn check(told: &Ran, code: i32, parts: &[&str]) {
+    assert_eq!(told.code, code, "{told:?}");
+    for part in parts {
+        assert!(told.stderr.contains(part), "{part}: {}", told.stderr);
+    }
+}
+
+#[test]
+fn wrong_arguments_are_told_what_is_accepted() {
+    let wrong = |arguments: &[&str], parts: &[&str]| {
+        check(&run(&mut tenure(arguments)), 64, parts);
+    };
+    wrong(
+        &["lock", "a", "--ttl", "15", "--", "true"],
+        &["15 of what?", "15s"],
+    );
+    wrong(
+        &["lock", "a", "--ttl", "500ms", "--", "true"],
+        &["a TTL is 1s to 24h"],
+    );
+    wrong(
+        &["lock", "a", "--wait", "soon", "--", "true"],
+        &["soon", "write 500ms"],
+    );
+    wrong(
+        &["lock", "a", "--wait", "25h", "--", "true"],
+        &["0s (only try) to 24h"],
+    );
+    wrong(
+        &["lock", "a", "--grace", "1m", "--", "true"],
+        &["--grace 1m 0s is too long", "give at most"],
+    );
+    wrong(
+        &["lock", "a", "--priority", "101", "--", "true"],
+        &["101", "-100..=100"],
+    );
+    wrong(
+        &["lock", "a", "--on-lost", "echo 'x", "--", "true"],
+        &["is not closed"],
+    );
+    wrong(
+        &["lock", "a", "true"],
+        &["unexpected argument 'true'", "-- <CMD>"],
+    );
+    wrong(&["lock", "a"], &["<CMD>"]);
+    wrong(&["semaphore", "s", "--", "true"], &["--limit"]);
+    wrong(&["semaphore", "s", "--limit", "0", "--", "true"], &["0"]);
+    wrong(&["watch", "config/"], &["write keys/config/ for keys"]);
+    wrong(&["put", "a", "1", "--guard", "lock"], &["lock=NAME"]);
+    wrong(&["lokc", "a"], &["lokc", "lock"]);
+    wrong(&["-o", "xml", "status"], &["xml", "table, json"]);
+    wrong(
+        &["--endpoints", "http://a:1", "--context", "b", "status"],
+        &["--context"],
+    );
+    wrong(&["--timeout", "0s", "status"], &["100ms to 1h"]);
+}
+
+#[test]
+fn a_cluster_that_is_away_is_told_by_its_own_code_and_also_as_json() {
+    // Nobody listens where somebody just did.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let url = format!("http://{}", free.expect("there is a port"));
+    for command in [
+        &["get", "a"][..],
+        &["status"],
+        &["lock", "a", "--wait", "0s", "--", "true"],
+        &["locks"],
+    ] {
+        let arguments = ["--timeout", "300ms", "--endpoints", &url].into_iter();
+        let told = run(&mut tenure(arguments.chain(command.iter().copied())));
+        check(&told, 69, &[&url, "tenure context"]);
+    }
+    let told = run(&mut tenure([
+        "--timeout",
+        "300ms",
+        "--endpoints",
+        &url,
+        "-o",
+        "json",
+        "get",
+        "a",
+    ]));
+    let problem: serde_json::Value = serde_json::from_str(&told.stderr).expect("it is JSON");
+    assert_eq!(
+        (problem["exit"].as_u64(), problem["outcome"].as_str()),
+        (Some(69), Some("not_applied"))
+    );
+    assert!(problem["next"].is_string() && told.stdout.is_empty());
+}
+
+#[test]
+fn what_the_cluster_refuses_is_told_with_its_code() {
+    let cluster = Setup::of(1).start();
+    let name = "x".repeat(1025);
+    check(
+        &ran(&cluster, ["lock", &name, "--wait", "0s", "--", "true"]),
+        64,
+        &["invalid-name", "1024"],
+    );
+    check(&ran(&cluster, ["put", &name, "1"]), 64, &["invalid-name"]);
+    check(
+        &ran(&cluster, ["lease", "show", "nonsense"]),
+        64,
+        &["`nonsense`", "16 lower-case hex digits"],
+    );
+    check(
+        &ran(&cluster, ["get", "a", "--revision", "9999"]),
+        1,
+        &["revision-ahead"],
+    );
+    check(
+        &ran(&cluster, ["-ojson", "get", "none"]),
+        2,
+        &["\"exit\":2"],
+    );
+    check(
+        &ran(&cluster, ["put", "a", "--file", "/nonexistent"]),
+        1,
+        &["/nonexistent"],
+    );
+}
+
+#[test]
+fn contexts_are_read_from_the_file_and_shown_with_who_said_so() {
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    fs::create_dir(dir.path().join("tenure")).expect("it is made");
+    let file = dir.path().join("tenure/config.toml");
+    let write = |text: &str| fs::write(&file, text).expect("it is written");
+    let context = |arguments: &[&str]| run(tenure(arguments).env("XDG_CONFIG_HOME", dir.path()));
+    write(
+        "context = \"test\"\n[contexts.test]\nendpoints = [\"http://t:1\"]\n[contexts.prod]\nendpoints = [\"http://p:1\"]\n",
+    );
+    let shown = context(&["context", "-o", "json"]).expect(0).json();
+    assert_eq!(
+        (shown["context"].as_str(), shown["endpoints"][0].as_str()),
+        (Some("test"), Some("http://t:1"))
+    );
+    assert!(
+        shown["because"]
+            .as_str()
+            .is_some_and(|because| because.contains("config.toml"))
+    );
+    let shown = context(&["--context", "prod", "context"]).expect(0).stdout;
+    assert!(
+        shown.contains("http://p:1") && shown.contains("--context"),
+        "{shown}"
+    );
+    let listed = context(&["context", "--list"]).expect(0).stdout;
+    assert!(
+        listed.contains("*  test") && listed.contains("prod"),
+        "{listed}"
+    );
+    check(
+        &context(&["--context", "nowhere", "context"]),
+        78,
+        &["nowhere", "prod, test"],
+    );
+    write("[contexts.test]\nendpoint = \"http://t:1\"\n");
+    check(
+        &context(&["context"]),
+        78,
+        &["config.toml", "line 2", "unknown field `endpoint`"],
+    );
+    write("[contexts.test]\nendpoints = [\"t:1\"]\n");
+    check(
+        &context(&["--context", "test", "status"]),
+        78,
+        &["t:1", "write members as"],
+    );
+}
