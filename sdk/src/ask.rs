@@ -241,7 +241,8 @@ impl<W: Holdable + Labelled> Acquire<'_, W> {
         self
     }
 
-    /// For how long nobody else is granted it after the lease of this holder *ran out*; up to 60 s.
+    /// For how long nobody is granted it after the lease of this holder *ran out*, up to 60 s, but who asks by a lease
+    /// of the same name: give it [one](Acquire::on) that has a [name](crate::Grant::name), to take it up again after a crash.
     pub fn lock_delay(mut self, delay: Duration) -> Self {
         *W::labels(&mut self.body).1 = millis(delay);
         self

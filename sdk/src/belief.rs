@@ -17,6 +17,21 @@ const LONGEST_NAP: Duration = Duration::from_millis(250);
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 
 /// What a holder may believe.
+///
+/// ```no_run
+/// # async fn example(lock: tenure::Lock) {
+/// use tenure::State;
+///
+/// let mut states = lock.watch();
+/// while states.changed().await.is_ok() {
+///     match *states.borrow_and_update() {
+///         State::Held => println!("renewals get through again"),
+///         State::InJeopardy => println!("{:?} left; nothing new is begun", lock.remaining()),
+///         State::Lost(loss) => return eprintln!("{loss}"),
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     /// It is held, and was confirmed lately.

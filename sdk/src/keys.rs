@@ -70,6 +70,18 @@ impl Client {
 
     /// Sets a key, when awaited. Dropped before it is done, it may have been set or may yet be.
     ///
+    /// ```no_run
+    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// let put = client.put("config/colour", "green").content_type("text/plain").await?;
+    /// // Only where nobody has put it since.
+    /// let again = client.put("config/colour", "blue").if_revision(put.mod_revision).await;
+    /// if let Err(error) = again {
+    ///     assert_eq!(error.code(), Some(tenure::api::Code::ConditionFailed));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], where a condition did not hold with

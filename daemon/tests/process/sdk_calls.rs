@@ -296,6 +296,32 @@ fn a_list_goes_on_over_pages() {
 }
 
 #[test]
+fn a_ttl_that_is_not_granted_is_refused_with_what_would_be() {
+    let cluster = Setup::of(1).start();
+    let client = client(&cluster);
+    runtime().block_on(async {
+        for (ttl, shown) in [
+            (Duration::from_millis(900), "900"),
+            (Duration::from_secs(90_000), "90000000"),
+        ] {
+            let lease = soon(client.lease(ttl).grant()).await.map(drop);
+            let lock = soon(client.lock("a").ttl(ttl).acquire()).await.map(drop);
+            for refused in [lease, lock] {
+                let refused = refused.expect_err("it is not granted");
+                assert_eq!(refused.code(), Some(Code::TtlOutOfRange));
+                let text = refused.to_string();
+                assert!(
+                    text.contains(shown) && text.contains("1000") && text.contains("86400000"),
+                    "{text}"
+                );
+            }
+        }
+        let lease = soon(client.lease(Duration::from_secs(1)).grant()).await;
+        assert_eq!(lease.expect("it is granted").ttl(), Duration::from_secs(1));
+    });
+}
+
+#[test]
 fn several_locks_are_had_all_or_none_and_released_one_by_one() {
     let cluster = Setup::of(1).start();
     let client = client(&cluster);
