@@ -240,6 +240,7 @@ impl<'a, T: Listable> Listing<'a, T> {
     }
 
     async fn read(self) -> Result<Found<T>, Error> {
+        crate::list::check_limit(self.limit == Some(0))?;
         let mut found: Option<Found<T>> = None;
         let mut after = self.start_after.clone();
         loop {

@@ -327,6 +327,30 @@ pub(crate) fn key_value(entry: Entry) -> Result<KeyValue, Error> {
     })
 }
 
+/// The same as a member writes it.
+pub(crate) fn entry(key: KeyValue) -> Entry {
+    let (value, encoding) = encoded(&key.value);
+    Entry {
+        key: key.key,
+        key_encoding: None,
+        value: Some(value),
+        encoding: Some(encoding),
+        content_type: key.content_type,
+        create_revision: key.create_revision,
+        mod_revision: key.mod_revision,
+        version: key.version,
+        lease: key.lease,
+    }
+}
+
+/// A value as JSON has it: as text where it is some.
+pub(crate) fn encoded(value: &[u8]) -> (String, Encoding) {
+    match std::str::from_utf8(value) {
+        Ok(text) => (text.to_owned(), Encoding::Utf8),
+        Err(_) => (STANDARD.encode(value), Encoding::Base64),
+    }
+}
+
 /// The bytes of a value as events and entries write it.
 ///
 /// # Errors

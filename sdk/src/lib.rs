@@ -72,8 +72,8 @@
 //!
 //! # Left out so far
 //!
-//! HTTP/2: a long-poll has a connection of its own. A state of more than 8 MiB at the beginning of a watch, which a member
-//! refuses to show at once. The types of the REST API are at [`api`], for programs that bring their own HTTP client.
+//! HTTP/2: a long-poll has a connection of its own. A state of more than 8 MiB at the beginning of a watch of other things
+//! than keys, which a member refuses to show at once. The types of the REST API are at [`api`], for programs that bring their own HTTP client.
 
 mod ask;
 mod belief;

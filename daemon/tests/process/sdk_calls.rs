@@ -548,6 +548,51 @@ fn the_cluster_and_each_member_are_shown() {
 }
 
 #[test]
+fn a_mirror_lives_through_a_cluster_that_is_away_and_a_state_too_large_for_one_answer() {
+    let cluster = Setup::of(1).start();
+    let client = client(&cluster);
+    let runtime = runtime();
+    let mirror = runtime.block_on(async {
+        let large = format!("\"{}\"", "x".repeat(1 << 20).split_off(2));
+        for number in 0..9 {
+            let put = client
+                .put(format!("m/large/{number}"), large.clone())
+                .into_future();
+            soon(put).await.expect("it is put");
+        }
+        soon(client.put("m/rate", "10").into_future())
+            .await
+            .expect("it is put");
+        let mirror = client
+            .mirror::<String>("m/")
+            .decode_with(|_, value| Ok::<_, String>(value.len()));
+        mirror.begin()
+    });
+    let view = runtime
+        .block_on(soon(mirror.ready()))
+        .expect("there is a view");
+    assert_eq!((view.values.len(), *view.values["large/8"]), (10, 1 << 20));
+    cluster.kill_all();
+    crate::common::wait::until(
+        "it is told for how long that is",
+        crate::common::SOON,
+        || (mirror.staleness()? > Duration::from_secs(2)).then_some(()),
+    );
+    assert_eq!(
+        mirror.get("rate").as_deref(),
+        Some(&2),
+        "what was seen stays"
+    );
+    cluster.members[0].start();
+    cluster.wait_until_ready();
+    let put = runtime.block_on(soon(client.put("m/rate", "100").into_future()));
+    put.expect("it is put");
+    crate::common::wait::until("the change is mirrored", crate::common::SOON, || {
+        (*mirror.get("rate")? == 3).then_some(())
+    });
+}
+
+#[test]
 fn a_program_without_a_runtime_holds_on_while_it_does_something_else_and_gives_up_what_it_drops() {
     let cluster = Setup::of(1).start();
     let async_client = client(&cluster);
