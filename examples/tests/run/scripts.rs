@@ -12,8 +12,10 @@ use crate::programs::{endpoints, example, program};
 
 const LOCK: &str = "jobs/ä b";
 const ENCODED: &str = "jobs%2F%C3%A4%20b";
-/// Works until it is killed, and writes down fence and time every 20 ms.
-const WORKS: &str = r#"trap "" TERM; echo begun; while :; do read -r up _ </proc/uptime; echo "$TENURE_FENCE $up" >>"$0"; sleep 0.02; done"#;
+/// Writes down its fence and the time.
+const BEAT: &str = r#"read -r up _ </proc/uptime; echo "$TENURE_FENCE $up" >>"$0""#;
+/// Does so every 20 ms and ignores TERM: it is killed, or ends when the script is gone, as after a failed test.
+const WORKS: &str = r#"trap "" TERM; while kill -0 $PPID; do BEAT; sleep 0.02; done"#;
 
 /// Both are held to the same.
 const SCRIPTS: [&str; 2] = ["locked-job.sh", "locked_job.py"];
@@ -53,18 +55,23 @@ impl Rig {
         run
     }
 
-    /// Starts a command that works until it is killed, and waits until it has begun.
+    /// Starts a command that works until it is killed, and waits until it works.
     fn worker(&mut self, endpoints: &str, ttl_ms: u32, file: &Path) -> Process {
-        let file = file.display().to_string();
-        let mut worker = self.start(endpoints, ttl_ms, &["bash", "-c", WORKS, &file]);
-        worker.wait_for_output("begun", SOON);
+        let works = WORKS.replace("BEAT", BEAT);
+        let command = ["bash", "-c", &works, &file.display().to_string()];
+        let mut worker = self.start(endpoints, ttl_ms, &command);
+        wait::until("it works", SOON, || {
+            let ended = worker.exit_status().is_some();
+            assert!(!ended, "it has ended: {}", worker.output());
+            beats(file).first().map(drop)
+        });
         worker
     }
 }
 
 /// Fences and times, in hundredths of a second, of a command that works.
 fn beats(file: &Path) -> Vec<(u64, u64)> {
-    let text = fs::read_to_string(file).expect("it has written");
+    let text = fs::read_to_string(file).unwrap_or_default();
     let beat = |line: &str| {
         let (fence, time) = line.split_once(' ')?;
         Some((fence.parse().ok()?, time.replace('.', "").parse().ok()?))
@@ -160,15 +167,11 @@ fn has_ended_its_command_before_the_next_begins(script: &'static str) {
     );
     let (first, second) = (rig.file("first"), rig.file("second"));
     let mut worker = rig.worker(&one, 4_000, &first);
-    let next = rig.start(
-        &others,
-        15_000,
-        &["bash", "-c", WORKS, &second.display().to_string()],
-    );
+    let begins = ["bash", "-c", BEAT, &second.display().to_string()];
+    let mut next = rig.start(&others, 15_000, &begins);
     rig.cluster.members[frozen].pause();
     has_lost(&mut worker);
-    wait::until("the next works", SOON, || second.exists().then_some(()));
-    drop(next);
+    assert_eq!(next.exit_code(SOON), 0, "{}", next.output());
     rig.cluster.members[frozen].resume();
 
     let (first, second) = (beats(&first), beats(&second));
@@ -207,7 +210,7 @@ fn ends_its_command_when_an_operator_breaks_the_hold(script: &'static str) {
     let all = endpoints(&rig.cluster);
     let file = rig.file("work");
     let mut worker = rig.worker(&all, 4_000, &file);
-    let fence = wait::until("it works", SOON, || beats(&file).first().map(|beat| beat.0));
+    let fence = beats(&file)[0].0;
     let path = format!("/v1/locks/{ENCODED}?break=true&fence={fence}&reason=test");
     let mut client = rig.cluster.members[0].client();
     client.delete(&path).expect("it answers").expect(200);
