@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine, wait};
 use crate::programs::{endpoints, example, program};
 
@@ -156,6 +158,41 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
     );
 }
 
+fn passes_signals_on_and_leaves_nothing_behind(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let all = endpoints(&rig.cluster);
+    let traps =
+        r#"trap "exit 9" HUP; sleep 600 & echo "left behind: $!"; while :; do sleep 0.05; done"#;
+    let mut run = rig.start(&all, 15_000, &["bash", "-c", traps]);
+    run.wait_for_output("left behind: ", SOON);
+    let mut waits = rig.start(&all, 15_000, &["true"]);
+    let mut client = rig.cluster.members[0].client();
+    wait::until("the second waits", SOON, || {
+        let lock = client.get(&format!("/v1/locks/{ENCODED}")).ok()?;
+        (lock.u64("queue_length") == 1).then_some(())
+    });
+    waits.signal(Signal::TERM);
+    assert_eq!(waits.exit_code(SOON), 143, "{}", waits.output());
+    assert_eq!(run.exit_status(), None, "{}", run.output());
+
+    run.signal(Signal::HUP);
+    assert_eq!(run.exit_code(SOON), 9, "{}", run.output());
+    let output = run.output();
+    let left = output
+        .trim()
+        .rsplit(' ')
+        .next()
+        .expect("it is the last word");
+    let runs = Path::new("/proc").join(left).join("exe");
+    wait::until("what it left behind has ended", SOON, || {
+        fs::read_link(&runs).err()
+    });
+    assert_eq!(
+        client.get("/v1/leases").expect("it answers").u64("count"),
+        0
+    );
+}
+
 /// The worker asks one member, which is stopped; who waits asks the others.
 fn has_ended_its_command_before_the_next_begins(script: &'static str) {
     let mut rig = Rig::of(3, script);
@@ -240,6 +277,8 @@ macro_rules! claims {
 claims! {
     keeps_what_its_command_is_given: bash_keeps_what_its_command_is_given, python_keeps_what_its_command_is_given;
     refuses_where_the_lock_is_held: bash_refuses_where_the_lock_is_held, python_refuses_where_the_lock_is_held;
+    passes_signals_on_and_leaves_nothing_behind:
+        bash_passes_signals_on_and_leaves_nothing_behind, python_passes_signals_on_and_leaves_nothing_behind;
     has_ended_its_command_before_the_next_begins:
         bash_has_ended_its_command_before_the_next_begins, python_has_ended_its_command_before_the_next_begins;
     holds_on_when_the_leader_dies: bash_holds_on_when_the_leader_dies, python_holds_on_when_the_leader_dies;
