@@ -15,7 +15,7 @@ const NIGHT: &str = "2026-11-30";
 /// So short that a paused holder has soon lost, and so long that a busy machine renews in time.
 const TTL_MS: &str = "3000";
 /// In this time the test has stopped a holder that has just begun with a file.
-const AT_LEAST_MS: &str = "2000";
+const AT_LEAST_MS: &str = "3000";
 const ITEMS: [(&str, &str); 3] = [("a.txt", "alpha"), ("b.txt", "beta"), ("c.txt", "")];
 
 /// A cluster, a directory to make an inventory of, and a store.
@@ -72,7 +72,7 @@ impl Rig {
     /// A holder that has written the first file and is in the middle of the second.
     fn holder_amid_its_work(&mut self) -> (Process, u64) {
         let mut holder = self.run(&["--ttl-ms", TTL_MS, "--at-least-ms", AT_LEAST_MS]);
-        holder.wait_for_output("a.txt: 5 bytes", SOON);
+        holder.wait_for_output("reading b.txt\n", SOON);
         let fence = fence(&holder);
         (holder, fence)
     }

@@ -146,6 +146,12 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
         "ttl_ms is 5; accepted are 1000 to 86400000",
     );
     check(
+        ("TENURE_WAIT_MS", "90000000"),
+        &["true"],
+        1,
+        "wait_ms is 90000000",
+    );
+    check(
         ("TENURE_ENDPOINTS", "http://127.0.0.1:1"),
         &["true"],
         69,
