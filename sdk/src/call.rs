@@ -151,19 +151,18 @@ impl Call {
         self
     }
 
-    fn request(
-        &self,
-        member: &str,
-        cluster: Option<&HeaderValue>,
-    ) -> Result<Request<Bytes>, Error> {
+    fn request(&self, member: &str, client: &Inner) -> Result<Request<Bytes>, Error> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(format!("{member}{}", self.target));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        if let Some(cluster) = cluster {
+        if let Some(cluster) = client.cluster.get() {
             request = request.header(header::CLUSTER, cluster);
+        }
+        if let Some(token) = &client.token {
+            request = request.header(http::header::AUTHORIZATION, token);
         }
         request.body(self.body.clone()).map_err(|error| {
             Error::NotApplied(Failure::local(format!("this is no request: {error}")))
@@ -188,12 +187,17 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
     let end = Instant::now() + call.patience;
     let mut doubted = false;
     let mut tries = 0;
+    let mut last: Option<Failure> = None;
     loop {
         let (chosen, member) = client.endpoints.choose(call.prefer, Instant::now());
-        let request = call.request(&member, client.cluster.get())?;
+        let request = call.request(&member, client)?;
         let left = end.saturating_duration_since(Instant::now());
         let sent = client.clock.now();
         let answer = timeout(call.try_for.min(left), client.transport.send(request)).await;
+        // A try that the end of the patience cut short says less than the one before.
+        let before = last
+            .take()
+            .filter(|_| answer.is_err() && left < call.try_for);
         let (failure, pause) = match judge(client, chosen, &member, answer) {
             Tried::Answered(answer) => {
                 let status = answer.status();
@@ -207,6 +211,7 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
                 (failure, pause)
             }
         };
+        let failure = before.unwrap_or(failure);
         if Instant::now() + pause >= end {
             return Err(if doubted {
                 Error::Unknown(failure)
@@ -214,6 +219,7 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
                 Error::NotApplied(failure)
             });
         }
+        last = Some(failure);
         tokio::time::sleep(pause).await;
         tries += 1;
     }
@@ -221,7 +227,7 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
 
 /// Asks one member once. Whether it answers says nothing about whom other calls ask.
 pub(crate) async fn ask(client: &Inner, call: &Call, member: &str) -> Result<Answer, Error> {
-    let request = call.request(member, client.cluster.get())?;
+    let request = call.request(member, client)?;
     let sent = client.clock.now();
     let within = call.try_for.min(call.patience);
     let failed = |why: String| {

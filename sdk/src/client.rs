@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue};
 use tenure_api::header;
 
 use crate::call::{Answer, Call, perform};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::endpoint::{Chosen, Endpoints};
 use crate::error::Error;
 use crate::keeper::Keeper;
-use crate::transport::{Http, Transport};
+use crate::transport::Transport;
 
 /// How long a call goes on by default: a cluster that has lost its leader has another one long before.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) endpoints: Endpoints,
     /// The cluster that answered first. Another one, behind the same address, is refused by its members.
     pub(crate) cluster: OnceLock<HeaderValue>,
+    /// Who asks.
+    pub(crate) token: Option<HeaderValue>,
     pub(crate) keeper: Keeper,
 }
 
@@ -50,21 +52,24 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Where there is no URL, or one that is not `http://host:port`. (`https` is not built yet.)
+    /// Where there is no URL, or one that is not `http://host:port` or `https://host:port`; where this machine has no
+    /// root certificates, which `https` needs: [`Client::builder`] takes an authority of your own.
     pub fn connect<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Result<Client, Error> {
-        Client::with(urls, Arc::new(Http::new()), Arc::new(SystemClock))
+        Client::builder(urls).build()
     }
 
     pub(crate) fn with<U: Into<String>>(
         urls: impl IntoIterator<Item = U>,
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
+        token: Option<HeaderValue>,
     ) -> Result<Client, Error> {
         let inner = Inner {
             transport,
             clock,
             endpoints: Endpoints::new(urls.into_iter().map(Into::into))?,
             cluster: OnceLock::new(),
+            token,
             keeper: Keeper::default(),
         };
         Ok(Client {

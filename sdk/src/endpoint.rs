@@ -150,6 +150,15 @@ impl Known {
     /// Where a leader is in the list, put there where there is room.
     fn place_of(&mut self, leader: &str) -> Option<usize> {
         let found = member(leader).ok()?;
+        // Who was told to speak TLS, or not to, is not led to do otherwise.
+        let scheme = |member: &Member| member.url.starts_with("https:");
+        if !self
+            .members
+            .iter()
+            .any(|member| scheme(member) == scheme(&found))
+        {
+            return None;
+        }
         let place = self
             .members
             .iter()
@@ -176,13 +185,13 @@ fn member(url: &str) -> Result<Member, Error> {
         Err(Error::NotApplied(Failure::local(detail)))
     };
     let Ok(uri) = url.parse::<http::Uri>() else {
-        return refuse("http://host:port is expected");
+        return refuse("http://host:port or https://host:port is expected");
     };
-    if uri.scheme_str() != Some("http") {
-        return refuse("only http:// is built so far");
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return refuse("http://host:port or https://host:port is expected");
     }
     if uri.authority().is_none() || uri.path() != "/" || uri.query().is_some() {
-        return refuse("nothing may follow http://host:port");
+        return refuse("nothing may follow http://host:port or https://host:port");
     }
     Ok(Member {
         url: url.trim_end_matches('/').to_owned(),
@@ -224,7 +233,7 @@ mod tests {
             assert!(error.to_string().contains(why), "{error}");
         };
         check("127.0.0.1:7379", "http");
-        check("https://a:1", "only http://");
+        check("ftp://a:1", "https://host:port is expected");
         check("http://a:1/v1", "nothing may follow");
         assert!(Endpoints::new([]).is_err());
     }
@@ -268,6 +277,17 @@ mod tests {
         assert_eq!(endpoints.choose(Prefer::Leader, now).1, url);
         endpoints.answered(any, Some("http://c:1"));
         assert_eq!(endpoints.choose(Prefer::Leader, now).1, "http://c:1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_without_tls_is_not_followed_by_who_was_given_members_with_it() {
+        let endpoints = Endpoints::new(["https://a:1".to_owned()]).expect("it is a URL");
+        let now = Instant::now();
+        let (any, url) = endpoints.choose(Prefer::Any, now);
+        endpoints.answered(any, Some("http://d:1"));
+        assert_eq!(endpoints.choose(Prefer::Leader, now).1, url);
+        endpoints.answered(any, Some("https://d:1"));
+        assert_eq!(endpoints.choose(Prefer::Leader, now).1, "https://d:1");
     }
 
     #[test]

@@ -43,6 +43,8 @@
 
 mod ask;
 mod belief;
+pub mod blocking;
+mod builder;
 mod call;
 mod claim;
 mod client;
@@ -69,6 +71,7 @@ mod queue;
 mod semaphore;
 mod shown;
 mod terms;
+mod tls;
 mod transport;
 pub mod txn;
 mod watch;
@@ -82,6 +85,7 @@ pub use tenure_api as api;
 
 pub use ask::{Acquire, Holdable, Labelled};
 pub use belief::State;
+pub use builder::ClientBuilder;
 pub use client::Client;
 pub use election::{Campaign, Leadership, Led, NotHandedOver};
 pub use error::{Error, Failure, Loss};

@@ -108,7 +108,8 @@ impl Members {
     pub(crate) fn client(self: &Arc<Self>, clock: &Arc<TestClock>) -> Client {
         let urls = ["http://a:1", "http://b:1", "http://c:1"];
         let transport = Arc::clone(self) as Arc<dyn Transport>;
-        Client::with(urls, transport, Arc::clone(clock) as Arc<dyn Clock>).expect("they are URLs")
+        Client::with(urls, transport, Arc::clone(clock) as Arc<dyn Clock>, None)
+            .expect("they are URLs")
     }
 }
 

@@ -1,7 +1,7 @@
 //! One request to one member over HTTP/1.1.
 //!
 //! Owns connections. A long-poll has a connection of its own, so a renewal never waits behind one. Knows nothing of
-//! retries or deadlines. Left out: TLS, which will be another connector here.
+//! retries or deadlines.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -10,9 +10,11 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 
 /// The longest answer that is read: four times what a member puts on one page of anything.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -33,26 +35,51 @@ pub(crate) enum SendError {
     Broken(String),
 }
 
-/// Plain HTTP.
-pub(crate) struct Http {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+/// HTTP, over TLS where the URL says so.
+pub(crate) enum Http {
+    /// Nothing of TLS was set up.
+    Plain(Pool<HttpConnector, Full<Bytes>>),
+    /// `https` and `http` alike.
+    Secure(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
 impl Http {
-    pub(crate) fn new() -> Http {
-        let mut connector = HttpConnector::new();
-        // A small request leaves at once.
-        connector.set_nodelay(true);
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Http { pool }
+    pub(crate) fn plain() -> Http {
+        Http::Plain(builder().build(connector()))
     }
+
+    pub(crate) fn secure(tls: ClientConfig) -> Http {
+        let mut connector = connector();
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        Http::Secure(builder().build(connector))
+    }
+}
+
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    // A small request leaves at once.
+    connector.set_nodelay(true);
+    connector
+}
+
+fn builder() -> hyper_util::client::legacy::Builder {
+    let mut builder = Pool::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new());
+    builder
 }
 
 impl Transport for Http {
     fn send(&self, request: Request<Bytes>) -> Boxed<'static, Result<Response<Bytes>, SendError>> {
-        let answer = self.pool.request(request.map(Full::new));
+        let request = request.map(Full::new);
+        let answer = match self {
+            Http::Plain(pool) => pool.request(request),
+            Http::Secure(pool) => pool.request(request),
+        };
         Box::pin(async move {
             let answer = answer.await.map_err(|error| {
                 let text = with_causes(&error);

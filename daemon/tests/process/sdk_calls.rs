@@ -520,3 +520,42 @@ fn the_cluster_and_each_member_are_shown() {
         assert_eq!(client.urls().len(), 1);
     });
 }
+
+#[test]
+fn a_program_without_a_runtime_holds_on_while_it_does_something_else_and_gives_up_what_it_drops() {
+    let cluster = Setup::of(1).start();
+    let async_client = client(&cluster);
+    let client = tenure::blocking::Client::over(async_client.clone()).expect("there is a thread");
+    let held = client.wait(client.lock("a").ttl(Duration::from_secs(2)).acquire());
+    let held = held.expect("it is acquired");
+    client
+        .wait(client.put("k", "v").guard(&held))
+        .expect("the fence is held");
+    let renewed = std::time::Instant::now() + held.remaining() + Duration::from_secs(1);
+    crate::common::wait::until(
+        "it is renewed while nobody waits",
+        crate::common::SOON,
+        || (std::time::Instant::now() + held.remaining() > renewed).then_some(()),
+    );
+    drop(held);
+    let other = runtime();
+    crate::common::wait::until(
+        "what was dropped is given back",
+        crate::common::SOON,
+        || {
+            let lock = other.block_on(soon(async_client.inspect_lock("a"))).ok()?;
+            (lock.holder_count == 0).then_some(())
+        },
+    );
+    let mirror = client.wait(async { client.mirror_key::<String>("k").decode_with(text).begin() });
+    let view = client.wait(mirror.ready()).expect("there is a view");
+    assert_eq!(view.values[""].as_str(), "v");
+    client.wait(client.put("k", "w")).expect("it is put");
+    crate::common::wait::until("the change is mirrored", crate::common::SOON, || {
+        (mirror.value()?.as_str() == "w").then_some(())
+    });
+}
+
+fn text(_: &str, value: &[u8]) -> Result<String, String> {
+    String::from_utf8(value.to_vec()).map_err(|error| error.to_string())
+}

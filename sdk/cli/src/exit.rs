@@ -4,7 +4,7 @@
 //! hold ends with its own code, which may be one of these.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -114,12 +114,12 @@ impl Trouble {
 
     /// Says it on stderr, as text or as JSON.
     pub(crate) fn tell(&self, output: Output) {
-        match output {
+        let mut text = match output {
             Output::Table => {
-                anstream::eprintln!("{ERROR}error:{ERROR:#} {}", self.what);
-                if let Some(next) = &self.next {
-                    anstream::eprintln!("{NEXT}next:{NEXT:#}  {next}");
-                }
+                let next = self.next.as_ref();
+                let next = next.map(|next| format!("\n{NEXT}next:{NEXT:#}  {next}"));
+                let next = next.unwrap_or_default();
+                format!("{ERROR}error:{ERROR:#} {}{next}", self.what)
             }
             Output::Json => {
                 let outcome = if self.in_doubt {
@@ -128,11 +128,14 @@ impl Trouble {
                     "not_applied"
                 };
                 let code = self.code.map(Code::as_str);
-                let told = json!({"error": self.what, "next": self.next, "code": code,
-                    "outcome": outcome, "exit": self.exit.0});
-                anstream::eprintln!("{told}");
+                json!({"error": self.what, "next": self.next, "code": code,
+                    "outcome": outcome, "exit": self.exit.0})
+                .to_string()
             }
-        }
+        };
+        text.push('\n');
+        // Nobody is left to be told where this fails.
+        let _ = anstream::stderr().write_all(text.as_bytes());
     }
 }
 

@@ -44,6 +44,11 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     bytes(&line)
 }
 
+/// Says something beside the answer, on stderr. Where nobody reads that, the work goes on.
+pub(crate) fn note(what: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "tenure: {}", what.as_ref());
+}
+
 /// Text of others, fit to be shown: control characters, and what turns the direction of writing, are escaped.
 pub(crate) fn shown(text: &str) -> String {
     let foul = |letter: char| {

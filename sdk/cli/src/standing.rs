@@ -12,7 +12,7 @@ use tenure::{Client, Error};
 use crate::duration;
 use crate::events::who;
 use crate::exit::{Exit, Trouble};
-use crate::output::{self, Cell, DIM, GOOD, Output, Table};
+use crate::output::{self, Cell, DIM, GOOD, Output, Table, note};
 use crate::settings::Session;
 
 /// Of so many names it is also read who waits: each takes a request.
@@ -342,7 +342,7 @@ async fn show(
                 }
             },
             // Who looks again and again sees when the cluster is back.
-            Err(error) if look.watch => eprintln!("tenure: {error}"),
+            Err(error) if look.watch => note(format!("{error}")),
             Err(error) => return Err(error.into()),
         }
         if !look.watch {

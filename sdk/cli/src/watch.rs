@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use crate::duration;
 use crate::events::line;
 use crate::exit::{Exit, Trouble};
-use crate::output::{self, Output};
+use crate::output::{self, Output, note};
 use crate::settings::Session;
-use crate::under::{Words, words};
+use crate::under::{Words, cannot_run, words};
 
 /// After a command that failed, and how far the pause grows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -244,7 +244,7 @@ async fn execute(
                     }
                     Some(why) => {
                         let next = pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-                        eprintln!("tenure: the command {why}: it is run again in {}", duration::shown(next));
+                        note(format!("the command {why}: it is run again in {}", duration::shown(next)));
                         due = Due {
                             revision: due.revision.or(doing.revision),
                             since: doing.since,
@@ -267,11 +267,7 @@ async fn run(command: &[OsString], due: &Due) -> Result<Option<String>, Trouble>
         .env("TENURE_REVISION", revision)
         .stdin(Stdio::piped())
         .spawn();
-    let mut child = child.map_err(|error| {
-        let told = format!("cannot run {:?}: {error}", program.to_string_lossy());
-        Trouble::new(Exit::NO_SUCH_COMMAND, told)
-            .then("no shell is used: give a program, or `sh -c '…'`")
-    })?;
+    let mut child = child.map_err(|error| cannot_run(command, &error))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command may end without reading it.
         let _ = stdin.write_all(due.lines.as_bytes()).await;

@@ -24,6 +24,11 @@ impl Moment {
         }
     }
 
+    /// In milliseconds of `CLOCK_BOOTTIME`.
+    pub(super) fn boot_ms(self) -> u128 {
+        self.boot.as_millis()
+    }
+
     /// The greater of what the clocks show since then.
     fn elapsed(self) -> Duration {
         let now = Moment::now();

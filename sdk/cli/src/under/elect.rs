@@ -29,8 +29,8 @@ const EXAMPLES: &str = "\
 Examples:
   tenure elect services/api --value http://10.0.0.7:8080 -- ./api --port 8080
   tenure elect services/api --candidate host-a --priority 10 -- ./api
-  tenure elect cron --wait 0s -- ./tick || [ $? -eq 75 ]     only if nobody else leads
-  tenure elections services/api     who leads, with its value";
+  tenure elect cron --wait 0s -- ./tick || [ $? -eq 75 ]     # or not at all
+  tenure elections services/api     # who leads, with its value";
 
 impl Elect {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {

@@ -98,6 +98,11 @@ impl Group {
         self.ended.is_some() && test_kill_process_group(self.leader).is_err()
     }
 
+    /// Whether the command was ended by a signal.
+    pub(super) fn was_killed(&self) -> bool {
+        self.ended.is_some_and(WaitStatus::signaled)
+    }
+
     /// How the command ended, as an exit code.
     pub(super) fn exit(&self) -> Option<Exit> {
         let status = self.ended?;
@@ -125,7 +130,8 @@ fn spawn(command: &[OsString], environment: &[(&'static str, OsString)]) -> io::
     Ok(Pid::from_child(&child))
 }
 
-fn cannot_run(command: &[OsString], error: &io::Error) -> Trouble {
+/// What is told where a program does not start.
+pub(crate) fn cannot_run(command: &[OsString], error: &io::Error) -> Trouble {
     let program = command
         .first()
         .map_or("".into(), |program| program.to_string_lossy());

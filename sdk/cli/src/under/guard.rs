@@ -12,9 +12,11 @@ use super::clock::Until;
 use super::group::{Group, News};
 use super::signals::Signals;
 use super::terminal::Terminal;
+use super::warden::Warden;
 use super::{Times, What};
 use crate::duration;
 use crate::exit::Exit;
+use crate::output::note;
 
 /// Timers stand still while a machine is suspended: the clock is looked at this often.
 const LONGEST_NAP: Duration = Duration::from_millis(100);
@@ -29,6 +31,7 @@ pub(super) struct Guard<'a, W: Holdable> {
     what: &'a What,
     hold: &'a Hold<W>,
     group: Group,
+    warden: &'a mut Warden,
     terminal: Option<Terminal>,
     times: Times,
     /// Until when the hold was last known to be certain.
@@ -44,13 +47,15 @@ impl<'a, W: Holdable> Guard<'a, W> {
         what: &'a What,
         hold: &'a Hold<W>,
         group: Group,
-        times: Times,
-        until: Until,
+        (times, until): (Times, Until),
+        warden: &'a mut Warden,
     ) -> Guard<'a, W> {
+        warden.tell(until);
         let guard = Guard {
             what,
             hold,
             group,
+            warden,
             terminal: Terminal::in_foreground(),
             times,
             until,
@@ -81,6 +86,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
         };
         if let Some(terminal) = &self.terminal {
             terminal.take_back();
+            if self.group.was_killed() {
+                terminal.restore();
+            }
         }
         exit
     }
@@ -97,7 +105,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
             tokio::select! {
                 biased;
                 news = self.group.next() => match news {
-                    News::Ended => return self.group.exit(),
+                    News::Ended => return self.ended(),
                     News::Stopped(signal) => self.command_stopped(signal),
                     News::Other => {}
                 },
@@ -108,27 +116,35 @@ impl<'a, W: Holdable> Guard<'a, W> {
         }
     }
 
+    /// The code of the command, unless it was the warden that ended it.
+    fn ended(&mut self) -> Option<Exit> {
+        let killed = Exit::by_signal(Signal::KILL.as_raw());
+        let lost = self.look().is_zero();
+        self.group.exit().filter(|exit| !(lost && *exit == killed))
+    }
+
     /// What is left of the hold; tells, once, that renewals do not get through.
     fn look(&mut self) -> Duration {
         let left = self.hold.remaining();
         let (word, name) = (self.what.word, &self.what.name);
         match self.hold.state() {
             State::Held if self.warned => {
-                eprintln!("tenure: {word} {name} is renewed again");
+                note(format!("{word} {name} is renewed again"));
                 self.warned = false;
             }
             State::InJeopardy if !self.warned => {
                 let stop = left.saturating_sub(self.times.grace + self.times.reserve);
                 let stop = duration::shown(stop);
-                eprintln!(
-                    "tenure: {word} {name} is not renewed: the command is stopped in {stop} unless it is"
-                );
+                note(format!(
+                    "{word} {name} is not renewed: the command is stopped in {stop} unless it is"
+                ));
                 self.warned = true;
             }
             State::Held | State::InJeopardy | State::Lost(_) => {}
         }
         if !left.is_zero() {
             self.until = Until::after(left);
+            self.warden.tell(self.until);
         }
         left
     }
@@ -180,9 +196,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
         if self.wait_until_gone(Until::after(AFTERMATH)).await {
             return;
         }
-        eprintln!(
-            "tenure: the command has ended, but not all that it started: the rest is stopped"
-        );
+        note(format!(
+            "the command has ended, but not all that it started: the rest is stopped"
+        ));
         self.stop().await;
     }
 
@@ -192,10 +208,10 @@ impl<'a, W: Holdable> Guard<'a, W> {
             State::Lost(loss) => loss,
             State::Held | State::InJeopardy => Loss::Deadline,
         };
-        eprintln!(
-            "tenure: {} {} is lost ({why}): the command is stopped",
+        note(format!(
+            "{} {} is lost ({why}): the command is stopped",
             self.what.word, self.what.name
-        );
+        ));
         let hook = hook.and_then(|command| last_deed(command, environment, why));
         self.stop().await;
         if let Some(hook) = hook {
@@ -244,10 +260,10 @@ impl<'a, W: Holdable> Guard<'a, W> {
         let end = Until::after(LAST_DEED);
         while rustix::process::test_kill_process(hook).is_ok() {
             if end.left().is_zero() {
-                eprintln!(
-                    "tenure: --on-lost has not ended in {}: it is killed",
+                note(format!(
+                    "--on-lost has not ended in {}: it is killed",
                     duration::shown(LAST_DEED)
-                );
+                ));
                 let _ = kill_process_group(hook, Signal::KILL);
                 return;
             }
@@ -267,7 +283,7 @@ fn last_deed(
     match Group::start_beside(command, &environment) {
         Ok(process) => Some(process),
         Err(trouble) => {
-            eprintln!("tenure: --on-lost: {trouble}");
+            note(format!("--on-lost: {trouble}"));
             None
         }
     }

@@ -24,7 +24,7 @@ const ABOUT: &str = "The name of the lock is in TENURE_LOCK.";
 const EXAMPLES: &str = "\
 Examples:
   tenure lock jobs/nightly -- ./nightly.sh --full
-  tenure lock jobs/nightly --wait 0s -- ./nightly.sh || [ $? -eq 75 ]     only if nobody else does it
+  tenure lock jobs/nightly --wait 0s -- ./nightly.sh || [ $? -eq 75 ]     # or not at all
   tenure lock config/edit --ttl 1m --wait 5m -- vim /srv/config
   tenure lock reports --shared -- ./report
   tenure lock jobs/nightly --on-lost 'logger -p err \"nightly was lost\"' -- ./nightly.sh

@@ -11,6 +11,7 @@ use tenure::api::Code;
 use tenure::{Error, Failure, Guard as Hold, Holdable, Lease, Single};
 
 use crate::exit::{Exit, Trouble};
+use crate::output::note;
 use crate::settings::Session;
 use crate::{duration, events, output};
 
@@ -22,6 +23,7 @@ mod lock;
 mod semaphore;
 mod signals;
 mod terminal;
+pub(crate) mod warden;
 
 pub(crate) use elect::Elect;
 pub(crate) use lock::Lock;
@@ -29,9 +31,11 @@ pub(crate) use semaphore::Semaphore;
 
 use clock::Until;
 use group::Group;
+pub(crate) use group::cannot_run;
 use guard::{Guard, suspend};
 use rustix::process::Signal;
 use signals::Signals;
+use warden::Warden;
 
 /// How long giving up a lease may take when the program was told to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -144,14 +148,17 @@ async fn run_under<W: Holdable + Single>(
     };
     let until = Until::after(hold.remaining());
     let environment = environment(session, &what, &lease, (hold.fence(), until));
+    let mut warden = Warden::start();
     let ended = match Group::start(&run.command, &environment) {
         Ok(group) => {
+            warden.watch(group.id(), times);
             let hook = run.on_lost.as_ref().map(|words| words.0.as_slice());
-            let mut guard = Guard::new(&what, &hold, group, times, until);
+            let mut guard = Guard::new(&what, &hold, group, (times, until), &mut warden);
             Ok(guard.run(&mut signals, hook, &environment).await)
         }
         Err(trouble) => Err(trouble),
     };
+    warden.dismiss();
     give_up(&what, hold, lease, times).await;
     ended
 }
@@ -258,20 +265,21 @@ fn environment(
     environment
 }
 
+/// Tells the cluster, for a while; where it does not hear of it, the hold ends with its lease.
 async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) {
-    let told = hold.release().await;
-    let revoked = lease.revoke().await;
-    match told {
-        // Losses are told where the command is stopped for them.
-        Ok(()) | Err(Error::Lost(_)) => {}
-        Err(_) if revoked.is_ok() => {}
-        Err(error) => eprintln!(
-            "tenure: {} {} could not be released ({error}): it is free for others within {}",
-            what.word,
-            what.name,
-            duration::shown(times.ttl)
-        ),
+    if hold.is_held() {
+        match hold.release().await {
+            Ok(()) | Err(Error::Lost(_)) => {}
+            Err(error) => {
+                let ttl = duration::shown(times.ttl);
+                let (word, name) = (what.word, &what.name);
+                note(format!(
+                    "{word} {name} could not be released: it is free for others within {ttl} ({error})"
+                ));
+            }
+        }
     }
+    let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
 }
 
 /// By what others know the lease: the host and the process.

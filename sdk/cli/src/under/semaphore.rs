@@ -29,7 +29,7 @@ const EXAMPLES: &str = "\
 Examples:
   tenure semaphore downloads --limit 10 -- ./download http://example.org/file
   tenure semaphore build --limit 8 --permits 4 --wait 10m -- make -j4
-  tenure semaphore licences --limit 3 --wait 0s -- ./simulate || [ $? -eq 75 ]     only if one is free";
+  tenure semaphore licences --limit 3 --wait 0s -- ./simulate || [ $? -eq 75 ]     # or not at all";
 
 impl Semaphore {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {

@@ -20,10 +20,13 @@ const PASSED_ON: [(Signal, SignalKind); 6] = [
 pub(super) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
-    /// From now on these signals do not end this program.
+    /// From now on these signals do not end this program. One that it was started to ignore, as by `nohup`, is ignored by it
+    /// and by the command.
     pub(super) fn listen() -> io::Result<Signals> {
+        let ignored = ignored();
         let stop = SignalKind::from_raw(Signal::TSTP.as_raw());
         let kinds = PASSED_ON.into_iter().chain([(Signal::TSTP, stop)]);
+        let kinds = kinds.filter(|(signal, _)| ignored & (1 << (signal.as_raw() - 1)) == 0);
         let streams = kinds.map(|(signal, kind)| Ok((signal, unix::signal(kind)?)));
         streams.collect::<io::Result<_>>().map(Signals)
     }
@@ -41,4 +44,12 @@ impl Signals {
         })
         .await
     }
+}
+
+/// The signals that this process ignores, one bit each; none where the system does not say.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or_default()
 }

@@ -4,17 +4,21 @@ use std::io::stdin;
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Pid, getpgrp};
-use rustix::termios::{tcgetpgrp, tcsetpgrp};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
 /// The terminal on stdin. None is used where stdin is something else: then the command reads no terminal, and in a
 /// pipeline the other programs keep theirs.
-pub(super) struct Terminal;
+pub(super) struct Terminal {
+    /// How it was set when the command got it.
+    modes: Option<Termios>,
+}
 
 impl Terminal {
     /// The terminal, where this program is in its foreground.
     pub(super) fn in_foreground() -> Option<Terminal> {
         let foreground = tcgetpgrp(stdin()).ok()?;
-        (foreground == getpgrp()).then_some(Terminal)
+        let modes = tcgetattr(stdin()).ok();
+        (foreground == getpgrp()).then_some(Terminal { modes })
     }
 
     /// Makes another group its foreground: what is typed, and Ctrl-C, goes there.
@@ -25,6 +29,13 @@ impl Terminal {
     /// Makes the group of this program its foreground.
     pub(super) fn take_back(&self) {
         set_foreground(getpgrp());
+    }
+
+    /// Sets it as it was: a command that was killed had no time for that.
+    pub(super) fn restore(&self) {
+        if let Some(modes) = &self.modes {
+            let _ = tcsetattr(stdin(), OptionalActions::Drain, modes);
+        }
     }
 }
 

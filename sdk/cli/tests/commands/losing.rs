@@ -85,9 +85,14 @@ impl Pair {
 
     /// How long after the last sign of life of the first command the next began.
     fn gap(&mut self) -> Duration {
+        self.gap_after(76)
+    }
+
+    /// The same, where the holder ended in this way.
+    fn gap_after(&mut self, code: i32) -> Duration {
         assert_eq!(
             self.holder.exit_code(SOON * 2),
-            76,
+            code,
             "{}",
             self.holder.output()
         );
@@ -138,6 +143,31 @@ fn a_whole_family_that_ignores_term_has_ended_before_the_next_holder_begins() {
     check_cut_off(
         &format!("trap '' TERM; (sh -c '{BEAT}' & sh -c '{BEAT}' &);"),
         &["--ttl", "3s"],
+    );
+}
+
+#[test]
+fn a_command_whose_holder_is_stopped_itself_has_ended_before_the_next_holder_begins() {
+    let mut pair = Pair::start("trap '' TERM;", &["--ttl", "3s"]);
+    // A debugger, or a hand: only the program that renews is stopped, not the command.
+    pair.holder.signal(Signal::STOP);
+    assert_eq!(pair.next.exit_code(SOON), 0, "{}", pair.next.output());
+    pair.holder.signal(Signal::CONT);
+    let gap = pair.gap();
+    println!("the holder was stopped: the next began {gap:?} after the last sign of life");
+}
+
+#[test]
+fn a_command_whose_holder_was_killed_has_ended_before_the_next_holder_begins() {
+    let mut pair = Pair::start("trap '' TERM;", &["--ttl", "4s"]);
+    pair.holder.signal(Signal::KILL);
+    assert_eq!(pair.holder.exit_code(SOON), -9);
+    let gap = pair.gap_after(-9);
+    println!("the holder was killed: the next began {gap:?} after the last sign of life");
+    assert!(
+        pair.holder.output().contains("was killed"),
+        "{}",
+        pair.holder.output()
     );
 }
 

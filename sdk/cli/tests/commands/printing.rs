@@ -388,6 +388,22 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
+fn what_cannot_be_told_on_stderr_is_no_reason_to_stop() {
+    let cluster = Setup::of(1).start();
+    let left = "(trap '' TERM; sleep 0.5) & exit 3";
+    for (arguments, code) in [
+        (&["get", "none"][..], 2),
+        (&["lock", "a", "--ttl", "nonsense"], 64),
+        (&["lock", "a", "--", "sh", "-c", left], 3),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("there is a pipe");
+        drop(reader);
+        let status = at(&cluster, arguments).stderr(writer).status();
+        assert_eq!(status.expect("it runs").code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
 fn there_are_no_colours_but_on_a_terminal() {
     let cluster = Setup::of(1).start();
     let plain = ran(&cluster, ["status"]).expect(0).stdout;

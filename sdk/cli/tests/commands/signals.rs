@@ -1,9 +1,11 @@
 //! Signals that reach this program and are meant for the command.
 
+use std::process::Command;
+
 use rustix::process::Signal;
 
-use crate::common::{SOON, Setup};
-use crate::support::{begun, text_of, wait_for_lock};
+use crate::common::{Process, SOON, Setup};
+use crate::support::{TENURE, bare, begun, text_of, urls, wait_for_lock};
 
 #[test]
 fn signals_reach_all_of_the_command_and_its_exit_code_is_kept() {
@@ -48,4 +50,27 @@ fn who_waits_and_is_told_to_end_leaves_the_queue() {
     holder.signal(Signal::TERM);
     assert_eq!(holder.exit_code(SOON), 143);
     wait_for_lock(&cluster, "a", 0, 0);
+}
+
+#[test]
+fn a_signal_that_is_ignored_from_the_start_is_ignored_by_the_command_too() {
+    let cluster = Setup::of(1).start();
+    let (ready, done) = (cluster.dir().join("ready"), cluster.dir().join("done"));
+    let script = format!(
+        "echo yes > {}; until test -e {}; do sleep 0.01; done; exit 4",
+        ready.display(),
+        done.display()
+    );
+    // As `nohup` does.
+    let outer = format!("trap '' HUP; exec {TENURE} lock a -- sh -c '{script}'");
+    let mut shell = Command::new("sh");
+    bare(&mut shell)
+        .args(["-c", &outer])
+        .env("TENURE_ENDPOINTS", urls(&cluster));
+    let mut holder = Process::start(&mut shell, &cluster.dir().join("holder"));
+    text_of(&ready);
+    holder.signal(Signal::HUP);
+    // Had it been passed on, the command would not live to see this.
+    std::fs::write(&done, "").expect("it is written");
+    assert_eq!(holder.exit_code(SOON), 4, "{}", holder.output());
 }

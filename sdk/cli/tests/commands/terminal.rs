@@ -172,3 +172,14 @@ fn a_command_that_was_stopped_for_longer_than_its_lease_does_not_go_on() {
     session.wait_for("code 76");
     assert!(!after.contains("tick"), "{after:?}");
 }
+
+#[test]
+fn a_terminal_is_set_as_before_when_the_command_was_killed() {
+    let cluster = Setup::of(1).start();
+    let script = "$TENURE lock a -- sh -c 'stty -echo; kill -9 $$'; echo ended $?; stty -a";
+    let mut session = Session::start(&cluster, &["sh", "-c", script]);
+    session.wait_for("ended 137");
+    // Not "-echo echoe".
+    session.wait_for(" echo echoe ");
+    assert_eq!(session.code(), 0);
+}

@@ -1,0 +1,137 @@
+//! What a client is made of: URLs, and where they are `https`, whom to trust; a token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::client::Client;
+use crate::clock::SystemClock;
+use crate::error::{Error, Failure};
+use crate::tls::Tls;
+use crate::transport::Http;
+
+/// A client to be made.
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = tenure::Client::builder(["https://n1.internal:7379", "https://n2.internal:7379"])
+///     .authority(std::fs::read("/etc/tenure/ca.pem")?)
+///     .identity(std::fs::read("/etc/tenure/client.pem")?, std::fs::read("/etc/tenure/client.key")?)
+///     .token(std::fs::read_to_string("/etc/tenure/token")?.trim())
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "nothing is made before `build`"]
+pub struct ClientBuilder {
+    urls: Vec<String>,
+    tls: Tls,
+    token: Option<String>,
+    patience: Option<Duration>,
+    stay: bool,
+}
+
+impl Client {
+    /// A client to be made, with more to be said than [`Client::connect`] takes.
+    pub fn builder<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> ClientBuilder {
+        ClientBuilder {
+            urls: urls.into_iter().map(Into::into).collect(),
+            ..ClientBuilder::default()
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// Trusts certificates that this authority issued, given in PEM; may be said again for another one. Then the root
+    /// certificates of this machine are not trusted, unless [`ClientBuilder::and_machine_roots`] is said, too. Only for
+    /// `https` URLs.
+    pub fn authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.authorities.push(pem.into());
+        self
+    }
+
+    /// Trusts the root certificates of this machine beside the authorities that are given. Where none is given, they are
+    /// trusted anyway.
+    pub fn and_machine_roots(mut self) -> Self {
+        self.tls.with_machine_roots = true;
+        self
+    }
+
+    /// Shows this certificate, with those between it and its authority, to members that ask for one: both in PEM. Only
+    /// for `https` URLs.
+    pub fn identity(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.tls.identity = Some((chain.into(), key.into()));
+        self
+    }
+
+    /// Says who asks by a token, `<id>.<secret>`, in every request. Over `http` URLs anybody on the way reads it.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// See [`Client::with_patience`].
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// See [`Client::at_given_urls_only`].
+    pub fn at_given_urls_only(mut self) -> Self {
+        self.stay = true;
+        self
+    }
+
+    /// The client. Nothing is sent before the first call.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no URL, or one that is none; where certificates or keys cannot be read or do not fit, or are given
+    /// though no URL is `https`; where the token is none.
+    pub fn build(self) -> Result<Client, Error> {
+        let secure = self.urls.iter().any(|url| url.starts_with("https:"));
+        let for_tls = !self.tls.authorities.is_empty() || self.tls.identity.is_some();
+        let http = match (secure, for_tls) {
+            (true, _) => Http::secure(self.tls.config()?),
+            (false, false) => Http::plain(),
+            (false, true) => {
+                return Err(Error::NotApplied(Failure::local(format!(
+                    "certificates are given, but none of the URLs {:?} begins with https://",
+                    self.urls
+                ))));
+            }
+        };
+        let token = self.token.as_deref().map(bearer).transpose()?;
+        let clock = Arc::new(SystemClock);
+        let mut client = Client::with(self.urls, Arc::new(http), clock, token)?;
+        if let Some(patience) = self.patience {
+            client = client.with_patience(patience);
+        }
+        Ok(match self.stay {
+            true => client.at_given_urls_only(),
+            false => client,
+        })
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let graphic = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let value = graphic.then(|| HeaderValue::try_from(format!("Bearer {token}")).ok());
+    let Some(mut value) = value.flatten() else {
+        // What was given may be a secret with a slip in it: it is not shown.
+        let detail = "the token is none: visible ASCII characters without blanks are accepted, as <id>.<secret>";
+        return Err(Error::NotApplied(Failure::local(detail)));
+    };
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("urls", &self.urls)
+            .finish_non_exhaustive()
+    }
+}
