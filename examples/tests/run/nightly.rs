@@ -169,7 +169,7 @@ fn what_a_dead_holder_has_done_is_not_done_again() {
 fn a_host_that_comes_second_says_that_another_is_at_it_and_touches_nothing() {
     let _machine = machine::shared();
     let mut rig = Rig::with_files();
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     let lease = grant(&mut client, 60_000);
     acquire(&mut client, LOCK, &lease);
     let mut second = rig.run(&[]);

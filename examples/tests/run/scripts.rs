@@ -108,7 +108,7 @@ fn keeps_what_its_command_is_given(script: &'static str) {
     );
 
     // It has given back everything: nobody waits for a TTL.
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     assert_eq!(
         client.get("/v1/leases").expect("it answers").u64("count"),
         0
@@ -120,7 +120,7 @@ fn keeps_what_its_command_is_given(script: &'static str) {
 
 fn refuses_where_the_lock_is_held(script: &'static str) {
     let rig = Rig::of(1, script);
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     let lease = grant(&mut client, 60_000);
     acquire(&mut client, ENCODED, &lease);
     let check = |set: (&str, &str), command: &[&str], code: i32, said: &str| {
@@ -172,7 +172,7 @@ fn passes_signals_on_and_leaves_nothing_behind(script: &'static str) {
     let mut run = rig.start(&all, 15_000, &["bash", "-c", traps]);
     run.wait_for_output("left behind: ", SOON);
     let mut waits = rig.start(&all, 15_000, &["true"]);
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     wait::until("the second waits", SOON, || {
         let lock = client.get(&format!("/v1/locks/{ENCODED}")).ok()?;
         (lock.u64("queue_length") == 1).then_some(())
@@ -255,7 +255,7 @@ fn ends_its_command_when_an_operator_breaks_the_hold(script: &'static str) {
     let mut worker = rig.worker(&all, 4_000, &file);
     let fence = beats(&file)[0].0;
     let path = format!("/v1/locks/{ENCODED}?break=true&fence={fence}&reason=test");
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     client.delete(&path).expect("it answers").expect(200);
     has_lost(&mut worker);
     let count = beats(&file).len();
