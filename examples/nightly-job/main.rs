@@ -159,6 +159,7 @@ async fn make(options: &Options, lock: &Lock, store: &mut impl Store) -> Result<
         // Not begun any more once the lock is lost. Reading a file does not yield, though: a host that is suspended in
         // the middle of it finds out only when it writes.
         let item = lock.run(async {
+            println!("reading {path}");
             tokio::task::block_in_place(|| Item::read(&options.source, &path, at_least))
         });
         let item = item.await?.map_err(Failure::Source)?;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine, wait};
 use crate::programs::{endpoints, example, program};
 
@@ -106,7 +108,7 @@ fn keeps_what_its_command_is_given(script: &'static str) {
     );
 
     // It has given back everything: nobody waits for a TTL.
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     assert_eq!(
         client.get("/v1/leases").expect("it answers").u64("count"),
         0
@@ -118,7 +120,7 @@ fn keeps_what_its_command_is_given(script: &'static str) {
 
 fn refuses_where_the_lock_is_held(script: &'static str) {
     let rig = Rig::of(1, script);
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     let lease = grant(&mut client, 60_000);
     acquire(&mut client, ENCODED, &lease);
     let check = |set: (&str, &str), command: &[&str], code: i32, said: &str| {
@@ -144,6 +146,12 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
         "ttl_ms is 5; accepted are 1000 to 86400000",
     );
     check(
+        ("TENURE_WAIT_MS", "90000000"),
+        &["true"],
+        1,
+        "wait_ms is 90000000",
+    );
+    check(
         ("TENURE_ENDPOINTS", "http://127.0.0.1:1"),
         &["true"],
         69,
@@ -153,6 +161,41 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
         client.get("/v1/leases").expect("it answers").u64("count"),
         1,
         "only the holder's is left"
+    );
+}
+
+fn passes_signals_on_and_leaves_nothing_behind(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let all = endpoints(&rig.cluster);
+    let traps =
+        r#"trap "exit 9" HUP; sleep 600 & echo "left behind: $!"; while :; do sleep 0.05; done"#;
+    let mut run = rig.start(&all, 15_000, &["bash", "-c", traps]);
+    run.wait_for_output("left behind: ", SOON);
+    let mut waits = rig.start(&all, 15_000, &["true"]);
+    let mut client = rig.cluster.members[0].client().persistent();
+    wait::until("the second waits", SOON, || {
+        let lock = client.get(&format!("/v1/locks/{ENCODED}")).ok()?;
+        (lock.u64("queue_length") == 1).then_some(())
+    });
+    waits.signal(Signal::TERM);
+    assert_eq!(waits.exit_code(SOON), 143, "{}", waits.output());
+    assert_eq!(run.exit_status(), None, "{}", run.output());
+
+    run.signal(Signal::HUP);
+    assert_eq!(run.exit_code(SOON), 9, "{}", run.output());
+    let output = run.output();
+    let left = output
+        .trim()
+        .rsplit(' ')
+        .next()
+        .expect("it is the last word");
+    let runs = Path::new("/proc").join(left).join("exe");
+    wait::until("what it left behind has ended", SOON, || {
+        fs::read_link(&runs).err()
+    });
+    assert_eq!(
+        client.get("/v1/leases").expect("it answers").u64("count"),
+        0
     );
 }
 
@@ -212,7 +255,7 @@ fn ends_its_command_when_an_operator_breaks_the_hold(script: &'static str) {
     let mut worker = rig.worker(&all, 4_000, &file);
     let fence = beats(&file)[0].0;
     let path = format!("/v1/locks/{ENCODED}?break=true&fence={fence}&reason=test");
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     client.delete(&path).expect("it answers").expect(200);
     has_lost(&mut worker);
     let count = beats(&file).len();
@@ -240,6 +283,8 @@ macro_rules! claims {
 claims! {
     keeps_what_its_command_is_given: bash_keeps_what_its_command_is_given, python_keeps_what_its_command_is_given;
     refuses_where_the_lock_is_held: bash_refuses_where_the_lock_is_held, python_refuses_where_the_lock_is_held;
+    passes_signals_on_and_leaves_nothing_behind:
+        bash_passes_signals_on_and_leaves_nothing_behind, python_passes_signals_on_and_leaves_nothing_behind;
     has_ended_its_command_before_the_next_begins:
         bash_has_ended_its_command_before_the_next_begins, python_has_ended_its_command_before_the_next_begins;
     holds_on_when_the_leader_dies: bash_holds_on_when_the_leader_dies, python_holds_on_when_the_leader_dies;

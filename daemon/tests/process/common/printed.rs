@@ -77,8 +77,9 @@ pub(crate) fn run(steps: &[Step], replacements: &[(&str, &str)], context: &dyn F
     for (printed, own) in replacements {
         script = script.replace(printed, own);
     }
-    let output = Command::new("bash")
-        .args(["-c", &script])
+    // A page whose condition never holds fails; it does not wait for ever.
+    let output = Command::new("timeout")
+        .args(["300", "bash", "-c", &script])
         .output()
         .expect("there is a bash");
     let errors = String::from_utf8_lossy(&output.stderr);
