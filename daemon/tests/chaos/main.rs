@@ -15,6 +15,7 @@ mod asking;
 #[path = "../process/common/mod.rs"]
 mod common;
 mod disks;
+mod forgotten;
 mod member;
 mod nemesis;
 mod network;

@@ -140,14 +140,19 @@ impl Member {
         self.slot().as_ref().map_or(0, Process::id)
     }
 
-    /// Stops it and waits until it stands still.
+    /// Stops it and waits until all of its threads stand still: whatever they had asked of the system is answered.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
-        let stat = format!("/proc/{}/stat", self.id());
-        wait::until("the member has stopped", SOON, || {
-            let stat = std::fs::read_to_string(&stat).ok()?;
+        let tasks = format!("/proc/{}/task", self.id());
+        let stands = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
             let state = stat.rsplit_once(") ")?.1.chars().next()?;
-            (state == 'T').then_some(())
+            // The second is how one stands that is traced.
+            Some(matches!(state, 'T' | 't'))
+        };
+        wait::until("the member has stopped", SOON, || {
+            let mut tasks = std::fs::read_dir(&tasks).ok()?.flatten();
+            tasks.all(|task| stands(task).unwrap_or(true)).then_some(())
         });
     }
 

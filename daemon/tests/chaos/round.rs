@@ -32,6 +32,7 @@ pub(crate) struct Run<'a> {
     /// How many calls have succeeded.
     pub(crate) done: AtomicU64,
     stop: AtomicBool,
+    given_up: AtomicBool,
     end: AtomicU64,
     /// When the present nemesis took its hands off; 0 while it has not.
     healed: AtomicU64,
@@ -49,6 +50,30 @@ impl Run<'_> {
         self.stop.load(Ordering::SeqCst)
     }
 
+    /// Nothing more will be known: whoever waits for something must not.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
+    /// Waits until all members serve. What the machine takes from everybody meanwhile does not count.
+    fn wait_until_ready(&self) -> Duration {
+        let from = self.recorder.now();
+        let passed = || Duration::from_nanos(self.recorder.now().since(from));
+        let starved = || self.starvation.between(from, self.recorder.now());
+        for member in &self.rig.members {
+            while !member.is_ready() {
+                let (passed, starved) = (passed(), starved());
+                assert!(
+                    passed < SOON + starved && passed < SOON * MOST_PATIENCE,
+                    "{} is not ready after {passed:?}, of which the machine took {starved:?}",
+                    member.name
+                );
+                wait::pass(Duration::from_millis(20), || false);
+            }
+        }
+        passed()
+    }
+
     /// The revision up to which watchers of everything go on; none while it is not known.
     pub(crate) fn end(&self) -> Option<Revision> {
         Some(Revision(self.end.load(Ordering::SeqCst))).filter(|end| *end > Revision(0))
@@ -64,6 +89,18 @@ impl Run<'_> {
     }
 }
 
+/// Lets all clients and watchers end where their round fails, which waits for them.
+struct GivesUp<'a>(&'a Run<'a>);
+
+impl Drop for GivesUp<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.given_up.store(true, Ordering::SeqCst);
+            self.0.stop.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// What a round is made of.
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -73,13 +110,15 @@ pub(crate) struct Plan {
 }
 
 /// Traffic before the first nemesis and after each.
-const CALM: Duration = Duration::from_millis(800);
+const CALM: Duration = Duration::from_millis(500);
 /// How many calls succeed at least for each nemesis; a busy machine takes longer for them.
 const LEAST_DONE: u64 = 250;
 /// How long a round goes on at most for that.
 const OVERTIME: Duration = Duration::from_secs(90);
 /// Within how many election timeouts after a fault there is a leader.
 const LEADER_WITHIN: u32 = 10;
+/// How many times as long as usual is waited for members on a machine that gives them no time.
+const MOST_PATIENCE: u32 = 4;
 /// A pause of successful writes that is longer is told as a time without a leader.
 const STALL: Duration = Duration::from_millis(300);
 
@@ -94,6 +133,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         solo_calls: AtomicU64::new(0),
         done: AtomicU64::new(0),
         stop: AtomicBool::new(false),
+        given_up: AtomicBool::new(false),
         end: AtomicU64::new(0),
         healed: AtomicU64::new(0),
         starvation: Starvation::default(),
@@ -105,6 +145,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         plan.seed, plan.members, plan.kind
     );
     thread::scope(|scope| {
+        let _gives_up = GivesUp(&run);
         scope.spawn(|| run.starvation.measure(&run));
         let watchers = work::start_watchers(scope, &run);
         let workers = work::start_workers(scope, &run);
@@ -117,11 +158,11 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         for worker in workers {
             worker.join().expect("a worker ends");
         }
-        rig.wait_until_ready(SOON);
+        run.wait_until_ready();
         read_everything(&run);
         rig.kill_all();
         rig.start_all();
-        rig.wait_until_ready(SOON);
+        run.wait_until_ready();
         let end = read_everything(&run);
         for member in 0..plan.members {
             work::watch_all(&run, member, end);
@@ -164,7 +205,7 @@ fn torment(run: &Run<'_>, plan: &Plan, failures: &mut Vec<String>) {
             0 => run.recorder.now(),
             healed => Moment(healed),
         };
-        let ready = run.rig.wait_until_ready(SOON);
+        let ready = run.wait_until_ready();
         let took = Duration::from_nanos(until.since(from));
         let text = match &evidence {
             Ok(trace) => trace.clone(),

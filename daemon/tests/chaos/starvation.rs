@@ -26,7 +26,7 @@ impl Starvation {
     /// Steps until the round is over.
     pub(crate) fn measure(&self, run: &Run<'_>) {
         let file = File::create(run.rig.dir().join("steps")).expect("there is room for a file");
-        while !run.stopped() {
+        while !run.is_given_up() && run.end().is_none() {
             let from = run.recorder.now();
             std::thread::sleep(SLEEP);
             file.write_all_at(&PAGE, 0)

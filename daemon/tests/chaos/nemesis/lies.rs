@@ -19,10 +19,10 @@ use serde_json::Value;
 use tenure_oracle::{Ask, Told};
 
 use super::Evidence;
+use super::disks::take_power;
 use super::tampering::Tampering;
 use crate::asking::Caller;
 use crate::common::{SOON, wait};
-use crate::disks::lose_power;
 use crate::member::Member;
 use crate::round::Run;
 
@@ -45,7 +45,7 @@ pub(super) fn lying_disk(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     let tampering = Tampering::with(run, number, "inject=fdatasync,fsync:retval=0");
     wait::pass(Duration::from_millis(rng.u64(1_500..3_000)), || false);
     let applied = index(member, "applied_index");
-    lose_power(&[&member.disk]);
+    take_power(&[member]);
     member.kill();
     let lies = tampering.end();
     wait_until_nobody_needs_it(run, number);

@@ -117,7 +117,7 @@ impl<'a> Cursor<'a> {
 pub(super) fn archive(run: &Run<'_>, member: usize) {
     let mut cursor = Cursor::new(run, &EVERYTHING, true, Revision(0));
     let mut client = run.rig.members[member].client().with_patience(PATIENCE);
-    while run.end().is_none_or(|end| cursor.after < end) {
+    while !run.is_given_up() && run.end().is_none_or(|end| cursor.after < end) {
         if !cursor.poll(&mut client, member, "&wait_ms=1000") {
             client = run.rig.members[member].client().with_patience(PATIENCE);
             wait::pass(SETBACK, || false);
