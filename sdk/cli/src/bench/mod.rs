@@ -39,9 +39,9 @@ const MAX_TIME: Duration = Duration::from_secs(6 * 3600);
 const RENEWALS_IN_TTL: f64 = 3.0;
 
 const EXAMPLES: &str = "\
-Each client has one request under way at a time. The first connection goes to the leader, the next to the other members
-in turn. What is prepared is cleaned up: keys below `bench/` are deleted, leases revoked, also after Ctrl-C. Errors are
-counted by their code, never as successes, and nothing is retried. `own cores` is what this program itself used.
+Each client has one request under way at a time. The first connection goes to the leader, the next to the other members \
+in turn. What is prepared is cleaned up: keys below `bench/` are deleted, leases revoked, also after Ctrl-C. Errors are \
+counted by their code, never as successes, and nothing is retried. OWN CORES is what this program itself used.
 
 Examples:
   tenure bench put
@@ -53,11 +53,12 @@ Examples:
   tenure bench put lock --clients 64 --rounds 5 \\
     --against etcd=http://127.0.0.1:2379,http://127.0.0.2:2379,http://127.0.0.3:2379
 
-`--against etcd=` gives the same work to a cluster of etcd, in turns, and tells the ratios. It needs a build with
-`--features etcd`, which needs protobuf-compiler. Three members of etcd on this machine, with synced disks, are started by
+`--against etcd=` gives the same work to a cluster of etcd, in turns, and tells the ratios. It needs a build with \
+`--features etcd`, which needs protobuf-compiler. Three members of etcd on this machine, with synced disks:
   sdk/cli/src/bench/three-members.sh etcd DIRECTORY
 
-Exit codes: 0 measured, 1 a workload could not be run or had no success, 64 wrong usage, 69 nobody answered, 130 interrupted.";
+Exit codes: 0 measured, 1 a workload could not be run or had no success, 64 wrong usage, 69 nobody answered, \
+130 interrupted.";
 
 /// What is measured, and how.
 #[derive(clap::Args)]
