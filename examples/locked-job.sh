@@ -133,16 +133,22 @@ while :; do
         exit 69
     fi
     case $status in
-    200) break ;;
+    200)
+        fence=$(field fence)
+        believe
+        look
+        # An answer that was long on its way leaves little to believe: asking again renews.
+        if ((until - now > ttl_ms / 2)); then
+            break
+        fi
+        ;;
     202) ;;
     *)
         say "the lock was not acquired: $body"
-        exit 75
+        exit $((status == 409 || status == 410 ? 75 : 1))
         ;;
     esac
 done
-fence=$(field fence)
-believe
 
 # From here on signals are the command's.
 passed_on=

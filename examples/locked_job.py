@@ -126,7 +126,9 @@ class Lock:
             if status == 200:
                 self.fence = answer["fence"]
                 self._believe(sent, answer["remaining_ms"])
-                return self.fence
+                # An answer that was long on its way leaves little to believe: asking again renews.
+                if self.remaining() > self.ttl / 2:
+                    return self.fence
 
     def keep(self, stop):
         """Renews every third of the TTL until it is told to stop, or the lock is lost.

@@ -6,8 +6,6 @@
 mod counter;
 mod instance;
 mod service;
-#[path = "../terminated.rs"]
-mod terminated;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,13 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use tenure::Client;
-use tokio::net::TcpListener;
+use tenure_examples::{Members, ended, listen, terminated};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::instance::Instance;
-use crate::terminated::terminated;
 
 /// How long one call to the cluster goes on; requests wait for it, and so does the end of the program.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -32,14 +28,8 @@ const LAST_REQUESTS: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// Client URLs of members, separated by commas
-    #[arg(
-        long,
-        env = "TENURE_ENDPOINTS",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:7379"
-    )]
-    endpoints: Vec<String>,
+    #[command(flatten)]
+    members: Members,
     /// The election that decides which instance is active
     #[arg(long, default_value = "service/counter")]
     election: String,
@@ -62,13 +52,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Options::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("leader: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("leader", run(Options::parse()).await)
 }
 
 async fn run(options: Options) -> Result<(), String> {
@@ -80,10 +64,12 @@ async fn run(options: Options) -> Result<(), String> {
             "--advertise is {url:?}; it is a URL that begins with `http://` or `https://`"
         ));
     }
-    let client = Client::connect(options.endpoints).map_err(|error| error.to_string())?;
+    let client = options
+        .members
+        .client()
+        .map_err(|error| error.to_string())?;
     let client = client.with_patience(PATIENCE);
-    let listener = TcpListener::bind(options.listen).await;
-    let listener = listener.map_err(|error| format!("--listen {}: {error}", options.listen))?;
+    let listener = listen(options.listen).await?;
     let (stop, stopped) = watch::channel(false);
     let (close, closed) = watch::channel(false);
     let ttl = Duration::from_millis(options.ttl_ms);

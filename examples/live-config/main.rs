@@ -6,8 +6,6 @@
 mod pace;
 mod service;
 mod settings;
-#[path = "../terminated.rs"]
-mod terminated;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,26 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use tenure::Client;
-use tokio::net::TcpListener;
+use tenure_examples::{Members, ended, listen, terminated};
 use tokio::time::timeout;
 
 use crate::service::Service;
 use crate::settings::{Running, Setting};
-use crate::terminated::terminated;
 
 /// A service that greets, and takes its settings from keys.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// Client URLs of members, separated by commas
-    #[arg(
-        long,
-        env = "TENURE_ENDPOINTS",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:7379"
-    )]
-    endpoints: Vec<String>,
+    #[command(flatten)]
+    members: Members,
     /// What the names of the keys begin with: `greeting` and `limits` follow it
     #[arg(long, default_value = "config/live/")]
     prefix: String,
@@ -48,19 +38,15 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Options::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("live-config: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("live-config", run(Options::parse()).await)
 }
 
 async fn run(options: Options) -> Result<(), String> {
-    let client = Client::connect(options.endpoints).map_err(|error| error.to_string())?;
-    let listener = TcpListener::bind(options.listen).await;
-    let listener = listener.map_err(|error| format!("--listen {}: {error}", options.listen))?;
+    let client = options
+        .members
+        .client()
+        .map_err(|error| error.to_string())?;
+    let listener = listen(options.listen).await?;
     let mirror = client
         .mirror::<serde_json::Value>(&options.prefix)
         .decode_with(Setting::read)

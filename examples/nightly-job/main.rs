@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use tenure::api::Code;
 use tenure::{Client, Lock};
+use tenure_examples::Members;
 
 use crate::database::Database;
 use crate::files::Files;
@@ -33,14 +34,8 @@ const EXIT_HELD_BY_ANOTHER: u8 = 75;
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// Client URLs of members, separated by commas
-    #[arg(
-        long,
-        env = "TENURE_ENDPOINTS",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:7379"
-    )]
-    endpoints: Vec<String>,
+    #[command(flatten)]
+    members: Members,
     /// The lock; each store has one, whose fences it knows
     #[arg(long, default_value = "jobs/inventory")]
     lock: String,
@@ -105,7 +100,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<(), Failure> {
-    let client = Client::connect(options.endpoints.clone())?;
+    let client = options.members.client()?;
     match options.store.split_once(':') {
         Some(("file", directory)) => {
             let store = Files::open(directory.into())?;
@@ -164,6 +159,7 @@ async fn make(options: &Options, lock: &Lock, store: &mut impl Store) -> Result<
         // Not begun any more once the lock is lost. Reading a file does not yield, though: a host that is suspended in
         // the middle of it finds out only when it writes.
         let item = lock.run(async {
+            println!("reading {path}");
             tokio::task::block_in_place(|| Item::read(&options.source, &path, at_least))
         });
         let item = item.await?.map_err(Failure::Source)?;

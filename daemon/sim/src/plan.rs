@@ -505,7 +505,7 @@ fn draw_core(chance: &mut Chance) -> CoreSettings {
         waiting_bytes: size(chance.skewed(1 << 10, 64 << 20)),
         waiting_renewals: size(chance.skewed(4, 100_000)),
         unapplied_entries: match chance.number(0, 3) {
-            0 => chance.skewed(1, 256),
+            0 => chance.skewed(8, 256),
             _ => 4096,
         },
         hold: chance.span(Duration::ZERO, 10 * MS),

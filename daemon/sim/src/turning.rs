@@ -134,6 +134,7 @@ impl World {
         for task in snapshots {
             self.snapshot_task(place, task);
         }
+        self.judge_snapshots(place);
         // What was appended is on no disk yet; what is committed is not applied.
         self.perhaps_lose_leader(place, proposed);
     }
@@ -171,19 +172,6 @@ impl World {
             "n{} has a checkpoint beyond what it applied",
             place + 1
         );
-        if status.role == RoleName::Leader {
-            // What a leader sends connects to its log, and to nothing that its disk does not have.
-            for (to, file, _) in &running.outgoing {
-                let (sent, base) = (file.meta.position.index, status.base.index);
-                let covered = member.state.durable.meta.position.index;
-                demand!(
-                    base <= sent && sent <= covered,
-                    "disk-order",
-                    "n{} sends n{to} a snapshot of {sent}; its log begins behind {base}, its checkpoint covers {covered}",
-                    place + 1
-                );
-            }
-        }
         demand!(
             member.log.waiting() < 100_000,
             "bounded",
@@ -199,6 +187,25 @@ impl World {
         if let Some(running) = &mut self.members[place].running {
             running.term = status.term.0;
             running.leads = status.role == RoleName::Leader;
+        }
+    }
+
+    /// What a leader sends connects to its log, and covers nothing that its disk does not have.
+    fn judge_snapshots(&self, place: usize) {
+        let member = &self.members[place];
+        let Some(running) = member.running.as_ref().filter(|r| !r.outgoing.is_empty()) else {
+            return;
+        };
+        let base = running.core.status().base.index;
+        let covered = member.state.durable.meta.position.index;
+        for (to, file, _) in &running.outgoing {
+            let sent = file.meta.position.index;
+            demand!(
+                (base <= sent || !running.core.is_leader()) && sent <= covered,
+                "disk-order",
+                "n{} sends n{to} a snapshot of {sent}; its log begins behind {base}, its checkpoint covers {covered}",
+                place + 1
+            );
         }
     }
 

@@ -116,7 +116,8 @@ pub(crate) enum Event {
 struct Scheduled {
     at: Moment,
     number: u64,
-    event: Event,
+    /// In a box, since the heap moves what it holds about, and events are large.
+    event: Box<Event>,
 }
 
 impl PartialEq for Scheduled {
@@ -240,7 +241,7 @@ impl World {
         self.heap.push(Reverse(Scheduled {
             at: at.max(self.now),
             number,
-            event,
+            event: Box::new(event),
         }));
     }
 
@@ -269,7 +270,7 @@ impl World {
                 "livelock",
                 "{MOST_EVENTS} events have happened"
             );
-            self.happen(event);
+            self.happen(*event);
         }
     }
 

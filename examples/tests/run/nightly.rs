@@ -15,7 +15,7 @@ const NIGHT: &str = "2026-11-30";
 /// So short that a paused holder has soon lost, and so long that a busy machine renews in time.
 const TTL_MS: &str = "3000";
 /// In this time the test has stopped a holder that has just begun with a file.
-const AT_LEAST_MS: &str = "2000";
+const AT_LEAST_MS: &str = "3000";
 const ITEMS: [(&str, &str); 3] = [("a.txt", "alpha"), ("b.txt", "beta"), ("c.txt", "")];
 
 /// A cluster, a directory to make an inventory of, and a store.
@@ -72,7 +72,7 @@ impl Rig {
     /// A holder that has written the first file and is in the middle of the second.
     fn holder_amid_its_work(&mut self) -> (Process, u64) {
         let mut holder = self.run(&["--ttl-ms", TTL_MS, "--at-least-ms", AT_LEAST_MS]);
-        holder.wait_for_output("a.txt: 5 bytes", SOON);
+        holder.wait_for_output("reading b.txt\n", SOON);
         let fence = fence(&holder);
         (holder, fence)
     }
@@ -169,7 +169,7 @@ fn what_a_dead_holder_has_done_is_not_done_again() {
 fn a_host_that_comes_second_says_that_another_is_at_it_and_touches_nothing() {
     let _machine = machine::shared();
     let mut rig = Rig::with_files();
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     let lease = grant(&mut client, 60_000);
     acquire(&mut client, LOCK, &lease);
     let mut second = rig.run(&[]);

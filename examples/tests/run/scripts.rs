@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine, wait};
 use crate::programs::{endpoints, example, program};
 
 const LOCK: &str = "jobs/ä b";
 const ENCODED: &str = "jobs%2F%C3%A4%20b";
-/// Works until it is killed, and writes down fence and time every 20 ms.
-const WORKS: &str = r#"trap "" TERM; echo begun; while :; do read -r up _ </proc/uptime; echo "$TENURE_FENCE $up" >>"$0"; sleep 0.02; done"#;
+/// Writes down its fence and the time.
+const BEAT: &str = r#"read -r up _ </proc/uptime; echo "$TENURE_FENCE $up" >>"$0""#;
+/// Does so every 20 ms and ignores TERM: it is killed, or ends when the script is gone, as after a failed test.
+const WORKS: &str = r#"trap "" TERM; while kill -0 $PPID; do BEAT; sleep 0.02; done"#;
 
 /// Both are held to the same.
 const SCRIPTS: [&str; 2] = ["locked-job.sh", "locked_job.py"];
@@ -53,18 +57,23 @@ impl Rig {
         run
     }
 
-    /// Starts a command that works until it is killed, and waits until it has begun.
+    /// Starts a command that works until it is killed, and waits until it works.
     fn worker(&mut self, endpoints: &str, ttl_ms: u32, file: &Path) -> Process {
-        let file = file.display().to_string();
-        let mut worker = self.start(endpoints, ttl_ms, &["bash", "-c", WORKS, &file]);
-        worker.wait_for_output("begun", SOON);
+        let works = WORKS.replace("BEAT", BEAT);
+        let command = ["bash", "-c", &works, &file.display().to_string()];
+        let mut worker = self.start(endpoints, ttl_ms, &command);
+        wait::until("it works", SOON, || {
+            let ended = worker.exit_status().is_some();
+            assert!(!ended, "it has ended: {}", worker.output());
+            beats(file).first().map(drop)
+        });
         worker
     }
 }
 
 /// Fences and times, in hundredths of a second, of a command that works.
 fn beats(file: &Path) -> Vec<(u64, u64)> {
-    let text = fs::read_to_string(file).expect("it has written");
+    let text = fs::read_to_string(file).unwrap_or_default();
     let beat = |line: &str| {
         let (fence, time) = line.split_once(' ')?;
         Some((fence.parse().ok()?, time.replace('.', "").parse().ok()?))
@@ -99,7 +108,7 @@ fn keeps_what_its_command_is_given(script: &'static str) {
     );
 
     // It has given back everything: nobody waits for a TTL.
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     assert_eq!(
         client.get("/v1/leases").expect("it answers").u64("count"),
         0
@@ -111,7 +120,7 @@ fn keeps_what_its_command_is_given(script: &'static str) {
 
 fn refuses_where_the_lock_is_held(script: &'static str) {
     let rig = Rig::of(1, script);
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     let lease = grant(&mut client, 60_000);
     acquire(&mut client, ENCODED, &lease);
     let check = |set: (&str, &str), command: &[&str], code: i32, said: &str| {
@@ -137,6 +146,12 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
         "ttl_ms is 5; accepted are 1000 to 86400000",
     );
     check(
+        ("TENURE_WAIT_MS", "90000000"),
+        &["true"],
+        1,
+        "wait_ms is 90000000",
+    );
+    check(
         ("TENURE_ENDPOINTS", "http://127.0.0.1:1"),
         &["true"],
         69,
@@ -146,6 +161,41 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
         client.get("/v1/leases").expect("it answers").u64("count"),
         1,
         "only the holder's is left"
+    );
+}
+
+fn passes_signals_on_and_leaves_nothing_behind(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let all = endpoints(&rig.cluster);
+    let traps =
+        r#"trap "exit 9" HUP; sleep 600 & echo "left behind: $!"; while :; do sleep 0.05; done"#;
+    let mut run = rig.start(&all, 15_000, &["bash", "-c", traps]);
+    run.wait_for_output("left behind: ", SOON);
+    let mut waits = rig.start(&all, 15_000, &["true"]);
+    let mut client = rig.cluster.members[0].client().persistent();
+    wait::until("the second waits", SOON, || {
+        let lock = client.get(&format!("/v1/locks/{ENCODED}")).ok()?;
+        (lock.u64("queue_length") == 1).then_some(())
+    });
+    waits.signal(Signal::TERM);
+    assert_eq!(waits.exit_code(SOON), 143, "{}", waits.output());
+    assert_eq!(run.exit_status(), None, "{}", run.output());
+
+    run.signal(Signal::HUP);
+    assert_eq!(run.exit_code(SOON), 9, "{}", run.output());
+    let output = run.output();
+    let left = output
+        .trim()
+        .rsplit(' ')
+        .next()
+        .expect("it is the last word");
+    let runs = Path::new("/proc").join(left).join("exe");
+    wait::until("what it left behind has ended", SOON, || {
+        fs::read_link(&runs).err()
+    });
+    assert_eq!(
+        client.get("/v1/leases").expect("it answers").u64("count"),
+        0
     );
 }
 
@@ -160,15 +210,11 @@ fn has_ended_its_command_before_the_next_begins(script: &'static str) {
     );
     let (first, second) = (rig.file("first"), rig.file("second"));
     let mut worker = rig.worker(&one, 4_000, &first);
-    let next = rig.start(
-        &others,
-        15_000,
-        &["bash", "-c", WORKS, &second.display().to_string()],
-    );
+    let begins = ["bash", "-c", BEAT, &second.display().to_string()];
+    let mut next = rig.start(&others, 15_000, &begins);
     rig.cluster.members[frozen].pause();
     has_lost(&mut worker);
-    wait::until("the next works", SOON, || second.exists().then_some(()));
-    drop(next);
+    assert_eq!(next.exit_code(SOON), 0, "{}", next.output());
     rig.cluster.members[frozen].resume();
 
     let (first, second) = (beats(&first), beats(&second));
@@ -207,9 +253,9 @@ fn ends_its_command_when_an_operator_breaks_the_hold(script: &'static str) {
     let all = endpoints(&rig.cluster);
     let file = rig.file("work");
     let mut worker = rig.worker(&all, 4_000, &file);
-    let fence = wait::until("it works", SOON, || beats(&file).first().map(|beat| beat.0));
+    let fence = beats(&file)[0].0;
     let path = format!("/v1/locks/{ENCODED}?break=true&fence={fence}&reason=test");
-    let mut client = rig.cluster.members[0].client();
+    let mut client = rig.cluster.members[0].client().persistent();
     client.delete(&path).expect("it answers").expect(200);
     has_lost(&mut worker);
     let count = beats(&file).len();
@@ -237,6 +283,8 @@ macro_rules! claims {
 claims! {
     keeps_what_its_command_is_given: bash_keeps_what_its_command_is_given, python_keeps_what_its_command_is_given;
     refuses_where_the_lock_is_held: bash_refuses_where_the_lock_is_held, python_refuses_where_the_lock_is_held;
+    passes_signals_on_and_leaves_nothing_behind:
+        bash_passes_signals_on_and_leaves_nothing_behind, python_passes_signals_on_and_leaves_nothing_behind;
     has_ended_its_command_before_the_next_begins:
         bash_has_ended_its_command_before_the_next_begins, python_has_ended_its_command_before_the_next_begins;
     holds_on_when_the_leader_dies: bash_holds_on_when_the_leader_dies, python_holds_on_when_the_leader_dies;

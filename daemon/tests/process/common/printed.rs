@@ -32,7 +32,8 @@ pub(crate) fn steps(readme: &str) -> Vec<Step> {
                 step.promised = Some(block);
             }
             // Not to be run here, or no commands.
-            "sh" | "sql" => {}
+            // What the command line prints is compared in its own tests.
+            "sh" | "sql" | "console" => {}
             _ => panic!("a block of an unknown kind: {line}"),
         }
     }
@@ -69,15 +70,16 @@ pub(crate) fn run(steps: &[Step], replacements: &[(&str, &str)], context: &dyn F
     const MARKER: &str = "=== end of a step ===";
     // What was started in the background and not waited for ends with it, also where a command fails.
     let mut script =
-        "set -e -o pipefail\ntrap 'kill -KILL $(jobs -p) 2>/dev/null' EXIT\n".to_owned();
+        "set -e -o pipefail\ntrap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT\n".to_owned();
     for step in steps {
         script += &format!("{}\nprintf '\\n%s\\n' '{MARKER}'\n", step.script);
     }
     for (printed, own) in replacements {
         script = script.replace(printed, own);
     }
-    let output = Command::new("bash")
-        .args(["-c", &script])
+    // A page whose condition never holds fails; it does not wait for ever.
+    let output = Command::new("timeout")
+        .args(["300", "bash", "-c", &script])
         .output()
         .expect("there is a bash");
     let errors = String::from_utf8_lossy(&output.stderr);
