@@ -162,7 +162,7 @@ pub(crate) struct Put {
     #[arg(long, value_name = "LEASE")]
     lease: Option<String>,
     /// The type that is kept with the value
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = content_type)]
     content_type: Option<String>,
     #[command(flatten)]
     terms: Terms,
@@ -177,6 +177,14 @@ Examples:
   tenure put owners/7 host-a --if-absent --lease 3f9c2a7b5d1e8046
   tenure lock jobs/a -- sh -c 'tenure put result 42 --guard lock=$TENURE_LOCK'
 It ends with 2 where a condition did not hold.";
+
+fn content_type(text: &str) -> Result<String, String> {
+    let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let given = visible && !text.trim().is_empty();
+    given
+        .then(|| text.to_owned())
+        .ok_or_else(|| "write a type as text/plain".into())
+}
 
 /// What a put made.
 struct Made {

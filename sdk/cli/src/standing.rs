@@ -123,83 +123,74 @@ pub(crate) struct Seat {
     lease: String,
 }
 
-impl From<LockHolder> for Seat {
-    fn from(holder: LockHolder) -> Seat {
-        Seat {
-            who: who(&holder.owner, &holder.lease_name),
-            how: mode(holder.mode).into(),
-            fence: Some(holder.fence),
-            since: holder.acquired_revision,
-            left_ms: holder.remaining_ms,
-            lease: holder.lease,
+/// How a seat is made of what the REST API shows: who, how, the fence, since when, and what is left.
+macro_rules! seat {
+    ($shown:ty, $who:ident, $how:expr, $fence:expr, $since:ident, $left:ident) => {
+        impl From<$shown> for Seat {
+            fn from(shown: $shown) -> Seat {
+                let (how, fence): (fn(&$shown) -> String, fn(&$shown) -> Option<u64>) =
+                    ($how, $fence);
+                Seat {
+                    who: who(&shown.$who, &shown.lease_name),
+                    how: how(&shown),
+                    fence: fence(&shown),
+                    since: shown.$since,
+                    left_ms: shown.$left,
+                    lease: shown.lease,
+                }
+            }
         }
-    }
+    };
 }
 
-impl From<LockPlace> for Seat {
-    fn from(place: LockPlace) -> Seat {
-        Seat {
-            who: who(&place.owner, &place.lease_name),
-            how: mode(place.mode).into(),
-            fence: None,
-            since: place.queued_revision,
-            left_ms: place.wait_remaining_ms,
-            lease: place.lease,
-        }
-    }
-}
-
-impl From<SemaphoreHolder> for Seat {
-    fn from(holder: SemaphoreHolder) -> Seat {
-        Seat {
-            who: who(&holder.owner, &holder.lease_name),
-            how: holder.permits.to_string(),
-            fence: Some(holder.fence),
-            since: holder.acquired_revision,
-            left_ms: holder.remaining_ms,
-            lease: holder.lease,
-        }
-    }
-}
-
-impl From<SemaphorePlace> for Seat {
-    fn from(place: SemaphorePlace) -> Seat {
-        Seat {
-            who: who(&place.owner, &place.lease_name),
-            how: place.permits.to_string(),
-            fence: None,
-            since: place.queued_revision,
-            left_ms: place.wait_remaining_ms,
-            lease: place.lease,
-        }
-    }
-}
-
-impl From<Leader> for Seat {
-    fn from(leader: Leader) -> Seat {
-        Seat {
-            who: who(&leader.candidate, &leader.lease_name),
-            how: leader.value,
-            fence: Some(leader.fence),
-            since: leader.elected_revision,
-            left_ms: leader.remaining_ms,
-            lease: leader.lease,
-        }
-    }
-}
-
-impl From<Candidate> for Seat {
-    fn from(candidate: Candidate) -> Seat {
-        Seat {
-            who: who(&candidate.candidate, &candidate.lease_name),
-            how: candidate.value,
-            fence: None,
-            since: candidate.queued_revision,
-            left_ms: candidate.wait_remaining_ms,
-            lease: candidate.lease,
-        }
-    }
-}
+seat!(
+    LockHolder,
+    owner,
+    |it| mode(it.mode).into(),
+    |it| Some(it.fence),
+    acquired_revision,
+    remaining_ms
+);
+seat!(
+    LockPlace,
+    owner,
+    |it| mode(it.mode).into(),
+    |_| None,
+    queued_revision,
+    wait_remaining_ms
+);
+seat!(
+    SemaphoreHolder,
+    owner,
+    |it| it.permits.to_string(),
+    |it| Some(it.fence),
+    acquired_revision,
+    remaining_ms
+);
+seat!(
+    SemaphorePlace,
+    owner,
+    |it| it.permits.to_string(),
+    |_| None,
+    queued_revision,
+    wait_remaining_ms
+);
+seat!(
+    Leader,
+    candidate,
+    |it| it.value.clone(),
+    |it| Some(it.fence),
+    elected_revision,
+    remaining_ms
+);
+seat!(
+    Candidate,
+    candidate,
+    |it| it.value.clone(),
+    |_| None,
+    queued_revision,
+    wait_remaining_ms
+);
 
 fn mode(mode: Mode) -> &'static str {
     match mode {

@@ -4,6 +4,7 @@
 //! hold could be another's. Whether the hold may be believed in is the client's to say.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,6 +40,8 @@ use warden::Warden;
 
 /// How long giving up a lease may take when the program was told to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long somebody at a terminal waits before being told for what.
+const BEFORE_A_WORD: Duration = Duration::from_secs(1);
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
 
 /// What all of them take.
@@ -135,7 +138,7 @@ async fn run_under<W: Holdable + Single>(
         Ok(granted) => granted?,
         Err(signal) => return Ok(Exit::by_signal(signal.as_raw())),
     };
-    let hold = match unless_told(&mut signals, acquire(run, &lease, ask)).await {
+    let hold = match unless_told(&mut signals, acquire(run, &what, &lease, ask)).await {
         Ok(Ok(hold)) => hold,
         Ok(Err(error)) => {
             let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
@@ -180,16 +183,31 @@ async fn unless_told<T>(signals: &mut Signals, work: impl Future<Output = T>) ->
 
 async fn acquire<W: Holdable>(
     run: &Run,
+    what: &What,
     lease: &Lease,
     ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
 ) -> Result<Hold<W>, Error> {
-    loop {
-        match ask(lease, run.wait.unwrap_or(duration::DAY)).await {
-            // The longest wait of the cluster is not the longest of a caller who named none.
-            Err(error) if run.wait.is_none() && error.code() == Some(Code::WaitExpired) => {}
-            asked => return asked,
+    let mut asking = std::pin::pin!(async {
+        loop {
+            match ask(lease, run.wait.unwrap_or(duration::DAY)).await {
+                // The longest wait of the cluster is not the longest of a caller who named none.
+                Err(error) if run.wait.is_none() && error.code() == Some(Code::WaitExpired) => {}
+                asked => return asked,
+            }
         }
+    });
+    tokio::select! {
+        asked = &mut asking => return asked,
+        () = tokio::time::sleep(BEFORE_A_WORD) => {}
     }
+    // Somebody who sits there would like to know; a log would not.
+    if std::io::stderr().is_terminal() {
+        let (word, name) = (what.word, output::shown(&what.name));
+        note(format!(
+            "waiting for {word} {name}: `tenure {word}s {name}` shows who holds it"
+        ));
+    }
+    asking.await
 }
 
 fn not_acquired(what: &What, error: Error) -> Trouble {

@@ -159,7 +159,8 @@ fn a_command_whose_holder_is_stopped_itself_has_ended_before_the_next_holder_beg
 
 #[test]
 fn a_command_whose_holder_was_killed_has_ended_before_the_next_holder_begins() {
-    let mut pair = Pair::start("trap '' TERM;", &["--ttl", "4s"]);
+    // So long that it is not lost before, also where the machine is busy.
+    let mut pair = Pair::start("trap '' TERM;", &["--ttl", "20s", "--grace", "500ms"]);
     pair.holder.signal(Signal::KILL);
     assert_eq!(pair.holder.exit_code(SOON), -9);
     let gap = pair.gap_after(-9);

@@ -114,6 +114,15 @@ fn a_command_reads_the_terminal_and_so_does_the_script_behind_it() {
 }
 
 #[test]
+fn who_waits_at_a_terminal_is_told_for_what() {
+    let cluster = Setup::of(1).start();
+    let script = "$TENURE lock a -- $TENURE lock a --wait 3s -- true; echo ended $?";
+    let mut session = Session::start(&cluster, &["sh", "-c", script]);
+    session.wait_for("waiting for lock a: `tenure locks a` shows who holds it");
+    session.wait_for("ended 75");
+}
+
+#[test]
 fn ctrl_c_ends_the_command_and_frees_the_lock() {
     let cluster = Setup::of(1).start();
     let script = "$TENURE lock a -- sh -c 'echo begun; sleep 60'; echo ended $?";

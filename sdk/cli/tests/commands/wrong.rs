@@ -56,6 +56,7 @@ fn wrong_arguments_are_told_what_is_accepted() {
     wrong(&["semaphore", "s", "--limit", "0", "--", "true"], &["0"]);
     wrong(&["watch", "config/"], &["write keys/config/ for keys"]);
     wrong(&["put", "a", "1", "--guard", "lock"], &["lock=NAME"]);
+    wrong(&["put", "a", "1", "--content-type", "\n"], &["text/plain"]);
     wrong(&["lokc", "a"], &["lokc", "lock"]);
     wrong(&["-o", "xml", "status"], &["xml", "table, json"]);
     wrong(
