@@ -147,6 +147,14 @@ impl Failure {
         }
     }
 
+    /// Whether it was refused by a cluster that will be there again: by the codes of Tenure, and of gRPC.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "no-leader" | "lagging" | "overloaded" | "unavailable"
+        )
+    }
+
     /// No connection, or one that broke.
     pub(crate) fn connection(detail: impl Into<String>) -> Failure {
         Failure::new("connection", detail)

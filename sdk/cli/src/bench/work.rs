@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout_at};
 
 use super::busy::{Busy, HEAD};
 use super::system::{Done, Failure, Reading, Session, Watching};
@@ -21,6 +21,30 @@ const TOGETHER: usize = tenure::api::MAX_RENEWED_TOGETHER;
 const STEP: Duration = Duration::from_secs(10);
 /// How often a client that is ready looks whether all are.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Between two tries of one that a cluster without a leader refused.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// A step of preparing or cleaning up, repeated while it is refused for a reason that passes. (A macro, since no closure
+/// can lend a session to a future again and again that must be `Send`.)
+macro_rules! in_time {
+    ($step:expr) => {{
+        use tokio::time::Instant;
+        let end = Instant::now() + STEP;
+        loop {
+            match timeout_at(end, $step).await {
+                Ok(Err(failure)) if failure.passes() && Instant::now() + AGAIN < end => {
+                    sleep(AGAIN).await;
+                }
+                Ok(done) => break done,
+                Err(_) => {
+                    let detail = format!("the cluster did not do what was asked within {STEP:?}");
+                    break Err(Failure::new("no-answer", detail));
+                }
+            }
+        }
+    }};
+}
 
 /// What is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, clap::ValueEnum)]
@@ -202,15 +226,15 @@ impl<S: Session> Client<S> {
     pub(crate) async fn prepare(&mut self) -> Result<(), Failure> {
         match self.plan.workload {
             Workload::Put => {
-                in_time(self.session.put(&self.name, self.value.clone())).await?;
+                in_time!(self.session.put(&self.name, self.value.clone()))?;
             }
             Workload::Get | Workload::GetLocal => {
-                in_time(self.session.put(&self.name, self.value.clone())).await?;
+                in_time!(self.session.put(&self.name, self.value.clone()))?;
                 // The member that will be asked for its own state has the key from here on.
-                in_time(self.session.get(&self.name, Reading::Linearizable)).await?;
+                in_time!(self.session.get(&self.name, Reading::Linearizable))?;
             }
             Workload::Watch => {
-                self.watch = Some(in_time(self.session.watch(&self.name)).await?);
+                self.watch = Some(in_time!(self.session.watch(&self.name))?);
             }
             Workload::Lock | Workload::Handoff | Workload::Election | Workload::Renew => {
                 self.grant().await?;
@@ -227,7 +251,7 @@ impl<S: Session> Client<S> {
             if self.plan.is_given_up() {
                 return Ok(());
             }
-            let lease = in_time(self.session.grant(self.plan.ttl)).await?;
+            let lease = in_time!(self.session.grant(self.plan.ttl))?;
             self.leases.push(lease);
             self.keep_alive(&mut renewed).await?;
         }
@@ -240,7 +264,7 @@ impl<S: Session> Client<S> {
         }
         *renewed = Instant::now();
         for together in self.leases.chunks(TOGETHER) {
-            let done = in_time(self.session.renew(together)).await?;
+            let done = in_time!(self.session.renew(together))?;
             if let Some((code, times)) = done.refused.first() {
                 let detail = format!(
                     "{times} leases ended while others were granted: fewer --leases or a longer --ttl are needed"
@@ -256,7 +280,7 @@ impl<S: Session> Client<S> {
         let mut renewed = Instant::now();
         while !self.plan.is_given_up() && self.plan.ready.load(Ordering::SeqCst) < self.plan.clients
         {
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
             self.keep_alive(&mut renewed).await?;
         }
         Ok(())
@@ -368,7 +392,7 @@ impl<S: Session> Client<S> {
         for lease in &self.leases {
             // A cluster that is away takes no more time than one step from each client.
             let ended = match &why {
-                None => in_time(self.session.revoke(lease)).await,
+                None => in_time!(self.session.revoke(lease)),
                 Some(failure) => Err(Failure::clone(failure)),
             };
             if let Err(failure) = ended {
@@ -388,14 +412,48 @@ fn handed_on(took: Option<Duration>) -> Done {
 /// Deletes the keys of a run.
 pub(crate) async fn delete_keys<S: Session>(session: &mut S, plan: &Plan) -> Result<(), Failure> {
     if plan.workload.has_values() {
-        in_time(session.delete(&format!("{}/", plan.prefix))).await?;
+        in_time!(session.delete(&format!("{}/", plan.prefix)))?;
     }
     Ok(())
 }
 
-async fn in_time<T>(step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    timeout(STEP, step).await.unwrap_or_else(|_| {
-        let detail = format!("the cluster did not answer within {STEP:?}");
-        Err(Failure::new("no-answer", detail))
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_is_repeated_while_its_refusal_passes_and_no_longer_than_its_time() {
+        let answer = async |code: &str| -> Result<(), Failure> { Err(Failure::new(code, "")) };
+        let mut tries = 0;
+        let third = in_time!(async {
+            tries += 1;
+            if tries < 3 {
+                answer("no-leader").await?;
+            }
+            Ok::<u32, Failure>(tries)
+        });
+        assert_eq!(third, Ok(3));
+
+        let began = tokio::time::Instant::now();
+        let refused = in_time!(answer("too-large"));
+        assert_eq!(
+            refused.map_err(|failure| failure.code),
+            Err("too-large".into())
+        );
+        assert!(
+            began.elapsed() < AGAIN,
+            "what does not pass is told at once"
+        );
+        let refused = in_time!(answer("unavailable"));
+        assert_eq!(
+            refused.map_err(|failure| failure.code),
+            Err("unavailable".into())
+        );
+        assert!(began.elapsed() <= STEP, "{:?}", began.elapsed());
+        let silent = in_time!(std::future::pending::<Result<(), Failure>>());
+        assert_eq!(
+            silent.map_err(|failure| failure.code),
+            Err("no-answer".into())
+        );
+    }
 }
