@@ -164,8 +164,8 @@ impl<W: Holdable> Acquire<'_, W> {
     /// than the TTL.
     ///
     /// Dropping the future leaves the queue in the background, as far as that succeeds within 5 s; a place that is
-    /// left behind, or a hold that it became, ends with its lease. A lease granted for it is revoked likewise. To be
-    /// certain, [`Acquire::acquire_unless`] gives up when it is told to.
+    /// left behind, or a hold that it became, ends with its lease. A lease granted for it is revoked likewise.
+    /// [`Acquire::acquire_unless`] gives up when it is told to, and waits until that is done.
     ///
     /// # Errors
     ///
@@ -178,7 +178,8 @@ impl<W: Holdable> Acquire<'_, W> {
     }
 
     /// As [`Acquire::acquire`], until it is told to give up: the queue is left then, or what was granted meanwhile is
-    /// given back, and the answer is none once that is certain.
+    /// given back, and the answer is none once the cluster has said so. On a lease of its own, which is ended, that is
+    /// certain; on yours, an asking that the network held back may still be carried out, and ends with the lease.
     ///
     /// ```no_run
     /// # async fn example(client: tenure::Client, signal: impl Future<Output = ()>) -> Result<(), tenure::Error> {
@@ -241,7 +242,8 @@ impl<W: Holdable + Labelled> Acquire<'_, W> {
         self
     }
 
-    /// For how long nobody else is granted it after the lease of this holder *ran out*; up to 60 s.
+    /// For how long nobody is granted it after the lease of this holder *ran out*, up to 60 s, but who asks by a lease
+    /// of the same name: give it [one](Acquire::on) that has a [name](crate::Grant::name), to take it up again after a crash.
     pub fn lock_delay(mut self, delay: Duration) -> Self {
         *W::labels(&mut self.body).1 = millis(delay);
         self

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Deadline};
 use crate::error::Loss;
@@ -17,6 +18,21 @@ const LONGEST_NAP: Duration = Duration::from_millis(250);
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 
 /// What a holder may believe.
+///
+/// ```no_run
+/// # async fn example(lock: tenure::Lock) {
+/// use tenure::State;
+///
+/// let mut states = lock.watch();
+/// while states.changed().await.is_ok() {
+///     match *states.borrow_and_update() {
+///         State::Held => println!("renewals get through again"),
+///         State::InJeopardy => println!("{:?} left; nothing new is begun", lock.remaining()),
+///         State::Lost(loss) => return eprintln!("{loss}"),
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     /// It is held, and was confirmed lately.
@@ -33,6 +49,8 @@ pub(crate) struct Belief {
     until: Mutex<Deadline>,
     /// Changed only while `until` is locked, so that deadline and state agree.
     state: watch::Sender<State>,
+    /// Cancelled once it is lost.
+    over: CancellationToken,
 }
 
 impl Belief {
@@ -42,6 +60,7 @@ impl Belief {
             ttl,
             until: Mutex::new(until),
             state: watch::Sender::new(State::Held),
+            over: CancellationToken::new(),
         };
         belief.look();
         belief
@@ -76,6 +95,11 @@ impl Belief {
 
     pub(crate) fn watch(&self) -> watch::Receiver<State> {
         self.state.subscribe()
+    }
+
+    /// Cancelled once it is lost; cancelling it ends no belief.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.over.child_token()
     }
 
     /// Waits until it is lost.
@@ -143,6 +167,9 @@ impl Belief {
             *told = state;
             news
         });
+        if let State::Lost(_) = state {
+            self.over.cancel();
+        }
         state
     }
 }

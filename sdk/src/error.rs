@@ -9,6 +9,20 @@ use serde_json::{Map, Value};
 use tenure_api::{Code, Outcome, Retry};
 
 /// Why a call did not succeed.
+///
+/// ```no_run
+/// # async fn example(client: tenure::Client) {
+/// use tenure::{Error, api::Code};
+///
+/// match client.lock("jobs/nightly").acquire().await {
+///     Ok(lock) => println!("held with fence {}", lock.fence()),
+///     Err(error) if error.code() == Some(Code::LockHeld) => println!("somebody else is at it: {error}"),
+///     Err(Error::NotApplied(failure)) => println!("not acquired: {failure}"),
+///     Err(Error::Unknown(failure)) => println!("perhaps acquired, but given up by now: {failure}"),
+///     Err(Error::Lost(loss)) => println!("acquired, but the answer came too late: {loss}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing was changed by the call, nor will be: it was refused, or never reached a member.

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::ask::Holdable;
 use crate::belief::State;
@@ -71,6 +72,12 @@ impl<W: Holdable> Guard<W> {
     /// Its changes of state. They are told by a task of the client: whoever must be sure *now* asks [`Guard::state`].
     pub fn watch(&self) -> watch::Receiver<State> {
         self.held.hold.belief.watch()
+    }
+
+    /// A token that is cancelled once it is lost, by a task of the client, for work that is told to stop by one. Whoever
+    /// must be sure *now* asks [`Guard::state`].
+    pub fn token(&self) -> CancellationToken {
+        self.held.hold.belief.token()
     }
 
     /// Waits until it is lost, which is at the local deadline at the latest. Dropping the future does nothing.

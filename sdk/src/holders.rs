@@ -96,6 +96,15 @@ impl Client {
     /// Ends the holds of a lock that have this fence, as an operator, and says why in the audit log. Nobody else is
     /// granted it before the broken holder has stopped to believe, unless [`Break::now`] accepts that.
     ///
+    /// ```no_run
+    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// for holder in client.inspect_lock("jobs/nightly").await?.holders {
+    ///     client.break_lock("jobs/nightly", holder.fence, "its host burns").await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When awaited: [`Error::NotApplied`] with [`Code::FenceStale`](tenure_api::Code::FenceStale) where another hold is
@@ -231,6 +240,7 @@ impl<'a, T: Listable> Listing<'a, T> {
     }
 
     async fn read(self) -> Result<Found<T>, Error> {
+        crate::list::check_limit(self.limit == Some(0))?;
         let mut found: Option<Found<T>> = None;
         let mut after = self.start_after.clone();
         loop {

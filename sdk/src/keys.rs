@@ -70,6 +70,18 @@ impl Client {
 
     /// Sets a key, when awaited. Dropped before it is done, it may have been set or may yet be.
     ///
+    /// ```no_run
+    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// let put = client.put("config/colour", "green").content_type("text/plain").await?;
+    /// // Only where nobody has put it since.
+    /// let again = client.put("config/colour", "blue").if_revision(put.mod_revision).await;
+    /// if let Err(error) = again {
+    ///     assert_eq!(error.code(), Some(tenure::api::Code::ConditionFailed));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], where a condition did not hold with
@@ -313,6 +325,30 @@ pub(crate) fn key_value(entry: Entry) -> Result<KeyValue, Error> {
         version: entry.version,
         lease: entry.lease,
     })
+}
+
+/// The same as a member writes it.
+pub(crate) fn entry(key: KeyValue) -> Entry {
+    let (value, encoding) = encoded(&key.value);
+    Entry {
+        key: key.key,
+        key_encoding: None,
+        value: Some(value),
+        encoding: Some(encoding),
+        content_type: key.content_type,
+        create_revision: key.create_revision,
+        mod_revision: key.mod_revision,
+        version: key.version,
+        lease: key.lease,
+    }
+}
+
+/// A value as JSON has it: as text where it is some.
+pub(crate) fn encoded(value: &[u8]) -> (String, Encoding) {
+    match std::str::from_utf8(value) {
+        Ok(text) => (text.to_owned(), Encoding::Utf8),
+        Err(_) => (STANDARD.encode(value), Encoding::Base64),
+    }
 }
 
 /// The bytes of a value as events and entries write it.

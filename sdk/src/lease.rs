@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Method;
 use tenure_api::{Code, GrantLease, Lease as Granted, LeaseEnded};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::belief::{Belief, State};
 use crate::call::{Call, Effect};
@@ -215,6 +216,12 @@ impl Lease {
     /// Its changes of state. They are told by a task of this client: whoever must be sure *now* asks [`Lease::state`].
     pub fn watch(&self) -> watch::Receiver<State> {
         self.shared.belief.watch()
+    }
+
+    /// A token that is cancelled once it is lost, by a task of the client. Whoever must be sure *now* asks
+    /// [`Lease::state`].
+    pub fn token(&self) -> CancellationToken {
+        self.shared.belief.token()
     }
 
     /// Waits until it is lost. Dropping the future does nothing.

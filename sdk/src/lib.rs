@@ -1,9 +1,10 @@
-//! Tenure's Rust client: locks, semaphores, elections, leases, keys and watches of a Tenure cluster, for programs on tokio.
+//! Tenure's Rust client: locks, semaphores, elections, leases, keys, watches and mirrors of configuration of a Tenure
+//! cluster, for programs on tokio, and by [`blocking`] for those without a runtime.
 //!
 //! The half of the safety that a server cannot give is here: to know when *not* to believe any longer that something is
-//! held. A [`Lease`] renews itself; a [`Lock`] or a [`Leadership`] hangs on one, tells what may be believed of it ([`State`]) by clocks that
-//! count suspended time, and is lost at its local deadline at the latest, which is before the cluster may grant it to
-//! anybody else.
+//! held.
+//!
+//! # A first lock
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -23,23 +24,56 @@
 //! # }
 //! ```
 //!
-//! # What is assumed, and what is not promised
+//! # The parts
 //!
-//! The clock rates of this machine and of the members are within 1 % of real time. Beyond that, fences and guards still
-//! hold. A program that is stopped for longer than its TTL cannot know it while it is stopped: what must not suffer
-//! from that checks the fence.
+//! - [`Client`] finds the members that answer and the one that leads, and tries again what may be tried again.
+//!   [`Client::builder`] takes certificates and a token.
+//! - What is held is a [`Guard`]: a [`Lock`] ([`Client::lock`]), several at once or none, a [`MultiLock`]
+//!   ([`Client::locks_together`]), [`Permits`] ([`Client::semaphore`]), a [`Leadership`] ([`Client::campaign`]). All are
+//!   asked for by one builder, [`Acquire`], and believed in by the same rules.
+//! - A [`Lease`] renews itself; holds and keys can hang on one. A hold without one has a lease of its own.
+//! - Keys: [`get`](Client::get), [`put`](Client::put), [`delete`](Client::delete), [`list`](Client::list), and
+//!   transactions, whose shape is checked by the compiler: [`txn`].
+//! - [`Client::watch`] is a stream of changes, [`Client::observe`] one of who leads, [`Client::mirror`] a typed view of
+//!   configuration that is always current.
+//! - Who holds what: [`Client::locks`], [`Client::inspect_lock`] and their like; an operator's word: [`Client::break_lock`].
+//!
+//! # What a guard believes
+//!
+//! `sent + 0.98 × remaining − 50 ms`: from the moment *before* the request was sent that was answered, on clocks that count
+//! the time in which a machine was suspended. [`State`] tells what that comes to now. It is looked up by the clock whenever
+//! it is asked for, so that the answer is right also where no task has run; what is lost is lost for ever.
+//!
+//! Assumed is that the clock rates of this machine and of the members are within 1 % of real time. Beyond that, fences and
+//! guards still hold. Not promised is that a program knows what it lost while it is stopped, for longer than its TTL: what
+//! must not suffer from that checks the fence.
 //!
 //! # Errors
 //!
 //! [`Error`] says what may be concluded: *not applied*, *unknown*, or *lost*. The client has by then asked as many
 //! members as often as its time allowed ([`Client::with_patience`]); it repeats nothing that could be applied twice.
 //!
+//! # Cancellation
+//!
+//! Every future may be dropped at any moment; none leaves the client in disorder. What it leaves in the cluster:
+//!
+//! | dropped | leaves |
+//! | --- | --- |
+//! | reads, lists, [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
+//! | [`Watch::next`], [`Observe::next`] | nothing, and nothing is lost: the next one goes on |
+//! | puts, deletes, transactions, [`Guard::proclaim`], breaks | it may have been applied or may yet be |
+//! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease |
+//! | [`Guard::run`] | what ran is dropped; it stays held |
+//! | [`Guard::release`], [`Guard::resign`], [`Lease::revoke`] | it goes on in the background, else it ends with the lease; it is not believed in any longer |
+//! | [`Guard::hand_over`] | the leadership was passed on, or is resigned in the background |
+//! | [`Guard::release_one`] | it may have been released or may yet be; it is not believed in any longer |
+//! | [`Grant::grant`] | a lease that nobody renews may be left until its TTL has passed |
+//! | [`Client::resume_lease`] | it may have been renewed once |
+//!
 //! # Left out so far
 //!
-//! A lease with more than 100 things on it whose holds change by the hand of others: such a hold is then given up at its
-//! deadline, though it may live. TLS and tokens, several locks at once, transactions, typed mirrors of configuration, a blocking
-//! facade, and the command line. The types of the REST API are at [`api`], for programs that bring their own HTTP
-//! client.
+//! HTTP/2: a long-poll has a connection of its own. A state of more than 8 MiB at the beginning of a watch of other things
+//! than keys, which a member refuses to show at once. The types of the REST API are at [`api`], for programs that bring their own HTTP client.
 
 mod ask;
 mod belief;
@@ -80,6 +114,11 @@ mod watch;
 mod scenarios;
 #[cfg(test)]
 mod testing;
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use tenure_api as api;
 

@@ -6,7 +6,7 @@ use tenure_api::KeyPage;
 
 use crate::call::Call;
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::keys::{KeyValue, key_value};
 use crate::name;
 
@@ -106,6 +106,7 @@ impl List<'_> {
     }
 
     async fn read(self) -> Result<Listed, Error> {
+        check_limit(self.limit == Some(0))?;
         let (mut revision, mut after) = (self.revision, self.start_after.clone());
         let mut listed = Listed {
             keys: Vec::new(),
@@ -165,6 +166,18 @@ impl<'a> IntoFuture for List<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.read())
+    }
+}
+
+/// # Errors
+///
+/// Where no more than nothing is asked for.
+pub(crate) fn check_limit(is_zero: bool) -> Result<(), Error> {
+    match is_zero {
+        false => Ok(()),
+        true => Err(Error::NotApplied(Failure::local(
+            "a limit of 0 leaves nothing to be listed; 1 and more are accepted",
+        ))),
     }
 }
 

@@ -41,8 +41,6 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
@@ -56,7 +54,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::guarded::Fenced;
 use crate::hold::Kind;
-use crate::keys::{KeyValue, key_value};
+use crate::keys::{KeyValue, encoded, key_value};
 use crate::lease::Lease;
 use crate::multi::MultiLock;
 use crate::terms::{Terms, write_terms};
@@ -462,14 +460,7 @@ impl<T> Compared<T> {
 /// A value as JSON has it.
 fn written(value: impl Into<Bytes>) -> (Value, Option<Encoding>) {
     let (text, encoding) = encoded(&value.into());
-    (text.into(), encoding)
-}
-
-fn encoded(value: &[u8]) -> (String, Option<Encoding>) {
-    match std::str::from_utf8(value) {
-        Ok(text) => (text.to_owned(), None),
-        Err(_) => (STANDARD.encode(value), Some(Encoding::Base64)),
-    }
+    (text.into(), Some(encoding))
 }
 
 /// An operation.
@@ -489,7 +480,7 @@ pub fn put(key: impl Into<String>, value: impl Into<Bytes>) -> PutOp {
     PutOp(PutKey {
         key: key.into(),
         value,
-        encoding,
+        encoding: Some(encoding),
         content_type: None,
         lease: None,
     })
@@ -570,7 +561,7 @@ mod tests {
             |op: Op| serde_json::to_value(op.0).expect("an operation has a form in JSON");
         assert_eq!(
             operation(put("a", "x").content_type("text/plain").into()),
-            json!({"put": {"key": "a", "value": "x", "content_type": "text/plain"}})
+            json!({"put": {"key": "a", "value": "x", "encoding": "utf-8", "content_type": "text/plain"}})
         );
         assert_eq!(
             operation(delete_prefix("c/")),

@@ -1,9 +1,10 @@
 //! Watching resources: every change once and in order, or the state anew where history is gone.
 //!
 //! Owns the cursor. It moves only with what was answered, so nothing is lost when a member, a leader or a waiting
-//! future goes away. Left out: state of more than 8 MiB, which a member does not put into one answer.
+//! future goes away. State of more than 8 MiB, which a member does not put into one answer, is read in pages where it is
+//! of keys.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -17,10 +18,13 @@ use crate::call::{Call, Effect};
 use crate::client::Client;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
+use crate::keys::entry;
 use crate::transport::Boxed;
 
 /// How long a member is asked to wait for news: one that stopped answering is left after this and a little more.
 const POLL: Duration = Duration::from_secs(10);
+/// What the resources that are keys begin with.
+const KEYS: &str = "keys/";
 /// Between askings that could not be made.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -187,6 +191,55 @@ impl Watch {
         })
     }
 
+    fn is_of_keys(&self) -> bool {
+        let selectors = self
+            .selectors
+            .prefixes
+            .iter()
+            .chain(&self.selectors.resources);
+        selectors
+            .into_iter()
+            .all(|selector| selector.starts_with(KEYS))
+    }
+
+    /// The state of keys, in place of the answer that would hold it.
+    fn read_in_pages(&self) -> Boxed<'static, Result<(Moment, Events), Error>> {
+        let (client, selectors) = (self.client.clone(), self.selectors.clone());
+        let name = |selector: &String| selector[KEYS.len()..].to_owned();
+        Box::pin(async move {
+            let (mut found, mut at) = (BTreeMap::new(), None);
+            for prefix in selectors.prefixes.iter().map(name) {
+                let list = client.list(prefix);
+                let list = match at {
+                    Some(revision) => list.at(revision),
+                    None => list,
+                };
+                let listed = list.await?;
+                at = Some(listed.revision);
+                found.extend(listed.keys.into_iter().map(|key| (key.key.clone(), key)));
+            }
+            let at = match at {
+                Some(at) => at,
+                None => client.list("").limit(1).keys_only().await?.revision,
+            };
+            for key in selectors.resources.iter().map(name) {
+                let read = client.get_at(&key, at).await?;
+                found.extend(read.map(|read| (key, read)));
+            }
+            let state = found.into_values().map(|key| Resource {
+                resource: format!("{KEYS}{}", key.key),
+                state: serde_json::to_value(entry(key)).expect("an entry has a form in JSON"),
+            });
+            let events = Events {
+                snapshot: Some(state.collect()),
+                events: Vec::new(),
+                revision: at,
+                more: false,
+            };
+            Ok((client.inner.clock.now(), events))
+        })
+    }
+
     fn take(&mut self, answer: Events) {
         if let Some(state) = answer.snapshot {
             let revision = answer.revision;
@@ -258,6 +311,14 @@ impl Stream for Watch {
                     if matches!(error.code(), Some(Code::Compacted | Code::RevisionAhead)) =>
                 {
                     self.cursor = None;
+                }
+                // Too much for one answer: keys are read in pages of one revision, and watched from there on.
+                Err(error)
+                    if error.code() == Some(Code::TooLarge)
+                        && self.cursor.is_none()
+                        && self.is_of_keys() =>
+                {
+                    self.asking = Some(self.read_in_pages());
                 }
                 Err(error) => {
                     self.ended = true;

@@ -296,6 +296,32 @@ fn a_list_goes_on_over_pages() {
 }
 
 #[test]
+fn a_ttl_that_is_not_granted_is_refused_with_what_would_be() {
+    let cluster = Setup::of(1).start();
+    let client = client(&cluster);
+    runtime().block_on(async {
+        for (ttl, shown) in [
+            (Duration::from_millis(900), "900"),
+            (Duration::from_secs(90_000), "90000000"),
+        ] {
+            let lease = soon(client.lease(ttl).grant()).await.map(drop);
+            let lock = soon(client.lock("a").ttl(ttl).acquire()).await.map(drop);
+            for refused in [lease, lock] {
+                let refused = refused.expect_err("it is not granted");
+                assert_eq!(refused.code(), Some(Code::TtlOutOfRange));
+                let text = refused.to_string();
+                assert!(
+                    text.contains(shown) && text.contains("1000") && text.contains("86400000"),
+                    "{text}"
+                );
+            }
+        }
+        let lease = soon(client.lease(Duration::from_secs(1)).grant()).await;
+        assert_eq!(lease.expect("it is granted").ttl(), Duration::from_secs(1));
+    });
+}
+
+#[test]
 fn several_locks_are_had_all_or_none_and_released_one_by_one() {
     let cluster = Setup::of(1).start();
     let client = client(&cluster);
@@ -518,6 +544,51 @@ fn the_cluster_and_each_member_are_shown() {
             .expect("they are changed");
         assert_eq!(changed.limits.watchers, limits.watchers + 1);
         assert_eq!(client.urls().len(), 1);
+    });
+}
+
+#[test]
+fn a_mirror_lives_through_a_cluster_that_is_away_and_a_state_too_large_for_one_answer() {
+    let cluster = Setup::of(1).start();
+    let client = client(&cluster);
+    let runtime = runtime();
+    let mirror = runtime.block_on(async {
+        let large = format!("\"{}\"", "x".repeat(1 << 20).split_off(2));
+        for number in 0..9 {
+            let put = client
+                .put(format!("m/large/{number}"), large.clone())
+                .into_future();
+            soon(put).await.expect("it is put");
+        }
+        soon(client.put("m/rate", "10").into_future())
+            .await
+            .expect("it is put");
+        let mirror = client
+            .mirror::<String>("m/")
+            .decode_with(|_, value| Ok::<_, String>(value.len()));
+        mirror.begin()
+    });
+    let view = runtime
+        .block_on(soon(mirror.ready()))
+        .expect("there is a view");
+    assert_eq!((view.values.len(), *view.values["large/8"]), (10, 1 << 20));
+    cluster.kill_all();
+    crate::common::wait::until(
+        "it is told for how long that is",
+        crate::common::SOON,
+        || (mirror.staleness()? > Duration::from_secs(2)).then_some(()),
+    );
+    assert_eq!(
+        mirror.get("rate").as_deref(),
+        Some(&2),
+        "what was seen stays"
+    );
+    cluster.members[0].start();
+    cluster.wait_until_ready();
+    let put = runtime.block_on(soon(client.put("m/rate", "100").into_future()));
+    put.expect("it is put");
+    crate::common::wait::until("the change is mirrored", crate::common::SOON, || {
+        (*mirror.get("rate")? == 3).then_some(())
     });
 }
 

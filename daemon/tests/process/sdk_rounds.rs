@@ -52,9 +52,12 @@ const FAULTS: [Fault; 4] = [
     Fault::CutOff,
 ];
 
+/// Locks, and their deadlines.
+type Seen = Vec<(Arc<Lock>, Instant)>;
+
 /// The deadline of each belief, as it was last seen while it lasted.
 struct Deadlines {
-    of: Arc<Mutex<Vec<(Arc<Lock>, Instant)>>>,
+    of: Arc<Mutex<Seen>>,
     done: Arc<AtomicBool>,
     watcher: Option<std::thread::JoinHandle<()>>,
 }
@@ -62,7 +65,7 @@ struct Deadlines {
 impl Deadlines {
     fn watch(locks: &[Arc<Lock>]) -> Deadlines {
         let seen = |lock: &Arc<Lock>| (Arc::clone(lock), Instant::now() + lock.remaining());
-        let of = Arc::new(Mutex::new(locks.iter().map(seen).collect::<Vec<_>>()));
+        let of = Arc::new(Mutex::new(locks.iter().map(seen).collect::<Seen>()));
         let done = Arc::new(AtomicBool::new(false));
         let (seen, end) = (Arc::clone(&of), Arc::clone(&done));
         let watcher = std::thread::spawn(move || {

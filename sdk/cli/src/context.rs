@@ -27,8 +27,11 @@ The file is $XDG_CONFIG_HOME/tenure/config.toml, or ~/.config/tenure/config.toml
   [contexts.test]
   endpoints = [\"http://127.0.0.1:7379\"]
   [contexts.prod]
-  endpoints = [\"http://10.0.0.1:7379\", \"http://10.0.0.2:7379\", \"http://10.0.0.3:7379\"]
+  endpoints = [\"https://10.0.0.1:7379\", \"https://10.0.0.2:7379\", \"https://10.0.0.3:7379\"]
   only_given = true                  ask no leader at another address than these
+  ca_file = \"ca.pem\"               who issued the certificates of the members
+  certificate_file = \"client.pem\"  with key_file = \"client.key\", where members ask for one
+  token_file = \"token\"             who asks
 A flag wins over the environment (TENURE_ENDPOINTS, then TENURE_CONTEXT), and that over the file.";
 
 impl Context {

@@ -63,12 +63,19 @@ struct File {
 }
 
 /// One cluster.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
     pub(crate) endpoints: Vec<String>,
     #[serde(default)]
     pub(crate) only_given: bool,
+    /// The authority that issued the certificates of the members, in PEM; those of the machine where none is given.
+    ca_file: Option<PathBuf>,
+    /// The certificate of this client and its key, in PEM.
+    certificate_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    /// What has the token by which this client says who it is.
+    token_file: Option<PathBuf>,
 }
 
 /// What a command needs of all that.
@@ -94,24 +101,53 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 impl Options {
     pub(crate) fn session(&self) -> Result<Session, Trouble> {
         let chosen = self.chosen()?;
-        let client = Client::connect(chosen.cluster.endpoints.clone());
-        let client = client.map_err(|error| {
+        let client = self.client(&chosen)?;
+        Ok(Session {
+            client,
+            chosen,
+            output: self.output,
+        })
+    }
+
+    fn client(&self, chosen: &Chosen) -> Result<Client, Trouble> {
+        let cluster = &chosen.cluster;
+        let read = |path: &PathBuf| {
+            // Relative to the file that names it.
+            let beside = chosen.file.as_deref().and_then(Path::parent);
+            let path = beside.map_or_else(|| path.clone(), |dir| dir.join(path));
+            fs::read(&path).map_err(|error| {
+                let told = format!("{}: cannot be read: {error}", path.display());
+                Trouble::new(Exit::CONFIG, told)
+                    .then("`tenure context` shows which context names this file")
+            })
+        };
+        let mut builder = Client::builder(cluster.endpoints.clone()).patience(self.timeout);
+        if cluster.only_given {
+            builder = builder.at_given_urls_only();
+        }
+        if let Some(path) = &cluster.ca_file {
+            builder = builder.authority(read(path)?);
+        }
+        if let Some(token) = &cluster.token_file {
+            builder = builder.token(String::from_utf8_lossy(&read(token)?).trim());
+        }
+        match (&cluster.certificate_file, &cluster.key_file) {
+            (Some(certificate), Some(key)) => {
+                builder = builder.identity(read(certificate)?, read(key)?);
+            }
+            (None, None) => {}
+            _ => {
+                let told =
+                    "certificate_file and key_file belong together, and one of them is missing";
+                return Err(Trouble::new(Exit::CONFIG, told).then("give both, or neither"));
+            }
+        }
+        builder.build().map_err(|error| {
             let detail = error
                 .failure()
                 .map_or_else(String::new, ToString::to_string);
             Trouble::new(Exit::CONFIG, format!("{detail} ({})", chosen.because))
                 .then("write members as http://10.0.0.1:7379,http://10.0.0.2:7379")
-        })?;
-        let client = client.with_patience(self.timeout);
-        let client = if chosen.cluster.only_given {
-            client.at_given_urls_only()
-        } else {
-            client
-        };
-        Ok(Session {
-            client,
-            chosen,
-            output: self.output,
         })
     }
 
@@ -172,7 +208,7 @@ impl Options {
 fn given(endpoints: Vec<String>) -> Context {
     Context {
         endpoints,
-        only_given: false,
+        ..Context::default()
     }
 }
 

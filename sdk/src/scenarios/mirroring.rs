@@ -192,3 +192,54 @@ async fn an_observer_of_lost_history_is_told_the_present_leader_and_of_each_vaca
     }
     assert_eq!(seats.seat().map(|seat| seat.revision), Some(40));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_state_of_keys_that_is_too_large_for_one_answer_is_read_in_pages_of_one_revision() {
+    let page = |key: &str, next: Option<&str>, revision: u64| {
+        let keys = snapshot(0, &[(key, "7", 3)])["snapshot"][0]["state"].clone();
+        let page = json!({"keys": [keys], "more": next.is_some(), "next": next, "count": 2, "revision": revision});
+        Some(Does::Answers(200, page))
+    };
+    let (members, _, client) = but(move |got| match got.call.as_str() {
+        "POST /v1/watch" if got.body["snapshot"] == true => {
+            Some(problem(413, "too-large", "not_applied", "never"))
+        }
+        "GET /v1/keys?prefix=c%2F" => page("c/a", Some("c/a"), 30),
+        "GET /v1/keys?prefix=c%2F&revision=30&start_after=c%2Fa" => page("c/b", None, 31),
+        "POST /v1/watch" if got.body["after"] == 30 => {
+            let change = changed(31, "c/b", Some("8"));
+            Some(Does::Late(Duration::from_secs(1), 200, change))
+        }
+        "POST /v1/watch" => Some(Does::Hangs),
+        _ => None,
+    });
+    let mirror = client.mirror::<u32>("c/").begin();
+    let first = mirror.ready().await.expect("there is a view");
+    assert_eq!(
+        (values(&first), first.revision),
+        (vec![("a", 7), ("b", 7)], 30)
+    );
+    let mut views = mirror.watch();
+    let next = views
+        .wait_for(|view| view.as_ref().is_some_and(|view| view.revision == 31))
+        .await;
+    let next = next
+        .expect("the mirror is there")
+        .clone()
+        .expect("there is a view");
+    assert_eq!(values(&next), [("a", 7), ("b", 8)]);
+    drop(members);
+
+    // What is not of keys cannot be read in another way.
+    let (_, _, client) = but(|_| Some(problem(413, "too-large", "not_applied", "never")));
+    let refused = client
+        .watch("locks/")
+        .begin()
+        .next()
+        .await
+        .expect("it is told");
+    assert_eq!(
+        refused.expect_err("it is refused").code(),
+        Some(Code::TooLarge)
+    );
+}

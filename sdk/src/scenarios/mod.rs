@@ -251,10 +251,15 @@ async fn a_lease_that_is_not_renewed_is_in_jeopardy_and_then_lost_at_the_deadlin
     let (_, _, client) = but(|got| (got.call == RENEW).then_some(Does::Hangs));
     let start = Instant::now();
     let lease = granted(&client).await;
+    let token = lease.token();
+    // Whoever cancels a token of his own ends nobody's belief.
+    lease.token().cancel();
     let mut states = lease.watch();
     states.changed().await.expect("the lease is there");
     assert_eq!(*states.borrow_and_update(), State::InJeopardy);
+    assert!(!token.is_cancelled());
     assert_eq!(lease.lost().await, Loss::Deadline);
+    assert!(token.is_cancelled());
     let took = start.elapsed();
     assert!(
         took >= BELIEVED && took <= BELIEVED + Duration::from_millis(2),

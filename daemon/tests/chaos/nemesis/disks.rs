@@ -40,6 +40,48 @@ pub(super) fn power_loss_of_all(run: &Run<'_>, _rng: &mut Rng) -> Evidence {
     new_term(run, before, "all disks at once")
 }
 
+/// The syncs of some take a fifth of a second when the power of all goes, so that much is on its way to the disks; and
+/// whoever comes back first goes on without the others. What was acknowledged before a majority had it is lost then.
+pub(super) fn power_loss_of_slow(run: &Run<'_>, rng: &mut Rng) -> Evidence {
+    let (leader, before) = run.rig.leader();
+    let mut numbers: Vec<usize> = (0..run.rig.members.len()).collect();
+    rng.shuffle(&mut numbers);
+    if rng.bool() {
+        // Whether a leader waits for the others shows best where it alone is fast, and is not asked afterwards.
+        numbers.retain(|number| *number != leader);
+        numbers.push(leader);
+    }
+    let majority = numbers.len() / 2 + 1;
+    let (first, rest) = numbers.split_at(majority);
+    let slow = "inject=fdatasync,fsync:delay_enter=200000";
+    let slow = first
+        .iter()
+        .map(|number| Tampering::with(run, *number, slow));
+    let slow: Vec<Tampering> = slow.collect();
+    wait::pass(Duration::from_millis(rng.u64(800..2_000)), || false);
+    let disks: Vec<_> = run.rig.members.iter().map(|member| &member.disk).collect();
+    lose_power(&disks);
+    run.rig.kill_all();
+    let syncs: usize = slow.into_iter().map(Tampering::end).sum();
+    disks.iter().for_each(|disk| disk.mount_again());
+    let start = |number: &usize| run.rig.members[*number].start(&run.rig.network);
+    first.iter().for_each(start);
+    let another = run.rig.leader();
+    rest.iter().for_each(start);
+    run.heals();
+    match syncs {
+        0 => Err("no sync was slow".to_owned()),
+        syncs => new_term(
+            run,
+            before,
+            &format!(
+                "all disks at once, {syncs} syncs of {first:?} slow before, n{} led before the rest came back",
+                another.0 + 1
+            ),
+        ),
+    }
+}
+
 pub(super) fn sync_error(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     let number = rng.usize(..run.rig.members.len());
     let member = &run.rig.members[number];

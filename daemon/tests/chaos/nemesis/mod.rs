@@ -96,7 +96,7 @@ const fn nemesis(
 }
 
 /// All of them.
-pub(crate) const ALL: [Nemesis; 29] = [
+pub(crate) const ALL: [Nemesis; 30] = [
     nemesis("kill one", Need::Nothing, processes::kill_one),
     nemesis("kill the leader", Need::Nothing, processes::kill_leader),
     nemesis("kill all", Need::Nothing, processes::kill_all),
@@ -132,6 +132,11 @@ pub(crate) const ALL: [Nemesis; 29] = [
     nemesis("compaction", Need::Nothing, compaction::compact),
     nemesis("power loss of one", Need::Perl, disks::power_loss_of_one),
     nemesis("power loss of all", Need::Perl, disks::power_loss_of_all),
+    nemesis(
+        "power loss of all with slow disks",
+        Need::StraceAndPerl,
+        disks::power_loss_of_slow,
+    ),
     nemesis("sync error", Need::Strace, disks::sync_error),
     nemesis("lying disk", Need::StraceAndPerl, lies::lying_disk),
     nemesis("full disk", Need::Nothing, disks::full),

@@ -1,9 +1,9 @@
 //! Candidates who campaign, proclaim and resign or die, and observers who ask who leads.
 
-use tenure_oracle::{Ask, Belief, Line, Share, Told};
+use tenure_oracle::{Ask, Share, Told};
 
-use super::Worker;
 use super::locks::{acquire, believed_until, grant};
+use super::{Held, Worker};
 use crate::asking::Manner;
 
 const TTL_MS: u64 = 1_200;
@@ -43,20 +43,14 @@ pub(super) fn work(worker: &mut Worker<'_>) {
         }
         let stopped = worker.run.recorder.now().min(until);
         let dies = worker.rng.u8(..4) == 0;
-        worker.run.recorder.record(Line::Belief(Belief {
-            client: worker.id as u64,
-            resource: RESOURCE.to_owned(),
-            lease: lease.clone(),
+        let hold = Held {
+            resource: RESOURCE,
+            lease: &lease,
             fence,
-            from: answered.ret,
-            until: if dies { until } else { stopped },
-        }));
+        };
+        worker.believed(&hold, answered.ret, if dies { until } else { stopped });
         if !dies {
-            worker.caller.ask(Ask::Release {
-                resource: RESOURCE.to_owned(),
-                lease: lease.clone(),
-                fence,
-            });
+            worker.release(&hold);
             // One who does not lead any more is refused.
             let told = proclaim(worker, &lease, fence);
             worker.breathe(&told);

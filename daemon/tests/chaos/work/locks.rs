@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tenure_oracle::{Ask, Belief, Effect, Line, Moment, Share, Told};
+use tenure_oracle::{Ask, Effect, Line, Moment, Share, Told};
 
-use super::Worker;
+use super::{Held, Worker};
 use crate::asking::{Answered, Manner};
 use crate::round::Run;
 
@@ -161,14 +161,14 @@ fn hold(worker: &mut Worker<'_>, lock: usize, lease: &str, fence: u64, answered:
     }
     let habit = worker.rng.u8(..8);
     let stopped = run.recorder.now().min(until);
-    run.recorder.record(Line::Belief(Belief {
-        client: worker.id as u64,
-        resource: format!("locks/outside-{lock}"),
-        lease: lease.to_owned(),
+    let resource = format!("locks/outside-{lock}");
+    let hold = Held {
+        resource: &resource,
+        lease,
         fence,
-        from: answered.ret,
-        until: if habit < 2 { until } else { stopped },
-    }));
+    };
+    let believed = if habit < 2 { until } else { stopped };
+    worker.believed(&hold, answered.ret, believed);
     match habit {
         // It dies with its lease.
         0 => {}
@@ -180,11 +180,7 @@ fn hold(worker: &mut Worker<'_>, lock: usize, lease: &str, fence: u64, answered:
             write(run);
         }
         _ => {
-            worker.caller.ask(Ask::Release {
-                resource: format!("locks/outside-{lock}"),
-                lease: lease.to_owned(),
-                fence,
-            });
+            worker.release(&hold);
             worker.caller.ask(Ask::Revoke {
                 lease: lease.to_owned(),
             });

@@ -13,7 +13,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tenure_oracle::Told;
+use tenure_oracle::{Ask, Belief, Line, Moment, Told};
 
 pub(crate) use locks::Outside;
 pub(crate) use watches::watch_all;
@@ -45,6 +45,13 @@ const JOBS: [(&str, Job, usize); 7] = [
     ("elections", elections::work, 4),
     ("leases", leases::work, 4),
 ];
+
+/// Something that a client was granted.
+struct Held<'a> {
+    resource: &'a str,
+    lease: &'a str,
+    fence: u64,
+}
 
 /// One client: what it shares with the others, its luck, and whom it asks.
 pub(crate) struct Worker<'a> {
@@ -94,6 +101,26 @@ impl<'a> Worker<'a> {
                 .go_to(self.rng.usize(..self.run.rig.members.len()));
         }
         self.pass(if nothing { SETBACK } else { BREATHER });
+    }
+
+    /// Notes that it believed to hold something, from when to when.
+    fn believed(&self, hold: &Held<'_>, from: Moment, until: Moment) {
+        self.run.recorder.record(Line::Belief(Belief {
+            client: self.id as u64,
+            resource: hold.resource.to_owned(),
+            lease: hold.lease.to_owned(),
+            fence: hold.fence,
+            from,
+            until,
+        }));
+    }
+
+    fn release(&mut self, hold: &Held<'_>) {
+        self.caller.ask(Ask::Release {
+            resource: hold.resource.to_owned(),
+            lease: hold.lease.to_owned(),
+            fence: hold.fence,
+        });
     }
 
     fn pass(&self, time: Duration) {

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tenure_oracle::{Ask, Belief, Line, Share, Told};
+use tenure_oracle::{Ask, Share, Told};
 
-use super::Worker;
 use super::locks::{acquire, believed_until, grant};
+use super::{Held, Worker};
 use crate::asking::{Answered, Manner};
 
 const TTL_MS: u64 = 1_000;
@@ -135,27 +135,20 @@ fn try_and_leave(worker: &mut Worker<'_>, ask: &Ask, lease: &str) {
 
 /// Holds all of it for a while; what is released is released one by one.
 fn hold(worker: &mut Worker<'_>, names: &[String], lease: &str, fence: u64, answered: &Answered) {
-    let run = worker.run;
     let until = believed_until(answered);
     let time = Duration::from_millis(worker.rng.u64(2..60));
     worker.pass(time);
     let dies = worker.rng.u8(..6) == 0;
     for name in names {
-        let stopped = run.recorder.now().min(until);
-        run.recorder.record(Line::Belief(Belief {
-            client: worker.id as u64,
-            resource: name.clone(),
-            lease: lease.to_owned(),
+        let stopped = worker.run.recorder.now().min(until);
+        let hold = Held {
+            resource: name,
+            lease,
             fence,
-            from: answered.ret,
-            until: if dies { until } else { stopped },
-        }));
+        };
+        worker.believed(&hold, answered.ret, if dies { until } else { stopped });
         if !dies {
-            worker.caller.ask(Ask::Release {
-                resource: name.clone(),
-                lease: lease.to_owned(),
-                fence,
-            });
+            worker.release(&hold);
         }
     }
 }

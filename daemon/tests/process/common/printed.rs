@@ -34,7 +34,8 @@ pub(crate) fn steps(readme: &str) -> Vec<Step> {
                 step.promised = Some(block);
             }
             // Not to be run here, or no commands.
-            "sh" | "sql" => {}
+            // What the command line prints is compared in its own tests.
+            "sh" | "sql" | "console" => {}
             _ => panic!("a block of an unknown kind: {line}"),
         }
     }

@@ -28,7 +28,7 @@ if [ "$(stat -f -c %T "$directory")" = tmpfs ]; then
     exit 1
 fi
 
-peers=() urls=() members=()
+peers=() urls=()
 for n in 1 2 3; do
     peers+=("n$n=http://$network.$n:$peer")
     urls+=("http://$network.$n:$client")
@@ -52,17 +52,25 @@ start() {
     esac
 }
 
+running() { mapfile -t members < <(jobs -pr); }
+
 stop() {
     trap - EXIT
+    running
     kill "${members[@]}" 2>/dev/null || true
-    wait
+    # A member of etcd whose cluster has no leader any more may not end by itself.
+    for _ in $(seq 100); do
+        running
+        [ ${#members[@]} -eq 0 ] && return
+        sleep 0.1
+    done
+    kill -9 "${members[@]}"
 }
 trap stop EXIT
 trap 'exit 0' INT TERM
 
 for n in 1 2 3; do
     start "$n" >"$directory/n$n.log" 2>&1 &
-    members+=("$!")
 done
 for url in "${urls[@]}"; do
     for attempt in $(seq 300); do

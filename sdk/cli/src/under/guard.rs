@@ -196,9 +196,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
         if self.wait_until_gone(Until::after(AFTERMATH)).await {
             return;
         }
-        note(format!(
-            "the command has ended, but not all that it started: the rest is stopped"
-        ));
+        note("the command has ended, but not all that it started: the rest is stopped");
         self.stop().await;
     }
 

@@ -147,9 +147,7 @@ fn watch(order: &Order, lines: &Receiver<String>) {
             Ok(line) => until_ms = line.parse().ok().or(until_ms),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                note(format!(
-                    "the program that held the lock was killed: the command is stopped"
-                ));
+                note("the program that held the lock was killed: the command is stopped");
                 return end(order, until_ms);
             }
         }

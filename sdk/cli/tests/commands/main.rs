@@ -8,6 +8,7 @@
 )]
 mod common;
 
+mod benching;
 mod holding;
 mod losing;
 mod printing;

@@ -177,4 +177,30 @@ fn contexts_are_read_from_the_file_and_shown_with_who_said_so() {
         78,
         &["t:1", "write members as"],
     );
+    write("[contexts.a]\nendpoints = [\"https://a:1\"]\nca_file = \"none.pem\"\n");
+    let missing = dir.path().join("tenure/none.pem").display().to_string();
+    check(
+        &context(&["--context", "a", "status"]),
+        78,
+        &[&missing, "cannot be read"],
+    );
+    fs::write(dir.path().join("tenure/none.pem"), "no PEM").expect("it is written");
+    check(
+        &context(&["--context", "a", "status"]),
+        78,
+        &["has no certificate in it"],
+    );
+    write("[contexts.a]\nendpoints = [\"https://a:1\"]\nkey_file = \"a.key\"\n");
+    check(
+        &context(&["--context", "a", "status"]),
+        78,
+        &["belong together"],
+    );
+    write("[contexts.a]\nendpoints = [\"http://a:1\"]\ntoken_file = \"token\"\n");
+    fs::write(dir.path().join("tenure/token"), "a b").expect("it is written");
+    check(
+        &context(&["--context", "a", "status"]),
+        78,
+        &["the token is none"],
+    );
 }
