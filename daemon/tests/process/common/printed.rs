@@ -1,5 +1,7 @@
 //! Commands that a page shows, run as they are printed, and what the page says that they answer.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -68,23 +70,30 @@ pub(crate) fn keeps(promised: &str, text: &str) -> bool {
 pub(crate) fn run(steps: &[Step], replacements: &[(&str, &str)], context: &dyn Fn() -> String) {
     // A marker that no answer holds ends each step.
     const MARKER: &str = "=== end of a step ===";
-    // What was started in the background and not waited for ends with it, also where a command fails.
-    let mut script =
-        "set -e -o pipefail\ntrap 'kill -KILL $(jobs -p) 2>/dev/null || true' EXIT\n".to_owned();
+    // What was started in the background ends with it, also where a command fails: asked to first, so that it can end
+    // what it has started itself.
+    let mut script = "set -e -o pipefail
+        trap 'left=$(jobs -p); [ -z \"$left\" ] || { kill $left; kill -CONT $left; sleep 3; kill -KILL $left; } || true' EXIT\n"
+        .to_owned();
     for step in steps {
         script += &format!("{}\nprintf '\\n%s\\n' '{MARKER}'\n", step.script);
     }
     for (printed, own) in replacements {
         script = script.replace(printed, own);
     }
-    // A page whose condition never holds fails; it does not wait for ever.
-    let output = Command::new("timeout")
+    // Files and not pipes, which last as long as anybody has them. A page whose condition never holds fails: it does not
+    // wait for ever.
+    let file = || tempfile::tempfile().expect("there is room for a file");
+    let (mut out, mut errors) = (file(), file());
+    let clone = |file: &File| file.try_clone().expect("a file has another handle");
+    let status = Command::new("timeout")
         .args(["300", "bash", "-c", &script])
-        .output()
+        .stdout(clone(&out))
+        .stderr(clone(&errors))
+        .status()
         .expect("there is a bash");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{errors}\n{}", context());
+    let (text, errors) = (written(&mut out), written(&mut errors));
+    assert!(status.success(), "{text}\n{errors}\n{}", context());
     let answers: Vec<&str> = text.split(MARKER).collect();
     for (step, answer) in steps.iter().zip(&answers) {
         if let Some(promised) = &step.promised {
@@ -95,6 +104,13 @@ pub(crate) fn run(steps: &[Step], replacements: &[(&str, &str)], context: &dyn F
             );
         }
     }
+}
+
+fn written(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind().expect("it begins again");
+    file.read_to_end(&mut bytes).expect("it is read");
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A port below those that outgoing connections take, which is free together with the next.
