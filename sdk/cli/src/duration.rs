@@ -13,8 +13,8 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err("no time is negative: write 500ms, 15s, 2m or 1h".into());
     }
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}: write 500ms, 15s, 2m, 1h or 1h 30m"))
+    // What the parser says is about its own steps ("expected number at 0"), not about what was meant.
+    humantime::parse_duration(text).map_err(|_| "write 500ms, 15s, 2m, 1h or 1h 30m".into())
 }
 
 /// A TTL: 1 s to 24 h, as the cluster takes it.
@@ -38,7 +38,7 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     )
 }
 
-/// Between two looks: 100 ms to 1 h.
+/// The longest TTL and the longest wait.
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 fn within(text: &str, least: Duration, most: Duration, rule: &str) -> Result<Duration, String> {

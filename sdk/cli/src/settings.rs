@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Ask only the members that are given, also where they tell of a leader elsewhere
     #[arg(long, global = true)]
     only_given: bool,
-    /// How long one call may take, all its tries together
+    /// How long one call may take, all its tries together; a cluster that is away is tried for so long, also with --wait
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration::timeout)]
     timeout: Duration,
     /// How answers are written: for people, or with the fields of the REST API

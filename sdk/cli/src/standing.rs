@@ -42,7 +42,7 @@ Examples:
   tenure locks
   tenure locks jobs/ --watch
   tenure locks jobs/nightly -o json | jq '.locks[0].holders[0].remaining_ms'
-SINCE is the revision of the grant or place; LEFT is what is left of the lease, or of the wait.")]
+REVISION is that of the grant or place; LEFT is what is left of the lease, or of the wait.")]
 pub(crate) struct Locks {
     #[command(flatten)]
     look: Look,
@@ -203,7 +203,7 @@ pub(crate) fn seats<T: Into<Seat>>(all: impl IntoIterator<Item = T>) -> Vec<Seat
     all.into_iter().map(Into::into).collect()
 }
 
-fn wire(thing: &impl serde::Serialize) -> Value {
+pub(crate) fn wire(thing: &impl serde::Serialize) -> Value {
     let mut wire = serde_json::to_value(thing).expect("wire types have a form in JSON");
     // That of the whole list is told once.
     wire.as_object_mut().map(|fields| fields.remove("revision"));
@@ -211,7 +211,12 @@ fn wire(thing: &impl serde::Serialize) -> Value {
 }
 
 fn delay(delay_ms: Option<u64>) -> Option<String> {
-    delay_ms.map(|delay| format!("granted to nobody else for {}", duration::shown_ms(delay)))
+    delay_ms.map(free_in)
+}
+
+/// How it is told that nobody else is granted it for a while.
+pub(crate) fn free_in(delay_ms: u64) -> String {
+    format!("free for others in {}", duration::shown_ms(delay_ms))
 }
 
 async fn locks(client: &Client, look: &Look) -> Result<Seen, Error> {
@@ -329,7 +334,8 @@ async fn show(
                 Output::Table => {
                     // To the upper left corner, and the screen empty from there on.
                     let clear = if clears { "\u{1b}[H\u{1b}[J" } else { "" };
-                    output::text(&format!("{clear}{}", picture(collection, &seen)))?;
+                    let picture = picture(collection, &look.prefix, &seen);
+                    output::text(&format!("{clear}{picture}"))?;
                 }
             },
             // Who looks again and again sees when the cluster is back.
@@ -346,22 +352,34 @@ async fn show(
     }
 }
 
-fn picture(collection: &str, seen: &Seen) -> String {
-    let head = match collection {
-        "locks" => ["LOCK", "MODE"],
-        "semaphores" => ["SEMAPHORE", "PERMITS"],
-        _ => ["ELECTION", "VALUE"],
+fn picture(collection: &str, prefix: &str, seen: &Seen) -> String {
+    let (head, held, nothing) = match collection {
+        "locks" => (["LOCK", "MODE"], "held", "no lock is held or waited for"),
+        "semaphores" => (
+            ["SEMAPHORE", "PERMITS"],
+            "held",
+            "no permit of a semaphore is held or waited for",
+        ),
+        _ => (
+            ["ELECTION", "VALUE"],
+            "leads",
+            "nobody leads or would like to",
+        ),
     };
     let mut table = Table::new(&[
-        head[0], "STATE", "WHO", head[1], "FENCE", "SINCE", "LEFT", "LEASE",
+        head[0], "STATE", "WHO", head[1], "FENCE", "REVISION", "LEFT", "LEASE",
     ]);
     for thing in &seen.things {
-        rows(&mut table, thing);
+        rows(&mut table, thing, held);
     }
     let mut text = table.render();
     if seen.things.is_empty() {
+        let among = match prefix {
+            "" => String::new(),
+            prefix => format!(" among those that begin with {}", output::shown(prefix)),
+        };
         text = format!(
-            "{DIM}none of these {collection} is held or waited for at revision {}{DIM:#}\n",
+            "{DIM}{nothing}{among}, at revision {}{DIM:#}\n",
             seen.revision
         );
     }
@@ -380,7 +398,8 @@ fn picture(collection: &str, seen: &Seen) -> String {
     text
 }
 
-fn rows(table: &mut Table, thing: &Thing) {
+/// The rows of one of them, whose holders are called `held` or what is said in place of that.
+fn rows(table: &mut Table, thing: &Thing, held: &str) {
     let row = |state: Cell, seat: &Seat| {
         let fence = seat
             .fence
@@ -397,7 +416,7 @@ fn rows(table: &mut Table, thing: &Thing) {
         ]
     };
     for holder in &thing.holders {
-        table.row(row(Cell::styled("held", GOOD), holder));
+        table.row(row(Cell::styled(held, GOOD), holder));
     }
     for (place, waiting) in thing.waiting.iter().enumerate() {
         table.row(row(format!("waits {}", place + 1).into(), waiting));
@@ -411,7 +430,7 @@ fn rows(table: &mut Table, thing: &Thing) {
             table.row(row);
         }
     };
-    rest("held", thing.holder_count, thing.holders.len());
+    rest(held, thing.holder_count, thing.holders.len());
     rest("waits", thing.queue_length, thing.waiting.len());
     if thing.holder_count + thing.queue_length == 0 {
         let mut row: Vec<Cell> = vec![thing.name.as_str().into(), "free".into()];

@@ -78,7 +78,30 @@ pub(crate) fn words(text: &str) -> Result<Words, String> {
     if words.is_empty() {
         return Err("a program is needed".into());
     }
+    if let Some(meant) = for_a_shell(text, &words) {
+        return Err(format!(
+            "no shell reads this, and `{meant}` would be an argument as it stands: write sh -c '…' around it, or quote it where that is meant"
+        ));
+    }
     Ok(Words(words.into_iter().map(OsString::from).collect()))
+}
+
+/// The first word without quotes or backslashes that a shell would not have passed on.
+fn for_a_shell<'a>(text: &'a str, words: &[String]) -> Option<&'a str> {
+    const OPERATORS: [&str; 12] = [
+        ";", "&", "&&", "|", "||", "<", "<<", ">", ">>", "2>", "2>&1", "&>",
+    ];
+    let expanded = |word: &str| {
+        let named = |letter: char| letter.is_ascii_alphabetic() || "_{(".contains(letter);
+        word.split('$')
+            .skip(1)
+            .any(|after| after.starts_with(named))
+    };
+    text.split_whitespace().find(|word| {
+        let meant = OPERATORS.contains(word) || word.ends_with(';') || expanded(word);
+        // A word that stands in the text as it stands among the words was not quoted.
+        meant && words.iter().any(|split| split == word)
+    })
 }
 
 /// What is to be held.
@@ -361,5 +384,29 @@ mod tests {
         assert_eq!(split.0, ["mail", "-s", "lost it", "ops team", "$HOME"]);
         assert!(words("echo 'open").is_err());
         assert!(words("  ").is_err());
+    }
+
+    #[test]
+    fn what_only_a_shell_would_understand_is_refused_unless_it_is_quoted() {
+        for (text, meant) in [
+            ("echo a; env", "a;"),
+            ("env | grep X", "|"),
+            ("make && true", "&&"),
+            ("date > /tmp/now", ">"),
+            ("systemctl reload $UNIT", "$UNIT"),
+            ("echo a${B}", "a${B}"),
+        ] {
+            let told = words(text).expect_err("it is refused");
+            assert!(told.contains(&format!("and `{meant}` would be")), "{told}");
+            assert!(told.contains("sh -c"), "{told}");
+        }
+        for text in [
+            "sh -c 'env | grep X; date > $HOME/now'",
+            r"find . -exec rm {} \;",
+            "find . -exec rm {} ';'",
+            "echo 5$ '$HOME' a|b",
+        ] {
+            assert!(words(text).is_ok(), "{text}");
+        }
     }
 }
