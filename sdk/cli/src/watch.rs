@@ -120,7 +120,15 @@ async fn tell(
     output: Output,
     cursor: Option<Cursor<'_>>,
 ) -> Result<Exit, Trouble> {
-    while let Some(told) = stream.next().await {
+    let mut abandoned = pin!(output::abandoned());
+    loop {
+        let told = tokio::select! {
+            told = stream.next() => told,
+            () = &mut abandoned => None,
+        };
+        let Some(told) = told else {
+            return Ok(Exit::DONE);
+        };
         let revision = match told? {
             Told::Resync { state, revision } => {
                 let lines = match output {
@@ -143,7 +151,6 @@ async fn tell(
             cursor.write(revision)?;
         }
     }
-    Ok(Exit::DONE)
 }
 
 /// As `131  is  keys/config/colour  {…}`.
