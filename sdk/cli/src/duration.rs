@@ -27,6 +27,12 @@ pub(crate) fn wait(text: &str) -> Result<Duration, String> {
     within(text, Duration::ZERO, DAY, "a wait is 0s (only try) to 24h")
 }
 
+/// How long nobody is granted what its holder did not give up: to 1 min.
+pub(crate) fn lock_delay(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(60);
+    within(text, Duration::ZERO, most, "a lock delay is 0s to 1m")
+}
+
 /// A time that a call may take: 100 ms to 1 h.
 pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(100);
@@ -98,6 +104,7 @@ mod tests {
         check(ttl("25h"), "1s to 24h");
         check(wait("2days"), "0s (only try) to 24h");
         check(timeout("0s"), "100ms to 1h");
+        check(lock_delay("61s"), "a lock delay is 0s to 1m");
     }
 
     #[test]

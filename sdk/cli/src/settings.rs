@@ -146,8 +146,18 @@ impl Options {
             let detail = error
                 .failure()
                 .map_or_else(String::new, ToString::to_string);
-            Trouble::new(Exit::CONFIG, format!("{detail} ({})", chosen.because))
-                .then("write members as http://10.0.0.1:7379,http://10.0.0.2:7379")
+            // A wrong flag is wrong usage, as every other; what came from elsewhere is the configuration.
+            let exit = match self.endpoints.is_empty() {
+                true => Exit::CONFIG,
+                false => Exit::USAGE,
+            };
+            let bare = cluster.endpoints.iter().find(|url| !url.contains("://"));
+            Trouble::new(exit, format!("{detail} ({})", chosen.because)).then(match bare {
+                Some(bare) => {
+                    format!("write http://{bare}, or https:// where members have certificates")
+                }
+                None => "write members as http://10.0.0.1:7379,http://10.0.0.2:7379".to_owned(),
+            })
         })
     }
 

@@ -10,10 +10,11 @@ use tenure::api::{
 use tenure::{Client, Error};
 
 use crate::duration;
-use crate::events::who;
+use crate::events::{who, who_and_why};
 use crate::exit::{Exit, Trouble};
 use crate::output::{self, Cell, DIM, GOOD, Output, Table, note};
 use crate::settings::Session;
+use crate::under::NOTE;
 
 /// Of so many names it is also read who waits: each takes a request.
 const MOST_QUEUES: usize = 50;
@@ -123,15 +124,17 @@ pub(crate) struct Seat {
     lease: String,
 }
 
-/// How a seat is made of what the REST API shows: who, how, the fence, since when, and what is left.
+/// How a seat is made of what the REST API shows: who and why, how, the fence, since when, and what is left.
 macro_rules! seat {
-    ($shown:ty, $who:ident, $how:expr, $fence:expr, $since:ident, $left:ident) => {
+    ($shown:ty, $who:ident, $note:expr, $how:expr, $fence:expr, $since:ident, $left:ident) => {
         impl From<$shown> for Seat {
             fn from(shown: $shown) -> Seat {
                 let (how, fence): (fn(&$shown) -> String, fn(&$shown) -> Option<u64>) =
                     ($how, $fence);
+                let note: fn(&$shown) -> Option<&String> = $note;
+                let who = who(&shown.$who, &shown.lease_name);
                 Seat {
-                    who: who(&shown.$who, &shown.lease_name),
+                    who: who_and_why(who, note(&shown).map(String::as_str)),
                     how: how(&shown),
                     fence: fence(&shown),
                     since: shown.$since,
@@ -146,6 +149,7 @@ macro_rules! seat {
 seat!(
     LockHolder,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| mode(it.mode).into(),
     |it| Some(it.fence),
     acquired_revision,
@@ -154,6 +158,7 @@ seat!(
 seat!(
     LockPlace,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| mode(it.mode).into(),
     |_| None,
     queued_revision,
@@ -162,6 +167,7 @@ seat!(
 seat!(
     SemaphoreHolder,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| it.permits.to_string(),
     |it| Some(it.fence),
     acquired_revision,
@@ -170,6 +176,7 @@ seat!(
 seat!(
     SemaphorePlace,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| it.permits.to_string(),
     |_| None,
     queued_revision,
@@ -178,6 +185,7 @@ seat!(
 seat!(
     Leader,
     candidate,
+    |_| None,
     |it| it.value.clone(),
     |it| Some(it.fence),
     elected_revision,
@@ -186,6 +194,7 @@ seat!(
 seat!(
     Candidate,
     candidate,
+    |_| None,
     |it| it.value.clone(),
     |_| None,
     queued_revision,

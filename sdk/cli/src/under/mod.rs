@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tenure::api::Code;
-use tenure::{Error, Failure, Guard as Hold, Holdable, Lease, Single};
+use tenure::{Acquire, Error, Failure, Guard as Hold, Holdable, Labelled, Lease, Single};
 
 use crate::exit::{Exit, Trouble};
 use crate::output::note;
@@ -66,6 +66,36 @@ pub(crate) struct Run {
     /// The program and its arguments, after `--`; no shell is used
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+/// What those who look at a lock or a semaphore are told, and what becomes of it when its holder dies.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Manner {
+    /// What it is held for, shown to those who look at it or are refused
+    #[arg(long, value_name = "TEXT", value_parser = note_text)]
+    note: Option<String>,
+    /// How much longer others wait when its lease ran out, for what the command may have left under way: 0s to 1m
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::lock_delay)]
+    lock_delay: Duration,
+}
+
+/// The name of the label that has the note.
+pub(crate) const NOTE: &str = "note";
+
+fn note_text(text: &str) -> Result<String, String> {
+    let fit = !text.is_empty() && !text.contains(char::is_control);
+    fit.then(|| text.to_owned())
+        .ok_or_else(|| "write a line of text without control characters".into())
+}
+
+impl Manner {
+    fn of<'a, W: Holdable + Labelled>(&self, asked: Acquire<'a, W>) -> Acquire<'a, W> {
+        let asked = asked.lock_delay(self.lock_delay);
+        match &self.note {
+            Some(note) => asked.metadata(NOTE, note),
+            None => asked,
+        }
+    }
 }
 
 /// The words of a command that was given as one argument.
@@ -277,7 +307,11 @@ fn holders(failure: &Failure) -> Option<String> {
             "candidate"
         });
         let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
-        let who = output::shown(&events::who(owner, text("lease_name")));
+        let note = holder
+            .get("metadata")
+            .and_then(|labels| labels.get(NOTE)?.as_str());
+        let who = events::who_and_why(events::who(owner, text("lease_name")), note);
+        let who = output::shown(&who);
         format!("{who} (fence {fence}, {left} left unless renewed)")
     });
     let told: Vec<String> = told.collect();

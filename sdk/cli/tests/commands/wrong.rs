@@ -60,6 +60,23 @@ fn wrong_arguments_are_told_what_is_accepted() {
         &["unexpected argument 'true'", "-- <CMD>"],
     );
     wrong(&["lock", "a"], &["<CMD>"]);
+    wrong(
+        &["lock", "a", "--note", "two\nlines", "--", "true"],
+        &["without control characters"],
+    );
+    wrong(
+        &[
+            "semaphore",
+            "s",
+            "--limit",
+            "1",
+            "--lock-delay",
+            "61s",
+            "--",
+            "true",
+        ],
+        &["61s is out of range: a lock delay is 0s to 1m"],
+    );
     wrong(&["semaphore", "s", "--", "true"], &["--limit"]);
     wrong(&["semaphore", "s", "--limit", "0", "--", "true"], &["0"]);
     wrong(&["watch", "config/"], &["write keys/config/ for keys"]);
@@ -72,6 +89,14 @@ fn wrong_arguments_are_told_what_is_accepted() {
         &["--context"],
     );
     wrong(&["--timeout", "0s", "status"], &["100ms to 1h"]);
+    wrong(
+        &["--endpoints", "ftp://x", "status"],
+        &["ftp://x", "write members as"],
+    );
+    wrong(
+        &["--endpoints", "127.0.0.1:1", "status"],
+        &["write http://127.0.0.1:1"],
+    );
 }
 
 #[test]
@@ -266,7 +291,7 @@ fn contexts_are_read_from_the_file_and_shown_with_who_said_so() {
     check(
         &context(&["--context", "test", "status"]),
         78,
-        &["t:1", "write members as"],
+        &["t:1", "write http://t:1"],
     );
     write("[contexts.a]\nendpoints = [\"https://a:1\"]\nca_file = \"none.pem\"\n");
     let missing = dir.path().join("tenure/none.pem").display().to_string();
