@@ -233,8 +233,8 @@ impl Run {
                 text,
                 "{who}: {:.0} writes/s, p50 {}, p99 {}",
                 writes.per_second,
-                time(latency.p50),
-                time(latency.p99)
+                known(writes.operations, 2, latency.p50),
+                known(writes.operations, 100, latency.p99)
             );
         }
         let of_writes = self.writes.iter();
@@ -311,11 +311,7 @@ fn row(
     ((per_second, latency, errors), operations): ((f64, &Latency, u64), u64),
     cores: f64,
 ) -> Vec<Cell> {
-    // Among fewer than these, the percentile is but the greatest one under another name.
-    let known = |least: u64, micros: u64| match least <= operations {
-        true => time(micros),
-        false => "-".to_owned(),
-    };
+    let known = |least: u64, micros: u64| known(operations, least, micros);
     let cells = [
         what.to_owned(),
         system.to_owned(),
@@ -329,6 +325,14 @@ fn row(
         format!("{cores:.2}"),
     ];
     cells.into_iter().map(Cell::from).collect()
+}
+
+/// A percentile, where there were operations enough: among fewer it is but the longest under another name.
+fn known(operations: u64, least: u64, micros: u64) -> String {
+    match least <= operations {
+        true => time(micros),
+        false => "-".to_owned(),
+    }
 }
 
 fn shown(spread: Spread) -> String {
