@@ -2,13 +2,13 @@
 //!
 //! Owns the two steps of it: who does not name a fence is shown who holds, and nothing is ended.
 
-use tenure::Client;
+use serde_json::Value;
 
 use crate::duration;
 use crate::exit::{Exit, Trouble};
 use crate::output::{self, Output};
 use crate::settings::Session;
-use crate::standing::{Seat, seats};
+use crate::standing::{Seat, free_in, seats, wire};
 
 /// Ends the hold of somebody else
 #[derive(clap::Args, Debug)]
@@ -21,10 +21,10 @@ pub(crate) struct Break {
     kind: Kind,
     /// Its name
     name: String,
-    /// The fence of the hold, so that nobody else's is ended; left out, the holders are shown
+    /// The fence of the hold, so that nobody else's is ended; left out, it is only shown who holds it
     #[arg(long, value_name = "FENCE", requires = "reason")]
     fence: Option<u64>,
-    /// Why, for the audit log
+    /// Why, for the audit log; needed with --fence
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Others may hold it at once, though the broken holder may still work
@@ -38,9 +38,10 @@ uses Tenure's clients stops earlier.";
 
 const EXAMPLES: &str = "\
 Examples:
-  tenure break lock jobs/nightly                              who holds it, and the line that ends that hold
+  tenure break lock jobs/nightly                              who holds it, and how to end that
   tenure break lock jobs/nightly --fence 121 --reason 'host-a is on fire'
-  tenure break election services/api --fence 130 --now --reason 'host-a is switched off'";
+  tenure break election services/api --fence 130 --now --reason 'host-a is switched off'
+It ends with 2 where nobody holds it, or not by this fence.";
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Kind {
@@ -62,7 +63,7 @@ impl Kind {
 impl Break {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
         let Some(fence) = self.fence else {
-            return Err(self.which(&session.client).await?);
+            return self.look(session).await;
         };
         let (client, name, reason) = (
             &session.client,
@@ -96,9 +97,7 @@ impl Break {
                     format!("{count} holds")
                 };
                 let next = match delay {
-                    Some(delay) if delay > 0 => {
-                        format!("granted to others in {}", duration::shown_ms(delay))
-                    }
+                    Some(delay) if delay > 0 => free_in(delay),
                     _ => "free for others".into(),
                 };
                 let told = format!(
@@ -112,34 +111,45 @@ impl Break {
         Ok(Exit::DONE)
     }
 
-    /// What is told to those who did not say which hold they mean.
-    async fn which(&self, client: &Client) -> Result<Trouble, Trouble> {
-        let seats: Vec<Seat> = match self.kind {
-            Kind::Lock => seats(client.inspect_lock(&self.name).await?.holders),
-            Kind::Semaphore => seats(client.inspect_semaphore(&self.name).await?.holders),
-            Kind::Election => seats(client.election(&self.name).await?.leader),
+    /// Shows those who did not say which hold they mean who holds it, and how that hold is ended.
+    async fn look(&self, session: &Session) -> Result<Exit, Trouble> {
+        let (client, name) = (&session.client, &self.name);
+        let (whole, seats): (Value, Vec<Seat>) = match self.kind {
+            Kind::Lock => {
+                let lock = client.inspect_lock(name).await?;
+                (wire(&lock), seats(lock.holders))
+            }
+            Kind::Semaphore => {
+                let semaphore = client.inspect_semaphore(name).await?;
+                (wire(&semaphore), seats(semaphore.holders))
+            }
+            Kind::Election => {
+                let election = client.election(name).await?;
+                (wire(&election), seats(election.leader))
+            }
         };
-        let (word, name) = (self.kind.word(), output::shown(&self.name));
+        let (word, shown) = (self.kind.word(), output::shown(name));
         let Some(first) = seats.first() else {
-            return Ok(
-                Trouble::new(Exit::ABSENT, format!("{word} {name} is not held"))
-                    .then(format!("`tenure {word}s` shows what is")),
-            );
+            let told = format!("{word} {shown} is not held");
+            let next = format!("`tenure {word}s` shows what is");
+            return Err(Trouble::new(Exit::ABSENT, told).then(next));
         };
+        if session.output == Output::Json {
+            output::json(&whole)?;
+            return Ok(Exit::DONE);
+        }
         let told = seats.iter().map(|seat| {
-            let (fence, left) = (
-                seat.fence.unwrap_or_default(),
-                duration::shown_ms(seat.left_ms),
-            );
+            let fence = seat.fence.unwrap_or_default();
+            let left = duration::shown_ms(seat.left_ms);
             format!("{} (fence {fence}, {left} left)", output::shown(&seat.who))
         });
         let told = told.collect::<Vec<_>>().join(", ");
         let fence = first.fence.unwrap_or_default();
-        Ok(
-            Trouble::usage(format!("which hold? {word} {name} is held by {told}")).then(format!(
-                "tenure break {word} {} --fence {fence} --reason '…'",
-                shlex::try_quote(&self.name).unwrap_or_default()
-            )),
-        )
+        let quoted = shlex::try_quote(name).unwrap_or_default();
+        output::text(&format!(
+            "{word} {shown} is held by {told}; nothing was ended. This ends that hold:\n  \
+             tenure break {word} {quoted} --fence {fence} --reason '…'\n"
+        ))?;
+        Ok(Exit::DONE)
     }
 }

@@ -13,8 +13,8 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err("no time is negative: write 500ms, 15s, 2m or 1h".into());
     }
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}: write 500ms, 15s, 2m, 1h or 1h 30m"))
+    // What the parser says is about its own steps ("expected number at 0"), not about what was meant.
+    humantime::parse_duration(text).map_err(|_| "write 500ms, 15s, 2m, 1h or 1h 30m".into())
 }
 
 /// A TTL: 1 s to 24 h, as the cluster takes it.
@@ -25,6 +25,12 @@ pub(crate) fn ttl(text: &str) -> Result<Duration, String> {
 /// A wait in a queue: to 24 h.
 pub(crate) fn wait(text: &str) -> Result<Duration, String> {
     within(text, Duration::ZERO, DAY, "a wait is 0s (only try) to 24h")
+}
+
+/// How long nobody is granted what its holder did not give up: to 1 min.
+pub(crate) fn lock_delay(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(60);
+    within(text, Duration::ZERO, most, "a lock delay is 0s to 1m")
 }
 
 /// A time that a call may take: 100 ms to 1 h.
@@ -38,7 +44,7 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     )
 }
 
-/// Between two looks: 100 ms to 1 h.
+/// The longest TTL and the longest wait.
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 fn within(text: &str, least: Duration, most: Duration, rule: &str) -> Result<Duration, String> {
@@ -98,6 +104,7 @@ mod tests {
         check(ttl("25h"), "1s to 24h");
         check(wait("2days"), "0s (only try) to 24h");
         check(timeout("0s"), "100ms to 1h");
+        check(lock_delay("61s"), "a lock delay is 0s to 1m");
     }
 
     #[test]

@@ -108,6 +108,14 @@ pub(crate) fn who(owner: &str, lease_name: &str) -> String {
     }
 }
 
+/// The same with what it is held for, where that was said.
+pub(crate) fn who_and_why(who: String, note: Option<&str>) -> String {
+    match note {
+        Some(note) => format!("{who} ({})", shortened(note)),
+        None => who,
+    }
+}
+
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(MOST_SHOWN) {
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),

@@ -60,7 +60,8 @@ Exit codes:
    78  the configuration is wrong
   126  the command cannot be run        127  there is no such command
  128+n ended by signal n
-A command that ran under a lock, permits or a leadership ends `tenure` with its own exit code.";
+A command that ran under a lock, permits or a leadership ends `tenure` with its own exit code.
+The daemon, `tenured`, has codes of its own: there, 2 is wrong usage.";
 
 /// What did not work, and what to do about it.
 #[derive(Debug)]
@@ -160,11 +161,16 @@ impl From<io::Error> for Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Trouble {
-        let (failure, in_doubt) = match error {
+        let (mut failure, in_doubt) = match error {
             Error::Lost(loss) => return lost(loss),
             Error::NotApplied(failure) => (failure, false),
             Error::Unknown(failure) => (failure, true),
         };
+        if failure.code == Some(Code::LeaseNotFound) {
+            // How to grant another is told to callers of the REST API; `next` tells it to those of this program.
+            let end = failure.detail.find("; grant one with ");
+            failure.detail.truncate(end.unwrap_or(failure.detail.len()));
+        }
         let (exit, next) = match failure.code {
             Some(code) => advice(code),
             None => (Exit::UNREACHABLE, UNREACHABLE),
@@ -208,7 +214,10 @@ fn advice(code: Code) -> (Exit, &'static str) {
         Code::Unauthenticated | Code::Forbidden => {
             (Exit::DENIED, "ask whoever runs the cluster for the right")
         }
-        Code::KeyNotFound => (Exit::ABSENT, "`tenure ls` shows which keys there are"),
+        Code::KeyNotFound => (
+            Exit::ABSENT,
+            "`tenure ls PREFIX` shows which keys there are",
+        ),
         Code::LeaseNotFound | Code::LeaseExpired => (
             Exit::ABSENT,
             "what hung on the lease has ended with it; `tenure lease grant` makes another, `tenure lease list` shows those that live",

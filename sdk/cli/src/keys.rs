@@ -3,18 +3,19 @@
 //! Owns how single keys are read and written. A write that is guarded by a fence, or hangs on a lease that is not this program's,
 //! is a transaction of one operation.
 
-use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tenure::api::{Encoding, Operation, PutKey};
+use tenure::api::{Code, Encoding, Operation, PutKey};
 use tenure::txn::{self, Did, When};
-use tenure::{Client, KeyValue};
+use tenure::{Client, Error, KeyValue};
 
 use crate::exit::{Exit, Trouble};
-use crate::output::{self, Output, Table};
+use crate::input;
+use crate::output::{self, Output, Table, note};
 use crate::settings::Session;
 
 /// Prints the value of a key
@@ -43,7 +44,7 @@ impl Get {
         };
         let Some(found) = found else {
             let told = format!("there is no key {:?}", self.key);
-            return Err(Trouble::new(Exit::ABSENT, told).then("`tenure ls` shows which there are"));
+            return Err(Trouble::new(Exit::ABSENT, told).then(neighbours(&self.key)));
         };
         match session.output {
             Output::Json => output::json(&entry(&found, true))?,
@@ -56,6 +57,18 @@ impl Get {
             }
         }
         Ok(Exit::DONE)
+    }
+}
+
+/// How to see which keys are near one that is not there.
+fn neighbours(key: &str) -> String {
+    let folder = key.rfind('/').map(|at| &key[..=at]);
+    match folder.and_then(|folder| shlex::try_quote(folder).ok()) {
+        Some(folder) => format!(
+            "`tenure ls {}` shows which there are",
+            output::shown(&folder)
+        ),
+        None => "`tenure ls PREFIX` shows which there are that begin so".into(),
     }
 }
 
@@ -114,15 +127,16 @@ fn guard(text: &str) -> Result<Guard, String> {
 }
 
 impl Terms {
+    fn fence(&self) -> Result<u64, Trouble> {
+        self.fence.map_or_else(fence_of_environment, Ok)
+    }
+
     /// The condition that the guard is.
     fn guarded(&self) -> Result<Option<When>, Trouble> {
         let Some(guard) = &self.guard else {
             return Ok(None);
         };
-        let fence = match self.fence {
-            Some(fence) => fence,
-            None => fence_of_environment()?,
-        };
+        let fence = self.fence()?;
         Ok(Some(match guard.word {
             "lock" => txn::lock(&guard.name, fence),
             "semaphore" => txn::semaphore(&guard.name, fence),
@@ -219,23 +233,13 @@ impl Put {
     }
 
     fn value(&self) -> Result<Vec<u8>, Trouble> {
-        let cannot = |from: String, error: std::io::Error| {
-            Trouble::new(
-                Exit::FAILED,
-                format!("cannot read the value from {from}: {error}"),
-            )
-        };
-        if let Some(path) = &self.file {
-            return std::fs::read(path).map_err(|error| cannot(path.display().to_string(), error));
-        }
+        let file = self.file.as_deref();
         match self.value.as_deref() {
-            None | Some("-") => {
-                let mut value = Vec::new();
-                let read = std::io::stdin().lock().read_to_end(&mut value);
-                read.map_err(|error| cannot("stdin".into(), error))?;
-                Ok(value)
+            Some(value) if value != "-" => Ok(value.as_bytes().to_vec()),
+            given => {
+                let named = file.or_else(|| given.map(Path::new));
+                input::read("value", named).map(|(value, _)| value)
             }
-            Some(value) => Ok(value.as_bytes().to_vec()),
         }
     }
 
@@ -250,7 +254,8 @@ impl Put {
         if let Some(revision) = self.terms.if_revision {
             put = put.if_revision(revision);
         }
-        let written = put.await?;
+        let conditions = self.conditions();
+        let written = put.await.map_err(|error| conditions.refused(error))?;
         Ok(Made {
             mod_revision: written.mod_revision,
             version: written.version,
@@ -271,12 +276,12 @@ impl Put {
             content_type: self.content_type.clone(),
             lease: self.lease.clone(),
         });
-        let absent = self.if_absent.then(|| txn::key(&self.key).is_absent());
-        let unchanged = unchanged(&self.key, self.terms.if_revision);
+        let conditions = self.conditions();
         let done = client
             .txn()
-            .when_all(guard.into_iter().chain(absent).chain(unchanged))
+            .when_all(guard.into_iter().chain(conditions.of_key()))
             .then(put)
+            .otherwise(txn::get(&self.key))
             .await?;
         match done.results.first() {
             Some(Did::Put {
@@ -287,21 +292,89 @@ impl Put {
                 mod_revision: *mod_revision,
                 version: *version,
             }),
-            _ => Err(refused()),
+            other => Err(conditions.not_written(other)),
+        }
+    }
+
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            key: &self.key,
+            absent: self.if_absent,
+            terms: &self.terms,
         }
     }
 }
 
-fn unchanged(key: &str, revision: Option<u64>) -> Option<When> {
-    revision.map(|revision| txn::key(key).mod_revision().eq(revision))
+/// What was asked of a key before it may be written, to say which of it did not hold.
+struct Conditions<'a> {
+    key: &'a str,
+    absent: bool,
+    terms: &'a Terms,
 }
 
-fn refused() -> Trouble {
-    Trouble::new(
-        Exit::ABSENT,
-        "nothing was written: the guard is not held by this fence any longer, or the key is not as it was to be",
-    )
-    .then("`tenure locks NAME` shows the present fence, `tenure get KEY -o json` the present revision")
+impl Conditions<'_> {
+    /// As conditions of a transaction.
+    fn of_key(&self) -> impl Iterator<Item = When> {
+        let absent = self.absent.then(|| txn::key(self.key).is_absent());
+        let revision = self.terms.if_revision;
+        let unchanged = revision.map(|revision| txn::key(self.key).mod_revision().eq(revision));
+        absent.into_iter().chain(unchanged)
+    }
+
+    /// A refusal of the cluster in the words of this program, whose flags are no headers.
+    fn refused(&self, error: Error) -> Trouble {
+        let failure = error.failure();
+        let failure = failure.filter(|failure| failure.code == Some(Code::ConditionFailed));
+        let found = failure.and_then(|failure| failure.fields.get("mod_revision")?.as_u64());
+        let told = found.and_then(|found| self.broken(found));
+        let trouble = Trouble::from(error);
+        match told {
+            Some(told) => trouble.saying(told),
+            None => trouble,
+        }
+    }
+
+    /// What kept a transaction from being applied, which read the key where its conditions did not hold.
+    fn not_written(&self, did: Option<&Did>) -> Trouble {
+        let found = match did {
+            Some(Did::Got(found)) => {
+                let found = found.as_ref().map_or(0, |found| found.mod_revision);
+                self.broken(found)
+            }
+            _ => None,
+        };
+        if let Some(told) = found {
+            return Trouble::new(Exit::ABSENT, told).then("read it again, then decide anew");
+        }
+        let guard = self.terms.guard.as_ref();
+        let (word, name) = guard.map_or(("lock", "NAME"), |guard| (guard.word, &*guard.name));
+        let (fence, name) = (self.terms.fence().unwrap_or_default(), output::shown(name));
+        Trouble::new(
+            Exit::ABSENT,
+            format!("nothing was changed: {word} {name} is not held by fence {fence} any longer"),
+        )
+        .then(format!(
+            "somebody else may hold it by now: do not write under this fence again; `tenure {word}s {name}` shows the present one"
+        ))
+    }
+
+    /// The condition that a key with this revision does not fulfil; 0 is that of none.
+    fn broken(&self, found: u64) -> Option<String> {
+        let key = output::shown(self.key);
+        let is = match found {
+            0 => "there is no such key".to_owned(),
+            found => format!("it is there with revision {found}"),
+        };
+        match self.terms.if_revision {
+            Some(wanted) if wanted != found => Some(format!(
+                "nothing was changed: --if-revision asks for key {key} with revision {wanted}, and {is}"
+            )),
+            _ if self.absent && found != 0 => Some(format!(
+                "nothing was changed: --if-absent asks for key {key} to be absent, and {is}"
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// Deletes a key, or all keys of a prefix
@@ -329,13 +402,30 @@ impl Del {
         let deleted = self.delete(&session.client).await?;
         match session.output {
             Output::Json => output::json(&json!({"deleted": deleted}))?,
-            Output::Table => output::text(&format!("deleted {deleted}\n"))?,
+            Output::Table => {
+                output::text(&format!("deleted {deleted}\n"))?;
+                if deleted == 0 && !self.prefix {
+                    self.hint(&session.client).await;
+                }
+            }
         }
         Ok(if deleted == 0 {
             Exit::ABSENT
         } else {
             Exit::DONE
         })
+    }
+
+    /// Who named no key, but how some begin, is told how those are deleted. Nothing is lost where that is not learnt.
+    async fn hint(&self, client: &Client) {
+        let listed = client.list(&self.key).keys_only().limit(1).await;
+        let count = listed.map_or(0, |listed| listed.count);
+        if let (1.., Ok(key)) = (count, shlex::try_quote(&self.key)) {
+            let (key, keys) = (output::shown(&key), if count == 1 { "key" } else { "keys" });
+            note(format!(
+                "there is no such key; `tenure del --prefix {key}` deletes the {count} {keys} that begin so"
+            ));
+        }
     }
 
     async fn delete(&self, client: &Client) -> Result<u64, Trouble> {
@@ -346,6 +436,11 @@ impl Del {
                 ),
             );
         }
+        let conditions = Conditions {
+            key: &self.key,
+            absent: false,
+            terms: &self.terms,
+        };
         match self.terms.guarded()? {
             Some(guard) => {
                 let what = if self.prefix {
@@ -353,12 +448,15 @@ impl Del {
                 } else {
                     txn::delete(&self.key)
                 };
-                let unchanged = unchanged(&self.key, self.terms.if_revision);
-                let conditions = [guard].into_iter().chain(unchanged);
-                let done = client.txn().when_all(conditions).then(what).await?;
+                let done = client
+                    .txn()
+                    .when_all([guard].into_iter().chain(conditions.of_key()))
+                    .then(what)
+                    .otherwise(txn::get(&self.key))
+                    .await?;
                 match done.results.first() {
                     Some(Did::Delete { deleted }) => Ok(*deleted),
-                    _ => Err(refused()),
+                    other => Err(conditions.not_written(other)),
                 }
             }
             None if self.prefix => Ok(client.delete_prefix(&self.key).await?),
@@ -368,7 +466,8 @@ impl Del {
                     Some(revision) => delete.if_revision(revision),
                     None => delete,
                 };
-                Ok(u64::from(delete.await?))
+                let deleted = delete.await.map_err(|error| conditions.refused(error))?;
+                Ok(u64::from(deleted))
             }
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use tenure::Error;
-use tenure::api::{Attached, AttachedState};
+use tenure::api::{Attached, AttachedState, Code};
+use tenure::{Error, Lease as Renewed};
 
 use crate::duration;
 use crate::exit::{Exit, Trouble};
@@ -109,7 +109,7 @@ struct Renew {
 impl Renew {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
         for lease in self.leases {
-            let renewed = session.client.resume_lease(&lease).await.map_err(over)?;
+            let renewed = resume(session, &lease).await?;
             let left = duration::shown(renewed.remaining());
             let lease = renewed.detach();
             match session.output {
@@ -134,11 +134,7 @@ struct KeepAlive {
 
 impl KeepAlive {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
-        let lease = session
-            .client
-            .resume_lease(&self.lease)
-            .await
-            .map_err(over)?;
+        let lease = resume(session, &self.lease).await?;
         let loss = lease.lost().await;
         Err(
             Trouble::new(Exit::LOST, format!("lease {} is lost: {loss}", self.lease))
@@ -147,14 +143,16 @@ impl KeepAlive {
     }
 }
 
-/// A lease that ended before it was renewed is told as one that is not there.
-fn over(error: Error) -> Trouble {
-    let ended = matches!(error, Error::Lost(_));
-    let trouble = Trouble::from(error);
-    if ended {
-        trouble.ending(Exit::ABSENT)
-    } else {
-        trouble
+/// Renews a lease. One that has ended before is told as one that is not there: nothing was held here that could be lost.
+async fn resume(session: &Session, lease: &str) -> Result<Renewed, Trouble> {
+    match session.client.resume_lease(lease).await {
+        Ok(renewed) => Ok(renewed),
+        Err(error @ Error::Lost(_)) => match session.client.inspect_lease(lease).await {
+            Err(why) => Err(why.into()),
+            // It lives, but the answer took longer than it was granted for.
+            Ok(_) => Err(Trouble::from(error).ending(Exit::ABSENT)),
+        },
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -268,6 +266,7 @@ impl List {
 #[command(after_help = "\
 Examples:
   tenure lease revoke 3f9c2a7b5d1e8046
+It ends with 2 where one of them is not known: those that are known are revoked, and one that has ended already is done with. \
 A holder that did not revoke its lease by itself may still believe in it for as long as it had left.")]
 struct Revoke {
     /// Which
@@ -277,13 +276,22 @@ struct Revoke {
 
 impl Revoke {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
+        let mut unknown = None;
         for lease in self.leases {
-            session.client.revoke_lease(&lease).await?;
+            // To end what never was is no error for the client, but a typing error here.
+            match session.client.inspect_lease(&lease).await {
+                Err(error) if error.code() == Some(Code::LeaseNotFound) => {
+                    unknown = unknown.or(Some(error));
+                    continue;
+                }
+                Err(error) if error.code() != Some(Code::LeaseExpired) => return Err(error.into()),
+                _ => session.client.revoke_lease(&lease).await?,
+            }
             match session.output {
                 Output::Json => output::json(&json!({"lease": lease, "ended": true}))?,
                 Output::Table => output::text(&format!("{}  ended\n", output::shown(&lease)))?,
             }
         }
-        Ok(Exit::DONE)
+        unknown.map_or(Ok(Exit::DONE), |error| Err(error.into()))
     }
 }

@@ -17,6 +17,7 @@ mod context;
 mod duration;
 mod events;
 mod exit;
+mod input;
 mod keys;
 mod lease;
 mod output;

@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -35,6 +36,29 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
+}
+
+/// Ends when nobody reads stdout any more, which is otherwise seen only by writing to it. Never, where it is a file.
+pub(crate) async fn abandoned() {
+    let (sender, gone) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let stdout = io::stdout();
+        // What is wrong with it is told without being asked for.
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        while let Ok(_) | Err(rustix::io::Errno::INTR) = poll(&mut watched, None) {
+            let told = watched[0].revents();
+            if told.intersects(PollFlags::ERR | PollFlags::HUP) {
+                let _ = sender.send(());
+                return;
+            }
+            if !told.is_empty() {
+                return;
+            }
+        }
+    });
+    if gone.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Writes one line of JSON.

@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Ask only the members that are given, also where they tell of a leader elsewhere
     #[arg(long, global = true)]
     only_given: bool,
-    /// How long one call may take, all its tries together
+    /// How long one call may take, all its tries together; a cluster that is away is tried for so long, also with --wait
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration::timeout)]
     timeout: Duration,
     /// How answers are written: for people, or with the fields of the REST API
@@ -146,8 +146,18 @@ impl Options {
             let detail = error
                 .failure()
                 .map_or_else(String::new, ToString::to_string);
-            Trouble::new(Exit::CONFIG, format!("{detail} ({})", chosen.because))
-                .then("write members as http://10.0.0.1:7379,http://10.0.0.2:7379")
+            // A wrong flag is wrong usage, as every other; what came from elsewhere is the configuration.
+            let exit = match self.endpoints.is_empty() {
+                true => Exit::CONFIG,
+                false => Exit::USAGE,
+            };
+            let bare = cluster.endpoints.iter().find(|url| !url.contains("://"));
+            Trouble::new(exit, format!("{detail} ({})", chosen.because)).then(match bare {
+                Some(bare) => {
+                    format!("write http://{bare}, or https:// where members have certificates")
+                }
+                None => "write members as http://10.0.0.1:7379,http://10.0.0.2:7379".to_owned(),
+            })
         })
     }
 

@@ -10,10 +10,11 @@ use tenure::api::{
 use tenure::{Client, Error};
 
 use crate::duration;
-use crate::events::who;
+use crate::events::{who, who_and_why};
 use crate::exit::{Exit, Trouble};
 use crate::output::{self, Cell, DIM, GOOD, Output, Table, note};
 use crate::settings::Session;
+use crate::under::NOTE;
 
 /// Of so many names it is also read who waits: each takes a request.
 const MOST_QUEUES: usize = 50;
@@ -42,7 +43,7 @@ Examples:
   tenure locks
   tenure locks jobs/ --watch
   tenure locks jobs/nightly -o json | jq '.locks[0].holders[0].remaining_ms'
-SINCE is the revision of the grant or place; LEFT is what is left of the lease, or of the wait.")]
+REVISION is that of the grant or place; LEFT is what is left of the lease, or of the wait.")]
 pub(crate) struct Locks {
     #[command(flatten)]
     look: Look,
@@ -123,15 +124,17 @@ pub(crate) struct Seat {
     lease: String,
 }
 
-/// How a seat is made of what the REST API shows: who, how, the fence, since when, and what is left.
+/// How a seat is made of what the REST API shows: who and why, how, the fence, since when, and what is left.
 macro_rules! seat {
-    ($shown:ty, $who:ident, $how:expr, $fence:expr, $since:ident, $left:ident) => {
+    ($shown:ty, $who:ident, $note:expr, $how:expr, $fence:expr, $since:ident, $left:ident) => {
         impl From<$shown> for Seat {
             fn from(shown: $shown) -> Seat {
                 let (how, fence): (fn(&$shown) -> String, fn(&$shown) -> Option<u64>) =
                     ($how, $fence);
+                let note: fn(&$shown) -> Option<&String> = $note;
+                let who = who(&shown.$who, &shown.lease_name);
                 Seat {
-                    who: who(&shown.$who, &shown.lease_name),
+                    who: who_and_why(who, note(&shown).map(String::as_str)),
                     how: how(&shown),
                     fence: fence(&shown),
                     since: shown.$since,
@@ -146,6 +149,7 @@ macro_rules! seat {
 seat!(
     LockHolder,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| mode(it.mode).into(),
     |it| Some(it.fence),
     acquired_revision,
@@ -154,6 +158,7 @@ seat!(
 seat!(
     LockPlace,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| mode(it.mode).into(),
     |_| None,
     queued_revision,
@@ -162,6 +167,7 @@ seat!(
 seat!(
     SemaphoreHolder,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| it.permits.to_string(),
     |it| Some(it.fence),
     acquired_revision,
@@ -170,6 +176,7 @@ seat!(
 seat!(
     SemaphorePlace,
     owner,
+    |it| it.metadata.get(NOTE),
     |it| it.permits.to_string(),
     |_| None,
     queued_revision,
@@ -178,6 +185,7 @@ seat!(
 seat!(
     Leader,
     candidate,
+    |_| None,
     |it| it.value.clone(),
     |it| Some(it.fence),
     elected_revision,
@@ -186,6 +194,7 @@ seat!(
 seat!(
     Candidate,
     candidate,
+    |_| None,
     |it| it.value.clone(),
     |_| None,
     queued_revision,
@@ -203,7 +212,7 @@ pub(crate) fn seats<T: Into<Seat>>(all: impl IntoIterator<Item = T>) -> Vec<Seat
     all.into_iter().map(Into::into).collect()
 }
 
-fn wire(thing: &impl serde::Serialize) -> Value {
+pub(crate) fn wire(thing: &impl serde::Serialize) -> Value {
     let mut wire = serde_json::to_value(thing).expect("wire types have a form in JSON");
     // That of the whole list is told once.
     wire.as_object_mut().map(|fields| fields.remove("revision"));
@@ -211,7 +220,12 @@ fn wire(thing: &impl serde::Serialize) -> Value {
 }
 
 fn delay(delay_ms: Option<u64>) -> Option<String> {
-    delay_ms.map(|delay| format!("granted to nobody else for {}", duration::shown_ms(delay)))
+    delay_ms.map(free_in)
+}
+
+/// How it is told that nobody else is granted it for a while.
+pub(crate) fn free_in(delay_ms: u64) -> String {
+    format!("free for others in {}", duration::shown_ms(delay_ms))
 }
 
 async fn locks(client: &Client, look: &Look) -> Result<Seen, Error> {
@@ -329,7 +343,8 @@ async fn show(
                 Output::Table => {
                     // To the upper left corner, and the screen empty from there on.
                     let clear = if clears { "\u{1b}[H\u{1b}[J" } else { "" };
-                    output::text(&format!("{clear}{}", picture(collection, &seen)))?;
+                    let picture = picture(collection, &look.prefix, &seen);
+                    output::text(&format!("{clear}{picture}"))?;
                 }
             },
             // Who looks again and again sees when the cluster is back.
@@ -346,22 +361,34 @@ async fn show(
     }
 }
 
-fn picture(collection: &str, seen: &Seen) -> String {
-    let head = match collection {
-        "locks" => ["LOCK", "MODE"],
-        "semaphores" => ["SEMAPHORE", "PERMITS"],
-        _ => ["ELECTION", "VALUE"],
+fn picture(collection: &str, prefix: &str, seen: &Seen) -> String {
+    let (head, held, nothing) = match collection {
+        "locks" => (["LOCK", "MODE"], "held", "no lock is held or waited for"),
+        "semaphores" => (
+            ["SEMAPHORE", "PERMITS"],
+            "held",
+            "no permit of a semaphore is held or waited for",
+        ),
+        _ => (
+            ["ELECTION", "VALUE"],
+            "leads",
+            "nobody leads or would like to",
+        ),
     };
     let mut table = Table::new(&[
-        head[0], "STATE", "WHO", head[1], "FENCE", "SINCE", "LEFT", "LEASE",
+        head[0], "STATE", "WHO", head[1], "FENCE", "REVISION", "LEFT", "LEASE",
     ]);
     for thing in &seen.things {
-        rows(&mut table, thing);
+        rows(&mut table, thing, held);
     }
     let mut text = table.render();
     if seen.things.is_empty() {
+        let among = match prefix {
+            "" => String::new(),
+            prefix => format!(" among those that begin with {}", output::shown(prefix)),
+        };
         text = format!(
-            "{DIM}none of these {collection} is held or waited for at revision {}{DIM:#}\n",
+            "{DIM}{nothing}{among}, at revision {}{DIM:#}\n",
             seen.revision
         );
     }
@@ -380,7 +407,8 @@ fn picture(collection: &str, seen: &Seen) -> String {
     text
 }
 
-fn rows(table: &mut Table, thing: &Thing) {
+/// The rows of one of them, whose holders are called `held` or what is said in place of that.
+fn rows(table: &mut Table, thing: &Thing, held: &str) {
     let row = |state: Cell, seat: &Seat| {
         let fence = seat
             .fence
@@ -397,7 +425,7 @@ fn rows(table: &mut Table, thing: &Thing) {
         ]
     };
     for holder in &thing.holders {
-        table.row(row(Cell::styled("held", GOOD), holder));
+        table.row(row(Cell::styled(held, GOOD), holder));
     }
     for (place, waiting) in thing.waiting.iter().enumerate() {
         table.row(row(format!("waits {}", place + 1).into(), waiting));
@@ -411,7 +439,7 @@ fn rows(table: &mut Table, thing: &Thing) {
             table.row(row);
         }
     };
-    rest("held", thing.holder_count, thing.holders.len());
+    rest(held, thing.holder_count, thing.holders.len());
     rest("waits", thing.queue_length, thing.waiting.len());
     if thing.holder_count + thing.queue_length == 0 {
         let mut row: Vec<Cell> = vec![thing.name.as_str().into(), "free".into()];

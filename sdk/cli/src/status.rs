@@ -25,7 +25,8 @@ Examples:
   tenure status
   tenure status -o json | jq '.members[] | select(.well | not)'
   tenure status > /dev/null || echo 'the cluster does not serve'
-It ends with 69 where there is no leader, or no member answers.")]
+It ends with 0 where there is a leader, also while some members are not well: `well` in -o json says of each. It ends with \
+69 where there is no leader, or no member answers.")]
 pub(crate) struct Status {}
 
 /// A member as the leader sees it, and as it sees itself.

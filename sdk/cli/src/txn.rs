@@ -1,6 +1,5 @@
 //! `tenure txn`: a transaction that was written as JSON.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -8,6 +7,7 @@ use tenure::api::Transact;
 use tenure::txn::{Did, Done};
 
 use crate::exit::{Exit, Trouble};
+use crate::input;
 use crate::keys::entry;
 use crate::output::{self, Output};
 use crate::settings::Session;
@@ -54,23 +54,8 @@ impl Txn {
     }
 
     fn read(&self) -> Result<Transact, Trouble> {
-        let (text, from) = match self.file.as_deref() {
-            Some(path) if path.as_os_str() != "-" => {
-                (std::fs::read_to_string(path), path.display().to_string())
-            }
-            _ => {
-                let mut text = String::new();
-                let read = std::io::stdin().lock().read_to_string(&mut text);
-                (read.map(|_| text), "stdin".to_owned())
-            }
-        };
-        let text = text.map_err(|error| {
-            Trouble::new(
-                Exit::FAILED,
-                format!("cannot read the transaction from {from}: {error}"),
-            )
-        })?;
-        serde_json::from_str(&text).map_err(|error| {
+        let (text, from) = input::read("transaction", self.file.as_deref())?;
+        serde_json::from_slice(&text).map_err(|error| {
             Trouble::usage(format!("{from} is no transaction: {error}"))
                 .then("`tenure txn --help` has an example of each part")
         })

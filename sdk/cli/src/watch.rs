@@ -60,7 +60,7 @@ leaders. Where history is gone, what there is is told anew.
 
 With --exec, a command is run in place of that: once at the beginning, and whenever something has changed and nothing \
 more did for --settle. It runs without a shell and never twice at a time. It finds the changes on its stdin, as lines of \
-JSON, and TENURE_REVISION in its environment. One that fails is run again, after a pause that grows to a minute.";
+JSON, at first one of type resync with what there is, and TENURE_REVISION in its environment. One that fails is run again, after a pause that grows to a minute.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,7 +120,15 @@ async fn tell(
     output: Output,
     cursor: Option<Cursor<'_>>,
 ) -> Result<Exit, Trouble> {
-    while let Some(told) = stream.next().await {
+    let mut abandoned = pin!(output::abandoned());
+    loop {
+        let told = tokio::select! {
+            told = stream.next() => told,
+            () = &mut abandoned => None,
+        };
+        let Some(told) = told else {
+            return Ok(Exit::DONE);
+        };
         let revision = match told? {
             Told::Resync { state, revision } => {
                 let lines = match output {
@@ -143,7 +151,6 @@ async fn tell(
             cursor.write(revision)?;
         }
     }
-    Ok(Exit::DONE)
 }
 
 /// As `131  is  keys/config/colour  {…}`.

@@ -165,12 +165,16 @@ impl Measurement {
             let errors = run.summary.errors.values().sum();
             let shown = (run.summary.per_second, &run.summary.latency_us, errors);
             let round = run.round.to_string();
-            table.row(row(&round, &run.system, shown, run.generator_cores));
+            let of = (shown, run.summary.operations);
+            table.row(row(&round, &run.system, of, run.generator_cores));
         }
         if self.runs.len() > self.medians.len() {
             for median in &self.medians {
                 let shown = (median.per_second, &median.latency_us, median.errors);
-                table.row(row("median", &median.system, shown, median.generator_cores));
+                let of = self.of(&median.system).into_iter();
+                let least = of.map(|run| run.summary.operations).min();
+                let of = (shown, least.unwrap_or_default());
+                table.row(row("median", &median.system, of, median.generator_cores));
             }
         }
         text.push_str(&table.render());
@@ -229,8 +233,8 @@ impl Run {
                 text,
                 "{who}: {:.0} writes/s, p50 {}, p99 {}",
                 writes.per_second,
-                time(latency.p50),
-                time(latency.p99)
+                known(writes.operations, 2, latency.p50),
+                known(writes.operations, 100, latency.p99)
             );
         }
         let of_writes = self.writes.iter();
@@ -304,22 +308,31 @@ fn ratios(first: &[&Run], second: &[&Run]) -> Option<Ratios> {
 fn row(
     what: &str,
     system: &str,
-    (per_second, latency, errors): (f64, &Latency, u64),
+    ((per_second, latency, errors), operations): ((f64, &Latency, u64), u64),
     cores: f64,
 ) -> Vec<Cell> {
+    let known = |least: u64, micros: u64| known(operations, least, micros);
     let cells = [
         what.to_owned(),
         system.to_owned(),
         format!("{per_second:.0}"),
-        time(latency.p50),
-        time(latency.p90),
-        time(latency.p99),
-        time(latency.p999),
+        known(2, latency.p50),
+        known(10, latency.p90),
+        known(100, latency.p99),
+        known(1000, latency.p999),
         time(latency.max),
         errors.to_string(),
         format!("{cores:.2}"),
     ];
     cells.into_iter().map(Cell::from).collect()
+}
+
+/// A percentile, where there were operations enough: among fewer it is but the longest under another name.
+fn known(operations: u64, least: u64, micros: u64) -> String {
+    match least <= operations {
+        true => time(micros),
+        false => "-".to_owned(),
+    }
 }
 
 fn shown(spread: Spread) -> String {
@@ -447,6 +460,26 @@ mod tests {
             table.contains("round 1, a: 3 × no-leader, such as: gone"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn percentiles_that_need_more_operations_than_there_were_are_left_out() {
+        let rows = |operations: f64| -> Vec<String> {
+            let table = concluded(vec![run(1, "a", operations, 1000)]).table();
+            let table = anstream::adapter::strip_str(&table).to_string();
+            let row = table.lines().find(|line| line.starts_with("1 "));
+            let row = row.expect("the round has a row").replace(" µs", "µs");
+            let row = row.replace(" ms", "ms");
+            row.split_whitespace()
+                .skip(3)
+                .take(4)
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(rows(25.0), ["500µs", "0µs", "-", "-"]);
+        assert_eq!(rows(999.0), ["500µs", "0µs", "1.00ms", "-"]);
+        assert_eq!(rows(1000.0), ["500µs", "0µs", "1.00ms", "0µs"]);
+        assert_eq!(rows(0.0), ["-", "-", "-", "-"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `tenure lock`.
 
-use super::{CONTRACT, Run, What, run_under};
+use super::{CONTRACT, Manner, Run, What, run_under};
 use crate::exit::{Exit, Trouble};
 use crate::settings::Session;
 
@@ -16,6 +16,8 @@ pub(crate) struct Lock {
     #[arg(long)]
     shared: bool,
     #[command(flatten)]
+    manner: Manner,
+    #[command(flatten)]
     run: Run,
 }
 
@@ -25,7 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   tenure lock jobs/nightly -- ./nightly.sh --full
   tenure lock jobs/nightly --wait 0s -- ./nightly.sh || [ $? -eq 75 ]     # or not at all
-  tenure lock config/edit --ttl 1m --wait 5m -- vim /srv/config
+  tenure lock config/edit --ttl 1m --wait 5m --note 'adding host-b' -- vim /srv/config
   tenure lock reports --shared -- ./report
   tenure lock jobs/nightly --on-lost 'logger -p err \"nightly was lost\"' -- ./nightly.sh
   tenure lock jobs/nightly -- sh -c 'tenure put last/run \"$(date)\" --guard lock=$TENURE_LOCK'";
@@ -41,6 +43,7 @@ impl Lock {
         let (shared, priority) = (self.shared, self.run.priority);
         run_under(session, &self.run, what, async |lease, wait| {
             let lock = session.client.lock(&name).priority(priority).wait(wait);
+            let lock = self.manner.of(lock);
             let lock = if shared { lock.shared() } else { lock };
             lock.on(lease).acquire().await
         })

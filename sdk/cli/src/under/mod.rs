@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tenure::api::Code;
-use tenure::{Error, Failure, Guard as Hold, Holdable, Lease, Single};
+use tenure::{Acquire, Error, Failure, Guard as Hold, Holdable, Labelled, Lease, Single};
 
 use crate::exit::{Exit, Trouble};
 use crate::output::note;
@@ -68,6 +68,36 @@ pub(crate) struct Run {
     command: Vec<OsString>,
 }
 
+/// What those who look at a lock or a semaphore are told, and what becomes of it when its holder dies.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Manner {
+    /// What it is held for, shown to those who look at it or are refused
+    #[arg(long, value_name = "TEXT", value_parser = note_text)]
+    note: Option<String>,
+    /// How much longer others wait when its lease ran out, for what the command may have left under way: 0s to 1m
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::lock_delay)]
+    lock_delay: Duration,
+}
+
+/// The name of the label that has the note.
+pub(crate) const NOTE: &str = "note";
+
+fn note_text(text: &str) -> Result<String, String> {
+    let fit = !text.is_empty() && !text.contains(char::is_control);
+    fit.then(|| text.to_owned())
+        .ok_or_else(|| "write a line of text without control characters".into())
+}
+
+impl Manner {
+    fn of<'a, W: Holdable + Labelled>(&self, asked: Acquire<'a, W>) -> Acquire<'a, W> {
+        let asked = asked.lock_delay(self.lock_delay);
+        match &self.note {
+            Some(note) => asked.metadata(NOTE, note),
+            None => asked,
+        }
+    }
+}
+
 /// The words of a command that was given as one argument.
 #[derive(Clone, Debug)]
 pub(crate) struct Words(pub(crate) Vec<OsString>);
@@ -78,7 +108,30 @@ pub(crate) fn words(text: &str) -> Result<Words, String> {
     if words.is_empty() {
         return Err("a program is needed".into());
     }
+    if let Some(meant) = for_a_shell(text, &words) {
+        return Err(format!(
+            "no shell reads this, and `{meant}` would be an argument as it stands: write sh -c '…' around it, or quote it where that is meant"
+        ));
+    }
     Ok(Words(words.into_iter().map(OsString::from).collect()))
+}
+
+/// The first word without quotes or backslashes that a shell would not have passed on.
+fn for_a_shell<'a>(text: &'a str, words: &[String]) -> Option<&'a str> {
+    const OPERATORS: [&str; 12] = [
+        ";", "&", "&&", "|", "||", "<", "<<", ">", ">>", "2>", "2>&1", "&>",
+    ];
+    let expanded = |word: &str| {
+        let named = |letter: char| letter.is_ascii_alphabetic() || "_{(".contains(letter);
+        word.split('$')
+            .skip(1)
+            .any(|after| after.starts_with(named))
+    };
+    text.split_whitespace().find(|word| {
+        let meant = OPERATORS.contains(word) || word.ends_with(';') || expanded(word);
+        // A word that stands in the text as it stands among the words was not quoted.
+        meant && words.iter().any(|split| split == word)
+    })
 }
 
 /// What is to be held.
@@ -254,7 +307,11 @@ fn holders(failure: &Failure) -> Option<String> {
             "candidate"
         });
         let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
-        let who = output::shown(&events::who(owner, text("lease_name")));
+        let note = holder
+            .get("metadata")
+            .and_then(|labels| labels.get(NOTE)?.as_str());
+        let who = events::who_and_why(events::who(owner, text("lease_name")), note);
+        let who = output::shown(&who);
         format!("{who} (fence {fence}, {left} left unless renewed)")
     });
     let told: Vec<String> = told.collect();
@@ -361,5 +418,29 @@ mod tests {
         assert_eq!(split.0, ["mail", "-s", "lost it", "ops team", "$HOME"]);
         assert!(words("echo 'open").is_err());
         assert!(words("  ").is_err());
+    }
+
+    #[test]
+    fn what_only_a_shell_would_understand_is_refused_unless_it_is_quoted() {
+        for (text, meant) in [
+            ("echo a; env", "a;"),
+            ("env | grep X", "|"),
+            ("make && true", "&&"),
+            ("date > /tmp/now", ">"),
+            ("systemctl reload $UNIT", "$UNIT"),
+            ("echo a${B}", "a${B}"),
+        ] {
+            let told = words(text).expect_err("it is refused");
+            assert!(told.contains(&format!("and `{meant}` would be")), "{told}");
+            assert!(told.contains("sh -c"), "{told}");
+        }
+        for text in [
+            "sh -c 'env | grep X; date > $HOME/now'",
+            r"find . -exec rm {} \;",
+            "find . -exec rm {} ';'",
+            "echo 5$ '$HOME' a|b",
+        ] {
+            assert!(words(text).is_ok(), "{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `tenure semaphore`.
 
-use super::{CONTRACT, Run, What, run_under};
+use super::{CONTRACT, Manner, Run, What, run_under};
 use crate::exit::{Exit, Trouble};
 use crate::settings::Session;
 
@@ -18,6 +18,8 @@ pub(crate) struct Semaphore {
     /// How many of them the command takes
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     permits: u64,
+    #[command(flatten)]
+    manner: Manner,
     #[command(flatten)]
     run: Run,
 }
@@ -52,6 +54,7 @@ impl Semaphore {
         let (limit, permits, priority) = (self.limit, self.permits, self.run.priority);
         run_under(session, &self.run, what, async |lease, wait| {
             let asked = session.client.semaphore(&name, limit).permits(permits);
+            let asked = self.manner.of(asked);
             asked
                 .priority(priority)
                 .wait(wait)

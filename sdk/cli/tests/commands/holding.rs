@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::common::{SOON, Setup};
+use crate::common::{SOON, Setup, wait};
 use crate::support::{begun, lives, ran, text_of, wait_for_lock};
 
 fn boot_ms() -> u64 {
@@ -223,4 +223,58 @@ fn what_a_command_leaves_running_has_ended_before_the_lock_is_free() {
     assert!(ended.expect(3).stderr.contains("the rest is stopped"));
     assert!(!lives(&text_of(&left)));
     ran(&cluster, ["lock", "a", "--wait", "0s", "--", "true"]).expect(0);
+}
+
+#[test]
+fn who_holds_says_what_for_to_those_who_look_and_who_are_refused() {
+    let cluster = Setup::of(1).start();
+    let note = ["--note", "adding host-b", "--", "sleep", "60"];
+    for (what, all) in [
+        (&["lock", "a"][..], "locks"),
+        (&["semaphore", "s", "--limit", "1"], "semaphores"),
+    ] {
+        let command = what.iter().copied().chain(note);
+        let mut holder = begun(&cluster, all, command);
+        let told = wait::until("it is shown", SOON, || {
+            let table = ran(&cluster, [all]).expect(0).stdout;
+            table.contains("  held  ").then_some(table)
+        });
+        assert!(
+            told.contains(&format!(":{} (adding host-b)", holder.id())),
+            "{told}"
+        );
+        let refused = what.iter().copied().chain(["--wait", "0s", "--", "true"]);
+        let refused = ran(&cluster, refused).expect(75).stderr;
+        assert!(refused.contains("(adding host-b) (fence"), "{refused}");
+        holder.signal(rustix::process::Signal::TERM);
+        holder.exit_code(SOON);
+    }
+}
+
+/// What it was at may still be under way elsewhere: the delay is time for that.
+#[test]
+fn a_lock_whose_holder_died_is_granted_to_nobody_for_the_lock_delay() {
+    let cluster = Setup::of(1).start();
+    let arguments = [
+        "lock",
+        "a",
+        "--ttl",
+        "1s",
+        "--lock-delay",
+        "10s",
+        "--",
+        "sleep",
+        "60",
+    ];
+    let mut holder = begun(&cluster, "holder", arguments);
+    wait_for_lock(&cluster, "a", 1, 0);
+    holder.signal(rustix::process::Signal::KILL);
+    holder.exit_code(SOON);
+    wait_for_lock(&cluster, "a", 0, 0);
+    ran(&cluster, ["lock", "a", "--wait", "0s", "--", "true"]).expect(75);
+    let mut waiter = begun(&cluster, "waiter", ["lock", "a", "--", "true"]);
+    wait_for_lock(&cluster, "a", 0, 1);
+    let looked = ran(&cluster, ["locks"]).expect(0).stdout;
+    assert!(looked.contains("a: free for others in "), "{looked}");
+    assert_eq!(waiter.exit_code(SOON), 0, "{}", waiter.output());
 }

@@ -266,9 +266,11 @@ fn a_broken_hold_is_told_in_two_steps_and_its_command_is_stopped() {
     );
     let fence = text_of(&ready);
     let fence = fence.trim();
-    let which = ran(&cluster, ["break", "lock", "a"]).expect(64);
+    let which = ran(&cluster, ["break", "lock", "a"]).expect(0);
     let line = format!("tenure break lock a --fence {fence} --reason");
-    assert!(which.stderr.contains(&line), "{}", which.stderr);
+    assert!(which.stdout.contains(&line), "{}", which.stdout);
+    let wire = ran(&cluster, ["break", "lock", "a", "-o", "json"]).expect(0);
+    assert_eq!(wire.json()["holders"][0]["fence"].to_string(), fence);
     assert!(
         holder.exit_status().is_none(),
         "nothing was broken by asking"
@@ -284,7 +286,8 @@ fn a_broken_hold_is_told_in_two_steps_and_its_command_is_stopped() {
         &cluster,
         ["break", "lock", "a", "--fence", fence, "--reason", "a test"],
     );
-    assert!(broken.expect(0).stdout.contains("1 hold ended"));
+    let broken = broken.expect(0).stdout;
+    assert!(broken.contains("1 hold ended, free for others"), "{broken}");
     assert_eq!(holder.exit_code(SOON), 76, "{}", holder.output());
     ran(&cluster, ["lock", "a", "--wait", "1m", "--", "true"]).expect(0);
     ran(&cluster, ["break", "lock", "a"]).expect(2);

@@ -89,11 +89,8 @@ fn a_write_under_a_lock_is_guarded_by_its_fence() {
         ["put", "result", "43", "--guard", "lock=a", "--fence", fence],
     )
     .expect(2);
-    assert!(
-        late.stderr.contains("nothing was written"),
-        "{}",
-        late.stderr
-    );
+    let told = format!("lock a is not held by fence {fence} any longer");
+    assert!(late.stderr.contains(&told), "{}", late.stderr);
     ran(&cluster, ["get", "result"]).expect(2);
     let bare = ran(&cluster, ["put", "result", "43", "--guard", "lock=a"]).expect(64);
     assert!(bare.stderr.contains("--fence NUMBER"), "{}", bare.stderr);
@@ -203,7 +200,7 @@ fn who_holds_and_who_waits_is_shown() {
     assert_eq!(
         lines[0],
         [
-            "LOCK", "STATE", "WHO", "MODE", "FENCE", "SINCE", "LEFT", "LEASE"
+            "LOCK", "STATE", "WHO", "MODE", "FENCE", "REVISION", "LEFT", "LEASE"
         ]
     );
     assert_eq!(lines[1][..2], ["jobs/a", "held"], "{table}");
@@ -221,7 +218,7 @@ fn who_holds_and_who_waits_is_shown() {
         ran(&cluster, ["locks", "else/"])
             .expect(0)
             .stdout
-            .contains("none of these locks")
+            .contains("no lock is held or waited for among those that begin with else/")
     );
     holder.signal(rustix::process::Signal::TERM);
     holder.exit_code(SOON);
@@ -263,8 +260,20 @@ fn who_holds_and_who_waits_is_shown() {
     let table = ran(&cluster, outer.into_iter().chain([tenure, "elections"]))
         .expect(0)
         .stdout;
+    let row = table.lines().nth(1).unwrap_or_default();
+    let row: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(row[..2], ["e", "leads"], "{table}");
+    assert!(row[2].ends_with("/host-a"), "{table}");
+    assert_eq!(row[3], "http://a", "{table}");
+    wait::until("nobody leads", SOON, || {
+        let table = ran(&cluster, ["elections"]).expect(0).stdout;
+        table
+            .contains("nobody leads or would like to")
+            .then_some(())
+    });
+    let table = ran(&cluster, ["semaphores"]).expect(0).stdout;
     assert!(
-        table.contains("host-a") && table.contains("http://a"),
+        table.contains("no permit of a semaphore is held"),
         "{table}"
     );
 }
@@ -273,7 +282,7 @@ fn who_holds_and_who_waits_is_shown() {
 fn a_look_that_is_repeated_sees_what_changes() {
     let cluster = Setup::of(1).start();
     let mut looks = begun(&cluster, "looks", ["locks", "--watch", "--every", "100ms"]);
-    looks.wait_for_output("none of these locks", SOON);
+    looks.wait_for_output("no lock is held or waited for, at revision", SOON);
     let mut holder = begun(&cluster, "holder", ["lock", "jobs/a", "--", "sleep", "60"]);
     looks.wait_for_output("jobs/a  held", SOON);
     holder.signal(rustix::process::Signal::TERM);

@@ -123,6 +123,18 @@ fn who_waits_at_a_terminal_is_told_for_what() {
 }
 
 #[test]
+fn a_value_at_a_terminal_is_asked_for_and_its_line_is_ended_when_it_is_shown() {
+    let cluster = Setup::of(1).start();
+    let script = "$TENURE put a; $TENURE get a; echo ended $?";
+    let mut session = Session::start(&cluster, &["sh", "-c", script]);
+    session.wait_for("reading the value from the terminal: end it with Ctrl-D");
+    // The first ends the line that was begun, the second the file.
+    session.type_in("hello\u{4}\u{4}");
+    session.wait_for("a  revision ");
+    session.wait_for("hello\r\nended 0");
+}
+
+#[test]
 fn ctrl_c_ends_the_command_and_frees_the_lock() {
     let cluster = Setup::of(1).start();
     let script = "$TENURE lock a -- sh -c 'echo begun; sleep 60'; echo ended $?";

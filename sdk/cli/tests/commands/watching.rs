@@ -1,11 +1,12 @@
 //! `tenure watch`: what is told, and commands that are run for it.
 
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::common::{Process, SOON, Setup, wait};
-use crate::support::{begun, ran, text_of};
+use crate::support::{at, begun, ran, text_of};
 
 fn lines(process: &Process) -> Vec<Value> {
     let output = process.output();
@@ -161,4 +162,30 @@ fn a_watch_goes_on_after_the_whole_cluster_was_away() {
         (crate::support::run(&mut put).code == 0).then_some(())
     });
     watch.wait_for_output("put         keys/b  2", SOON + Duration::from_secs(15));
+}
+
+/// As in `tenure watch … | head -1`: nothing more happens that could be written.
+#[test]
+fn a_watch_ends_when_its_reader_has_gone_though_nothing_happens() {
+    let cluster = Setup::of(1).start();
+    ran(&cluster, ["put", "a", "1"]).expect(0);
+    let (reader, writer) = std::io::pipe().expect("there is a pipe");
+    let mut watch = at(&cluster, ["watch", "keys/"]);
+    let mut watch = watch.stdout(writer).spawn().expect("it starts");
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader);
+    reader
+        .read_line(&mut line)
+        .expect("it is told what there is");
+    assert!(line.contains("keys/a"), "{line}");
+    assert!(
+        watch.try_wait().expect("it is ours").is_none(),
+        "it goes on"
+    );
+    drop(reader);
+    let ended = wait::found(SOON, || watch.try_wait().expect("it is ours"));
+    if ended.is_none() {
+        let _ = watch.kill().and_then(|()| watch.wait());
+    }
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }

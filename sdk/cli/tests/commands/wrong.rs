@@ -29,7 +29,15 @@ fn wrong_arguments_are_told_what_is_accepted() {
     );
     wrong(
         &["lock", "a", "--wait", "soon", "--", "true"],
-        &["soon", "write 500ms"],
+        &["soon", "'--wait <TIME>': write 500ms"],
+    );
+    wrong(
+        &["watch", "keys/", "--exec", "echo a; env"],
+        &["`a;`", "sh -c"],
+    );
+    wrong(
+        &["lock", "a", "--on-lost", "env | mail ops", "--", "true"],
+        &["`|`", "sh -c"],
     );
     wrong(
         &["lock", "a", "--wait", "25h", "--", "true"],
@@ -52,6 +60,23 @@ fn wrong_arguments_are_told_what_is_accepted() {
         &["unexpected argument 'true'", "-- <CMD>"],
     );
     wrong(&["lock", "a"], &["<CMD>"]);
+    wrong(
+        &["lock", "a", "--note", "two\nlines", "--", "true"],
+        &["without control characters"],
+    );
+    wrong(
+        &[
+            "semaphore",
+            "s",
+            "--limit",
+            "1",
+            "--lock-delay",
+            "61s",
+            "--",
+            "true",
+        ],
+        &["61s is out of range: a lock delay is 0s to 1m"],
+    );
     wrong(&["semaphore", "s", "--", "true"], &["--limit"]);
     wrong(&["semaphore", "s", "--limit", "0", "--", "true"], &["0"]);
     wrong(&["watch", "config/"], &["write keys/config/ for keys"]);
@@ -64,6 +89,14 @@ fn wrong_arguments_are_told_what_is_accepted() {
         &["--context"],
     );
     wrong(&["--timeout", "0s", "status"], &["100ms to 1h"]);
+    wrong(
+        &["--endpoints", "ftp://x", "status"],
+        &["ftp://x", "write members as"],
+    );
+    wrong(
+        &["--endpoints", "127.0.0.1:1", "status"],
+        &["write http://127.0.0.1:1"],
+    );
 }
 
 #[test]
@@ -126,9 +159,91 @@ fn what_the_cluster_refuses_is_told_with_its_code() {
     );
     check(
         &ran(&cluster, ["put", "a", "--file", "/nonexistent"]),
-        1,
-        &["/nonexistent"],
+        64,
+        &["/nonexistent", "`-` for stdin"],
     );
+    check(
+        &ran(&cluster, ["txn", "/nonexistent"]),
+        64,
+        &["transaction from /nonexistent", "`-` for stdin"],
+    );
+    check(
+        &ran(&cluster, ["get", "config/a/b"]),
+        2,
+        &["config/a/b", "`tenure ls config/a/`"],
+    );
+}
+
+/// A typing error in an id would look like a lease that is well ended.
+#[test]
+fn a_lease_that_never_was_is_not_told_as_ended_or_lost() {
+    let cluster = Setup::of(1).start();
+    let never = "0000000000000001";
+    for deed in ["revoke", "renew", "keep-alive", "show"] {
+        let told = ran(&cluster, ["lease", deed, never]);
+        check(&told, 2, &[never, "is not known", "tenure lease list"]);
+        assert!(!told.stderr.contains("POST"), "{deed}: {}", told.stderr);
+        assert_eq!(told.stdout, "", "{deed}");
+    }
+    let lease = ran(&cluster, ["lease", "grant"]).expect(0).stdout;
+    let lease = lease.trim();
+    let told = ran(&cluster, ["lease", "revoke", never, lease]);
+    check(&told, 2, &[never, "is not known"]);
+    assert_eq!(told.stdout, format!("{lease}  ended\n"), "the other one is");
+    // One that has ended is done with, but cannot be renewed.
+    ran(&cluster, ["lease", "revoke", lease]).expect(0);
+    let told = ran(&cluster, ["lease", "renew", lease]);
+    check(&told, 2, &[lease, "has ended"]);
+}
+
+#[test]
+fn a_condition_that_did_not_hold_is_told_by_the_flag_that_asked_for_it() {
+    let cluster = Setup::of(1).start();
+    let lease = ran(&cluster, ["lease", "grant"]).expect(0).stdout;
+    let lease = lease.trim();
+    ran(&cluster, ["put", "a", "1"]).expect(0);
+    let at = "--if-revision asks for key a with revision 1, and it is there with revision";
+    let absent = "--if-absent asks for key a to be absent, and it is there with revision";
+    let guard = "lock x is not held by fence 3 any longer";
+    for (arguments, part) in [
+        ("put a 2 --if-absent", absent),
+        ("put a 2 --if-revision 1", at),
+        ("del a --if-revision 1", at),
+        ("put b 2 --if-revision 1", "there is no such key"),
+        ("put a 2 --guard lock=x --fence 3", guard),
+        ("del a --guard lock=x --fence 3", guard),
+        ("del a --guard lock=x --fence 3 --if-revision 1", at),
+        ("put a 2 --guard lock=x --fence 3 --if-absent", absent),
+    ] {
+        let told = ran(&cluster, arguments.split(' '));
+        check(&told, 2, &["nothing was changed", part]);
+        assert!(!told.stderr.contains("If-"), "{}", told.stderr);
+        assert_eq!(
+            told.stderr.contains("lock x"),
+            part == guard,
+            "{}",
+            told.stderr
+        );
+    }
+    let told = ran(&cluster, ["put", "a", "2", "--if-absent", "--lease", lease]);
+    check(&told, 2, &[absent]);
+    assert_eq!(ran(&cluster, ["get", "a"]).expect(0).stdout, "1");
+}
+
+#[test]
+fn who_deletes_a_key_that_others_begin_with_is_told_of_the_prefix() {
+    let cluster = Setup::of(1).start();
+    ran(&cluster, ["put", "many/1", "1"]).expect(0);
+    ran(&cluster, ["put", "many/2", "1"]).expect(0);
+    let told = ran(&cluster, ["del", "many/"]);
+    check(
+        &told,
+        2,
+        &["`tenure del --prefix many/` deletes the 2 keys"],
+    );
+    let told = ran(&cluster, ["del", "more/"]);
+    check(&told, 2, &[]);
+    assert_eq!(told.stderr, "");
 }
 
 #[test]
@@ -176,7 +291,7 @@ fn contexts_are_read_from_the_file_and_shown_with_who_said_so() {
     check(
         &context(&["--context", "test", "status"]),
         78,
-        &["t:1", "write members as"],
+        &["t:1", "write http://t:1"],
     );
     write("[contexts.a]\nendpoints = [\"https://a:1\"]\nca_file = \"none.pem\"\n");
     let missing = dir.path().join("tenure/none.pem").display().to_string();
