@@ -109,7 +109,7 @@ impl<'a> Caller<'a> {
 
     /// What an answer means. One that nobody expects fails the round.
     fn told(&self, ask: &Ask, answer: &Answer) -> Told {
-        match refused(answer) {
+        match nothing_there(ask, answer).or_else(|| refused(answer)) {
             // A put that hangs a key on a lease is refused for the lease, not for the key.
             Some(Told::Refused { .. })
                 if matches!(ask, Ask::Put { lease: Some(_), .. }) && answer.status != 412 =>
@@ -130,6 +130,18 @@ impl<'a> Caller<'a> {
 
 fn replayed(answer: &Answer) -> bool {
     answer.header("idempotency-replayed") == Some("true")
+}
+
+/// A key that is not there is read like any other: as nothing, which is judged by the history.
+fn nothing_there(ask: &Ask, answer: &Answer) -> Option<Told> {
+    let absent = matches!(ask, Ask::Get { .. })
+        && answer.status == 404
+        && answer.code().as_str() == "key-not-found";
+    let revision = answer.header("tenure-revision")?.parse().ok()?;
+    absent.then(|| Told::Read {
+        revision: Revision(revision),
+        keys: BTreeMap::new(),
+    })
 }
 
 /// What an answer says that is no success; none where it is one, or is not to be.
