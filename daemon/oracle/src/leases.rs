@@ -1,8 +1,8 @@
 //! Leases: none ends before its TTL has passed since the last renewal that succeeded was sent, each ends soon after
-//! that, and everything on it ends with it at one revision.
+//! that and none lives on, and everything on it ends with it at one revision.
 //!
 //! "Soon" is what `api.md` promises, plus the times in which nothing was acknowledged, plus what a watcher takes to be
-//! told on a busy machine. A lease whose last renewal is unknown is not judged for being late.
+//! told on a busy machine. A lease whose last renewal is unknown is not judged for being late, only for never ending.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,16 +38,14 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             askings.entry(lease).or_default().push(call);
         }
     }
-    let stalls = Stalls::of(recording);
-    let drifts = recording.faults.iter().map(|fault| fault.drift_ppm);
-    let drift_ppm = drifts.max().unwrap_or_default();
+    let run = Run::of(recording, history);
     for (lease, calls) in &askings {
         let life = lives.get(lease);
         for call in calls {
             check_told(call, lease, life, history)?;
         }
         if let Some(life) = life {
-            check_times(lease, life, calls, history, (&stalls, drift_ppm))?;
+            check_times(lease, life, calls, history, &run)?;
         }
     }
     Ok(lives.values().filter(|life| life.ended.is_some()).count() as u64)
@@ -193,18 +191,19 @@ fn check_told(
     }
 }
 
-/// It ended neither early nor late.
+/// It ended neither early nor late, and where it has not ended its time is not over.
 fn check_times(
     lease: &str,
     life: &Life,
     calls: &[&Call],
     history: &History,
-    (stalls, drift_ppm): (&Stalls, u64),
+    run: &Run,
 ) -> Result<(), String> {
-    let Some((at, true)) = life.ended else {
-        return Ok(());
+    let ended = match life.ended {
+        Some((_, false)) => return Ok(()),
+        Some((at, true)) => Some((at, history.observed(at))),
+        None => None,
     };
-    let observed = history.observed(at);
     let accepted = |call: &&&Call| {
         matches!(
             call.told,
@@ -223,8 +222,10 @@ fn check_times(
         return Ok(());
     };
     let ttl_ns = life.ttl_ms * 1_000_000;
-    let drift_ns = ttl_ns / 1_000_000 * drift_ppm;
-    if observed.since(last_call) + drift_ns < ttl_ns {
+    let drift_ns = ttl_ns / 1_000_000 * run.drift_ppm;
+    if let Some((at, observed)) = ended
+        && observed.since(last_call) + drift_ns < ttl_ns
+    {
         return Err(format!(
             "{lease} with a TTL of {} ms ended at {at}, observed {} us after it was last renewed by {:?}",
             life.ttl_ms,
@@ -233,22 +234,60 @@ fn check_times(
         ));
     }
     let last_ret = kept.iter().map(|call| call.ret).max().unwrap_or_default();
-    let in_doubt = calls
-        .iter()
-        .any(|call| call.told == Told::Unknown && last_call <= call.ret.plus_ms(IN_DOUBT_MS));
+    let doubts = calls.iter().filter(|call| call.told == Told::Unknown);
+    let doubts: Vec<Moment> = doubts.map(|call| call.ret.plus_ms(IN_DOUBT_MS)).collect();
+    let (until, from) = match ended {
+        Some((_, Moment::NEVER)) => return Ok(()),
+        Some(_) if doubts.iter().any(|until| last_call <= *until) => return Ok(()),
+        Some((_, observed)) => (observed, last_ret),
+        // A call in doubt may have renewed it, but not for ever.
+        None => (run.lived, doubts.into_iter().fold(last_ret, Moment::max)),
+    };
     let allowed_ns = ttl_ns
         + drift_ns
         + (PROMISED_MS + TELLING_MS) * 1_000_000
-        + stalls.within(last_call, observed);
-    let took = observed.since(last_ret);
-    if observed != Moment::NEVER && !in_doubt && allowed_ns < took {
+        + run.stalls.within(last_call, until);
+    let took = until.since(from);
+    if allowed_ns < took {
         return Err(format!(
-            "{lease} ended late: {} ms after its last renewal was answered, where {} ms are allowed",
+            "{lease} {}: {} ms after its last renewal was answered, where {} ms are allowed",
+            if ended.is_some() {
+                "ended late"
+            } else {
+                "has not ended"
+            },
             took / 1_000_000,
             allowed_ns / 1_000_000
         ));
     }
     Ok(())
+}
+
+/// What is the same for all leases of a run.
+struct Run {
+    stalls: Stalls,
+    /// By how many millionths clocks were off.
+    drift_ppm: u64,
+    /// Whatever has not ended in the history had not ended then: a write that came later is in it.
+    lived: Moment,
+}
+
+impl Run {
+    fn of(recording: &Recording, history: &History) -> Run {
+        let drifts = recording.faults.iter().map(|fault| fault.drift_ppm);
+        let written = recording.calls.iter().filter(|call| match call.told {
+            Told::Done {
+                revision,
+                replayed: false,
+            } => revision <= history.end,
+            _ => false,
+        });
+        Run {
+            stalls: Stalls::of(recording),
+            drift_ppm: drifts.max().unwrap_or_default(),
+            lived: written.map(|call| call.call).max().unwrap_or_default(),
+        }
+    }
 }
 
 /// The times in which nothing was acknowledged.
