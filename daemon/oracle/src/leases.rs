@@ -44,14 +44,16 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
         for call in calls {
             check_told(call, lease, life, history)?;
         }
-        if let Some(life) = life {
-            check_times(lease, life, calls, history, &run)?;
-        }
+    }
+    for (lease, life) in &lives {
+        // One whose grant was never answered has nobody who asks for it.
+        let calls = askings.get(lease).map_or(&[][..], Vec::as_slice);
+        check_times(lease, life, calls, history, &run)?;
     }
     Ok(lives.values().filter(|life| life.ended.is_some()).count() as u64)
 }
 
-/// The lease that an accepted asking keeps alive.
+/// The lease that an accepted asking keeps alive, or that is said to be lost.
 fn lease_of(call: &Call) -> Option<&str> {
     match (&call.ask, &call.told) {
         (Ask::Grant { .. }, Told::Granted { lease, .. }) => Some(lease),
@@ -61,6 +63,12 @@ fn lease_of(call: &Call) -> Option<&str> {
             | Ask::AcquireAll { lease, .. }
             | Ask::Revoke { lease },
             _,
+        )
+        | (
+            Ask::Put {
+                lease: Some(lease), ..
+            },
+            Told::Lost { .. },
         ) => Some(lease),
         _ => None,
     }
@@ -182,8 +190,8 @@ fn check_told(
             _ if life.is_none() => wrong("no such lease was granted"),
             _ => Ok(()),
         },
-        // Lost while it lives.
-        Told::Refused { revision, .. } if matches!(call.ask, Ask::Renew { .. }) => match ended {
+        // Lost while it lives: whoever is refused a lock that is held is told so in other words.
+        Told::Refused { revision, .. } | Told::Lost { revision } => match ended {
             Some((at, _)) if at <= *revision => Ok(()),
             _ => Err(format!("{lease} lives and is said to be lost: {call:?}")),
         },
@@ -218,12 +226,12 @@ fn check_times(
         )
     };
     let kept: Vec<&Call> = calls.iter().filter(accepted).copied().collect();
-    let Some(last_call) = kept.iter().map(|call| call.call).max() else {
-        return Ok(());
-    };
+    // Where nobody was told of the grant, it was made before it was seen.
+    let granted = history.observed(life.granted);
+    let last_call = kept.iter().map(|call| call.call).max();
     let ttl_ns = life.ttl_ms * 1_000_000;
     let drift_ns = ttl_ns / 1_000_000 * run.drift_ppm;
-    if let Some((at, observed)) = ended
+    if let (Some((at, observed)), Some(last_call)) = (ended, last_call)
         && observed.since(last_call) + drift_ns < ttl_ns
     {
         return Err(format!(
@@ -233,7 +241,8 @@ fn check_times(
             kept.iter().max_by_key(|call| call.call)
         ));
     }
-    let last_ret = kept.iter().map(|call| call.ret).max().unwrap_or_default();
+    let last_call = last_call.unwrap_or(granted);
+    let last_ret = kept.iter().map(|call| call.ret).max().unwrap_or(granted);
     let doubts = calls.iter().filter(|call| call.told == Told::Unknown);
     let doubts: Vec<Moment> = doubts.map(|call| call.ret.plus_ms(IN_DOUBT_MS)).collect();
     let (until, from) = match ended {

@@ -441,6 +441,11 @@ pub enum Told {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
     },
+    /// The lease on which a key was to hang is lost, as of this revision; of the key nothing is said.
+    Lost {
+        /// The state that the answer reflects.
+        revision: Revision,
+    },
     /// The idempotency key is said to be of another request.
     Mismatch,
     /// Not applied, and never will be.

@@ -111,10 +111,10 @@ impl<'a> Caller<'a> {
     fn told(&self, ask: &Ask, answer: &Answer) -> Told {
         match nothing_there(ask, answer).or_else(|| refused(answer)) {
             // A put that hangs a key on a lease is refused for the lease, not for the key.
-            Some(Told::Refused { .. })
+            Some(Told::Refused { revision, .. })
                 if matches!(ask, Ask::Put { lease: Some(_), .. }) && answer.status != 412 =>
             {
-                return Told::Failed;
+                return Told::Lost { revision };
             }
             Some(told) => return told,
             None => {}
