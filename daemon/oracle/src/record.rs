@@ -564,6 +564,8 @@ pub struct Belief {
 pub struct Effect {
     /// What was written to.
     pub target: String,
+    /// What the writer holds, or did: `locks/…`.
+    pub resource: String,
     /// Whether the outside looks at fences; one that does not is the control.
     pub fenced: bool,
     /// The fence of the hold.
