@@ -10,15 +10,8 @@ use crate::Judged;
 use crate::exclusion::{begins, ends};
 use crate::history::History;
 use crate::record::{Ask, Call, Event, Moment, Recording, Revision, Told};
+use crate::stalls::Stalls;
 
-/// How long after its deadline a lease ends in a healthy cluster, the wait of its last renewal for company included.
-const PROMISED_MS: u64 = 250;
-/// What a change of leader may add.
-const CHANGE_MS: u64 = 500;
-/// A pause in what is acknowledged that is longer than this may be a time without a leader.
-const STALL_MS: u64 = 150;
-/// What a watcher on a busy machine is told late.
-const TELLING_MS: u64 = 1_000;
 /// Beyond this a call that was given up is no longer applied: a write is answered within 5 s.
 const IN_DOUBT_MS: u64 = 10_000;
 
@@ -252,10 +245,7 @@ fn check_times(
         // A call in doubt may have renewed it, but not for ever.
         None => (run.lived, doubts.into_iter().fold(last_ret, Moment::max)),
     };
-    let allowed_ns = ttl_ns
-        + drift_ns
-        + (PROMISED_MS + TELLING_MS) * 1_000_000
-        + run.stalls.within(last_call, until);
+    let allowed_ns = ttl_ns + drift_ns + run.stalls.allowance(last_call, until);
     let took = until.since(from);
     if allowed_ns < took {
         return Err(format!(
@@ -296,39 +286,5 @@ impl Run {
             drift_ppm: drifts.max().unwrap_or_default(),
             lived: written.map(|call| call.call).max().unwrap_or_default(),
         }
-    }
-}
-
-/// The times in which nothing was acknowledged.
-struct Stalls(Vec<(Moment, Moment)>);
-
-impl Stalls {
-    fn of(recording: &Recording) -> Stalls {
-        let acknowledged = |call: &&Call| {
-            matches!(
-                call.told,
-                Told::Done { .. } | Told::Granted { .. } | Told::Renewed { .. }
-            )
-        };
-        let calls = recording.calls.iter().filter(acknowledged);
-        let mut moments: Vec<Moment> = calls.map(|call| call.ret).collect();
-        moments.sort_unstable();
-        moments.insert(0, Moment(0));
-        moments.push(Moment::NEVER);
-        let pairs = moments.windows(2).map(|pair| (pair[0], pair[1]));
-        let long = |(from, until): &(Moment, Moment)| until.since(*from) > STALL_MS * 1_000_000;
-        Stalls(pairs.filter(long).collect())
-    }
-
-    /// How much longer something may take between two moments, in nanoseconds.
-    fn within(&self, from: Moment, until: Moment) -> u64 {
-        let overlaps = self
-            .0
-            .iter()
-            .filter(|(begin, end)| *begin < until && from < *end);
-        let added = overlaps.map(|(begin, end)| {
-            (*end).min(until).since((*begin).max(from)) + CHANGE_MS * 1_000_000
-        });
-        added.sum()
     }
 }
