@@ -528,6 +528,9 @@ pub struct Reply {
     pub ret: Moment,
     /// What it watches: prefixes of resources.
     pub prefixes: Vec<String>,
+    /// Whether it asked for what keys were before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub previous: bool,
     /// The revision up to which it had seen everything.
     pub after: Revision,
     /// The revision up to which it has now seen everything.
