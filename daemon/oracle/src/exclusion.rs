@@ -96,6 +96,19 @@ fn check_told(call: &Call, history: &History) -> Result<(), String> {
                 && event.who().0 == lease
                 && event.number("fence") == Some(*fence)
         }),
+        // It is said not to be held so.
+        (
+            Ask::Release {
+                resource,
+                lease,
+                fence,
+            },
+            Told::Refused { revision, .. },
+        ) => {
+            let holders = holders(history, resource, *revision);
+            let mut theirs = holders.iter().filter(|(holder, ..)| holder == lease);
+            theirs.all(|(.., held)| held != fence)
+        }
         (
             Ask::Holder { resource },
             Told::Holder {

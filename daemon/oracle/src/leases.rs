@@ -1,8 +1,8 @@
 //! Leases: none ends before its TTL has passed since the last renewal that succeeded was sent, each ends soon after
-//! that, and everything on it ends with it at one revision.
+//! that and none lives on, and everything on it ends with it at one revision.
 //!
 //! "Soon" is what `api.md` promises, plus the times in which nothing was acknowledged, plus what a watcher takes to be
-//! told on a busy machine. A lease whose last renewal is unknown is not judged for being late.
+//! told on a busy machine. A lease whose last renewal is unknown is not judged for being late, only for never ending.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,8 @@ use crate::Judged;
 use crate::exclusion::{begins, ends};
 use crate::history::History;
 use crate::record::{Ask, Call, Event, Moment, Recording, Revision, Told};
+use crate::stalls::Stalls;
 
-/// How long after its deadline a lease ends in a healthy cluster, the wait of its last renewal for company included.
-const PROMISED_MS: u64 = 250;
-/// What a change of leader may add.
-const CHANGE_MS: u64 = 500;
-/// A pause in what is acknowledged that is longer than this may be a time without a leader.
-const STALL_MS: u64 = 150;
-/// What a watcher on a busy machine is told late.
-const TELLING_MS: u64 = 1_000;
 /// Beyond this a call that was given up is no longer applied: a write is answered within 5 s.
 const IN_DOUBT_MS: u64 = 10_000;
 
@@ -38,22 +31,22 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             askings.entry(lease).or_default().push(call);
         }
     }
-    let stalls = Stalls::of(recording);
-    let drifts = recording.faults.iter().map(|fault| fault.drift_ppm);
-    let drift_ppm = drifts.max().unwrap_or_default();
+    let run = Run::of(recording, history);
     for (lease, calls) in &askings {
         let life = lives.get(lease);
         for call in calls {
             check_told(call, lease, life, history)?;
         }
-        if let Some(life) = life {
-            check_times(lease, life, calls, history, (&stalls, drift_ppm))?;
-        }
+    }
+    for (lease, life) in &lives {
+        // One whose grant was never answered has nobody who asks for it.
+        let calls = askings.get(lease).map_or(&[][..], Vec::as_slice);
+        check_times(lease, life, calls, history, &run)?;
     }
     Ok(lives.values().filter(|life| life.ended.is_some()).count() as u64)
 }
 
-/// The lease that an accepted asking keeps alive.
+/// The lease that an accepted asking keeps alive, or that is said to be lost.
 fn lease_of(call: &Call) -> Option<&str> {
     match (&call.ask, &call.told) {
         (Ask::Grant { .. }, Told::Granted { lease, .. }) => Some(lease),
@@ -63,6 +56,12 @@ fn lease_of(call: &Call) -> Option<&str> {
             | Ask::AcquireAll { lease, .. }
             | Ask::Revoke { lease },
             _,
+        )
+        | (
+            Ask::Put {
+                lease: Some(lease), ..
+            },
+            Told::Lost { .. },
         ) => Some(lease),
         _ => None,
     }
@@ -184,8 +183,8 @@ fn check_told(
             _ if life.is_none() => wrong("no such lease was granted"),
             _ => Ok(()),
         },
-        // Lost while it lives.
-        Told::Refused { revision, .. } if matches!(call.ask, Ask::Renew { .. }) => match ended {
+        // Lost while it lives: whoever is refused a lock that is held is told so in other words.
+        Told::Refused { revision, .. } | Told::Lost { revision } => match ended {
             Some((at, _)) if at <= *revision => Ok(()),
             _ => Err(format!("{lease} lives and is said to be lost: {call:?}")),
         },
@@ -193,18 +192,19 @@ fn check_told(
     }
 }
 
-/// It ended neither early nor late.
+/// It ended neither early nor late, and where it has not ended its time is not over.
 fn check_times(
     lease: &str,
     life: &Life,
     calls: &[&Call],
     history: &History,
-    (stalls, drift_ppm): (&Stalls, u64),
+    run: &Run,
 ) -> Result<(), String> {
-    let Some((at, true)) = life.ended else {
-        return Ok(());
+    let ended = match life.ended {
+        Some((_, false)) => return Ok(()),
+        Some((at, true)) => Some((at, history.observed(at))),
+        None => None,
     };
-    let observed = history.observed(at);
     let accepted = |call: &&&Call| {
         matches!(
             call.told,
@@ -219,12 +219,14 @@ fn check_times(
         )
     };
     let kept: Vec<&Call> = calls.iter().filter(accepted).copied().collect();
-    let Some(last_call) = kept.iter().map(|call| call.call).max() else {
-        return Ok(());
-    };
+    // Where nobody was told of the grant, it was made before it was seen.
+    let granted = history.observed(life.granted);
+    let last_call = kept.iter().map(|call| call.call).max();
     let ttl_ns = life.ttl_ms * 1_000_000;
-    let drift_ns = ttl_ns / 1_000_000 * drift_ppm;
-    if observed.since(last_call) + drift_ns < ttl_ns {
+    let drift_ns = ttl_ns / 1_000_000 * run.drift_ppm;
+    if let (Some((at, observed)), Some(last_call)) = (ended, last_call)
+        && observed.since(last_call) + drift_ns < ttl_ns
+    {
         return Err(format!(
             "{lease} with a TTL of {} ms ended at {at}, observed {} us after it was last renewed by {:?}",
             life.ttl_ms,
@@ -232,18 +234,27 @@ fn check_times(
             kept.iter().max_by_key(|call| call.call)
         ));
     }
-    let last_ret = kept.iter().map(|call| call.ret).max().unwrap_or_default();
-    let in_doubt = calls
-        .iter()
-        .any(|call| call.told == Told::Unknown && last_call <= call.ret.plus_ms(IN_DOUBT_MS));
-    let allowed_ns = ttl_ns
-        + drift_ns
-        + (PROMISED_MS + TELLING_MS) * 1_000_000
-        + stalls.within(last_call, observed);
-    let took = observed.since(last_ret);
-    if observed != Moment::NEVER && !in_doubt && allowed_ns < took {
+    let last_call = last_call.unwrap_or(granted);
+    let last_ret = kept.iter().map(|call| call.ret).max().unwrap_or(granted);
+    let doubts = calls.iter().filter(|call| call.told == Told::Unknown);
+    let doubts: Vec<Moment> = doubts.map(|call| call.ret.plus_ms(IN_DOUBT_MS)).collect();
+    let (until, from) = match ended {
+        Some((_, Moment::NEVER)) => return Ok(()),
+        Some(_) if doubts.iter().any(|until| last_call <= *until) => return Ok(()),
+        Some((_, observed)) => (observed, last_ret),
+        // A call in doubt may have renewed it, but not for ever.
+        None => (run.lived, doubts.into_iter().fold(last_ret, Moment::max)),
+    };
+    let allowed_ns = ttl_ns + drift_ns + run.stalls.allowance(last_call, until);
+    let took = until.since(from);
+    if allowed_ns < took {
         return Err(format!(
-            "{lease} ended late: {} ms after its last renewal was answered, where {} ms are allowed",
+            "{lease} {}: {} ms after its last renewal was answered, where {} ms are allowed",
+            if ended.is_some() {
+                "ended late"
+            } else {
+                "has not ended"
+            },
             took / 1_000_000,
             allowed_ns / 1_000_000
         ));
@@ -251,36 +262,29 @@ fn check_times(
     Ok(())
 }
 
-/// The times in which nothing was acknowledged.
-struct Stalls(Vec<(Moment, Moment)>);
+/// What is the same for all leases of a run.
+struct Run {
+    stalls: Stalls,
+    /// By how many millionths clocks were off.
+    drift_ppm: u64,
+    /// Whatever has not ended in the history had not ended then: a write that came later is in it.
+    lived: Moment,
+}
 
-impl Stalls {
-    fn of(recording: &Recording) -> Stalls {
-        let acknowledged = |call: &&Call| {
-            matches!(
-                call.told,
-                Told::Done { .. } | Told::Granted { .. } | Told::Renewed { .. }
-            )
-        };
-        let calls = recording.calls.iter().filter(acknowledged);
-        let mut moments: Vec<Moment> = calls.map(|call| call.ret).collect();
-        moments.sort_unstable();
-        moments.insert(0, Moment(0));
-        moments.push(Moment::NEVER);
-        let pairs = moments.windows(2).map(|pair| (pair[0], pair[1]));
-        let long = |(from, until): &(Moment, Moment)| until.since(*from) > STALL_MS * 1_000_000;
-        Stalls(pairs.filter(long).collect())
-    }
-
-    /// How much longer something may take between two moments, in nanoseconds.
-    fn within(&self, from: Moment, until: Moment) -> u64 {
-        let overlaps = self
-            .0
-            .iter()
-            .filter(|(begin, end)| *begin < until && from < *end);
-        let added = overlaps.map(|(begin, end)| {
-            (*end).min(until).since((*begin).max(from)) + CHANGE_MS * 1_000_000
+impl Run {
+    fn of(recording: &Recording, history: &History) -> Run {
+        let drifts = recording.faults.iter().map(|fault| fault.drift_ppm);
+        let written = recording.calls.iter().filter(|call| match call.told {
+            Told::Done {
+                revision,
+                replayed: false,
+            } => revision <= history.end,
+            _ => false,
         });
-        added.sum()
+        Run {
+            stalls: Stalls::of(recording),
+            drift_ppm: drifts.max().unwrap_or_default(),
+            lived: written.map(|call| call.call).max().unwrap_or_default(),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod record;
 
 mod askings;
 mod history;
+mod stalls;
 
 mod beliefs;
 mod elections;

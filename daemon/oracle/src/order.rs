@@ -485,6 +485,7 @@ fn effect(
         Told::Granted { revision, .. } => Some((call.ret, *revision, true)),
         Told::Read { revision, .. }
         | Told::Renewed { revision }
+        | Told::Lost { revision }
         | Told::Holder { revision, .. }
         | Told::Holders { revision, .. } => Some((call.ret, *revision, false)),
         Told::Refused {

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::Judged;
+use crate::exclusion::begins;
 use crate::history::History;
-use crate::record::{Effect, Recording};
+use crate::record::{Effect, Recording, Revision};
 
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     let mut judged = 0;
@@ -34,11 +35,11 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     Ok(judged)
 }
 
+/// Whether a hold of what the writer says it holds began with that fence.
 fn was_granted(effect: &Effect, history: &History) -> bool {
-    history
-        .at(crate::Revision(effect.fence))
-        .iter()
-        .any(|event| event.number("fence") == Some(effect.fence))
+    let events = history.at(Revision(effect.fence)).iter();
+    let mut grants = events.filter(|event| begins(event) && event.resource == effect.resource);
+    grants.any(|event| event.number("fence") == Some(effect.fence))
 }
 
 pub(crate) fn unfenced_overtakings(recording: &Recording) -> u64 {

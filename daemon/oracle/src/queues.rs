@@ -1,4 +1,7 @@
 //! Queues: places are granted in the order of priority and arrival, and none is lost while its lease lives.
+//!
+//! A place that is due may be passed over before it is ended, which comes soon: one that is passed over and waits on
+//! starves.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +10,7 @@ use crate::askings::Askings;
 use crate::exclusion::begins;
 use crate::history::History;
 use crate::record::{Ask, Call, Event, Recording, Revision, Told};
+use crate::stalls::Stalls;
 
 /// The order in which places are served: the greatest priority first, then the oldest.
 type Rank = (i64, Revision);
@@ -14,8 +18,9 @@ type Rank = (i64, Revision);
 /// A place that waits.
 struct Place {
     rank: Rank,
-    /// The grant that passed it over, which is right only where the place was due and leaves without a grant.
-    passed_by: Option<String>,
+    /// The first grant that passed it over, which is right only where the place was due and leaves soon without a
+    /// grant.
+    passed_by: Option<(Revision, String)>,
 }
 
 type Queue<'a> = BTreeMap<(&'a str, &'a str), Place>;
@@ -23,6 +28,7 @@ type Queue<'a> = BTreeMap<(&'a str, &'a str), Place>;
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     let askings = Askings::of(recording);
     let mut queues: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
+    let stalls = Stalls::of(recording);
     let mut judged = 0;
     let mut handed_over: Option<(Revision, &str)> = None;
     for event in history.events() {
@@ -44,7 +50,7 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
                     return Err(format!("a second place of one asker: {event:?}"));
                 }
             }
-            "left" => leave(queue, event)?,
+            "left" => leave(queue, event, history, &stalls)?,
             _ if begins(event) => {
                 judged += 1;
                 let chosen = handed_over == Some((event.revision, event.resource.as_str()));
@@ -61,7 +67,7 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     // A place that was due is ended with the entry that passed it over.
     for (resource, queue) in &queues {
         for (who, place) in queue {
-            if let Some(grant) = &place.passed_by {
+            if let Some((_, grant)) = &place.passed_by {
                 return Err(format!(
                     "{who:?} waits for {resource} and was passed over by {grant}"
                 ));
@@ -71,16 +77,27 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     Ok(judged)
 }
 
-fn leave<'a>(queue: &mut Queue<'a>, event: &'a Event) -> Result<(), String> {
+fn leave<'a>(
+    queue: &mut Queue<'a>,
+    event: &'a Event,
+    history: &History,
+    stalls: &Stalls,
+) -> Result<(), String> {
     let place = queue.remove(&event.who());
     let place = place.ok_or_else(|| format!("there was no such place: {event:?}"))?;
-    match place.passed_by {
-        // It may have been due when it was passed over; it was not if its owner left by itself.
-        Some(grant) if event.text("reason") == "withdrawn" => Err(format!(
-            "a place that lived was passed over by {grant}: {event:?}"
-        )),
-        _ => Ok(()),
+    let Some((at, grant)) = place.passed_by else {
+        return Ok(());
+    };
+    // It may have been due when it was passed over; it was not if its owner left by itself, or long afterwards.
+    let (passed, left) = (history.observed(at), history.observed(event.revision));
+    let took = left.since(passed);
+    if event.text("reason") == "withdrawn" || stalls.allowance(passed, left) < took {
+        return Err(format!(
+            "a place that lived was passed over by {grant}, {} ms before: {event:?}",
+            took / 1_000_000
+        ));
     }
+    Ok(())
 }
 
 /// Whoever was told that it left the queue did.
@@ -116,7 +133,7 @@ fn serve<'a>(
     chosen: bool,
 ) -> Result<(), String> {
     let place = queue.remove(&event.who());
-    if let Some(grant) = place.as_ref().and_then(|place| place.passed_by.as_ref()) {
+    if let Some((_, grant)) = place.as_ref().and_then(|place| place.passed_by.as_ref()) {
         return Err(format!(
             "a place that lived was passed over by {grant}: {event:?}"
         ));
@@ -127,7 +144,8 @@ fn serve<'a>(
     let rank = place.map_or(newcomer, |place| place.rank);
     let text = format!("{event:?}");
     for other in queue.values_mut().filter(|other| other.rank < rank) {
-        other.passed_by.get_or_insert_with(|| text.clone());
+        let passed = || (event.revision, text.clone());
+        other.passed_by.get_or_insert_with(passed);
     }
     Ok(())
 }

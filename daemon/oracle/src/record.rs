@@ -441,6 +441,11 @@ pub enum Told {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
     },
+    /// The lease on which a key was to hang is lost, as of this revision; of the key nothing is said.
+    Lost {
+        /// The state that the answer reflects.
+        revision: Revision,
+    },
     /// The idempotency key is said to be of another request.
     Mismatch,
     /// Not applied, and never will be.
@@ -523,6 +528,9 @@ pub struct Reply {
     pub ret: Moment,
     /// What it watches: prefixes of resources.
     pub prefixes: Vec<String>,
+    /// Whether it asked for what keys were before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub previous: bool,
     /// The revision up to which it had seen everything.
     pub after: Revision,
     /// The revision up to which it has now seen everything.
@@ -559,6 +567,8 @@ pub struct Belief {
 pub struct Effect {
     /// What was written to.
     pub target: String,
+    /// What the writer holds, or did: `locks/…`.
+    pub resource: String,
     /// Whether the outside looks at fences; one that does not is the control.
     pub fenced: bool,
     /// The fence of the hold.

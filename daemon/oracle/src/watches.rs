@@ -4,7 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::Judged;
 use crate::history::History;
-use crate::record::{Event, Recording, Reply, Revision};
+use crate::record::{Event, Recording, Reply, Revision, Seen};
+
+/// How much of what was before one reply shows (`api.md` §7).
+const PREVIOUS_BYTES: usize = 8 << 20;
+/// How many bytes of JSON a byte becomes at most.
+const MOST_ESCAPED: usize = 6;
+/// What an entry takes beside its key and its value, at most.
+const OTHER_BYTES: usize = 1 << 10;
 
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     let mut judged = 0;
@@ -77,10 +84,11 @@ fn check_events(reply: &Reply, history: &History) -> Result<(), String> {
         .iter()
         .filter(selected)
         .collect();
+    let mut room = Room(PREVIOUS_BYTES);
     for at in 0..there.len().max(reply.events.len()) {
         match (there.get(at), reply.events.get(at)) {
             (Some(event), Some(told)) if same(event, told) => {
-                check_previous(told, history)?;
+                check_previous(reply.previous, told, history, &mut room)?;
             }
             (event, told) => {
                 let what = match (event, told) {
@@ -115,23 +123,53 @@ fn same(event: &Event, told: &Event) -> bool {
     *event == plain
 }
 
-/// The entry before, where it is shown, is the one that was there.
-fn check_previous(told: &Event, history: &History) -> Result<(), String> {
-    let (Some(previous), Some(key)) = (told.more.get("previous"), told.key()) else {
-        return Ok(());
+/// The entry before is shown to who asked for it, and is the one that was there; its value may be left out only where
+/// there was no room for it.
+fn check_previous(
+    asked: bool,
+    told: &Event,
+    history: &History,
+    room: &mut Room,
+) -> Result<(), String> {
+    let (key, previous) = match (told.key(), told.more.get("previous")) {
+        (Some(key), Some(previous)) if asked => (key, previous),
+        (Some(_), None) if asked => {
+            return Err(format!("what was before is not told: {told:?}"));
+        }
+        (_, Some(_)) => return Err(format!("what was before is told unasked: {told:?}")),
+        _ => return Ok(()),
     };
-    if previous["omitted"] == true {
-        return Ok(());
-    }
     let before = history.get(key, told.revision.before());
-    let shown = previous["value"]
-        .as_str()
-        .zip(previous["mod_revision"].as_u64());
-    let there = before
-        .as_ref()
-        .map(|seen| (seen.value.as_str(), seen.revision.0));
+    let fits = room.takes(key, before.as_ref());
+    let omitted = previous["omitted"] == true;
+    if omitted && fits {
+        return Err(format!(
+            "{key} was {before:?} before, for which there was room: {told:?}"
+        ));
+    }
+    let value = previous["value"].as_str().filter(|_| !omitted);
+    let shown = previous["mod_revision"].as_u64().map(|at| (value, at));
+    let there = before.as_ref().map(|seen| {
+        let value = Some(seen.value.as_str()).filter(|_| !omitted);
+        (value, seen.revision.0)
+    });
     match shown == there {
         true => Ok(()),
         false => Err(format!("{key} was {there:?} before: {told:?}")),
+    }
+}
+
+/// How much of what was before one reply still has room for, at least.
+struct Room(usize);
+
+impl Room {
+    /// Whether there was surely room for this, of which some is taken then.
+    fn takes(&mut self, key: &str, before: Option<&Seen>) -> bool {
+        let size = before.map_or(0, |seen| {
+            OTHER_BYTES + MOST_ESCAPED * (key.len() + seen.value.len())
+        });
+        let left = self.0.checked_sub(size);
+        self.0 = left.unwrap_or_default();
+        left.is_some()
     }
 }

@@ -3,7 +3,8 @@
 //! A file for each checker. Its base is a good history; every other one is the base with a few edits, so that each shows
 //! what it is about. An event of the history is written `REVISION@TIME TYPE RESOURCE FIELD=VALUE…`, everything else as
 //! the JSON line of a recording. Edits name lines of the base, from 1: `- 3` removes, `= 3 LINE` replaces, `+ 3 LINE`
-//! adds behind, `~ 3 THIS => THAT` replaces text in it. `acknowledged FROM-UNTIL` stands for writes every 100 ms.
+//! adds behind, `~ 3 THIS => THAT` replaces text in it. `acknowledged FROM-UNTIL` stands for writes every 100 ms,
+//! `LARGE` for 2 MiB.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,6 +97,7 @@ fn recording(lines: &[String]) -> Recording {
     let mut recording = Recording::default();
     let mut events: BTreeMap<u64, (u64, Vec<Value>)> = BTreeMap::new();
     for line in lines {
+        let line = &line.replace("LARGE", &"x".repeat(2 << 20));
         if let Some((revision, at, event)) = event(line) {
             let told = events.entry(revision).or_insert((at, Vec::new()));
             told.1.push(event);

@@ -109,12 +109,12 @@ impl<'a> Caller<'a> {
 
     /// What an answer means. One that nobody expects fails the round.
     fn told(&self, ask: &Ask, answer: &Answer) -> Told {
-        match refused(answer) {
+        match nothing_there(ask, answer).or_else(|| refused(ask, answer)) {
             // A put that hangs a key on a lease is refused for the lease, not for the key.
-            Some(Told::Refused { .. })
+            Some(Told::Refused { revision, .. })
                 if matches!(ask, Ask::Put { lease: Some(_), .. }) && answer.status != 412 =>
             {
-                return Told::Failed;
+                return Told::Lost { revision };
             }
             Some(told) => return told,
             None => {}
@@ -132,8 +132,34 @@ fn replayed(answer: &Answer) -> bool {
     answer.header("idempotency-replayed") == Some("true")
 }
 
+/// A key that is not there is read like any other: as nothing, which is judged by the history.
+fn nothing_there(ask: &Ask, answer: &Answer) -> Option<Told> {
+    let absent = matches!(ask, Ask::Get { .. })
+        && answer.status == 404
+        && answer.code().as_str() == "key-not-found";
+    let revision = answer.header("tenure-revision")?.parse().ok()?;
+    absent.then(|| Told::Read {
+        revision: Revision(revision),
+        keys: BTreeMap::new(),
+    })
+}
+
+/// Whether it asks for how things were.
+fn is_of_the_past(ask: &Ask) -> bool {
+    matches!(
+        ask,
+        Ask::Get {
+            how: How::At(_),
+            ..
+        } | Ask::List {
+            how: How::At(_),
+            ..
+        }
+    )
+}
+
 /// What an answer says that is no success; none where it is one, or is not to be.
-fn refused(answer: &Answer) -> Option<Told> {
+fn refused(ask: &Ask, answer: &Answer) -> Option<Told> {
     let revision = || {
         answer
             .header("tenure-revision")
@@ -154,7 +180,7 @@ fn refused(answer: &Answer) -> Option<Told> {
             "lock-held" | "already-held" | "wait-expired" | "limit-mismatch" | "key-on-other-lease",
         ) => Some(Told::Failed),
         // The past that was asked for is gone.
-        (410, "compacted") => Some(Told::Failed),
+        (410, "compacted") if is_of_the_past(ask) => Some(Told::Failed),
         (422, "idempotency-mismatch") => Some(Told::Mismatch),
         (429 | 503, _) if answer.not_applied() => Some(Told::Failed),
         (504, "outcome-unknown") => Some(Told::Unknown),

@@ -19,15 +19,27 @@ pub(crate) struct Draw {
 }
 
 impl Draw {
-    /// All nemeses, or those that are named.
-    pub(crate) fn new(seed: u64, only: Option<&str>) -> Draw {
+    /// All nemeses, or those that are named; what is wrong with the names where one is of none.
+    pub(crate) fn new(seed: u64, only: Option<&str>) -> Result<Draw, String> {
+        let names: Option<Vec<&str>> = only.map(|names| names.split(',').map(str::trim).collect());
+        for name in names.iter().flatten() {
+            if !ALL.iter().any(|nemesis| nemesis.name == *name) {
+                let known: Vec<&str> = ALL.iter().map(|nemesis| nemesis.name).collect();
+                return Err(format!(
+                    "there is no nemesis {name:?}; those that there are, separated by commas: {}",
+                    known.join(", ")
+                ));
+            }
+        }
         let wanted = |nemesis: &&Nemesis| {
-            only.is_none_or(|names| names.split(',').any(|name| name.trim() == nemesis.name))
+            names
+                .as_ref()
+                .is_none_or(|names| names.contains(&nemesis.name))
         };
         let wanted = ALL.iter().filter(wanted).copied();
         let (met, missing): (Vec<Nemesis>, Vec<Nemesis>) =
             wanted.partition(|nemesis| nemesis.need.is_met());
-        Draw {
+        Ok(Draw {
             seed,
             met,
             missing: missing
@@ -35,7 +47,12 @@ impl Draw {
                 .map(|nemesis| (nemesis.name, nemesis.need))
                 .collect(),
             xfs: succeeds("mkfs.xfs", &["-V"]),
-        }
+        })
+    }
+
+    /// Whether none of them can be had here.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.met.is_empty()
     }
 
     /// The nemeses that cannot be had here.
@@ -54,7 +71,8 @@ impl Draw {
     pub(crate) fn round(&self, number: u64) -> Plan {
         let seed = self.seed.wrapping_add(number);
         let mut rng = Rng::with_seed(seed);
-        let members = if rng.u8(..3) == 0 { 5 } else { 3 };
+        let large = rng.u8(..3) == 0 || self.fitting(3).next().is_none();
+        let members = if large { 5 } else { 3 };
         let mut nemeses: Vec<Nemesis> = self.fitting(members).collect();
         rng.shuffle(&mut nemeses);
         nemeses.truncate(NEMESES);
@@ -103,4 +121,16 @@ pub(crate) fn fixed(draw: &Draw) -> Vec<Plan> {
     ];
     let with_faults = |plan: &Plan| !plan.nemeses.is_empty();
     rounds.into_iter().filter(with_faults).collect()
+}
+
+#[test]
+fn a_nemesis_that_does_not_exist_is_named_with_those_that_do() {
+    let error = |names: &str| Draw::new(1, Some(names)).err();
+    for names in ["brigde", "bridge,kil all", "bridge,", ""] {
+        let error = error(names).expect("such names are refused");
+        let wrong = names.rsplit(',').next().unwrap_or_default();
+        assert!(error.contains(&format!("{wrong:?}")), "{error}");
+        assert!(error.contains("kill all, "), "{error}");
+    }
+    assert_eq!(error("kill all , stop all"), None);
 }

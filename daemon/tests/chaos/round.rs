@@ -367,7 +367,7 @@ fn is_write(told: &Told) -> bool {
 pub(crate) fn is_success(told: &Told) -> bool {
     !matches!(
         told,
-        Told::Unknown | Told::Failed | Told::Mismatch | Told::Refused { .. }
+        Told::Unknown | Told::Failed | Told::Mismatch | Told::Lost { .. } | Told::Refused { .. }
     )
 }
 

@@ -47,7 +47,8 @@ impl Outside {
     }
 
     /// A holder writes. What comes first is decided, and recorded, while nobody else writes.
-    fn write(&self, run: &Run<'_>, target: &str, fenced: bool, fence: u64) {
+    fn write(&self, run: &Run<'_>, hold: &Held<'_>, target: &str, fenced: bool) {
+        let fence = hold.fence;
         let mut greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
         let most = greatest.entry(target.to_owned()).or_default();
         let accepted = !fenced || *most <= fence;
@@ -63,6 +64,7 @@ impl Outside {
         *most = (*most).max(fence);
         run.recorder.record(Line::Effect(Effect {
             target: target.to_owned(),
+            resource: hold.resource.to_owned(),
             fenced,
             fence,
             at: run.recorder.now(),
@@ -147,9 +149,15 @@ fn hold(worker: &mut Worker<'_>, lock: usize, lease: &str, fence: u64, answered:
     let run = worker.run;
     let until = believed_until(answered);
     let (fenced, control) = (format!("fenced-{lock}"), format!("control-{lock}"));
+    let resource = format!("locks/outside-{lock}");
+    let hold = Held {
+        resource: &resource,
+        lease,
+        fence,
+    };
     let write = |run: &Run<'_>| {
-        run.outside.write(run, &fenced, true, fence);
-        run.outside.write(run, &control, false, fence);
+        run.outside.write(run, &hold, &fenced, true);
+        run.outside.write(run, &hold, &control, false);
     };
     while run.recorder.now() < until && !worker.stopped() {
         write(run);
@@ -161,12 +169,6 @@ fn hold(worker: &mut Worker<'_>, lock: usize, lease: &str, fence: u64, answered:
     }
     let habit = worker.rng.u8(..8);
     let stopped = run.recorder.now().min(until);
-    let resource = format!("locks/outside-{lock}");
-    let hold = Held {
-        resource: &resource,
-        lease,
-        fence,
-    };
     let believed = if habit < 2 { until } else { stopped };
     worker.believed(&hold, answered.ret, believed);
     match habit {

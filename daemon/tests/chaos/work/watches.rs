@@ -21,6 +21,8 @@ struct Cursor<'a> {
     watcher: u64,
     archive: bool,
     prefixes: Vec<String>,
+    /// Whether it asks for what keys were before.
+    previous: bool,
     after: Revision,
 }
 
@@ -31,8 +33,14 @@ impl<'a> Cursor<'a> {
             watcher: run.recorder.new_client(),
             archive,
             prefixes: prefixes.iter().map(|prefix| (*prefix).to_owned()).collect(),
+            previous: false,
             after,
         }
+    }
+
+    fn with_previous(mut self, previous: bool) -> Cursor<'a> {
+        self.previous = previous;
+        self
     }
 
     fn path(&self, more: &str) -> String {
@@ -41,7 +49,8 @@ impl<'a> Cursor<'a> {
             .iter()
             .map(|prefix| format!("prefix={prefix}&"))
             .collect();
-        format!("/v1/watch?{selectors}after={}{more}", self.after)
+        let previous = if self.previous { "&previous=true" } else { "" };
+        format!("/v1/watch?{selectors}after={}{previous}{more}", self.after)
     }
 
     /// Records what was told and goes on from there.
@@ -59,6 +68,7 @@ impl<'a> Cursor<'a> {
             member,
             ret: self.run.recorder.now(),
             prefixes: self.prefixes.clone(),
+            previous: self.previous,
             after: self.after,
             revision,
             events,
@@ -75,6 +85,7 @@ impl<'a> Cursor<'a> {
             member,
             ret: self.run.recorder.now(),
             prefixes: self.prefixes.clone(),
+            previous: self.previous,
             after: self.after,
             revision: self.after,
             events: Vec::new(),
@@ -147,17 +158,17 @@ const SOME: [&[&str]; 3] = [
 pub(super) fn poll(run: &Run<'_>, id: usize) {
     let mut rng = Rng::with_seed(run.seed.wrapping_add(1000 + id as u64));
     let members = run.rig.members.len();
-    let previous = if id == 0 { "&previous=true" } else { "" };
-    let mut cursor = Cursor::new(run, SOME[id], false, Revision(0));
+    let start = |after: Revision| Cursor::new(run, SOME[id], false, after).with_previous(id == 0);
+    let mut cursor = start(Revision(0));
     while !run.stopped() {
         if rng.u8(..20) == 0 {
             let back = rng.u64(..100);
             let after = Revision(cursor.after.0.saturating_sub(back));
-            cursor = Cursor::new(run, SOME[id], false, after);
+            cursor = start(after);
         }
         let member = rng.usize(..members);
         let mut client = run.rig.members[member].client().with_patience(PATIENCE);
-        let more = format!("&wait_ms={}{previous}", rng.u64(..400));
+        let more = format!("&wait_ms={}", rng.u64(..400));
         for _ in 0..rng.u8(1..6) {
             if !cursor.poll(&mut client, member, &more) {
                 wait::pass(SETBACK, || run.stopped());
@@ -171,7 +182,8 @@ pub(super) fn poll(run: &Run<'_>, id: usize) {
 pub(super) fn stream(run: &Run<'_>, id: usize) {
     let mut rng = Rng::with_seed(run.seed.wrapping_add(2000 + id as u64));
     let members = run.rig.members.len();
-    let mut cursor = Cursor::new(run, SOME[id], false, Revision(0));
+    let cursor = Cursor::new(run, SOME[id], false, Revision(0));
+    let mut cursor = cursor.with_previous(id == 1);
     while !run.stopped() {
         let member = if id == 0 { 0 } else { rng.usize(..members) };
         let address = run.rig.members[member].client;
