@@ -97,6 +97,7 @@ impl Recorder {
                     revision: number(*through),
                     events: changes.iter().flat_map(shown).collect(),
                     compacted: None,
+                    previous: false,
                 }));
             }
             Reply::Compacted { .. } => *life += 1,
@@ -119,6 +120,7 @@ impl Recorder {
                 .map_or(Number(1), |last| number(last.revision)),
             events: changes.iter().flat_map(shown).collect(),
             compacted: None,
+            previous: false,
         }));
         let verdict = tenure_oracle::judge(&self.recording);
         if let Some((checker, what)) = verdict.wrong.first() {

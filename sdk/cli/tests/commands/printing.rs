@@ -331,7 +331,9 @@ fn the_status_of_a_cluster_says_which_members_are_well() {
     // A member that has just started may not have caught up yet.
     let table = wait::until("all members are well", SOON, || {
         let table = ran(&cluster, ["status"]).stdout;
-        table.starts_with("3 of 3 members are well").then_some(table)
+        table
+            .starts_with("3 of 3 members are well")
+            .then_some(table)
     });
     let leader = cluster.leader();
     let leads = format!("{} leads", cluster.members[leader].name);
