@@ -1,7 +1,7 @@
 //! `tenure bench`: every workload does work, errors are errors, and nothing is left behind.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
