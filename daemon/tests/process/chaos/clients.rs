@@ -260,6 +260,7 @@ pub(super) fn watch(run: &Run<'_>, id: usize) {
                     revision,
                     events: events.expect("an answer has events"),
                     compacted: None,
+                    previous: false,
                 }));
                 after = revision;
             }
