@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::machine::skip;
 use crate::common::{Process, SOON, Setup, wait};
-use crate::support::{TENURE, at, bare, begun, lives, lock, ran, text_of, urls, wait_for_lock};
+use crate::support::{TENURE, at, bare, begun, lives, ran, text_of, urls, wait_for_lock};
 
 #[test]
 fn what_has_left_the_group_has_ended_before_the_lock_is_free() {
@@ -198,9 +198,7 @@ fn a_command_is_not_started_when_its_hold_is_over_after_a_pause() {
     holder.signal(Signal::TERM);
     assert_eq!(holder.exit_code(SOON), 143, "{}", holder.output());
     // Either it was granted and has ended with its lease, or its place has.
-    wait::until("the lease has ended", SOON, || {
-        lock(&cluster, "a").is_none().then_some(())
-    });
+    wait_for_lock(&cluster, "a", 0, 0);
     waiter.signal(Signal::CONT);
     let code = waiter.exit_code(SOON);
     assert!([69, 76].contains(&code), "{code}: {}", waiter.output());
