@@ -102,6 +102,13 @@ struct Times {
     reserve: Duration,
 }
 
+impl Times {
+    /// Whether a command that is started now would not have to be stopped at once.
+    fn allow_a_start(self, remaining: Duration) -> bool {
+        remaining > self.grace + self.reserve
+    }
+}
+
 impl Run {
     fn times(&self) -> Result<Times, Trouble> {
         let reserve = (self.ttl / 20).clamp(Duration::from_millis(100), Duration::from_secs(1));
@@ -157,11 +164,10 @@ async fn run_under<W: Holdable + Single>(
     let environment = environment(session, &what, &lease, (hold.fence(), until));
     let mut warden = Warden::start();
     // A pause since the grant may have used up what was left.
-    let is_late = hold.remaining() <= times.grace + times.reserve;
-    let started = if is_late {
-        Err(too_late(&what))
-    } else {
+    let started = if times.allow_a_start(hold.remaining()) {
         Group::start(&run.command, &environment)
+    } else {
+        Err(too_late(&what))
     };
     let ended = match started {
         Ok(group) => {
@@ -385,6 +391,14 @@ mod tests {
             assert!(times.grace + times.reserve <= times.ttl / 2, "{times:?}");
             assert!(times.reserve >= Duration::from_millis(100));
         }
+    }
+
+    #[test]
+    fn a_command_is_started_only_where_it_need_not_be_stopped_at_once() {
+        let times = run(15_000, None).times().expect("the defaults are good");
+        assert!(times.allow_a_start(Duration::from_millis(14_650)));
+        assert!(!times.allow_a_start(times.grace + times.reserve));
+        assert!(!times.allow_a_start(Duration::ZERO));
     }
 
     #[test]
