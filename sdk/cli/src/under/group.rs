@@ -1,7 +1,7 @@
-//! A command and all that it starts: a process group of its own, and whatever of it outlives its parents.
+//! A command and all that it starts: a process group of its own, and whatever descends from it in other groups.
 //!
-//! Owns every `wait` of this program. The program adopts orphans, so that a process of the group can neither hide from
-//! being waited for nor stay as a zombie where nobody else reaps (a container whose first process this is).
+//! Owns every `wait` of this program. The program adopts orphans, so that a process can neither hide from being ended and
+//! waited for nor stay as a zombie where nobody else reaps (a container whose first process this is).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -16,6 +16,7 @@ use rustix::process::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::kin::{Kin, deaf, descend_from, found_nobody};
 use crate::exit::{Exit, Trouble};
 
 /// Between two looks for children where there is none.
@@ -25,6 +26,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct Group {
     leader: Pid,
     ended: Option<WaitStatus>,
+    /// Whether the group was seen without anybody, so that its number may be another's.
+    deserted: bool,
+    /// Children of this program that are not of the command.
+    spared: Vec<Pid>,
     reaped: UnboundedReceiver<(Pid, WaitStatus)>,
 }
 
@@ -36,7 +41,7 @@ pub(super) enum News {
     /// It was stopped by this signal.
     Stopped(i32),
     /// Something else has ended.
-    Other,
+    Other(Pid),
 }
 
 impl Group {
@@ -47,12 +52,17 @@ impl Group {
     ) -> Result<Group, Trouble> {
         // Where this is refused, orphans are reaped by whoever else adopts them.
         let _ = set_child_subreaper(Some(getpid()));
+        // The warden, and what a shell has left to this program that it turned into by `exec`.
+        let before = descend_from(getpid(), &[]);
+        let spared = before.into_iter().map(|kin| kin.id).collect();
         let leader = spawn(command, environment).map_err(|error| cannot_run(command, &error))?;
         let (sender, reaped) = unbounded_channel();
         thread::spawn(move || reap(&sender));
         Ok(Group {
             leader,
             ended: None,
+            deserted: false,
+            spared,
             reaped,
         })
     }
@@ -69,10 +79,39 @@ impl Group {
         self.leader
     }
 
+    /// A child of this program that is not of the command.
+    pub(super) fn spare(&mut self, process: Pid) {
+        self.spared.push(process);
+    }
+
+    /// Those that are spared.
+    pub(super) fn spared(&self) -> &[Pid] {
+        &self.spared
+    }
+
     /// Sends a signal to all of the group.
     pub(super) fn signal(&self, signal: Signal) {
-        // It is no failure that nobody is left.
-        let _ = kill_process_group(self.leader, signal);
+        if !self.deserted {
+            // It is no failure that nobody is left; who may not be signalled is told by `deaf`.
+            let _ = kill_process_group(self.leader, signal);
+        }
+    }
+
+    /// Sends a signal to all of the group and to what has left it.
+    pub(super) fn signal_all(&self, signal: Signal) {
+        self.signal(signal);
+        let all = self.kin().into_iter();
+        all.filter(|kin| kin.group != self.leader.as_raw_pid())
+            .for_each(|kin| kin.signal(signal));
+    }
+
+    /// Those of them that this program may not signal, in words.
+    pub(super) fn deaf(&self) -> Option<String> {
+        deaf(&self.kin())
+    }
+
+    fn kin(&self) -> Vec<Kin> {
+        descend_from(getpid(), &self.spared)
     }
 
     /// What happens next. Dropping the future loses nothing.
@@ -81,7 +120,7 @@ impl Group {
             return std::future::pending().await;
         };
         if process != self.leader {
-            return News::Other;
+            return News::Other(process);
         }
         match status.stopping_signal() {
             Some(signal) => News::Stopped(signal),
@@ -92,10 +131,14 @@ impl Group {
         }
     }
 
-    /// Whether nothing of it is left.
-    pub(super) fn is_gone(&self) -> bool {
+    /// Whether nothing of it is left, in its group or elsewhere.
+    pub(super) fn is_gone(&mut self) -> bool {
         // Until the command has been reaped its id cannot be another's.
-        self.ended.is_some() && test_kill_process_group(self.leader).is_err()
+        if self.ended.is_some() && found_nobody(test_kill_process_group(self.leader)) {
+            self.deserted = true;
+        }
+        // An orphan that was adopted during the first walk is a child of this program in the second.
+        self.deserted && self.kin().is_empty() && self.kin().is_empty()
     }
 
     /// Whether the command was ended by a signal.

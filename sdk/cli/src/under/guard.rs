@@ -12,11 +12,11 @@ use super::clock::Until;
 use super::group::{Group, News};
 use super::signals::Signals;
 use super::terminal::Terminal;
+use super::voice::say;
 use super::warden::Warden;
 use super::{Times, What};
 use crate::duration;
 use crate::exit::Exit;
-use crate::output::note;
 
 /// Timers stand still while a machine is suspended: the clock is looked at this often.
 const LONGEST_NAP: Duration = Duration::from_millis(100);
@@ -40,6 +40,8 @@ pub(super) struct Guard<'a, W: Holdable> {
     warned: bool,
     /// Whether this program has stopped the group itself, of which it will be told.
     stopped: bool,
+    /// When a warden that has ended is replaced.
+    rearm: Option<Until>,
 }
 
 impl<'a, W: Holdable> Guard<'a, W> {
@@ -61,6 +63,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
             until,
             warned: false,
             stopped: false,
+            rearm: None,
         };
         guard.go_on();
         guard
@@ -102,12 +105,13 @@ impl<'a, W: Holdable> Guard<'a, W> {
             if left.is_zero() {
                 return self.group.exit();
             }
+            self.keep_a_warden();
             tokio::select! {
                 biased;
                 news = self.group.next() => match news {
                     News::Ended => return self.ended(),
                     News::Stopped(signal) => self.command_stopped(signal),
-                    News::Other => {}
+                    News::Other(process) => self.other_ended(process),
                 },
                 signal = signals.next() => self.pass_on(signal),
                 _ = changes.changed() => {}
@@ -129,13 +133,13 @@ impl<'a, W: Holdable> Guard<'a, W> {
         let (word, name) = (self.what.word, &self.what.name);
         match self.hold.state() {
             State::Held if self.warned => {
-                note(format!("{word} {name} is renewed again"));
+                say(format!("{word} {name} is renewed again"));
                 self.warned = false;
             }
             State::InJeopardy if !self.warned => {
                 let stop = left.saturating_sub(self.times.grace + self.times.reserve);
                 let stop = duration::shown(stop);
-                note(format!(
+                say(format!(
                     "{word} {name} is not renewed: the command is stopped in {stop} unless it is"
                 ));
                 self.warned = true;
@@ -149,6 +153,26 @@ impl<'a, W: Holdable> Guard<'a, W> {
         left
     }
 
+    fn other_ended(&mut self, process: Pid) {
+        if self.warden.id() == Some(process) {
+            say("the warden of the command has ended: another is started");
+            // Not at once, for the case that whatever ended it ends the next one, too.
+            self.rearm = Some(Until::after(LONGEST_NAP));
+        }
+    }
+
+    fn keep_a_warden(&mut self) {
+        if self.rearm.is_some_and(|at| at.left().is_zero()) {
+            self.rearm = None;
+            *self.warden = Warden::start();
+            if let Some(warden) = self.warden.id() {
+                self.group.spare(warden);
+            }
+            self.warden.watch(&self.group, self.times);
+            self.warden.tell(self.until);
+        }
+    }
+
     fn pass_on(&mut self, signal: Signal) {
         if signal == Signal::TSTP {
             // A command that went on while its lease is not renewed would outlive it.
@@ -157,6 +181,11 @@ impl<'a, W: Holdable> Guard<'a, W> {
             self.rest();
         } else {
             self.group.signal(signal);
+            if let Some(deaf) = self.group.deaf() {
+                say(format!(
+                    "{signal:?} could not be passed on: this user may not signal {deaf}"
+                ));
+            }
         }
     }
 
@@ -196,8 +225,8 @@ impl<'a, W: Holdable> Guard<'a, W> {
         if self.wait_until_gone(Until::after(AFTERMATH)).await {
             return;
         }
-        note("the command has ended, but not all that it started: the rest is stopped");
-        self.stop().await;
+        say("the command has ended, but not all that it started: the rest is stopped");
+        self.stop(self.times.grace).await;
     }
 
     /// The hold is lost, or will be before the command could be stopped later.
@@ -206,34 +235,68 @@ impl<'a, W: Holdable> Guard<'a, W> {
             State::Lost(loss) => loss,
             State::Held | State::InJeopardy => Loss::Deadline,
         };
-        note(format!(
+        // Others may hold it already when it was ended by somebody else: then each moment of grace is one too many.
+        let grace = match why {
+            Loss::Deadline => self.times.grace,
+            Loss::LeaseEnded | Loss::Broken | Loss::GivenUp => {
+                self.group.signal_all(Signal::KILL);
+                Duration::ZERO
+            }
+        };
+        say(format!(
             "{} {} is lost ({why}): the command is stopped",
             self.what.word, self.what.name
         ));
         let hook = hook.and_then(|command| last_deed(command, environment, why));
-        self.stop().await;
+        if let Some(hook) = hook {
+            self.group.spare(hook);
+            self.warden.spare(hook);
+        }
+        self.stop(grace).await;
         if let Some(hook) = hook {
             self.wait_for(hook).await;
         }
     }
 
     /// TERM, and KILL where that was not enough in time, until nothing is left.
-    async fn stop(&mut self) {
+    async fn stop(&mut self, grace: Duration) {
         let before_deadline = self.until.left().saturating_sub(self.times.reserve);
-        let grace = self.times.grace.min(before_deadline);
+        let grace = grace.min(before_deadline);
         if !grace.is_zero() {
-            self.group.signal(Signal::TERM);
-            self.group.signal(Signal::CONT);
+            self.group.signal_all(Signal::TERM);
+            self.group.signal_all(Signal::CONT);
             if self.wait_until_gone(Until::after(grace)).await {
                 return;
             }
         }
         // A process that the system does not end is waited for, and not given up while it may still work.
+        let (mut told, mut overrun) = (false, false);
         loop {
-            self.group.signal(Signal::KILL);
+            self.group.signal_all(Signal::KILL);
             if self.wait_until_gone(Until::after(LONGEST_NAP)).await {
                 return;
             }
+            let left = self.look();
+            self.tell_what_runs_on(left, (&mut told, &mut overrun));
+        }
+    }
+
+    /// Says once what may not be signalled, and once that the hold is over while something runs.
+    fn tell_what_runs_on(&self, left: Duration, (told, overrun): (&mut bool, &mut bool)) {
+        let (word, name) = (self.what.word, &self.what.name);
+        let deaf = self.group.deaf();
+        if let Some(deaf) = deaf.as_ref().filter(|_| !*told) {
+            *told = true;
+            say(format!(
+                "this user may not stop {deaf}, which runs on: {word} {name} is not given up before it has ended"
+            ));
+        }
+        if left.is_zero() && !*overrun {
+            *overrun = true;
+            let who = deaf.unwrap_or_else(|| "a process that the system does not end".to_owned());
+            say(format!(
+                "DANGER: others may hold {word} {name} from now on, and {who} still runs: stop it by hand"
+            ));
         }
     }
 
@@ -242,12 +305,15 @@ impl<'a, W: Holdable> Guard<'a, W> {
             if self.group.is_gone() {
                 return true;
             }
+            self.keep_a_warden();
             let left = end.left();
             if left.is_zero() {
                 return false;
             }
             tokio::select! {
-                _ = self.group.next() => {}
+                news = self.group.next() => if let News::Other(process) = news {
+                    self.other_ended(process);
+                },
                 () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
             }
         }
@@ -258,7 +324,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
         let end = Until::after(LAST_DEED);
         while rustix::process::test_kill_process(hook).is_ok() {
             if end.left().is_zero() {
-                note(format!(
+                say(format!(
                     "--on-lost has not ended in {}: it is killed",
                     duration::shown(LAST_DEED)
                 ));
@@ -281,7 +347,7 @@ fn last_deed(
     match Group::start_beside(command, &environment) {
         Ok(process) => Some(process),
         Err(trouble) => {
-            note(format!("--on-lost: {trouble}"));
+            say(format!("--on-lost: {trouble}"));
             None
         }
     }

@@ -20,10 +20,12 @@ mod clock;
 mod elect;
 mod group;
 mod guard;
+mod kin;
 mod lock;
 mod semaphore;
 mod signals;
 mod terminal;
+mod voice;
 pub(crate) mod warden;
 
 pub(crate) use elect::Elect;
@@ -153,6 +155,13 @@ struct Times {
     reserve: Duration,
 }
 
+impl Times {
+    /// Whether a command that is started now would not have to be stopped at once.
+    fn allow_a_start(self, remaining: Duration) -> bool {
+        remaining > self.grace + self.reserve
+    }
+}
+
 impl Run {
     fn times(&self) -> Result<Times, Trouble> {
         let reserve = (self.ttl / 20).clamp(Duration::from_millis(100), Duration::from_secs(1));
@@ -194,8 +203,10 @@ async fn run_under<W: Holdable + Single>(
     let hold = match unless_told(&mut signals, acquire(run, &what, &lease, ask)).await {
         Ok(Ok(hold)) => hold,
         Ok(Err(error)) => {
-            let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
-            return Err(not_acquired(&what, error));
+            let id = lease.id().to_owned();
+            let told = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
+            let undone = told.is_ok_and(|told| has_ended(&told));
+            return Err(not_acquired(&what, error, (&id, times.ttl, undone)));
         }
         Err(signal) => {
             let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
@@ -205,9 +216,15 @@ async fn run_under<W: Holdable + Single>(
     let until = Until::after(hold.remaining());
     let environment = environment(session, &what, &lease, (hold.fence(), until));
     let mut warden = Warden::start();
-    let ended = match Group::start(&run.command, &environment) {
+    // A pause since the grant may have used up what was left.
+    let started = if times.allow_a_start(hold.remaining()) {
+        Group::start(&run.command, &environment)
+    } else {
+        Err(too_late(&what))
+    };
+    let ended = match started {
         Ok(group) => {
-            warden.watch(group.id(), times);
+            warden.watch(&group, times);
             let hook = run.on_lost.as_ref().map(|words| words.0.as_slice());
             let mut guard = Guard::new(&what, &hold, group, (times, until), &mut warden);
             Ok(guard.run(&mut signals, hook, &environment).await)
@@ -216,6 +233,7 @@ async fn run_under<W: Holdable + Single>(
     };
     warden.dismiss();
     give_up(&what, hold, lease, times).await;
+    voice::finish();
     ended
 }
 
@@ -263,7 +281,28 @@ async fn acquire<W: Holdable>(
     asking.await
 }
 
-fn not_acquired(what: &What, error: Error) -> Trouble {
+fn too_late(what: &What) -> Trouble {
+    let told = format!(
+        "{} {} was lost before the command was started: nothing was run",
+        what.word, what.name
+    );
+    Trouble::new(Exit::LOST, told).then("run it again; a longer --ttl outlasts longer pauses")
+}
+
+/// Whether a lease that was to be revoked is certain to have ended.
+fn has_ended(told: &Result<(), Error>) -> bool {
+    match told {
+        Ok(()) | Err(Error::Lost(_)) => true,
+        Err(error) => matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound)),
+    }
+}
+
+/// What is told of an asking that failed; by which lease it asked, and whether that is certain to have ended.
+fn not_acquired(
+    what: &What,
+    error: Error,
+    (lease, ttl, undone): (&str, Duration, bool),
+) -> Trouble {
     let held = matches!(error.code(), Some(Code::LockHeld | Code::WaitExpired));
     if let Some(by) = error.failure().filter(|_| held).and_then(holders) {
         let told = format!("{} {} is held by {by}", what.word, what.name);
@@ -278,8 +317,14 @@ fn not_acquired(what: &What, error: Error) -> Trouble {
             ),
         )
         .then("`tenure status` shows how the cluster is; ask again when it is well"),
-        // Nobody else can hold by a lease that is revoked: whatever was applied is undone.
-        Error::Unknown(failure) => Error::NotApplied(failure).into(),
+        // Nobody can hold by a lease that has ended: whatever was applied is undone.
+        Error::Unknown(failure) if undone => Error::NotApplied(failure).into(),
+        unknown @ Error::Unknown(_) => Trouble::from(unknown).then(format!(
+            "lease {lease} may hold {} {} or wait for it, for up to {}: `tenure lease revoke {lease}` ends that",
+            what.word,
+            output::shown(&what.name),
+            duration::shown(ttl)
+        )),
         refused => refused.into(),
     }
 }
@@ -371,9 +416,15 @@ HUP, QUIT, USR1 and USR2 are passed on to it. It finds in its environment TENURE
 TENURE_LEASE, and TENURE_DEADLINE: until when the hold was certain when it started, in milliseconds of CLOCK_BOOTTIME \
 (the first number of /proc/uptime, in seconds). Each renewal moves that on.
 
-When renewals do not get through, or the hold was ended by others, the whole group gets TERM and, after --grace, KILL: \
-before the local deadline, which is before others can hold. What a command leaves running in its group when it ends is stopped likewise \
-before the hold is given up.";
+When renewals do not get through, all of the command gets TERM and, after --grace, KILL: before the local deadline, which \
+is before others can hold, unless an operator revokes its lease, ends the hold with `now`, or restores the cluster: then others \
+may hold at once, and the command is killed without grace when the next renewal tells of it, after a third of the TTL or so. What a \
+command leaves running when it ends is stopped with TERM, --grace and KILL before the hold is given up.
+
+All of the command is its group and all that descends from it, as by `timeout` or `setsid`. Not stopped is what others start for \
+it (systemd-run, at, containers) and what this user may not signal (sudo and other setuid programs): the latter is named on stderr, \
+and the hold is not given up before it has ended; it may run on beyond the deadline. Where this program itself is killed, \
+what had left the group and lost its parent within the last 50 ms is missed.";
 
 #[cfg(test)]
 mod tests {
@@ -397,6 +448,14 @@ mod tests {
             assert!(times.grace + times.reserve <= times.ttl / 2, "{times:?}");
             assert!(times.reserve >= Duration::from_millis(100));
         }
+    }
+
+    #[test]
+    fn a_command_is_started_only_where_it_need_not_be_stopped_at_once() {
+        let times = run(15_000, None).times().expect("the defaults are good");
+        assert!(times.allow_a_start(Duration::from_millis(14_650)));
+        assert!(!times.allow_a_start(times.grace + times.reserve));
+        assert!(!times.allow_a_start(Duration::ZERO));
     }
 
     #[test]

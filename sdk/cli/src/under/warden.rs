@@ -1,8 +1,9 @@
 //! A second process that ends the command where this program cannot: because it was killed, or is stopped itself.
 //!
-//! Owns the last line of defence. It is told until when the hold is certain, and kills the group of the command when that
-//! moment is near and nothing later was told; and when the pipe breaks by which it is told, it ends the group at once.
-//! It knows nothing of the cluster.
+//! Owns the last line of defence. It is told until when the hold is certain, and kills the command, with what descends
+//! from it, when that moment is near and nothing later was told; and when the pipe breaks by which it is told, it ends them
+//! at once. It knows nothing of the cluster. When the program was killed, its orphans are nobody's: what left the group is
+//! known by the last walk before, which is some 50 ms old.
 
 use std::io::{BufRead, Write, stdin};
 use std::os::unix::process::CommandExt;
@@ -12,11 +13,13 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Nix};
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, getpid, kill_process_group, test_kill_process_group};
 
 use super::Times;
 use super::clock::{Moment, Until};
-use crate::output::note;
+use super::group::Group;
+use super::kin::{Kin, deaf, descend_from, found_nobody};
+use super::voice::{finish, say};
 
 /// The name under which it is run: nothing that a user types.
 const NAME: &str = "tenure-warden";
@@ -41,7 +44,7 @@ impl Warden {
             .process_group(0)
             .spawn();
         if let Err(error) = &process {
-            note(format!(
+            say(format!(
                 "no warden could be started ({error}): if this program is killed, the command goes on"
             ));
         }
@@ -51,10 +54,25 @@ impl Warden {
         }
     }
 
+    /// Its process, where there is one.
+    pub(super) fn id(&self) -> Option<Pid> {
+        self.process.as_ref().map(Pid::from_child)
+    }
+
     /// Which group it is, and how it is to be ended.
-    pub(super) fn watch(&mut self, group: Pid, times: Times) {
+    pub(super) fn watch(&mut self, group: &Group, times: Times) {
         let (grace, reserve) = (times.grace.as_millis(), times.reserve.as_millis());
-        self.say(&format!("{} {grace} {reserve}", group.as_raw_pid()));
+        let (leader, holder) = (group.id().as_raw_pid(), getpid().as_raw_pid());
+        let spared = group.spared().iter();
+        let spared: String = spared
+            .map(|process| format!(" {}", process.as_raw_pid()))
+            .collect();
+        self.say(&format!("{leader} {grace} {reserve} {holder}{spared}"));
+    }
+
+    /// A process that is not of the command.
+    pub(super) fn spare(&mut self, process: Pid) {
+        self.say(&format!("spare {}", process.as_raw_pid()));
     }
 
     /// The hold is certain until then.
@@ -78,7 +96,7 @@ impl Warden {
             .as_mut()
             .and_then(|process| process.stdin.as_mut());
         if let Some(stdin) = stdin {
-            // One that is gone is not missed while this program runs.
+            // That it is gone is told by its end.
             let _ = stdin.write_all(format!("{line}\n").as_bytes());
         }
     }
@@ -94,6 +112,10 @@ struct Order {
     group: Pid,
     grace: Duration,
     reserve: Duration,
+    /// The program that holds.
+    holder: Pid,
+    /// Its children that are not of the command.
+    spared: Vec<Pid>,
 }
 
 /// The life of a warden.
@@ -119,8 +141,9 @@ pub(crate) fn run() -> ExitCode {
         }
     });
     if let Some(order) = lines.recv().ok().as_deref().and_then(order) {
-        watch(&order, &lines);
+        watch(order, &lines);
     }
+    finish();
     ExitCode::SUCCESS
 }
 
@@ -129,34 +152,70 @@ fn order(line: &str) -> Option<Order> {
         .split(' ')
         .filter_map(|number| number.parse().ok())
         .collect();
-    let [group, grace, reserve] = numbers[..] else {
+    let [group, grace, reserve, holder, spared @ ..] = &numbers[..] else {
         return None;
     };
+    let process = |number: &u64| Pid::from_raw(i32::try_from(*number).ok()?);
+    let (grace, reserve) = (*grace, *reserve);
     Some(Order {
-        group: Pid::from_raw(i32::try_from(group).ok()?)?,
+        group: process(group)?,
+        holder: process(holder)?,
+        spared: spared.iter().filter_map(process).collect(),
         grace: Duration::from_millis(grace),
         reserve: Duration::from_millis(reserve),
     })
 }
 
-fn watch(order: &Order, lines: &Receiver<String>) {
+fn watch(mut order: Order, lines: &Receiver<String>) {
+    order.spared.push(getpid());
+    let holder = Kin::look(order.holder);
+    let mut known = Vec::new();
     let mut until_ms: Option<u128> = None;
     loop {
         match lines.recv_timeout(LONGEST_NAP) {
             Ok(line) if line == "end" => return,
-            Ok(line) => until_ms = line.parse().ok().or(until_ms),
+            Ok(line) => match line.strip_prefix("spare ") {
+                Some(spared) => {
+                    let spared = spared.parse().ok().and_then(Pid::from_raw);
+                    known.retain(|kin: &Kin| Some(kin.id) != spared);
+                    order.spared.extend(spared);
+                }
+                None => until_ms = line.parse().ok().or(until_ms),
+            },
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                note("the program that held the lock was killed: the command is stopped");
-                return end(order, until_ms);
-            }
+            Err(RecvTimeoutError::Disconnected) => return end(&order, known, until_ms),
         }
+        let root = holder.filter(Kin::lives).map(|holder| holder.id);
+        walk(&order, root, &mut known);
         // The program itself kills at twice this distance; whoever is later than that is stopped, or starved.
         let late = until_ms.is_some_and(|until| left(until) <= order.reserve / 2);
         if late {
-            let _ = kill_process_group(order.group, Signal::KILL);
+            signal_all(&order, &known, Signal::KILL);
         }
     }
+}
+
+/// Brings up to date what is known of the command: what descends from a process, and from what was known before.
+fn walk(order: &Order, root: Option<Pid>, known: &mut Vec<Kin>) {
+    known.retain(Kin::lives);
+    let roots: Vec<Pid> = known.iter().map(|kin| kin.id).chain(root).collect();
+    for root in roots {
+        for kin in descend_from(root, &order.spared) {
+            if !known.contains(&kin) {
+                // What changed its parent or group meanwhile is known by the same number.
+                known.retain(|old| old.id != kin.id);
+                known.push(kin);
+            }
+        }
+    }
+}
+
+fn signal_all(order: &Order, known: &[Kin], signal: Signal) {
+    let _ = kill_process_group(order.group, signal);
+    let elsewhere = known
+        .iter()
+        .filter(|kin| kin.group != order.group.as_raw_pid());
+    elsewhere.for_each(|kin| kin.signal(signal));
 }
 
 fn left(until_ms: u128) -> Duration {
@@ -164,21 +223,33 @@ fn left(until_ms: u128) -> Duration {
     Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))
 }
 
-/// TERM, and KILL after the grace or before the end of the hold. Nobody is there any more to be told.
-fn end(order: &Order, until_ms: Option<u128>) {
+/// TERM, and KILL after the grace or before the end of the hold, until nothing is left that can be ended.
+fn end(order: &Order, mut known: Vec<Kin>, until_ms: Option<u128>) {
     let before_end = until_ms
         .map_or(Duration::ZERO, left)
         .saturating_sub(order.reserve);
     let limit = Until::after(order.grace.min(before_end));
-    let _ = kill_process_group(order.group, Signal::TERM);
-    let _ = kill_process_group(order.group, Signal::CONT);
-    while !limit.left().is_zero() {
-        if test_kill_process_group(order.group).is_err() {
+    // The group is found from its leader, too, while that lives.
+    walk(order, Some(order.group), &mut known);
+    signal_all(order, &known, Signal::TERM);
+    signal_all(order, &known, Signal::CONT);
+    say("the program that held the lock was killed: the command is stopped");
+    loop {
+        walk(order, None, &mut known);
+        let group_is_gone = found_nobody(test_kill_process_group(order.group));
+        if group_is_gone && known.is_empty() {
             return;
         }
-        thread::sleep(limit.left().min(LONGEST_NAP / 5));
+        if limit.left().is_zero() {
+            signal_all(order, &known, Signal::KILL);
+            if let Some(deaf) = deaf(&known).filter(|_| known.iter().all(Kin::is_deaf)) {
+                return say(format!(
+                    "DANGER: this user may not stop {deaf}, which runs on without the lock: stop it by hand"
+                ));
+            }
+        }
+        thread::sleep(LONGEST_NAP / 5);
     }
-    let _ = kill_process_group(order.group, Signal::KILL);
 }
 
 #[cfg(test)]
@@ -186,12 +257,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_has_three_numbers() {
-        let order = order("4711 3750 750").expect("it is one");
+    fn an_order_has_four_numbers_and_those_to_be_spared() {
+        let order = order("4711 3750 750 4700 4709").expect("it is one");
         assert_eq!(order.group.as_raw_pid(), 4711);
+        assert_eq!(order.holder.as_raw_pid(), 4700);
+        assert_eq!(order.spared.len(), 1);
         assert_eq!(order.grace, Duration::from_millis(3_750));
         assert_eq!(order.reserve, Duration::from_millis(750));
-        for wrong in ["", "0 1 1", "4711", "end", "-1 3 4", "99999999999 1 1"] {
+        for wrong in [
+            "",
+            "0 1 1 4",
+            "4711 1 1",
+            "end",
+            "-1 3 4 5",
+            "99999999999 1 1 4",
+        ] {
             assert!(super::order(wrong).is_none(), "{wrong}");
         }
     }

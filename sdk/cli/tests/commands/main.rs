@@ -9,6 +9,7 @@
 mod common;
 
 mod benching;
+mod escaping;
 mod holding;
 mod losing;
 mod printing;
