@@ -164,22 +164,29 @@ impl<W: Holdable> Acquire<'_, W> {
     /// than the TTL.
     ///
     /// Dropping the future leaves the queue in the background, as far as that succeeds within 5 s; a place that is
-    /// left behind, or a hold that it became, ends with its lease. A lease granted for it is revoked likewise.
+    /// left behind, or a hold that it became, ends with its lease. A lease granted for it is revoked likewise. So it is
+    /// where the answer is [`Error::Unknown`]: a request that the network held back may still be carried out, also after
+    /// another member refused a later one. On a lease of its own it is looked for under its idempotency key and ended, or
+    /// kept from being carried out; where no member answers that in 5 s, a lease that is granted late ends with its TTL.
+    /// On a lease of yours the place is left; what is carried out only after that ends with the lease.
     /// [`Acquire::acquire_unless`] gives up when it is told to, and waits until that is done.
     ///
     /// # Errors
     ///
     /// [`Error::NotApplied`] with [`Code::LockHeld`](tenure_api::Code::LockHeld) or
     /// [`Code::WaitExpired`](tenure_api::Code::WaitExpired) where others hold it; [`Error::Lost`] where the lease was
-    /// lost meanwhile; [`Error::Unknown`] where no answer told.
+    /// lost meanwhile; [`Error::Unknown`] where no answer told, or one that tells nothing of an earlier try which was not
+    /// answered: the code is then that of the last answer.
     pub async fn acquire(self) -> Result<Guard<W>, Error> {
         let acquired = self.acquire_unless(std::future::pending()).await?;
         Ok(acquired.expect("it is given up only when that is asked for"))
     }
 
     /// As [`Acquire::acquire`], until it is told to give up: the queue is left then, or what was granted meanwhile is
-    /// given back, and the answer is none once the cluster has said so. On a lease of its own, which is ended, that is
-    /// certain; on yours, an asking that the network held back may still be carried out, and ends with the lease.
+    /// given back, and the answer is none once the cluster has said so. On a lease of its own, which is ended, or whose
+    /// grant is kept from being carried out by a record under the same key, that holds as long as records are kept (60 s
+    /// unless an operator changed it): a request that the network holds back for longer may be granted a lease, which
+    /// ends with its TTL. On yours, an asking that the network held back may still be carried out, and ends with the lease.
     ///
     /// ```no_run
     /// # async fn example(client: tenure::Client, signal: impl Future<Output = ()>) -> Result<(), tenure::Error> {

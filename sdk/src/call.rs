@@ -24,7 +24,8 @@ use crate::transport::SendError;
 pub(crate) const TRY: Duration = Duration::from_secs(3);
 /// How much longer than its poll a request is waited for. A member never answers a poll late.
 pub(crate) const BEYOND_POLL: Duration = Duration::from_secs(2);
-/// A recorded call is not repeated for longer than this: records are kept for 60 s unless an operator changed it.
+/// A recorded call is not repeated for longer than this, suspended time included: records are kept for 60 s unless an
+/// operator changed it.
 const RECORDED: Duration = Duration::from_secs(45);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// A cluster that elects is found again within this time.
@@ -41,6 +42,15 @@ pub(crate) enum Effect {
     Repeatable,
     /// The first decision is recorded and told again.
     Recorded,
+    /// A lease is granted by it. Only that is recorded and told again: a refusal is of the present, and an earlier try
+    /// that is still on its way may be granted what a later one was refused.
+    Granting,
+}
+
+impl Effect {
+    fn has_key(self) -> bool {
+        matches!(self, Effect::Recorded | Effect::Granting)
+    }
 }
 
 /// A request, and how long to go on with it.
@@ -63,6 +73,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// The moment before the first byte of the request that was answered: of this try, not of the first.
     pub(crate) sent: Moment,
+    /// Whether there was a try before whose fate is not known: it may yet be carried out.
+    pub(crate) doubted: bool,
 }
 
 impl Answer {
@@ -81,7 +93,7 @@ impl Call {
     pub(crate) fn new(method: Method, target: String, effect: Effect, patience: Duration) -> Call {
         let mut headers = Vec::new();
         let mut patience = patience;
-        if effect == Effect::Recorded {
+        if effect.has_key() {
             let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
             let key = HeaderValue::try_from(key).expect("hex digits are a header value");
             headers.push((IDEMPOTENCY_KEY, key));
@@ -128,6 +140,17 @@ impl Call {
     pub(crate) fn with_idempotency_key(mut self, key: &str) -> Call {
         self.headers.retain(|(name, _)| *name != IDEMPOTENCY_KEY);
         self.with_header(IDEMPOTENCY_KEY, key)
+    }
+
+    /// Under the key of another request, so that members decide but one of the two.
+    pub(crate) fn with_key_of(mut self, other: &Call) -> Call {
+        self.headers.retain(|(name, _)| *name != IDEMPOTENCY_KEY);
+        let keys = other
+            .headers
+            .iter()
+            .filter(|(name, _)| *name == IDEMPOTENCY_KEY);
+        self.headers.extend(keys.cloned());
+        self
     }
 
     /// The request is held open for this long before it is answered.
@@ -185,6 +208,9 @@ enum Tried {
 /// Makes the call.
 pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error> {
     let end = Instant::now() + call.patience;
+    // The clock of the runtime may stand still while the machine is suspended; records age all the same.
+    let recorded = client.clock.now().after(RECORDED);
+    let is_forgotten = || call.effect.has_key() && recorded.has_passed(client.clock.now());
     let mut doubted = false;
     let mut tries = 0;
     let mut last: Option<Failure> = None;
@@ -202,9 +228,17 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
             Tried::Answered(answer) => {
                 let status = answer.status();
                 let body = answer.into_body();
-                return Ok(Answer { status, body, sent });
+                return Ok(Answer {
+                    status,
+                    body,
+                    sent,
+                    doubted,
+                });
             }
-            Tried::Refused(failure) => return Err(refused(call.effect, failure, doubted)),
+            Tried::Refused(failure) => {
+                let told = !doubted || tells_of_earlier(call.effect, &failure) && !is_forgotten();
+                return Err(given_up(!told, failure));
+            }
             Tried::Again { failure, unknown } => {
                 doubted |= unknown && call.effect != Effect::Read;
                 let pause = pause(client, &failure, tries);
@@ -213,14 +247,14 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
         };
         let failure = before.unwrap_or(failure);
         if Instant::now() + pause >= end {
-            return Err(if doubted {
-                Error::Unknown(failure)
-            } else {
-                Error::NotApplied(failure)
-            });
+            return Err(given_up(doubted, failure));
+        }
+        tokio::time::sleep(pause).await;
+        // Without its record, an earlier try would be done a second time.
+        if doubted && is_forgotten() {
+            return Err(given_up(doubted, failure));
         }
         last = Some(failure);
-        tokio::time::sleep(pause).await;
         tries += 1;
     }
 }
@@ -241,7 +275,12 @@ pub(crate) async fn ask(client: &Inner, call: &Call, member: &str) -> Result<Ans
         Ok(Ok(answer)) if answer.status().is_success() => {
             let status = answer.status();
             let body = answer.into_body();
-            Ok(Answer { status, body, sent })
+            Ok(Answer {
+                status,
+                body,
+                sent,
+                doubted: false,
+            })
         }
         Ok(Ok(answer)) => match Failure::read(answer.body()) {
             Some((failure, _)) => Err(Error::NotApplied(failure)),
@@ -326,15 +365,59 @@ fn pause(client: &Inner, failure: &Failure, tries: u32) -> Duration {
     }
 }
 
-/// What is concluded from a refusal. After a try whose fate is not known, only a recorded decision tells that fate;
-/// any other refusal is of the present, and the earlier try may have been applied or may yet be.
-fn refused(effect: Effect, failure: Failure, doubted: bool) -> Error {
-    let decided = failure
-        .code
-        .is_some_and(|code| matches!(code.status(), 404 | 409 | 410 | 412));
-    if doubted && !(effect == Effect::Recorded && decided) {
+fn given_up(doubted: bool, failure: Failure) -> Error {
+    if doubted {
         Error::Unknown(failure)
     } else {
         Error::NotApplied(failure)
+    }
+}
+
+/// Whether a refusal tells the fate of earlier tries, too: only a recorded decision does. Any other refusal is of the
+/// present, and an earlier try may have been applied or may yet be.
+fn tells_of_earlier(effect: Effect, failure: &Failure) -> bool {
+    effect == Effect::Recorded && failure.code.is_some_and(is_recorded)
+}
+
+/// Whether members record a refusal with this code. Each code is named, so that a new one has to be thought of.
+fn is_recorded(code: Code) -> bool {
+    match code {
+        Code::KeyNotFound
+        | Code::LeaseNotFound
+        | Code::NotHeld
+        | Code::KeyOnOtherLease
+        | Code::RevisionAhead
+        | Code::LeaseExpired
+        | Code::ConditionFailed
+        | Code::FenceStale => true,
+        Code::InvalidRequest
+        | Code::InvalidName
+        | Code::TtlOutOfRange
+        | Code::Unauthenticated
+        | Code::Forbidden
+        | Code::MemberNotFound
+        | Code::RouteNotFound
+        | Code::MethodNotAllowed
+        | Code::NotAcceptable
+        | Code::TooLarge
+        | Code::UnsupportedMediaType
+        | Code::WrongCluster
+        | Code::LockHeld
+        | Code::AlreadyHeld
+        | Code::WaitExpired
+        | Code::ModeMismatch
+        | Code::LimitMismatch
+        | Code::MembershipBusy
+        | Code::MembershipUnsafe
+        | Code::Compacted
+        | Code::IdempotencyMismatch
+        | Code::QuotaExceeded
+        | Code::TooManyRequests
+        | Code::TooManyWaiters
+        | Code::NoLeader
+        | Code::Lagging
+        | Code::Overloaded
+        | Code::ShuttingDown
+        | Code::OutcomeUnknown => false,
     }
 }

@@ -79,8 +79,10 @@ impl Client {
     }
 
     /// The same client with another time (10 s unless told otherwise) within which a call must succeed, all its tries
-    /// together. Waiting in a queue comes on top of it. Writes of keys stop after 45 s at the latest, because their
-    /// idempotency record ends after 60.
+    /// together. Waiting in a queue comes on top of it. What is recorded under an idempotency key, as writes
+    /// of keys are, stops after 45 s at the latest, time in which the machine was suspended included: its record ends
+    /// after 60, unless an operator changed `idempotency_retention_ms`. Where that is less, only
+    /// a patience below it keeps a write from being applied twice.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Client {
         self.patience = patience;

@@ -38,6 +38,8 @@ struct Known {
     leader: Option<usize>,
     /// Where reads go; moves on when that member fails.
     current: usize,
+    /// How many were given; those that were learnt come after them.
+    given: usize,
     /// How many there may be with those that are learnt.
     most: usize,
 }
@@ -61,11 +63,13 @@ impl Endpoints {
                 "no URL of a member was given; at least one as http://127.0.0.1:7379 is needed";
             return Err(Error::NotApplied(Failure::local(none)));
         }
-        let current = fastrand::usize(..members.len());
+        let given = members.len();
+        let current = fastrand::usize(..given);
         let known = Mutex::new(Known {
             members,
             leader: None,
             current,
+            given,
             most: MAX_URLS,
         });
         Ok(Endpoints { known })
@@ -75,16 +79,22 @@ impl Endpoints {
     pub(crate) fn urls(&self) -> Vec<String> {
         let known = self.known();
         known
-            .members
+            .asked()
             .iter()
             .map(|member| member.url.clone())
             .collect()
     }
 
-    /// Leaders that were not given are not asked from now on.
+    /// Leaders that were not given are not asked from now on, also those that were learnt already. They stay in the
+    /// list, since a call that is under way names its member by its place.
     pub(crate) fn stay(&self) {
         let mut known = self.known();
-        known.most = known.members.len();
+        known.most = known.given;
+        let given = known.given;
+        known.leader = known.leader.filter(|leader| *leader < given);
+        if given <= known.current {
+            known.current = 0;
+        }
     }
 
     /// Whom to ask now.
@@ -97,7 +107,7 @@ impl Endpoints {
     /// Whether somebody who does not rest could be asked.
     pub(crate) fn any_is_rested(&self, now: Instant) -> bool {
         self.known()
-            .members
+            .asked()
             .iter()
             .any(|member| member.is_rested(now))
     }
@@ -124,7 +134,7 @@ impl Endpoints {
             known.leader = None;
         }
         if known.current == chosen.0 {
-            known.current = (chosen.0 + 1) % known.members.len();
+            known.current = (chosen.0 + 1) % known.asked().len();
         }
     }
 
@@ -134,12 +144,17 @@ impl Endpoints {
 }
 
 impl Known {
+    /// The members that may be asked.
+    fn asked(&self) -> &[Member] {
+        &self.members[..self.members.len().min(self.most)]
+    }
+
     fn choose(&self, prefer: Prefer, now: Instant) -> usize {
         let leader = self.leader.filter(|_| prefer == Prefer::Leader);
         if let Some(leader) = leader.filter(|leader| self.members[*leader].is_rested(now)) {
             return leader;
         }
-        let count = self.members.len();
+        let count = self.asked().len();
         let mut turns = (0..count).map(|step| (self.current + step) % count);
         turns
             .find(|turn| self.members[*turn].is_rested(now))
@@ -163,6 +178,7 @@ impl Known {
             .members
             .iter()
             .position(|member| member.url == found.url);
+        let place = place.filter(|place| *place < self.asked().len());
         place.or_else(|| {
             let place = self.members.len();
             (place < self.most).then(|| {
@@ -277,6 +293,25 @@ mod tests {
         assert_eq!(endpoints.choose(Prefer::Leader, now).1, url);
         endpoints.answered(any, Some("http://c:1"));
         assert_eq!(endpoints.choose(Prefer::Leader, now).1, "http://c:1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_to_stay_asks_no_leader_that_was_learnt_before() {
+        let endpoints = three();
+        let now = Instant::now();
+        let (any, _) = endpoints.choose(Prefer::Any, now);
+        endpoints.answered(any, Some("http://d:1"));
+        let (learnt, url) = endpoints.choose(Prefer::Leader, now);
+        assert_eq!(url, "http://d:1");
+        endpoints.stay();
+        assert_ne!(endpoints.choose(Prefer::Leader, now).1, "http://d:1");
+        // A call to it that was under way ends, and says that it leads.
+        endpoints.answered(learnt, Some("http://d:1"));
+        for _ in 0..8 {
+            let (chosen, url) = endpoints.choose(Prefer::Leader, now);
+            assert_ne!(url, "http://d:1");
+            endpoints.failed(chosen, Duration::ZERO, now);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,9 +16,9 @@ use tenure_api::{Code, Outcome, Retry};
 ///
 /// match client.lock("jobs/nightly").acquire().await {
 ///     Ok(lock) => println!("held with fence {}", lock.fence()),
+///     Err(Error::Unknown(failure)) => println!("perhaps acquired; it is being given up: {failure}"),
 ///     Err(error) if error.code() == Some(Code::LockHeld) => println!("somebody else is at it: {error}"),
 ///     Err(Error::NotApplied(failure)) => println!("not acquired: {failure}"),
-///     Err(Error::Unknown(failure)) => println!("perhaps acquired, but given up by now: {failure}"),
 ///     Err(Error::Lost(loss)) => println!("acquired, but the answer came too late: {loss}"),
 /// }
 /// # }

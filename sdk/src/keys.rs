@@ -191,6 +191,11 @@ impl<'a> Write<'a> {
         }
     }
 
+    fn only_at(&mut self, mod_revision: u64) {
+        let etag = format!("\"{mod_revision}\"");
+        self.conditions.push((header::IF_MATCH, etag));
+    }
+
     async fn send(
         &self,
         terms: &Terms<'_>,
@@ -247,8 +252,7 @@ impl<'a> Put<'a> {
 
     /// Only where the key's last put was at this revision.
     pub fn if_revision(mut self, mod_revision: u64) -> Self {
-        let etag = format!("\"{mod_revision}\"");
-        self.write.conditions.push((header::IF_MATCH, etag));
+        self.write.only_at(mod_revision);
         self
     }
 
@@ -289,8 +293,7 @@ pub struct Delete<'a> {
 impl<'a> Delete<'a> {
     /// Only where the key's last put was at this revision.
     pub fn if_revision(mut self, mod_revision: u64) -> Self {
-        let etag = format!("\"{mod_revision}\"");
-        self.write.conditions.push((header::IF_MATCH, etag));
+        self.write.only_at(mod_revision);
         self
     }
 

@@ -141,7 +141,7 @@ impl Grant {
         let call = Call::new(
             Method::POST,
             "/v1/leases".into(),
-            Effect::Recorded,
+            Effect::Granting,
             patience,
         );
         let answer = self.client.perform(&call.with_json(&self.wanted)).await?;

@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::error::{Error, Failure, Loss};
 use crate::held::{Grant, Held, end};
 use crate::hold::{Kind, Part};
-use crate::lease::{LAST_WORDS, Lease, Shared, revoke};
+use crate::lease::{LAST_WORDS, Lease, Shared, millis, revoke};
 use crate::name;
 use crate::shown::{Shown, Within, look_at};
 
@@ -28,6 +28,10 @@ use crate::shown::{Shown, Within, look_at};
 const LONGEST_POLL: Duration = Duration::from_secs(10);
 /// Between askings that could not be made.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The least that members grant.
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+/// One asking that overtakes another is all that there can be.
+const TAKEN_BACK_IN: usize = 3;
 
 /// What a `200` or `202` says that matters here.
 #[derive(Deserialize)]
@@ -148,7 +152,7 @@ fn hold<W: Holdable>(
 }
 
 /// The first asking without a lease: it is answered at once, so that the lease is soon known. Dropped before that, it
-/// is sent again with the same key, to learn which lease there is to be ended.
+/// is sent again with the same key, to learn which lease there is to be ended. So it is where a try is in doubt.
 struct First {
     client: Client,
     ttl: Duration,
@@ -158,7 +162,7 @@ struct First {
 impl First {
     fn of<W: Holdable>(asking: &Acquire<'_, W>) -> First {
         let patience = asking.client.patience.max(asking.wait);
-        let call = Call::new(Method::POST, path(asking), Effect::Recorded, patience);
+        let call = Call::new(Method::POST, path(asking), Effect::Granting, patience);
         let call = call.with_json(&asking.body_by(None, Duration::ZERO));
         First {
             client: asking.client.clone(),
@@ -173,7 +177,7 @@ impl First {
         let answer = match self.client.perform(call).await {
             Ok(answer) => answer,
             Err(error) => {
-                // Refused: neither a lease nor a place is left.
+                // Refused, and no earlier try is in doubt: neither a lease nor a place is left, nor will be.
                 if matches!(error, Error::NotApplied(_)) {
                     self.call = None;
                 }
@@ -200,13 +204,34 @@ impl Drop for First {
     }
 }
 
-/// Ends the lease that a recorded asking was answered with, or is now.
-async fn take_back(client: &Client, call: &Call) -> Result<(), Error> {
-    match client.perform(call).await {
-        Ok(answer) => revoke(client, &answer.json::<Said>()?.lease).await,
-        Err(Error::NotApplied(failure)) if failure.retry != Retry::After => Ok(()),
-        Err(error) => Err(error),
+/// Ends the lease that an asking was answered with, or is now, or sees to it that there will be none.
+///
+/// A refusal is not recorded, so it does not keep an earlier try, which the network held back, from being granted. What
+/// does is another request under the same key: a lease that hangs nothing, ended at once. A try that comes after it is
+/// refused for its key as long as records are kept.
+async fn take_back(client: &Client, asked: &Call) -> Result<(), Error> {
+    let mut before = None;
+    for _ in 0..TAKEN_BACK_IN {
+        match client.perform(asked).await {
+            Ok(answer) => return revoke(client, &answer.json::<Said>()?.lease).await,
+            Err(error) if error.code() == Some(Code::IdempotencyMismatch) => return Ok(()),
+            Err(error) if !is_decided(&error) => return Err(error),
+            Err(_) => {}
+        }
+        let path = "/v1/leases".to_owned();
+        let nothing = Call::new(Method::POST, path, Effect::Granting, client.patience)
+            .with_json(&serde_json::json!({"ttl_ms": millis(SHORTEST_TTL)}))
+            .with_key_of(asked);
+        match client.perform(&nothing).await {
+            Ok(answer) => return revoke(client, &answer.json::<Said>()?.lease).await,
+            // Meanwhile the earlier try was granted something: asking again tells what.
+            Err(error) if error.code() == Some(Code::IdempotencyMismatch) => before = Some(error),
+            Err(error) => return Err(error),
+        }
     }
+    let failure = before.and_then(|error| error.failure().cloned());
+    let failure = failure.unwrap_or_else(|| Failure::local("it could not be taken back"));
+    Err(Error::Unknown(failure))
 }
 
 /// Asks with a lease until it is held or may not be waited for any longer.
@@ -233,9 +258,12 @@ async fn ask_on<W: Holdable>(
     let call = Call::new(Method::POST, path(asking), Effect::Repeatable, patience)
         .with_json(&asking.body_by(Some(&lease.id), poll))
         .held_for(poll);
+    // A request whose fate is not known may be carried out after all later ones were answered, and take a new place.
+    let mut doubted = false;
     loop {
         match client.perform(&call).await {
             Ok(answer) => {
+                doubted |= answer.doubted;
                 let said: Said = answer.json()?;
                 let remaining_ms = said.remaining_ms;
                 if let Some(grant) = said.grant(&answer, &asking.names)? {
@@ -244,9 +272,13 @@ async fn ask_on<W: Holdable>(
                 lease.confirmed(answer.sent, remaining_ms);
             }
             Err(error) => {
+                doubted |= matches!(error, Error::Unknown(_));
                 // A cluster that is away takes no place from anybody: as long as the caller would wait, it is asked.
                 if is_decided(&error) || end.is_none_or(|end| Instant::now() >= end) {
-                    return Err(error);
+                    return Err(match error {
+                        Error::NotApplied(failure) if doubted => Error::Unknown(failure),
+                        error => error,
+                    });
                 }
                 tokio::time::sleep(PAUSE).await;
             }

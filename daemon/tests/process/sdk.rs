@@ -2,8 +2,7 @@
 //!
 //! All times of a test are of one clock, that of this machine.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tenure::{Client, Error, Lock, Loss, State, Told};
@@ -184,27 +183,42 @@ fn a_cluster_that_is_away_is_lost_at_the_deadline_and_work_has_ended_before() {
     let runtime = runtime();
     let client = client(&cluster);
     let held = runtime.block_on(lock(&client, TTL, Duration::ZERO));
-    let works = Arc::new(AtomicBool::new(true));
-    let working = Arc::clone(&works);
-    let ran = runtime.spawn(async move {
-        struct Stops(Arc<AtomicBool>);
-        impl Drop for Stops {
-            fn drop(&mut self) {
-                self.0.store(false, Ordering::SeqCst);
-            }
+    let held = Arc::new(held);
+    /// Says when it was dropped, and what was left of the belief then.
+    struct Work(Arc<Lock>, Arc<Mutex<Option<(Instant, Duration)>>>);
+    impl Drop for Work {
+        fn drop(&mut self) {
+            let ended = (Instant::now(), self.0.remaining());
+            *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         }
-        let work = Stops(working);
-        let ran = held.run(async move {
+    }
+    let ended = Arc::new(Mutex::new(None));
+    let work = Work(Arc::clone(&held), Arc::clone(&ended));
+    let working = Arc::clone(&held);
+    let ran = runtime.spawn(async move {
+        let ran = working.run(async move {
             let _work = work;
             std::future::pending::<()>().await;
         });
-        (ran.await, held)
+        let ran = ran.await;
+        (ran, working.lost().await, Instant::now())
     });
     cluster.kill_all();
-    let (ran, held) = runtime.block_on(soon(ran)).expect("it ends");
-    assert!(matches!(ran, Err(Error::Lost(_))), "{ran:?}");
-    assert!(!works.load(Ordering::SeqCst));
-    runtime.block_on(soon(held.lost()));
+    let (ran, loss, lost) = runtime.block_on(soon(ran)).expect("it ends");
+    assert!(matches!(ran, Err(Error::Lost(Loss::Deadline))), "{ran:?}");
+    assert_eq!(loss, Loss::Deadline);
+    let (stopped, left) = ended
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .expect("it was dropped");
+    assert!(!left.is_zero(), "the work ended before the deadline");
+    // Two clocks of one machine may differ by a hair.
+    let deadline = stopped + left;
+    assert!(
+        deadline <= lost + Duration::from_millis(2),
+        "lost {:?} before the deadline",
+        deadline.saturating_duration_since(lost)
+    );
     let write = runtime.block_on(async { client.with_patience(TTL).put("k", "v").await });
     assert!(
         matches!(write, Err(Error::NotApplied(_) | Error::Unknown(_))),
