@@ -287,8 +287,8 @@ fn a_list_is_a_prefix_or_a_half_open_range_in_either_order() {
     for (query, named) in [
         ("prefix=a&start=b", "contradict"),
         ("prefix=&end=b", "contradict"),
-        ("start=b&end=a", "`end` comes before"),
-        ("end=", "`end` comes before"),
+        ("start=b&end=a", "`end` is `a` and comes before"),
+        ("end=", "`end` is `` and comes before"),
         ("order=down", "`asc` and `desc`"),
         ("limit=0", "from 1 to 10000"),
         ("limit=10001", "from 1 to 10000"),

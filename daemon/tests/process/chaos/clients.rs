@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
-use tenure_oracle::{Ask, Belief, Call, How, Line, Moment, Reply, Revision, Seen, Told};
+use tenure_oracle::{Ask, Belief, Call, How, Line, Moment, Reply, Revision, Seen, Share, Told};
 
 use super::Run;
 use crate::common::{Answer, Client, wait};
@@ -164,7 +164,7 @@ pub(super) fn take(run: &Run<'_>, id: usize) {
             wait::pass(BREATHER, || run.stopped());
             continue;
         };
-        let Some((from, until, fence)) = acquire(run, &lock, &lease, member) else {
+        let Some((from, until, fence)) = acquire(run, id, &lock, &lease, member) else {
             continue;
         };
         wait::pass(Duration::from_millis(choose(id, turn, 60) as u64), || false);
@@ -198,6 +198,7 @@ fn lease(client: &mut Client) -> Option<String> {
 /// (`api.md` §1: counted from the moment before the request was sent, less a margin), and the fence.
 fn acquire(
     run: &Run<'_>,
+    id: usize,
     lock: &str,
     lease: &str,
     first: usize,
@@ -209,7 +210,23 @@ fn acquire(
             .client()
             .with_patience(WRITE_PATIENCE);
         let sent = run.now();
-        match client.post(&format!("/v1/locks/{lock}"), &body) {
+        let asked = client.post(&format!("/v1/locks/{lock}"), &body);
+        run.record(Line::Call(Call {
+            client: id as u64,
+            member,
+            connection: 0,
+            call: moment(sent),
+            ret: moment(run.now()),
+            ask: Ask::Acquire {
+                resource: format!("locks/{lock}"),
+                lease: lease.to_owned(),
+                owner: String::new(),
+                share: Share::Exclusive,
+                priority: 0,
+            },
+            told: asked.as_ref().map_or(Told::Unknown, told_of_acquire),
+        }));
+        match asked {
             Ok(answer) if answer.status == 200 => {
                 let remaining = Duration::from_millis(answer.u64("remaining_ms")).mul_f64(0.98);
                 let until = (sent + remaining).saturating_sub(Duration::from_millis(50));
@@ -233,6 +250,26 @@ fn acquire(
         }
     }
     None
+}
+
+fn told_of_acquire(answer: &Answer) -> Told {
+    let reflects = answer.header("tenure-revision");
+    let revision = reflects.and_then(|text| text.parse().ok()).map(Revision);
+    match (answer.status, revision) {
+        (200, Some(revision)) => Told::Held {
+            revision,
+            fence: answer.u64("fence"),
+        },
+        (202, Some(revision)) => Told::Queued { revision },
+        (410, Some(revision)) => Told::Refused {
+            revision,
+            actual: None,
+            replayed: false,
+        },
+        (409, _) => Told::Failed,
+        _ if answer.not_applied() => Told::Failed,
+        _ => Told::Unknown,
+    }
 }
 
 /// Watches everything from the first revision to the last: one watcher for each member, and one that roams.
