@@ -1,10 +1,11 @@
 //! Where the built daemon is, for the daemon's own tests and for those of crates that only speak to it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// The program under test, built with the profile of this test.
 ///
@@ -32,23 +33,40 @@ fn beside_this_test() -> PathBuf {
     tenured
 }
 
-/// Whether it is there and younger than every file that it was made of, which the compiler has listed beside it.
+/// Whether it is there and younger than every source that it may be made of. (The list of these that the compiler writes
+/// is put beside it by `cargo build` only.)
 fn is_current(tenured: &Path) -> bool {
-    let changed = |path: &Path| {
-        fs::metadata(path)
-            .and_then(|metadata| metadata.modified())
-            .ok()
-    };
-    let (Some(built), Ok(list)) = (
-        changed(tenured),
-        fs::read_to_string(tenured.with_extension("d")),
-    ) else {
-        return false;
-    };
-    let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
-    sources
-        .split_whitespace()
-        .all(|source| changed(Path::new(source)).is_some_and(|changed| changed <= built))
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let root = root
+        .filter(|folder| folder.join("Cargo.lock").exists())
+        .last();
+    let root = root.expect("the crate lies in a workspace");
+    let made_of = ["Cargo.lock", "api", "daemon"].map(|name| root.join(name));
+    changed(tenured).is_some_and(|built| made_of.iter().all(|path| is_older(path, built)))
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok()
+}
+
+/// Whether nothing in it that a compiler reads has changed since. Tests make no difference to the program.
+fn is_older(path: &Path, built: SystemTime) -> bool {
+    if !path.is_dir() {
+        let is_source = path.extension().is_some_and(|ending| {
+            ["rs", "toml", "lock", "json"]
+                .iter()
+                .any(|of| ending == *of)
+        });
+        return !is_source || changed(path).is_some_and(|changed| changed <= built);
+    }
+    let skipped = ["tests", "fuzz", "sim", "target"];
+    let skipped = |name: &OsStr| skipped.iter().any(|skipped| name == *skipped);
+    let entries = fs::read_dir(path).expect("a folder of the workspace can be read");
+    entries
+        .flatten()
+        .all(|entry| skipped(&entry.file_name()) || is_older(&entry.path(), built))
 }
 
 fn build(profile: &Path) {

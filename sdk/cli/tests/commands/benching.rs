@@ -1,7 +1,7 @@
 //! `tenure bench`: every workload does work, errors are errors, and nothing is left behind.
 
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -137,6 +137,7 @@ fn a_member_that_dies_is_counted_as_errors_of_bench_and_what_stays_is_told() {
         wait::until("locks are taken", SOON, || {
             (left_behind(&cluster, LOCKS) > 0).then_some(())
         });
+        thread::sleep(Duration::from_millis(500));
         cluster.members[0].kill();
         running.join().expect("it runs")
     });
