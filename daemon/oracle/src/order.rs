@@ -137,15 +137,44 @@ fn check_transaction(
     branch: &[Operation],
     gets: Option<&[Option<Seen>]>,
 ) -> Result<(), String> {
-    // One that changes nothing makes no revision: it is a read of the present one.
     let before = outcome(history, revision.before(), branch);
     let puts = branch
         .iter()
         .any(|operation| matches!(operation, Operation::Put { .. }));
-    let may_change = puts || (!before.is_empty() && changes_at(history, revision) == before);
-    let base = match may_change {
-        true => revision.before(),
-        false => revision,
+    let read_as = |reading| {
+        let conditions = (when, succeeded);
+        check_as(call, history, (revision, reading), conditions, branch, gets)
+    };
+    if puts {
+        read_as(Reading::Made)
+    } else if before.is_empty() || changes_at(history, revision) != before {
+        read_as(Reading::ChangedNothing)
+    } else {
+        // Somebody else may have made the revision, and have left nothing to delete.
+        read_as(Reading::Made).or_else(|wrong| read_as(Reading::ChangedNothing).map_err(|_| wrong))
+    }
+}
+
+/// What the revision of a transaction is to it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Reading {
+    /// It has made it.
+    Made,
+    /// One that changes nothing makes no revision: it is a read of the present one.
+    ChangedNothing,
+}
+
+fn check_as(
+    call: &Call,
+    history: &History,
+    (revision, reading): (Revision, Reading),
+    (when, succeeded): (&[Condition], bool),
+    branch: &[Operation],
+    gets: Option<&[Option<Seen>]>,
+) -> Result<(), String> {
+    let base = match reading {
+        Reading::Made => revision.before(),
+        Reading::ChangedNothing => revision,
     };
     let holds = |condition: &Condition| match condition {
         Condition::Modified { key, revision } => {
@@ -166,7 +195,7 @@ fn check_transaction(
         ));
     }
     let changes = outcome(history, base, branch);
-    if may_change {
+    if reading == Reading::Made {
         check_changes(call, history, revision, &changes)?;
     } else if !changes.is_empty() {
         return Err(format!("it changed nothing at {revision}: {call:?}"));
