@@ -10,6 +10,13 @@ use tenure::{Client, Error, Loss, State};
 use crate::common::Setup;
 use crate::sdk::{LONG_TTL, client, client_of, runtime, soon};
 
+/// Looks again and again whether something holds; `soon` bounds it.
+async fn until(holds: impl AsyncFn() -> bool) {
+    while !holds().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[test]
 fn a_transaction_does_one_branch_or_the_other_by_every_kind_of_condition() {
     let cluster = Setup::of(1).start();
@@ -342,14 +349,8 @@ fn several_locks_are_had_all_or_none_and_released_one_by_one() {
 
         let waiting = tokio::spawn(both().wait(Duration::from_secs(60)).acquire());
         let queued = async {
-            while soon(client.inspect_lock("b"))
-                .await
-                .expect("it is read")
-                .queue_length
-                == 0
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let lock = async || soon(client.inspect_lock("b")).await.expect("it is read");
+            until(async || lock().await.queue_length > 0).await;
         };
         soon(queued).await;
         soon(b.release()).await.expect("it is held");
@@ -418,14 +419,8 @@ fn an_observer_is_told_every_leader_and_every_vacancy_also_over_a_compaction() {
 
         let b = tokio::spawn(campaign("b"));
         let waits = async {
-            while soon(client.election("e"))
-                .await
-                .expect("it is read")
-                .candidate_count
-                == 0
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let election = async || soon(client.election("e")).await.expect("it is read");
+            until(async || election().await.candidate_count > 0).await;
         };
         soon(waits).await;
         let refused = soon(a.hand_over("nobody"))
@@ -467,14 +462,8 @@ fn a_candidacy_is_withdrawn_and_a_place_is_left_when_that_is_told() {
         let leader = soon(client.campaign("e", "a").ttl(LONG_TTL).lead()).await;
         let _leader = leader.expect("it leads");
         let waits = async |count: u64| {
-            while soon(client.election("e"))
-                .await
-                .expect("it is read")
-                .candidate_count
-                != count
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let election = async || soon(client.election("e")).await.expect("it is read");
+            until(async || election().await.candidate_count == count).await;
         };
         let second = client.campaign("e", "b").ttl(LONG_TTL);
         let told = soon(second.acquire_unless(waits(1))).await;
