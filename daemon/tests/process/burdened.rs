@@ -144,7 +144,7 @@ fn history_beyond_its_bytes_is_compacted_and_a_watch_from_before_is_told_so() {
 
 #[test]
 fn a_write_whose_fate_is_not_learnt_is_unknown() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let leader = cluster.leader();
     let mut client = cluster.members[leader].client();
@@ -175,7 +175,7 @@ fn a_write_whose_fate_is_not_learnt_is_unknown() {
 
 #[test]
 fn a_member_that_lags_behind_says_so_to_a_watch_from_the_present() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).with_relays().start();
     let (leader, follower) = (cluster.leader(), cluster.follower());
     // Entries stall on their way to the follower while heartbeats still pass.

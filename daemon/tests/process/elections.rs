@@ -205,7 +205,7 @@ fn a_leader_proclaims_hands_over_and_resigns_and_a_vacancy_is_a_state() {
 
 #[test]
 fn a_campaign_ends_with_its_lease_and_a_leadership_with_its_own() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let follower = cluster.follower();
     let mut client = cluster.members[follower].client();

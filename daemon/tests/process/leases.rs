@@ -127,7 +127,7 @@ fn what_is_wrong_with_a_list_of_leases_is_named() {
 
 #[test]
 fn a_thousand_leases_are_renewed_in_one_entry() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let (leader, follower) = (cluster.leader(), cluster.follower());
     let leases = grant_many(&cluster, 1000, 60_000, false);
@@ -354,7 +354,7 @@ fn renewals_of_many_clients_share_entries() {
     const TASKS: usize = 96;
     const EVERY: Duration = Duration::from_secs(3);
     const ROUNDS: usize = 4;
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let leader = cluster.leader();
     let leases = grant_many(&cluster, LEASES, 10_000, false);
@@ -406,7 +406,7 @@ fn renewals_of_many_clients_share_entries() {
 fn ten_thousand_leases_that_fall_due_together_end_soon_and_writes_go_on() {
     const LEASES: usize = 10_000;
     const TTL: Duration = Duration::from_secs(15);
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let leases = grant_many(&cluster, LEASES, TTL.as_millis() as u64, true);
     let mut client = cluster.members[cluster.follower()].client();

@@ -13,7 +13,7 @@ const ROOM: Duration = Duration::from_millis(750);
 
 #[test]
 fn a_waiter_is_granted_when_the_holders_lease_ends_and_not_before_its_ttl() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     cluster.leader();
     let ttl = Duration::from_millis(2_000);
@@ -53,7 +53,7 @@ fn a_waiter_is_granted_when_the_holders_lease_ends_and_not_before_its_ttl() {
 
 #[test]
 fn renewals_keep_a_lease_alive_and_its_end_comes_a_ttl_after_the_last() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let follower = cluster.follower();
     let mut client = cluster.members[follower].client();

@@ -15,7 +15,7 @@ const WRITERS: usize = 160;
 
 #[test]
 fn a_leader_that_cannot_commit_refuses_what_it_cannot_keep_as_overloaded() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     // The leader must not notice that it has lost its quorum before the writes have arrived.
     let cluster = Setup::of(3).with("election-timeout-ms", 6000).start();
     let leader = &cluster.members[cluster.leader()];

@@ -355,7 +355,7 @@ fn a_broken_lock_waits_for_the_deadline_of_its_holder_unless_the_operator_says_n
 
 #[test]
 fn after_a_lease_ran_out_a_lock_delay_keeps_the_lock_for_its_name() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let follower = cluster.follower();
     let mut client = cluster.members[follower].client();

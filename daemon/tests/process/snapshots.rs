@@ -84,7 +84,7 @@ fn a_member_stopped_for_longer_than_the_kept_log_comes_back_by_snapshot() {
 #[test]
 fn a_snapshot_of_more_than_64_mib_arrives_although_cut_off_twice_while_writes_go_on() {
     const SIZE: u64 = 72;
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).with_relays().start();
     let (leader, away) = (cluster.leader(), cluster.follower());
     cluster.members[away].kill();

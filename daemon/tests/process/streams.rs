@@ -589,7 +589,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
 /// `TENURE_WATCHERS=1000 TENURE_WATCHED_EVENTS=5000` is the size at which figures mean something.
 #[test]
 fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_leader() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let size = |name: &str, default: usize| {
         let text = std::env::var(name).unwrap_or_default();
         text.parse().unwrap_or(default)
@@ -680,7 +680,7 @@ fn many_watchers_of_a_busy_key_see_every_revision_once_across_the_death_of_a_lea
 
 #[test]
 fn a_watcher_beside_clients_that_read_long_pages_is_not_starved() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let cluster = Setup::of(3).start();
     let leader = cluster.leader();
     for number in 0..40 {

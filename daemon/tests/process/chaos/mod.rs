@@ -226,7 +226,7 @@ fn last_write(run: &Run<'_>) -> Revision {
 
 #[test]
 fn one_history_explains_everything_that_was_told_while_leaders_die() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let seconds = std::env::var("TENURE_CHAOS_SECONDS")
         .ok()
         .and_then(|text| text.parse().ok())

@@ -1,19 +1,75 @@
 //! What a test needs of the machine: to have it alone, to be root, to have a tool.
 
 use std::process::Command;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Tests that measure time run alone; the others run beside one another.
-static MACHINE: RwLock<()> = RwLock::new(());
+/// What the machine has to give. More tests than that never run at a time, whatever `RUST_TEST_THREADS` says.
+const SHARES: u32 = 6;
 
-/// Held by a test beside which others may run.
-pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
-    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+static MACHINE: Machine = Machine {
+    queue: Mutex::new(Queue {
+        free: SHARES,
+        next: 0,
+        served: 0,
+    }),
+    changed: Condvar::new(),
+};
+
+/// Shares are given in the order in which tests asked, so that whoever needs many is not passed over for ever.
+struct Machine {
+    queue: Mutex<Queue>,
+    changed: Condvar,
 }
 
-/// Held by a test beside which nothing may run.
-pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+struct Queue {
+    free: u32,
+    next: u64,
+    served: u64,
+}
+
+impl Machine {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&'static self, shares: u32) -> Shares {
+        let mut queue = self.queue();
+        let turn = queue.next;
+        queue.next += 1;
+        while queue.served < turn || queue.free < shares {
+            let waited = self.changed.wait(queue);
+            queue = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.served += 1;
+        queue.free -= shares;
+        self.changed.notify_all();
+        Shares(shares)
+    }
+}
+
+/// A part of the machine, until it is dropped.
+pub(crate) struct Shares(u32);
+
+impl Drop for Shares {
+    fn drop(&mut self) {
+        MACHINE.queue().free += self.0;
+        MACHINE.changed.notify_all();
+    }
+}
+
+/// Held by a test that mostly waits.
+pub(crate) fn shared() -> Shares {
+    MACHINE.take(1)
+}
+
+/// Held by a test that works a member hard, and whose bounds bear somebody else who does.
+pub(crate) fn half() -> Shares {
+    MACHINE.take(SHARES / 2)
+}
+
+/// Held by a test that measures time.
+pub(crate) fn alone() -> Shares {
+    MACHINE.take(SHARES)
 }
 
 /// Whether a command runs and succeeds.

@@ -35,6 +35,7 @@ const MANY_FILES: u64 = 1 << 16;
 
 #[test]
 fn a_member_that_may_open_few_files_keeps_some_for_itself_and_its_peers() {
+    // For a moment all that this process starts may open few files.
     let _machine = machine::alone();
     let few = limit_files(700);
     let siege = Siege::of(3);
@@ -71,7 +72,7 @@ fn a_member_that_may_open_few_files_keeps_some_for_itself_and_its_peers() {
 
 #[test]
 fn as_many_idle_connections_as_the_files_allow_keep_nobody_out() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let files = limit_files(MANY_FILES);
     let wanted = if full() { CONNECTIONS } else { 6_000 };
     let many = wanted.min(files.saturating_sub(OTHER_FILES));
@@ -154,7 +155,7 @@ fn waiting_crowd(address: SocketAddr, polls: u32, poll: impl Fn(u32, u32) -> Vec
 /// A place belongs to its lease (`api.md` §1.3): clients that go away leave it, and leave nothing else.
 #[test]
 fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let address = siege.address();
     let mut client = siege.client();
@@ -247,7 +248,7 @@ fn ten_thousand_polls_whose_clients_go_away_keep_their_places_and_nothing_else()
 /// A body may have 2 MiB of which a few bytes matter, and its request may wait for ten minutes: it is read, and let go.
 #[test]
 fn requests_that_wait_keep_nothing_of_their_bodies() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     const PADDING: usize = 2_000_000;
     const ACQUIRES: usize = 60;
     const WATCHES: usize = 20;

@@ -11,7 +11,7 @@ use crate::common::{SOON, machine, wait};
 /// Bodies that are not whole yet take 256 MiB at most, wherever they come from.
 #[test]
 fn bodies_that_are_never_whole_take_the_room_of_bodies_and_no_more() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let many = if full() { 2_000 } else { 500 };
     let part = vec![b'v'; (1 << 20) - 1];
@@ -57,7 +57,7 @@ fn bodies_that_are_never_whole_take_the_room_of_bodies_and_no_more() {
 /// A page of a watch is made when the one before it is on its way, so that hundreds of them are not made at once.
 #[test]
 fn pages_of_a_watch_that_nobody_takes_are_made_one_at_a_time() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let mut client = siege.client();
     let value = vec![b'v'; 32 << 10];

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// ever bites while the server works for all of them.
 #[test]
 fn requests_that_are_reset_by_the_thousand_cost_nothing_that_lasts() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(3);
     let (connections, resets) = if full() { (40_u32, 5_000) } else { (8, 2_000) };
     let crowd: Vec<_> = (0..connections)
@@ -108,7 +108,7 @@ fn reset_in_step(address: SocketAddr, resets: u32) -> (u32, u32) {
 /// CONTINUATION flood (VU#421644): a head that never ends, over which nothing was ever asked.
 #[test]
 fn a_head_without_end_ends_its_connection() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let (connections, mib) = if full() { (64, 64) } else { (8, 16) };
     let crowd: Vec<_> = (0..connections)
@@ -152,7 +152,7 @@ fn a_head_without_end_ends_its_connection() {
 /// The floods of 2019 (CVE-2019-9511 to -9518) and their kin: each frame is legal or nearly so.
 #[test]
 fn frames_that_cost_more_than_they_say_are_bounded() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let times = if full() { 200_000 } else { 20_000 };
     let body = frame(
@@ -416,7 +416,7 @@ fn put_four_large(client: &mut Client) {
 /// CVE-2019-9517 and its kin: large answers are asked for and no room is given to send them.
 #[test]
 fn answers_that_nobody_takes_do_not_pile_up() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let mut client = siege.client();
     put_four_large(&mut client);
@@ -461,7 +461,7 @@ fn answers_that_nobody_takes_do_not_pile_up() {
 fn connections_that_take_nothing_of_large_values_leave_room_for_the_values_of_others() {
     const CONNECTIONS: usize = 11;
     const VALUES: u32 = 40;
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let mut client = siege.client();
     let value = vec![b'v'; 900 << 10];
@@ -498,7 +498,7 @@ fn connections_that_take_nothing_of_large_values_leave_room_for_the_values_of_ot
 #[test]
 fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobody_else() {
     const PAGES: u32 = 250;
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let mut client = siege.client();
     put_four_large(&mut client);
@@ -544,7 +544,7 @@ fn whoever_asks_for_hundreds_of_pages_is_refused_most_of_them_and_holds_up_nobod
 #[test]
 fn snapshots_on_streams_that_nobody_takes_do_not_pile_up() {
     const STREAMS: u32 = 40;
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let mut client = siege.client();
     put_four_large(&mut client);
@@ -573,7 +573,7 @@ fn snapshots_on_streams_that_nobody_takes_do_not_pile_up() {
 
 #[test]
 fn an_answer_without_room_says_what_was_done_and_whether_to_ask_again() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let mut client = siege.client();
     let put = |client: &mut Client, key: &str, length: usize| {

@@ -87,7 +87,7 @@ fn noise(length: usize, mut seed: u64) -> Vec<u8> {
 
 #[test]
 fn strangers_on_the_port_of_members_are_told_off_and_forgotten() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(3);
     let address = siege.peer_address();
     let mut speech: Vec<Vec<u8>> = (0..300_usize).map(|n| noise(n * 13, n as u64)).collect();

@@ -68,7 +68,7 @@ fn heads_that_drip_are_cut_within_seconds() {
 
 #[test]
 fn an_answer_that_is_never_read_holds_little_and_nobody_up() {
-    let _machine = machine::alone();
+    let _machine = machine::half();
     let siege = Siege::of(1);
     let mut client = siege.client();
     client
