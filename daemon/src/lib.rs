@@ -1,7 +1,7 @@
 //! The Tenure daemon as a library: everything behind `tenured`, so that tests and benchmarks can hold its parts.
 //!
 //! From the edge to the core: `config`, `dev` and `member` start and stop a member; `http` serves clients; `node` runs
-//! the threads around the core and the applier; `transport` and `forming` talk to other members; `storage` remembers.
+//! the threads around the core and the applier; `transport` and `forming` talk to other members; `storage` remembers; `telemetry` counts.
 
 pub mod config;
 pub mod dev;
@@ -12,4 +12,5 @@ pub mod http;
 pub mod member;
 pub mod node;
 pub mod storage;
+pub mod telemetry;
 pub mod transport;

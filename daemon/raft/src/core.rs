@@ -627,6 +627,8 @@ impl Raft {
             state: progress.peer_state(),
             matched: progress.matched,
             silent_for: progress.heard.map(|heard| self.now.saturating_sub(heard)),
+            round_trip: progress.round_trip,
+            transferred: progress.transferred(),
         };
         leader.progress.iter().map(status).collect()
     }

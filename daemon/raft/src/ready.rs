@@ -234,6 +234,20 @@ pub struct PeerStatus {
     pub matched: LogIndex,
     /// The time since it last answered anything, as counted by ticks; `None` if never in this term.
     pub silent_for: Option<Duration>,
+    /// How long the last heartbeat that it answered took there and back, turns of both members' loops included; `None`
+    /// if it never answered one in this term.
+    pub round_trip: Option<Duration>,
+    /// How much of the snapshot that it is being sent it has.
+    pub transferred: Option<Transferred>,
+}
+
+/// How far a snapshot is on its way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Transferred {
+    /// Bytes that the member has stored.
+    pub stored: u64,
+    /// Bytes of the whole file.
+    pub size: u64,
 }
 
 /// How a leader replicates to a member.

@@ -218,6 +218,8 @@ mod tests {
             state,
             matched: LogIndex(matched),
             silent_for: silent_ms.map(Duration::from_millis),
+            round_trip: None,
+            transferred: None,
         };
         let report = ProgressReport {
             leader: MemberId(1),

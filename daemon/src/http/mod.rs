@@ -25,6 +25,7 @@ mod keys;
 mod leases;
 mod locks;
 mod manners;
+mod metrics;
 mod openapi;
 mod outgoing;
 mod poll;
