@@ -591,6 +591,10 @@ impl Raft {
             base: self.log.base().position,
             log_bytes: self.log.bytes(),
             settled: self.is_settled(),
+            leads_for: match &self.role {
+                Role::Leader(leader) => Some(self.now.saturating_sub(leader.elected)),
+                _ => None,
+            },
             progress: self.peer_statuses(),
         }
     }

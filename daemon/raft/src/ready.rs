@@ -206,6 +206,8 @@ pub struct Status {
     pub log_bytes: u64,
     /// Leader only: whether an entry of its own term is committed, so that it may serve reads.
     pub settled: bool,
+    /// Leader only: how long ago it was elected.
+    pub leads_for: Option<Duration>,
     /// Leader only: each other member's progress.
     pub progress: Vec<PeerStatus>,
 }

@@ -33,6 +33,9 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
     Ok(Reply::new(200, telemetry::CONTENT_TYPE, Bytes::from(page)))
 }
 
+/// Why something ended, and how often it did.
+type Reason = (&'static str, fn(&QueueTally) -> u64);
+
 /// What is seen of a member at one time.
 struct Seen {
     handle: Handle,
@@ -384,7 +387,7 @@ impl Present {
             some(|tally| tally.granted),
         )?;
         to.counter("tenure_waits", "Places taken", some(|tally| tally.queued))?;
-        let reasons = |reasons: &[(&'static str, fn(&QueueTally) -> u64)]| {
+        let reasons = |reasons: &[Reason]| {
             let mut series = Vec::new();
             for (labels, tally) in &each {
                 for (reason, value) in reasons {
@@ -441,7 +444,7 @@ fn buckets(spread: &Spread) -> Buckets {
 }
 
 /// What is left on the file system of a directory for whoever is not root.
-fn free_bytes(dir: &Path) -> Option<u64> {
+pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(dir).ok()?;
     Some(system.f_bavail.saturating_mul(system.f_frsize))
 }

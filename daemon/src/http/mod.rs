@@ -19,6 +19,7 @@ mod following;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod guard;
+mod health;
 mod idempotency;
 mod key_ranges;
 mod keys;

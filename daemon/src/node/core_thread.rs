@@ -138,7 +138,7 @@ impl CoreThread {
                 self.watch_disk(now.running);
             }
             Passed::Paused(paused) => {
-                self.shared.metrics.paused();
+                self.shared.metrics.paused(paused);
                 // What the others did meanwhile is unknown: before anything that waits is looked at, leadership ends,
                 // and the time slept counts for no timeout.
                 warn!(
@@ -165,6 +165,7 @@ impl CoreThread {
             .slow_disk_told
             .is_none_or(|told| now.saturating_sub(told) > Duration::from_secs(5))
         {
+            self.shared.metrics.slow_sync(waited);
             warn!(
                 waited_ms = waited.as_millis(),
                 "the disk has not finished a write of the log"
@@ -204,6 +205,7 @@ impl CoreThread {
 
     fn written(&mut self, id: WriteId, took: Duration) {
         if took > self.settings.slow_write {
+            self.shared.metrics.slow_sync(took);
             warn!(
                 took_ms = took.as_millis(),
                 "slow disk: a synced write of the log took long"

@@ -1,7 +1,7 @@
 //! What is counted as it happens.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
+
+use super::lately::{Lately, Worst};
 
 /// From a page cache that lies to a disk that is dying.
 const DISK_SECONDS: [f64; 14] = [
@@ -39,6 +41,8 @@ pub struct Metrics {
     connections: Gauge<i64, AtomicI64>,
     watch_lag: Histogram,
     watch_resyncs: Counter,
+    slow_sync: Worst,
+    pause: Worst,
 }
 
 /// Why a member gave up leadership or its candidacy.
@@ -240,6 +244,8 @@ impl Metrics {
                 "How often watchers were told that what they asked for is compacted",
                 Counter::default(),
             ),
+            slow_sync: Worst::default(),
+            pause: Worst::default(),
             registry: of.0,
         }
     }
@@ -272,8 +278,24 @@ impl Metrics {
     }
 
     /// The process did not run for longer than an election timeout.
-    pub fn paused(&self) {
+    pub fn paused(&self, paused: Duration) {
         self.pauses.inc();
+        self.pause.note(Instant::now(), paused);
+    }
+
+    /// A synced write of the log took longer than an operator should have to hear of.
+    pub fn slow_sync(&self, took: Duration) {
+        self.slow_sync.note(Instant::now(), took);
+    }
+
+    /// What happened in the last five minutes.
+    pub fn lately(&self) -> Lately {
+        let now = Instant::now();
+        Lately {
+            slow_sync: self.slow_sync.at(now),
+            pause: self.pause.at(now),
+            leader_clock_rate: self.leader_clock_rate.get(),
+        }
     }
 
     /// Leadership or candidacy was given up.

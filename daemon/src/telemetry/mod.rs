@@ -6,9 +6,11 @@
 //! series as somebody likes.
 
 mod clock_rate;
+mod lately;
 mod metrics;
 mod page;
 
 pub use clock_rate::{ClockRate, TOO_FAST};
+pub use lately::Lately;
 pub use metrics::{Metrics, Refusal, Request, StepDown};
 pub(crate) use page::{Buckets, CONTENT_TYPE, Writer, page};

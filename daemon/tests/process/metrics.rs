@@ -160,6 +160,42 @@ fn a_member_without_a_leader_still_tells_its_metrics() {
     );
 }
 
+#[test]
+fn a_leader_says_in_words_which_member_is_missing_and_that_none_is_left_to_lose() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    // Leadership may change on a busy machine: whoever leads says it.
+    let warnings = |member: usize| {
+        let status = cluster.members[member].status()?;
+        let warnings = status["warnings"].as_array()?.iter();
+        let words = warnings.filter_map(|words| words.as_str().map(str::to_owned));
+        Some(words.collect::<Vec<_>>())
+    };
+    let about_members = |words: &String| words.contains("member") && !words.contains("disk");
+    let before = warnings(leader).expect("the leader answers");
+    assert!(!before.iter().any(about_members), "{before:#?}");
+    cluster.members[follower].kill();
+    let name = &cluster.members[follower].name;
+    let after = wait::until("the leader misses the member", SOON, || {
+        let told = (0..3)
+            .filter(|member| *member != follower)
+            .filter_map(warnings);
+        told.into_iter()
+            .find(|words| words.iter().any(about_members))
+    });
+    let missing = format!("member missing: {name} has not answered for ");
+    assert!(
+        after.iter().any(|words| words.starts_with(&missing)),
+        "{after:#?}"
+    );
+    let lost = "one from losing quorum: 2 of 3 voters answer";
+    assert!(
+        after.iter().any(|words| words.starts_with(lost)),
+        "{after:#?}"
+    );
+}
+
 /// The metrics that an expression asks for.
 fn asked(expression: &str, names: &mut BTreeSet<String>) {
     let is_of_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
