@@ -18,6 +18,7 @@ use super::NodeError;
 use super::event::Event;
 use super::handle::{Applied, Shared};
 use super::outlets::Apply;
+use crate::pulse::{AtWork, Pace, Pulse};
 use crate::storage::StateThread;
 
 /// A checkpoint begins so long after the last one ended (`design.md`, Storage).
@@ -64,10 +65,12 @@ impl ApplyThread {
     }
 
     fn work(mut self) {
+        let pulse = Pulse::of("apply", Pace::Short);
         loop {
             let told = self.queue.recv_timeout(self.until_checkpoint());
+            let at_work = pulse.work();
             let done = match told {
-                Ok(Apply::Entries(entries)) => self.apply(&entries),
+                Ok(Apply::Entries(entries)) => self.apply(&entries, &at_work),
                 Ok(Apply::Read { token, point }) => {
                     self.wait_for(token, point);
                     Ok(())
@@ -81,7 +84,11 @@ impl ApplyThread {
                     Ok(())
                 }
                 Err(RecvTimeoutError::Timeout) => Ok(()),
-                Ok(Apply::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
+                Ok(Apply::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    drop(at_work);
+                    drop(pulse);
+                    return self.end();
+                }
             };
             if let Err(error) = done {
                 return self.shared.tell_core(Event::Failed(error));
@@ -114,9 +121,10 @@ impl ApplyThread {
         }
     }
 
-    fn apply(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
+    fn apply(&mut self, entries: &[Entry], at_work: &AtWork) -> Result<(), NodeError> {
         for some in entries.chunks(ENTRIES_A_HOLD) {
             self.apply_some(some)?;
+            at_work.step();
         }
         Ok(())
     }
