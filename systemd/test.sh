@@ -68,6 +68,16 @@ put() { on n1 curl -sf --max-time 5 -X PUT "$(address "$1")/v1/keys/$2" -d "$3";
 has_key() { [ "$(on n1 curl -s --max-time 5 "$(address "$1")/v1/keys/$2?consistency=local")" = "$3" ]; }
 milliseconds() { date +%s%3N; }
 
+# A block of commands of the README, as it is printed there for n2: under which heading, and which of those there.
+printed() { awk -v heading="## $1" -v wanted="$2" '/^## /{here = $0 == heading} here && /^```sh/{n++; inside = n == wanted; next} /^```/{inside = 0} inside' README.md; }
+# The same with the name and the address of another machine.
+as_printed() {
+    local name=$1 commands
+    commands=$(printed "$2" "$3" | sed "s/\bn2\b/$name/g; s/10\.0\.0\.2/10.0.0.${name#n}/g")
+    [ -n "$commands" ] || fail "the README has no block $3 under \"$2\""
+    on "$name" bash -euo pipefail -c "cd /srv; $commands" >"$logs/printed-$name" 2>&1 || fail "$name: $commands: $(cat "$logs/printed-$name")"
+}
+
 # Which machine has the leader, of those that are named; the others are not asked.
 leader_of() {
     local name
@@ -95,13 +105,6 @@ first_write() {
     echo $(($(milliseconds) - from))
 }
 
-three_members() {
-    local number=${1#n}
-    sed -e "s/^name = .*/name = \"$1\"/" -e "s|^data_dir = .*|data_dir = \"/var/lib/tenure/$1\"|" \
-        -e "s/^\(client\|peer\)_listen = \"10.0.0.1:/\1_listen = \"10.0.0.$number:/" \
-        "$(box root "$1")/usr/share/doc/tenure/examples/three-members.toml"
-}
-
 boot() {
     local name number
     [ "$(id -u)" = 0 ] || skipped "only root can boot one"
@@ -127,8 +130,10 @@ boot() {
 installs_without_starting_anything() {
     local name
     for name in "${machines[@]}"; do
-        cp "$package" "$(box root "$name")/srv/tenure.deb"
-        on "$name" dpkg -i /srv/tenure.deb >"$logs/install-$name" 2>&1 || touch "$logs/not-installed" &
+        # To make the index of all manual pages again takes longer than all else.
+        echo no-triggers | on "$name" tee /etc/dpkg/dpkg.cfg.d/no-triggers >/dev/null
+        cp "$package" "$upgrade" "$(box root "$name")/srv/"
+        on "$name" dpkg -i "/srv/${package##*/}" >"$logs/install-$name" 2>&1 || touch "$logs/not-installed" &
     done
     wait
     [ ! -e "$logs/not-installed" ] || fail "$(cat "$logs"/install-*)"
@@ -151,11 +156,16 @@ installs_without_starting_anything() {
     said "installed: enabled, not running without settings, no unit has failed"
 }
 
+one_member_by_the_readme() {
+    as_printed n1 "One member" 1
+    tail -n 1 "$logs/printed-n1" | grep -x hello >/dev/null || fail "the README gets no hello: $(cat "$logs/printed-n1")"
+    on n1 systemctl stop tenured
+    on n1 rm -r /etc/tenure/tenured.toml /var/lib/tenure/n1
+    said "README, one member: serves"
+}
+
 one_member_in_an_instance() {
-    local example=/usr/share/doc/tenure/examples/one-member.toml
-    on n1 sed -e 's/n1/solo/g' "$example" >"$logs/solo.toml"
-    on n1 install -m 640 -g tenure /dev/stdin /etc/tenure/solo.toml <"$logs/solo.toml"
-    on n1 systemctl start tenured@solo
+    as_printed n1 "More members on one machine" 1
     eventually 10 "the one member leads" on n1 curl -sf http://127.0.0.1:7379/readyz
     on n1 curl -sf -X PUT http://127.0.0.1:7379/v1/keys/kept -d x >/dev/null
     [ "$(on n1 stat -c '%a %U' /var/lib/tenure/solo)" = "700 tenure" ] || fail "the data of an instance has other rights"
@@ -173,27 +183,25 @@ one_member_in_an_instance() {
 }
 
 three_members_form_a_cluster() {
-    local name from took
-    for name in "${machines[@]}"; do
-        three_members "$name" >"$logs/$name.toml"
-        on "$name" install -m 640 -g tenure /dev/stdin /etc/tenure/tenured.toml <"$logs/$name.toml"
-    done
+    local from took
     from=$(milliseconds)
-    on n1 systemctl start tenured
+    as_printed n1 "Three members" 1
     took=$(($(milliseconds) - from))
     has_status n1 'WAITS to form a cluster*' || fail "alone, n1 says $(of_unit n1 StatusText)"
-    on n2 systemctl start tenured
-    on n3 systemctl start tenured
+    as_printed n2 "Three members" 1
+    as_printed n3 "Three members" 1
     eventually 20 "three members serve" all_ready
+    as_printed n2 "Three members" 2
+    grep '"ready":true' "$logs/printed-n2" >/dev/null || fail "the README sees no cluster: $(cat "$logs/printed-n2")"
     put n2 before-all x >/dev/null
-    said "started: the first is READY after $took ms without the others; all serve; $(leader n1 n2 n3) leads"
+    said "README, three members: the first is installed and READY after $took ms without the others; all serve; $(leader n1 n2 n3) leads"
 }
 
 reloads() {
     local pid
     pid=$(of_unit n2 MainPID)
     on n2 sed -i 's/^log_filter = .*/log_filter = "tenured=debug"/' /etc/tenure/tenured.toml
-    on n2 systemctl reload tenured
+    as_printed n2 Settings 1
     on n2 curl -s http://10.0.0.2:7379/v1/status >/dev/null
     eventually 5 "lines of the new filter are in the journal" on n2 sh -c 'journalctl -u tenured -p 7..7 | grep tenured'
     on n2 sed -i 's/^log_filter = .*/log_filter = "tenured=loud"/' /etc/tenure/tenured.toml
@@ -307,8 +315,7 @@ is_upgraded_in_place() {
     writer=$!
     for name in "${machines[@]}"; do
         pid=$(of_unit "$name" MainPID)
-        cp "$upgrade" "$(box root "$name")/srv/upgrade.deb"
-        on "$name" dpkg -i /srv/upgrade.deb >"$logs/upgrade-$name" 2>&1 || fail "$(cat "$logs/upgrade-$name")"
+        as_printed "$name" Upgrade 1
         is "$name" ActiveState active
         [ "$(of_unit "$name" MainPID)" != "$pid" ] || fail "$name still runs the old program"
         eventually 20 "$name serves again" ready "$name"
@@ -374,7 +381,7 @@ is_removed_and_purged() {
     [ -e "$(box root n1)/var/lib/tenure/n1/log.redb" ] || fail "a removal takes the data"
     [ -e "$(box root n1)/usr/bin/tenured" ] && fail "a removal leaves the program"
     eventually 20 "the other two serve" ready_without_n1
-    on n1 dpkg -i /srv/upgrade.deb >/dev/null 2>&1
+    on n1 dpkg -i "/srv/${upgrade##*/}" >/dev/null 2>&1
     eventually 20 "n1 serves again" ready n1
     has_key n1 before-all x || fail "n1 has lost its data"
     on n2 dpkg --purge tenure >"$logs/purge" 2>&1 || fail "$(cat "$logs/purge")"
@@ -391,12 +398,13 @@ ready_without_n1() { on n2 curl -sf --max-time 2 "$(address n2)/readyz" && on n2
 ./exposure.sh
 trap finish EXIT
 boot
-package=$logs/tenure_1.deb
-upgrade=$logs/tenure_2.deb
+package=$logs/tenure_0.1.0-1_amd64.deb
+upgrade=$logs/tenure_0.1.0-2_amd64.deb
 cp "$(./package.sh "${binaries[@]}" --deb-version 0.1.0-1 | tail -n 1)" "$package"
 cp "$(./package.sh --again 0.1.0-2 | tail -n 1)" "$upgrade"
 said "packages built: $(stat -c %s "$package") bytes"
 installs_without_starting_anything
+one_member_by_the_readme
 one_member_in_an_instance
 three_members_form_a_cluster
 reloads

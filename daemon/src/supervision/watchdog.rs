@@ -127,7 +127,7 @@ mod tests {
         let pulse = THREADS.enter("busy", Pace::Short);
         let at_work = pulse.work();
         let step = |look: u32| {
-            if look % 3 == 0 {
+            if look.is_multiple_of(3) {
                 at_work.step();
             }
         };
