@@ -146,6 +146,35 @@ pub struct ServeFlags {
     pub log_filter: Option<String>,
 }
 
+/// What `tenured reload` must know to find the member that it speaks to.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ReloadFlags {
+    /// The TOML file with which the member was started
+    #[arg(long, value_name = "FILE", env = "TENURED_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where the member keeps its data, where no file says that
+    #[arg(long, value_name = "DIR", env = "TENURED_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl ReloadFlags {
+    /// Where the member keeps its data.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be used, or nothing says it.
+    pub fn data_dir(self) -> Result<PathBuf, ConfigError> {
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        self.data_dir.or(file.data_dir).ok_or(ConfigError::Missing {
+            setting: "data_dir",
+            needed: "say which member is meant: --config FILE, --data-dir DIR, TENURED_CONFIG or TENURED_DATA_DIR",
+        })
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -207,7 +236,92 @@ pub struct Config {
     pub log_filter: String,
 }
 
+/// When a setting that is changed takes effect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TakesEffect {
+    /// When the settings are read again.
+    AtOnce,
+    /// When the member is started the next time.
+    AtNextStart,
+    /// Only in a cluster that is formed with it.
+    AtForming,
+}
+
 impl Config {
+    /// The settings that are others there, and when each would take effect.
+    pub fn differences(&self, there: &Config) -> Vec<(&'static str, TakesEffect)> {
+        use TakesEffect::{AtForming, AtNextStart, AtOnce};
+        // Named one by one, so that no new setting is forgotten here.
+        let Config {
+            name,
+            data_dir,
+            client_listen,
+            client_advertise,
+            client_hosts,
+            peer_listen,
+            peer_advertise,
+            initial_members,
+            limits,
+            max_connections,
+            max_waits,
+            heartbeat_interval,
+            election_timeout,
+            log_format,
+            log_filter,
+        } = there;
+        let settings = [
+            ("name", &self.name != name, AtNextStart),
+            ("data_dir", &self.data_dir != data_dir, AtNextStart),
+            (
+                "client_listen",
+                &self.client_listen != client_listen,
+                AtNextStart,
+            ),
+            (
+                "client_advertise",
+                &self.client_advertise != client_advertise,
+                AtNextStart,
+            ),
+            (
+                "client_hosts",
+                &self.client_hosts != client_hosts,
+                AtNextStart,
+            ),
+            ("peer_listen", &self.peer_listen != peer_listen, AtNextStart),
+            (
+                "peer_advertise",
+                &self.peer_advertise != peer_advertise,
+                AtNextStart,
+            ),
+            (
+                "initial_members",
+                &self.initial_members != initial_members,
+                AtForming,
+            ),
+            ("limits", &self.limits != limits, AtForming),
+            (
+                "max_connections",
+                &self.max_connections != max_connections,
+                AtNextStart,
+            ),
+            ("max_waits", &self.max_waits != max_waits, AtNextStart),
+            (
+                "heartbeat_interval_ms",
+                &self.heartbeat_interval != heartbeat_interval,
+                AtNextStart,
+            ),
+            (
+                "election_timeout_ms",
+                &self.election_timeout != election_timeout,
+                AtNextStart,
+            ),
+            ("log_format", &self.log_format != log_format, AtNextStart),
+            ("log_filter", &self.log_filter != log_filter, AtOnce),
+        ];
+        let differs = settings.into_iter().filter(|(_, differs, _)| *differs);
+        differs.map(|(name, _, effect)| (name, effect)).collect()
+    }
+
     /// The settings out of flags (which already hold the environment) and the file they name.
     ///
     /// # Errors
@@ -553,6 +667,45 @@ mod tests {
 
     fn merged(flags: ServeFlags, text: &str) -> Result<Config, ConfigError> {
         Config::merge(flags, file(text).expect("the file is well-formed"))
+    }
+
+    #[test]
+    fn a_setting_that_differs_is_named_with_the_moment_of_its_effect() {
+        let running = merged(flags(), "").expect("these settings are accepted");
+        assert_eq!(running.differences(&running), []);
+        let text = "log_filter = \"debug\"\nmax_waits = 7\nlimits = { keys_per_revision = 5000 }";
+        let wanted = merged(flags(), text).expect("these settings are accepted");
+        assert_eq!(
+            running.differences(&wanted),
+            [
+                ("limits", TakesEffect::AtForming),
+                ("max_waits", TakesEffect::AtNextStart),
+                ("log_filter", TakesEffect::AtOnce),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_member_that_is_to_reload_is_found_by_flag_or_file() {
+        let dir = tempfile::tempdir().expect("there is room for a directory");
+        let path = dir.path().join("tenured.toml");
+        std::fs::write(&path, "data_dir = \"/of/the/file\"").expect("it can be written");
+        let by = |config: Option<&Path>, data_dir: Option<&str>| {
+            let (config, data_dir) = (config.map(Into::into), data_dir.map(Into::into));
+            ReloadFlags { config, data_dir }.data_dir()
+        };
+        assert_eq!(by(Some(&path), None), Ok("/of/the/file".into()));
+        assert_eq!(by(Some(&path), Some("/given")), Ok("/given".into()));
+        assert!(matches!(
+            by(None, None),
+            Err(ConfigError::Missing {
+                setting: "data_dir",
+                ..
+            })
+        ));
+        std::fs::write(&path, "data_dirr = \"/x\"").expect("it can be written");
+        let error = by(Some(&path), None).expect_err("there is no such key");
+        assert!(error.to_string().contains("data_dirr"), "{error}");
     }
 
     /// Found by a fuzzer: the sentence repeated the name as it was, and so could clear a terminal or forge a line.

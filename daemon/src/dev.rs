@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::http;
 use crate::member::{Member, MemberConfig, MemberError, bind};
 use crate::node::NodeSettings;
+use crate::supervision::Supervisor;
 
 /// How long the cluster may take to be ready before it is said that it takes long.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -113,6 +114,7 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             http: http::Settings::default(),
             settings: NodeSettings::default(),
             hand_over: false,
+            supervisor: Supervisor::default(),
         };
         members.push(Member::open(config, clients, peers).await?);
     }

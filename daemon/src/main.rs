@@ -1,111 +1,42 @@
 //! `tenured`: the Tenure daemon.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use tenured::config::{self, Config, LogFormat, ServeFlags};
+use clap::Parser;
+use tenured::cli::{Cli, Command, DevFlags};
+use tenured::config::{self, Config, LogFormat, ReloadFlags, ServeFlags};
 use tenured::dev::{self, DevOptions};
 use tenured::http;
-use tenured::member::{Member, MemberConfig, MemberError, bind};
-use tenured::node::NodeSettings;
-use tokio::signal::unix::{SignalKind, signal};
+use tenured::logging;
+use tenured::member::{Member, MemberConfig, MemberError, adopt, bind};
+use tenured::node::{NodeError, NodeSettings};
+use tenured::pulse::keep_stepping;
+use tenured::supervision::{
+    Control, ControlError, Inherited, Reloader, SocketError, Supervisor, ask_to_reload,
+};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// Wrong usage or configuration (`api.md` §9).
 const EXIT_USAGE: u8 = 2;
-/// Who broke, changed or compacted what is told however few lines an operator wants, unless the filter names `audit`.
-const AUDIT: &str = "audit=info";
 /// After a signal to stop, a member that has not ended by then ends all the same: everything acknowledged is on disk.
 const STOP_WITHIN: Duration = Duration::from_secs(9);
-
-const EXAMPLES: &str = "Examples:
-  tenured dev                                   a cluster of one on loopback, for trying out
-  tenured dev --nodes 3 --data-dir ./cluster    three members that keep their data
-  tenured serve --config /etc/tenure/tenured.toml";
-
-const SERVE_EXAMPLES: &str = "Examples:
-  tenured serve --name n1 --data-dir /var/lib/tenure \\
-      --client-listen 10.0.0.1:7379 --peer-listen 10.0.0.1:7380 \\
-      --initial-member n1=http://10.0.0.1:7380 \\
-      --initial-member n2=http://10.0.0.2:7380 \\
-      --initial-member n3=http://10.0.0.3:7380
-  tenured serve --config /etc/tenure/tenured.toml --log-filter debug
-
-Every setting is a flag, an environment variable and a key of the file, which is named as the variable without
-TENURED_ and in lower case. Flags win over the environment, the environment over the file.";
-
-/// The Tenure daemon: locks, elections, leases and watched keys over HTTP.
-#[derive(Parser)]
-#[command(name = "tenured", version, after_help = EXAMPLES, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run a cluster on loopback, for trying out and for tests of applications
-    Dev(DevFlags),
-    /// Run a member of a cluster
-    #[command(after_help = SERVE_EXAMPLES)]
-    Serve(Box<ServeFlags>),
-}
-
-#[derive(Args)]
-#[command(after_help = "Examples:\n  tenured dev\n  tenured dev --nodes 3 --client-port 8000")]
-struct DevFlags {
-    /// How many members: 1, 3 or 5
-    #[arg(long, default_value_t = 1, value_parser = nodes)]
-    nodes: u16,
-    /// Keep the data here; without it the data is gone at the end
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// The first member serves clients on this port of 127.0.0.1, and members on the next one
-    #[arg(long, value_name = "PORT", default_value_t = 7379, value_parser = clap::value_parser!(u16).range(1..=65000))]
-    client_port: u16,
-    /// A limit that a new cluster begins with, as NAME=VALUE, named as in `GET /v1/limits` (repeat, or separate by commas)
-    #[arg(
-        long = "limit",
-        value_name = "NAME=VALUE",
-        env = "TENURED_LIMITS",
-        value_delimiter = ','
-    )]
-    limits: Vec<String>,
-    /// Which log lines are written, such as `info` or `tenured=debug`; those of the audit too, without `audit=off`
-    #[arg(
-        long,
-        value_name = "FILTER",
-        default_value = "warn",
-        env = "TENURED_LOG_FILTER"
-    )]
-    log_filter: String,
-}
-
-/// An even number would only cost more than the odd one below it.
-fn nodes(text: &str) -> Result<u16, String> {
-    match text {
-        "1" => Ok(1),
-        "3" => Ok(3),
-        "5" => Ok(5),
-        _ => Err("1, 3 or 5 members are accepted".to_owned()),
-    }
-}
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Dev(flags) => run_dev(flags),
         Command::Serve(flags) => run_serve(*flags),
+        Command::Reload(flags) => run_reload(flags),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
-            eprintln!("tenured: {message}");
+            logging::tell_failure(&message);
             ExitCode::from(code)
         }
     }
@@ -122,7 +53,7 @@ fn failed(error: &MemberError) -> Failure {
 }
 
 fn run_dev(flags: DevFlags) -> Result<(), Failure> {
-    start_logging(LogFormat::Text, &flags.log_filter)?;
+    logging::start(LogFormat::Text, &flags.log_filter).map_err(usage)?;
     let limits = config::limits(BTreeMap::new(), &flags.limits).map_err(usage)?;
     let options = DevOptions {
         nodes: flags.nodes,
@@ -139,24 +70,68 @@ fn run_dev(flags: DevFlags) -> Result<(), Failure> {
 }
 
 fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
-    let config = Config::load(flags).map_err(usage)?;
-    start_logging(config.log_format, &config.log_filter)?;
+    let config = Config::load(flags.clone()).map_err(usage)?;
+    let filter = logging::start(config.log_format, &config.log_filter).map_err(usage)?;
+    let inherited = Inherited::of_this_process().map_err(usage)?;
+    let supervisor = Supervisor::of_this_process()
+        .map_err(|error| (1, format!("cannot start a thread: {error}")))?;
+    let reloader = Reloader::new(flags, config.clone(), filter, supervisor.clone());
     run_to_end(async {
         let stop = stop_on_signals()?;
-        serve(config, stop).await.map_err(|error| failed(&error))
+        let listeners = listen(&config, inherited).await?;
+        let served = serve(config, listeners, supervisor, Arc::new(reloader), stop);
+        served.await.map_err(|error| failed(&error))
     })
 }
 
-async fn serve(config: Config, stop: CancellationToken) -> Result<(), MemberError> {
+fn run_reload(flags: ReloadFlags) -> Result<(), Failure> {
+    let data_dir = flags.data_dir().map_err(usage)?;
+    match ask_to_reload(&data_dir) {
+        Ok(reloaded) => {
+            println!("{reloaded}");
+            Ok(())
+        }
+        Err(error @ ControlError::Refused(_)) => Err(usage(error)),
+        Err(error) => Err((1, error.to_string())),
+    }
+}
+
+/// The listeners for clients and for members: those that the service manager has bound, and the others.
+async fn listen(
+    config: &Config,
+    inherited: Inherited,
+) -> Result<(TcpListener, TcpListener), Failure> {
     warn_if_open(config.client_listen, "clients");
     warn_if_open(config.peer_listen, "members");
-    let clients = bind(config.client_listen, "clients").await?;
-    let peers = bind(config.peer_listen, "members").await?;
+    let (clients, peers) = inherited
+        .split(config.client_listen, config.peer_listen)
+        .map_err(|error: SocketError| usage(error))?;
+    let or_bind = async |listener, address, who| match listener {
+        Some(listener) => adopt(listener, address, who),
+        None => bind(address, who).await,
+    };
+    let clients = or_bind(clients, config.client_listen, "clients").await;
+    let peers = or_bind(peers, config.peer_listen, "members").await;
+    Ok((
+        clients.map_err(|error| failed(&error))?,
+        peers.map_err(|error| failed(&error))?,
+    ))
+}
+
+async fn serve(
+    config: Config,
+    (clients, peers): (TcpListener, TcpListener),
+    supervisor: Supervisor,
+    reloader: Arc<Reloader>,
+    stop: CancellationToken,
+) -> Result<(), MemberError> {
+    tokio::spawn(keep_stepping("edge"));
     let mut settings = NodeSettings::default();
     settings.core.raft.heartbeat_interval = config.heartbeat_interval;
     settings.core.raft.election_timeout = config.election_timeout;
     settings.disk_patience = config.election_timeout * 10;
     let ready = config.client_advertise.clone();
+    let data_dir = config.data_dir.clone();
     let member = MemberConfig {
         name: config.name,
         data_dir: config.data_dir,
@@ -172,10 +147,46 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), MemberErro
         limits: config.limits,
         settings,
         hand_over: true,
+        supervisor: supervisor.clone(),
     };
+    // Listened for from the beginning: nobody listening, it would end the process.
+    let hang_up = signal(SignalKind::hangup()).map_err(NodeError::from)?;
+    supervisor.recovering();
     let member = Member::open(member, clients, peers).await?;
     eprintln!("ready: {ready}");
-    member.run(stop).await
+    // From here on the data directory is locked, and with it the socket in it is this process's.
+    let reloading = tokio::spawn(reload_when_asked(
+        hang_up,
+        Control::bind(&data_dir),
+        reloader,
+    ));
+    let ran = member.run(stop).await;
+    reloading.abort();
+    ran
+}
+
+/// Reloads whenever somebody asks for it, by the socket or by a signal.
+async fn reload_when_asked(
+    mut hang_up: Signal,
+    control: std::io::Result<Control>,
+    reloader: Arc<Reloader>,
+) {
+    let by_signal = async {
+        while hang_up.recv().await.is_some() {
+            let reloader = Arc::clone(&reloader);
+            // What came of it is in the log, the only place where whoever sent a signal can look.
+            let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        }
+    };
+    let by_socket = async {
+        match control {
+            Ok(control) => control.serve(Arc::clone(&reloader)).await,
+            Err(error) => {
+                tracing::warn!(%error, "no control socket: `tenured reload` cannot be answered, send SIGHUP");
+            }
+        }
+    };
+    tokio::join!(by_signal, by_socket);
 }
 
 fn warn_if_open(address: SocketAddr, who: &str) {
@@ -226,60 +237,4 @@ fn stop_on_signals() -> Result<CancellationToken, Failure> {
         std::process::exit(0);
     });
     Ok(stop)
-}
-
-/// Whether a filter says itself what becomes of the lines on the target `audit`.
-fn names_audit(filter: &str) -> bool {
-    filter.split(',').any(|directive| {
-        let target = directive.trim().split(['=', '[']).next();
-        target == Some("audit")
-    })
-}
-
-fn start_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
-    let refused = |error: &dyn std::fmt::Display| {
-        usage(format!(
-            "log_filter is {filter:?}: {error}; write `info` or `tenured=debug`"
-        ))
-    };
-    let mut chosen = EnvFilter::try_new(filter).map_err(|error| refused(&error))?;
-    if !names_audit(filter) {
-        chosen = chosen.add_directive(AUDIT.parse().map_err(|error| refused(&error))?);
-    }
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(chosen)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-    }
-    let _ = std::io::stderr().flush();
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_filter_that_names_the_audit_decides_on_it() {
-        for names in [
-            "audit=off",
-            "warn,audit=warn",
-            "warn, audit",
-            "audit[broken]=info",
-        ] {
-            assert!(names_audit(names), "{names}");
-        }
-        for other in [
-            "",
-            "warn",
-            "off",
-            "tenured=debug",
-            "auditor=off",
-            "tenured::audit=off",
-        ] {
-            assert!(!names_audit(other), "{other}");
-        }
-    }
 }

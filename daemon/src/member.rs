@@ -19,6 +19,7 @@ use crate::forming::{Formed, FormingError, form_or_wait, keep_offering};
 use crate::http;
 use crate::node::{FilePaths, Inbox, Label, Node, NodeError, NodeSettings};
 use crate::storage::{self, DataDir, Opened, StorageError};
+use crate::supervision::{Supervisor, tell_standing};
 use crate::transport::{Budgets, Identity, Transport};
 
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
@@ -48,6 +49,8 @@ pub struct MemberConfig {
     pub settings: NodeSettings,
     /// Whether it hands leadership over when it stops; not where all members stop together.
     pub hand_over: bool,
+    /// Who is told how it is.
+    pub supervisor: Supervisor,
 }
 
 /// Why a member does not run.
@@ -103,6 +106,22 @@ pub struct Member {
     inbox: Inbox,
     transport: Transport,
     clients: TcpListener,
+}
+
+/// A listener that was bound before this process was started.
+///
+/// # Errors
+/// Where the system does not let it be waited for.
+pub fn adopt(
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    who: &'static str,
+) -> Result<TcpListener, MemberError> {
+    TcpListener::from_std(listener).map_err(|source| MemberError::Listen {
+        address,
+        who,
+        source,
+    })
 }
 
 /// Binds a listener.
@@ -180,10 +199,17 @@ impl Member {
         } = self;
         let dir = Arc::new(dir);
         let began_formed = files.is_some();
+        let supervisor = config.supervisor;
         let files = match files {
             Some(files) => files,
             None => tokio::select! {
-                formed = form(&transport, config.limits.clone(), Arc::clone(&dir)) => formed?,
+                formed = async {
+                    supervisor.status(
+                        "WAITS to form a cluster with the other initial members, or to be replaced: the log says which",
+                    );
+                    supervisor.ready();
+                    form(&transport, config.limits.clone(), Arc::clone(&dir)).await
+                } => formed?,
                 never = http::serve_waiting(&clients) => match never {},
                 () = stop.cancelled() => {
                     transport.stop().await;
@@ -220,6 +246,8 @@ impl Member {
             config.http,
             ended.clone(),
         ));
+        let standing = tokio::spawn(tell_standing(node.handle().clone(), supervisor.clone()));
+        supervisor.ready();
         let offers = tokio::spawn(async move {
             if let Some(formed) = offering {
                 keep_offering(&transport, &formed).await;
@@ -231,6 +259,8 @@ impl Member {
             () = stop.cancelled() => {}
         }
         info!("stopping");
+        standing.abort();
+        supervisor.stopping();
         let handle = node.handle().clone();
         tokio::select! {
             error = node.failed() => return Err(error.into()),

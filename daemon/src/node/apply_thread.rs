@@ -19,6 +19,7 @@ use super::clock::Moment;
 use super::event::Event;
 use super::handle::{Applied, Shared};
 use super::outlets::Apply;
+use crate::pulse::{AtWork, Pace, Pulse};
 use crate::storage::StateThread;
 use crate::telemetry::{ClockRate, TOO_FAST};
 
@@ -68,10 +69,12 @@ impl ApplyThread {
     }
 
     fn work(mut self) {
+        let pulse = Pulse::of("apply", Pace::Short);
         loop {
             let told = self.queue.recv_timeout(self.until_checkpoint());
+            let at_work = pulse.work();
             let done = match told {
-                Ok(Apply::Entries(entries)) => self.apply(&entries),
+                Ok(Apply::Entries(entries)) => self.apply(&entries, &at_work),
                 Ok(Apply::Read { token, point }) => {
                     self.wait_for(token, point);
                     Ok(())
@@ -85,7 +88,11 @@ impl ApplyThread {
                     Ok(())
                 }
                 Err(RecvTimeoutError::Timeout) => Ok(()),
-                Ok(Apply::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
+                Ok(Apply::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    drop(at_work);
+                    drop(pulse);
+                    return self.end();
+                }
             };
             if let Err(error) = done {
                 return self.shared.tell_core(Event::Failed(error));
@@ -118,9 +125,10 @@ impl ApplyThread {
         }
     }
 
-    fn apply(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
+    fn apply(&mut self, entries: &[Entry], at_work: &AtWork) -> Result<(), NodeError> {
         for some in entries.chunks(ENTRIES_A_HOLD) {
             self.apply_some(some)?;
+            at_work.step();
         }
         Ok(())
     }

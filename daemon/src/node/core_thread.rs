@@ -16,6 +16,7 @@ use super::event::Event;
 use super::handle::{LeaderView, Shared};
 use super::outlets::Outlets;
 use super::{NodeError, NodeSettings};
+use crate::pulse::{Pace, Pulse};
 use crate::telemetry;
 use crate::transport::Received;
 
@@ -88,7 +89,11 @@ impl CoreThread {
 
     fn turn(&mut self) -> Result<(), NodeError> {
         self.publish_status(true);
+        let pulse = Pulse::of("core", Pace::Short);
+        // It never rests: where nothing happens, it turns because time passes.
+        let at_work = pulse.work();
         loop {
+            at_work.step();
             let sleep = self.longest_sleep().min(self.core.next_turn());
             let mut events = match self.events.recv_timeout(sleep) {
                 Ok(event) => vec![event],

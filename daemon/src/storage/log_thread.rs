@@ -13,6 +13,7 @@ use tenure_raft::{Message, Write, WriteId};
 use super::error::StorageError;
 use super::log_file::LogFile;
 use super::worker::Worker;
+use crate::pulse::Pace;
 
 /// What the thread says.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl LogThread {
             on_event(event);
             flow
         };
-        Worker::start("tenured-log", log, work, on_panic).map(LogThread)
+        Worker::start(("tenured-log", Pace::Short), log, work, on_panic).map(LogThread)
     }
 
     /// Queues a write; it is answered by an event. The caller bounds what is unanswered.

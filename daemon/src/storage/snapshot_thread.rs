@@ -21,6 +21,7 @@ use super::incoming::{Incoming, Refusal};
 use super::outgoing::Outgoing;
 use super::state_file::{Loaded, SharedState};
 use super::worker::Worker;
+use crate::pulse::Pace;
 
 /// Snapshots in transit.
 #[derive(Debug)]
@@ -160,7 +161,7 @@ impl SnapshotThread {
                 flow
             };
         Worker::start(
-            "tenured-snap",
+            ("tenured-snap", Pace::Long),
             Files {
                 state,
                 snapshots,

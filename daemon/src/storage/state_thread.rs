@@ -11,6 +11,7 @@ use tenure_replica::Checkpoint;
 use super::error::StorageError;
 use super::state_file::{CheckpointOutcome, SharedState};
 use super::worker::Worker;
+use crate::pulse::Pace;
 
 /// What the thread says.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl StateThread {
             on_event(event);
             flow
         };
-        Worker::start("tenured-state", state, work, on_panic).map(StateThread)
+        Worker::start(("tenured-state", Pace::Long), state, work, on_panic).map(StateThread)
     }
 
     /// Queues a checkpoint, whose last entry is durable in the log; it is answered by an event. The caller gives one

@@ -7,6 +7,8 @@ use std::thread::{self, JoinHandle};
 
 use std::io;
 
+use crate::pulse::{Pace, Pulse};
+
 /// The thread and the way to it. Its queue has no bound of its own: the core asks for more only as it is answered.
 #[derive(Debug)]
 pub(super) struct Worker<R, F> {
@@ -15,20 +17,23 @@ pub(super) struct Worker<R, F> {
 }
 
 impl<R: Send + 'static, F: Send + 'static> Worker<R, F> {
-    /// Starts the thread. `work` gets the files, the next request, and what waits behind it; it ends the thread by
-    /// `Break`. `on_panic` is called where `work` panicked, which ends the thread too.
+    /// Starts the thread, of which one request takes as long as its pace says. `work` gets the files, the next request,
+    /// and what waits behind it; it ends the thread by `Break`. `on_panic` is called where `work` panicked, which ends
+    /// the thread too.
     pub(super) fn start(
-        name: &str,
+        (name, pace): (&'static str, Pace),
         mut files: F,
         mut work: impl FnMut(&mut F, R, &Receiver<R>) -> ControlFlow<()> + Send + 'static,
         on_panic: impl FnOnce() + Send + 'static,
     ) -> io::Result<Worker<R, F>> {
         let (requests, queue) = mpsc::channel();
+        let pulse = Pulse::of(name, pace);
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 let worked = catch_unwind(AssertUnwindSafe(|| {
                     while let Ok(request) = queue.recv() {
+                        let _at_work = pulse.work();
                         if work(&mut files, request, &queue).is_break() {
                             break;
                         }
@@ -38,6 +43,7 @@ impl<R: Send + 'static, F: Send + 'static> Worker<R, F> {
                 if worked.is_err() {
                     on_panic();
                 }
+                drop(pulse);
                 files
             })?;
         Ok(Worker { requests, thread })

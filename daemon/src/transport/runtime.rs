@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::pulse::keep_stepping;
+
 /// The running thread; it ends when this is dropped, and is waited for by [`Runtime::stop`].
 #[derive(Debug)]
 pub(super) struct Runtime {
@@ -35,6 +37,7 @@ impl Runtime {
         let thread = std::thread::Builder::new()
             .name("peers".to_owned())
             .spawn(move || {
+                runtime.spawn(keep_stepping("peers"));
                 let work = AssertUnwindSafe(|| runtime.block_on(ended.cancelled()));
                 if catch_unwind(work).is_err() {
                     on_panic();

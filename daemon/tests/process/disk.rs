@@ -8,23 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::machine::{run, skip, succeeds};
+use crate::common::machine::{can_inject, run, skip, succeeds};
 use crate::common::{Cluster, Member, Process, SOON, Setup, machine, wait};
-
-/// Whether `strace` can tamper with the calls of a process here.
-fn can_inject() -> bool {
-    succeeds(
-        "strace",
-        &[
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "inject=fdatasync:error=EIO",
-            "true",
-        ],
-    )
-}
 
 /// What is acknowledged by one writer until it is told to stop.
 fn write_until(cluster: &Cluster, writer: usize, stop: &AtomicBool) -> BTreeMap<String, u64> {

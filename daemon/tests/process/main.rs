@@ -30,6 +30,7 @@ mod semaphores;
 mod snapshots;
 mod stopping;
 mod streams;
+mod supervision;
 mod survival;
 mod together;
 mod transactions;

@@ -89,6 +89,21 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Whether `strace` can tamper with the calls of a process here.
+pub(crate) fn can_inject() -> bool {
+    succeeds(
+        "strace",
+        &[
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "inject=fdatasync:error=EIO",
+            "true",
+        ],
+    )
+}
+
 /// Says by name that a test cannot run here. In CI, where everything must be there, it fails instead.
 pub(crate) fn skip(test: &str, reason: &str) {
     let strict = std::env::var_os("TENURE_TESTS_STRICT").is_some();

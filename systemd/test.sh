@@ -1,0 +1,419 @@
+#!/usr/bin/env bash
+# The Debian package under a real systemd, on three throw-away machines with a network between them: installed, started,
+# reloaded, killed, stalled, stopped, upgraded, cut off and purged. Takes some two minutes.
+#
+#   systemd/test.sh [--binaries DIR]     as for systemd/package.sh
+#
+# Where no systemd can be booted it says why, which is a failure with TENURE_TESTS_STRICT.
+set -euo pipefail
+cd "$(dirname "$0")"
+binaries=(--binaries ../target/debug)
+[ $# -eq 0 ] || binaries=("$@")
+for ((i = 1; i < ${#binaries[@]}; i += 2)); do binaries[i]=$(realpath "${binaries[i]}"); done
+
+# Which machine, which member: n1 to n3 at 10.0.0.1 to 10.0.0.3.
+machines=(n1 n2 n3)
+prefix=t$$-
+logs=$(mktemp -d)
+began=$SECONDS
+
+box() { ./box "$1" "$prefix$2" "${@:3}"; }
+on() { box exec "$@"; }
+said() { printf '%4d s  %s\n' $((SECONDS - began)) "$*"; }
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+skipped() {
+    echo "skipped: the package under a real systemd: $*"
+    [ -z "${TENURE_TESTS_STRICT:-}" ] || exit 1
+    exit 0
+}
+
+# Ends what was started, and after a failure shows what the machines have to say.
+finish() {
+    local code=$? name
+    trap - EXIT
+    for name in "${machines[@]}"; do
+        if [ $code -ne 0 ] && [ -e "/run/tenure-box/$prefix$name/inner" ]; then
+            echo "--- $name:"
+            on "$name" systemctl status --no-pager --lines=0 'tenured*' 2>&1 | head -n 30 || true
+            on "$name" journalctl --no-pager --lines=40 -o short-precise -u tenured -u tenured@solo || true
+        fi
+    done
+    for name in "${machines[@]}"; do box down "$name" & done
+    wait
+    rm -rf "$logs"
+    exit $code
+}
+
+# Waits until a command succeeds.
+eventually() {
+    local within=$1 what=$2 until=$((SECONDS + $1))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $until ] || fail "not within $within s: $what"
+        sleep 0.1
+    done
+}
+
+# A property of a unit, of `tenured` unless another is named.
+of_unit() { on "$1" systemctl show --value -p "$2" "${3:-tenured}"; }
+is() { [ "$(of_unit "$1" "$2" "${4:-tenured}")" = "$3" ] || fail "$2 of ${4:-tenured} on $1 is \"$(of_unit "$1" "$2" "${4:-tenured}")\", not \"$3\""; }
+has_status() { [[ "$(of_unit "$1" StatusText)" == $2 ]]; }
+address() { echo "http://10.0.0.${1#n}:7379"; }
+ready() { on n1 curl -sf --max-time 2 "$(address "$1")/readyz"; }
+all_ready() { ready n1 && ready n2 && ready n3; }
+put() { on n1 curl -sf --max-time 5 -X PUT "$(address "$1")/v1/keys/$2" -d "$3"; }
+has_key() { [ "$(on n1 curl -s --max-time 5 "$(address "$1")/v1/keys/$2?consistency=local")" = "$3" ]; }
+milliseconds() { date +%s%3N; }
+
+# A block of commands of the README, as it is printed there for n2: under which heading, and which of those there.
+printed() { awk -v heading="## $1" -v wanted="$2" '/^## /{here = $0 == heading} here && /^```sh/{n++; inside = n == wanted; next} /^```/{inside = 0} inside' README.md; }
+# The same with the name and the address of another machine.
+as_printed() {
+    local name=$1 commands
+    commands=$(printed "$2" "$3" | sed "s/\bn2\b/$name/g; s/10\.0\.0\.2/10.0.0.${name#n}/g")
+    [ -n "$commands" ] || fail "the README has no block $3 under \"$2\""
+    on "$name" bash -euo pipefail -c "cd /srv; $commands" >"$logs/printed-$name" 2>&1 || fail "$name: $commands: $(cat "$logs/printed-$name")"
+}
+
+# Which machine has the leader, of those that are named; the others are not asked.
+leader_of() {
+    local name
+    for name in "$@"; do
+        if has_status "$name" 'leads in term*'; then echo "$name" && return; fi
+    done
+    return 1
+}
+leader() {
+    eventually 20 "one of $* leads" leader_of "$@"
+    leader_of "$@"
+}
+other_than() {
+    local name
+    for name in "${machines[@]}"; do
+        if [ "$name" != "$1" ] && [ "$name" != "${2:-}" ]; then echo "$name" && return; fi
+    done
+}
+
+# The first write that succeeds by way of a member, in milliseconds from now.
+first_write() {
+    local from
+    from=$(milliseconds)
+    eventually 20 "$1 takes a write" put "$1" "$2" x
+    echo $(($(milliseconds) - from))
+}
+
+boot() {
+    local name number
+    [ "$(id -u)" = 0 ] || skipped "only root can boot one"
+    for tool in unshare nsenter setpriv ip pgrep dpkg; do
+        command -v "$tool" >/dev/null || skipped "$tool is not here"
+    done
+    [ -x /lib/systemd/systemd ] || skipped "there is no systemd on this machine"
+    box up n1 2>"$logs/boot" || skipped "$(cat "$logs/boot")"
+    box up n2 && box up n3
+    box net n1 link add br0 type bridge 2>"$logs/bridge" || skipped "no network between the machines: $(cat "$logs/bridge")"
+    box net n1 addr add 10.0.0.1/24 dev br0
+    box net n1 link set br0 up
+    for number in 2 3; do
+        name=n$number
+        box net n1 link add "v$number" type veth peer name eth0 netns "$(cat "/run/tenure-box/$prefix$name/inner")"
+        box net n1 link set "v$number" master br0 up
+        box net "$name" addr add "10.0.0.$number/24" dev eth0
+        box net "$name" link set eth0 up
+    done
+    said "three machines run $(on n1 systemctl --version | head -n 1)"
+}
+
+installs_without_starting_anything() {
+    local name
+    for name in "${machines[@]}"; do
+        # To make the index of all manual pages again takes longer than all else.
+        echo no-triggers | on "$name" tee /etc/dpkg/dpkg.cfg.d/no-triggers >/dev/null
+        cp "$package" "$upgrade" "$(box root "$name")/srv/"
+        on "$name" dpkg -i "/srv/${package##*/}" >"$logs/install-$name" 2>&1 || touch "$logs/not-installed" &
+    done
+    wait
+    [ ! -e "$logs/not-installed" ] || fail "$(cat "$logs"/install-*)"
+    for name in "${machines[@]}"; do
+        [ "$(on "$name" systemctl is-enabled tenured)" = enabled ] || fail "the unit is not enabled"
+        [ "$(on "$name" systemctl is-enabled tenured.socket || true)" = disabled ] || fail "the socket unit is enabled"
+        is "$name" ActiveState inactive
+        is "$name" NRestarts 0
+        [ -z "$(on "$name" systemctl --failed --no-legend)" ] || fail "a unit has failed: $(on "$name" systemctl --failed)"
+        [ "$(on "$name" stat -c '%a %U %G' /etc/tenure)" = "750 root tenure" ] || fail "/etc/tenure has other rights"
+    done
+    [ -z "$(on n1 systemd-analyze verify tenured.service tenured@n1.service tenured.socket 2>&1)" ] ||
+        fail "$(on n1 systemd-analyze verify tenured.service tenured@n1.service tenured.socket 2>&1)"
+    for page in tenured tenured-serve tenure tenure-lock; do
+        on n1 man -w "$page" >/dev/null || fail "there is no manual page $page"
+    done
+    on n1 bash -c 'source /usr/share/bash-completion/completions/tenured && complete -p tenured' >/dev/null
+    on n1 bash -c 'source /usr/share/bash-completion/completions/tenure && complete -p tenure' >/dev/null
+    on n1 sh -c 'ls /usr/share/doc/tenure' | grep cdx.json >/dev/null || fail "there is no SBOM"
+    said "installed: enabled, not running without settings, no unit has failed"
+}
+
+one_member_by_the_readme() {
+    as_printed n1 "One member" 1
+    tail -n 1 "$logs/printed-n1" | grep -x hello >/dev/null || fail "the README gets no hello: $(cat "$logs/printed-n1")"
+    on n1 systemctl stop tenured
+    on n1 rm -r /etc/tenure/tenured.toml /var/lib/tenure/n1
+    said "README, one member: serves"
+}
+
+one_member_in_an_instance() {
+    as_printed n1 "More members on one machine" 1
+    eventually 10 "the one member leads" on n1 curl -sf http://127.0.0.1:7379/readyz
+    on n1 curl -sf -X PUT http://127.0.0.1:7379/v1/keys/kept -d x >/dev/null
+    [ "$(on n1 stat -c '%a %U' /var/lib/tenure/solo)" = "700 tenure" ] || fail "the data of an instance has other rights"
+    on n1 systemctl stop tenured@solo
+    is n1 Result success tenured@solo
+    # Exit code 3: the data is damaged, which no restart heals.
+    on n1 dd if=/dev/urandom of=/var/lib/tenure/solo/log.redb bs=4096 count=4 conv=notrunc status=none
+    on n1 systemctl start tenured@solo 2>/dev/null && fail "it starts with a damaged log"
+    is n1 ExecMainStatus 3 tenured@solo
+    sleep 2.5
+    is n1 ActiveState failed tenured@solo
+    is n1 NRestarts 0 tenured@solo
+    on n1 systemctl reset-failed tenured@solo
+    said "one member in an instance: serves, stops, and stays down with exit code 3 when its log is damaged"
+}
+
+three_members_form_a_cluster() {
+    local from took
+    from=$(milliseconds)
+    as_printed n1 "Three members" 1
+    took=$(($(milliseconds) - from))
+    has_status n1 'WAITS to form a cluster*' || fail "alone, n1 says $(of_unit n1 StatusText)"
+    as_printed n2 "Three members" 1
+    as_printed n3 "Three members" 1
+    eventually 20 "three members serve" all_ready
+    as_printed n2 "Three members" 2
+    grep '"ready":true' "$logs/printed-n2" >/dev/null || fail "the README sees no cluster: $(cat "$logs/printed-n2")"
+    put n2 before-all x >/dev/null
+    said "README, three members: the first is installed and READY after $took ms without the others; all serve; $(leader n1 n2 n3) leads"
+}
+
+reloads() {
+    local pid
+    pid=$(of_unit n2 MainPID)
+    on n2 sed -i 's/^log_filter = .*/log_filter = "tenured=debug"/' /etc/tenure/tenured.toml
+    as_printed n2 Settings 1
+    on n2 curl -s http://10.0.0.2:7379/v1/status >/dev/null
+    eventually 5 "lines of the new filter are in the journal" on n2 sh -c 'journalctl -u tenured -p 7..7 | grep tenured'
+    on n2 sed -i 's/^log_filter = .*/log_filter = "tenured=loud"/' /etc/tenure/tenured.toml
+    on n2 systemctl reload tenured 2>/dev/null && fail "a reload of a bad file succeeds"
+    is n2 ActiveState active
+    is n2 MainPID "$pid"
+    eventually 5 "the journal tells the mistake as an error" \
+        on n2 sh -c 'journalctl -u tenured -p err | grep "log_filter is .*tenured=loud"'
+    on n2 sed -i 's/^log_filter = .*/log_filter = "info"/' /etc/tenure/tenured.toml
+    on n2 systemctl reload tenured
+    ready n2 >/dev/null || fail "n2 does not serve after its reloads"
+    said "reload: a good file is taken over, a bad one fails and changes nothing"
+}
+
+stays_down_when_misconfigured() {
+    on n3 sed -i 's/^name = /nmae = /' /etc/tenure/tenured.toml
+    on n3 systemctl restart tenured 2>/dev/null && fail "it starts with a bad file"
+    is n3 ExecMainStatus 2
+    sleep 2.5
+    is n3 ActiveState failed
+    is n3 NRestarts 0
+    on n3 sed -i 's/^nmae = /name = /' /etc/tenure/tenured.toml
+    on n3 systemctl start tenured
+    eventually 20 "n3 serves again" ready n3
+    said "exit code 2: stays down until the file is mended"
+}
+
+is_restarted_after_a_kill() {
+    local killed other gap
+    killed=$(leader n1 n2 n3)
+    other=$(other_than "$killed")
+    on "$killed" systemctl kill -s KILL tenured
+    gap=$(first_write "$other" after-kill)
+    eventually 20 "the killed member serves again" ready "$killed"
+    is "$killed" NRestarts 1
+    has_key "$killed" after-kill x || fail "the killed member has not caught up"
+    said "kill -9 of the leader: the next write after $gap ms, restarted by systemd"
+}
+
+is_restarted_when_stalled() {
+    local from
+    on n3 mkdir -p /run/systemd/system/tenured.service.d
+    echo $'[Service]\nWatchdogSec=3s' | on n3 tee /run/systemd/system/tenured.service.d/test.conf >/dev/null
+    on n3 systemctl daemon-reload
+    on n3 systemctl restart tenured
+    eventually 20 "n3 serves" ready n3
+    from=$(milliseconds)
+    on n3 systemctl kill -s STOP --kill-who=main tenured
+    eventually 20 "the stalled member was restarted" restarted_once
+    eventually 20 "n3 serves again" ready n3
+    on n3 journalctl -u tenured | grep 'Watchdog timeout' >/dev/null || fail "it was not the watchdog that ended it"
+    said "SIGSTOP: killed by the watchdog of 3 s and serving again after $(($(milliseconds) - from)) ms"
+}
+restarted_once() { [ "$(of_unit n3 NRestarts)" = 1 ]; }
+
+survives_a_partition() {
+    local pid
+    # Two of three, without n3: whoever leads by then is one of them.
+    box net n1 link set v3 down
+    eventually 10 "n3 knows no leader" has_status n3 'NO LEADER*'
+    leader n1 n2 >/dev/null
+    pid=$(of_unit n3 MainPID)
+    put n2 during-partition x >/dev/null || fail "the majority takes no writes"
+    # Longer than its watchdog waits.
+    sleep 5
+    is n3 MainPID "$pid"
+    is n3 ActiveState active
+    on n3 curl -s http://10.0.0.3:7379/readyz | grep '"ready":false' >/dev/null || fail "n3 says that it is ready"
+    box net n1 link set v3 up
+    eventually 20 "n3 serves again" ready n3
+    has_key n3 during-partition x || fail "n3 has not caught up"
+    on n3 rm /run/systemd/system/tenured.service.d/test.conf
+    on n3 systemctl daemon-reload
+    said "partition: the majority goes on, the member cut off says so and is left alone for longer than its watchdog"
+}
+
+stops_gracefully() {
+    local stopped other from took gap
+    stopped=$(leader n1 n2 n3)
+    other=$(other_than "$stopped")
+    from=$(milliseconds)
+    on "$stopped" systemctl stop tenured
+    took=$(($(milliseconds) - from))
+    gap=$(first_write "$other" after-stop)
+    is "$stopped" Result success
+    on "$stopped" systemctl start tenured
+    eventually 20 "it serves again" ready "$stopped"
+    said "stop of the leader: $took ms, success; the next write $gap ms after that"
+}
+
+# Writes to whoever answers, one after the other, until the file is gone; counts them and the longest gap.
+write_on() {
+    local number=0 last now worst=0
+    last=$(milliseconds)
+    while [ -e "$logs/writing" ]; do
+        number=$((number + 1))
+        if put "n$((number % 3 + 1))" "upgrade/$number" "$number" >/dev/null 2>&1; then
+            now=$(milliseconds)
+            [ $((now - last)) -le $worst ] || worst=$((now - last))
+            last=$now
+            echo "$number" >>"$logs/acknowledged"
+        fi
+    done
+    echo "$worst" >"$logs/worst"
+}
+
+is_upgraded_in_place() {
+    local name pid writer number count=0
+    : >"$logs/writing"
+    write_on &
+    writer=$!
+    for name in "${machines[@]}"; do
+        pid=$(of_unit "$name" MainPID)
+        as_printed "$name" Upgrade 1
+        is "$name" ActiveState active
+        [ "$(of_unit "$name" MainPID)" != "$pid" ] || fail "$name still runs the old program"
+        eventually 20 "$name serves again" ready "$name"
+    done
+    rm "$logs/writing"
+    wait "$writer"
+    on n3 tenure --endpoints "$(address n3)" ls --names upgrade/ >"$logs/kept" || fail "n3 lists no keys"
+    for number in $(cat "$logs/acknowledged"); do
+        grep -x "upgrade/$number" "$logs/kept" >/dev/null || fail "the acknowledged write $number is lost"
+        count=$((count + 1))
+    done
+    [ "$count" -ge 20 ] || fail "only $count writes were acknowledged during the upgrades"
+    on n1 dpkg-query -W -f '${Version}' tenure | grep -- '-2$' >/dev/null || fail "n1 has not the new version"
+    [ "$(of_unit n1 ActiveState tenured@solo)" = inactive ] || fail "the upgrade started what did not run"
+    said "upgrade in place, one after the other: $count writes acknowledged meanwhile, all there; the longest gap $(cat "$logs/worst") ms"
+}
+
+keeps_listening_by_its_socket() {
+    local pid answered
+    on n2 mkdir -p /etc/systemd/system/tenured.socket.d
+    on n2 tee /etc/systemd/system/tenured.socket.d/listen.conf >/dev/null <<'UNIT'
+[Socket]
+ListenStream=
+ListenStream=10.0.0.2:7379
+ListenStream=10.0.0.2:9999
+UNIT
+    on n2 systemctl daemon-reload
+    on n2 systemctl stop tenured
+    on n2 systemctl start tenured.socket
+    on n2 systemctl start tenured 2>/dev/null && fail "it serves a socket that no setting names"
+    is n2 ExecMainStatus 2
+    on n2 journalctl -u tenured -p err | grep '10.0.0.2:9999, and neither' >/dev/null || fail "the journal does not name the address"
+    on n2 systemctl stop tenured.socket
+    on n2 sed -i s/9999/7380/ /etc/systemd/system/tenured.socket.d/listen.conf
+    on n2 systemctl daemon-reload
+    on n2 systemctl reset-failed tenured
+    on n2 systemctl start tenured.socket
+    # The first that connects starts it, and others of the cluster do.
+    on n2 curl -sf --retry 20 --retry-delay 1 --max-time 5 http://10.0.0.2:7379/livez >/dev/null || fail "nobody answers on the socket"
+    eventually 20 "n2 serves again" ready n2
+    pid=$(of_unit n2 MainPID)
+    on n2 systemctl restart --no-block tenured
+    # For as long as the restart takes, and a little longer.
+    answered=$(on n2 sh -c "
+        ask() { curl -s -o /dev/null --max-time 9 -w '%{exitcode}\n' http://10.0.0.2:7379/livez || true; }
+        while [ \$(systemctl show --value -p MainPID tenured) = $pid ]; do ask; done
+        for i in \$(seq 30); do ask; done" | sort | uniq -c)
+    eventually 20 "n2 serves again" ready n2
+    [ "$(of_unit n2 MainPID)" != "$pid" ] || fail "it was not restarted"
+    # A request that was under way when the old process closed may end without answer; none may be refused (7).
+    grep -q ' 7$' <<<"$answered" && fail "connections were refused during the restart: $answered"
+    grep -q ' 0$' <<<"$answered" || fail "no connection was answered during the restart: $answered"
+    on n2 systemctl stop tenured.socket tenured
+    on n2 rm -r /etc/systemd/system/tenured.socket.d
+    on n2 systemctl daemon-reload
+    on n2 systemctl start tenured
+    eventually 20 "n2 serves again" ready n2
+    said "socket unit: a connection starts the member; during a restart none of $(awk '{n += $1} END {print n}' <<<"$answered") connections was refused"
+}
+
+is_removed_and_purged() {
+    on n1 dpkg -r tenure >/dev/null 2>&1
+    [ -e "$(box root n1)/var/lib/tenure/n1/log.redb" ] || fail "a removal takes the data"
+    [ -e "$(box root n1)/usr/bin/tenured" ] && fail "a removal leaves the program"
+    eventually 20 "the other two serve" ready_without_n1
+    on n1 dpkg -i "/srv/${upgrade##*/}" >/dev/null 2>&1
+    eventually 20 "n1 serves again" ready n1
+    has_key n1 before-all x || fail "n1 has lost its data"
+    on n2 dpkg --purge tenure >"$logs/purge" 2>&1 || fail "$(cat "$logs/purge")"
+    for path in /etc/tenure /var/lib/tenure /usr/bin/tenured /usr/lib/systemd/system/tenured.service; do
+        [ ! -e "$(box root n2)$path" ] || fail "a purge leaves $path"
+    done
+    [ -z "$(on n2 systemctl list-units --all --plain --no-legend 'tenured*')" ] || fail "a purge leaves units"
+    eventually 20 "the other two take writes" put n3 after-purge x
+    has_key n1 after-purge x || fail "n1 has not what n3 acknowledged"
+    said "removed and installed again with its data; purged without a trace, and the others go on"
+}
+ready_without_n1() { on n2 curl -sf --max-time 2 "$(address n2)/readyz" && on n2 curl -sf --max-time 2 "$(address n3)/readyz"; }
+
+./exposure.sh
+trap finish EXIT
+boot
+package=$logs/tenure_0.1.0-1_amd64.deb
+upgrade=$logs/tenure_0.1.0-2_amd64.deb
+cp "$(./package.sh "${binaries[@]}" --deb-version 0.1.0-1 | tail -n 1)" "$package"
+cp "$(./package.sh --again 0.1.0-2 | tail -n 1)" "$upgrade"
+said "packages built: $(stat -c %s "$package") bytes"
+installs_without_starting_anything
+one_member_by_the_readme
+one_member_in_an_instance
+three_members_form_a_cluster
+reloads
+stays_down_when_misconfigured
+is_restarted_after_a_kill
+is_restarted_when_stalled
+survives_a_partition
+stops_gracefully
+is_upgraded_in_place
+keeps_listening_by_its_socket
+is_removed_and_purged
+said "all passed"
