@@ -1,16 +1,17 @@
 //! Queues: places are granted in the order of priority and arrival, and none is lost while its lease lives.
 //!
-//! A place that is due may be passed over before it is ended, which comes soon: one that is passed over and waits on
+//! Who was handed a leadership, and whom a delay lets through, is served ahead of the others. A place that is due may be passed over before it is ended, which comes soon: one that is passed over and waits on
 //! starves.
 
 use std::collections::BTreeMap;
 
 use crate::Judged;
 use crate::askings::Askings;
-use crate::exclusion::begins;
+use crate::delays::admitted;
 use crate::history::History;
 use crate::record::{Ask, Call, Event, Recording, Revision, Told};
 use crate::stalls::Stalls;
+use crate::standing::begins;
 
 /// The order in which places are served: the greatest priority first, then the oldest.
 type Rank = (i64, Revision);
@@ -28,7 +29,7 @@ type Queue<'a> = BTreeMap<(&'a str, &'a str), Place>;
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     let askings = Askings::of(recording);
     let mut queues: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
-    let stalls = Stalls::of(recording);
+    let (stalls, admitted) = (Stalls::of(recording), admitted(recording, history));
     let mut judged = 0;
     let mut handed_over: Option<(Revision, &str)> = None;
     for event in history.events() {
@@ -53,7 +54,8 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             "left" => leave(queue, event, history, &stalls)?,
             _ if begins(event) => {
                 judged += 1;
-                let chosen = handed_over == Some((event.revision, event.resource.as_str()));
+                let at = (event.revision, event.resource.as_str());
+                let chosen = handed_over == Some(at) || admitted.contains(&at);
                 // Somebody who did not wait comes after all of its priority who do.
                 let newcomer = (-askings.priority(event), event.revision);
                 serve(queue, event, newcomer, chosen)?;

@@ -307,7 +307,10 @@ fn judgement(recording: &Recording, plan: &Plan, stopped: Moment) -> Vec<String>
         "beliefs",
         "outside",
         "queues",
+        "guards",
+        "delays",
         "leases",
+        "deadlines",
         "elections",
         "watches",
         "second",
@@ -367,7 +370,12 @@ fn is_write(told: &Told) -> bool {
 pub(crate) fn is_success(told: &Told) -> bool {
     !matches!(
         told,
-        Told::Unknown | Told::Failed | Told::Mismatch | Told::Lost { .. } | Told::Refused { .. }
+        Told::Unknown
+            | Told::Failed
+            | Told::Mismatch
+            | Told::Lost { .. }
+            | Told::Refused { .. }
+            | Told::Stale { .. }
     )
 }
 
