@@ -69,7 +69,6 @@ pub(super) fn impatient_followers(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     restart_each(run, &followers, Member::start_impatient);
     let links = |leader| between(&[leader], &others(run, leader));
     let evidence = cut_leader(run, links, rng);
-    run.heals();
     restart_each(run, &followers, Member::start);
     evidence
 }

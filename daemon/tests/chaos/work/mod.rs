@@ -49,7 +49,7 @@ const JOBS: [(&str, Job, usize); 10] = [
     ("elections", elections::work, 4),
     ("leases", leases::work, 4),
     ("guarded", guarded::work, 4),
-    ("deadlines", deadlines::work, 1),
+    ("deadlines", deadlines::work, 2),
     ("readers", readers::work, 3),
 ];
 
