@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Judged;
 use crate::history::History;
+use crate::owners::{self, Doing};
 use crate::record::{Ask, Call, Event, Recording, Revision, Share, Told};
 use crate::standing::{begins, ends};
 
@@ -31,6 +32,7 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             }
         }
     }
+    owners::check(recording, history, Doing::Release)?;
     for call in &recording.calls {
         check_told(call, history)?;
     }

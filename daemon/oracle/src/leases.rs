@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Judged;
 use crate::history::History;
 use crate::made::drift_ppm;
+use crate::owners::{self, Doing};
 use crate::record::{Ask, Call, Event, Moment, Recording, Revision, Told};
 use crate::stalls::Stalls;
 use crate::standing::{begins, ends};
@@ -34,6 +35,7 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             askings.entry(lease).or_default().push(call);
         }
     }
+    owners::check(recording, history, Doing::Revoke)?;
     let run = Run::of(recording, history);
     for (lease, calls) in &askings {
         let life = lives.get(lease);

@@ -25,6 +25,7 @@ mod leases;
 mod once;
 mod order;
 mod outside;
+mod owners;
 mod permits;
 mod queues;
 mod reads;

@@ -10,6 +10,7 @@ use crate::askings::{Asking, Askings};
 use crate::breaks::is_broken;
 use crate::delays::admitted;
 use crate::history::History;
+use crate::owners::{self, Doing};
 use crate::record::{Ask, Call, Event, Recording, Revision, Told};
 use crate::stalls::Stalls;
 use crate::standing::{begins, ends};
@@ -87,6 +88,7 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             }
         }
     }
+    owners::check(recording, history, Doing::Leave)?;
     for call in &recording.calls {
         check_left(call, history)?;
     }

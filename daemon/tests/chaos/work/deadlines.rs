@@ -6,6 +6,7 @@
 //! deadline, and not after it, is seen. Or their waits end just before the lease of a holder who will not renew it, and
 //! one at the very millisecond: when that lease runs out, the place is due and must not be granted.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tenure_oracle::{Ask, Left, Share, Told};
@@ -121,6 +122,7 @@ fn watch(worker: &mut Worker<'_>, clock: &str, (first, last): (i64, i64), from: 
     while now <= last + AROUND_MS && !worker.stopped() {
         now = change(worker, clock)?;
     }
+    worker.run.deadlines.fetch_add(1, Ordering::SeqCst);
     Some(())
 }
 

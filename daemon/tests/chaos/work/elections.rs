@@ -111,7 +111,7 @@ fn observe(worker: &mut Worker<'_>) {
             fence: Some(fence), ..
         } = told.told
             && resource == RESOURCE
-            && worker.rng.u8(..40) == 0
+            && worker.rng.u8(..20) == 0
         {
             breaking::end(worker, resource, fence, None);
         }

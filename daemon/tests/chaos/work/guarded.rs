@@ -1,6 +1,7 @@
 //! Locks with a delay, whose holders write keys under the guard of their fence and with conditions on it: while they hold
 //! it, when they do not any more, and with the fences of others. Holders release, die with their lease or are broken.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tenure_oracle::{Ask, Condition, Guard, Operation, Share};
@@ -24,11 +25,35 @@ const CREW: &str = "crew";
 /// How many keys a desk has.
 const KEYS: u8 = 3;
 
+/// Which desks had a holder who died and left a delay, and whether one was had again since.
+#[derive(Default)]
+pub(crate) struct Desks {
+    delayed: [AtomicBool; DESKS],
+    had_again: AtomicBool,
+}
+
+impl Desks {
+    /// Whether somebody was granted a desk after a delay.
+    pub(crate) fn were_delayed(&self) -> bool {
+        self.had_again.load(Ordering::SeqCst)
+    }
+
+    fn dies(&self, desk: usize) {
+        self.delayed[desk].store(true, Ordering::SeqCst);
+    }
+
+    fn is_had(&self, desk: usize) {
+        if self.delayed[desk].swap(false, Ordering::SeqCst) {
+            self.had_again.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 pub(super) fn work(worker: &mut Worker<'_>) {
     let mut last = None;
     while !worker.stopped() {
         worker.roam();
-        if worker.rng.u8(..8) == 0 {
+        if worker.rng.u8(..4) == 0 {
             let resource = match worker.rng.u8(..6) {
                 0 => BOOK.to_owned(),
                 1 => POOL.to_owned(),
@@ -40,21 +65,24 @@ pub(super) fn work(worker: &mut Worker<'_>) {
         let Some(lease) = grant_named(worker, TTL_MS, name) else {
             continue;
         };
-        let resource = desk(worker.rng.usize(..DESKS));
+        let number = worker.rng.usize(..DESKS);
+        let resource = desk(number);
+        let lock_delay_ms = match worker.rng.bool() {
+            true => worker.rng.u64(LOCK_DELAY_MS),
+            false => 0,
+        };
         let ask = Ask::Acquire {
             resource: resource.clone(),
             lease: lease.clone(),
             owner: String::new(),
             share: Share::Exclusive,
             priority: worker.rng.i64(0..=1),
-            lock_delay_ms: match worker.rng.bool() {
-                true => worker.rng.u64(LOCK_DELAY_MS),
-                false => 0,
-            },
+            lock_delay_ms,
         };
         let Some((answered, fence)) = acquire(worker, &ask, MANNER) else {
             continue;
         };
+        worker.run.desks.is_had(number);
         let guard = Guard {
             resource: resource.clone(),
             fence,
@@ -76,9 +104,12 @@ pub(super) fn work(worker: &mut Worker<'_>) {
         }
         let stopped = worker.run.recorder.now().min(until);
         // It dies with its lease, and with it the delay begins.
-        let dies = worker.rng.u8(..3) == 0;
+        let dies = worker.rng.u8(..5) < 2;
         worker.believed(&hold, answered.ret, if dies { until } else { stopped });
         if dies {
+            if 0 < lock_delay_ms {
+                worker.run.desks.dies(number);
+            }
             worker.pass(Duration::from_millis(TTL_MS / 2));
         } else {
             worker.release(&hold);

@@ -19,6 +19,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tenure_oracle::{Ask, Belief, Line, Moment, Told};
 
+pub(crate) use guarded::Desks;
 pub(crate) use locks::Outside;
 pub(crate) use watches::watch_all;
 
