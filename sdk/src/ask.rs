@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::claim::Asked;
 use crate::client::Client;
 use crate::error::Error;
 use crate::guard::Guard;
@@ -168,7 +169,8 @@ impl<W: Holdable> Acquire<'_, W> {
     /// where the answer is [`Error::Unknown`]: a request that the network held back may still be carried out, also after
     /// another member refused a later one. On a lease of its own it is looked for under its idempotency key and ended, or
     /// kept from being carried out; where no member answers that in 5 s, a lease that is granted late ends with its TTL.
-    /// On a lease of yours the place is left; what is carried out only after that ends with the lease.
+    /// On a lease of yours the place is left; what is carried out only after that, within ten minutes, is found by one of
+    /// the next renewals and given up, else it ends with the lease.
     /// [`Acquire::acquire_unless`] gives up when it is told to, and waits until that is done.
     ///
     /// # Errors
@@ -186,7 +188,7 @@ impl<W: Holdable> Acquire<'_, W> {
     /// given back, and the answer is none once the cluster has said so. On a lease of its own, which is ended, or whose
     /// grant is kept from being carried out by a record under the same key, that holds as long as records are kept (60 s
     /// unless an operator changed it): a request that the network holds back for longer may be granted a lease, which
-    /// ends with its TTL. On yours, an asking that the network held back may still be carried out, and ends with the lease.
+    /// ends with its TTL. On yours, an asking that the network held back may still be carried out, and is given up then.
     ///
     /// ```no_run
     /// # async fn example(client: tenure::Client, signal: impl Future<Output = ()>) -> Result<(), tenure::Error> {
@@ -221,6 +223,15 @@ impl<W: Holdable> Acquire<'_, W> {
         *common.wait_ms = millis(self.wait);
         *common.poll_ms = Some(millis(poll));
         body
+    }
+
+    /// What is asked for, as the one who asks is known.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            kind: W::KIND,
+            names: self.names.clone(),
+            owner: self.owner_name(),
+        }
     }
 
     /// Whether several are asked for by one request, be it but one.

@@ -4,7 +4,7 @@ use tenure_api::{AcquireTogether, MAX_LOCKS_TOGETHER, Mode, WantedLock};
 
 use crate::ask::{Acquire, holdable, labelled};
 use crate::client::Client;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, Loss};
 use crate::guard::Guard;
 use crate::guarded::{Fenced, Fencing, Sealed};
 use crate::held::release;
@@ -90,7 +90,8 @@ impl Guard<LockedTogether> {
 
     /// Releases one of them; the others stay. From this call on it is not in this guard any longer.
     ///
-    /// Dropped before it is done, it may have been released or may yet be; it ends with the lease at the latest.
+    /// Dropped before it is done, it may have been released or may yet be: asking again releases it for certain, and so
+    /// does [`Guard::release`] of the rest.
     ///
     /// # Errors
     ///
@@ -98,11 +99,15 @@ impl Guard<LockedTogether> {
     pub async fn release_one(&self, name: &str) -> Result<(), Error> {
         let before = self.state();
         let hold = &self.held.hold;
-        let part = hold.parts.iter().find(|part| part.name == name);
-        let Some(part) = part.filter(|part| part.give_up()) else {
+        let mut parts = hold.parts.iter();
+        let Some(part) = parts.find(|part| part.name == name && !part.is_over()) else {
             let detail = format!("the lock {name:?} is none of those that are held together");
             return Err(Error::NotApplied(Failure::local(detail)));
         };
+        part.give_up();
+        if hold.lease.is_detached() {
+            return Err(Error::Lost(Loss::GivenUp));
+        }
         let told = release(&self.held.client, hold, part).await;
         match before {
             crate::State::Lost(loss) => Err(Error::Lost(loss)),
