@@ -130,7 +130,11 @@ impl Inner {
         }
         // A task whose runtime has ended is over, too.
         kept.posts.retain(|post| !post.task.is_finished());
-        if kept.posts.iter().any(|post| post.runtime.id() == runtime.id()) {
+        if kept
+            .posts
+            .iter()
+            .any(|post| post.runtime.id() == runtime.id())
+        {
             return;
         }
         let (post, news) = (Post(kept.next_post), Arc::new(Notify::new()));

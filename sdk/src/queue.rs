@@ -232,9 +232,8 @@ impl First {
         let told = self.client.perform(call).await;
         // Refused, and no earlier try is in doubt: neither a lease nor a place is left, nor will be. Nor is there any
         // where the lease has ended that a try was granted.
-        let is_over = |error: &Error| {
-            matches!(error, Error::NotApplied(_)) || has_ended(error.code())
-        };
+        let is_over =
+            |error: &Error| matches!(error, Error::NotApplied(_)) || has_ended(error.code());
         if told.as_ref().is_err_and(is_over) {
             self.call = None;
         }
@@ -318,7 +317,10 @@ async fn ask_on<W: Holdable>(
     loop {
         let try_for = ending.try_for(poll, lease.ttl);
         let call = asked.clone().with_tries_of(try_for);
-        match client.perform(&call.with_patience(patience + try_for)).await {
+        match client
+            .perform(&call.with_patience(patience + try_for))
+            .await
+        {
             Ok(answer) => {
                 doubted |= answer.doubted;
                 let said: Said = answer.json()?;
