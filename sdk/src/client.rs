@@ -27,12 +27,12 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 /// two calls of `block_on`, nothing is renewed until the client is used again, and what runs out meanwhile is lost.
 /// [`blocking::Client`](crate::blocking::Client) has a thread of its own for that.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run(async |url| {
 /// let client = tenure::Client::connect(["http://10.0.0.1:7379", "http://10.0.0.2:7379"])?;
+/// # let client = tenure::Client::connect([url])?;
 /// client.put("config/colour", "green").await?;
-/// # Ok(())
-/// # }
+/// # Ok(()) });
 /// ```
 #[derive(Clone)]
 pub struct Client {

@@ -38,8 +38,8 @@ const ANEW_AFTER: Duration = Duration::from_millis(100);
 /// Dropping it revokes it in the background, as far as that succeeds within 5 s: what hangs on it ends, and whoever
 /// holds by it has lost. Where the runtime has ended, it just is not renewed any longer.
 ///
-/// ```no_run
-/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
 /// use std::time::Duration;
 /// let lease = client.lease(Duration::from_secs(15)).name("worker-7").grant().await?;
 /// client.put("workers/7", "here").lease(&lease).await?;
@@ -48,8 +48,8 @@ const ANEW_AFTER: Duration = Duration::from_millis(100);
 ///     () = work() => lease.revoke().await?,
 /// }
 /// # async fn work() {}
-/// # Ok(())
-/// # }
+/// # assert!(client.get("workers/7").await?.is_none());
+/// # Ok(()) });
 /// ```
 pub struct Lease {
     pub(crate) shared: Arc<Shared>,
@@ -85,6 +85,16 @@ pub(crate) enum Had {
 }
 
 /// A lease to be granted.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use std::time::Duration;
+/// let lease = client.lease(Duration::from_secs(15)).name("worker-7").metadata("rack", "b").grant().await?;
+/// let shown = client.inspect_lease(lease.id()).await?;
+/// assert_eq!((shown.name.as_str(), shown.metadata["rack"].as_str()), ("worker-7", "b"));
+/// # lease.revoke().await?;
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is granted before `grant` is awaited"]
 pub struct Grant {
     client: Client,
