@@ -163,25 +163,19 @@ pub(crate) fn try_for(ttl: Duration) -> Duration {
     (ttl.max(SHORTEST_TTL) / 2).min(TRY)
 }
 
-/// A request that grants a lease, until it is answered otherwise than that the lease has ended which an earlier
-/// try was granted: nothing is left of that, and another is asked for under another key.
-pub(crate) async fn granting<T>(
-    until: Instant,
-    mut ask: impl AsyncFnMut(Duration) -> Result<T, Error>,
-) -> Result<T, Error> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        match ask(left).await {
-            Err(error) if has_ended(error.code()) => {
-                let pause = backoff(ANEW_AFTER, 0, ANEW_AFTER);
-                if until <= Instant::now() + pause {
-                    return Err(Error::Lost(Loss::LeaseEnded));
-                }
-                tokio::time::sleep(pause).await;
-            }
-            told => return told,
-        }
+/// A lease that an earlier try was granted has ended before that was answered: nothing is left of it, and another may be
+/// asked for under another key, after a pause.
+///
+/// # Errors
+///
+/// Where there is no time for that.
+pub(crate) async fn before_anew(until: Instant) -> Result<(), Error> {
+    let pause = backoff(ANEW_AFTER, 0, ANEW_AFTER);
+    if until <= Instant::now() + pause {
+        return Err(Error::Lost(Loss::LeaseEnded));
     }
+    tokio::time::sleep(pause).await;
+    Ok(())
 }
 
 impl Grant {
@@ -208,13 +202,16 @@ impl Grant {
     pub async fn grant(self) -> Result<Lease, Error> {
         let until = Instant::now() + self.client.patience;
         let ttl = Duration::from_millis(self.wanted.ttl_ms);
-        let answer = granting(until, async |left| {
+        let answer = loop {
+            let left = until.saturating_duration_since(Instant::now());
             let path = "/v1/leases".to_owned();
             let call = Call::new(Method::POST, path, Effect::Granting, left);
             let call = call.with_json(&self.wanted).with_tries_of(try_for(ttl));
-            self.client.perform(&call).await
-        });
-        let answer = answer.await?;
+            match self.client.perform(&call).await {
+                Err(error) if has_ended(error.code()) => before_anew(until).await?,
+                told => break told?,
+            }
+        };
         let granted: Granted = answer.json()?;
         let ttl = Duration::from_millis(granted.ttl_ms);
         let by = (Had::Granted, answer.sent, granted.remaining_ms);

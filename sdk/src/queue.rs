@@ -21,7 +21,7 @@ use crate::error::{Error, Failure, Loss};
 use crate::held::{Grant, Held, end, is_over};
 use crate::hold::{Kind, Part};
 use crate::lease::{
-    Had, LAST_WORDS, Lease, SHORTEST_TTL, Shared, granting, has_ended, millis, revoke, try_for,
+    Had, LAST_WORDS, Lease, SHORTEST_TTL, Shared, before_anew, has_ended, millis, revoke, try_for,
 };
 use crate::name;
 use crate::shown::{Shown, Within, look_at};
@@ -216,8 +216,12 @@ impl First {
 
     /// The lease, and what was granted where it is not to be waited for.
     async fn ask(&mut self, names: &[String]) -> Result<(Lease, Option<Grant>), Error> {
-        let until = self.until;
-        let answer = granting(until, async |left| self.ask_anew(left).await).await?;
+        let answer = loop {
+            match self.ask_anew().await {
+                Err(error) if has_ended(error.code()) => before_anew(self.until).await?,
+                told => break told?,
+            }
+        };
         let said: Said = answer.json()?;
         self.call = None;
         let by = (Had::Granted, answer.sent, said.remaining_ms);
@@ -226,7 +230,8 @@ impl First {
     }
 
     /// Asks under a key of its own.
-    async fn ask_anew(&mut self, left: Duration) -> Result<Answer, Error> {
+    async fn ask_anew(&mut self) -> Result<Answer, Error> {
+        let left = self.until.saturating_duration_since(Instant::now());
         let call = self.asked.clone().with_patience(left).with_new_key();
         let call = self.call.insert(call);
         let told = self.client.perform(call).await;

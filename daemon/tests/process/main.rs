@@ -24,6 +24,7 @@ mod readme;
 mod reads;
 mod sdk;
 mod sdk_calls;
+mod sdk_kinds;
 mod sdk_rounds;
 mod semaphores;
 mod snapshots;
