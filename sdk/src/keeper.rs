@@ -151,7 +151,8 @@ impl Inner {
     pub(crate) fn set_aside(&self, lease: &Shared) {
         let now = self.clock.now();
         let mut kept = self.keeper.kept();
-        kept.set_aside.retain(|aside| !aside.until.has_passed(now));
+        kept.set_aside
+            .retain(|aside| !aside.until.has_passed(now) && aside.lease != lease.id);
         if !lease.identities.is_empty() {
             kept.set_aside.push(SetAside {
                 lease: lease.id.clone(),
@@ -161,13 +162,13 @@ impl Inner {
         }
     }
 
-    /// The identities of a lease: what was set aside, else none.
+    /// The identities of a lease: what was set aside, else none. They stay set aside: of several who go on with the lease
+    /// at a time, it is not decided yet who does.
     pub(crate) fn identities_of(&self, id: &str) -> Arc<Identities> {
-        let mut kept = self.keeper.kept();
-        let place = kept.set_aside.iter().position(|aside| aside.lease == id);
-        place.map_or_else(Arc::default, |place| {
-            kept.set_aside.swap_remove(place).identities
-        })
+        let kept = self.keeper.kept();
+        let mut aside = kept.set_aside.iter();
+        let found = aside.find(|aside| aside.lease == id);
+        found.map_or_else(Arc::default, |aside| Arc::clone(&aside.identities))
     }
 
     /// Those that live, each looked at.
@@ -191,17 +192,27 @@ async fn run(client: Weak<Inner>, by: Post, news: Arc<Notify>) {
             Some(client) => turn(&client, by, &mut renewals),
             None => return,
         };
+        // Without a lease there is nothing to be woken for but news of one.
+        let sleep = async {
+            match nap {
+                Some(nap) => tokio::time::sleep(nap).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = news.notified() => {}
             Some(_) = renewals.join_next() => {}
-            () = tokio::time::sleep(nap) => {}
+            () = sleep => {}
         }
     }
 }
 
-/// Begins the renewals that are due, and answers when to look again.
-fn turn(client: &Arc<Inner>, by: Post, renewals: &mut JoinSet<()>) -> Duration {
+/// Begins the renewals that are due, and answers when to look again; never where there is no lease.
+fn turn(client: &Arc<Inner>, by: Post, renewals: &mut JoinSet<()>) -> Option<Duration> {
     let leases = client.live_leases();
+    if leases.is_empty() {
+        return None;
+    }
     let now = client.clock.now();
     let due_in = |lease: &Arc<Shared>| lease.renewal_due_in(now, by);
     let next = leases.iter().filter_map(due_in).min();
@@ -221,7 +232,7 @@ fn turn(client: &Arc<Inner>, by: Post, renewals: &mut JoinSet<()>) -> Duration {
     let next = leases.iter().filter_map(due_in).min();
     let loss = leases.iter().map(|lease| lease.belief.remaining()).min();
     let nap = next.into_iter().chain(loss).min().unwrap_or(LONGEST_NAP);
-    nap.clamp(SHORTEST_NAP, LONGEST_NAP)
+    Some(nap.clamp(SHORTEST_NAP, LONGEST_NAP))
 }
 
 /// Leases whose renewal is under way. Where the runtime ends before it does, others may begin at once.
@@ -287,8 +298,15 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
             Some(RenewResult::Lost { .. }) | None => {}
         }
     }
+    let mut seen = Vec::with_capacity(doubtful.len());
     for lease in doubtful {
-        see(&client, lease).await;
+        seen.extend(see(&client, lease).await.map(|shown| (lease, shown)));
+    }
+    // What is believed comes first: this may take its time.
+    for (lease, shown) in seen {
+        if give_up_late(&client, lease, &shown).await {
+            lease.was_searched(shown.revision);
+        }
     }
 }
 
@@ -303,23 +321,17 @@ fn try_for(ttl: Duration) -> Duration {
     (ttl / 6).clamp(Duration::from_millis(150), Duration::from_secs(3))
 }
 
-/// Something on the lease has changed since its holds were seen: looks which of them are left. Where that cannot be
-/// learnt, the next renewal asks again, and meanwhile the holds keep the deadlines that they had.
-async fn see(client: &Arc<Inner>, lease: &Arc<Shared>) {
+/// Something on the lease has changed since its holds were seen: looks which of them are left, and answers what it saw.
+/// Where that cannot be learnt, the next renewal asks again, and meanwhile the holds keep the deadlines that they had.
+async fn see(client: &Inner, lease: &Shared) -> Option<tenure_api::Lease> {
     let path = name::path("leases", &lease.id);
     let call = Call::read(path, lease.belief.remaining()).with_tries_of(try_for(lease.ttl));
-    let Ok(answer) = perform(client, &call).await else {
-        return;
-    };
-    let Ok(shown) = answer.json::<tenure_api::Lease>() else {
-        return;
-    };
+    let answer = perform(client, &call).await.ok()?;
+    let shown = answer.json::<tenure_api::Lease>().ok()?;
     for hold in lease.seen(answer.sent, &shown) {
         see_parts(client, &hold).await;
     }
-    if give_up_late(client, lease, &shown).await {
-        lease.was_searched(shown.revision);
-    }
+    Some(shown)
 }
 
 /// Gives up what late askings have taken. Answers whether nothing of it is left.

@@ -94,18 +94,20 @@ fn poll(wait: Duration, ttl: Duration) -> Duration {
 
 /// What is known of the end of a place.
 struct Ending {
+    wait: Duration,
     left: Duration,
     since: Instant,
 }
 
 impl Ending {
-    /// How long one asking may take. A poll at the end of a place lasts until the place ends, if that is within two thirds
-    /// of the TTL. All of it is less than what is believed of a lease, so that a member which does not answer is
-    /// left while the lease, and what was granted meanwhile, may still be believed in when another is asked.
+    /// How long one asking may take. A poll that would end in the last twentieth of a wait lasts until the place ends, if
+    /// that is within two thirds of the TTL. All of it is less than what is believed of a lease, so that a member which
+    /// does not answer is left while the lease, and what was granted meanwhile, may still be believed in when another is
+    /// asked.
     fn try_for(&self, poll: Duration, ttl: Duration) -> Duration {
         // The clock of the cluster may have stood still since, or be a little behind.
         let at_least = self.left.saturating_sub(self.since.elapsed() + PAUSE);
-        let longest = ttl / 3 * 2;
+        let longest = (ttl / 3 * 2).min(poll.saturating_add(self.wait / 20));
         let held_open = match at_least <= longest {
             true => poll.max(self.left.min(longest)),
             false => poll,
@@ -152,6 +154,7 @@ pub(crate) async fn acquire<W: Holdable>(
         granted = first.ask(&asking.names) => granted?,
         () = &mut stop => {
             let Some(call) = first.call.clone() else { return Ok(None) };
+            let call = call.with_patience(asking.client.patience);
             let taken_back = take_back(&asking.client, &call).await;
             // Dropped before this, or where it failed, it is taken back in the background.
             if taken_back.is_ok() {
@@ -316,6 +319,7 @@ async fn ask_on<W: Holdable>(
     // A request whose fate is not known may be carried out after all later ones were answered, and take a new place.
     let mut doubted = false;
     let mut ending = Ending {
+        wait: asking.wait,
         left: asking.wait,
         since: Instant::now(),
     };
@@ -338,10 +342,8 @@ async fn ask_on<W: Holdable>(
                 }
                 lease.confirmed(answer.sent, remaining_ms);
                 if let Some(left) = left {
-                    ending = Ending {
-                        left: Duration::from_millis(left),
-                        since: Instant::now(),
-                    };
+                    ending.left = Duration::from_millis(left);
+                    ending.since = Instant::now();
                 }
             }
             Err(error) => {

@@ -121,6 +121,7 @@ async fn a_poll_that_lasts_until_the_place_ends_is_waited_for_and_its_refusal_is
         assert_eq!(members.count(ACQUIRE), 3);
         error
     };
+    // And the twentieth of the wait is 30 s.
     for left in [3_000, 5_500, 6_600] {
         let error = end(left).await;
         assert!(matches!(error, Error::NotApplied(_)), "{left}: {error}");
