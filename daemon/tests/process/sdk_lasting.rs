@@ -1,10 +1,10 @@
 //! The Rust client against real clusters: what lasts through trouble, and what does not last beyond its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tenure::{Client, Loss, State, Told};
+use tenure::{Client, Loss, State};
 
 use crate::common::machine;
 use crate::common::{SOON, Setup, wait};
@@ -37,7 +37,7 @@ fn a_lock_is_acquired_with_the_least_ttl_though_a_member_froze() {
 
 #[test]
 fn a_hold_is_renewed_while_history_is_compacted_and_everything_is_read() {
-    const VALUES: usize = 200;
+    const VALUES: usize = 50;
     let _shares = machine::half();
     let cluster = Setup::of(3).start();
     let runtime = runtime();
@@ -57,18 +57,18 @@ fn a_hold_is_renewed_while_history_is_compacted_and_everything_is_read() {
         least
     });
     let value = vec![b'x'; 64 << 10];
-    let (writer, ended) = (client.clone(), Arc::clone(&end));
-    let written = runtime.spawn(async move {
-        let mut written = 0;
+    let written = Arc::new(AtomicUsize::new(0));
+    let (writer, ended, count) = (client.clone(), Arc::clone(&end), Arc::clone(&written));
+    let writing = runtime.spawn(async move {
         while !ended.load(Ordering::SeqCst) {
-            let key = format!("m/{}", written % VALUES);
+            let key = format!("m/{}", count.load(Ordering::SeqCst) % VALUES);
             writer.put(key, value.clone()).await.expect("it is put");
-            written += 1;
+            count.fetch_add(1, Ordering::SeqCst);
         }
-        written
     });
     let (begun, mut rounds) = (Instant::now(), 0);
-    while begun.elapsed() < ttl * 3 || rounds < 5 {
+    // So long that something is left to be compacted also on a busy machine.
+    while begun.elapsed() < ttl * 3 || written.load(Ordering::SeqCst) < VALUES {
         let all = runtime.block_on(soon(client.list("m/").into_future()));
         let revision = all.expect("they are listed").revision;
         let compacted = runtime.block_on(soon(client.compact(revision)));
@@ -76,19 +76,20 @@ fn a_hold_is_renewed_while_history_is_compacted_and_everything_is_read() {
         rounds += 1;
     }
     end.store(true, Ordering::SeqCst);
-    let written = runtime.block_on(soon(written)).expect("it runs");
+    runtime.block_on(soon(writing)).expect("it runs");
     let least = least.join().expect("it runs");
     eprintln!(
-        "{written} values written, {rounds} times everything read and compacted; of a TTL of {ttl:?} at least {least:?} was left"
+        "{} values written, {rounds} times everything read and compacted; of a TTL of {ttl:?} at least {least:?} was left",
+        written.load(Ordering::SeqCst)
     );
     assert!(!least.is_zero() && held.is_held(), "it was never lost");
-    assert!(written >= VALUES, "there was something to compact");
 }
 
 #[test]
 fn a_lease_that_fell_due_while_nobody_could_end_it_ends_as_soon_as_somebody_can() {
     /// One more than the tries after which others give up.
     const TRIES: usize = 7;
+    let _shares = machine::shared();
     let cluster = Setup::of(1).start();
     let runtime = runtime();
     let client = client(&cluster);
@@ -115,6 +116,7 @@ fn a_lease_that_fell_due_while_nobody_could_end_it_ends_as_soon_as_somebody_can(
 
 #[test]
 fn what_a_frozen_member_carries_out_late_is_not_left_on_the_lease() {
+    let _shares = machine::shared();
     let cluster = Setup::of(3).start();
     let runtime = runtime();
     let ttl = TTL * 6;
@@ -123,8 +125,6 @@ fn what_a_frozen_member_carries_out_late_is_not_left_on_the_lease() {
     let other = client_of(&cluster, cluster.leader());
     let lease = runtime.block_on(soon(by_frozen.lease(ttl).grant()));
     let lease = lease.expect("it is granted");
-    let before = runtime.block_on(soon(other.cluster()));
-    let before = before.expect("it is read").revision;
     cluster.members[follower].pause();
     runtime.block_on(async {
         let asked = by_frozen.lock("l").on(&lease).acquire();
@@ -133,19 +133,16 @@ fn what_a_frozen_member_carries_out_late_is_not_left_on_the_lease() {
     });
     wait::pass(TTL / 2, || false);
     cluster.members[follower].resume();
-    // By then it has been renewed twice by a member that runs.
-    wait::pass(ttl, || false);
+    let is_free = || {
+        let lock = runtime.block_on(soon(other.inspect_lock("l"))).ok()?;
+        (lock.holder_count == 0 && lock.queue_length == 0).then_some(())
+    };
+    wait::until("the asking was given up", SOON, is_free);
+    // As the cluster is concerned, this is what the network, or the member, has held back.
+    let mut late = cluster.members[cluster.leader()].client();
+    crate::common::acquire(&mut late, "l", lease.id());
+    wait::until("what was carried out late is given up", SOON, is_free);
     runtime.block_on(async {
-        let shown = soon(other.inspect_lock("l")).await.expect("it is read");
-        assert_eq!((shown.holder_count, shown.queue_length), (0, 0));
-        let mut watch = other.watch_one("locks/l").after(before).begin();
-        let told = tokio::time::timeout(TTL, watch.next()).await;
-        let events = match told {
-            Ok(Some(Ok(Told::Changes { events, .. }))) => events.len(),
-            Err(_) => 0,
-            other => panic!("{other:?}"),
-        };
-        eprintln!("{events} things happened to the lock when the member went on");
         assert!(!matches!(lease.state(), State::Lost(_)), "it lives on");
         // Whoever asks by it now is neither refused nor taken for somebody else.
         let lock = soon(by_frozen.lock("l").on(&lease).acquire()).await;
@@ -157,6 +154,7 @@ fn what_a_frozen_member_carries_out_late_is_not_left_on_the_lease() {
 
 #[test]
 fn a_hold_is_renewed_by_the_runtime_that_is_left() {
+    let _shares = machine::shared();
     let cluster = Setup::of(1).start();
     let (first, second) = (runtime(), runtime());
     let client = client(&cluster);
@@ -177,6 +175,7 @@ fn a_hold_is_renewed_by_the_runtime_that_is_left() {
 
 #[test]
 fn a_lease_is_gone_on_with_by_one_at_a_time_and_what_it_holds_is_taken_up_with_its_fence() {
+    let _shares = machine::shared();
     let cluster = Setup::of(1).start();
     let client = client(&cluster);
     runtime().block_on(async {
