@@ -13,13 +13,19 @@ use crate::transport::Http;
 
 /// A client to be made.
 ///
-/// ```no_run
-/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{fs, path::Path};
+///
+/// let files = Path::new("/etc/tenure");
+/// # let written = tenure_doctest::certificates()?;
+/// # let files = written.path();
 /// let client = tenure::Client::builder(["https://n1.internal:7379", "https://n2.internal:7379"])
-///     .authority(std::fs::read("/etc/tenure/ca.pem")?)
-///     .identity(std::fs::read("/etc/tenure/client.pem")?, std::fs::read("/etc/tenure/client.key")?)
-///     .token(std::fs::read_to_string("/etc/tenure/token")?.trim())
+///     .authority(fs::read(files.join("ca.pem"))?)
+///     .identity(fs::read(files.join("client.pem"))?, fs::read(files.join("client.key"))?)
+///     .token(fs::read_to_string(files.join("token"))?.trim())
 ///     .build()?;
+/// # assert_eq!(client.urls().len(), 2);
 /// # Ok(())
 /// # }
 /// ```

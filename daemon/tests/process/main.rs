@@ -25,6 +25,8 @@ mod readme;
 mod reads;
 mod sdk;
 mod sdk_calls;
+mod sdk_kinds;
+mod sdk_lasting;
 mod sdk_rounds;
 mod semaphores;
 mod snapshots;

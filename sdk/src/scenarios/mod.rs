@@ -3,6 +3,8 @@
 mod doubt;
 mod holding;
 mod mirroring;
+mod short;
+mod strays;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
