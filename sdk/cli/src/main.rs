@@ -74,6 +74,9 @@ fn main() -> ExitCode {
     if under::warden::is_meant() {
         return under::warden::run();
     }
+    if under::gate::is_meant() {
+        return under::gate::run();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misread(&error).into(),

@@ -192,6 +192,7 @@ impl Bench {
             return Ok(Exit::DONE);
         }
         Err(Trouble::new(Exit::FAILED, "a run had no success at all")
+            .afterwards()
             .then("its errors are counted by their codes above; `tenure status` shows the members"))
     }
 
@@ -286,12 +287,15 @@ impl Bench {
 
 fn trouble(failure: &Failure) -> Trouble {
     let exit = match failure.code.as_str() {
-        "interrupted" => return Trouble::new(Exit::by_signal(2), failure.to_string()),
+        "interrupted" => {
+            return Trouble::new(Exit::by_signal(2), failure.to_string()).afterwards();
+        }
         "connection" | "no-answer" | "no-leader" | "unavailable" => Exit::UNREACHABLE,
         "invalid-url" => Exit::CONFIG,
         _ => Exit::FAILED,
     };
     Trouble::new(exit, failure.to_string())
+        .afterwards()
         .then("`tenure status` shows which members are well; --endpoints names others")
 }
 
