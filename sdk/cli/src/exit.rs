@@ -315,6 +315,39 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_not_there_and_will_not_be_is_told_as_not_applied() {
+        let failure = |code| {
+            let problem = tenure::Failure {
+                code,
+                detail: "d".into(),
+                retry: tenure::api::Retry::Never,
+                retry_after: None,
+                fields: serde_json::Map::new(),
+            };
+            (Error::NotApplied(problem.clone()), Error::Unknown(problem))
+        };
+        for code in Code::ALL.into_iter().map(Some).chain([None]) {
+            let (refused, doubtful) = failure(code);
+            let (refused, doubtful) = (Trouble::from(refused), Trouble::from(doubtful));
+            assert_eq!(refused.outcome, Some(Outcome::NotApplied), "{code:?}");
+            assert_eq!(doubtful.outcome, Some(Outcome::Unknown), "{code:?}");
+            assert_eq!(doubtful.exit, Exit::IN_DOUBT, "{code:?}");
+        }
+        for loss in [
+            Loss::Deadline,
+            Loss::LeaseEnded,
+            Loss::Broken,
+            Loss::GivenUp,
+        ] {
+            let lost = Trouble::from(Error::Lost(loss));
+            assert_eq!(lost.outcome, Some(Outcome::Unknown), "{loss}");
+        }
+        let unwritten = Trouble::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(unwritten.outcome, None);
+        assert_eq!(unwritten.exit, Exit::FAILED);
+    }
+
+    #[test]
     fn signals_are_told_as_shells_do() {
         assert_eq!(Exit::by_signal(15), Exit(143));
         assert_eq!(Exit::by_signal(9), Exit(137));

@@ -144,10 +144,16 @@ mod tests {
         let election = is("elections/a", json!({"leader": {"fence": 121}}));
         let exclusive = ear(Some("locks/a"));
         assert_eq!(exclusive.in_state(&[lease(), lock(121)]), None);
-        assert_eq!(exclusive.in_state(&[lease(), lock(122)]), Some(Loss::Broken));
+        assert_eq!(
+            exclusive.in_state(&[lease(), lock(122)]),
+            Some(Loss::Broken)
+        );
         assert_eq!(exclusive.in_state(&[lease()]), Some(Loss::Broken));
         assert_eq!(exclusive.in_state(&[lock(121)]), Some(Loss::LeaseEnded));
-        assert_eq!(ear(Some("elections/a")).in_state(&[lease(), election]), None);
+        assert_eq!(
+            ear(Some("elections/a")).in_state(&[lease(), election]),
+            None
+        );
         assert_eq!(ear(None).in_state(&[lease()]), None);
         assert_eq!(ear(None).in_state(&[]), Some(Loss::LeaseEnded));
     }

@@ -120,17 +120,19 @@ impl Group {
 
     /// What happens next. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> News {
-        let Some((process, status)) = self.reaped.recv().await else {
-            return std::future::pending().await;
-        };
-        if process != self.leader {
-            return News::Other(process);
-        }
-        match status.stopping_signal() {
-            Some(signal) => News::Stopped(signal),
-            None => {
-                self.ended = Some(status);
-                News::Ended
+        loop {
+            let Some((process, status)) = self.reaped.recv().await else {
+                return std::future::pending().await;
+            };
+            match status.stopping_signal() {
+                Some(signal) if process == self.leader => return News::Stopped(signal),
+                // A warden that was stopped falls silent.
+                Some(_) => {}
+                None if process == self.leader => {
+                    self.ended = Some(status);
+                    return News::Ended;
+                }
+                None => return News::Other(process),
             }
         }
     }

@@ -155,7 +155,8 @@ struct What {
 impl What {
     /// What a watch calls it, where no more than one has to listen to it.
     fn resource(&self) -> Option<String> {
-        self.exclusive.then(|| format!("{}s/{}", self.word, self.name))
+        self.exclusive
+            .then(|| format!("{}s/{}", self.word, self.name))
     }
 }
 
@@ -278,7 +279,9 @@ async fn start<W: Holdable>(
         warden.watch(&group, times, until);
         if !warden.is_watching().await {
             let within = duration::shown(warden::READY_WITHIN);
-            return Err(unwatched(format!("its warden was not ready within {within}")));
+            return Err(unwatched(format!(
+                "its warden was not ready within {within}"
+            )));
         }
         // A pause since the grant may have used up what was left.
         match times.allow_a_start(hold.remaining()) {
@@ -295,11 +298,16 @@ async fn start<W: Holdable>(
     }
 }
 
-const AGAIN: &str = "nothing was run; see what this machine lacks (processes, memory, /proc), and run it again";
+const AGAIN: &str =
+    "nothing was run; see what this machine lacks (processes, memory, /proc), and run it again";
 
 /// A command that would go on without its hold if this program were killed is not begun.
 fn unwatched(why: String) -> Trouble {
-    Trouble::new(Exit::CANNOT_RUN, format!("the command cannot be watched: {why}")).then(AGAIN)
+    Trouble::new(
+        Exit::CANNOT_RUN,
+        format!("the command cannot be watched: {why}"),
+    )
+    .then(AGAIN)
 }
 
 /// Says before the command begins that nobody could stop it; answers whether that was to be said.
@@ -505,14 +513,19 @@ TENURE_LEASE, and TENURE_DEADLINE: until when the hold was certain when it start
 (the first number of /proc/uptime, in seconds). Each renewal moves that on.
 
 When renewals do not get through, all of the command gets TERM and, after --grace, KILL: before the local deadline, which \
-is before others can hold, unless an operator revokes its lease, ends the hold with `now`, or restores the cluster: then others \
-may hold at once, and the command is killed without grace when the next renewal tells of it, after a third of the TTL or so. What a \
+is before others can hold. When somebody else ends the hold (revokes its lease, breaks it, restores the cluster), others may \
+hold at once: then the command is killed without grace as soon as this program hears of it, which it does at once while a member \
+is reached (of a broken hold that is shared with others, by the next renewal, after a third of the TTL or so). What a \
 command leaves running when it ends is stopped with TERM, --grace and KILL before the hold is given up.
+
+The command begins only when a second process, its warden, watches it, which ends it where this program is killed, and at the \
+deadline where this program is stopped. Where there is no warden nothing is run, and this ends with 126.
 
 All of the command is its group and all that descends from it, as by `timeout` or `setsid`. Not stopped is what others start for \
 it (systemd-run, at, containers) and what this user may not signal (sudo and other setuid programs): the latter is named on stderr, \
-and the hold is not given up before it has ended; it may run on beyond the deadline. Where this program itself is killed, \
-what had left the group and lost its parent within the last 50 ms is missed.";
+before it runs where its file tells of it, and the hold is not given up before it has ended; it may run on beyond the \
+deadline. `sudo tenure lock … -- CMD` can stop all of CMD. Where this program itself is killed, what had left the group and lost \
+its parent within the last 50 ms is missed.";
 
 #[cfg(test)]
 mod tests {

@@ -58,9 +58,17 @@ mod tests {
         let path = env::join_paths([&first, &second]).expect("they have no colon");
         let found = |name: &OsStr| found(name, &path).map(|(file, _)| file);
         let job = second.join("job");
-        assert_eq!(found(OsStr::new("job")), Some(job.clone()), "what cannot be run is passed over");
+        assert_eq!(
+            found(OsStr::new("job")),
+            Some(job.clone()),
+            "what cannot be run is passed over"
+        );
         assert_eq!(found(job.as_os_str()), Some(job));
-        assert_eq!(found(OsStr::new("second/job")), None, "a path is not looked for");
+        assert_eq!(
+            found(OsStr::new("second/job")),
+            None,
+            "a path is not looked for"
+        );
         assert_eq!(found(OsStr::new("none")), None);
     }
 }

@@ -415,6 +415,22 @@ fn what_cannot_be_told_on_stderr_is_no_reason_to_stop() {
     }
 }
 
+/// Who takes it for not applied would do it again.
+#[test]
+fn a_write_whose_answer_cannot_be_written_is_not_told_as_not_applied() {
+    let cluster = Setup::of(1).start();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let put = at(&cluster, ["put", "a", "1", "-o", "json"])
+        .stdout(full.expect("it can be written to"))
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it runs");
+    let told: Value = serde_json::from_slice(&put.stderr).expect("it is JSON");
+    assert_eq!(put.status.code(), Some(1), "{told}");
+    assert_eq!(told.get("outcome"), Some(&Value::Null), "{told}");
+    assert_eq!(ran(&cluster, ["get", "a"]).expect(0).stdout, "1");
+}
+
 #[test]
 fn there_are_no_colours_but_on_a_terminal() {
     let cluster = Setup::of(1).start();
