@@ -1,16 +1,14 @@
 //! Commands that get away from their process group, from signals, or from those who watch them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::machine::skip;
 use crate::common::{Cluster, Process, SOON, Setup, wait};
+use crate::rights::{NOBODY, as_root};
 use crate::support::{
     TENURE, at, bare, begun, lives, ran, text_of, urls, wait_for_lock, wait_until_ended,
 };
@@ -134,22 +132,6 @@ fn a_command_is_not_started_when_its_hold_is_over_after_a_pause() {
     assert!(!ran_it.exists(), "{}", waiter.output());
 }
 
-/// A program that gives its user all rights, as `sudo` does, where these tests may make one.
-fn as_root(directory: &Path) -> Option<PathBuf> {
-    let program = directory.join("as-root");
-    if !rustix::process::geteuid().is_root() || fs::copy("/usr/bin/setpriv", &program).is_err() {
-        return None;
-    }
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).ok()?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).ok()?;
-    let mut check = Command::new(&program);
-    let check = check.args(["--reuid", "0", "true"]).uid(65534).gid(65534);
-    check
-        .status()
-        .is_ok_and(|status| status.success())
-        .then_some(program)
-}
-
 /// Starts a command under a lock as a user with few rights.
 fn as_nobody(cluster: &Cluster, command: &[&str]) -> Process {
     let tenure = cluster.dir().join("tenure");
@@ -159,8 +141,8 @@ fn as_nobody(cluster: &Cluster, command: &[&str]) -> Process {
         .args(["lock", "a", "--ttl", "4s", "--grace", "300ms", "--"])
         .args(command)
         .env("TENURE_ENDPOINTS", urls(cluster))
-        .uid(65534)
-        .gid(65534);
+        .uid(NOBODY)
+        .gid(NOBODY);
     Process::start(&mut under, &cluster.dir().join("holder"))
 }
 
@@ -168,10 +150,6 @@ fn as_nobody(cluster: &Cluster, command: &[&str]) -> Process {
 fn who_may_not_stop_a_command_is_told_so_before_that_matters() {
     let cluster = Setup::of(1).start();
     let Some(as_root) = as_root(cluster.dir()) else {
-        skip(
-            "what may not be signalled",
-            "this needs root, setpriv and setuid programs",
-        );
         return;
     };
     let as_root = as_root.display().to_string();
@@ -199,10 +177,6 @@ fn who_may_not_stop_a_command_is_told_so_before_that_matters() {
 fn a_lock_is_not_given_up_while_a_process_runs_that_may_not_be_signalled() {
     let cluster = Setup::of(1).start();
     let Some(as_root) = as_root(cluster.dir()) else {
-        skip(
-            "what may not be signalled",
-            "this needs root, setpriv and setuid programs",
-        );
         return;
     };
     let left = cluster.dir().join("left");

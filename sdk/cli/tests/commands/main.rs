@@ -14,6 +14,7 @@ mod holding;
 mod losing;
 mod printing;
 mod revoking;
+mod rights;
 mod shells;
 mod signals;
 mod support;
