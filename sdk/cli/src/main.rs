@@ -107,7 +107,7 @@ fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Completion(completion) => completion.run(),
         Command::Man(man) => man.run(),
         Command::Context(context) => context.run(&options.chosen()?, options.output),
-        Command::Bench(bench) => bench.run(&options.chosen()?.cluster.endpoints, options.output),
+        Command::Bench(bench) => bench.run(options.access()?, options.output),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
