@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -92,7 +93,7 @@ pub(crate) struct Session {
 pub(crate) struct Access {
     pub(crate) endpoints: Vec<String>,
     /// Where members are asked by `https`.
-    pub(crate) tls: Option<ClientConfig>,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) authorization: Option<HeaderValue>,
 }
 
@@ -136,7 +137,7 @@ impl Options {
         });
         Ok(Access {
             endpoints: chosen.cluster.endpoints,
-            tls,
+            tls: tls.map(Arc::new),
             authorization,
         })
     }

@@ -8,6 +8,8 @@
 )]
 mod common;
 
+#[path = "../../../tests/authority/mod.rs"]
+mod authority;
 mod benching;
 mod escaping;
 mod holding;
@@ -15,6 +17,7 @@ mod losing;
 mod printing;
 mod revoking;
 mod rights;
+mod secure;
 mod shells;
 mod signals;
 mod support;

@@ -3,6 +3,7 @@
 //! A connection of its own speaks HTTP/1.1 and is driven by the task that uses it, so that a request costs no hop
 //! between tasks; one that clients share speaks HTTP/2. What was cut off in the middle of an answer is not used again.
 
+use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ pub(crate) struct Member {
     authority: String,
     host: HeaderValue,
     /// Where it is asked by `https`.
-    tls: Option<(ServerName<'static>, ClientConfig)>,
+    tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
     authorization: Option<HeaderValue>,
 }
 
@@ -85,7 +86,7 @@ impl Member {
         let Some((name, tls)) = &self.tls else {
             return Ok(TokioIo::new(Either::Left(stream)));
         };
-        let mut tls = tls.clone();
+        let mut tls = ClientConfig::clone(tls);
         tls.alpn_protocols = vec![speaks.to_vec()];
         let connector = TlsConnector::from(Arc::new(tls));
         let stream = connector.connect(name.clone(), stream).await;
@@ -95,7 +96,18 @@ impl Member {
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
-        Failure::connection(format!("{}: {error}", self.url))
+        let mut told = format!("{}: {error}", self.url);
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            told = format!("{told}: {inner}");
+            cause = inner.source();
+        }
+        // Whoever asks for a certificate refuses after its side of the handshake, which may be seen as a broken connection only.
+        let anonymous = self.tls.as_ref();
+        if anonymous.is_some_and(|(_, tls)| !tls.client_auth_cert_resolver.has_certs()) {
+            told += "; no client certificate was shown, which the member may ask for";
+        }
+        Failure::connection(told)
     }
 }
 
