@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Cluster, SOON, Setup, wait};
+use crate::common::{Cluster, Process, SOON, Setup, wait};
 use crate::support::{Ran, at, begun, ran, run, wait_for_lock};
 
 /// Runs it with something on its stdin.
@@ -366,6 +366,48 @@ fn the_status_of_a_cluster_says_which_members_are_well() {
         let status = ran(&cluster, ["--timeout", "1s", "status"]);
         (status.code == 69 && status.stdout.contains("nobody leads")).then_some(())
     });
+}
+
+/// As where a member was made anew with the wrong settings, or its address was given to somebody else.
+#[test]
+fn whoever_answers_for_a_member_and_is_of_another_cluster_is_not_called_well() {
+    let cluster = Setup::of(3).start();
+    let stray = &cluster.members[cluster.follower()];
+    stray.kill();
+    let peer = format!("{}:7399", stray.peer.ip());
+    let data = cluster.dir().join("stranger").display().to_string();
+    let client = stray.client.to_string();
+    let itself = format!("stranger=http://{peer}");
+    let arguments = [
+        ["--name", "stranger"],
+        ["--data-dir", &data],
+        ["--client-listen", &client],
+        ["--peer-listen", &peer],
+        ["--initial-member", &itself],
+    ];
+    let arguments = std::iter::once("serve").chain(arguments.into_iter().flatten());
+    let log = cluster.dir().join("stranger.log");
+    let mut stranger = Process::start(&mut Process::tenured(arguments), &log);
+    stranger.wait_for_output("is the leader now", SOON);
+
+    let others = cluster.members.iter().filter(|member| member.runs());
+    let others: Vec<String> = others
+        .map(|member| format!("http://{}", member.client))
+        .collect();
+    let others = others.join(",");
+    let asked = ["--endpoints", &others, "status"];
+    let table = ran(&cluster, asked).expect(0).stdout;
+    assert!(table.starts_with("2 of 3 members are well"), "{table}");
+    let row = table.lines().find(|line| line.contains(&client));
+    let row = row.expect("it is listed");
+    assert!(row.trim_end().ends_with("is of another cluster"), "{table}");
+    let wire = in_json(&cluster, &asked);
+    let members = wire["members"].as_array().expect("it is a list").iter();
+    let told: Vec<_> = members
+        .filter(|member| member["name"] == stray.name)
+        .map(|member| (&member["well"], &member["trouble"]))
+        .collect();
+    assert_eq!(told, [(&json!(false), &json!("is of another cluster"))]);
 }
 
 #[test]
