@@ -4,6 +4,7 @@ mod doubt;
 mod holding;
 mod mirroring;
 mod short;
+mod strangers;
 mod strays;
 
 use std::sync::Arc;
