@@ -134,7 +134,7 @@ impl ApplyThread {
     }
 
     fn apply_some(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
-        let applied = {
+        let (applied, (term, stamp)) = {
             let mut applier = self.hold();
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
@@ -142,7 +142,6 @@ impl ApplyThread {
             let last = (applier.applied().position.term, applier.applied().stamp);
             (Applied::of(&applier, progress), last)
         };
-        let (applied, (term, stamp)) = applied;
         self.watch_clock(term, stamp);
         let (index, leases) = (applied.index, applied.progress.leases_expired);
         self.shared.tell_applied(applied);

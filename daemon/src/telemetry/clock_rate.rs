@@ -5,7 +5,8 @@
 //! so a clock that runs slow tells nothing; one that runs fast is wrong, or this member's is slow.
 //!
 //! A stamp arrives late, never early. The least delay seen in a while is about the same at any time, so it is the least
-//! delays at the two ends of a long window that are compared.
+//! delays at the two ends of a long window that are compared. A member that was behind and has caught up sees stamps come
+//! sooner than before, once: of two windows in succession the slower one counts.
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub const TOO_FAST: f64 = 1.01;
 #[derive(Debug, Default)]
 pub struct ClockRate {
     window: Option<Window>,
+    /// What the window before said, of the same leader.
+    before: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,7 @@ impl ClockRate {
         };
         let Some(window) = self.window.as_mut().filter(|window| window.term == term) else {
             self.window = Some(anew);
+            self.before = None;
             return None;
         };
         let passed = now.saturating_sub(window.began);
@@ -61,13 +65,14 @@ impl ClockRate {
         }
         // Between the two least delays lies about the length of the window.
         let gained = (window.first - last) as f64;
+        let rate = 1.0 + gained / nanos(WINDOW) as f64;
         self.window = Some(anew);
-        Some(1.0 + gained / nanos(WINDOW) as f64)
+        self.before.replace(rate).map(|before| rate.min(before))
     }
 
     /// What comes next is not to be compared with what came before: this member leads.
     pub fn forget(&mut self) {
-        self.window = None;
+        *self = ClockRate::default();
     }
 }
 
@@ -82,12 +87,18 @@ mod tests {
     /// What is found of a leader whose clock runs at `rate` when its entries come every 500 ms and take up to 400 ms, in
     /// turns; a long delay comes at the beginning.
     fn found(rate: f64, terms: impl Fn(u64) -> u64) -> Vec<f64> {
+        found_behind(rate, Duration::ZERO, terms)
+    }
+
+    /// The same, where this member is so far behind for the first quarter of a minute.
+    fn found_behind(rate: f64, behind: Duration, terms: impl Fn(u64) -> u64) -> Vec<f64> {
         let mut clock_rate = ClockRate::default();
         let mut found = Vec::new();
         for number in 0..400_u64 {
             let sent = Duration::from_millis(500 * number);
             let stamp_ms = (sent.as_secs_f64() * 1000.0 * rate) as u64;
             let delay = Duration::from_millis([400, 3, 90, 7, 250][number as usize % 5]);
+            let delay = delay + if number < 30 { behind } else { Duration::ZERO };
             found.extend(clock_rate.seen(terms(number), stamp_ms, sent + delay));
         }
         found
@@ -111,6 +122,13 @@ mod tests {
             found.iter().all(|rate| TOO_FAST < *rate && *rate < 1.03),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_member_that_catches_up_does_not_take_its_leader_for_fast() {
+        let found = found_behind(1.0, Duration::from_secs(5), |_| 7);
+        assert!(!found.is_empty());
+        assert!(found.iter().all(|rate| *rate < 1.001), "{found:?}");
     }
 
     #[test]
