@@ -6,6 +6,10 @@
 # The command finds the fence in TENURE_FENCE: what it writes to should refuse lesser ones. It is ended, by TERM and
 # then by KILL, before the lock can be another's. Needs bash, curl and Linux.
 #
+# What it cannot do, and `tenure lock` can: end what has left the process group of the command (`timeout`, `setsid`), and
+# end the command when it is itself ended by `kill -9` or stopped. What runs as another user (`sudo`) neither of them can
+# end. When the command has ended and that runs on, this leaves the lock to its lease and says so; `tenure lock` keeps it.
+#
 #     TENURE_ENDPOINTS  client URLs of members, separated by commas (http://127.0.0.1:7379)
 #     TENURE_TTL_MS     for how long others wait after this machine has died (15000)
 #     TENURE_WAIT_MS    how long to wait for the lock (86400000; 0 only tries)
@@ -82,12 +86,46 @@ try_ms=3000
 lease=
 fence=
 job=
-runs() { kill -0 "$job" 2>/dev/null; }
+# Whether the command itself runs, also as another user whom no signal of this one reaches.
+runs() { [[ -e /proc/$job ]]; }
 end_all() { [[ -n $job ]] && kill "-$1" -- "-$job" 2>/dev/null; }
+
+# Whether something of the command's group still works. Not asked by a signal, which does not reach what runs as another
+# user and reaches what has ended but was not waited for.
+works_on() {
+    local file line
+    for file in /proc/[0-9]*/stat; do
+        read -r line 2>/dev/null <"$file" || continue
+        # Behind the name: the state, the parent and the group.
+        read -r state _ group _ <<<"${line##*) }"
+        if [[ $group == "$job" && $state != [ZX] ]]; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Ends all of the command. Where that takes longer than the lock may be believed in, the lock is left to its lease.
+end_job() {
+    local end
+    [[ -n $job ]] || return 0
+    look
+    end=$((until > now + 1000 ? until : now + 1000))
+    end_all KILL
+    while works_on; do
+        look
+        if ((now >= end)); then
+            say "some of the command (process group $job) cannot be ended: the lock is left to its lease"
+            return 1
+        fi
+        sleep 0.05
+        end_all KILL
+    done
+}
 
 # Gives back what there is. The fence says which hold is meant: a late retry can never free a later one.
 give_back() {
-    end_all KILL
+    end_job || return
     if [[ -n $fence ]]; then
         call DELETE "$path?lease=$lease&fence=$fence" 5000
     fi
@@ -167,6 +205,7 @@ kill_ms=$((ttl_ms / 20))
 renew_at=$((sent + ttl_ms / 3))
 lost=
 told=
+killed=
 while runs; do
     if [[ -n $passed_on ]]; then
         end_all "$passed_on"
@@ -198,8 +237,13 @@ while runs; do
         end_all TERM
         told=yes
     fi
+    if [[ $killed == yes ]] && ((now >= until)); then
+        say "DANGER: the command (process group $job) cannot be ended, and others may hold the lock"
+        killed=told
+    fi
     if [[ -n $lost ]] && ((now >= until - kill_ms)); then
         end_all KILL
+        killed=${killed:-yes}
     fi
     sleep 0.1
 done

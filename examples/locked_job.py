@@ -5,7 +5,7 @@
 
 The command finds the fence in TENURE_FENCE: what it writes to should refuse lesser ones. It is ended, by TERM and then
 by KILL, before the lock can be another's. Needs Linux, Python 3.11 and its standard library. Settings and exit codes
-are those of locked-job.sh. `Client` and `Lock` serve programs in Python, too.
+are those of locked-job.sh, and so is what it cannot do. `Client` and `Lock` serve programs in Python, too.
 """
 
 import http.client
@@ -170,9 +170,16 @@ class Lock:
         sent, believed = belief
         return max(0.0, believed - sent.elapsed())
 
+    def abandon(self):
+        """Leaves the lock to its lease: it is neither renewed nor given back."""
+        self._belief = None
+        self.lease = None
+
     def release(self):
         """Gives the lock back. The fence says which hold is meant: a late retry can never free a later one."""
         self._belief = None
+        if self.lease is None:
+            return
         query = {"lease": self.lease}
         if self.fence is not None:
             query["fence"] = self.fence
@@ -193,6 +200,26 @@ class Lock:
             self._belief = sent, believed
 
 
+def works_on(group):
+    """Whether something of a process group still works.
+
+    Not asked by a signal, which does not reach what runs as another user, and reaches what has ended but was not waited
+    for.
+    """
+    for process in os.listdir("/proc"):
+        if not process.isdigit():
+            continue
+        try:
+            with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+                # Behind the name: the state, the parent and the group.
+                state, _, its_group = file.read().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue  # It has ended meanwhile.
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False
+
+
 def run(lock, command):
     """Runs a command while the lock is held. Answers its exit code; `Lost` where it was ended because the lock was."""
     environment = dict(os.environ, TENURE_LOCK=lock.name, TENURE_FENCE=str(lock.fence), TENURE_LEASE=lock.lease)
@@ -206,12 +233,12 @@ def run(lock, command):
     def end_all(number):
         try:
             os.killpg(job.pid, number)
-        except ProcessLookupError:
-            pass
+        except (ProcessLookupError, PermissionError):
+            pass  # What may not be ended is seen by `works_on`.
 
     # A fifth of the TTL is for the command to end after TERM, and what is left after KILL for the system to do it.
     grace, last = lock.ttl / 5, lock.ttl / 20
-    told = False
+    told = killed = in_danger = False
     stop = threading.Event()
     threading.Thread(target=lock.keep, args=(stop,), daemon=True).start()
     try:
@@ -222,18 +249,35 @@ def run(lock, command):
                 lock.lost = "it could not be renewed"
             if lock.lost and not told:
                 told = True
-                print(f"locked-job: the lock was lost, {lock.lost}: ending the command", file=sys.stderr)
+                say(f"the lock was lost, {lock.lost}: ending the command")
                 end_all(signal.SIGTERM)
+            if killed and not in_danger and lock.remaining() <= 0:
+                in_danger = True
+                say(f"DANGER: the command (process group {job.pid}) cannot be ended, and others may hold the lock")
             if lock.lost and lock.remaining() <= last:
+                killed = True
                 end_all(signal.SIGKILL)
             time.sleep(0.05)
     finally:
         stop.set()
         # What it left behind would work on without the lock.
         end_all(signal.SIGKILL)
+        ending, patience = Moment(), max(1.0, lock.remaining())
+        while works_on(job.pid):
+            if ending.elapsed() >= patience:
+                say(f"some of the command (process group {job.pid}) cannot be ended: the lock is left to its lease")
+                lock.abandon()
+                break
+            time.sleep(0.05)
+            end_all(signal.SIGKILL)
     if told:
         raise Lost(lock.lost)
     return job.returncode if job.returncode >= 0 else 128 - job.returncode
+
+
+def say(what):
+    """A note on stderr."""
+    print(f"locked-job: {what}", file=sys.stderr)
 
 
 def number(name, default):
@@ -263,16 +307,16 @@ def main():
         lock.acquire(wait_ms)
         return run(lock, sys.argv[2:])
     except ValueError as error:
-        print(f"locked-job: {error}", file=sys.stderr)
+        say(error)
         return 64
     except Refused as refused:
-        print(f"locked-job: the lock was not acquired: {refused}", file=sys.stderr)
+        say(f"the lock was not acquired: {refused}")
         return 75 if refused.status in (409, 410) else 1
     except Unreachable as error:
-        print(f"locked-job: {error}", file=sys.stderr)
+        say(error)
         return 69
     except OSError as error:
-        print(f"locked-job: the command cannot be run: {error}", file=sys.stderr)
+        say(f"the command cannot be run: {error}")
         return 127
     except Lost:
         return 76

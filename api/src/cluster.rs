@@ -119,6 +119,9 @@ pub struct Status {
     pub ready: bool,
     /// Why not.
     pub reasons: Vec<String>,
+    /// What is wrong though it serves, and what to do about it, in words; of the whole cluster where it leads.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Bytes of the log that it keeps.
     pub log_bytes: u64,
     /// Bytes of its state.

@@ -1,8 +1,9 @@
 //! The Tenure daemon as a library: everything behind `tenured`, so that tests and benchmarks can hold its parts.
 //!
 //! From the edge to the core: `cli`, `config`, `dev` and `member` start and stop a member; `http` serves clients; `node` runs
-//! the threads around the core and the applier; `transport` and `forming` talk to other members; `storage` remembers.
-//! `supervision` speaks with the service manager, to which `pulse` shows which threads move; `logging` writes lines.
+//! the threads around the core and the applier; `transport` and `forming` talk to other members; `storage` remembers;
+//! `telemetry` counts. `supervision` speaks with the service manager, to which `pulse` shows which threads move; `logging`
+//! writes lines.
 
 pub mod cli;
 pub mod config;
@@ -17,4 +18,5 @@ pub mod node;
 pub mod pulse;
 pub mod storage;
 pub mod supervision;
+pub mod telemetry;
 pub mod transport;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::claim::Asked;
 use crate::client::Client;
 use crate::error::Error;
 use crate::guard::Guard;
@@ -18,10 +19,44 @@ use crate::queue::acquire;
 
 /// What can be held: a lock ([`Locked`]), several ([`LockedTogether`](crate::LockedTogether)), permits
 /// ([`Permitted`](crate::Permitted)) or a leadership ([`Led`](crate::Led)).
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Acquire, Error, Holdable};
+///
+/// /// Works under whatever is asked for.
+/// async fn work_under<W: Holdable>(asked: Acquire<'_, W>) -> Result<(), Error> {
+///     let held = asked.acquire().await?;
+///     held.run(work()).await?;
+///     held.release().await
+/// }
+/// # async fn work() {}
+///
+/// work_under(client.lock("jobs/nightly")).await?;
+/// work_under(client.semaphore("downloads", 10)).await?;
+/// work_under(client.campaign("service/api", "host-a")).await?;
+/// # Ok(()) });
+/// ```
 #[expect(private_bounds, reason = "only this crate knows how each is asked for")]
 pub trait Holdable: Wanted {}
 
 /// What can be held under an owner's name, with labels: all but a leadership, whose candidate is its owner.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Acquire, Holdable, Labelled};
+///
+/// /// Says on which host it is held, to those who are refused.
+/// fn on_host<'a, W: Holdable + Labelled>(asked: Acquire<'a, W>, host: &str) -> Acquire<'a, W> {
+///     asked.metadata("host", host)
+/// }
+///
+/// let lock = on_host(client.lock("jobs/nightly"), "h1").acquire().await?;
+/// let shown = client.inspect_lock("jobs/nightly").await?;
+/// assert_eq!(shown.holders[0].metadata["host"], "h1");
+/// # lock.release().await?;
+/// # Ok(()) });
+/// ```
 #[expect(private_bounds, reason = "only this crate knows how each is asked for")]
 pub trait Labelled: Labels {}
 
@@ -89,8 +124,8 @@ pub(crate) use labelled;
 /// Something to be acquired: on a lease of its own with a TTL of 15 s unless told otherwise. It is made by
 /// [`Client::lock`], [`Client::locks_together`], [`Client::semaphore`] and [`Client::campaign`].
 ///
-/// ```no_run
-/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
 /// use std::time::Duration;
 /// let lock = client.lock("jobs/nightly").wait(Duration::from_secs(60)).acquire().await?;
 /// println!("held with fence {}", lock.fence());
@@ -98,8 +133,7 @@ pub(crate) use labelled;
 /// client.put("jobs/nightly/report", report).guard(&lock).await?;
 /// lock.release().await?;
 /// # async fn nightly() -> &'static str { "" }
-/// # Ok(())
-/// # }
+/// # Ok(()) });
 /// ```
 #[must_use = "nothing is asked before `acquire` is awaited"]
 pub struct Acquire<'a, W: Holdable = Locked> {
@@ -168,7 +202,8 @@ impl<W: Holdable> Acquire<'_, W> {
     /// where the answer is [`Error::Unknown`]: a request that the network held back may still be carried out, also after
     /// another member refused a later one. On a lease of its own it is looked for under its idempotency key and ended, or
     /// kept from being carried out; where no member answers that in 5 s, a lease that is granted late ends with its TTL.
-    /// On a lease of yours the place is left; what is carried out only after that ends with the lease.
+    /// On a lease of yours the place is left; what is carried out only after that, within ten minutes, is found by one of
+    /// the next renewals and given up, else it ends with the lease.
     /// [`Acquire::acquire_unless`] gives up when it is told to, and waits until that is done.
     ///
     /// # Errors
@@ -186,18 +221,18 @@ impl<W: Holdable> Acquire<'_, W> {
     /// given back, and the answer is none once the cluster has said so. On a lease of its own, which is ended, or whose
     /// grant is kept from being carried out by a record under the same key, that holds as long as records are kept (60 s
     /// unless an operator changed it): a request that the network holds back for longer may be granted a lease, which
-    /// ends with its TTL. On yours, an asking that the network held back may still be carried out, and ends with the lease.
+    /// ends with its TTL. On yours, an asking that the network held back may still be carried out, and is given up then.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client, signal: impl Future<Output = ()>) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # async fn serve() {}
+    /// # let signal = std::future::pending();
     /// let campaign = client.campaign("service/api", "host-a");
     /// match campaign.acquire_unless(signal).await? {
     ///     Some(leadership) => leadership.run(serve()).await?,
     ///     None => println!("withdrawn"),
     /// }
-    /// # async fn serve() {}
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) });
     /// ```
     ///
     /// Dropping the future is as there.
@@ -221,6 +256,15 @@ impl<W: Holdable> Acquire<'_, W> {
         *common.wait_ms = millis(self.wait);
         *common.poll_ms = Some(millis(poll));
         body
+    }
+
+    /// What is asked for, as the one who asks is known.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked {
+            kind: W::KIND,
+            names: self.names.clone(),
+            owner: self.owner_name(),
+        }
     }
 
     /// Whether several are asked for by one request, be it but one.

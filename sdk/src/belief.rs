@@ -19,8 +19,10 @@ const SHORTEST_NAP: Duration = Duration::from_millis(1);
 
 /// What a holder may believe.
 ///
-/// ```no_run
-/// # async fn example(lock: tenure::Lock) {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # let lock = client.lock("jobs/nightly").ttl(std::time::Duration::from_secs(1)).acquire().await?;
+/// # client.revoke_lease(lock.lease_id()).await?;
 /// use tenure::State;
 ///
 /// let mut states = lock.watch();
@@ -28,10 +30,14 @@ const SHORTEST_NAP: Duration = Duration::from_millis(1);
 ///     match *states.borrow_and_update() {
 ///         State::Held => println!("renewals get through again"),
 ///         State::InJeopardy => println!("{:?} left; nothing new is begun", lock.remaining()),
-///         State::Lost(loss) => return eprintln!("{loss}"),
+///         State::Lost(loss) => {
+///             eprintln!("{loss}");
+///             break;
+///         }
 ///     }
 /// }
-/// # }
+/// # assert!(matches!(lock.state(), State::Lost(_)));
+/// # Ok(()) });
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {

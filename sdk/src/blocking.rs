@@ -11,22 +11,23 @@ use crate::error::{Error, Failure};
 
 /// A client for programs that do not run on tokio. Clones share all but their patience.
 ///
-/// ```no_run
-/// # fn example() -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run_blocking(|url| {
+/// # let mut steps = 2;
+/// # let mut work_is_left = || { steps -= 1; steps > 0 };
 /// use std::time::Duration;
 /// use tenure::blocking::Client;
 ///
 /// let client = Client::connect(["http://127.0.0.1:7379"])?;
+/// # let client = Client::connect([url])?;
 /// let lock = client.wait(client.lock("jobs/nightly").wait(Duration::from_secs(60)).acquire())?;
 /// while work_is_left() && lock.is_held() {
 ///     one_step();                                      // short against lock.remaining()
 /// }
 /// client.wait(client.put("jobs/nightly/done", "yes").guard(&lock))?;
 /// client.wait(lock.release())?;
-/// # fn work_is_left() -> bool { false }
 /// # fn one_step() {}
-/// # Ok(())
-/// # }
+/// # Ok(()) });
 /// ```
 ///
 /// Nothing can stop a thread, so there is no `run` that does: between two steps it asks whether it still holds. What is

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use rustls::ClientConfig;
 
 use crate::client::Client;
 use crate::clock::SystemClock;
@@ -13,13 +14,19 @@ use crate::transport::Http;
 
 /// A client to be made.
 ///
-/// ```no_run
-/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{fs, path::Path};
+///
+/// let files = Path::new("/etc/tenure");
+/// # let written = tenure_doctest::certificates()?;
+/// # let files = written.path();
 /// let client = tenure::Client::builder(["https://n1.internal:7379", "https://n2.internal:7379"])
-///     .authority(std::fs::read("/etc/tenure/ca.pem")?)
-///     .identity(std::fs::read("/etc/tenure/client.pem")?, std::fs::read("/etc/tenure/client.key")?)
-///     .token(std::fs::read_to_string("/etc/tenure/token")?.trim())
+///     .authority(fs::read(files.join("ca.pem"))?)
+///     .identity(fs::read(files.join("client.pem"))?, fs::read(files.join("client.key"))?)
+///     .token(fs::read_to_string(files.join("token"))?.trim())
 ///     .build()?;
+/// # assert_eq!(client.urls().len(), 2);
 /// # Ok(())
 /// # }
 /// ```
@@ -84,6 +91,25 @@ impl ClientBuilder {
         self
     }
 
+    /// How the client would speak TLS, for a program that asks the same members by an HTTP client of its own; none where no
+    /// URL is `https`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ClientBuilder::build`] that are of certificates and keys.
+    pub fn tls_config(&self) -> Result<Option<ClientConfig>, Error> {
+        let secure = self.urls.iter().any(|url| url.starts_with("https:"));
+        let for_tls = !self.tls.authorities.is_empty() || self.tls.identity.is_some();
+        match (secure, for_tls) {
+            (true, _) => self.tls.config().map(Some),
+            (false, false) => Ok(None),
+            (false, true) => Err(Error::NotApplied(Failure::local(format!(
+                "certificates are given, but none of the URLs {:?} begins with https://",
+                self.urls
+            )))),
+        }
+    }
+
     /// The client. Nothing is sent before the first call.
     ///
     /// # Errors
@@ -91,18 +117,7 @@ impl ClientBuilder {
     /// Where there is no URL, or one that is none; where certificates or keys cannot be read or do not fit, or are given
     /// though no URL is `https`; where the token is none.
     pub fn build(self) -> Result<Client, Error> {
-        let secure = self.urls.iter().any(|url| url.starts_with("https:"));
-        let for_tls = !self.tls.authorities.is_empty() || self.tls.identity.is_some();
-        let http = match (secure, for_tls) {
-            (true, _) => Http::secure(self.tls.config()?),
-            (false, false) => Http::plain(),
-            (false, true) => {
-                return Err(Error::NotApplied(Failure::local(format!(
-                    "certificates are given, but none of the URLs {:?} begins with https://",
-                    self.urls
-                ))));
-            }
-        };
+        let http = self.tls_config()?.map_or_else(Http::plain, Http::secure);
         let token = self.token.as_deref().map(bearer).transpose()?;
         let clock = Arc::new(SystemClock);
         let mut client = Client::with(self.urls, Arc::new(http), clock, token)?;

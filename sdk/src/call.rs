@@ -94,9 +94,7 @@ impl Call {
         let mut headers = Vec::new();
         let mut patience = patience;
         if effect.has_key() {
-            let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-            let key = HeaderValue::try_from(key).expect("hex digits are a header value");
-            headers.push((IDEMPOTENCY_KEY, key));
+            headers.push((IDEMPOTENCY_KEY, drawn_key()));
             patience = patience.min(RECORDED);
         }
         Call {
@@ -142,6 +140,13 @@ impl Call {
         self.with_header(IDEMPOTENCY_KEY, key)
     }
 
+    /// Under a key that no other request has.
+    pub(crate) fn with_new_key(mut self) -> Call {
+        self.headers.retain(|(name, _)| *name != IDEMPOTENCY_KEY);
+        self.headers.push((IDEMPOTENCY_KEY, drawn_key()));
+        self
+    }
+
     /// Under the key of another request, so that members decide but one of the two.
     pub(crate) fn with_key_of(mut self, other: &Call) -> Call {
         self.headers.retain(|(name, _)| *name != IDEMPOTENCY_KEY);
@@ -154,9 +159,8 @@ impl Call {
     }
 
     /// The request is held open for this long before it is answered.
-    pub(crate) fn held_for(mut self, poll: Duration) -> Call {
-        self.try_for = poll + BEYOND_POLL;
-        self
+    pub(crate) fn held_for(self, poll: Duration) -> Call {
+        self.with_tries_of(poll + BEYOND_POLL)
     }
 
     pub(crate) fn with_tries_of(mut self, try_for: Duration) -> Call {
@@ -191,6 +195,11 @@ impl Call {
             Error::NotApplied(Failure::local(format!("this is no request: {error}")))
         })
     }
+}
+
+fn drawn_key() -> HeaderValue {
+    let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    HeaderValue::try_from(key).expect("hex digits are a header value")
 }
 
 /// What one try came to.
@@ -336,6 +345,17 @@ fn judge(client: &Inner, chosen: Chosen, member: &str, answer: Sent) -> Tried {
             Tried::Again {
                 failure,
                 unknown: false,
+            }
+        }
+        // Whoever answers there is none of ours: it is not well, and what it says of a leader is of no use.
+        Some(Code::WrongCluster) => {
+            rest(Duration::ZERO);
+            match client.endpoints.any_is_rested(Instant::now()) {
+                true => Tried::Again {
+                    failure,
+                    unknown: false,
+                },
+                false => Tried::Refused(failure),
             }
         }
         // Time alone does not make room.

@@ -17,15 +17,22 @@ use crate::transport::Transport;
 
 /// How long a call goes on by default: a cluster that has lost its leader has another one long before.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than anybody means, and so short that sums of it are times still.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 /// A client of one cluster. Clones share connections, the knowledge of members, and renewal.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), tenure::Error> {
+/// Leases are renewed by a small task on each runtime on which the client is used: while one of them runs, all leases of
+/// the client are renewed, whichever granted them. Where none runs any more, as where a runtime of one thread is between
+/// two calls of `block_on`, nothing is renewed until the client is used again, and what runs out meanwhile is lost.
+/// [`blocking::Client`](crate::blocking::Client) has a thread of its own for that.
+///
+/// ```
+/// # tenure_doctest::run(async |url| {
 /// let client = tenure::Client::connect(["http://10.0.0.1:7379", "http://10.0.0.2:7379"])?;
+/// # let client = tenure::Client::connect([url])?;
 /// client.put("config/colour", "green").await?;
-/// # Ok(())
-/// # }
+/// # Ok(()) });
 /// ```
 #[derive(Clone)]
 pub struct Client {
@@ -85,7 +92,7 @@ impl Client {
     /// a patience below it keeps a write from being applied twice.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Client {
-        self.patience = patience;
+        self.patience = patience.min(LONGEST_PATIENCE);
         self
     }
 
@@ -97,7 +104,7 @@ impl Client {
         self
     }
 
-    /// Does something that nobody waits for: on the runtime of this task, else on the one that renews. Where both have
+    /// Does something that nobody waits for: on the runtime of this task, else on one that renews. Where all have
     /// ended, nothing is done.
     pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         let current = tokio::runtime::Handle::try_current().ok();
@@ -106,7 +113,13 @@ impl Client {
         }
     }
 
+    /// What has only what clones share, with a patience of its own.
+    pub(crate) fn over(inner: Arc<Inner>, patience: Duration) -> Client {
+        Client { inner, patience }
+    }
+
     pub(crate) async fn perform(&self, call: &Call) -> Result<Answer, Error> {
+        self.inner.attend();
         perform(&self.inner, call).await
     }
 }

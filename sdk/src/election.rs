@@ -22,6 +22,14 @@ use crate::shown::{Shown, Within, look_at};
 const FOR_A_DAY: Duration = Duration::from_secs(86_400);
 
 /// Says of a [`Guard`] or an [`Acquire`] that it is of a leadership.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let leadership: tenure::Guard<tenure::Led> = client.campaign("service/api", "host-a").lead().await?;
+/// assert_eq!(leadership.election(), "service/api");
+/// # leadership.resign().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub enum Led {}
 
@@ -30,18 +38,29 @@ impl Single for Led {}
 
 /// A campaign to be made: waiting for up to 24 h, unless told otherwise.
 ///
-/// ```no_run
-/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
 /// let leadership = client.campaign("service/api", "host-a").value("http://host-a:80").lead().await?;
 /// leadership.run(serve()).await?;
 /// leadership.resign().await?;
 /// # async fn serve() {}
-/// # Ok(())
-/// # }
+/// # Ok(()) });
 /// ```
 pub type Campaign<'a> = Acquire<'a, Led>;
 
 /// A leadership. Its fence is its term.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let leadership: tenure::Leadership = client.campaign("service/api", "host-a").lead().await?;
+/// leadership.proclaim("http://host-a:80").await?;
+///
+/// let seen = client.election("service/api").await?.leader.expect("somebody leads");
+/// assert_eq!((seen.candidate.as_str(), seen.value.as_str()), ("host-a", "http://host-a:80"));
+/// assert_eq!(seen.fence, leadership.fence());
+/// leadership.resign().await?;
+/// # Ok(()) });
+/// ```
 pub type Leadership = Guard<Led>;
 
 impl Client {
@@ -133,16 +152,17 @@ impl Guard<Led> {
     /// Passes the leadership to a candidate that waits, at one revision: there is no vacancy in between. From this call
     /// on this program does not lead any longer, but where it was refused: then [`NotHandedOver::leadership`] leads on.
     ///
-    /// ```no_run
-    /// # async fn example(leadership: tenure::Leadership) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let leadership = client.campaign("service/api", "host-a").lead().await?;
     /// if let Err(refused) = leadership.hand_over("host-b").await {
     ///     eprintln!("{refused}");
     ///     if let Some(leadership) = refused.leadership {
     ///         leadership.resign().await?;
     ///     }
     /// }
-    /// # Ok(())
-    /// # }
+    /// # assert!(client.election("service/api").await?.leader.is_none());
+    /// # Ok(()) });
     /// ```
     ///
     /// Dropped before it is done, this resigns in the background, unless the leadership was passed on.
@@ -215,6 +235,16 @@ impl Guard<Led> {
 }
 
 /// Why a leadership was not passed on, and what became of it.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let leadership = client.campaign("service/api", "host-a").lead().await?;
+/// let refused = leadership.hand_over("host-b").await.expect_err("nobody of that name waits");
+/// assert_eq!(refused.error.code(), Some(tenure::api::Code::NotHeld));
+/// let leadership = refused.leadership.expect("it leads on");
+/// leadership.resign().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct NotHandedOver {
     /// Why.

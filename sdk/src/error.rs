@@ -10,10 +10,11 @@ use tenure_api::{Code, Outcome, Retry};
 
 /// Why a call did not succeed.
 ///
-/// ```no_run
-/// # async fn example(client: tenure::Client) {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
 /// use tenure::{Error, api::Code};
 ///
+/// # let other = client.lock("jobs/nightly").acquire().await?;
 /// match client.lock("jobs/nightly").acquire().await {
 ///     Ok(lock) => println!("held with fence {}", lock.fence()),
 ///     Err(Error::Unknown(failure)) => println!("perhaps acquired; it is being given up: {failure}"),
@@ -21,7 +22,8 @@ use tenure_api::{Code, Outcome, Retry};
 ///     Err(Error::NotApplied(failure)) => println!("not acquired: {failure}"),
 ///     Err(Error::Lost(loss)) => println!("acquired, but the answer came too late: {loss}"),
 /// }
-/// # }
+/// # other.release().await?;
+/// # Ok(()) });
 /// ```
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -55,6 +57,17 @@ impl Error {
 }
 
 /// What a member answered, or what kept it from answering.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # let other = client.lock("jobs/nightly").metadata("host", "h1").acquire().await?;
+/// let refused = client.lock("jobs/nightly").acquire().await.expect_err("somebody else is at it");
+/// let failure = refused.failure().expect("a member answered");
+/// println!("{failure}; it is held by {}", failure.fields["holders"][0]["metadata"]);
+/// # assert_eq!(failure.fields["holders"][0]["metadata"]["host"], "h1");
+/// # other.release().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The code; none where no member answered, or with a code that this version does not know.
@@ -121,6 +134,21 @@ impl Failure {
 }
 
 /// Why something is not held any longer.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::Loss;
+/// # let lock = client.lock("jobs/nightly").acquire().await?;
+/// # client.revoke_lease(lock.lease_id()).await?;
+///
+/// match lock.lost().await {
+///     Loss::Deadline => eprintln!("no renewal got through; perhaps the cluster can be reached again"),
+///     Loss::LeaseEnded => eprintln!("the cluster has ended the lease"),
+///     Loss::Broken => eprintln!("an operator has broken the hold"),
+///     Loss::GivenUp => {}
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Loss {
     /// The lease was not renewed in time. It may still live in the cluster, but may not be believed in.

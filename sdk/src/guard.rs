@@ -25,15 +25,20 @@ use crate::hold::Part;
 /// must not suffer from that checks the fence: Tenure's own writes by `guard`, other stores by refusing a fence lower
 /// than one they have seen.
 ///
-/// ```no_run
-/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
 /// let lock = client.lock("jobs/nightly").acquire().await?;
+/// # let (steps, id) = (std::cell::Cell::new(0), lock.lease_id().to_owned());
+/// # let one_step = async || {
+/// #     steps.set(steps.get() + 1);
+/// #     client.revoke_lease(&id).await.expect("it ends");
+/// #     lock.lost().await;
+/// # };
 /// while lock.is_held() {
 ///     one_step().await;                  // short against lock.remaining()
 /// }
-/// # async fn one_step() {}
-/// # Ok(())
-/// # }
+/// # assert_eq!(steps.get(), 1);
+/// # Ok(()) });
 /// ```
 #[must_use = "what is not kept is released"]
 pub struct Guard<W: Holdable> {
@@ -117,6 +122,21 @@ impl<W: Holdable> Guard<W> {
 }
 
 /// What has one name and one fence: all but several locks taken together.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Guard, Holdable, Single};
+///
+/// fn shown<W: Holdable + Single>(held: &Guard<W>) -> String {
+///     format!("{} by fence {}", held.name(), held.fence())
+/// }
+///
+/// let lock = client.lock("jobs/nightly").acquire().await?;
+/// println!("holding {}", shown(&lock));
+/// # assert!(shown(&lock).starts_with("jobs/nightly by fence "));
+/// # lock.release().await?;
+/// # Ok(()) });
+/// ```
 #[expect(private_bounds, reason = "only this crate knows what can be held")]
 pub trait Single: crate::ask::Wanted {}
 

@@ -5,6 +5,23 @@ use crate::name;
 
 /// Something whose fence a write can be guarded by: a [`Lock`](crate::Lock), one of a [`MultiLock`](crate::MultiLock),
 /// [`Permits`](crate::Permits) or a [`Leadership`](crate::Leadership).
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Client, Error, Fenced};
+///
+/// /// Written only by who holds what is given.
+/// async fn report(client: &Client, held: &impl Fenced, text: &str) -> Result<(), Error> {
+///     client.put("jobs/nightly/report", text.to_owned()).guard(held).await?;
+///     Ok(())
+/// }
+///
+/// let lock = client.lock("jobs/nightly").acquire().await?;
+/// report(&client, &lock, "begun").await?;
+/// client.break_lock("jobs/nightly", lock.fence(), "an example").now().await?;
+/// assert!(report(&client, &lock, "done").await.is_err());
+/// # Ok(()) });
+/// ```
 #[expect(private_bounds, reason = "only this crate knows what has a fence")]
 pub trait Fenced: Sealed {}
 

@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::clock::Moment;
 use crate::error::{Error, Loss};
 use crate::hold::{Hold, Kind, Part};
-use crate::lease::{LAST_WORDS, Lease, Shared};
+use crate::lease::{LAST_WORDS, Lease, Shared, has_ended};
 use crate::name;
 
 pub(crate) struct Held {
@@ -78,6 +78,9 @@ impl Held {
     pub(crate) async fn release(mut self) -> Result<(), Error> {
         let before = self.state();
         self.hold.belief.end(Loss::GivenUp);
+        if self.hold.lease.is_detached() {
+            return Err(Error::Lost(Loss::GivenUp));
+        }
         let told = match self.own.take() {
             // One request ends the lease with the hold.
             Some(lease) => match lease.revoke().await {
@@ -133,6 +136,11 @@ impl Drop for Held {
         if self.given_up || self.own.is_some() {
             return;
         }
+        // It is left to whoever goes on with the lease, and nothing is sent that could end it under them.
+        if self.hold.lease.is_detached() {
+            self.free();
+            return;
+        }
         let client = self.client.clone().with_patience(LAST_WORDS);
         let (hold, claims) = (Arc::clone(&self.hold), std::mem::take(&mut self.claims));
         self.client.in_background(async move {
@@ -147,10 +155,10 @@ fn is_certain(told: &Result<(), Error>) -> bool {
     matches!(told, Ok(()) | Err(Error::Lost(_)))
 }
 
-/// Releases every part that was not released yet, and answers the worst that was told of one.
+/// Releases every part of which it is not known that it is released, and answers the worst that was told of one.
 async fn release_all(client: &Client, hold: &Hold) -> Result<(), Error> {
     let mut told = Ok(());
-    for part in hold.live_parts() {
+    for part in hold.parts.iter().filter(|part| !part.is_over()) {
         let this = release(client, hold, part).await;
         if is_certain(&told) && this.is_err() {
             told = this;
@@ -163,21 +171,25 @@ async fn release_all(client: &Client, hold: &Hold) -> Result<(), Error> {
 pub(crate) async fn release(client: &Client, hold: &Hold, part: &Part) -> Result<(), Error> {
     let fence = part.fence.to_string();
     let by = (hold.lease.id.as_str(), hold.owner.as_str());
-    match end(client, hold.kind, &part.name, by, Some(&fence)).await {
+    let told = match end(client, hold.kind, &part.name, by, Some(&fence)).await {
         Ok(()) => Ok(()),
         // An earlier try, whose answer did not come, has done it; or the lease has ended, and the hold with it.
         Err(Error::Unknown(failure)) if is_over(failure.code) => Ok(()),
+        Err(Error::NotApplied(failure)) if has_ended(failure.code) => {
+            Err(Error::Lost(Loss::LeaseEnded))
+        }
         Err(Error::NotApplied(failure)) if is_over(failure.code) => Err(Error::Lost(Loss::Broken)),
         Err(error) => Err(error),
+    };
+    if is_certain(&told) {
+        part.set_over();
     }
+    told
 }
 
 /// Whether a hold that was meant is no more.
 pub(crate) fn is_over(code: Option<Code>) -> bool {
-    matches!(
-        code,
-        Some(Code::NotHeld | Code::FenceStale | Code::LeaseExpired | Code::LeaseNotFound)
-    )
+    has_ended(code) || matches!(code, Some(Code::NotHeld | Code::FenceStale))
 }
 
 /// Ends a hold, which takes its fence, or leaves the queue.

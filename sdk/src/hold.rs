@@ -47,6 +47,17 @@ impl Kind {
             Kind::Election => "election",
         }
     }
+
+    /// Whether a thing that hangs on a lease is a hold or a place of this name and owner.
+    pub(crate) fn is_of(self, name: &str, owner: &str, thing: &Attached) -> bool {
+        let resource = thing.resource.strip_prefix(self.collection());
+        let resource = resource.and_then(|rest| rest.strip_prefix('/'));
+        let by = match self {
+            Kind::Election => &thing.candidate,
+            Kind::Lock | Kind::Semaphore => &thing.owner,
+        };
+        resource == Some(name) && by.as_deref().unwrap_or_default() == owner
+    }
 }
 
 /// What was granted together is believed in together: where one part is broken, all is lost.
@@ -70,6 +81,8 @@ pub(crate) struct Part {
     /// Of a lock.
     pub(crate) mode: Mode,
     given_up: AtomicBool,
+    /// The cluster has it no more.
+    over: AtomicBool,
 }
 
 impl Part {
@@ -79,16 +92,27 @@ impl Part {
             fence,
             mode,
             given_up: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         }
     }
 
-    /// From now on it is not believed in, and its absence says nothing of the others. Answers whether it was before.
-    pub(crate) fn give_up(&self) -> bool {
-        !self.given_up.swap(true, Ordering::SeqCst)
+    /// From now on it is not believed in, and its absence says nothing of the others.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
+    }
+
+    /// The cluster said that it is released, or is no more.
+    pub(crate) fn set_over(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it need not be released any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 }
 
@@ -117,12 +141,14 @@ impl Hold {
         self.parts.iter().filter(|part| !part.is_given_up())
     }
 
-    /// A renewal was answered. Answers whether the hold has to be looked at before more is believed of it.
-    pub(crate) fn lease_renewed(&self, until: Deadline, attached_revision: u64) -> bool {
+    /// A renewal was answered. Answers whether the hold has to be looked at before more is believed of it: also where
+    /// nothing is said to have ever hung on the lease, which contradicts the hold.
+    pub(crate) fn lease_renewed(&self, until: Deadline, attached_revision: Option<u64>) -> bool {
         if matches!(self.belief.look(), State::Lost(_)) {
             return false;
         }
-        let doubtful = attached_revision > self.seen.load(Ordering::SeqCst);
+        let seen = self.seen.load(Ordering::SeqCst);
+        let doubtful = attached_revision.is_none_or(|attached| attached > seen);
         if !doubtful {
             self.belief.extend(until);
         }
@@ -173,14 +199,7 @@ impl Hold {
     }
 
     fn is(&self, part: &Part, thing: &Attached) -> bool {
-        let name = thing.resource.strip_prefix(self.kind.collection());
-        let name = name.and_then(|rest| rest.strip_prefix('/'));
-        let owner = match self.kind {
-            Kind::Election => &thing.candidate,
-            Kind::Lock | Kind::Semaphore => &thing.owner,
-        };
-        name == Some(part.name.as_str())
-            && owner.as_deref().unwrap_or_default() == self.owner
+        self.kind.is_of(&part.name, &self.owner, thing)
             && thing.state == Some(AttachedState::Held)
             && thing.fence == Some(part.fence)
     }

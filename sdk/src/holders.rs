@@ -64,15 +64,16 @@ impl Client {
 
     /// The locks of a prefix that are held or waited for.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let held = client.lock("jobs/nightly").acquire().await?;
     /// for lock in client.locks("jobs/").await?.all {
     ///     for holder in &lock.holders {
     ///         println!("{} is held by {} for {} ms", lock.lock, holder.lease_name, holder.remaining_ms);
     ///     }
     /// }
-    /// # Ok(())
-    /// # }
+    /// # held.release().await?;
+    /// # Ok(()) });
     /// ```
     pub fn locks(&self, prefix: impl Into<String>) -> Listing<'_, LockSummary> {
         Listing::new(self, Some(prefix.into()))
@@ -96,13 +97,14 @@ impl Client {
     /// Ends the holds of a lock that have this fence, as an operator, and says why in the audit log. Nobody else is
     /// granted it before the broken holder has stopped to believe, unless [`Break::now`] accepts that.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let held = client.lock("jobs/nightly").acquire().await?;
     /// for holder in client.inspect_lock("jobs/nightly").await?.holders {
     ///     client.break_lock("jobs/nightly", holder.fence, "its host burns").await?;
     /// }
-    /// # Ok(())
-    /// # }
+    /// # assert!(client.inspect_lock("jobs/nightly").await?.holders.is_empty());
+    /// # Ok(()) });
     /// ```
     ///
     /// # Errors
@@ -158,6 +160,18 @@ impl Client {
 }
 
 /// A list that is asked for when it is awaited, in as many requests as it takes. Its pages are of one revision each.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # let held = client.locks_together(["jobs/a", "jobs/b", "jobs/c"]).acquire().await?;
+/// let some = client.locks("jobs/").limit(2).await?;
+/// assert_eq!((some.all.len(), some.count), (2, 3));
+/// let next = some.next.expect("one was left out");
+/// let rest = client.locks("jobs/").start_after(next).await?;
+/// assert_eq!(rest.all[0].lock, "jobs/c");
+/// # held.release().await?;
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is asked before it is awaited"]
 pub struct Listing<'a, T> {
     client: &'a Client,
@@ -168,6 +182,17 @@ pub struct Listing<'a, T> {
 }
 
 /// What a list has found.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let leases = client.leases().await?;
+/// println!("{} leases live", leases.count);
+/// // A watch from there on misses no lease that is not among them.
+/// let changes = client.watch("leases/").after(leases.revision).begin();
+/// # assert_eq!(leases.count, 0);
+/// # drop(changes);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Found<T> {
     /// What was found, in the order of names.
@@ -181,6 +206,19 @@ pub struct Found<T> {
 }
 
 /// What a list can be of.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Error, Listable, Listing};
+///
+/// async fn count<T: Listable>(listing: Listing<'_, T>) -> Result<u64, Error> {
+///     Ok(listing.limit(1).await?.count)
+/// }
+///
+/// let (locks, elections) = (count(client.locks("")).await?, count(client.elections("")).await?);
+/// println!("{locks} locks and {elections} elections are in use");
+/// # Ok(()) });
+/// ```
 #[expect(
     private_bounds,
     reason = "what pages look like is the business of this crate"
@@ -288,6 +326,19 @@ impl<'a, T: Listable + 'a> IntoFuture for Listing<'a, T> {
 
 /// The end of somebody's hold, asked for when it is awaited. Dropped before it is done, it may have been applied or may
 /// yet be.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+/// let permits = client.semaphore("downloads", 10).owner("a").on(&lease).acquire().await?;
+/// let broken = client
+///     .break_semaphore("downloads", permits.fence(), "it hangs")
+///     .holder(lease.id(), "a")
+///     .now()                                 // though its holder may still believe
+///     .await?;
+/// assert_eq!(broken.broken[0].owner, "a");
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Break<'a, T> {
     client: &'a Client,

@@ -1,7 +1,9 @@
-//! The task that renews the leases of a client, all that are due in one request, and tells of losses.
+//! The tasks that renew the leases of a client, all that are due in one request, and tell of losses.
 //!
-//! Owns when a lease is renewed. Does not decide what may be believed: a lease is lost by its deadline also where this
-//! task never runs again.
+//! Owns when a lease is renewed. There is one task on each runtime on which the client is used, since a runtime may end, or
+//! not be run any more, while another goes on: whichever looks first when a renewal is due begins it, and where it
+//! does not end it, another does. Does not decide what may be believed: a lease is lost by its deadline also where
+//! no task ever runs again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -14,12 +16,15 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::belief::State;
 use crate::call::{Call, Effect, perform};
-use crate::client::Inner;
+use crate::claim::Identities;
+use crate::client::{Client, Inner};
+use crate::clock::Deadline;
 use crate::endpoint::backoff;
 use crate::error::Loss;
 use crate::hold::Hold;
-use crate::lease::Shared;
+use crate::lease::{LAST_WORDS, Shared};
 use crate::name;
+use crate::queue::Place;
 use crate::shown::{Shown, Within, look_at};
 
 /// Timers stand still while a machine is suspended: the clock is looked at this often.
@@ -28,25 +33,43 @@ const SHORTEST_NAP: Duration = Duration::from_millis(1);
 /// After a renewal on which all tries failed.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The leases, and the task while there are some.
+/// The leases, and the tasks while there are some.
 #[derive(Default)]
 pub(crate) struct Keeper {
     kept: Mutex<Kept>,
-    news: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Kept {
     leases: Vec<Weak<Shared>>,
-    task: Option<JoinHandle<()>>,
-    /// Where the task runs.
-    runtime: Option<Handle>,
+    /// One on each runtime.
+    posts: Vec<Posted>,
+    next_post: u64,
+    /// Of leases that were let go of: what of them this program has, or had, in hand.
+    set_aside: Vec<SetAside>,
+}
+
+/// The task on one runtime.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Post(u64);
+
+struct Posted {
+    runtime: Handle,
+    task: JoinHandle<()>,
+    news: Arc<Notify>,
+}
+
+struct SetAside {
+    lease: String,
+    identities: Arc<Identities>,
+    /// By then nothing is left of it, unless somebody else goes on with it.
+    until: Deadline,
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(task) = self.kept().task.take() {
-            task.abort();
+        for post in self.kept().posts.drain(..) {
+            post.task.abort();
         }
     }
 }
@@ -54,7 +77,10 @@ impl Drop for Keeper {
 impl Keeper {
     /// Where renewals run; none before the first lease.
     pub(crate) fn runtime(&self) -> Option<Handle> {
-        self.kept().runtime.clone()
+        let kept = self.kept();
+        let mut posts = kept.posts.iter();
+        let runs = posts.find(|post| !post.task.is_finished());
+        runs.map(|post| post.runtime.clone())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -62,19 +88,87 @@ impl Keeper {
     }
 }
 
+impl Kept {
+    /// Whether a lease is believed in, and renewed.
+    fn has(&self, id: &str) -> bool {
+        let live = self.leases.iter().filter_map(Weak::upgrade);
+        let mut found = live.filter(|lease| lease.id == id);
+        found.any(|lease| !matches!(lease.belief.look(), State::Lost(_)))
+    }
+}
+
 impl Inner {
-    /// Renews it from now on, until it is lost or dropped. Must be called on a runtime.
-    pub(crate) fn keep(self: &Arc<Self>, lease: &Arc<Shared>) {
+    /// Renews it from now on, until it is lost or dropped. Answers no where another of the same id is kept already. Must
+    /// be called on a runtime.
+    pub(crate) fn keep(self: &Arc<Self>, lease: &Arc<Shared>) -> bool {
         let mut kept = self.keeper.kept();
-        kept.leases.push(Arc::downgrade(lease));
-        // A task whose runtime has ended is over, too.
-        if kept.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let news = Arc::clone(&self.keeper.news);
-            kept.task = Some(tokio::spawn(run(Arc::downgrade(self), news)));
-            kept.runtime = Some(Handle::current());
+        if kept.has(&lease.id) {
+            return false;
         }
+        kept.leases.push(Arc::downgrade(lease));
         drop(kept);
-        self.keeper.news.notify_one();
+        self.attend();
+        for post in &self.keeper.kept().posts {
+            post.news.notify_one();
+        }
+        true
+    }
+
+    /// Whether it is in hand.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.keeper.kept().has(id)
+    }
+
+    /// Where there are leases, sees to it that they are renewed on this runtime, too.
+    pub(crate) fn attend(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mut kept = self.keeper.kept();
+        if kept.leases.is_empty() {
+            return;
+        }
+        // A task whose runtime has ended is over, too.
+        kept.posts.retain(|post| !post.task.is_finished());
+        if kept
+            .posts
+            .iter()
+            .any(|post| post.runtime.id() == runtime.id())
+        {
+            return;
+        }
+        let (post, news) = (Post(kept.next_post), Arc::new(Notify::new()));
+        kept.next_post += 1;
+        let task = tokio::spawn(run(Arc::downgrade(self), post, Arc::clone(&news)));
+        kept.posts.push(Posted {
+            runtime,
+            task,
+            news,
+        });
+    }
+
+    /// Remembers what of a lease is in hand or may still come, for when this program goes on with it.
+    pub(crate) fn set_aside(&self, lease: &Shared) {
+        let now = self.clock.now();
+        let mut kept = self.keeper.kept();
+        kept.set_aside
+            .retain(|aside| !aside.until.has_passed(now) && aside.lease != lease.id);
+        if !lease.identities.is_empty() {
+            kept.set_aside.push(SetAside {
+                lease: lease.id.clone(),
+                identities: Arc::clone(&lease.identities),
+                until: now.after(lease.ttl * 2),
+            });
+        }
+    }
+
+    /// The identities of a lease: what was set aside, else none. They stay set aside: of several who go on with the lease
+    /// at a time, it is not decided yet who does.
+    pub(crate) fn identities_of(&self, id: &str) -> Arc<Identities> {
+        let kept = self.keeper.kept();
+        let mut aside = kept.set_aside.iter();
+        let found = aside.find(|aside| aside.lease == id);
+        found.map_or_else(Arc::default, |aside| Arc::clone(&aside.identities))
     }
 
     /// Those that live, each looked at.
@@ -91,43 +185,72 @@ impl Inner {
     }
 }
 
-async fn run(client: Weak<Inner>, news: Arc<Notify>) {
+async fn run(client: Weak<Inner>, by: Post, news: Arc<Notify>) {
     let mut renewals = JoinSet::new();
     loop {
         let nap = match client.upgrade() {
-            Some(client) => turn(&client, &mut renewals),
+            Some(client) => turn(&client, by, &mut renewals),
             None => return,
+        };
+        // Without a lease there is nothing to be woken for but news of one.
+        let sleep = async {
+            match nap {
+                Some(nap) => tokio::time::sleep(nap).await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
             () = news.notified() => {}
             Some(_) = renewals.join_next() => {}
-            () = tokio::time::sleep(nap) => {}
+            () = sleep => {}
         }
     }
 }
 
-/// Begins the renewals that are due, and answers when to look again.
-fn turn(client: &Arc<Inner>, renewals: &mut JoinSet<()>) -> Duration {
+/// Begins the renewals that are due, and answers when to look again; never where there is no lease.
+fn turn(client: &Arc<Inner>, by: Post, renewals: &mut JoinSet<()>) -> Option<Duration> {
     let leases = client.live_leases();
+    if leases.is_empty() {
+        return None;
+    }
     let now = client.clock.now();
-    let due_in = |lease: &Arc<Shared>| lease.renewal_due_in(now);
+    let due_in = |lease: &Arc<Shared>| lease.renewal_due_in(now, by);
     let next = leases.iter().filter_map(due_in).min();
     if next.is_some_and(|next| next.is_zero()) {
         // Those that will be due soon go with it, so that leases of one client come to be renewed together.
         let soon = |lease: &Arc<Shared>| due_in(lease).is_some_and(|left| left <= lease.ttl / 12);
-        let due: Vec<_> = leases.iter().filter(|lease| soon(lease)).cloned().collect();
+        let begins = |lease: &&Arc<Shared>| soon(lease) && lease.begin_renewal(now, by);
+        let due: Vec<_> = leases.iter().filter(begins).cloned().collect();
         for batch in due.chunks(MAX_RENEWED_TOGETHER) {
-            batch.iter().for_each(|lease| lease.begin_renewal());
-            renewals.spawn(renew(Arc::clone(client), batch.to_vec()));
+            let begun = Begun {
+                leases: batch.to_vec(),
+                by,
+            };
+            renewals.spawn(renew(Arc::clone(client), begun));
         }
     }
     let next = leases.iter().filter_map(due_in).min();
     let loss = leases.iter().map(|lease| lease.belief.remaining()).min();
     let nap = next.into_iter().chain(loss).min().unwrap_or(LONGEST_NAP);
-    nap.clamp(SHORTEST_NAP, LONGEST_NAP)
+    Some(nap.clamp(SHORTEST_NAP, LONGEST_NAP))
 }
 
-async fn renew(client: Arc<Inner>, leases: Vec<Arc<Shared>>) {
+/// Leases whose renewal is under way. Where the runtime ends before it does, others may begin at once.
+struct Begun {
+    leases: Vec<Arc<Shared>>,
+    by: Post,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        for lease in &self.leases {
+            lease.abandon_renewal(self.by);
+        }
+    }
+}
+
+async fn renew(client: Arc<Inner>, begun: Begun) {
+    let (leases, by) = (&begun.leases, begun.by);
     let shortest = leases.iter().map(|lease| lease.ttl).min();
     let shortest = shortest.unwrap_or_default();
     let left = leases.iter().map(|lease| lease.belief.remaining()).min();
@@ -145,8 +268,8 @@ async fn renew(client: Arc<Inner>, leases: Vec<Arc<Shared>>) {
     let answer = answer.and_then(|answer| Ok((answer.sent, answer.json::<LeasesRenewed>()?)));
     let Ok((sent, renewed)) = answer else {
         let pause = backoff(PAUSE, 0, PAUSE);
-        for lease in &leases {
-            lease.end_renewal(&*client.clock, Some(pause));
+        for lease in leases {
+            lease.end_renewal(&*client.clock, by, Some(pause));
         }
         return;
     };
@@ -156,14 +279,14 @@ async fn renew(client: Arc<Inner>, leases: Vec<Arc<Shared>>) {
             .results
             .iter()
             .find(|result| id_of(result) == lease.id);
-        lease.end_renewal(&*client.clock, result.is_none().then_some(PAUSE));
+        lease.end_renewal(&*client.clock, by, result.is_none().then_some(PAUSE));
         match result {
             Some(RenewResult::Renewed {
                 remaining_ms,
                 attached_revision,
                 ..
             }) => {
-                if lease.renewed(sent, *remaining_ms, attached_revision.unwrap_or_default()) {
+                if lease.renewed(sent, *remaining_ms, *attached_revision) {
                     doubtful.push(lease);
                 }
             }
@@ -175,8 +298,15 @@ async fn renew(client: Arc<Inner>, leases: Vec<Arc<Shared>>) {
             Some(RenewResult::Lost { .. }) | None => {}
         }
     }
+    let mut seen = Vec::with_capacity(doubtful.len());
     for lease in doubtful {
-        see(&client, &lease).await;
+        seen.extend(see(&client, lease).await.map(|shown| (lease, shown)));
+    }
+    // What is believed comes first: this may take its time.
+    for (lease, shown) in seen {
+        if give_up_late(&client, lease, &shown).await {
+            lease.was_searched(shown.revision);
+        }
     }
 }
 
@@ -191,20 +321,34 @@ fn try_for(ttl: Duration) -> Duration {
     (ttl / 6).clamp(Duration::from_millis(150), Duration::from_secs(3))
 }
 
-/// Something on the lease has changed since its holds were seen: looks which of them are left. Where that cannot be
-/// learnt, the next renewal asks again, and meanwhile the holds keep the deadlines that they had.
-async fn see(client: &Inner, lease: &Shared) {
+/// Something on the lease has changed since its holds were seen: looks which of them are left, and answers what it saw.
+/// Where that cannot be learnt, the next renewal asks again, and meanwhile the holds keep the deadlines that they had.
+async fn see(client: &Inner, lease: &Shared) -> Option<tenure_api::Lease> {
     let path = name::path("leases", &lease.id);
     let call = Call::read(path, lease.belief.remaining()).with_tries_of(try_for(lease.ttl));
-    let Ok(answer) = perform(client, &call).await else {
-        return;
-    };
-    let Ok(shown) = answer.json::<tenure_api::Lease>() else {
-        return;
-    };
+    let answer = perform(client, &call).await.ok()?;
+    let shown = answer.json::<tenure_api::Lease>().ok()?;
     for hold in lease.seen(answer.sent, &shown) {
         see_parts(client, &hold).await;
     }
+    Some(shown)
+}
+
+/// Gives up what late askings have taken. Answers whether nothing of it is left.
+async fn give_up_late(client: &Arc<Inner>, lease: &Arc<Shared>, shown: &tenure_api::Lease) -> bool {
+    let attached = shown.attached.as_deref().unwrap_or_default();
+    let whole = u64::try_from(attached.len()) == Ok(shown.attached_count);
+    let client = Client::over(Arc::clone(client), LAST_WORDS);
+    let mut done = true;
+    for asked in lease.identities.late(client.inner.clock.now()) {
+        let may_be = !whole || attached.iter().any(|thing| asked.may_be(thing));
+        // What somebody has in hand is no stray; once it is not any more, that is news by which this is done again.
+        let place = may_be.then(|| Place::take(&client, asked, lease).ok());
+        if let Some(place) = place.flatten() {
+            done &= place.leave().await.is_ok();
+        }
+    }
+    done
 }
 
 /// The lease has more on it than it shows: looks at what the hold is of.

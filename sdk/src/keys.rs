@@ -19,6 +19,15 @@ use crate::name;
 use crate::terms::{Terms, write_terms};
 
 /// A key with its value.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// client.put("config/colour", "green").content_type("text/plain").await?;
+/// let read = client.get("config/colour").await?.expect("it is there");
+/// assert_eq!((&read.value[..], read.version), (&b"green"[..], 1));
+/// assert_eq!(read.content_type.as_deref(), Some("text/plain"));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeyValue {
     /// The key.
@@ -70,16 +79,15 @@ impl Client {
 
     /// Sets a key, when awaited. Dropped before it is done, it may have been set or may yet be.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
     /// let put = client.put("config/colour", "green").content_type("text/plain").await?;
     /// // Only where nobody has put it since.
     /// let again = client.put("config/colour", "blue").if_revision(put.mod_revision).await;
     /// if let Err(error) = again {
     ///     assert_eq!(error.code(), Some(tenure::api::Code::ConditionFailed));
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) });
     /// ```
     ///
     /// # Errors
@@ -140,6 +148,15 @@ impl Client {
 }
 
 /// A delete of many keys that is sent when it is awaited.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// client.put("old/a", "1").await?;
+/// client.put("old/b", "2").await?;
+/// assert_eq!(client.delete_prefix("old/").await?, 2);
+/// assert!(client.delete_prefix("").await.is_err(), "that would be all keys: `delete_all`");
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct DeleteMany<'a> {
     client: &'a Client,
@@ -221,6 +238,16 @@ impl<'a> Write<'a> {
 }
 
 /// A put that is sent when it is awaited.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+/// let put = client.put("workers/7", "here").lease(&lease).if_absent().await?;
+/// println!("put at revision {}; it goes when the lease ends", put.mod_revision);
+/// lease.revoke().await?;
+/// assert!(client.get("workers/7").await?.is_none());
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Put<'a> {
     write: Write<'a>,
@@ -284,6 +311,14 @@ impl<'a> IntoFuture for Put<'a> {
 }
 
 /// A delete that is sent when it is awaited.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let put = client.put("config/colour", "green").await?;
+/// let deleted = client.delete("config/colour").if_revision(put.mod_revision).await?;
+/// assert!(deleted, "it was there, and nobody had put it since");
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Delete<'a> {
     write: Write<'a>,
@@ -359,6 +394,23 @@ pub(crate) fn encoded(value: &[u8]) -> (String, Encoding) {
 /// # Errors
 ///
 /// Where it is not of that encoding.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Told, api::Change, decoded};
+///
+/// let mut watch = client.watch_one("keys/blob").begin();
+/// # watch.next().await;
+/// client.put("blob", &b"\xff\x00"[..]).await?;
+/// if let Some(Told::Changes { events, .. }) = watch.next().await.transpose()? {
+///     for event in events {
+///         if let Change::Put { value, encoding, .. } = event.change {
+///             assert_eq!(&decoded(value, Some(encoding))?[..], b"\xff\x00");
+///         }
+///     }
+/// }
+/// # Ok(()) });
+/// ```
 pub fn decoded(value: String, encoding: Option<Encoding>) -> Result<Bytes, Error> {
     match encoding {
         None | Some(Encoding::Utf8) => Ok(value.into()),

@@ -2,36 +2,44 @@
 //!
 //! Owns what this program knows of a lease of its own. Renewing is done by the client's one keeper for all leases.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use http::Method;
 use tenure_api::{Code, GrantLease, Lease as Granted, LeaseEnded};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::belief::{Belief, State};
-use crate::call::{Call, Effect};
-use crate::claim::Identity;
+use crate::call::{Call, Effect, TRY};
+use crate::claim::{Identities, already_held};
 use crate::client::Client;
 use crate::clock::{Clock, Deadline, Moment};
+use crate::endpoint::backoff;
 use crate::error::{Error, Loss};
 use crate::hold::Hold;
+use crate::keeper::Post;
 use crate::name;
 
 /// The TTL of a lease that is granted for one lock or leadership, unless told otherwise.
 pub(crate) const TTL: Duration = Duration::from_secs(15);
 /// How long giving something up in the background may take: a lease that was not revoked by then ends by itself.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The least that members grant.
+pub(crate) const SHORTEST_TTL: Duration = Duration::from_secs(1);
+/// Before a lease is asked for anew, because one that was granted had ended before its answer came.
+const ANEW_AFTER: Duration = Duration::from_millis(100);
 
 /// A lease of this program, renewed every third of its TTL until it is dropped, revoked or lost.
 ///
 /// Dropping it revokes it in the background, as far as that succeeds within 5 s: what hangs on it ends, and whoever
 /// holds by it has lost. Where the runtime has ended, it just is not renewed any longer.
 ///
-/// ```no_run
-/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
 /// use std::time::Duration;
 /// let lease = client.lease(Duration::from_secs(15)).name("worker-7").grant().await?;
 /// client.put("workers/7", "here").lease(&lease).await?;
@@ -40,8 +48,8 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
 ///     () = work() => lease.revoke().await?,
 /// }
 /// # async fn work() {}
-/// # Ok(())
-/// # }
+/// # assert!(client.get("workers/7").await?.is_none());
+/// # Ok(()) });
 /// ```
 pub struct Lease {
     pub(crate) shared: Arc<Shared>,
@@ -56,15 +64,37 @@ pub(crate) struct Shared {
     pub(crate) belief: Belief,
     holds: Mutex<Vec<Weak<Hold>>>,
     renewal: Mutex<Renewal>,
-    claims: Mutex<HashSet<Identity>>,
+    pub(crate) identities: Arc<Identities>,
+    /// As of this revision nothing hung on it that a late asking had taken.
+    searched: AtomicU64,
+    /// It was let go of for somebody else to go on with, and so were the holds on it.
+    detached: AtomicBool,
 }
 
 struct Renewal {
     due: Deadline,
-    under_way: bool,
+    /// By whom, and from when on another may begin: the runtime of who began may not be run any more.
+    under_way: Option<(Post, Deadline)>,
+}
+
+/// How it came that this program has a lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Had {
+    Granted,
+    Resumed,
 }
 
 /// A lease to be granted.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use std::time::Duration;
+/// let lease = client.lease(Duration::from_secs(15)).name("worker-7").metadata("rack", "b").grant().await?;
+/// let shown = client.inspect_lease(lease.id()).await?;
+/// assert_eq!((shown.name.as_str(), shown.metadata["rack"].as_str()), ("worker-7", "b"));
+/// # lease.revoke().await?;
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is granted before `grant` is awaited"]
 pub struct Grant {
     client: Client,
@@ -90,30 +120,62 @@ impl Client {
     /// Goes on with a lease that was granted before, as after a restart. What hangs on it is taken up by asking for it
     /// again with the same lease and owner: the answer is the same hold, with the same fence.
     ///
-    /// One program at a time may do so: two that both go on with a lease both believe in what hangs on it. Dropped
-    /// before it is done, this may have renewed it once.
+    /// One program at a time may do so: two that both go on with a lease both believe in what hangs on it. One that this
+    /// client, or a clone of it, has in hand already is refused. Dropped before it is done, this may have renewed it once.
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] where it has ended; [`Error::NotApplied`], [`Error::Unknown`].
+    /// [`Error::Lost`] where it has ended, or the answer came too late to be believed; [`Error::NotApplied`], with
+    /// [`Code::AlreadyHeld`](tenure_api::Code::AlreadyHeld) where it is in hand; [`Error::Unknown`].
     pub async fn resume_lease(&self, id: &str) -> Result<Lease, Error> {
+        if self.inner.has(id) {
+            return Err(in_hand(id));
+        }
         let path = format!("/v1/leases/{}/renew", name::encoded(id, false));
         let call = Call::new(Method::POST, path, Effect::Repeatable, self.patience);
         match self.perform(&call).await {
             Ok(answer) => {
                 let renewed: Granted = answer.json()?;
                 let ttl = Duration::from_millis(renewed.ttl_ms);
-                let id = renewed.lease;
-                Lease::kept(self, id, ttl, answer.sent, renewed.remaining_ms)
+                let by = (Had::Resumed, answer.sent, renewed.remaining_ms);
+                Lease::kept(self, renewed.lease, ttl, by)
             }
-            Err(error) => match error.code() {
-                Some(Code::LeaseExpired | Code::LeaseNotFound) => {
-                    Err(Error::Lost(Loss::LeaseEnded))
-                }
-                _ => Err(error),
-            },
+            Err(error) if has_ended(error.code()) => Err(Error::Lost(Loss::LeaseEnded)),
+            Err(error) => Err(error),
         }
     }
+}
+
+fn in_hand(id: &str) -> Error {
+    already_held(format!(
+        "the lease {id:?} is in hand in this program already; it can be gone on with once it was let go of there"
+    ))
+}
+
+/// Whether a lease is no more.
+pub(crate) fn has_ended(code: Option<Code>) -> bool {
+    matches!(code, Some(Code::LeaseExpired | Code::LeaseNotFound))
+}
+
+/// How long one try may take of a request by which a lease is granted. A repeat is answered with the same lease, which ages
+/// meanwhile: so short that it lives when another member is asked, where the first does not answer.
+pub(crate) fn try_for(ttl: Duration) -> Duration {
+    (ttl.max(SHORTEST_TTL) / 2).min(TRY)
+}
+
+/// A lease that an earlier try was granted has ended before that was answered: nothing is left of it, and another may be
+/// asked for under another key, after a pause.
+///
+/// # Errors
+///
+/// Where there is no time for that.
+pub(crate) async fn before_anew(until: Instant) -> Result<(), Error> {
+    let pause = backoff(ANEW_AFTER, 0, ANEW_AFTER);
+    if until <= Instant::now() + pause {
+        return Err(Error::Lost(Loss::LeaseEnded));
+    }
+    tokio::time::sleep(pause).await;
+    Ok(())
 }
 
 impl Grant {
@@ -129,7 +191,8 @@ impl Grant {
         self
     }
 
-    /// Grants it, exactly once however often it is asked.
+    /// Grants it, exactly once however often it is asked. Where no answer came before what was granted had ended, another
+    /// is asked for.
     ///
     /// Dropped before it is done, this may leave a lease that nobody renews; it ends after its TTL.
     ///
@@ -137,59 +200,78 @@ impl Grant {
     ///
     /// [`Error::NotApplied`], [`Error::Unknown`]; [`Error::Lost`] where the answer came too late to be believed.
     pub async fn grant(self) -> Result<Lease, Error> {
-        let patience = self.client.patience;
-        let call = Call::new(
-            Method::POST,
-            "/v1/leases".into(),
-            Effect::Granting,
-            patience,
-        );
-        let answer = self.client.perform(&call.with_json(&self.wanted)).await?;
+        let until = Instant::now() + self.client.patience;
+        let ttl = Duration::from_millis(self.wanted.ttl_ms);
+        let answer = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let path = "/v1/leases".to_owned();
+            let call = Call::new(Method::POST, path, Effect::Granting, left);
+            let call = call.with_json(&self.wanted).with_tries_of(try_for(ttl));
+            match self.client.perform(&call).await {
+                Err(error) if has_ended(error.code()) => before_anew(until).await?,
+                told => break told?,
+            }
+        };
         let granted: Granted = answer.json()?;
         let ttl = Duration::from_millis(granted.ttl_ms);
-        let id = granted.lease;
-        Lease::kept(&self.client, id, ttl, answer.sent, granted.remaining_ms)
+        let by = (Had::Granted, answer.sent, granted.remaining_ms);
+        Lease::kept(&self.client, granted.lease, ttl, by)
     }
 }
 
 impl Lease {
-    /// A lease that was answered to a request sent at this moment; renewed from now on.
+    /// A lease that was answered to a request sent at a moment; renewed from now on.
+    ///
+    /// # Errors
+    ///
+    /// Where the answer came too late, or the lease is in hand already.
     pub(crate) fn kept(
         client: &Client,
         id: String,
         ttl: Duration,
-        sent: Moment,
-        remaining_ms: u64,
+        (had, sent, remaining_ms): (Had, Moment, u64),
     ) -> Result<Lease, Error> {
         let clock = Arc::clone(&client.inner.clock);
         let until = sent.believed_until(remaining_ms);
         let shared = Arc::new(Shared {
-            id,
             ttl,
             belief: Belief::new(clock, ttl, until),
             holds: Mutex::default(),
             renewal: Mutex::new(Renewal {
                 due: sent.after(ttl / 3),
-                under_way: false,
+                under_way: None,
             }),
-            claims: Mutex::default(),
+            identities: client.inner.identities_of(&id),
+            id,
+            searched: AtomicU64::new(0),
+            detached: AtomicBool::new(false),
         });
         let lease = Lease {
             shared,
             client: client.clone(),
             revoked: false,
         };
-        if let State::Lost(loss) = lease.shared.belief.look() {
-            return Err(Error::Lost(loss));
+        let refused = match lease.shared.belief.look() {
+            State::Lost(loss) => Error::Lost(loss),
+            _ if lease.client.inner.keep(&lease.shared) => return Ok(lease),
+            _ => in_hand(lease.id()),
+        };
+        if had == Had::Resumed {
+            // It was not granted here, so it is not ended either.
+            lease.detach();
         }
-        lease.client.inner.keep(&lease.shared);
-        Ok(lease)
+        Err(refused)
     }
 
     /// Lets go of it without ending it: nothing of it is believed in any longer and nobody renews it, but it lives until
     /// its TTL has passed, for [`Client::resume_lease`] in this program or in another. Answers its id.
+    ///
+    /// So it is with what is held or waited for by it: dropping a guard on it, or releasing it, does not end the hold in
+    /// the cluster any more. In this program a hold can be taken up again once its old guard is dropped.
     pub fn detach(mut self) -> String {
         self.revoked = true;
+        self.shared.detached.store(true, Ordering::SeqCst);
+        self.client.inner.set_aside(&self.shared);
         self.shared.id.clone()
     }
 
@@ -255,11 +337,9 @@ pub(crate) async fn revoke(client: &Client, id: &str) -> Result<(), Error> {
     let call = Call::new(Method::DELETE, path, Effect::Repeatable, client.patience);
     match client.perform(&call).await {
         Ok(answer) => answer.json::<LeaseEnded>().map(drop),
-        Err(error) => match error.code() {
-            // It is over, which is all that was wanted.
-            Some(Code::LeaseExpired | Code::LeaseNotFound) => Ok(()),
-            _ => Err(error),
-        },
+        // It is over, which is all that was wanted.
+        Err(error) if has_ended(error.code()) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -321,16 +401,36 @@ impl Shared {
         renewal.due = renewal.due.later(due, sent);
     }
 
-    /// An answer of the keeper's. Answers whether some hold must be seen before more is believed of it.
-    pub(crate) fn renewed(&self, sent: Moment, remaining_ms: u64, attached_revision: u64) -> bool {
+    /// An answer of the keeper's. Answers whether what hangs on it must be seen: before more is believed of some hold, or
+    /// because a late asking may have taken something.
+    pub(crate) fn renewed(
+        &self,
+        sent: Moment,
+        remaining_ms: u64,
+        attached_revision: Option<u64>,
+    ) -> bool {
         self.confirmed(sent, remaining_ms);
         let until = sent.believed_until(remaining_ms);
         let doubtful = |hold: &Arc<Hold>| hold.lease_renewed(until, attached_revision);
-        self.live_holds()
+        let doubtful = self
+            .live_holds()
             .iter()
             .filter(|hold| doubtful(hold))
             .count()
-            > 0
+            > 0;
+        let searched = self.searched.load(Ordering::SeqCst);
+        let is_news = attached_revision.is_some_and(|attached| attached > searched);
+        doubtful || is_news && !self.identities.late(sent).is_empty()
+    }
+
+    /// What late askings had taken as of this revision is given up.
+    pub(crate) fn was_searched(&self, at: u64) {
+        self.searched.fetch_max(at, Ordering::SeqCst);
+    }
+
+    /// Whether it was let go of for somebody else to go on with.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::SeqCst)
     }
 
     /// The cluster showed it and what hangs on it. Answers the holds of which that says nothing.
@@ -344,23 +444,33 @@ impl Shared {
         unclear
     }
 
-    /// How long until the next renewal; none while one is under way.
-    pub(crate) fn renewal_due_in(&self, now: Moment) -> Option<Duration> {
-        let renewal = self.renewal();
-        (!renewal.under_way).then(|| renewal.due.remaining(now))
+    /// How long until its next renewal by this one; none while it has one under way.
+    pub(crate) fn renewal_due_in(&self, now: Moment, by: Post) -> Option<Duration> {
+        self.renewal().due_in(now, by)
     }
 
-    pub(crate) fn begin_renewal(&self) {
-        self.renewal().under_way = true;
+    /// Begins a renewal, unless somebody else has meanwhile.
+    pub(crate) fn begin_renewal(&self, now: Moment, by: Post) -> bool {
+        let mut renewal = self.renewal();
+        let begins = renewal.free_in(now, by).is_some_and(|left| left.is_zero());
+        if begins {
+            renewal.under_way = Some((by, now.after(self.ttl / 3)));
+        }
+        begins
     }
 
     /// The renewal under way has ended; where it failed, the next one is due after a pause.
-    pub(crate) fn end_renewal(&self, clock: &dyn Clock, failed_for: Option<Duration>) {
+    pub(crate) fn end_renewal(&self, clock: &dyn Clock, by: Post, failed_for: Option<Duration>) {
         let mut renewal = self.renewal();
-        renewal.under_way = false;
+        renewal.end(by);
         if let Some(pause) = failed_for {
             renewal.due = clock.now().after(pause);
         }
+    }
+
+    /// Nobody goes on with what this one had under way.
+    pub(crate) fn abandon_renewal(&self, by: Post) {
+        self.renewal().end(by);
     }
 
     fn live_holds(&self) -> Vec<Arc<Hold>> {
@@ -371,13 +481,28 @@ impl Shared {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What of it is claimed.
-    pub(crate) fn claims(&self) -> MutexGuard<'_, HashSet<Identity>> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn renewal(&self) -> MutexGuard<'_, Renewal> {
         self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Renewal {
+    fn due_in(&self, now: Moment, by: Post) -> Option<Duration> {
+        let free = self.free_in(now, by)?;
+        Some(self.due.remaining(now).max(free))
+    }
+
+    /// How long until this one may begin; none while it has one under way.
+    fn free_in(&self, now: Moment, by: Post) -> Option<Duration> {
+        match self.under_way {
+            None => Some(Duration::ZERO),
+            Some((post, _)) if post == by => None,
+            Some((_, until)) => Some(until.remaining(now)),
+        }
+    }
+
+    fn end(&mut self, by: Post) {
+        self.under_way = self.under_way.filter(|(post, _)| *post != by);
     }
 }
 

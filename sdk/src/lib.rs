@@ -6,12 +6,12 @@
 //!
 //! # A first lock
 //!
-//! ```no_run
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), tenure::Error> {
+//! ```
+//! # tenure_doctest::run(async |url| {
 //! use std::time::Duration;
 //!
 //! let client = tenure::Client::connect(["http://127.0.0.1:7379"])?;
+//! # let client = tenure::Client::connect([url])?;
 //! let lock = client.lock("jobs/nightly").wait(Duration::from_secs(60)).acquire().await?;
 //!
 //! // Dropped before the lock could be another's, if renewals do not get through.
@@ -20,8 +20,7 @@
 //! // Written only while the fence of this hold is the one that counts.
 //! client.put("jobs/nightly/done", "yes").guard(&lock).await?;
 //! lock.release().await?;
-//! # Ok(())
-//! # }
+//! # Ok(()) });
 //! ```
 //!
 //! # The parts
@@ -115,7 +114,7 @@ mod scenarios;
 #[cfg(test)]
 mod testing;
 
-/// The examples of the README are compiled.
+/// The examples of the README are run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -11,6 +11,18 @@ use crate::keys::{KeyValue, key_value};
 use crate::name;
 
 /// Keys as they were at one revision.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// client.put("jobs/1", "a").await?;
+/// client.put("jobs/2", "b").await?;
+/// let before = client.list("jobs/").await?;
+/// client.delete_prefix("jobs/").await?;
+/// // As it was then, while that history is kept.
+/// let again = client.list("jobs/").at(before.revision).await?;
+/// assert_eq!((again.keys, again.count, again.more), (before.keys, 2, false));
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listed {
     /// The keys, in order.
@@ -25,12 +37,13 @@ pub struct Listed {
 
 /// A list of keys that is asked for when it is awaited, in as many requests as it takes.
 ///
-/// ```no_run
-/// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # client.put("jobs/2024-1", "1").await?;
 /// let newest = client.range("jobs/2024", None).descending().limit(10).keys_only().await?;
 /// println!("{} of {} at revision {}", newest.keys.len(), newest.count, newest.revision);
-/// # Ok(())
-/// # }
+/// # assert_eq!(newest.count, 1);
+/// # Ok(()) });
 /// ```
 #[derive(Clone)]
 #[must_use = "nothing is asked before it is awaited"]

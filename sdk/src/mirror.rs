@@ -25,6 +25,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 type Decode<T> = dyn Fn(&str, &[u8]) -> Result<T, String> + Send + Sync;
 
 /// A mirror to be begun.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # client.put("config/motd", "hello").await?;
+/// let mirror = client
+///     .mirror_key::<String>("config/motd")
+///     .decode_with(|_, value| String::from_utf8(value.to_vec()).map_err(|error| error.to_string()))
+///     .begin();
+/// mirror.ready().await?;
+/// assert_eq!(mirror.value().as_deref().map(String::as_str), Some("hello"));
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is asked before `begin`"]
 pub struct Mirroring<T> {
     watching: Watching,
@@ -36,8 +48,9 @@ pub struct Mirroring<T> {
 impl Client {
     /// A mirror of all keys that begin so, each value read from JSON as a `T`.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # client.put("config/backends/a", r#"{"url": "http://a", "weight": 1}"#).await?;
     /// #[derive(serde::Deserialize)]
     /// struct Backend {
     ///     url: String,
@@ -56,11 +69,13 @@ impl Client {
     ///             eprintln!("{name} keeps its last good value: {}", bad.why);
     ///         }
     ///     }
+    ///     # assert_eq!(backends.get("a").map(|a| a.weight), Some(1));
+    ///     # if true { break }
     ///     if views.changed().await.is_err() {
     ///         return Ok(());
     ///     }
     /// }
-    /// # }
+    /// # Ok(()) });
     /// ```
     pub fn mirror<T: DeserializeOwned + 'static>(&self, prefix: impl Into<String>) -> Mirroring<T> {
         let prefix = prefix.into();
@@ -122,6 +137,16 @@ impl<T: Send + Sync + 'static> Mirroring<T> {
 ///
 /// It keeps what it has seen while the cluster is away; [`ConfigMirror::staleness`] tells for how long that has been.
 /// Dropping it ends it.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # client.put("config/rate", "10").await?;
+/// let rate = client.mirror_key::<u32>("config/rate").begin();
+/// rate.ready().await?;
+/// println!("{:?}, confirmed {:?} ago", rate.value(), rate.staleness());
+/// # assert_eq!(rate.value().as_deref(), Some(&10));
+/// # Ok(()) });
+/// ```
 pub struct ConfigMirror<T> {
     shared: Arc<Shared<T>>,
     task: JoinHandle<()>,
@@ -134,6 +159,17 @@ struct Shared<T> {
 }
 
 /// Configuration as of a revision.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// client.put("config/rates/a", "10").await?;
+/// client.put("config/rates/b", "none of your business").await?;
+/// let rates = client.mirror::<u32>("config/rates/").begin();
+/// let view = rates.ready().await?;
+/// assert_eq!(*view.values["a"], 10);
+/// println!("b cannot be read: {}", view.bad["b"].why);
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct View<T> {
     /// The last good value of each key that is there, by its name behind the prefix.
@@ -145,6 +181,16 @@ pub struct View<T> {
 }
 
 /// A value that could not be read.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let put = client.put("config/rates/a", "ten").await?;
+/// let rates = client.mirror::<u32>("config/rates/").begin();
+/// let bad = &rates.ready().await?.bad["a"];
+/// assert_eq!(bad.mod_revision, put.mod_revision);
+/// println!("since revision {}: {}", bad.mod_revision, bad.why);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bad {
     /// Why.

@@ -4,13 +4,22 @@ use tenure_api::{AcquireTogether, MAX_LOCKS_TOGETHER, Mode, WantedLock};
 
 use crate::ask::{Acquire, holdable, labelled};
 use crate::client::Client;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, Loss};
 use crate::guard::Guard;
 use crate::guarded::{Fenced, Fencing, Sealed};
 use crate::held::release;
 use crate::hold::Kind;
 
 /// Says of a [`Guard`] or an [`Acquire`] that it is of several locks.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Guard, LockedTogether};
+/// let locks: Guard<LockedTogether> = client.locks_together(["a", "b"]).acquire().await?;
+/// assert_eq!(locks.parts().count(), 2);
+/// # locks.release().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub enum LockedTogether {}
 
@@ -18,23 +27,49 @@ holdable!(LockedTogether, AcquireTogether, Kind::Lock, owner, true);
 labelled!(LockedTogether, AcquireTogether);
 
 /// Several locks to be acquired.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{AcquireTogetherLocks, api::Mode};
+/// let asked: AcquireTogetherLocks = client.locks_together(["accounts/1"]).and("rates", Mode::Shared);
+/// let locks = asked.acquire().await?;
+/// assert_eq!(locks.part("rates").map(|rates| rates.mode()), Some(Mode::Shared));
+/// # locks.release().await?;
+/// # Ok(()) });
+/// ```
 pub type AcquireTogetherLocks<'a> = Acquire<'a, LockedTogether>;
 
 /// Several locks that were acquired together. They are believed in together: where one is broken, the guard is lost.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{all_held, put};
+/// let locks: tenure::MultiLock = client.locks_together(["accounts/1", "accounts/2"]).acquire().await?;
+/// let moved = client
+///     .txn()
+///     .when_all(all_held(&locks))
+///     .then(put("accounts/1/balance", "90"))
+///     .then(put("accounts/2/balance", "110"))
+///     .await?;
+/// assert!(moved.succeeded);
+/// locks.release_one("accounts/1").await?;
+/// assert!(client.lock("accounts/1").acquire().await.is_ok(), "the other is held still");
+/// locks.release().await?;
+/// # Ok(()) });
+/// ```
 pub type MultiLock = Guard<LockedTogether>;
 
 impl Client {
     /// Several locks to be acquired, up to 64: all at one revision, or none. While it waits it holds none of them, and
     /// whatever order others name theirs in, there is no deadlock.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
     /// let accounts = client.locks_together(["accounts/1", "accounts/2"]).acquire().await?;
     /// let first = accounts.part("accounts/1").expect("it was asked for");
     /// client.put("accounts/1/balance", "90").guard(&first).await?;
     /// accounts.release().await?;
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) });
     /// ```
     pub fn locks_together<N: Into<String>>(
         &self,
@@ -90,7 +125,8 @@ impl Guard<LockedTogether> {
 
     /// Releases one of them; the others stay. From this call on it is not in this guard any longer.
     ///
-    /// Dropped before it is done, it may have been released or may yet be; it ends with the lease at the latest.
+    /// Dropped before it is done, it may have been released or may yet be: asking again releases it for certain, and so
+    /// does [`Guard::release`] of the rest.
     ///
     /// # Errors
     ///
@@ -98,11 +134,15 @@ impl Guard<LockedTogether> {
     pub async fn release_one(&self, name: &str) -> Result<(), Error> {
         let before = self.state();
         let hold = &self.held.hold;
-        let part = hold.parts.iter().find(|part| part.name == name);
-        let Some(part) = part.filter(|part| part.give_up()) else {
+        let mut parts = hold.parts.iter();
+        let Some(part) = parts.find(|part| part.name == name && !part.is_over()) else {
             let detail = format!("the lock {name:?} is none of those that are held together");
             return Err(Error::NotApplied(Failure::local(detail)));
         };
+        part.give_up();
+        if hold.lease.is_detached() {
+            return Err(Error::Lost(Loss::GivenUp));
+        }
         let told = release(&self.held.client, hold, part).await;
         match before {
             crate::State::Lost(loss) => Err(Error::Lost(loss)),
@@ -112,6 +152,17 @@ impl Guard<LockedTogether> {
 }
 
 /// One of several locks that are held together. Writes can be guarded by it.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let locks = client.locks_together(["accounts/1", "accounts/2"]).acquire().await?;
+/// for part in locks.parts() {
+///     println!("{} by fence {}, {:?}", part.name(), part.fence(), part.mode());
+///     assert!(part.is_held());
+/// }
+/// # locks.release().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy)]
 pub struct LockPart<'a> {
     fencing: Fencing<'a>,

@@ -15,6 +15,19 @@ use crate::error::{Error, Failure};
 use crate::watch::{Told, Watch};
 
 /// Who leads an election, as of a revision.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # let campaign = client.campaign("service/api", "host-a").value("http://host-a:80");
+/// # let leadership = campaign.lead().await?;
+/// let seat = client.observe("service/api").next().await.expect("it begins with the present")?;
+/// match seat.leader {
+///     Some(leader) => println!("as of {}: {}", seat.revision, leader.value),
+///     None => println!("as of {} nobody leads", seat.revision),
+/// }
+/// # leadership.resign().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Seat {
     /// The leadership; none while the election is vacant.
@@ -24,6 +37,18 @@ pub struct Seat {
 }
 
 /// A leadership as others see it.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// # let campaign = client.campaign("service/api", "host-a").value("http://host-a:80");
+/// # let leadership = campaign.lead().await?;
+/// let seat = client.observe("service/api").next().await.expect("it begins with the present")?;
+/// let leader = seat.leader.expect("somebody leads");
+/// println!("{} leads at {}, by term {}", leader.candidate, leader.value, leader.fence);
+/// # assert_eq!(leader.fence, leadership.fence());
+/// # leadership.resign().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Leading {
     /// Who.
@@ -39,6 +64,18 @@ pub struct Leading {
 /// A stream of who leads: at the beginning, and at each change of the leader or of what the leadership says. It goes on
 /// while members and leaders of the cluster change and while the cluster is away, which [`Observe::heard`] tells; it
 /// ends only after an error that asking again would not mend.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let mut seats = client.observe("service/api");
+/// let vacant = seats.next().await.expect("it begins with the present")?;
+/// assert!(vacant.leader.is_none());
+/// let leadership = client.campaign("service/api", "host-a").lead().await?;
+/// let led = seats.next().await.expect("it goes on")?;
+/// assert_eq!(led.leader.map(|leader| leader.fence), Some(leadership.fence()));
+/// # leadership.resign().await?;
+/// # Ok(()) });
+/// ```
 pub struct Observe {
     watch: Watch,
     told: Option<Seat>,
@@ -47,17 +84,17 @@ pub struct Observe {
 impl Client {
     /// Observes who leads an election.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
     /// let mut seats = client.observe("service/api");
     /// while let Some(seat) = seats.next().await {
     ///     match seat?.leader {
     ///         Some(leader) => println!("{} leads at {}", leader.candidate, leader.value),
     ///         None => println!("nobody leads"),
     ///     }
+    ///     # break;
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) });
     /// ```
     pub fn observe(&self, election: &str) -> Observe {
         Observe {

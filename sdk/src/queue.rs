@@ -15,23 +15,27 @@ use tokio::time::Instant;
 
 use crate::ask::{Acquire, Holdable};
 use crate::call::{Answer, BEYOND_POLL, Call, Effect, TRY};
-use crate::claim::Claim;
+use crate::claim::{Asked, Claim};
 use crate::client::Client;
 use crate::error::{Error, Failure, Loss};
-use crate::held::{Grant, Held, end};
+use crate::held::{Grant, Held, end, is_over};
 use crate::hold::{Kind, Part};
-use crate::lease::{LAST_WORDS, Lease, Shared, millis, revoke};
+use crate::lease::{
+    Had, LAST_WORDS, Lease, SHORTEST_TTL, Shared, before_anew, has_ended, millis, revoke, try_for,
+};
 use crate::name;
 use crate::shown::{Shown, Within, look_at};
 
 /// How long one asking is held open: a member that stopped answering is left after this and a little more.
 const LONGEST_POLL: Duration = Duration::from_secs(10);
+/// For so long it is tried to make the first asking.
+const FIRST_WITHIN: Duration = Duration::from_secs(45);
 /// Between askings that could not be made.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The least that members grant.
-const SHORTEST_TTL: Duration = Duration::from_secs(1);
 /// One asking that overtakes another is all that there can be.
 const TAKEN_BACK_IN: usize = 3;
+/// Each asking that may still come can make a place again, or a hold of it, while it is being left.
+const GIVEN_BACK_IN: usize = 5;
 
 /// What a `200` or `202` says that matters here.
 #[derive(Deserialize)]
@@ -39,6 +43,8 @@ struct Said {
     lease: String,
     remaining_ms: u64,
     revision: u64,
+    /// Of a place.
+    wait_remaining_ms: Option<u64>,
     fence: Option<u64>,
     #[serde(default)]
     mode: Mode,
@@ -86,6 +92,30 @@ fn poll(wait: Duration, ttl: Duration) -> Duration {
     wait.min(ttl / 3).min(LONGEST_POLL)
 }
 
+/// What is known of the end of a place.
+struct Ending {
+    wait: Duration,
+    left: Duration,
+    since: Instant,
+}
+
+impl Ending {
+    /// How long one asking may take. A poll that would end in the last twentieth of a wait lasts until the place ends, if
+    /// that is within two thirds of the TTL. All of it is less than what is believed of a lease, so that a member which
+    /// does not answer is left while the lease, and what was granted meanwhile, may still be believed in when another is
+    /// asked.
+    fn try_for(&self, poll: Duration, ttl: Duration) -> Duration {
+        // The clock of the cluster may have stood still since, or be a little behind.
+        let at_least = self.left.saturating_sub(self.since.elapsed() + PAUSE);
+        let longest = (ttl / 3 * 2).min(poll.saturating_add(self.wait / 20));
+        let held_open = match at_least <= longest {
+            true => poll.max(self.left.min(longest)),
+            false => poll,
+        };
+        (held_open + BEYOND_POLL.min(ttl / 4)).max(try_for(ttl))
+    }
+}
+
 fn path<W: Holdable>(asking: &Acquire<'_, W>) -> String {
     match asking.names.as_slice() {
         [name] if !asking.is_together() => name::path(W::KIND.collection(), name),
@@ -104,7 +134,7 @@ pub(crate) async fn acquire<W: Holdable>(
     let mut stop = pin!(stop);
     let end = Instant::now().checked_add(asking.wait);
     if let Some(lease) = asking.lease {
-        let mut place = Place::take(&asking, &lease.shared)?;
+        let mut place = Place::take(&asking.client, asking.asked(), &lease.shared)?;
         return tokio::select! {
             biased;
             waited = wait_on(&asking, &lease.shared, end) => {
@@ -112,7 +142,10 @@ pub(crate) async fn acquire<W: Holdable>(
                 let claims = std::mem::take(&mut place.claims);
                 hold(&asking, &lease.shared, (None, claims), grant).map(Some)
             }
-            () = &mut stop => place.leave().await.map(|()| None),
+            () = &mut stop => {
+                place.may_come();
+                place.leave().await.map(|()| None)
+            }
         };
     }
     let mut first = First::of(&asking);
@@ -120,8 +153,14 @@ pub(crate) async fn acquire<W: Holdable>(
         biased;
         granted = first.ask(&asking.names) => granted?,
         () = &mut stop => {
-            let Some(call) = first.call.take() else { return Ok(None) };
-            return take_back(&asking.client, &call).await.map(|()| None);
+            let Some(call) = first.call.clone() else { return Ok(None) };
+            let call = call.with_patience(asking.client.patience);
+            let taken_back = take_back(&asking.client, &call).await;
+            // Dropped before this, or where it failed, it is taken back in the background.
+            if taken_back.is_ok() {
+                first.call = None;
+            }
+            return taken_back.map(|()| None);
         }
     };
     let grant = match granted {
@@ -156,39 +195,57 @@ fn hold<W: Holdable>(
 struct First {
     client: Client,
     ttl: Duration,
+    /// As it is sent, but for its key.
+    asked: Call,
+    until: Instant,
+    /// What may have been granted something of which nobody knows.
     call: Option<Call>,
 }
 
 impl First {
     fn of<W: Holdable>(asking: &Acquire<'_, W>) -> First {
-        let patience = asking.client.patience.max(asking.wait);
+        let patience = asking.client.patience.max(asking.wait).min(FIRST_WITHIN);
         let call = Call::new(Method::POST, path(asking), Effect::Granting, patience);
-        let call = call.with_json(&asking.body_by(None, Duration::ZERO));
         First {
             client: asking.client.clone(),
             ttl: asking.ttl,
-            call: Some(call),
+            asked: call
+                .with_json(&asking.body_by(None, Duration::ZERO))
+                .with_tries_of(try_for(asking.ttl)),
+            until: Instant::now() + patience,
+            call: None,
         }
     }
 
     /// The lease, and what was granted where it is not to be waited for.
     async fn ask(&mut self, names: &[String]) -> Result<(Lease, Option<Grant>), Error> {
-        let call = self.call.as_ref().expect("it is asked once");
-        let answer = match self.client.perform(call).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                // Refused, and no earlier try is in doubt: neither a lease nor a place is left, nor will be.
-                if matches!(error, Error::NotApplied(_)) {
-                    self.call = None;
-                }
-                return Err(error);
+        let answer = loop {
+            match self.ask_anew().await {
+                Err(error) if has_ended(error.code()) => before_anew(self.until).await?,
+                told => break told?,
             }
         };
         let said: Said = answer.json()?;
         self.call = None;
-        let (id, remaining_ms) = (said.lease.clone(), said.remaining_ms);
-        let lease = Lease::kept(&self.client, id, self.ttl, answer.sent, remaining_ms)?;
+        let by = (Had::Granted, answer.sent, said.remaining_ms);
+        let lease = Lease::kept(&self.client, said.lease.clone(), self.ttl, by)?;
         Ok((lease, said.grant(&answer, names)?))
+    }
+
+    /// Asks under a key of its own.
+    async fn ask_anew(&mut self) -> Result<Answer, Error> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let call = self.asked.clone().with_patience(left).with_new_key();
+        let call = self.call.insert(call);
+        let told = self.client.perform(call).await;
+        // Refused, and no earlier try is in doubt: neither a lease nor a place is left, nor will be. Nor is there any
+        // where the lease has ended that a try was granted.
+        let is_over =
+            |error: &Error| matches!(error, Error::NotApplied(_)) || has_ended(error.code());
+        if told.as_ref().is_err_and(is_over) {
+            self.call = None;
+        }
+        told
     }
 }
 
@@ -214,6 +271,8 @@ async fn take_back(client: &Client, asked: &Call) -> Result<(), Error> {
     for _ in 0..TAKEN_BACK_IN {
         match client.perform(asked).await {
             Ok(answer) => return revoke(client, &answer.json::<Said>()?.lease).await,
+            // It has ended, or there will be none.
+            Err(error) if has_ended(error.code()) => return Ok(()),
             Err(error) if error.code() == Some(Code::IdempotencyMismatch) => return Ok(()),
             Err(error) if !is_decided(&error) => return Err(error),
             Err(_) => {}
@@ -254,22 +313,38 @@ async fn ask_on<W: Holdable>(
 ) -> Result<Grant, Error> {
     let client = &asking.client;
     let poll = poll(asking.wait, lease.ttl);
-    let patience = client.patience + poll + BEYOND_POLL;
-    let call = Call::new(Method::POST, path(asking), Effect::Repeatable, patience)
-        .with_json(&asking.body_by(Some(&lease.id), poll))
-        .held_for(poll);
+    let (effect, patience) = (Effect::Repeatable, client.patience);
+    let asked = Call::new(Method::POST, path(asking), effect, patience)
+        .with_json(&asking.body_by(Some(&lease.id), poll));
     // A request whose fate is not known may be carried out after all later ones were answered, and take a new place.
     let mut doubted = false;
+    let mut ending = Ending {
+        wait: asking.wait,
+        left: asking.wait,
+        since: Instant::now(),
+    };
     loop {
-        match client.perform(&call).await {
+        let try_for = ending.try_for(poll, lease.ttl);
+        let call = asked.clone().with_tries_of(try_for);
+        match client
+            .perform(&call.with_patience(patience + try_for))
+            .await
+        {
             Ok(answer) => {
                 doubted |= answer.doubted;
                 let said: Said = answer.json()?;
-                let remaining_ms = said.remaining_ms;
+                let (remaining_ms, left) = (said.remaining_ms, said.wait_remaining_ms);
                 if let Some(grant) = said.grant(&answer, &asking.names)? {
+                    if doubted {
+                        lease.identities.may_come(asking.asked(), answer.sent);
+                    }
                     return Ok(grant);
                 }
                 lease.confirmed(answer.sent, remaining_ms);
+                if let Some(left) = left {
+                    ending.left = Duration::from_millis(left);
+                    ending.since = Instant::now();
+                }
             }
             Err(error) => {
                 doubted |= matches!(error, Error::Unknown(_));
@@ -295,7 +370,7 @@ fn is_decided(error: &Error) -> bool {
 /// What is told of a wait: an end of the lease is a loss.
 fn lease_is_judge(lease: &Shared, waited: Result<Grant, Error>) -> Result<Grant, Error> {
     let Err(error) = &waited else { return waited };
-    if matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound)) {
+    if has_ended(error.code()) {
         lease.end(Loss::LeaseEnded);
         return Err(Error::Lost(Loss::LeaseEnded));
     }
@@ -303,28 +378,27 @@ fn lease_is_judge(lease: &Shared, waited: Result<Grant, Error>) -> Result<Grant,
 }
 
 /// A place on a caller's lease, or a hold of which its waiter does not know, which is given up when dropped.
-struct Place {
+pub(crate) struct Place {
     client: Client,
-    kind: Kind,
-    names: Vec<String>,
-    owner: String,
+    asked: Asked,
     lease: Arc<Shared>,
     claims: Vec<Claim>,
 }
 
 impl Place {
-    fn take<W: Holdable>(asking: &Acquire<'_, W>, lease: &Arc<Shared>) -> Result<Place, Error> {
-        let owner = asking.owner_name();
+    /// # Errors
+    ///
+    /// Where somebody in this program has one of its names in hand.
+    pub(crate) fn take(client: &Client, asked: Asked, lease: &Arc<Shared>) -> Result<Place, Error> {
         let mut place = Place {
-            client: asking.client.clone(),
-            kind: W::KIND,
-            names: asking.names.clone(),
-            owner: owner.clone(),
+            client: client.clone(),
+            asked,
             lease: Arc::clone(lease),
             claims: Vec::new(),
         };
-        for name in &asking.names {
-            match Claim::of(lease, (W::KIND, name.clone(), owner.clone())) {
+        for name in &place.asked.names {
+            let identity = (place.asked.kind, name.clone(), place.asked.owner.clone());
+            match Claim::of(lease, identity) {
                 Ok(claim) => place.claims.push(claim),
                 Err(error) => {
                     // Nothing was asked yet.
@@ -340,6 +414,12 @@ impl Place {
         self.claims.drain(..).for_each(Claim::free);
     }
 
+    /// An asking for it may still be on its way.
+    fn may_come(&self) {
+        let now = self.client.inner.clock.now();
+        self.lease.identities.may_come(self.asked.clone(), now);
+    }
+
     /// Where it was refused for good, there is neither a place nor a hold that nobody knows of.
     fn judge(&mut self, lease: &Shared, waited: Result<Grant, Error>) -> Result<Grant, Error> {
         if matches!(&waited, Err(error @ Error::NotApplied(_)) if is_decided(error)) {
@@ -348,32 +428,13 @@ impl Place {
         lease_is_judge(lease, waited)
     }
 
-    /// Leaves the queue for certain.
-    async fn leave(mut self) -> Result<(), Error> {
-        let left = self.leave_by(&self.client.clone()).await;
+    /// Leaves the queue for certain, or gives back what the place became.
+    pub(crate) async fn leave(mut self) -> Result<(), Error> {
+        let left = leave(&self.client, &self.asked, &self.lease.id).await;
         if left.is_ok() {
             self.free();
         }
         left
-    }
-
-    async fn leave_by(&self, client: &Client) -> Result<(), Error> {
-        let by = (self.lease.id.as_str(), self.owner.as_str());
-        // Leaving one queue leaves them all.
-        let first = self.names.first().map_or("", String::as_str);
-        match end(client, self.kind, first, by, None).await {
-            Ok(()) => return Ok(()),
-            Err(error) => match error.code() {
-                Some(Code::NotHeld | Code::FenceStale) => {}
-                Some(Code::LeaseExpired | Code::LeaseNotFound) => return Ok(()),
-                _ => return Err(error),
-            },
-        }
-        // The place may have become a hold that nobody was told of: it is released by the fence that the cluster shows.
-        for name in &self.names {
-            give_back(client, (self.kind, name), by).await?;
-        }
-        Ok(())
     }
 }
 
@@ -382,46 +443,96 @@ impl Drop for Place {
         if self.claims.is_empty() {
             return;
         }
+        self.may_come();
+        // It is left to whoever goes on with the lease.
+        if self.lease.is_detached() {
+            self.free();
+            return;
+        }
         let client = self.client.clone().with_patience(LAST_WORDS);
-        let place = Place {
-            client: client.clone(),
-            kind: self.kind,
-            names: std::mem::take(&mut self.names),
-            owner: std::mem::take(&mut self.owner),
-            lease: Arc::clone(&self.lease),
-            claims: Vec::new(),
-        };
+        let (asked, lease) = (self.asked.clone(), Arc::clone(&self.lease));
         let claims = std::mem::take(&mut self.claims);
         self.client.in_background(async move {
-            if place.leave_by(&client).await.is_ok() {
+            if leave(&client, &asked, &lease.id).await.is_ok() {
                 claims.into_iter().for_each(Claim::free);
             }
         });
     }
 }
 
-/// Releases a hold of this lease and owner by the fence that the cluster shows, where there is one.
+/// Leaves the queue, or gives back every hold that the place became.
+async fn leave(client: &Client, asked: &Asked, lease: &str) -> Result<(), Error> {
+    let by = (lease, asked.owner.as_str());
+    // Leaving one queue leaves them all.
+    let first = asked.names.first().map_or("", String::as_str);
+    match end(client, asked.kind, first, by, None).await {
+        Ok(()) => return Ok(()),
+        Err(error) if has_ended(error.code()) => return Ok(()),
+        Err(error) if is_over(error.code()) => {}
+        Err(error) => return Err(error),
+    }
+    for name in &asked.names {
+        give_back(client, (asked.kind, name), by).await?;
+    }
+    Ok(())
+}
+
+/// Ends what this lease and owner have of a name, by what the cluster shows: a hold by its fence, a place by leaving.
 async fn give_back(
     client: &Client,
     (kind, name): (Kind, &str),
     by: (&str, &str),
 ) -> Result<(), Error> {
-    let within = Within {
-        patience: client.patience,
-        each: TRY,
-    };
-    match look_at(&client.inner, (kind, name), by, within)
-        .await?
-        .shown
-    {
-        Shown::Held { fence, .. } => end(client, kind, name, by, Some(&fence.to_string())).await,
-        Shown::Gone => Ok(()),
-        Shown::Unclear => {
-            let detail = format!(
-                "whether {} {name:?} is held cannot be seen: it has more holders than are shown",
-                kind.word()
-            );
-            Err(Error::Unknown(Failure::local(detail)))
+    for _ in 0..GIVEN_BACK_IN {
+        let within = Within {
+            patience: client.patience,
+            each: TRY,
+        };
+        let seen = look_at(&client.inner, (kind, name), by, within).await?;
+        let fence = match seen.shown {
+            Shown::Held { fence, .. } => Some(fence),
+            Shown::Gone if !seen.may_wait => return Ok(()),
+            Shown::Gone => None,
+            Shown::Unclear => fence_on_lease(client, (kind, name), by).await?,
+        };
+        let fence = fence.map(|fence| fence.to_string());
+        match end(client, kind, name, by, fence.as_deref()).await {
+            Ok(()) => return Ok(()),
+            Err(error) if has_ended(error.code()) => return Ok(()),
+            // Without a fence, it is told of places and holds alike.
+            Err(error) if error.code() == Some(Code::NotHeld) && fence.is_none() => return Ok(()),
+            // Something else than was seen is there by now, or nothing.
+            Err(error) if is_over(error.code()) => {}
+            Err(error) => return Err(error),
         }
     }
+    let detail = format!(
+        "whether {} {name:?} is held or waited for changes as often as it is looked at",
+        kind.word()
+    );
+    Err(Error::Unknown(Failure::local(detail)))
+}
+
+/// The fence of a hold among more holders than its name shows, where its lease shows it; none where it shows that there
+/// is none.
+async fn fence_on_lease(
+    client: &Client,
+    (kind, name): (Kind, &str),
+    (lease, owner): (&str, &str),
+) -> Result<Option<u64>, Error> {
+    let shown = match client.inspect_lease(lease).await {
+        Ok(shown) => shown,
+        Err(error) if has_ended(error.code()) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let attached = shown.attached.as_deref().unwrap_or_default();
+    let found = attached.iter().find(|thing| kind.is_of(name, owner, thing));
+    if found.is_none() && u64::try_from(attached.len()) != Ok(shown.attached_count) {
+        let detail = format!(
+            "whether {} {name:?} is held cannot be seen: it has more holders, and its lease more on it, than are shown",
+            kind.word()
+        );
+        return Err(Error::Unknown(Failure::local(detail)));
+    }
+    Ok(found.and_then(|thing| thing.fence))
 }

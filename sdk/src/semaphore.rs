@@ -10,6 +10,14 @@ use crate::guard::{Guard, Single};
 use crate::hold::Kind;
 
 /// Says of a [`Guard`] or an [`Acquire`] that it is of permits.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let permits: tenure::Guard<tenure::Permitted> = client.semaphore("downloads", 10).acquire().await?;
+/// assert_eq!(permits.name(), "downloads");
+/// # permits.release().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub enum Permitted {}
 
@@ -19,24 +27,41 @@ impl Single for Permitted {}
 
 /// Permits to be acquired. Where they are held with another limit, that is
 /// [`Code::LimitMismatch`](tenure_api::Code::LimitMismatch).
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let asked: tenure::AcquirePermits = client.semaphore("downloads", 10).permits(3);
+/// let permits = asked.acquire().await?;
+/// let refused = client.semaphore("downloads", 11).acquire().await.expect_err("the limit is 10 now");
+/// assert_eq!(refused.code(), Some(tenure::api::Code::LimitMismatch));
+/// # permits.release().await?;
+/// # Ok(()) });
+/// ```
 pub type AcquirePermits<'a> = Acquire<'a, Permitted>;
 
 /// Permits that are held.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let permits: tenure::Permits = client.semaphore("downloads", 2).permits(2).acquire().await?;
+/// assert!(client.semaphore("downloads", 2).acquire().await.is_err(), "all are held");
+/// permits.release().await?;
+/// # Ok(()) });
+/// ```
 pub type Permits = Guard<Permitted>;
 
 impl Client {
     /// Permits of a semaphore of this limit to be acquired: one, and without waiting, unless told otherwise. The limit of
     /// the first holder stands until all are free.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
     /// use std::time::Duration;
     /// let permits = client.semaphore("downloads", 10).wait(Duration::from_secs(60)).acquire().await?;
     /// permits.run(download()).await?;
     /// permits.release().await?;
     /// # async fn download() {}
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) });
     /// ```
     pub fn semaphore(&self, name: impl Into<String>, limit: u64) -> AcquirePermits<'static> {
         let wanted = AcquireSemaphore {

@@ -1,7 +1,8 @@
-//! What the cluster shows of one hold: the holders of its name, looked at for that of one lease and owner.
+//! What the cluster shows of one hold: the holders of its name, and who waits for it, looked at for one lease and owner.
 //!
 //! A lease shows the first 100 things that hang on it; a hold beyond those is found here. Of a name with more than 100
-//! holders, which only semaphores and shared locks have, some are not shown: of these nothing is concluded.
+//! holders, which only semaphores and shared locks have, or with more than 100 who wait, some are not shown: of these
+//! nothing is concluded.
 
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(crate) enum Shown {
 /// What was seen, by a request that was sent at a moment, as of a revision.
 pub(crate) struct Seen {
     pub(crate) shown: Shown,
+    /// Whether a place is shown, or may be among those that are not.
+    pub(crate) may_wait: bool,
     pub(crate) sent: Moment,
     pub(crate) revision: u64,
 }
@@ -41,7 +44,18 @@ struct Queue {
     #[serde(default)]
     holder_count: u64,
     leader: Option<Holder>,
+    #[serde(default, alias = "candidates")]
+    queue: Vec<Waiter>,
+    #[serde(default, alias = "candidate_count")]
+    queue_length: u64,
     revision: u64,
+}
+
+#[derive(Deserialize)]
+struct Waiter {
+    #[serde(alias = "candidate")]
+    owner: String,
+    lease: String,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +85,11 @@ pub(crate) async fn look_at(
     let call = Call::read(path, within.patience).with_tries_of(within.each);
     let answer = perform(client, &call).await?;
     let queue: Queue = answer.json()?;
-    let unshown = u64::try_from(queue.holders.len()) != Ok(queue.holder_count);
+    let is_whole = |shown: usize, count: u64| u64::try_from(shown) == Ok(count);
+    let unshown = !is_whole(queue.holders.len(), queue.holder_count);
+    let mut waiters = queue.queue.iter();
+    let may_wait = waiters.any(|waiter| waiter.lease == lease && waiter.owner == owner)
+        || !is_whole(queue.queue.len(), queue.queue_length);
     let mut holders = queue.holders.into_iter().chain(queue.leader);
     let found = holders.find(|holder| holder.lease == lease && holder.owner == owner);
     let shown = match found {
@@ -88,6 +106,7 @@ pub(crate) async fn look_at(
     };
     Ok(Seen {
         shown,
+        may_wait,
         sent: answer.sent,
         revision: queue.revision,
     })

@@ -4,8 +4,9 @@
 //! where one does not; the type of the builder says how far it is, so that another order does not compile. Nor does a
 //! comparison that makes no sense: a lease is equal or not, and a version is no string.
 //!
-//! ```no_run
-//! # async fn example(client: tenure::Client, lock: tenure::Lock) -> Result<(), tenure::Error> {
+//! ```
+//! # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+//! # let lock = client.lock("jobs/nightly").acquire().await?;
 //! use tenure::txn::{delete_prefix, get, held, key, put};
 //!
 //! let done = client
@@ -19,8 +20,9 @@
 //! if !done.succeeded {
 //!     println!("somebody else was faster: {:?}", done.results);
 //! }
-//! # Ok(())
-//! # }
+//! # assert!(!done.succeeded);
+//! # lock.release().await?;
+//! # Ok(()) });
 //! ```
 //!
 //! What is out of order does not compile:
@@ -60,13 +62,53 @@ use crate::multi::MultiLock;
 use crate::terms::{Terms, write_terms};
 
 /// Conditions may still be added.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{If, Then, Txn, key, put};
+/// let begun: Txn<'_, If> = client.txn().when(key("a").is_absent());
+/// let more: Txn<'_, Then> = begun.then(put("a", "1"));
+/// assert!(more.await?.succeeded);
+/// # Ok(()) });
+/// ```
 pub enum If {}
 /// The operations of success are being added.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{Then, Txn, get, put};
+/// let writes: Txn<'_, Then> = client.txn().then(put("a", "1"));
+/// let done = writes.then(get("a")).await?;
+/// assert_eq!(done.results.len(), 2);
+/// # Ok(()) });
+/// ```
 pub enum Then {}
 /// The operations of the other branch are being added.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{Else, Txn, get, key};
+/// let reads: Txn<'_, Else> = client.txn().when(key("a").exists()).otherwise(get("b"));
+/// assert!(!reads.await?.succeeded);
+/// # Ok(()) });
+/// ```
 pub enum Else {}
 
 /// The operations of the first branch may still be added.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{BeforeElse, Then, Txn, put};
+///
+/// /// Has a note written beside whatever else is done.
+/// fn noted<'a>(txn: Txn<'a, impl BeforeElse>, note: &str) -> Txn<'a, Then> {
+///     txn.then(put("note", note.to_owned()))
+/// }
+///
+/// noted(client.txn().then(put("a", "1")), "a was set").await?;
+/// assert_eq!(client.get("note").await?.expect("it is there").value, "a was set");
+/// # Ok(()) });
+/// ```
 #[expect(private_bounds, reason = "a builder has the places that it has")]
 pub trait BeforeElse: Place {}
 impl BeforeElse for If {}
@@ -77,6 +119,18 @@ impl Place for If {}
 impl Place for Then {}
 
 /// A transaction that is sent when it is awaited. See the [module](self).
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::put;
+/// let txn = client.txn().then(put("imported/7", "yes")).idempotency_key("import-7");
+/// assert!(txn.await?.succeeded);
+/// // A program that was started again, and does it once more, is told what was decided first.
+/// let again = client.txn().then(put("imported/7", "yes")).idempotency_key("import-7").await?;
+/// assert_eq!(client.get("imported/7").await?.map(|key| key.version), Some(1));
+/// # assert!(again.succeeded);
+/// # Ok(()) });
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Txn<'a, At = If> {
     client: &'a Client,
@@ -196,6 +250,15 @@ impl<'a, At: 'a> IntoFuture for Txn<'a, At> {
 }
 
 /// What a transaction did.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{delete, get, key};
+/// let done = client.txn().when(key("a").exists()).then(delete("a")).otherwise(get("b")).await?;
+/// println!("{} at revision {}: {:?}", done.succeeded, done.revision, done.results);
+/// # assert!(!done.succeeded);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Done {
     /// Whether all conditions held.
@@ -207,6 +270,22 @@ pub struct Done {
 }
 
 /// What an operation did.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{Did, delete_prefix, get, put};
+/// let done = client.txn().then(put("a", "1")).then(get("a")).then(delete_prefix("b/")).await?;
+/// for did in done.results {
+///     match did {
+///         Did::Put { key, created, .. } => println!("{key} was {}", if created { "made" } else { "changed" }),
+///         Did::Delete { deleted } => println!("{deleted} keys went"),
+///         Did::Got(Some(key)) => println!("{} is {:?}", key.key, key.value),
+///         Did::Got(None) => println!("it is absent"),
+///         Did::NotKept { key } => println!("{key} was read when this was first applied"),
+///     }
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Did {
     /// A put.
@@ -254,6 +333,17 @@ fn did(result: OperationResult) -> Result<Did, Error> {
 }
 
 /// A condition.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{When, key, lives_id, put};
+/// let mut conditions: Vec<When> = vec![key("a").is_absent()];
+/// # let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+/// conditions.push(lives_id(lease.id()));
+/// assert!(client.txn().when_all(conditions).then(put("a", "1")).await?.succeeded);
+/// # lease.revoke().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct When(Condition);
 
@@ -328,6 +418,15 @@ pub fn key(key: impl Into<String>) -> KeyIs {
 }
 
 /// A key, one field of which is to be compared.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{key, put};
+/// client.put("a", "1").await?;
+/// let grown = client.txn().when(key("a").value().eq("1")).when(key("a").version().lt(5)).then(put("a", "2"));
+/// assert!(grown.await?.succeeded);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct KeyIs(String);
 
@@ -377,6 +476,14 @@ impl KeyIs {
 }
 
 /// A field of a key that is compared with a value of its type.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{Compared, key, put};
+/// let version: Compared<u64> = key("a").version();
+/// assert!(client.txn().when(version.eq(0)).then(put("a", "1")).await?.succeeded);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Compared<T> {
     key: String,
@@ -385,6 +492,17 @@ pub struct Compared<T> {
 }
 
 /// The id of a lease, or none.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{Compared, OnLease, get, key};
+/// let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+/// client.put("workers/7", "here").lease(&lease).await?;
+/// let on: Compared<OnLease> = key("workers/7").lease();
+/// assert!(client.txn().when(on.eq(lease.id())).then(get("workers/7")).await?.succeeded);
+/// # lease.revoke().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub enum OnLease {}
 
@@ -464,6 +582,14 @@ fn written(value: impl Into<Bytes>) -> (Value, Option<Encoding>) {
 }
 
 /// An operation.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::{Op, delete, get, put};
+/// let operations: Vec<Op> = vec![put("a", "1").into(), get("a"), delete("b")];
+/// assert_eq!(client.txn().then_all(operations).await?.results.len(), 3);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Op(Operation);
 
@@ -508,6 +634,18 @@ pub fn get(key: impl Into<String>) -> Op {
 }
 
 /// A put of a transaction.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::txn::put;
+/// let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+/// let here = put("workers/7", r#"{"port": 80}"#).content_type("application/json").lease(&lease);
+/// client.txn().then(here).await?;
+/// let read = client.get("workers/7").await?.expect("it is there");
+/// assert_eq!(read.lease.as_deref(), Some(lease.id()));
+/// lease.revoke().await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 pub struct PutOp(PutKey);
 

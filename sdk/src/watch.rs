@@ -29,6 +29,25 @@ const KEYS: &str = "keys/";
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a watch tells.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::{Told, api::Change};
+///
+/// let mut watch = client.watch_one("keys/config/colour").begin();
+/// # let put = client.put("config/colour", "green").await?;
+/// match watch.next().await.expect("it begins with the state")? {
+///     Told::Resync { state, revision } => println!("{:?} as of {revision}", state.first()),
+///     Told::Changes { events, .. } => {
+///         for event in events {
+///             if let Change::Put { value, .. } = event.change {
+///                 println!("{value} since {}", event.revision);
+///             }
+///         }
+///     }
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
     /// The whole state as of a revision: at the beginning, and where the history from the cursor on is gone. Whoever
@@ -49,6 +68,17 @@ pub enum Told {
 }
 
 /// A watch to be begun.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let seen = client.put("config/colour", "green").await?.revision;
+/// client.put("config/colour", "blue").await?;
+/// // Goes on where another watch, perhaps of another process, has ended; of two kinds of things at once.
+/// let mut watch = client.watch("keys/config/").and("locks/jobs/").after(seen).with_previous().begin();
+/// let told = watch.next().await.expect("there is a change")?;
+/// # assert!(matches!(told, tenure::Told::Changes { ref events, .. } if events.len() == 1), "{told:?}");
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is asked before `begin`"]
 pub struct Watching {
@@ -59,8 +89,8 @@ pub struct Watching {
 impl Client {
     /// A watch of all resources that begin so: `keys/config/`, `locks/jobs/`, `elections/`, `leases/`.
     ///
-    /// ```no_run
-    /// # async fn example(client: tenure::Client) -> Result<(), tenure::Error> {
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
     /// use tenure::Told;
     /// let mut watch = client.watch("keys/config/").begin();
     /// while let Some(told) = watch.next().await {
@@ -68,9 +98,9 @@ impl Client {
     ///         Told::Resync { state, revision } => println!("{} keys at {revision}", state.len()),
     ///         Told::Changes { events, revision } => println!("{} changes at {revision}", events.len()),
     ///     }
+    ///     # if client.put("config/colour", "green").await?.version > 1 { break }
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok(()) });
     /// ```
     pub fn watch(&self, prefix: impl Into<String>) -> Watching {
         let selectors = tenure_api::Watch {
@@ -142,6 +172,15 @@ impl Watching {
 
 /// A stream of what happens to resources. It goes on while members and leaders change and while the cluster is away;
 /// it ends only after an error that asking again would not mend.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let mut watch = client.watch("keys/config/").begin();
+/// watch.next().await.expect("it begins with the state")?;
+/// println!("seen up to {:?}; a member answered {:?} ago", watch.revision(), watch.heard());
+/// # assert!(watch.revision().is_some());
+/// # Ok(()) });
+/// ```
 pub struct Watch {
     client: Client,
     selectors: tenure_api::Watch,

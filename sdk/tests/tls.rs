@@ -5,48 +5,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tenure::{Client, ClientBuilder, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// An authority, and what it issues.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-/// A certificate and its key in PEM.
-struct Issued {
-    chain: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).expect("no name is wrong");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("keys are made");
-        let pem = params.self_signed(&key).expect("it is signed").pem();
-        let issuer = Issuer::new(params, key);
-        Authority { issuer, pem }
-    }
-
-    fn issue(&self, name: &str) -> Issued {
-        let key = KeyPair::generate().expect("keys are made");
-        let params = CertificateParams::new([name.to_owned()]).expect("it is a name");
-        let certificate = params.signed_by(&key, &self.issuer).expect("it is signed");
-        Issued {
-            chain: certificate.pem(),
-            key: key.serialize_pem(),
-        }
-    }
-}
+mod authority;
+use authority::{Authority, Issued, server};
 
 /// A member that answers every request over TLS with a key, and remembers the heads of requests.
 struct Member {
@@ -57,26 +22,7 @@ struct Member {
 impl Member {
     /// With a certificate for this name; where `clients` is given, only for clients of that authority.
     async fn start(authority: &Authority, name: &str, clients: Option<&Authority>) -> Member {
-        let issued = authority.issue(name);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("there are versions");
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(clients) => {
-                let mut roots = RootCertStore::empty();
-                roots
-                    .add(certificate(&clients.pem))
-                    .expect("it is an authority");
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-                builder.with_client_cert_verifier(verifier.build().expect("there is a root"))
-            }
-        };
-        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("it is a key");
-        let config = builder
-            .with_single_cert(vec![certificate(&issued.chain)], key)
-            .expect("they belong together");
+        let config = server(authority, name, clients);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -117,10 +63,6 @@ async fn answer(acceptor: TlsAcceptor, stream: TcpStream, heads: Arc<Mutex<Vec<S
     );
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
-}
-
-fn certificate(pem: &str) -> CertificateDer<'static> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).expect("it is a certificate")
 }
 
 async fn read(client: ClientBuilder) -> Result<String, Error> {

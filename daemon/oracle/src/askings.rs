@@ -14,6 +14,7 @@ pub(crate) type Who<'a> = (&'a str, &'a str);
 pub(crate) struct Asking<'a> {
     pub(crate) names: BTreeMap<&'a str, Share>,
     priority: i64,
+    lock_delay_ms: u64,
 }
 
 /// What everybody asked for, whatever came of it.
@@ -55,19 +56,25 @@ impl<'a> Askings<'a> {
     pub(crate) fn priority(&self, event: &Event) -> i64 {
         self.for_it(event).map_or(0, |asking| asking.priority)
     }
+
+    /// The lock delay that was asked for with it; 0 where nobody says.
+    pub(crate) fn lock_delay_ms(&self, event: &Event) -> u64 {
+        self.for_it(event).map_or(0, |asking| asking.lock_delay_ms)
+    }
 }
 
 fn asking(ask: &Ask) -> Option<(Who<'_>, Asking<'_>)> {
-    let (lease, owner, names, priority) = match ask {
+    let (lease, owner, names, priority, lock_delay_ms) = match ask {
         Ask::Acquire {
             resource,
             lease,
             owner,
             share,
             priority,
+            lock_delay_ms,
         } => {
             let names = BTreeMap::from([(resource.as_str(), *share)]);
-            (lease, owner, names, *priority)
+            (lease, owner, names, *priority, *lock_delay_ms)
         }
         Ask::AcquireAll {
             locks,
@@ -76,9 +83,14 @@ fn asking(ask: &Ask) -> Option<(Who<'_>, Asking<'_>)> {
             priority,
         } => {
             let names = locks.iter().map(|(name, share)| (name.as_str(), *share));
-            (lease, owner, names.collect(), *priority)
+            (lease, owner, names.collect(), *priority, 0)
         }
         _ => return None,
     };
-    Some(((lease, owner), Asking { names, priority }))
+    let asking = Asking {
+        names,
+        priority,
+        lock_delay_ms,
+    };
+    Some(((lease, owner), asking))
 }

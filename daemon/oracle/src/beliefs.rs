@@ -1,20 +1,23 @@
 //! Exclusion as clients have it: no two of them believed at one moment to hold one name, but those who share it; and
 //! never more permits than there are.
 //!
-//! Counts by true time, that of the recorder, from the moment at which a client learnt of its hold.
+//! Whoever breaks a hold for the next to have it at once accepts that its holder still believes: from then on that belief
+//! does not count. Counts by true time, that of the recorder, from the moment at which a client learnt of its hold.
 
 use std::collections::BTreeMap;
 
 use crate::Judged;
 use crate::askings::Askings;
-use crate::exclusion::begins;
+use crate::breaks::{breakers, is_broken};
 use crate::history::History;
-use crate::record::{Belief, Event, Recording, Revision, Share};
+use crate::record::{Ask, Belief, Call, Event, Moment, Recording, Revision, Share};
+use crate::standing::begins;
 
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     let askings = Askings::of(recording);
     let mut by_name: BTreeMap<&str, Vec<(&Belief, Share)>> = BTreeMap::new();
-    for belief in &recording.beliefs {
+    let beliefs = counted(recording, history);
+    for belief in &beliefs {
         let grant = grant(belief, history)
             .ok_or_else(|| format!("a hold that was never granted: {belief:?}"))?;
         let share = share(grant, &askings)?;
@@ -36,6 +39,30 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
         }
     }
     Ok(judged)
+}
+
+/// All beliefs as far as they count.
+fn counted(recording: &Recording, history: &History) -> Vec<Belief> {
+    let mut until: BTreeMap<(&str, &str, u64), Moment> = BTreeMap::new();
+    for event in history.events().iter().filter(|event| is_broken(event)) {
+        let accepts = |call: &&Call| matches!(call.ask, Ask::Break { now: true, .. });
+        let calls = breakers(recording, event).into_iter().filter(accepts);
+        if let (Some(asked), Some(fence)) =
+            (calls.map(|call| call.call).min(), event.number("fence"))
+        {
+            until.insert((&event.resource, event.text("lease"), fence), asked);
+        }
+    }
+    let beliefs = recording.beliefs.iter().cloned().map(|mut belief| {
+        let broken = until.get(&(
+            belief.resource.as_str(),
+            belief.lease.as_str(),
+            belief.fence,
+        ));
+        belief.until = broken.map_or(belief.until, |asked| belief.until.min(*asked));
+        belief
+    });
+    beliefs.collect()
 }
 
 /// The grant of what a client believed to hold.

@@ -5,17 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Judged;
 use crate::history::History;
+use crate::owners::{self, Doing};
 use crate::record::{Ask, Call, Event, Recording, Revision, Share, Told};
-
-/// Whether an event begins a hold.
-pub(crate) fn begins(event: &Event) -> bool {
-    matches!(event.kind.as_str(), "acquired" | "elected")
-}
-
-/// Whether an event ends a hold.
-pub(crate) fn ends(event: &Event) -> bool {
-    matches!(event.kind.as_str(), "released" | "resigned")
-}
+use crate::standing::{begins, ends};
 
 /// Who holds a name, and the last fence of it.
 #[derive(Default)]
@@ -40,6 +32,7 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             }
         }
     }
+    owners::check(recording, history, Doing::Release)?;
     for call in &recording.calls {
         check_told(call, history)?;
     }
@@ -87,13 +80,15 @@ fn check_told(call: &Call, history: &History) -> Result<(), String> {
             Ask::Release {
                 resource,
                 lease,
+                owner,
                 fence,
             },
             Told::Done { revision, .. },
         ) => history.at(*revision).iter().any(|event| {
             ends(event)
                 && event.resource == *resource
-                && event.who().0 == lease
+                && event.who() == (lease, owner)
+                && event.text("reason") != "broken"
                 && event.number("fence") == Some(*fence)
         }),
         // It is said not to be held so.
@@ -101,13 +96,13 @@ fn check_told(call: &Call, history: &History) -> Result<(), String> {
             Ask::Release {
                 resource,
                 lease,
+                owner,
                 fence,
             },
             Told::Refused { revision, .. },
         ) => {
             let holders = holders(history, resource, *revision);
-            let mut theirs = holders.iter().filter(|(holder, ..)| holder == lease);
-            theirs.all(|(.., held)| held != fence)
+            !holders.contains(&(lease.clone(), owner.clone(), *fence))
         }
         (
             Ask::Holder { resource },
@@ -126,12 +121,10 @@ fn check_told(call: &Call, history: &History) -> Result<(), String> {
     }
 }
 
-/// The fence of the last grant of a name that stands at a revision.
+/// The fence of the hold of a name that has one holder, as of a revision.
 fn holder(history: &History, resource: &str, revision: Revision) -> Option<u64> {
-    let events = history.between(Revision(0), revision).iter().rev();
-    let mut events = events.filter(|event| event.resource == resource);
-    let last = events.find(|event| begins(event) || ends(event))?;
-    begins(last).then(|| last.number("fence")).flatten()
+    let holders = history.standing.holders(resource, revision)?;
+    holders.values().copied().max()
 }
 
 /// Whether a hold of a name by somebody began with this fence.
@@ -150,17 +143,8 @@ fn holders(
     resource: &str,
     revision: Revision,
 ) -> BTreeSet<(String, String, u64)> {
-    let mut holders = BTreeMap::new();
-    let events = history.between(Revision(0), revision).iter();
-    for event in events.filter(|event| event.resource == resource) {
-        if begins(event) {
-            holders.insert(event.who(), event.number("fence").unwrap_or_default());
-        } else if ends(event) {
-            holders.remove(&event.who());
-        }
-    }
-    let owned = |((lease, owner), fence): ((&str, &str), u64)| {
-        (String::from(lease), String::from(owner), fence)
-    };
-    holders.into_iter().map(owned).collect()
+    let holders = history.standing.holders(resource, revision);
+    let each = holders.into_iter().flatten();
+    each.map(|((lease, owner), fence)| (lease.clone(), owner.clone(), *fence))
+        .collect()
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::record::{Event, Moment, Recording, Reply, Revision, Seen};
+use crate::standing::Standing;
 
 /// The values of a key by revision; none where it was deleted.
 type Versions = BTreeMap<Revision, Option<String>>;
@@ -17,6 +18,8 @@ pub struct History {
     keys: BTreeMap<String, Versions>,
     /// When the first watcher was told of a revision.
     observed: BTreeMap<Revision, Moment>,
+    /// Who holds what, and which leases live.
+    pub(crate) standing: Standing,
     /// Everything up to there was seen.
     pub(crate) end: Revision,
 }
@@ -60,6 +63,7 @@ impl History {
                 .insert(event.revision, value);
         }
         History {
+            standing: Standing::of(&events),
             events,
             keys,
             observed: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! Leases: none ends before its TTL has passed since the last renewal that succeeded was sent, each ends soon after
-//! that and none lives on, and everything on it ends with it at one revision.
+//! that and none lives on, and everything on it ends with it at one revision. Each has the TTL that it was last given,
+//! and no renewal or change of it takes away time that it had.
 //!
 //! "Soon" is what `api.md` promises, plus the times in which nothing was acknowledged, plus what a watcher takes to be
 //! told on a busy machine. A lease whose last renewal is unknown is not judged for being late, only for never ending.
@@ -7,10 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Judged;
-use crate::exclusion::{begins, ends};
 use crate::history::History;
+use crate::made::drift_ppm;
+use crate::owners::{self, Doing};
 use crate::record::{Ask, Call, Event, Moment, Recording, Revision, Told};
 use crate::stalls::Stalls;
+use crate::standing::{begins, ends};
+use crate::ttls::{Ttls, left};
 
 /// Beyond this a call that was given up is no longer applied: a write is answered within 5 s.
 const IN_DOUBT_MS: u64 = 10_000;
@@ -31,6 +35,7 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             askings.entry(lease).or_default().push(call);
         }
     }
+    owners::check(recording, history, Doing::Revoke)?;
     let run = Run::of(recording, history);
     for (lease, calls) in &askings {
         let life = lives.get(lease);
@@ -41,17 +46,20 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     for (lease, life) in &lives {
         // One whose grant was never answered has nobody who asks for it.
         let calls = askings.get(lease).map_or(&[][..], Vec::as_slice);
-        check_times(lease, life, calls, history, &run)?;
+        let ttls = Ttls::of(life.ttl_ms, calls);
+        check_lefts(calls, &ttls, &run)?;
+        check_times(lease, (life, &ttls), calls, history, &run)?;
     }
     Ok(lives.values().filter(|life| life.ended.is_some()).count() as u64)
 }
 
 /// The lease that an accepted asking keeps alive, or that is said to be lost.
-fn lease_of(call: &Call) -> Option<&str> {
+pub(crate) fn lease_of(call: &Call) -> Option<&str> {
     match (&call.ask, &call.told) {
         (Ask::Grant { .. }, Told::Granted { lease, .. }) => Some(lease),
         (
             Ask::Renew { lease }
+            | Ask::Change { lease, .. }
             | Ask::Acquire { lease, .. }
             | Ask::AcquireAll { lease, .. }
             | Ask::Revoke { lease },
@@ -172,10 +180,10 @@ fn check_told(
             Some((at, false)) if at == *revision => Ok(()),
             _ => wrong("the history has no such end"),
         },
-        Told::Renewed { revision }
+        Told::Renewed { revision, .. }
         | Told::Held { revision, .. }
         | Told::HeldAll { revision, .. }
-        | Told::Queued { revision } => match ended {
+        | Told::Queued { revision, .. } => match ended {
             Some((at, _)) if at <= *revision => wrong("it had ended"),
             Some((at, _)) if history.observed(at) < call.call => {
                 wrong("its end had been told before this was sent")
@@ -192,10 +200,53 @@ fn check_told(
     }
 }
 
+/// Whoever renewed or changed it is told the TTL that it has, at least that much time, and no less than it had.
+fn check_lefts(calls: &[&Call], ttls: &Ttls<'_>, run: &Run) -> Result<(), String> {
+    let mut told: Vec<(&Call, u64)> = Vec::new();
+    for call in calls {
+        let Some(left) = left(call) else { continue };
+        if !ttls.at(call).contains(&left.ttl_ms) {
+            return Err(format!(
+                "its TTL can be one of {:?} ms: {call:?}",
+                ttls.at(call)
+            ));
+        }
+        if left.remaining_ms < left.ttl_ms {
+            return Err(format!("renewed for less than its TTL: {call:?}"));
+        }
+        told.push((call, left.remaining_ms));
+    }
+    let mut by_ret = told.clone();
+    by_ret.sort_by_key(|(call, _)| call.ret);
+    told.sort_by_key(|(call, _)| call.call);
+    let mut answered = by_ret.into_iter().peekable();
+    // Until when it lives by all that was answered before, and by what.
+    let mut due: Option<(Moment, &Call)> = None;
+    for (call, remaining_ms) in told {
+        while let Some((other, had_ms)) = answered.next_if(|(other, _)| other.ret < call.call) {
+            let until = other.call.plus_ms(had_ms);
+            if due.is_none_or(|(due, _)| due < until) {
+                due = Some((until, other));
+            }
+        }
+        let Some((due, other)) = due else { continue };
+        // Stamps are rounded down, so that a millisecond may seem to have passed that has not.
+        let drift_ns = call.ret.since(other.call) / 1_000_000 * run.drift_ppm;
+        let until = call.ret.plus_ms(remaining_ms + 1);
+        if until.0.saturating_add(drift_ns) < due.0 {
+            return Err(format!(
+                "it had {} us more by {other:?}: {call:?}",
+                due.since(until) / 1000
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// It ended neither early nor late, and where it has not ended its time is not over.
 fn check_times(
     lease: &str,
-    life: &Life,
+    (life, ttls): (&Life, &Ttls<'_>),
     calls: &[&Call],
     history: &History,
     run: &Run,
@@ -205,61 +256,71 @@ fn check_times(
         Some((at, true)) => Some((at, history.observed(at))),
         None => None,
     };
-    let accepted = |call: &&&Call| {
-        matches!(
-            call.told,
-            // A grant that is told again renews nothing.
-            Told::Granted {
-                replayed: false,
-                ..
-            } | Told::Renewed { .. }
-                | Told::Held { .. }
-                | Told::HeldAll { .. }
-                | Told::Queued { .. }
-        )
-    };
-    let kept: Vec<&Call> = calls.iter().filter(accepted).copied().collect();
-    // Where nobody was told of the grant, it was made before it was seen.
-    let granted = history.observed(life.granted);
-    let last_call = kept.iter().map(|call| call.call).max();
-    let ttl_ns = life.ttl_ms * 1_000_000;
-    let drift_ns = ttl_ns / 1_000_000 * run.drift_ppm;
-    if let (Some((at, observed)), Some(last_call)) = (ended, last_call)
-        && observed.since(last_call) + drift_ns < ttl_ns
+    let kept: Vec<&Call> = calls.iter().copied().filter(keeps).collect();
+    let due = kept
+        .iter()
+        .map(|call| (call.call.plus_ms(ttls.least_ms(call)), call));
+    let drift_ns = ttls.longest() * run.drift_ppm;
+    if let (Some((at, observed)), Some((due, call))) = (ended, due.max_by_key(|(due, _)| *due))
+        && observed.0.saturating_add(drift_ns) < due.0
     {
         return Err(format!(
-            "{lease} with a TTL of {} ms ended at {at}, observed {} us after it was last renewed by {:?}",
-            life.ttl_ms,
-            observed.since(last_call) / 1000,
-            kept.iter().max_by_key(|call| call.call)
+            "{lease} ended at {at}, observed {} us before it was due by {call:?}",
+            due.since(observed) / 1000
         ));
     }
-    let last_call = last_call.unwrap_or(granted);
-    let last_ret = kept.iter().map(|call| call.ret).max().unwrap_or(granted);
+    // Where nobody was told of the grant, it was made before it was seen.
+    let granted = history.observed(life.granted);
+    let last_call = kept.iter().map(|call| call.call).max().unwrap_or(granted);
+    let due = kept
+        .iter()
+        .map(|call| call.ret.plus_ms(ttls.most_ms(call)))
+        .max();
+    let due = due.unwrap_or(granted.plus_ms(ttls.longest()));
     let doubts = calls.iter().filter(|call| call.told == Told::Unknown);
     let doubts: Vec<Moment> = doubts.map(|call| call.ret.plus_ms(IN_DOUBT_MS)).collect();
-    let (until, from) = match ended {
+    let (until, due) = match ended {
         Some((_, Moment::NEVER)) => return Ok(()),
         Some(_) if doubts.iter().any(|until| last_call <= *until) => return Ok(()),
-        Some((_, observed)) => (observed, last_ret),
+        Some((_, observed)) => (observed, due),
         // A call in doubt may have renewed it, but not for ever.
-        None => (run.lived, doubts.into_iter().fold(last_ret, Moment::max)),
+        None => {
+            let doubts = doubts
+                .into_iter()
+                .map(|until| until.plus_ms(ttls.longest()));
+            (run.lived, doubts.fold(due, Moment::max))
+        }
     };
-    let allowed_ns = ttl_ns + drift_ns + run.stalls.allowance(last_call, until);
-    let took = until.since(from);
-    if allowed_ns < took {
+    let allowed_ns = drift_ns + run.stalls.allowance(last_call, until);
+    let late = until.since(due);
+    if allowed_ns < late {
         return Err(format!(
-            "{lease} {}: {} ms after its last renewal was answered, where {} ms are allowed",
+            "{lease} {}: {} ms after it was due, where {} ms are allowed",
             if ended.is_some() {
                 "ended late"
             } else {
                 "has not ended"
             },
-            took / 1_000_000,
+            late / 1_000_000,
             allowed_ns / 1_000_000
         ));
     }
     Ok(())
+}
+
+/// Whether a call was told that it kept its lease alive.
+pub(crate) fn keeps(call: &&Call) -> bool {
+    matches!(
+        call.told,
+        // A grant that is told again renews nothing.
+        Told::Granted {
+            replayed: false,
+            ..
+        } | Told::Renewed { .. }
+            | Told::Held { .. }
+            | Told::HeldAll { .. }
+            | Told::Queued { .. }
+    )
 }
 
 /// What is the same for all leases of a run.
@@ -273,7 +334,6 @@ struct Run {
 
 impl Run {
     fn of(recording: &Recording, history: &History) -> Run {
-        let drifts = recording.faults.iter().map(|fault| fault.drift_ppm);
         let written = recording.calls.iter().filter(|call| match call.told {
             Told::Done {
                 revision,
@@ -283,7 +343,7 @@ impl Run {
         });
         Run {
             stalls: Stalls::of(recording),
-            drift_ppm: drifts.max().unwrap_or_default(),
+            drift_ppm: drift_ppm(recording),
             lived: written.map(|call| call.call).max().unwrap_or_default(),
         }
     }

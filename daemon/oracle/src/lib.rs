@@ -9,15 +9,23 @@ mod record;
 
 mod askings;
 mod history;
+mod made;
 mod stalls;
+mod standing;
+mod ttls;
 
 mod beliefs;
+mod breaks;
+mod deadlines;
+mod delays;
 mod elections;
 mod exclusion;
+mod guards;
 mod leases;
 mod once;
 mod order;
 mod outside;
+mod owners;
 mod permits;
 mod queues;
 mod reads;
@@ -28,8 +36,8 @@ mod watches;
 
 pub use history::History;
 pub use record::{
-    Ask, Belief, Call, Condition, Effect, Event, Fault, How, Line, Moment, Operation, ReadError,
-    Recording, Reply, Revision, Seen, Share, Told,
+    Ask, Belief, Call, Condition, Effect, Event, Fault, Guard, How, Left, Line, Moment, Operation,
+    ReadError, Recording, Reply, Revision, Seen, Share, Times, Told,
 };
 pub use second::{MOST_OPERATIONS, MOST_UNKNOWN};
 
@@ -40,7 +48,7 @@ pub type Judged = Result<u64, String>;
 pub type Checker = (&'static str, fn(&Recording, &History) -> Judged);
 
 /// All checkers.
-pub const CHECKERS: [Checker; 13] = [
+pub const CHECKERS: [Checker; 16] = [
     ("order", order::check),
     ("reads", reads::check),
     ("once", once::check),
@@ -50,7 +58,10 @@ pub const CHECKERS: [Checker; 13] = [
     ("beliefs", beliefs::check),
     ("outside", outside::check),
     ("queues", queues::check),
+    ("guards", guards::check),
+    ("delays", delays::check),
     ("leases", leases::check),
+    ("deadlines", deadlines::check),
     ("elections", elections::check),
     ("watches", watches::check),
     ("second", second::check),

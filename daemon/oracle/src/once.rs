@@ -11,9 +11,11 @@ use crate::record::{Ask, Call, Recording, Revision, Told};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Decision {
     Done(Revision),
+    Deleted(Revision, u64),
     Transacted(Revision, bool),
     Granted(Revision),
     Refused,
+    Stale(Option<u64>),
 }
 
 pub(crate) fn check(recording: &Recording, _history: &History) -> Judged {
@@ -46,6 +48,11 @@ fn check_one(key: &str, calls: &[&Call]) -> Result<(), String> {
     for call in calls {
         let (decision, replayed) = match &call.told {
             Told::Done { revision, replayed } => (Decision::Done(*revision), *replayed),
+            Told::Deleted {
+                revision,
+                deleted,
+                replayed,
+            } => (Decision::Deleted(*revision, *deleted), *replayed),
             Told::Transacted {
                 revision,
                 succeeded,
@@ -58,6 +65,9 @@ fn check_one(key: &str, calls: &[&Call]) -> Result<(), String> {
             // A grant that is told again is told as the lease is now: that it has ended is no other decision.
             Told::Refused { .. } if matches!(call.ask, Ask::Grant { .. }) => continue,
             Told::Refused { replayed, .. } => (Decision::Refused, *replayed),
+            Told::Stale {
+                fence, replayed, ..
+            } => (Decision::Stale(*fence), *replayed),
             _ => continue,
         };
         if let Some((other, before)) = first
@@ -82,7 +92,9 @@ fn check_one(key: &str, calls: &[&Call]) -> Result<(), String> {
             Told::Done { replayed: true, .. }
                 | Told::Transacted { replayed: true, .. }
                 | Told::Granted { replayed: true, .. }
+                | Told::Deleted { replayed: true, .. }
                 | Told::Refused { replayed: true, .. }
+                | Told::Stale { replayed: true, .. }
         );
         replayed
             && call.call == began

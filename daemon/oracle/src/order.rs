@@ -53,6 +53,12 @@ fn check_told(call: &Call, history: &History) -> Result<bool, String> {
             let changes = Changes::from([(key.clone(), None)]);
             check_changes(call, history, *revision, &changes).map(|()| true)
         }
+        (
+            Ask::DeletePrefix { prefix, .. },
+            Told::Deleted {
+                revision, deleted, ..
+            },
+        ) => check_prefix(call, history, *revision, prefix, *deleted).map(|()| true),
         (Ask::Delete { key, .. }, Told::Refused { revision, .. }) => {
             match history.get(key, *revision) {
                 Some(present) => wrong(format!("the key was there: {present:?}")),
@@ -102,6 +108,29 @@ fn check_told(call: &Call, history: &History) -> Result<bool, String> {
         }
         _ => Ok(false),
     }
+}
+
+/// All that a prefix had was deleted at a revision of its own; where it had nothing, there was nothing at that revision.
+fn check_prefix(
+    call: &Call,
+    history: &History,
+    revision: Revision,
+    prefix: &str,
+    deleted: u64,
+) -> Result<(), String> {
+    if deleted == 0 {
+        let there = history.list(prefix, revision);
+        return match there.is_empty() {
+            true => Ok(()),
+            false => Err(format!("there were {there:?}: {call:?}")),
+        };
+    }
+    let there = history.list(prefix, revision.before());
+    if there.len() as u64 != deleted {
+        return Err(format!("{} keys were there: {call:?}", there.len()));
+    }
+    let changes = there.into_keys().map(|key| (key, None)).collect();
+    check_changes(call, history, revision, &changes)
 }
 
 /// The changes of keys at a revision are those, and there are some.
@@ -187,6 +216,8 @@ fn check_as(
         Condition::Value { key, value } => history
             .get(key, base)
             .is_some_and(|seen| seen.value == *value),
+        Condition::Held(guard) => history.standing.is_held(guard, base),
+        Condition::Live { lease } => history.standing.is_live(lease, base),
     };
     if when.iter().all(holds) != succeeded {
         return Err(format!(
@@ -208,12 +239,23 @@ fn check_as(
 
 /// What a branch leaves of the keys that it changes.
 fn outcome(history: &History, base: Revision, branch: &[Operation]) -> Changes {
-    let changed = branch.iter().filter_map(|operation| match operation {
-        Operation::Put { key, value } => Some((key.clone(), Some(value.clone()))),
-        Operation::Delete { key } => history.get(key, base).map(|_| (key.clone(), None)),
-        Operation::Get { .. } => None,
-    });
-    changed.collect()
+    let mut changed = Changes::new();
+    for operation in branch {
+        match operation {
+            Operation::Put { key, value } => {
+                changed.insert(key.clone(), Some(value.clone()));
+            }
+            Operation::Delete { key } => {
+                changed.extend(history.get(key, base).map(|_| (key.clone(), None)));
+            }
+            Operation::DeletePrefix { prefix } => {
+                let there = history.list(prefix, base).into_keys();
+                changed.extend(there.map(|key| (key, None)));
+            }
+            Operation::Get { .. } => {}
+        }
+    }
+    changed
 }
 
 /// Each get of a branch saw what the operations before it left.
@@ -224,16 +266,20 @@ fn check_gets(
     branch: &[Operation],
     gets: &[Option<Seen>],
 ) -> Result<(), String> {
-    let mut written = BTreeMap::new();
+    let mut written: BTreeMap<String, Option<Seen>> = BTreeMap::new();
     let mut told = gets.iter();
     for operation in branch {
         match operation {
             Operation::Put { key, value } => {
                 let value = value.clone();
-                written.insert(key, Some(Seen { value, revision }));
+                written.insert(key.clone(), Some(Seen { value, revision }));
             }
             Operation::Delete { key } => {
-                written.insert(key, None);
+                written.insert(key.clone(), None);
+            }
+            Operation::DeletePrefix { prefix } => {
+                let there = history.list(prefix, base).into_keys();
+                written.extend(there.map(|key| (key, None)));
             }
             Operation::Get { key } => {
                 let there = written.get(key).cloned();
@@ -271,12 +317,17 @@ fn values(ask: &Ask) -> Vec<(&str, &str)> {
 fn may_delete(ask: &Ask, deleted: &str) -> bool {
     match ask {
         Ask::Delete { key, .. } => key == deleted,
+        Ask::DeletePrefix { prefix, .. } => deleted.starts_with(prefix),
         Ask::Transact {
             then, otherwise, ..
         } => then
             .iter()
             .chain(otherwise)
-            .any(|operation| matches!(operation, Operation::Delete { key } if key == deleted)),
+            .any(|operation| match operation {
+                Operation::Delete { key } => key == deleted,
+                Operation::DeletePrefix { prefix } => deleted.starts_with(prefix),
+                Operation::Put { .. } | Operation::Get { .. } => false,
+            }),
         _ => false,
     }
 }
@@ -284,7 +335,9 @@ fn may_delete(ask: &Ask, deleted: &str) -> bool {
 /// The revision at which a write says that it was done.
 fn done(told: &Told) -> Option<Revision> {
     match told {
-        Told::Done { revision, .. } | Told::Transacted { revision, .. } => Some(*revision),
+        Told::Done { revision, .. }
+        | Told::Deleted { revision, .. }
+        | Told::Transacted { revision, .. } => Some(*revision),
         _ => None,
     }
 }
@@ -354,11 +407,21 @@ fn check_one_write_a_revision(recording: &Recording) -> Result<(), String> {
         let writes = match (&call.ask, &call.told) {
             (Ask::Put { .. } | Ask::Delete { .. }, Told::Done { .. }) => true,
             (Ask::Grant { .. }, Told::Granted { .. }) => true,
+            (_, Told::Broken { .. } | Told::HandedOver { .. }) => true,
             // One that changes nothing shares the revision of another's change.
+            (_, Told::Deleted { deleted, .. }) => 0 < *deleted,
             _ => false,
         };
         let revision = match &call.told {
-            Told::Done { revision, .. } | Told::Granted { revision, .. } if writes => *revision,
+            Told::Done { revision, .. }
+            | Told::Deleted { revision, .. }
+            | Told::Granted { revision, .. }
+            | Told::Broken { revision, .. }
+            | Told::HandedOver { revision, .. }
+                if writes =>
+            {
+                *revision
+            }
             _ => continue,
         };
         if let Some(other) = owners.insert(revision, call)
@@ -377,6 +440,7 @@ pub(crate) fn once(ask: &Ask) -> Option<&str> {
     match ask {
         Ask::Put { once, .. }
         | Ask::Delete { once, .. }
+        | Ask::DeletePrefix { once, .. }
         | Ask::Transact { once, .. }
         | Ask::Grant { once, .. } => once.as_deref(),
         _ => None,
@@ -504,6 +568,14 @@ fn effect(
             let writes = matches!(&call.ask, Ask::Put { .. } | Ask::Delete { .. });
             Some((call.ret, *revision, writes))
         }
+        Told::Deleted {
+            revision,
+            deleted,
+            replayed,
+        } => {
+            let writes = 0 < *deleted;
+            (writes || !*replayed).then_some((call.ret, *revision, writes))
+        }
         Told::Transacted { revision, .. } => {
             let mut written = values(&call.ask).into_iter();
             let writes = written.any(|wrote| applied.get(&wrote) == Some(revision));
@@ -511,13 +583,18 @@ fn effect(
             let replayed = matches!(&call.told, Told::Transacted { replayed: true, .. });
             (writes || !replayed).then_some((call.ret, *revision, writes))
         }
-        Told::Granted { revision, .. } => Some((call.ret, *revision, true)),
+        Told::Granted { revision, .. }
+        | Told::Broken { revision, .. }
+        | Told::HandedOver { revision, .. } => Some((call.ret, *revision, true)),
         Told::Read { revision, .. }
-        | Told::Renewed { revision }
+        | Told::Renewed { revision, .. }
         | Told::Lost { revision }
         | Told::Holder { revision, .. }
         | Told::Holders { revision, .. } => Some((call.ret, *revision, false)),
         Told::Refused {
+            revision, replayed, ..
+        }
+        | Told::Stale {
             revision, replayed, ..
         } => (!*replayed).then_some((call.ret, *revision, false)),
         // An acquire answers by what it waited for, which may be older than what others were told meanwhile.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::Judged;
-use crate::exclusion::begins;
 use crate::history::History;
 use crate::record::{Effect, Recording, Revision};
+use crate::standing::begins;
 
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     let mut judged = 0;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::Judged;
 use crate::askings::{Askings, Who};
-use crate::exclusion::{begins, ends};
 use crate::history::History;
 use crate::record::{Event, Recording, Share};
+use crate::standing::{begins, ends};
 
 /// The permits of each holder, and of how many.
 type Holders<'a> = BTreeMap<Who<'a>, (u64, u64)>;

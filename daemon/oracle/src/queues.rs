@@ -1,16 +1,19 @@
 //! Queues: places are granted in the order of priority and arrival, and none is lost while its lease lives.
 //!
-//! A place that is due may be passed over before it is ended, which comes soon: one that is passed over and waits on
-//! starves.
+//! Who was handed a leadership, and whom a delay lets through, is served ahead of the others. A place that is due may be passed over before it is ended, which comes soon: one that is passed over and waits on
+//! starves. Nor does anything stand free while somebody waits for it alone, but for a delay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Judged;
-use crate::askings::Askings;
-use crate::exclusion::begins;
+use crate::askings::{Asking, Askings};
+use crate::breaks::is_broken;
+use crate::delays::admitted;
 use crate::history::History;
+use crate::owners::{self, Doing};
 use crate::record::{Ask, Call, Event, Recording, Revision, Told};
 use crate::stalls::Stalls;
+use crate::standing::{begins, ends};
 
 /// The order in which places are served: the greatest priority first, then the oldest.
 type Rank = (i64, Revision);
@@ -28,10 +31,12 @@ type Queue<'a> = BTreeMap<(&'a str, &'a str), Place>;
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
     let askings = Askings::of(recording);
     let mut queues: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
-    let stalls = Stalls::of(recording);
+    let (stalls, admitted) = (Stalls::of(recording), admitted(recording, history));
     let mut judged = 0;
     let mut handed_over: Option<(Revision, &str)> = None;
-    for event in history.events() {
+    let mut delayed: BTreeSet<&str> = BTreeSet::new();
+    let mut events = history.events().iter().peekable();
+    while let Some(event) = events.next() {
         let queue = queues.entry(&event.resource).or_default();
         if event.text("reason") == "handed-over" {
             handed_over = Some((event.revision, &event.resource));
@@ -51,16 +56,39 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
                 }
             }
             "left" => leave(queue, event, history, &stalls)?,
+            _ if ends(event) && may_delay(event, &askings) => {
+                delayed.insert(&event.resource);
+            }
             _ if begins(event) => {
                 judged += 1;
-                let chosen = handed_over == Some((event.revision, event.resource.as_str()));
+                delayed.remove(event.resource.as_str());
+                let at = (event.revision, event.resource.as_str());
+                let chosen = handed_over == Some(at) || admitted.contains(&at);
                 // Somebody who did not wait comes after all of its priority who do.
                 let newcomer = (-askings.priority(event), event.revision);
                 serve(queue, event, newcomer, chosen)?;
             }
             _ => {}
         }
+        if events
+            .peek()
+            .is_none_or(|next| next.revision != event.revision)
+        {
+            for event in history
+                .at(event.revision)
+                .iter()
+                .filter(|event| ends(event))
+            {
+                let resource = event.resource.as_str();
+                let holders = history.standing.holders(resource, event.revision);
+                let is_free = holders.is_none_or(BTreeMap::is_empty);
+                if is_free && !delayed.contains(resource) {
+                    pass_by_all(queues.entry(resource).or_default(), &askings, event);
+                }
+            }
+        }
     }
+    owners::check(recording, history, Doing::Leave)?;
     for call in &recording.calls {
         check_left(call, history)?;
     }
@@ -98,6 +126,25 @@ fn leave<'a>(
         ));
     }
     Ok(())
+}
+
+/// Whether nobody may be granted it for a while after the end of a hold.
+fn may_delay(event: &Event, askings: &Askings<'_>) -> bool {
+    let with_lease = event.text("reason") == "lease-ended";
+    is_broken(event) || with_lease && 0 < askings.lock_delay_ms(event)
+}
+
+/// What stands free passes the first place by, where that waits for nothing else.
+fn pass_by_all(queue: &mut Queue<'_>, askings: &Askings<'_>, event: &Event) {
+    let first = queue.iter_mut().min_by_key(|(_, place)| place.rank);
+    let Some((who, place)) = first else { return };
+    let waits_for_more = |asking: &Asking<'_>| {
+        asking.names.contains_key(event.resource.as_str()) && 1 < asking.names.len()
+    };
+    if !askings.by(*who).iter().any(waits_for_more) {
+        let end = || (event.revision, format!("{event:?}, which is free since"));
+        place.passed_by.get_or_insert_with(end);
+    }
 }
 
 /// Whoever was told that it left the queue did.

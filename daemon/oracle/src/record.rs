@@ -111,6 +111,9 @@ pub enum Ask {
         /// The lease that it hangs on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lease: Option<String>,
+        /// Only while this is held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
         /// The idempotency key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         once: Option<String>,
@@ -119,6 +122,20 @@ pub enum Ask {
     Delete {
         /// Which.
         key: String,
+        /// Only while this is held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
+        /// The idempotency key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        once: Option<String>,
+    },
+    /// Deletes all keys with a prefix, of which there may be none.
+    DeletePrefix {
+        /// Which.
+        prefix: String,
+        /// Only while this is held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
         /// The idempotency key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         once: Option<String>,
@@ -132,6 +149,9 @@ pub enum Ask {
         /// The branch taken if they do not.
         #[serde(default)]
         otherwise: Vec<Operation>,
+        /// Only while this is held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
         /// The idempotency key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         once: Option<String>,
@@ -156,6 +176,9 @@ pub enum Ask {
     Grant {
         /// For how long.
         ttl_ms: u64,
+        /// The name, by which a lock delay knows whom it lets through.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        name: String,
         /// The idempotency key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         once: Option<String>,
@@ -164,6 +187,13 @@ pub enum Ask {
     Renew {
         /// Which.
         lease: String,
+    },
+    /// Changes the TTL of a lease and renews it.
+    Change {
+        /// Which.
+        lease: String,
+        /// To what.
+        ttl_ms: u64,
     },
     /// Revokes a lease.
     Revoke {
@@ -186,6 +216,9 @@ pub enum Ask {
         /// Before whom in the queue.
         #[serde(default)]
         priority: i64,
+        /// For how long nobody is granted it after the lease of this hold has run out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        lock_delay_ms: u64,
     },
     /// Acquires several locks at once, or none.
     AcquireAll {
@@ -216,8 +249,37 @@ pub enum Ask {
         resource: String,
         /// On which lease.
         lease: String,
+        /// The owner or candidate.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        owner: String,
         /// The fence of the hold.
         fence: u64,
+    },
+    /// Ends holds of somebody else.
+    Break {
+        /// `locks/…`, `semaphores/…` or `elections/…`.
+        resource: String,
+        /// Their fence.
+        fence: u64,
+        /// The lease and the owner of the only one that is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        holder: Option<(String, String)>,
+        /// Whoever is next need not wait for the end of what the holder may believe.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        now: bool,
+    },
+    /// Passes a leadership to a candidate who waits.
+    HandOver {
+        /// `elections/…`.
+        resource: String,
+        /// The leader's lease.
+        lease: String,
+        /// The leader, as a candidate.
+        owner: String,
+        /// The fence of the leadership.
+        fence: u64,
+        /// The candidate.
+        to: String,
     },
     /// Proclaims a value.
     Proclaim {
@@ -256,9 +318,24 @@ impl Ask {
             only_if: None,
             absent: false,
             lease: None,
+            guard: None,
             once: None,
         }
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A fence that must be held.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guard {
+    /// Of `locks/…`, `semaphores/…` or `elections/…`.
+    pub resource: String,
+    /// Which.
+    pub fence: u64,
 }
 
 /// How much of a resource is asked for.
@@ -312,6 +389,13 @@ pub enum Condition {
         /// Which value.
         value: String,
     },
+    /// A fence is held.
+    Held(Guard),
+    /// A lease lives.
+    Live {
+        /// Which.
+        lease: String,
+    },
 }
 
 /// An operation of a transaction.
@@ -330,6 +414,11 @@ pub enum Operation {
         /// Which.
         key: String,
     },
+    /// Deletes all keys with a prefix, of which there may be none.
+    DeletePrefix {
+        /// Which.
+        prefix: String,
+    },
     /// Reads a key as the operations before it leave it.
     Get {
         /// Which.
@@ -347,6 +436,28 @@ pub struct Seen {
     pub revision: Revision,
 }
 
+/// How long a lease has, as an answer says.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Left {
+    /// Its TTL.
+    pub ttl_ms: u64,
+    /// What is left of it, by the clock of the entry that decided.
+    pub remaining_ms: u64,
+}
+
+/// What a place is told of times, all of one moment of the cluster's clock.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Times {
+    /// What is left of the wait.
+    pub wait_ms: u64,
+    /// What is left of the lease of the place.
+    pub remaining_ms: u64,
+    /// What is left of the lease of each holder.
+    pub holders: BTreeMap<String, u64>,
+}
+
 /// What a client was told.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -355,6 +466,16 @@ pub enum Told {
     Done {
         /// When.
         revision: Revision,
+        /// The answer is that of an earlier request with the same idempotency key.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
+    },
+    /// Keys were deleted.
+    Deleted {
+        /// When, or the present revision where there were none.
+        revision: Revision,
+        /// How many.
+        deleted: u64,
         /// The answer is that of an earlier request with the same idempotency key.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,
@@ -393,6 +514,9 @@ pub enum Told {
     Renewed {
         /// The state that the answer reflects.
         revision: Revision,
+        /// How long it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<Left>,
     },
     /// The resource is held.
     Held {
@@ -412,6 +536,25 @@ pub enum Told {
     Queued {
         /// The state that the answer reflects.
         revision: Revision,
+        /// What it says of times.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        times: Option<Times>,
+    },
+    /// Holds were broken.
+    Broken {
+        /// When.
+        revision: Revision,
+        /// The lease, the owner and the fence of each.
+        holders: BTreeSet<(String, String, u64)>,
+    },
+    /// A leadership was passed on.
+    HandedOver {
+        /// When.
+        revision: Revision,
+        /// The lease of who leads now.
+        lease: String,
+        /// The fence of the new leadership.
+        fence: u64,
     },
     /// Who holds the resource.
     Holder {
@@ -437,6 +580,16 @@ pub enum Told {
         /// When the key was last changed, where the answer says so; 0: it is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         actual: Option<Revision>,
+        /// The answer is that of an earlier request with the same idempotency key, of whose time it is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replayed: bool,
+    },
+    /// The fence that guards the write is not held, as of some revision up to this one.
+    Stale {
+        /// The state right after the entry that decided.
+        revision: Revision,
+        /// A fence that is held in its place; none where nobody holds the resource.
+        fence: Option<u64>,
         /// The answer is that of an earlier request with the same idempotency key, of whose time it is.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         replayed: bool,

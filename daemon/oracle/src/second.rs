@@ -17,11 +17,12 @@ pub const MOST_UNKNOWN: usize = 4;
 const MOST_STEPS: u64 = 20_000_000;
 
 pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
-    let shared = shared(recording);
+    let (shared, cleared) = (shared(recording), cleared(recording));
     let mut by_key: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in &recording.calls {
         if let Ask::Put { key, .. } | Ask::Delete { key, .. } | Ask::Get { key, .. } = &call.ask
             && !shared.contains(key.as_str())
+            && !cleared.iter().any(|prefix| key.starts_with(*prefix))
         {
             by_key.entry(key).or_default().push(call);
         }
@@ -73,6 +74,7 @@ fn shared(recording: &Recording) -> BTreeSet<&str> {
                         Part::Put { key, .. } | Part::Delete { key } | Part::Get { key } => {
                             shared.insert(key.as_str());
                         }
+                        Part::DeletePrefix { .. } => {}
                     }
                 }
             }
@@ -87,6 +89,29 @@ fn shared(recording: &Recording) -> BTreeSet<&str> {
         }
     }
     shared
+}
+
+/// Prefixes of which everything may be deleted by one call.
+fn cleared(recording: &Recording) -> BTreeSet<&str> {
+    let mut cleared = BTreeSet::new();
+    for call in &recording.calls {
+        match &call.ask {
+            Ask::DeletePrefix { prefix, .. } => {
+                cleared.insert(prefix.as_str());
+            }
+            Ask::Transact {
+                then, otherwise, ..
+            } => {
+                let parts = then.iter().chain(otherwise);
+                cleared.extend(parts.filter_map(|part| match part {
+                    Part::DeletePrefix { prefix } => Some(prefix.as_str()),
+                    _ => None,
+                }));
+            }
+            _ => {}
+        }
+    }
+    cleared
 }
 
 /// The calls as operations of a register; none where one is unknown in a way that cannot be resolved.

@@ -7,7 +7,10 @@ use crate::record::{Call, Moment, Recording, Told};
 const PROMISED_MS: u64 = 250;
 /// What a change of leader may add.
 const CHANGE_MS: u64 = 500;
-/// A pause in what is acknowledged that is longer than this may be a time without a leader.
+/// A pause in what is acknowledged that is longer than this may be a time in which the cluster's clock stood still: it
+/// advances by one heartbeat interval at most in a turn of the leader, however long a busy machine makes that turn.
+const PAUSE_MS: u64 = 50;
+/// One that is longer than this may be a time without a leader.
 const STALL_MS: u64 = 150;
 /// What a watcher on a busy machine is told late.
 const TELLING_MS: u64 = 1_000;
@@ -20,7 +23,14 @@ impl Stalls {
         let acknowledged = |call: &&Call| {
             matches!(
                 call.told,
-                Told::Done { .. } | Told::Granted { .. } | Told::Renewed { .. }
+                // What is told again needs no entry of which the clock would know.
+                Told::Done {
+                    replayed: false,
+                    ..
+                } | Told::Granted {
+                    replayed: false,
+                    ..
+                } | Told::Renewed { .. }
             )
         };
         let calls = recording.calls.iter().filter(acknowledged);
@@ -29,8 +39,7 @@ impl Stalls {
         moments.insert(0, Moment(0));
         moments.push(Moment::NEVER);
         let pairs = moments.windows(2).map(|pair| (pair[0], pair[1]));
-        let long = |(from, until): &(Moment, Moment)| until.since(*from) > STALL_MS * 1_000_000;
-        Stalls(pairs.filter(long).collect())
+        Stalls(pairs.filter(|pair| is_longer(*pair, PAUSE_MS)).collect())
     }
 
     /// How much later than it was due something may be seen to end, between two moments, in nanoseconds.
@@ -45,8 +54,16 @@ impl Stalls {
             .iter()
             .filter(|(begin, end)| *begin < until && from < *end);
         let added = overlaps.map(|(begin, end)| {
-            (*end).min(until).since((*begin).max(from)) + CHANGE_MS * 1_000_000
+            let change_ms = match is_longer((*begin, *end), STALL_MS) {
+                true => CHANGE_MS,
+                false => 0,
+            };
+            (*end).min(until).since((*begin).max(from)) + change_ms * 1_000_000
         });
         added.sum()
     }
+}
+
+fn is_longer((from, until): (Moment, Moment), ms: u64) -> bool {
+    until.since(from) > ms * 1_000_000
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Judged;
 use crate::askings::{Asking, Askings, Who};
-use crate::exclusion::{begins, is_granted};
+use crate::exclusion::is_granted;
 use crate::history::History;
 use crate::record::{Ask, Call, Event, Recording, Told};
+use crate::standing::begins;
 
 /// What one asker gains or gives up at one revision, by kind of event.
 type Group<'a> = BTreeMap<(Who<'a>, &'a str), Vec<&'a Event>>;

@@ -3,7 +3,7 @@
 //! A file for each checker. Its base is a good history; every other one is the base with a few edits, so that each shows
 //! what it is about. An event of the history is written `REVISION@TIME TYPE RESOURCE FIELD=VALUE…`, everything else as
 //! the JSON line of a recording. Edits name lines of the base, from 1: `- 3` removes, `= 3 LINE` replaces, `+ 3 LINE`
-//! adds behind, `~ 3 THIS => THAT` replaces text in it. `acknowledged FROM-UNTIL` stands for writes every 100 ms,
+//! adds behind, `~ 3 THIS => THAT` replaces text in it. `acknowledged FROM-UNTIL` stands for writes every 40 ms,
 //! `LARGE` for 2 MiB.
 
 use std::collections::BTreeMap;
@@ -122,7 +122,7 @@ fn recording(lines: &[String]) -> Recording {
 fn acknowledge(recording: &mut Recording, times: &str) {
     let (from, until) = times.split_once('-').expect("two times");
     let (from, until): (u64, u64) = (from.parse().expect("ms"), until.parse().expect("ms"));
-    for ms in (from..until).step_by(100) {
+    for ms in (from..until).step_by(40) {
         let call = json!({ "call": { "client": 99, "member": 0, "call": ms * 1_000_000, "ret": ms * 1_000_000 + 1,
             "ask": { "put": { "key": "filler", "value": ms.to_string() } }, "told": { "done": { "revision": 1 } } } });
         recording.push(serde_json::from_value(call).expect("a call"));

@@ -591,6 +591,10 @@ impl Raft {
             base: self.log.base().position,
             log_bytes: self.log.bytes(),
             settled: self.is_settled(),
+            leads_for: match &self.role {
+                Role::Leader(leader) => Some(self.now.saturating_sub(leader.elected)),
+                _ => None,
+            },
             progress: self.peer_statuses(),
         }
     }
@@ -627,6 +631,8 @@ impl Raft {
             state: progress.peer_state(),
             matched: progress.matched,
             silent_for: progress.heard.map(|heard| self.now.saturating_sub(heard)),
+            round_trip: progress.round_trip,
+            transferred: progress.transferred(),
         };
         leader.progress.iter().map(status).collect()
     }

@@ -34,7 +34,7 @@ pub use crate::core::{
 pub use message::{AppendResult, Body, Message};
 pub use ready::{
     PeerState, PeerStatus, ReadPoint, ReadResult, ReadToken, Ready, RoleChange, RoleName,
-    SnapshotTask, Status, StepDown, Write, WriteId,
+    SnapshotTask, Status, StepDown, Transferred, Write, WriteId,
 };
 pub use types::{
     Configuration, Entry, HardState, LogIndex, LogPosition, MemberId, MemberInfo, Payload,

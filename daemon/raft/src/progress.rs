@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tenure_mutants::{Mutant, mutated};
 
-use crate::ready::PeerState;
+use crate::ready::{PeerState, Transferred};
 use crate::types::{LogIndex, SnapshotFile};
 
 /// A leader's view of another member.
@@ -28,6 +28,8 @@ pub(crate) struct Progress {
     pub(crate) acked_sent: Duration,
     /// When it last answered anything in this term.
     pub(crate) heard: Option<Duration>,
+    /// How long the last heartbeat that it answered in this term was under way.
+    pub(crate) round_trip: Option<Duration>,
     /// The greatest commit index sent to it.
     pub(crate) told_commit: LogIndex,
     /// Before this time no snapshot is asked for on its behalf: the last attempt failed.
@@ -164,6 +166,7 @@ impl Progress {
             heard: None,
             told_commit: LogIndex(0),
             snapshot_not_before: Duration::ZERO,
+            round_trip: None,
         }
     }
 
@@ -181,6 +184,20 @@ impl Progress {
             Replication::Probe(_) => PeerState::Probe,
             Replication::Replicate(_) => PeerState::Replicate,
             Replication::Snapshot(_) => PeerState::Snapshot,
+        }
+    }
+
+    /// How far the snapshot is that it is being sent.
+    pub(crate) fn transferred(&self) -> Option<Transferred> {
+        match &self.state {
+            Replication::Snapshot(Transfer {
+                stage: Stage::Sending(sending),
+                ..
+            }) => Some(Transferred {
+                stored: sending.stored,
+                size: sending.file.size,
+            }),
+            _ => None,
         }
     }
 

@@ -206,6 +206,8 @@ pub struct Status {
     pub log_bytes: u64,
     /// Leader only: whether an entry of its own term is committed, so that it may serve reads.
     pub settled: bool,
+    /// Leader only: how long ago it was elected.
+    pub leads_for: Option<Duration>,
     /// Leader only: each other member's progress.
     pub progress: Vec<PeerStatus>,
 }
@@ -234,6 +236,20 @@ pub struct PeerStatus {
     pub matched: LogIndex,
     /// The time since it last answered anything, as counted by ticks; `None` if never in this term.
     pub silent_for: Option<Duration>,
+    /// How long the last heartbeat that it answered took there and back, turns of both members' loops included; `None`
+    /// if it never answered one in this term.
+    pub round_trip: Option<Duration>,
+    /// How much of the snapshot that it is being sent it has.
+    pub transferred: Option<Transferred>,
+}
+
+/// How far a snapshot is on its way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Transferred {
+    /// Bytes that the member has stored.
+    pub stored: u64,
+    /// Bytes of the whole file.
+    pub size: u64,
 }
 
 /// How a leader replicates to a member.

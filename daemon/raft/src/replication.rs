@@ -238,6 +238,18 @@ impl Raft {
         true
     }
 
+    /// Takes note of how long a heartbeat was under way. Appends wait for disks and tell nothing of the network.
+    fn measure(&mut self, from: MemberId, round: u64) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let begun = leader.round_begun(round);
+        if let (Some(begun), Some(progress)) = (begun, leader.progress.get_mut(&from)) {
+            progress.round_trip = Some(now.saturating_sub(begun));
+        }
+    }
+
     pub(crate) fn progress_of(&mut self, member: MemberId) -> Option<&mut Progress> {
         match &mut self.role {
             Role::Leader(leader) => leader.progress.get_mut(&member),
@@ -303,6 +315,7 @@ impl Raft {
         if !self.acknowledge(from, round) {
             return;
         }
+        self.measure(from, round);
         let (now, last, interval) = (
             self.now,
             self.log.last_index(),

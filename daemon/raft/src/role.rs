@@ -57,6 +57,8 @@ pub(crate) struct Following {
 /// What a leader keeps.
 #[derive(Debug)]
 pub(crate) struct Leader {
+    /// When it was elected.
+    pub(crate) elected: Duration,
     /// Every other member.
     pub(crate) progress: BTreeMap<MemberId, Progress>,
     /// The present round. Rounds only rise within a term.
@@ -218,6 +220,7 @@ impl Raft {
             .into_iter()
             .filter(|member| *member != self.id);
         let leader = Leader {
+            elected: self.now,
             progress: others
                 .map(|member| (member, Progress::new(last.index, self.now)))
                 .collect(),

@@ -156,7 +156,8 @@ impl Applier {
     }
 
     /// Replaces everything by the state of a snapshot.
-    pub fn install(&mut self, state: State, meta: SnapshotMeta) {
+    pub fn install(&mut self, mut state: State, meta: SnapshotMeta) {
+        state.continue_tally(&self.state);
         self.state = state;
         self.applied = meta;
     }

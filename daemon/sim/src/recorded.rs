@@ -280,10 +280,12 @@ fn asked(transaction: &Transaction, once: Option<String>) -> Asked {
             only_if: None,
             absent: false,
             lease: lease.map(|lease| lease.to_string()),
+            guard: None,
             once,
         },
         ([], [Operation::Delete { key }]) => Asked::Delete {
             key: text(key),
+            guard: None,
             once,
         },
         _ => transact(transaction, once),
@@ -296,6 +298,7 @@ fn transact(transaction: &Transaction, once: Option<String>) -> Asked {
         when: transaction.conditions.iter().map(when).collect(),
         then: parts(&transaction.then),
         otherwise: parts(&transaction.otherwise),
+        guard: None,
         once,
     }
 }

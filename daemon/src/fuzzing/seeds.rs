@@ -206,6 +206,8 @@ fn messages() -> Vec<PeerMessage> {
                     state: PeerState::Replicate,
                     matched: LogIndex(9),
                     silent_for: Some(std::time::Duration::from_micros(5)),
+                    round_trip: None,
+                    transferred: None,
                 }],
             },
         },

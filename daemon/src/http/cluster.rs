@@ -9,6 +9,7 @@ use tenure_replica::ProgressReport;
 use tenure_state::Revision;
 
 use super::failure::{Failure, Purpose};
+use super::health;
 use super::reading::Reading;
 use super::reply::Reply;
 use super::service::Context;
@@ -87,6 +88,7 @@ pub(super) async fn status(mut cx: Context<'_>) -> Result<Reply, Failure> {
         digest: format!("{digest:032x}"),
         ready: reasons.is_empty(),
         reasons,
+        warnings: health::warnings(handle),
         log_bytes: status.log_bytes,
         state_bytes: status.state_bytes,
         uptime_ms: u64::try_from(member.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -218,6 +220,8 @@ mod tests {
             state,
             matched: LogIndex(matched),
             silent_for: silent_ms.map(Duration::from_millis),
+            round_trip: None,
+            transferred: None,
         };
         let report = ProgressReport {
             leader: MemberId(1),

@@ -102,9 +102,10 @@ pub(super) async fn serve(
             arriving: arriving.of_connection(),
             own_turn: OwnTurn::new(),
         };
+        let connected = service.metrics().connected();
         tasks.spawn(async move {
             serve_one(stream, &builder, service, client, &place.activity, shutdown).await;
-            drop(place);
+            drop((place, connected));
         });
     }
     drop(listener);
@@ -200,7 +201,7 @@ async fn serve_one(
                 response = service.without_room(&response, &mut answered);
                 Taken::default()
             });
-            answered.log(response.status());
+            answered.note(response.status(), service.metrics());
             // A stream is being served for as long as it goes on, however quiet it is.
             let sent =
                 |body: Sent<()>| Outgoing::new(body.holding(serving), room, taken, on_its_way);

@@ -79,6 +79,11 @@ impl Watchers {
             .with("allowed", most))
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,6 +180,21 @@ impl Following {
     ///
     /// Where history from there on is compacted, or this member has not come so far.
     pub(super) async fn look(&mut self, room: Room) -> Result<Page, ReadError> {
+        let found = self.look_for(room).await;
+        let metrics = self.handle.metrics();
+        match &found {
+            Ok(page) if !page.told.is_empty() => {
+                let last = page.told.last().map_or(self.at, |told| told.revision);
+                let present = self.handle.read(State::revision);
+                metrics.watcher_told(present.0.saturating_sub(last.0));
+            }
+            Ok(_) | Err(ReadError::Ahead) => {}
+            Err(ReadError::Compacted { .. }) => metrics.watcher_lost_history(),
+        }
+        found
+    }
+
+    async fn look_for(&mut self, room: Room) -> Result<Page, ReadError> {
         let mut page = Page::default();
         loop {
             let span = match self.handle.read(|state| state.history(self.at, PIECE)) {

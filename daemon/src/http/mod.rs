@@ -19,12 +19,14 @@ mod following;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod guard;
+mod health;
 mod idempotency;
 mod key_ranges;
 mod keys;
 mod leases;
 mod locks;
 mod manners;
+mod metrics;
 mod openapi;
 mod outgoing;
 mod poll;

@@ -47,6 +47,8 @@ pub(super) enum Family {
     Live,
     /// `/readyz`
     Ready,
+    /// `/metrics`
+    Metrics,
 }
 
 /// A path that leads somewhere.
@@ -121,6 +123,8 @@ pub(super) enum Call {
     Live,
     /// `GET /readyz`
     Ready,
+    /// `GET /metrics`
+    ReadMetrics,
 }
 
 impl Call {
@@ -154,6 +158,7 @@ impl Call {
             Call::ReadOpenApi => (Family::OpenApi, None),
             Call::Live => (Family::Live, None),
             Call::Ready => (Family::Ready, None),
+            Call::ReadMetrics => (Family::Metrics, None),
         }
     }
 
@@ -189,7 +194,8 @@ impl Call {
             | Call::ReadStatus
             | Call::ReadOpenApi
             | Call::Live
-            | Call::Ready => false,
+            | Call::Ready
+            | Call::ReadMetrics => false,
         }
     }
 
@@ -227,6 +233,7 @@ impl Family {
             Family::OpenApi => "/v1/openapi.json",
             Family::Live => "/livez",
             Family::Ready => "/readyz",
+            Family::Metrics => "/metrics",
         }
     }
 
@@ -246,9 +253,12 @@ impl Family {
             | Family::Queue(Kind::Lock | Kind::Semaphore) => "GET, HEAD, POST, DELETE, OPTIONS",
             Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
             Family::Limits => "GET, HEAD, PATCH, OPTIONS",
-            Family::Cluster | Family::Status | Family::OpenApi | Family::Live | Family::Ready => {
-                "GET, HEAD, OPTIONS"
-            }
+            Family::Cluster
+            | Family::Status
+            | Family::OpenApi
+            | Family::Live
+            | Family::Ready
+            | Family::Metrics => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -279,6 +289,7 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         "/v1/openapi.json" => plain(Family::OpenApi),
         "/livez" => plain(Family::Live),
         "/readyz" => plain(Family::Ready),
+        "/metrics" => plain(Family::Metrics),
         _ => named(path),
     }
 }
@@ -357,6 +368,7 @@ impl Target<'_> {
             Family::OpenApi => Call::ReadOpenApi,
             Family::Live => Call::Live,
             Family::Ready => Call::Ready,
+            Family::Metrics => Call::ReadMetrics,
         })
     }
 

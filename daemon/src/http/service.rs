@@ -35,10 +35,11 @@ use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::route::{self, Call, Family, Target};
 use super::{
-    administration, cluster, elections, key_ranges, keys, leases, locks, openapi, semaphores,
-    together, transactions, watch,
+    administration, cluster, elections, key_ranges, keys, leases, locks, metrics, openapi,
+    semaphores, together, transactions, watch,
 };
 use crate::node::{Handle, LeaderView};
+use crate::telemetry::{self, Metrics};
 
 /// A turn that has not come by then does not come: like every open read, one that waits here ends within a second
 /// (`api.md` §2).
@@ -205,6 +206,11 @@ impl Service {
         (response, answered)
     }
 
+    /// What this member counts.
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.handle.metrics()
+    }
+
     /// What is said in place of an answer for which there is no room: too many that were asked for are not taken.
     pub(super) fn without_room(
         &self,
@@ -368,8 +374,9 @@ fn own_turn(extensions: &Extensions) -> OwnTurn {
 
 /// Refuses what the caller does not accept, before anything is carried out.
 fn check_accepts(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
-    // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate.
-    if matches!(call, Call::ReadKey(_)) || family == Family::Live {
+    // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate,
+    // and metrics have one form.
+    if matches!(call, Call::ReadKey(_) | Call::ReadMetrics) || family == Family::Live {
         return Ok(());
     }
     if matches!(call, Call::Watch | Call::WatchMany) && manners::wants_events(headers) {
@@ -418,6 +425,7 @@ async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
         Call::ReadOpenApi => openapi::read(cx).await,
         Call::Live => cluster::live(cx).await,
         Call::Ready => cluster::ready(cx).await,
+        Call::ReadMetrics => metrics::read(cx).await,
     }
 }
 
@@ -663,6 +671,12 @@ impl Context<'_> {
         &self.service.watchers
     }
 
+    /// How many requests wait at this member.
+    pub(super) fn waiting_requests(&self) -> u64 {
+        let free = self.service.waits.available_permits();
+        self.service.most_waits.saturating_sub(free) as u64
+    }
+
     /// A place among the requests that wait.
     ///
     /// # Errors
@@ -703,16 +717,38 @@ fn pages_at_a_time() -> usize {
     std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1))
 }
 
+/// The method, if any path takes it: there must not be as many as callers think of.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [Method; 7] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    const NAMES: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let at = KNOWN.iter().position(|known| known == method);
+    at.map_or("other", |at| NAMES[at])
+}
+
 /// An id for a request that brought none.
 pub(super) fn made_id(seed: u64) -> HeaderValue {
     HeaderValue::try_from(format!("{seed:016x}")).expect("hex digits are a header")
 }
 
 impl Answered {
-    /// One line for each request; what a server's fault is, an operator sees without asking for it.
-    pub(super) fn log(&self, status: StatusCode) {
+    /// Counts it, and writes one line for it; what a server's fault is, an operator sees without asking for it.
+    pub(super) fn note(&self, status: StatusCode, metrics: &Metrics) {
         let (id, method, route) = (self.id.to_str().unwrap_or(""), &self.method, self.route);
         let took = self.arrived.elapsed();
+        let request = telemetry::Request {
+            route,
+            method: known(method),
+            status: status.as_u16(),
+        };
+        metrics.answered(&request, took);
         let code = self.code.map_or("", Code::as_str);
         let status = status.as_u16();
         // A probe that finds a member not ready has its answer; nobody was refused.

@@ -10,16 +10,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use tenure_raft::{Entry, LogIndex, ReadPoint, SnapshotMeta, Stamp};
+use tenure_raft::{Entry, LogIndex, ReadPoint, SnapshotMeta, Stamp, Term};
 use tenure_replica::{Applier, Input};
 use tracing::{debug, info, warn};
 
 use super::NodeError;
+use super::clock::Moment;
 use super::event::Event;
 use super::handle::{Applied, Shared};
 use super::outlets::Apply;
 use crate::pulse::{AtWork, Pace, Pulse};
 use crate::storage::StateThread;
+use crate::telemetry::{ClockRate, TOO_FAST};
 
 /// A checkpoint begins so long after the last one ended (`design.md`, Storage).
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
@@ -36,6 +38,7 @@ pub(super) struct ApplyThread {
     checkpoint_ended: Option<Instant>,
     /// The last index that a checkpoint covers.
     covered: LogIndex,
+    clock_rate: ClockRate,
 }
 
 impl ApplyThread {
@@ -53,6 +56,7 @@ impl ApplyThread {
             reads: BTreeMap::new(),
             checkpoint_ended,
             covered,
+            clock_rate: ClockRate::default(),
         }
     }
 
@@ -135,8 +139,11 @@ impl ApplyThread {
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
             let progress = applied.unwrap_or_else(|_| stop_at(index.next()))?;
-            Applied::of(&applier, progress)
+            let last = (applier.applied().position.term, applier.applied().stamp);
+            (Applied::of(&applier, progress), last)
         };
+        let (applied, (term, stamp)) = applied;
+        self.watch_clock(term, stamp);
         let (index, leases) = (applied.index, applied.progress.leases_expired);
         self.shared.tell_applied(applied);
         if leases > 0 {
@@ -144,6 +151,24 @@ impl ApplyThread {
         }
         self.answer_reads(index);
         Ok(())
+    }
+
+    /// Holds the leader's clock against this member's.
+    fn watch_clock(&mut self, term: Term, stamp: Stamp) {
+        if self.shared.leader.borrow().leader == Some(self.shared.identity.id) {
+            return self.clock_rate.forget();
+        }
+        let now = Moment::now().real;
+        let Some(rate) = self.clock_rate.seen(term.0, stamp.0, now) else {
+            return;
+        };
+        self.shared.metrics.leader_clock_rate(rate);
+        if TOO_FAST < rate {
+            warn!(
+                rate = format!("{rate:.3}"),
+                "the leader's clock runs faster than this member's by more than 1 %: leases may end before their holders expect it; check the clocks of both machines"
+            );
+        }
     }
 
     fn hold(&self) -> RwLockWriteGuard<'_, Applier> {

@@ -17,6 +17,7 @@ use super::handle::{LeaderView, Shared};
 use super::outlets::Outlets;
 use super::{NodeError, NodeSettings};
 use crate::pulse::{Pace, Pulse};
+use crate::telemetry;
 use crate::transport::Received;
 
 /// How many events one turn takes, so that time is looked at in between.
@@ -43,6 +44,7 @@ pub(super) struct CoreThread {
     last_written: WriteId,
     last_handed: WriteId,
     slow_disk_told: Option<Duration>,
+    last_leader: Option<MemberId>,
 }
 
 impl CoreThread {
@@ -65,6 +67,7 @@ impl CoreThread {
             last_written: WriteId::default(),
             last_handed: WriteId::default(),
             slow_disk_told: None,
+            last_leader: None,
         }
     }
 
@@ -140,6 +143,7 @@ impl CoreThread {
                 self.watch_disk(now.running);
             }
             Passed::Paused(paused) => {
+                self.shared.metrics.paused(paused);
                 // What the others did meanwhile is unknown: before anything that waits is looked at, leadership ends,
                 // and the time slept counts for no timeout.
                 warn!(
@@ -166,6 +170,7 @@ impl CoreThread {
             .slow_disk_told
             .is_none_or(|told| now.saturating_sub(told) > Duration::from_secs(5))
         {
+            self.shared.metrics.slow_sync(waited);
             warn!(
                 waited_ms = waited.as_millis(),
                 "the disk has not finished a write of the log"
@@ -205,6 +210,7 @@ impl CoreThread {
 
     fn written(&mut self, id: WriteId, took: Duration) {
         if took > self.settings.slow_write {
+            self.shared.metrics.slow_sync(took);
             warn!(
                 took_ms = took.as_millis(),
                 "slow disk: a synced write of the log took long"
@@ -261,8 +267,33 @@ impl CoreThread {
             self.outlets.snapshot(task);
         }
         let changed = !changes.is_empty();
-        changes.iter().for_each(|change| self.tell(change));
+        for change in &changes {
+            self.count(change);
+            self.tell(change);
+        }
         self.publish_status(changed);
+    }
+
+    fn count(&mut self, change: &RoleChange) {
+        let metrics = &self.shared.metrics;
+        let leader = match change {
+            RoleChange::Leader { .. } => Some(self.shared.identity.id),
+            RoleChange::Follower { leader, reason, .. } => {
+                if let Some(reason) = reason {
+                    metrics.stepped_down(as_counted(*reason));
+                }
+                *leader
+            }
+            RoleChange::Candidate { .. } => {
+                metrics.campaigns();
+                None
+            }
+            RoleChange::PreCandidate { .. } => None,
+        };
+        if leader.is_some() && leader != self.last_leader {
+            metrics.leader_changed();
+            self.last_leader = leader;
+        }
     }
 
     /// What an operator reads of elections.
@@ -344,6 +375,17 @@ impl CoreThread {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner) = status;
         }
+    }
+}
+
+fn as_counted(reason: StepDown) -> telemetry::StepDown {
+    match reason {
+        StepDown::HigherTerm => telemetry::StepDown::HigherTerm,
+        StepDown::LeaderFound => telemetry::StepDown::LeaderFound,
+        StepDown::QuorumLost => telemetry::StepDown::QuorumLost,
+        StepDown::Paused(_) => telemetry::StepDown::Paused,
+        StepDown::DiskStalled => telemetry::StepDown::DiskStalled,
+        StepDown::Removed => telemetry::StepDown::Removed,
     }
 }
 

@@ -203,6 +203,7 @@ fn status(last: LogPosition) -> Status {
         base: last,
         log_bytes: 0,
         settled: true,
+        leads_for: Some(Duration::ZERO),
         progress: Vec::new(),
     }
 }

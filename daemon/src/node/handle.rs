@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::event::Event;
 use super::freshness::{FreshAt, Freshness};
 use super::waiter::{Waiter, Waiters};
+use crate::telemetry::{self, Metrics};
 
 /// No read holds the state for more rows, or more history, than this at a time (`design.md`, State).
 pub const PIECE: usize = 256;
@@ -168,6 +169,7 @@ pub(super) struct Shared {
     pub(super) status: Mutex<(Status, Arc<Configuration>)>,
     pub(super) stopping: CancellationToken,
     pub(super) files: super::FilePaths,
+    pub(super) metrics: Arc<Metrics>,
     election_timeout: Duration,
     pending: Mutex<Pending>,
     next_token: AtomicU64,
@@ -211,6 +213,7 @@ impl Shared {
             status: Mutex::new(status),
             stopping: CancellationToken::new(),
             files,
+            metrics: Arc::default(),
             election_timeout,
             pending: Mutex::new(Pending::default()),
             next_token: AtomicU64::new(first_token),
@@ -292,6 +295,7 @@ impl Shared {
         }
         let mut pending = self.pending();
         for (token, reason) in refused {
+            self.metrics.refused(as_counted(reason));
             if let Some(waiting) = pending.writes.remove(&token) {
                 let _ = waiting.send(Err(reason.into()));
             }
@@ -364,6 +368,15 @@ impl Shared {
 
     fn token(&self) -> u64 {
         self.next_token.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn as_counted(reason: Refused) -> telemetry::Refusal {
+    match reason {
+        Refused::NoLeader => telemetry::Refusal::NoLeader,
+        Refused::Overloaded => telemetry::Refusal::Overloaded,
+        Refused::Transferring => telemetry::Refusal::Transferring,
+        Refused::ShuttingDown => telemetry::Refusal::ShuttingDown,
     }
 }
 
@@ -596,6 +609,22 @@ impl Handle {
         self.0.leader.subscribe()
     }
 
+    /// What this member counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// How this member replicates, as its core sees it.
+    pub fn consensus(&self) -> (Status, Arc<Configuration>) {
+        let status = self.0.status.lock();
+        status.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where its files are.
+    pub fn files(&self) -> &super::FilePaths {
+        &self.0.files
+    }
+
     /// How long this member waits for a silent leader at least; at most twice as long.
     pub fn election_timeout(&self) -> Duration {
         self.0.election_timeout
@@ -671,12 +700,7 @@ impl Handle {
 
     /// How this member is.
     pub fn status(&self) -> NodeStatus {
-        let (status, configuration) = self
-            .0
-            .status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let (status, configuration) = self.consensus();
         let leader = self.0.leader.borrow().clone();
         let bytes =
             |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());

@@ -44,6 +44,7 @@ use crate::storage::{
     Loaded, LogEvent, LogThread, Opened, SharedState, SnapshotEvent, SnapshotThread, Snapshots,
     StateEvent, StateThread, StorageError,
 };
+use crate::telemetry::Metrics;
 use crate::transport::{ClusterId, Incoming, Sink, Transport};
 use apply_thread::ApplyThread;
 use core_thread::CoreThread;
@@ -239,11 +240,12 @@ impl Node {
             settings.core.raft.election_timeout,
             random_u64(),
         ));
+        let metrics = Arc::clone(&shared.metrics);
 
         let (apply, apply_queue) = channel();
-        let log = start_log(log, sender.clone())?;
+        let log = start_log(log, sender.clone(), Arc::clone(&metrics))?;
         let snapshots = start_snapshots(state.clone(), snapshots, sender.clone(), apply.clone())?;
-        let state = start_state(state, sender.clone(), apply.clone())?;
+        let state = start_state(state, sender.clone(), apply.clone(), metrics)?;
         let outlets = Outlets {
             log,
             snapshots,
@@ -341,10 +343,23 @@ fn restore(
     Ok((core, Applier::new(id, state, loaded.meta.clone())))
 }
 
-fn start_log(log: crate::storage::LogFile, core: Sender<Event>) -> Result<LogThread, NodeError> {
+fn start_log(
+    log: crate::storage::LogFile,
+    core: Sender<Event>,
+    metrics: Arc<Metrics>,
+) -> Result<LogThread, NodeError> {
     let report = move |event| {
         let event = match event {
-            LogEvent::Persisted { id, took, .. } => Event::Written { id, took },
+            LogEvent::Persisted {
+                id,
+                took,
+                writes,
+                bytes,
+                ..
+            } => {
+                metrics.log_synced(took, writes, bytes);
+                Event::Written { id, took }
+            }
             LogEvent::Failed(error) => Event::Failed(error.into()),
         };
         let _ = core.send(event);
@@ -356,10 +371,12 @@ fn start_state(
     state: SharedState,
     core: Sender<Event>,
     apply: Sender<Apply>,
+    metrics: Arc<Metrics>,
 ) -> Result<StateThread, NodeError> {
     let report = move |event| {
         let event = match event {
             StateEvent::Checkpointed { meta, took, rows } => {
+                metrics.checkpointed(took, rows);
                 debug!(
                     index = meta.position.index.0,
                     rows,

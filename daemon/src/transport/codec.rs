@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tenure_raft::{
     AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
-    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term,
+    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
 };
 use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
 
@@ -719,14 +719,18 @@ fn progress_to_wire(token: u64, report: &ProgressReport) -> wire::Progress {
             PeerState::Replicate => wire::PeerState::Replicate,
             PeerState::Snapshot => wire::PeerState::Snapshot,
         };
-        let silent_for_us = peer
-            .silent_for
-            .map(|silence| u64::try_from(silence.as_micros()).unwrap_or(u64::MAX));
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let transferred = peer.transferred.map(|transferred| wire::Transferred {
+            stored: transferred.stored,
+            size: transferred.size,
+        });
         wire::PeerStatus {
             id: peer.id.0,
             state: state as i32,
             matched: peer.matched.0,
-            silent_for_us,
+            silent_for_us: peer.silent_for.map(micros),
+            round_trip_us: peer.round_trip.map(micros),
+            transferred,
         }
     });
     wire::Progress {
@@ -774,6 +778,11 @@ fn peer_from_wire(wire: wire::PeerStatus) -> Result<PeerStatus, CodecError> {
         state,
         matched: index(wire.matched)?,
         silent_for,
+        round_trip: wire.round_trip_us.map(Duration::from_micros),
+        transferred: wire.transferred.map(|transferred| Transferred {
+            stored: transferred.stored,
+            size: transferred.size,
+        }),
     })
 }
 

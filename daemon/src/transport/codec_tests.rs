@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tenure_raft::{
     AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
-    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term,
+    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
 };
 use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
 
@@ -220,15 +220,24 @@ fn progress() -> impl Strategy<Value = PeerMessage> {
         PeerState::Snapshot,
     ]);
     let silence = prop::option::of((0u64..1 << 50).prop_map(Duration::from_micros));
-    let peer =
-        (any::<u64>(), states, small(), silence).prop_map(|(id, state, matched, silent_for)| {
-            PeerStatus {
+    let peer = (
+        any::<u64>(),
+        states,
+        small(),
+        silence.clone(),
+        silence,
+        prop::option::of((small(), small())),
+    )
+        .prop_map(
+            |(id, state, matched, silent_for, round_trip, transferred)| PeerStatus {
                 id: MemberId(id),
                 state,
                 matched: LogIndex(matched),
                 silent_for,
-            }
-        });
+                round_trip,
+                transferred: transferred.map(|(stored, size)| Transferred { stored, size }),
+            },
+        );
     (
         any::<u64>(),
         any::<u64>(),

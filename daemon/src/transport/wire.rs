@@ -279,6 +279,19 @@ pub(super) struct PeerStatus {
     /// Absent where it never answered in this term.
     #[prost(uint64, optional, tag = "4")]
     pub(super) silent_for_us: Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub(super) round_trip_us: Option<u64>,
+    /// Absent where it is sent no snapshot.
+    #[prost(message, optional, tag = "6")]
+    pub(super) transferred: Option<Transferred>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Transferred {
+    #[prost(uint64, tag = "1")]
+    pub(super) stored: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) size: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]

@@ -13,7 +13,7 @@ use crate::answer::{Answer, Outcome, Refusal};
 use crate::command::{Acquire, Claim, Guard, Release, Share};
 use crate::ends::{check_metadata, check_size};
 use crate::event::{Event, Grant, LeaveReason, Place, ReleaseReason};
-use crate::ids::{Clock, Fence, Kind, LeaseId};
+use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
 use crate::limits::{
     MAX_ELECTION_VALUE_BYTES, MAX_LOCK_DELAY_MS, MAX_NAME_BYTES, MAX_NAMES_TOGETHER, MAX_PRIORITY,
     MAX_WAIT_MS,
@@ -309,6 +309,7 @@ impl State {
         let bytes = standing::of_hold(id, &asker.owner, &hold);
         self.standing = self.standing.saturating_add(bytes);
         queue.add_hold(asker, hold);
+        self.tally.of_mut(id.kind).granted();
         self.attach(
             asker.lease,
             Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),
@@ -349,6 +350,7 @@ impl State {
             };
             queue.add_place(turn, &asker, request.can_be_handed_it());
             queue.mod_revision = revising.revision;
+            self.tally.of_mut(want.queue.kind).queued();
             self.attach(
                 asker.lease,
                 Hanging::Place(want.queue.clone(), Arc::clone(&asker.owner)),
@@ -397,7 +399,9 @@ impl State {
             self.standing = self.standing.saturating_sub(bytes);
         }
         self.agenda.remove(&(place.wait_deadline, Due::Place(id)));
+        let waited_ms = self.age_ms(id.revision);
         for want in &place.wanted {
+            self.tally.of_mut(want.queue.kind).served(reason, waited_ms);
             self.touch(RowId::Queue(want.queue.clone()));
             if self.firsts.get(&want.queue) == Some(&Some(id)) {
                 self.firsts.remove(&want.queue);
@@ -446,6 +450,8 @@ impl State {
         if !queue.is_used() {
             self.active.remove(id);
         }
+        let lasted_ms = self.age_ms(Revision(hold.fence.0));
+        self.tally.of_mut(id.kind).ended(reason, lasted_ms);
         self.detach(
             asker.lease,
             &Hanging::Hold(id.clone(), Arc::clone(&asker.owner)),

@@ -70,6 +70,7 @@ impl State {
         self.leases.by_id.insert(new.lease, lease);
         self.set_deadline(slot, deadline.0);
         self.agenda.insert((deadline, Due::Lease(new.lease)));
+        self.tally.leases_granted += 1;
         let (name, ttl_ms) = (new.name.clone(), new.ttl_ms);
         revising.leases.push(Event::LeaseGranted {
             lease: new.lease,
@@ -121,6 +122,7 @@ impl State {
                         self.rearm(lease, deadline, actual);
                         continue;
                     }
+                    self.tally.expired(self.clock.0.saturating_sub(deadline.0));
                     things += self.end_lease(lease, EndReason::Expired).unwrap_or(0);
                     leases += 1;
                 }
@@ -142,6 +144,7 @@ impl State {
         self.standing = self.standing.saturating_sub(standing::of_lease(&lease));
         self.agenda.remove(&(lease.armed, Due::Lease(id)));
         self.set_deadline(lease.slot, FREE);
+        self.tally.lease_ended(reason);
         self.leases.free.insert(lease.slot);
         let mut revising = self.revise();
         self.remember_ended(id, revising.revision);

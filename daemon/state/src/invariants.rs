@@ -1,6 +1,7 @@
 //! What always holds, as assertions.
 
 use crate::command::Share;
+use crate::ids::Kind;
 use crate::parts::{Due, FREE, Hanging};
 use crate::row::Table;
 use crate::rows;
@@ -24,6 +25,14 @@ impl State {
             self.counted_standing(),
             "the bytes of leases, holds and places"
         );
+        for kind in [Kind::Lock, Kind::Semaphore, Kind::Election] {
+            let tally = self.tally.of(kind);
+            assert_eq!(
+                (tally.held, tally.waiting),
+                self.present(kind),
+                "{kind:?}: what is held and waited for, as counted"
+            );
+        }
         assert_eq!(
             self.ledger.digest,
             self.recomputed_digest(),

@@ -25,6 +25,7 @@ mod counted;
 mod keys;
 mod parts;
 mod standing;
+mod tally;
 
 mod invariants;
 mod load;
@@ -62,3 +63,4 @@ pub use pages::{CountPiece, KeyRange, KeysPiece, Order, QueuesPage};
 pub use reads::{Changes, ReadError, Standing};
 pub use row::{Row, RowChange, Table};
 pub use state::State;
+pub use tally::{QueueTally, Spread, Tally};

@@ -432,6 +432,7 @@ impl Loading {
         self.finish_history(&mut state)?;
         arm(&mut state);
         state.standing = state.counted_standing();
+        state.count_present();
         Ok(state)
     }
 

@@ -25,6 +25,7 @@ use crate::repeats::Repeats;
 use crate::row::Row;
 use crate::rows::{self, Ledger, Meta, RowId};
 use crate::standing;
+use crate::tally::Tally;
 
 /// The replicated state: a function of the entries applied.
 ///
@@ -67,6 +68,7 @@ pub struct State {
     /// that end in one entry, each would pass over all that are due otherwise.
     pub(crate) firsts: BTreeMap<QueueId, Option<PlaceId>>,
     pub(crate) ledger: Ledger,
+    pub(crate) tally: Tally,
 }
 
 /// A revision while it is made: what happened, in the order in which it is told.
@@ -125,6 +127,7 @@ impl State {
                 stored_through: first,
                 ..Ledger::default()
             },
+            tally: Tally::default(),
         }
     }
 
@@ -343,7 +346,13 @@ impl State {
     /// Adds the events of the present revision to history, and the versions among them to their keys.
     fn record(&mut self, events: Vec<Event>) {
         let mut bytes = 0;
+        self.tally.events += events.len() as u64;
         for (position, event) in (0..).zip(&events) {
+            match event {
+                Event::Put(_) => self.tally.keys_put += 1,
+                Event::Delete { .. } => self.tally.keys_deleted += 1,
+                _ => {}
+            }
             let row = rows::history_row(self.revision, position, self.clock, event);
             self.ledger.digest = self
                 .ledger
@@ -400,7 +409,7 @@ impl State {
             .by_id
             .get(&id)
             .ok_or_else(|| self.no_lease(id))?;
-        let (slot, old) = (lease.slot, self.leases.deadline(lease));
+        let (slot, old, ttl_ms) = (lease.slot, self.leases.deadline(lease), lease.ttl_ms);
         let renewed = Clock(self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK));
         let deadline = match () {
             () if mutated(Mutant::RenewalIgnored) => old,
@@ -418,6 +427,8 @@ impl State {
             }
         }
         self.set_deadline(slot, deadline.0);
+        let left_ms = old.0.saturating_sub(self.clock.0);
+        self.tally.renewed(left_ms, ttl_ms);
         self.view_lease(id, self.clock).map(Answer::Lease)
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tenure_oracle::{
-    Ask, Call, Condition, How, Line, Moment, Operation, Revision, Seen, Share, Told,
+    Ask, Call, Condition, Guard, How, Left, Line, Moment, Operation, Revision, Seen, Share, Times,
+    Told,
 };
 
 use crate::common::{Answer, Client};
@@ -167,7 +168,23 @@ fn refused(ask: &Ask, answer: &Answer) -> Option<Told> {
             .map(Revision)
     };
     let actual = answer.json()["mod_revision"].as_u64().map(Revision);
+    let is_guarded = matches!(
+        ask,
+        Ask::Put { guard: Some(_), .. }
+            | Ask::Delete { guard: Some(_), .. }
+            | Ask::DeletePrefix { guard: Some(_), .. }
+            | Ask::Transact { guard: Some(_), .. }
+    );
     match (answer.status, answer.code().as_str()) {
+        (412, "fence-stale") if is_guarded => Some(Told::Stale {
+            revision: revision()?,
+            fence: answer.json()["fence"].as_u64(),
+            replayed: replayed(answer),
+        }),
+        // The place was granted, and whoever broke the hold was faster than this answer.
+        (404, "not-held") if matches!(ask, Ask::Acquire { .. } | Ask::AcquireAll { .. }) => {
+            Some(Told::Failed)
+        }
         (412, _)
         | (404, "key-not-found" | "not-held" | "lease-not-found")
         | (410, "lease-expired") => Some(Told::Refused {
@@ -210,6 +227,20 @@ fn accepted(ask: &Ask, answer: &Answer) -> Option<Told> {
             revision: revision?,
             replayed,
         }),
+        (Ask::DeletePrefix { .. }, 200) => Some(Told::Deleted {
+            revision: revision?,
+            deleted: body["deleted"].as_u64()?,
+            replayed,
+        }),
+        (Ask::Break { resource, .. }, 200) => Some(Told::Broken {
+            revision: revision?,
+            holders: holders(&body["broken"], owner_field(resource))?,
+        }),
+        (Ask::HandOver { .. }, 200) => Some(Told::HandedOver {
+            revision: revision?,
+            lease: body["leader"]["lease"].as_str()?.to_owned(),
+            fence: body["leader"]["fence"].as_u64()?,
+        }),
         (Ask::Transact { .. }, 200) => Some(Told::Transacted {
             revision: revision?,
             succeeded: body["succeeded"].as_bool()?,
@@ -239,8 +270,12 @@ fn accepted(ask: &Ask, answer: &Answer) -> Option<Told> {
             lease: body["lease"].as_str()?.to_owned(),
             replayed,
         }),
-        (Ask::Renew { .. }, 200) => Some(Told::Renewed {
+        (Ask::Renew { .. } | Ask::Change { .. }, 200) => Some(Told::Renewed {
             revision: revision?,
+            left: Some(Left {
+                ttl_ms: body["ttl_ms"].as_u64()?,
+                remaining_ms: body["remaining_ms"].as_u64()?,
+            }),
         }),
         (Ask::Acquire { .. }, 200) => Some(Told::Held {
             revision: revision?,
@@ -259,10 +294,11 @@ fn accepted(ask: &Ask, answer: &Answer) -> Option<Told> {
         }
         (Ask::Acquire { .. } | Ask::AcquireAll { .. }, 202) => Some(Told::Queued {
             revision: revision?,
+            times: times(&body),
         }),
-        (Ask::Holders { .. }, 200) => Some(Told::Holders {
+        (Ask::Holders { resource }, 200) => Some(Told::Holders {
             revision: revision?,
-            holders: holders(&body)?,
+            holders: holders(&body["holders"], owner_field(resource))?,
         }),
         (Ask::Holder { resource }, 200) => {
             let holder = match resource.starts_with("locks/") {
@@ -286,14 +322,39 @@ fn seen(entry: &Value) -> Option<Seen> {
     })
 }
 
+/// What somebody is called who holds or waits for something of that kind.
+fn owner_field(resource: &str) -> &'static str {
+    match resource.starts_with("elections/") {
+        true => "candidate",
+        false => "owner",
+    }
+}
+
 /// Who holds something: the lease, the owner and the fence of each.
-fn holders(body: &Value) -> Option<BTreeSet<(String, String, u64)>> {
-    let holders = body["holders"].as_array()?.iter();
-    let told = holders.map(|holder| {
+fn holders(list: &Value, owner_field: &str) -> Option<BTreeSet<(String, String, u64)>> {
+    let told = list.as_array()?.iter().map(|holder| {
         let text = |field: &str| holder[field].as_str().map(str::to_owned);
-        Some((text("lease")?, text("owner")?, holder["fence"].as_u64()?))
+        Some((
+            text("lease")?,
+            text(owner_field)?,
+            holder["fence"].as_u64()?,
+        ))
     });
     told.collect()
+}
+
+/// What a place among those who wait for one lock or for permits is told of times.
+fn times(body: &Value) -> Option<Times> {
+    let holders = body["holders"].as_array()?.iter();
+    let holders = holders.map(|holder| {
+        let lease = holder["lease"].as_str()?.to_owned();
+        Some((lease, holder["remaining_ms"].as_u64()?))
+    });
+    Some(Times {
+        wait_ms: body["wait_remaining_ms"].as_u64()?,
+        remaining_ms: body["remaining_ms"].as_u64()?,
+        holders: holders.collect::<Option<_>>()?,
+    })
 }
 
 /// What the gets of a transaction saw.
@@ -313,10 +374,12 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
             only_if,
             absent,
             lease,
+            guard,
             once,
         } => {
             let tag = only_if.map(|revision| format!("\"{revision}\""));
-            let mut headers = keyed(once);
+            let guard = guarded(guard);
+            let mut headers = keyed(once, &guard);
             headers.extend(tag.as_deref().map(|tag| ("if-match", tag)));
             headers.extend(absent.then_some(("if-none-match", "*")));
             let lease = lease
@@ -325,27 +388,42 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
             let path = format!("/v1/keys/{key}{lease}");
             client.call("PUT", &path, &headers, value.as_bytes())
         }
-        Ask::Delete { key, once } => {
-            client.call("DELETE", &format!("/v1/keys/{key}"), &keyed(once), b"")
+        Ask::Delete { key, guard, once } => {
+            let path = format!("/v1/keys/{key}");
+            client.call("DELETE", &path, &keyed(once, &guarded(guard)), b"")
+        }
+        Ask::DeletePrefix {
+            prefix,
+            guard,
+            once,
+        } => {
+            let path = format!("/v1/keys?prefix={prefix}");
+            client.call("DELETE", &path, &keyed(once, &guarded(guard)), b"")
         }
         Ask::Transact {
             when,
             then,
             otherwise,
+            guard,
             once,
         } => {
             let operations = |all: &[Operation]| all.iter().map(operation).collect::<Vec<_>>();
             let body = json!({ "if": when.iter().map(condition).collect::<Vec<_>>(), "then": operations(then),
                 "else": operations(otherwise) });
-            post_once(client, "/v1/txn", once, &body)
+            post_once(client, "/v1/txn", &keyed(once, &guarded(guard)), &body)
         }
         Ask::Get { key, how } => client.get(&format!("/v1/keys/{key}?{}", query(*how))),
         Ask::List { prefix, how } => client.get(&format!(
             "/v1/keys?prefix={prefix}&limit=10000&{}",
             query(*how)
         )),
-        Ask::Grant { ttl_ms, once } => {
-            post_once(client, "/v1/leases", once, &json!({ "ttl_ms": ttl_ms }))
+        Ask::Grant { ttl_ms, name, once } => {
+            let body = json!({ "ttl_ms": ttl_ms, "name": name });
+            post_once(client, "/v1/leases", &keyed(once, &None), &body)
+        }
+        Ask::Change { lease, ttl_ms } => {
+            let body = json!({ "ttl_ms": ttl_ms });
+            client.json("PATCH", &format!("/v1/leases/{lease}"), &body)
         }
         Ask::Renew { lease } => client.post(&format!("/v1/leases/{lease}/renew"), &Value::Null),
         Ask::Revoke { lease } => client.delete(&format!("/v1/leases/{lease}")),
@@ -355,8 +433,12 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
             owner,
             share,
             priority,
+            lock_delay_ms,
         } => {
             let mut body = asker(lease, *priority, manner);
+            if 0 < *lock_delay_ms {
+                body.insert("lock_delay_ms".to_owned(), json!(lock_delay_ms));
+            }
             if resource.starts_with("elections/") {
                 body.insert("candidate".to_owned(), json!(owner));
                 body.insert("value".to_owned(), json!(format!("of {owner}")));
@@ -387,20 +469,45 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
             resource,
             lease,
             owner,
-        } => client.delete(&format!("/v1/{resource}?lease={lease}&owner={owner}")),
+        } => {
+            let field = owner_field(resource);
+            client.delete(&format!("/v1/{resource}?lease={lease}&{field}={owner}"))
+        }
         Ask::Release {
             resource,
             lease,
+            owner,
             fence,
         } => {
-            // A candidate is named, an owner is nobody here.
-            let candidate = match resource.starts_with("elections/") {
-                true => format!("&candidate={lease}"),
-                false => String::new(),
-            };
+            let field = owner_field(resource);
             client.delete(&format!(
-                "/v1/{resource}?lease={lease}&fence={fence}{candidate}"
+                "/v1/{resource}?lease={lease}&fence={fence}&{field}={owner}"
             ))
+        }
+        Ask::Break {
+            resource,
+            fence,
+            holder,
+            now,
+        } => {
+            let field = owner_field(resource);
+            let holder = holder.as_ref().map_or_else(String::new, |(lease, owner)| {
+                format!("&lease={lease}&{field}={owner}")
+            });
+            client.delete(&format!(
+                "/v1/{resource}?break=true&fence={fence}&now={now}&reason=campaign{holder}"
+            ))
+        }
+        Ask::HandOver {
+            resource,
+            lease,
+            owner,
+            fence,
+            to,
+        } => {
+            let body =
+                json!({ "lease": lease, "candidate": owner, "fence": fence, "handover_to": to });
+            client.json("PATCH", &format!("/v1/{resource}"), &body)
         }
         Ask::Proclaim {
             resource,
@@ -419,19 +526,33 @@ fn send(client: &mut Client, ask: &Ask, manner: Manner) -> io::Result<Answer> {
     }
 }
 
-/// The header of a request that may be sent again.
-fn keyed(once: &Option<String>) -> Vec<(&str, &str)> {
+/// The headers of a request that may be sent again, or is guarded.
+fn keyed<'a>(once: &'a Option<String>, guard: &'a Option<String>) -> Vec<(&'a str, &'a str)> {
     let key = once.as_deref().map(|key| ("idempotency-key", key));
-    key.into_iter().collect()
+    let guard = guard.as_deref().map(|guard| ("tenure-guard", guard));
+    key.into_iter().chain(guard).collect()
+}
+
+/// A guard as its header says it.
+fn guarded(guard: &Option<Guard>) -> Option<String> {
+    let Guard { resource, fence } = guard.as_ref()?;
+    let (kind, name) = kind_and_name(resource);
+    Some(format!("{kind}={name}; fence={fence}"))
+}
+
+/// The kind of a thing that can be held, in the words of guards and conditions, and its name, which needs no encoding.
+fn kind_and_name(resource: &str) -> (&str, &str) {
+    let (collection, name) = resource.split_once('/').expect("a resource has a name");
+    (collection.trim_end_matches('s'), name)
 }
 
 fn post_once(
     client: &mut Client,
     path: &str,
-    once: &Option<String>,
+    headers: &[(&str, &str)],
     body: &Value,
 ) -> io::Result<Answer> {
-    let mut headers = keyed(once);
+    let mut headers = headers.to_vec();
     headers.push(("content-type", "application/json"));
     client.call("POST", path, &headers, body.to_string().as_bytes())
 }
@@ -475,6 +596,11 @@ fn condition(condition: &Condition) -> Value {
         Condition::Value { key, value } => {
             json!({ "key": key, "field": "value", "op": "=", "value": value })
         }
+        Condition::Held(Guard { resource, fence }) => {
+            let (kind, name) = kind_and_name(resource);
+            json!({ kind: name, "fence": fence })
+        }
+        Condition::Live { lease } => json!({ "lease": lease }),
     }
 }
 
@@ -482,6 +608,7 @@ fn operation(operation: &Operation) -> Value {
     match operation {
         Operation::Put { key, value } => json!({ "put": { "key": key, "value": value } }),
         Operation::Delete { key } => json!({ "delete": { "key": key } }),
+        Operation::DeletePrefix { prefix } => json!({ "delete": { "prefix": prefix } }),
         Operation::Get { key } => json!({ "get": { "key": key } }),
     }
 }

@@ -19,13 +19,16 @@ use crate::nemesis::{Nemesis, faketime};
 use crate::recorder::Recorder;
 use crate::rig::Rig;
 use crate::starvation::Starvation;
-use crate::work::{self, Outside};
+use crate::work::{self, Desks, Outside};
 
 /// What all clients of a round share.
 pub(crate) struct Run<'a> {
     pub(crate) rig: &'a Rig,
     pub(crate) recorder: Recorder,
     pub(crate) outside: Outside,
+    pub(crate) desks: Desks,
+    /// How often deadlines were watched to their end.
+    pub(crate) deadlines: AtomicU64,
     pub(crate) seed: u64,
     /// How many calls were made to keys for the second opinion.
     pub(crate) solo_calls: AtomicU64,
@@ -129,6 +132,8 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         rig: &rig,
         recorder: Recorder::new(&rig.dir().join("recording.jsonl")),
         outside: Outside::new(rig.dir()),
+        desks: Desks::default(),
+        deadlines: AtomicU64::new(0),
         seed: plan.seed,
         solo_calls: AtomicU64::new(0),
         done: AtomicU64::new(0),
@@ -151,7 +156,12 @@ pub(crate) fn run(plan: &Plan) -> Result<(), String> {
         let workers = work::start_workers(scope, &run);
         torment(&run, plan, &mut failures);
         let least = LEAST_DONE * plan.nemeses.len() as u64;
-        let enough = || least <= run.done.load(Ordering::SeqCst) && run.outside.was_overtaken();
+        let enough = || {
+            least <= run.done.load(Ordering::SeqCst)
+                && run.outside.was_overtaken()
+                && run.desks.were_delayed()
+                && 0 < run.deadlines.load(Ordering::SeqCst)
+        };
         wait::pass(OVERTIME, enough);
         stopped = run.recorder.now();
         run.stop.store(true, Ordering::SeqCst);
@@ -307,7 +317,10 @@ fn judgement(recording: &Recording, plan: &Plan, stopped: Moment) -> Vec<String>
         "beliefs",
         "outside",
         "queues",
+        "guards",
+        "delays",
         "leases",
+        "deadlines",
         "elections",
         "watches",
         "second",
@@ -367,7 +380,12 @@ fn is_write(told: &Told) -> bool {
 pub(crate) fn is_success(told: &Told) -> bool {
     !matches!(
         told,
-        Told::Unknown | Told::Failed | Told::Mismatch | Told::Lost { .. } | Told::Refused { .. }
+        Told::Unknown
+            | Told::Failed
+            | Told::Mismatch
+            | Told::Lost { .. }
+            | Told::Refused { .. }
+            | Told::Stale { .. }
     )
 }
 

@@ -1,7 +1,7 @@
 //! The Rust client over many rounds of faults, on the one clock of this machine: a guard says that it is lost before
 //! anybody else is granted, and a watch tells each change once and in order, or the state anew.
 //!
-//! Short unless told otherwise: `TENURE_SDK_ROUNDS=1000` hands over so many locks, `TENURE_SDK_LEADER_CHANGES=100` has
+//! Short unless told otherwise: `TENURE_SDK_ROUNDS=1000` hands over so many locks, permits and leaderships, `TENURE_SDK_LEADER_CHANGES=100` has
 //! a watch live through so many leaders. Both print what they measured.
 
 use std::collections::BTreeMap;
@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tenure::{Client, Lock, Loss, State, Told};
+use tenure::{Client, Loss, State, Told};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::common::proxy::Proxy;
 use crate::common::{Cluster, SOON, Setup, wait};
 use crate::sdk::{LONG_TTL, client, client_of, runtime, soon};
+use crate::sdk_kinds::{Believed, KINDS, Kind, Terms};
 
 /// The shortest there is: what is looked at here is what comes after it.
 const TTL: Duration = Duration::from_secs(1);
-/// So many locks change hands by one fault.
-const TOGETHER: usize = 10;
+/// So many things change hands by one fault: each kind as often.
+const TOGETHER: usize = 2 * KINDS.len();
 /// Where a holder's own way to each member begins.
 const OWN_WAY_PORT: u16 = 7382;
 
@@ -52,8 +53,8 @@ const FAULTS: [Fault; 4] = [
     Fault::CutOff,
 ];
 
-/// Locks, and their deadlines.
-type Seen = Vec<(Arc<Lock>, Instant)>;
+/// What is held, and the deadlines.
+type Seen = Vec<(Arc<dyn Believed>, Instant)>;
 
 /// The deadline of each belief, as it was last seen while it lasted.
 struct Deadlines {
@@ -63,15 +64,15 @@ struct Deadlines {
 }
 
 impl Deadlines {
-    fn watch(locks: &[Arc<Lock>]) -> Deadlines {
-        let seen = |lock: &Arc<Lock>| (Arc::clone(lock), Instant::now() + lock.remaining());
-        let of = Arc::new(Mutex::new(locks.iter().map(seen).collect::<Seen>()));
+    fn watch(held: &[Arc<dyn Believed>]) -> Deadlines {
+        let seen = |held: &Arc<dyn Believed>| (Arc::clone(held), Instant::now() + held.remaining());
+        let of = Arc::new(Mutex::new(held.iter().map(seen).collect::<Seen>()));
         let done = Arc::new(AtomicBool::new(false));
         let (seen, end) = (Arc::clone(&of), Arc::clone(&done));
         let watcher = std::thread::spawn(move || {
             while !end.load(Ordering::SeqCst) {
-                for (lock, deadline) in &mut *seen.lock().unwrap_or_else(PoisonError::into_inner) {
-                    let left = lock.remaining();
+                for (held, deadline) in &mut *seen.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let left = held.remaining();
                     if !left.is_zero() {
                         *deadline = Instant::now() + left;
                     }
@@ -102,6 +103,7 @@ impl Drop for Deadlines {
 
 /// One hand-over.
 struct Round {
+    kind: Kind,
     /// What the old holder's guard said when the next was granted.
     believed: State,
     /// By how much the old belief had ended before. None where the machine was so busy that it was not seen to end.
@@ -144,21 +146,23 @@ fn wave(cluster: &Cluster, ways: &[Proxy], fault: Fault, wave: usize) -> Vec<Rou
         }
         Fault::LeaderKilled | Fault::CutOff => client_of(cluster, victim),
     };
+    let kind = |number: usize| KINDS[number % KINDS.len()];
     let name = |number: usize| format!("rounds/{wave}/{number}");
-    let held: Vec<Arc<Lock>> = holders.block_on(async {
-        let lock = |number| {
-            let lock = holder.lock(name(number)).ttl(TTL).wait(SOON).acquire();
-            async { Arc::new(soon(lock).await.expect("it is acquired")) }
+    let held: Vec<Arc<dyn Believed>> = holders.block_on(async {
+        let terms = Terms {
+            ttl: TTL,
+            wait: SOON,
         };
+        let first = |number| soon(kind(number).first(&holder, &name(number), terms));
+        let asked: Vec<_> = (0..TOGETHER)
+            .map(|number| tokio::spawn(first(number)))
+            .collect();
         let mut held = Vec::new();
-        for number in 0..TOGETHER {
-            held.push(tokio::spawn(lock(number)));
+        for asking in asked {
+            let granted = asking.await.expect("it runs").expect("it is acquired");
+            held.push(Arc::from(granted));
         }
-        let mut locks = Vec::new();
-        for lock in held {
-            locks.push(lock.await.expect("it runs"));
-        }
-        locks
+        held
     });
     let deadlines = Arc::new(Deadlines::watch(&held));
     let next = match fault {
@@ -171,34 +175,35 @@ fn wave(cluster: &Cluster, ways: &[Proxy], fault: Fault, wave: usize) -> Vec<Rou
         }
         Fault::Paused | Fault::Unreachable => client(cluster),
     };
+    let terms = Terms {
+        ttl: LONG_TTL,
+        wait: SOON * 2,
+    };
     let rounds: Vec<_> = (0..TOGETHER)
         .map(|number| {
             let (held, deadlines) = (Arc::clone(&held[number]), Arc::clone(&deadlines));
-            let lock = next
-                .lock(name(number))
-                .ttl(LONG_TTL)
-                .wait(SOON * 2)
-                .acquire();
+            let kind = kind(number);
+            let asking = kind.next(&next, &name(number), terms);
             waiters.spawn(async move {
-                let lock = lock.await.expect("it is granted");
+                let granted_it = asking.await.expect("it is granted");
                 let (granted, believed) = (Instant::now(), held.state());
                 let margin = granted.checked_duration_since(deadlines.of(number));
-                soon(lock.release()).await.expect("it is held");
-                Round { believed, margin }
+                soon(granted_it.release()).await.expect("it is held");
+                Round {
+                    kind,
+                    believed,
+                    margin,
+                }
             })
         })
         .collect();
     wait::until("the next holders wait", SOON, || {
-        let locks = waiters
-            .block_on(soon(next.locks(format!("rounds/{wave}/")).into_future()))
-            .ok()?;
-        let waiting = locks
-            .all
-            .iter()
-            .filter(|lock| lock.queue_length > 0)
-            .count();
-        let done = rounds.iter().filter(|round| round.is_finished()).count();
-        (waiting + done >= TOGETHER).then_some(())
+        let waits = |number: usize| {
+            let name = name(number);
+            let waits = kind(number).is_waited_for(&next, &name);
+            rounds[number].is_finished() || waiters.block_on(soon(waits)).is_ok_and(|waits| waits)
+        };
+        (0..TOGETHER).all(waits).then_some(())
     });
     match fault {
         Fault::Paused => {}
@@ -226,7 +231,7 @@ fn in_round_after_round_of_faults_a_guard_is_lost_before_the_next_is_granted() {
     let asked = asked_for("TENURE_SDK_ROUNDS", FAULTS.len() * TOGETHER);
     let cluster = Setup::of(3).with_relays().start();
     let ways = own_ways(&cluster);
-    let mut margins: BTreeMap<Fault, Vec<Duration>> = BTreeMap::new();
+    let mut margins: BTreeMap<(Fault, Kind), Vec<Duration>> = BTreeMap::new();
     let mut violations = Vec::new();
     let mut done = 0;
     for number in 0.. {
@@ -238,19 +243,20 @@ fn in_round_after_round_of_faults_a_guard_is_lost_before_the_next_is_granted() {
             done += 1;
             match (round.believed, round.margin) {
                 (State::Lost(Loss::Deadline | Loss::LeaseEnded), Some(margin)) => {
-                    margins.entry(fault).or_default().push(margin);
+                    margins.entry((fault, round.kind)).or_default().push(margin);
                 }
-                (believed, margin) => {
-                    violations.push(format!("{fault:?}: {believed:?}, {margin:?}"))
-                }
+                (believed, margin) => violations.push(format!(
+                    "{fault:?}, {:?}: {believed:?}, {margin:?}",
+                    round.kind
+                )),
             }
         }
     }
-    for (fault, margins) in &mut margins {
+    for ((fault, kind), margins) in &mut margins {
         margins.sort_unstable();
         let at = |part: f64| margins[((margins.len() - 1) as f64 * part) as usize];
         eprintln!(
-            "{fault:?}: {} rounds; the old belief had ended before the next holder knew of its grant by {:?} at the least, \
+            "{fault:?}, {kind:?}: {} rounds; the old belief had ended before the next holder knew of its grant by {:?} at the least, \
              {:?} in the median, {:?} at the most",
             margins.len(),
             at(0.0),

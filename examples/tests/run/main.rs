@@ -13,4 +13,6 @@ mod nightly;
 mod postgres;
 mod programs;
 mod readme;
+#[path = "../../../sdk/cli/tests/commands/rights.rs"]
+mod rights;
 mod scripts;

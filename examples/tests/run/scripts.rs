@@ -3,14 +3,16 @@
 //! Commands write down when they run, by the clock of this machine that counts from its start.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine, wait};
 use crate::programs::{endpoints, example, program};
+use crate::rights::{NOBODY, as_root};
 
 const LOCK: &str = "jobs/ä b";
 const ENCODED: &str = "jobs%2F%C3%A4%20b";
@@ -262,6 +264,63 @@ fn ends_its_command_when_an_operator_breaks_the_hold(script: &'static str) {
     assert_eq!(beats(&file).len(), count, "nothing works on");
 }
 
+/// Runs a command as a user with few rights, whom a part of it takes those of root: `$ROOT COMMAND`. None where these
+/// tests may not do so.
+fn as_nobody(rig: &mut Rig, ttl_ms: u32, command: &str) -> Option<Process> {
+    let root = as_root(rig.cluster.dir())?;
+    let script = rig.file(rig.script);
+    fs::copy(example(rig.script), &script).expect("it is copied");
+    let mut run = program(script, &endpoints(&rig.cluster));
+    run.env("TENURE_TTL_MS", ttl_ms.to_string())
+        .env("ROOT", format!("{} --reuid 0", root.display()))
+        .env("JOB", rig.file("job"))
+        .args([LOCK, "bash", "-c", command])
+        .uid(NOBODY)
+        .gid(NOBODY);
+    Some(Process::start(&mut run, &rig.file("nobody.log")))
+}
+
+/// Why the lock was last given free.
+fn freed(rig: &Rig) -> String {
+    let mut client = rig.cluster.members[0].client().persistent();
+    wait::until("the lock is free again", SOON, || {
+        let watch = format!("/v1/watch?resource=locks/{ENCODED}&after=0");
+        let told = client.get(&watch).ok()?.json();
+        let event = told["events"].as_array()?.last()?.clone();
+        let reason = (event["type"] == "released").then(|| event["reason"].as_str());
+        reason.flatten().map(str::to_owned)
+    })
+}
+
+fn renews_for_a_command_that_no_signal_reaches(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    // Longer than a lease that is not renewed.
+    let Some(mut run) = as_nobody(&mut rig, 2_000, "exec $ROOT bash -c 'sleep 4; exit 5'") else {
+        return;
+    };
+    assert_eq!(run.exit_code(SOON), 5, "{}", run.output());
+    assert_eq!(freed(&rig), "released");
+}
+
+fn gives_nothing_back_while_something_runs_that_it_cannot_end(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let left = r#"$ROOT bash -c 'echo $$ >"$JOB"; exec sleep 60' & until test -s "$JOB"; do sleep 0.01; done; exit 3"#;
+    let Some(mut run) = as_nobody(&mut rig, 3_000, left) else {
+        return;
+    };
+    assert_eq!(run.exit_code(SOON), 3, "{}", run.output());
+    let job = fs::read_to_string(rig.file("job")).expect("it has begun");
+    let job = Pid::from_raw(job.trim().parse().expect("it is a number"));
+    kill_process(job.expect("it is not zero"), Signal::KILL).expect("it lives");
+    assert!(
+        run.output()
+            .contains("cannot be ended: the lock is left to its lease"),
+        "{}",
+        run.output()
+    );
+    assert_eq!(freed(&rig), "lease-ended");
+}
+
 /// Each claim is a test for each script.
 macro_rules! claims {
     ($($claim:ident: $bash:ident, $python:ident;)*) => {$(
@@ -287,6 +346,11 @@ claims! {
     has_ended_its_command_before_the_next_begins:
         bash_has_ended_its_command_before_the_next_begins, python_has_ended_its_command_before_the_next_begins;
     holds_on_when_the_leader_dies: bash_holds_on_when_the_leader_dies, python_holds_on_when_the_leader_dies;
+    renews_for_a_command_that_no_signal_reaches:
+        bash_renews_for_a_command_that_no_signal_reaches, python_renews_for_a_command_that_no_signal_reaches;
+    gives_nothing_back_while_something_runs_that_it_cannot_end:
+        bash_gives_nothing_back_while_something_runs_that_it_cannot_end,
+        python_gives_nothing_back_while_something_runs_that_it_cannot_end;
     ends_its_command_when_an_operator_breaks_the_hold:
         bash_ends_its_command_when_an_operator_breaks_the_hold, python_ends_its_command_when_an_operator_breaks_the_hold;
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
-use tenure::api::Code;
+use tenure::api::{Code, Outcome};
 use tenure::{Error, Loss};
 
 use crate::output::Output;
@@ -55,7 +55,7 @@ Exit codes:
    69  the cluster is unreachable or has no leader
    74  it is not known whether the change was applied
    75  not acquired: held by others, within --wait
-   76  lost: the command was stopped before others could hold
+   76  lost: the hold was not renewed in time, or ended by somebody else; its command was stopped
    77  not allowed
    78  the configuration is wrong
   126  the command cannot be run        127  there is no such command
@@ -70,7 +70,8 @@ pub(crate) struct Trouble {
     what: String,
     next: Option<String>,
     code: Option<Code>,
-    in_doubt: bool,
+    /// What may be concluded of what was asked for; nothing, where it was done, or begun, before this went wrong.
+    outcome: Option<Outcome>,
     io: Option<io::ErrorKind>,
 }
 
@@ -80,13 +81,14 @@ impl Trouble {
         self.io == Some(kind)
     }
 
+    /// Trouble that has kept what was asked for from being done.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Trouble {
         Trouble {
             exit,
             what: what.into(),
             next: None,
             code: None,
-            in_doubt: false,
+            outcome: Some(Outcome::NotApplied),
             io: None,
         }
     }
@@ -107,6 +109,18 @@ impl Trouble {
         self
     }
 
+    /// The same, where what was asked for may be there, or come to be.
+    pub(crate) fn in_doubt(mut self) -> Trouble {
+        self.outcome = Some(Outcome::Unknown);
+        self
+    }
+
+    /// The same, where it was done, or in part, before.
+    pub(crate) fn afterwards(mut self) -> Trouble {
+        self.outcome = None;
+        self
+    }
+
     /// The same, with another exit code.
     pub(crate) fn ending(mut self, exit: Exit) -> Trouble {
         self.exit = exit;
@@ -123,14 +137,9 @@ impl Trouble {
                 format!("{ERROR}error:{ERROR:#} {}{next}", self.what)
             }
             Output::Json => {
-                let outcome = if self.in_doubt {
-                    "unknown"
-                } else {
-                    "not_applied"
-                };
                 let code = self.code.map(Code::as_str);
                 json!({"error": self.what, "next": self.next, "code": code,
-                    "outcome": outcome, "exit": self.exit.0})
+                    "outcome": self.outcome, "exit": self.exit.0})
                 .to_string()
             }
         };
@@ -154,7 +163,8 @@ impl From<io::Error> for Trouble {
         let trouble = Trouble::new(Exit::FAILED, format!("cannot write the answer: {error}"));
         Trouble {
             io: Some(error.kind()),
-            ..trouble
+            // There is an answer, so it was done.
+            ..trouble.afterwards()
         }
     }
 }
@@ -185,14 +195,20 @@ impl From<Error> for Trouble {
             what,
             next: Some(if in_doubt { IN_DOUBT } else { next }.to_owned()),
             code: failure.code,
-            in_doubt,
+            outcome: Some(if in_doubt {
+                Outcome::Unknown
+            } else {
+                Outcome::NotApplied
+            }),
             io: None,
         }
     }
 }
 
 fn lost(loss: Loss) -> Trouble {
+    // It was granted or renewed, and may live on in the cluster though nothing may be believed of it.
     Trouble::new(Exit::LOST, format!("lost: {loss}"))
+        .in_doubt()
         .then("what was done until then is the holder's; ask for it again to go on")
 }
 
@@ -296,6 +312,39 @@ mod tests {
             assert!(listed, "{code:?} ends with {}", exit.0);
             assert!(!next.is_empty());
         }
+    }
+
+    #[test]
+    fn only_what_is_not_there_and_will_not_be_is_told_as_not_applied() {
+        let failure = |code| {
+            let problem = tenure::Failure {
+                code,
+                detail: "d".into(),
+                retry: tenure::api::Retry::Never,
+                retry_after: None,
+                fields: serde_json::Map::new(),
+            };
+            (Error::NotApplied(problem.clone()), Error::Unknown(problem))
+        };
+        for code in Code::ALL.into_iter().map(Some).chain([None]) {
+            let (refused, doubtful) = failure(code);
+            let (refused, doubtful) = (Trouble::from(refused), Trouble::from(doubtful));
+            assert_eq!(refused.outcome, Some(Outcome::NotApplied), "{code:?}");
+            assert_eq!(doubtful.outcome, Some(Outcome::Unknown), "{code:?}");
+            assert_eq!(doubtful.exit, Exit::IN_DOUBT, "{code:?}");
+        }
+        for loss in [
+            Loss::Deadline,
+            Loss::LeaseEnded,
+            Loss::Broken,
+            Loss::GivenUp,
+        ] {
+            let lost = Trouble::from(Error::Lost(loss));
+            assert_eq!(lost.outcome, Some(Outcome::Unknown), "{loss}");
+        }
+        let unwritten = Trouble::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(unwritten.outcome, None);
+        assert_eq!(unwritten.exit, Exit::FAILED);
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl KeepAlive {
         let loss = lease.lost().await;
         Err(
             Trouble::new(Exit::LOST, format!("lease {} is lost: {loss}", self.lease))
+                .afterwards()
                 .then("what hangs on it ends with it; `tenure lease grant` makes another"),
         )
     }

@@ -74,6 +74,9 @@ fn main() -> ExitCode {
     if under::warden::is_meant() {
         return under::warden::run();
     }
+    if under::gate::is_meant() {
+        return under::gate::run();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misread(&error).into(),
@@ -104,7 +107,7 @@ fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Completion(completion) => completion.run(),
         Command::Man(man) => man.run(),
         Command::Context(context) => context.run(&options.chosen()?, options.output),
-        Command::Bench(bench) => bench.run(&options.chosen()?.cluster.endpoints, options.output),
+        Command::Bench(bench) => bench.run(options.access()?, options.output),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)

@@ -56,7 +56,8 @@ impl Man {
                 "cannot write manual pages to {}: {error}",
                 self.dir.display()
             );
-            Trouble::new(Exit::FAILED, told).then("name a directory that you may write to")
+            let trouble = Trouble::new(Exit::FAILED, told).afterwards();
+            trouble.then("name a directory that you may write to")
         })?;
         Ok(Exit::DONE)
     }

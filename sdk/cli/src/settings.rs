@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde::Deserialize;
-use tenure::Client;
+use tenure::{Client, ClientBuilder, Error};
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::duration;
 use crate::exit::{Exit, Trouble};
@@ -85,6 +88,15 @@ pub(crate) struct Session {
     pub(crate) output: Output,
 }
 
+/// The same for requests that do not go through the client of this program.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    pub(crate) endpoints: Vec<String>,
+    /// Where members are asked by `https`.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
 /// The members to ask, and who said so.
 pub(crate) struct Chosen {
     pub(crate) name: Option<String>,
@@ -109,7 +121,35 @@ impl Options {
         })
     }
 
+    /// What an HTTP client of this program's own needs to ask the same members.
+    pub(crate) fn access(&self) -> Result<Access, Trouble> {
+        let chosen = self.chosen()?;
+        let (builder, token) = self.builder(&chosen)?;
+        let tls = builder.tls_config();
+        let tls = tls.map_err(|error| self.refused(&chosen, &error))?;
+        // What is wrong with a URL or the token is told as to all other commands.
+        let client = builder.build();
+        client.map_err(|error| self.refused(&chosen, &error))?;
+        let authorization = token.and_then(|token| {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        Ok(Access {
+            endpoints: chosen.cluster.endpoints,
+            tls: tls.map(Arc::new),
+            authorization,
+        })
+    }
+
     fn client(&self, chosen: &Chosen) -> Result<Client, Trouble> {
+        let (builder, _) = self.builder(chosen)?;
+        let client = builder.build();
+        client.map_err(|error| self.refused(chosen, &error))
+    }
+
+    /// A client to be made, and the token by which it says who asks.
+    fn builder(&self, chosen: &Chosen) -> Result<(ClientBuilder, Option<String>), Trouble> {
         let cluster = &chosen.cluster;
         let read = |path: &PathBuf| {
             // Relative to the file that names it.
@@ -128,8 +168,10 @@ impl Options {
         if let Some(path) = &cluster.ca_file {
             builder = builder.authority(read(path)?);
         }
-        if let Some(token) = &cluster.token_file {
-            builder = builder.token(String::from_utf8_lossy(&read(token)?).trim());
+        let token = cluster.token_file.as_ref().map(read).transpose()?;
+        let token = token.map(|token| String::from_utf8_lossy(&token).trim().to_owned());
+        if let Some(token) = &token {
+            builder = builder.token(token);
         }
         match (&cluster.certificate_file, &cluster.key_file) {
             (Some(certificate), Some(key)) => {
@@ -142,22 +184,26 @@ impl Options {
                 return Err(Trouble::new(Exit::CONFIG, told).then("give both, or neither"));
             }
         }
-        builder.build().map_err(|error| {
-            let detail = error
-                .failure()
-                .map_or_else(String::new, ToString::to_string);
-            // A wrong flag is wrong usage, as every other; what came from elsewhere is the configuration.
-            let exit = match self.endpoints.is_empty() {
-                true => Exit::CONFIG,
-                false => Exit::USAGE,
-            };
-            let bare = cluster.endpoints.iter().find(|url| !url.contains("://"));
-            Trouble::new(exit, format!("{detail} ({})", chosen.because)).then(match bare {
-                Some(bare) => {
-                    format!("write http://{bare}, or https:// where members have certificates")
-                }
-                None => "write members as http://10.0.0.1:7379,http://10.0.0.2:7379".to_owned(),
-            })
+        Ok((builder, token))
+    }
+
+    /// What is told of settings of which no client can be made.
+    fn refused(&self, chosen: &Chosen, error: &Error) -> Trouble {
+        let detail = error
+            .failure()
+            .map_or_else(String::new, ToString::to_string);
+        // A wrong flag is wrong usage, as every other; what came from elsewhere is the configuration.
+        let exit = match self.endpoints.is_empty() {
+            true => Exit::CONFIG,
+            false => Exit::USAGE,
+        };
+        let endpoints = &chosen.cluster.endpoints;
+        let bare = endpoints.iter().find(|url| !url.contains("://"));
+        Trouble::new(exit, format!("{detail} ({})", chosen.because)).then(match bare {
+            Some(bare) => {
+                format!("write http://{bare}, or https:// where members have certificates")
+            }
+            None => "write members as http://10.0.0.1:7379,http://10.0.0.2:7379".to_owned(),
         })
     }
 

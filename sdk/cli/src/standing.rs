@@ -1,7 +1,8 @@
 //! `tenure locks`, `semaphores` and `elections`: who holds what, since when, for how long still, and who waits.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tenure::api::{
@@ -36,14 +37,21 @@ pub(crate) struct Look {
     limit: usize,
 }
 
+/// What the tables say.
+const COLUMNS: &str = "\
+SINCE REVISION is that of the grant, or of the place in the queue: a number that only rises with every change, and no time, which \
+the cluster does not tell. `tenure watch locks/NAME --after REVISION` tells what happened since. SEEN FOR, with --watch, is how \
+long this program has seen it so: it has been so for at least as long. LEFT is what is left of the lease, or of the wait.";
+
 /// Shows which locks are held or waited for, and by whom
 #[derive(clap::Args, Debug)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Examples:
   tenure locks
   tenure locks jobs/ --watch
   tenure locks jobs/nightly -o json | jq '.locks[0].holders[0].remaining_ms'
-REVISION is that of the grant or place; LEFT is what is left of the lease, or of the wait.")]
+
+{COLUMNS}"))]
 pub(crate) struct Locks {
     #[command(flatten)]
     look: Look,
@@ -51,10 +59,12 @@ pub(crate) struct Locks {
 
 /// Shows of which semaphores permits are held or waited for, and by whom
 #[derive(clap::Args, Debug)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Examples:
   tenure semaphores
-  tenure semaphores downloads --watch --every 5s")]
+  tenure semaphores downloads --watch --every 5s
+
+{COLUMNS}"))]
 pub(crate) struct Semaphores {
     #[command(flatten)]
     look: Look,
@@ -62,11 +72,13 @@ pub(crate) struct Semaphores {
 
 /// Shows who leads and who would like to
 #[derive(clap::Args, Debug)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Examples:
   tenure elections
   tenure elections services/api
-  tenure elections services/api -o json | jq -r '.elections[0].leader.value'")]
+  tenure elections services/api -o json | jq -r '.elections[0].leader.value'
+
+{COLUMNS}"))]
 pub(crate) struct Elections {
     #[command(flatten)]
     look: Look,
@@ -323,6 +335,33 @@ async fn elections(client: &Client, look: &Look) -> Result<Seen, Error> {
     })
 }
 
+/// When each grant and each place was first seen, by its name and revision: all that can be told of times.
+#[derive(Default)]
+struct Memory(BTreeMap<(String, u64, String), Instant>);
+
+impl Memory {
+    /// What is seen no more is forgotten.
+    fn see(&mut self, seen: &Seen) {
+        let mut before = std::mem::take(&mut self.0);
+        for thing in &seen.things {
+            for seat in thing.holders.iter().chain(&thing.waiting) {
+                let key = Memory::key(thing, seat);
+                let first = before.remove(&key).unwrap_or_else(Instant::now);
+                self.0.insert(key, first);
+            }
+        }
+    }
+
+    fn shown(&self, thing: &Thing, seat: &Seat) -> String {
+        let first = self.0.get(&Memory::key(thing, seat));
+        first.map_or_else(String::new, |first| duration::shown(first.elapsed()))
+    }
+
+    fn key(thing: &Thing, seat: &Seat) -> (String, u64, String) {
+        (thing.name.clone(), seat.since, seat.lease.clone())
+    }
+}
+
 /// Shows it once, or again and again.
 async fn show(
     session: &Session,
@@ -331,6 +370,7 @@ async fn show(
     seen: impl AsyncFn() -> Result<Seen, Error>,
 ) -> Result<Exit, Trouble> {
     let clears = look.watch && session.output == Output::Table && std::io::stdout().is_terminal();
+    let mut memory = look.watch.then(Memory::default);
     loop {
         match seen().await {
             Ok(seen) => match session.output {
@@ -343,7 +383,10 @@ async fn show(
                 Output::Table => {
                     // To the upper left corner, and the screen empty from there on.
                     let clear = if clears { "\u{1b}[H\u{1b}[J" } else { "" };
-                    let picture = picture(collection, &look.prefix, &seen);
+                    if let Some(memory) = &mut memory {
+                        memory.see(&seen);
+                    }
+                    let picture = picture(collection, &look.prefix, &seen, memory.as_ref());
                     output::text(&format!("{clear}{picture}"))?;
                 }
             },
@@ -361,7 +404,7 @@ async fn show(
     }
 }
 
-fn picture(collection: &str, prefix: &str, seen: &Seen) -> String {
+fn picture(collection: &str, prefix: &str, seen: &Seen, memory: Option<&Memory>) -> String {
     let (head, held, nothing) = match collection {
         "locks" => (["LOCK", "MODE"], "held", "no lock is held or waited for"),
         "semaphores" => (
@@ -375,11 +418,20 @@ fn picture(collection: &str, prefix: &str, seen: &Seen) -> String {
             "nobody leads or would like to",
         ),
     };
-    let mut table = Table::new(&[
-        head[0], "STATE", "WHO", head[1], "FENCE", "REVISION", "LEFT", "LEASE",
-    ]);
+    let times: &[&str] = match memory {
+        Some(_) => &["SINCE REVISION", "SEEN FOR", "LEFT"],
+        None => &["SINCE REVISION", "LEFT"],
+    };
+    let whose = [head[0], "STATE", "WHO", head[1], "FENCE"];
+    let heads: Vec<&str> = whose
+        .iter()
+        .chain(times)
+        .chain(&["LEASE"])
+        .copied()
+        .collect();
+    let mut table = Table::new(&heads);
     for thing in &seen.things {
-        rows(&mut table, thing, held);
+        rows(&mut table, thing, held, memory);
     }
     let mut text = table.render();
     if seen.things.is_empty() {
@@ -408,22 +460,27 @@ fn picture(collection: &str, prefix: &str, seen: &Seen) -> String {
 }
 
 /// The rows of one of them, whose holders are called `held` or what is said in place of that.
-fn rows(table: &mut Table, thing: &Thing, held: &str) {
-    let row = |state: Cell, seat: &Seat| {
+fn rows(table: &mut Table, thing: &Thing, held: &str, memory: Option<&Memory>) {
+    let row = |state: Cell, seat: &Seat| -> Vec<Cell> {
         let fence = seat
             .fence
             .map_or_else(|| "-".into(), |fence| fence.to_string());
-        vec![
+        let mut cells: Vec<Cell> = vec![
             thing.name.as_str().into(),
             state,
             seat.who.as_str().into(),
             seat.how.as_str().into(),
             fence.into(),
             seat.since.to_string().into(),
+        ];
+        cells.extend(memory.map(|memory| Cell::from(memory.shown(thing, seat))));
+        cells.extend([
             duration::shown_ms(seat.left_ms).into(),
             seat.lease.as_str().into(),
-        ]
+        ]);
+        cells
     };
+    let columns = if memory.is_some() { 9 } else { 8 };
     for holder in &thing.holders {
         table.row(row(Cell::styled(held, GOOD), holder));
     }
@@ -435,7 +492,7 @@ fn rows(table: &mut Table, thing: &Thing, held: &str) {
         if hidden > 0 {
             let mut row: Vec<Cell> = vec![thing.name.as_str().into(), state.into()];
             row.push(format!("{hidden} more").into());
-            row.extend((0..5).map(|_| "".into()));
+            row.resize_with(columns, || "".into());
             table.row(row);
         }
     };
@@ -443,7 +500,7 @@ fn rows(table: &mut Table, thing: &Thing, held: &str) {
     rest("waits", thing.queue_length, thing.waiting.len());
     if thing.holder_count + thing.queue_length == 0 {
         let mut row: Vec<Cell> = vec![thing.name.as_str().into(), "free".into()];
-        row.extend((0..6).map(|_| "".into()));
+        row.resize_with(columns, || "".into());
         table.row(row);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use tenure::api::{Cluster, Member, MemberRole, MemberState, Status as OfMember};
+use tenure::api::{Cluster, Code, Member, MemberRole, MemberState, Status as OfMember};
 use tenure::{Client, Error};
 use tokio::task::JoinSet;
 
@@ -32,8 +32,31 @@ pub(crate) struct Status {}
 /// A member as the leader sees it, and as it sees itself.
 struct Seen {
     member: Member,
-    itself: Result<OfMember, String>,
+    itself: Result<OfMember, Silent>,
 }
+
+/// Why there is nothing of what a member says of itself.
+struct Silent {
+    /// In the table.
+    short: &'static str,
+    why: String,
+}
+
+impl From<Error> for Silent {
+    fn from(error: Error) -> Silent {
+        let short = match error.code() {
+            Some(Code::WrongCluster) => STRANGE,
+            Some(_) => "refuses to say how it is",
+            None => "does not answer",
+        };
+        Silent {
+            short,
+            why: error.to_string(),
+        }
+    }
+}
+
+const STRANGE: &str = "is of another cluster";
 
 impl Status {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
@@ -75,21 +98,39 @@ async fn ask_all(client: &Client, cluster: &Cluster) -> Vec<Seen> {
         let client = client.clone().with_patience(ASKED_FOR);
         asked.spawn(async move {
             let itself = client.status_of(&member.client_url).await;
-            (
-                member.id.clone(),
-                itself.map_err(|error: Error| error.to_string()),
-            )
+            (member.id.clone(), itself.map_err(Silent::from))
         });
     }
-    let mut told: BTreeMap<String, Result<OfMember, String>> =
+    let mut told: BTreeMap<String, Result<OfMember, Silent>> =
         asked.join_all().await.into_iter().collect();
     let seen = cluster.members.iter().map(|member| Seen {
         member: member.clone(),
         itself: told
             .remove(&member.id)
-            .unwrap_or_else(|| Err("it was not asked".into())),
+            .unwrap_or_else(|| {
+                Err(Silent {
+                    short: "was not asked",
+                    why: "the task that was to ask it has ended".into(),
+                })
+            })
+            .and_then(|itself| of_this_cluster(itself, &member.id, &cluster.cluster)),
     });
     seen.collect()
+}
+
+/// Whoever answers at the URL of a member may be somebody else: then how that one is says nothing.
+fn of_this_cluster(itself: OfMember, member: &str, cluster: &str) -> Result<OfMember, Silent> {
+    let strange = |short, what: &str, meant: &str, is: &str| {
+        let why = format!("at its URL answers {what} {is}, not {meant}");
+        Err(Silent { short, why })
+    };
+    if itself.cluster != cluster {
+        return strange(STRANGE, "cluster", cluster, &itself.cluster);
+    }
+    if itself.member != member {
+        return strange("another member answers", "member", member, &itself.member);
+    }
+    Ok(itself)
 }
 
 impl Seen {
@@ -97,7 +138,7 @@ impl Seen {
     fn trouble(&self) -> Option<String> {
         let itself = match &self.itself {
             Ok(itself) => itself,
-            Err(_) => return Some("does not answer".into()),
+            Err(silent) => return Some(silent.short.into()),
         };
         if !itself.ready {
             return Some(itself.reasons.join(", "));
@@ -115,7 +156,7 @@ fn tell(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
     let members = members.iter().map(|seen| {
         let (itself, error) = match &seen.itself {
             Ok(itself) => (Some(itself), None),
-            Err(error) => (None, Some(error)),
+            Err(silent) => (None, Some(&silent.why)),
         };
         let mut told = serde_json::to_value(&seen.member).expect("wire types have a form in JSON");
         let more = json!({"status": itself, "error": error, "well": seen.trouble().is_none(),

@@ -308,7 +308,8 @@ impl Cursor<'_> {
             file.sync_all()?;
             std::fs::rename(&beside, self.0)
         };
-        write().map_err(|error| self.wrong(&format!("cannot be written: {error}")))
+        let wrong = |error| self.wrong(&format!("cannot be written: {error}"));
+        write().map_err(|error| wrong(error).afterwards())
     }
 
     fn wrong(&self, why: &str) -> Trouble {

@@ -79,7 +79,7 @@ async fn a_lease_whose_grant_was_refused_after_a_doubtful_try_may_yet_be_granted
     let (_, _, client) = but(move |_| {
         Some(match nth(&tries) {
             0 => Does::Breaks,
-            _ => problem(410, "lease-expired", "not_applied", "never"),
+            _ => problem(429, "quota-exceeded", "not_applied", "after"),
         })
     });
     let told = client.lease(TTL).grant().await;

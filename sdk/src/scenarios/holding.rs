@@ -22,6 +22,24 @@ async fn an_asking_that_grants_its_lease_is_recorded_so_that_a_repeat_grants_no_
 }
 
 #[tokio::test(start_paused = true)]
+async fn whatever_is_asked_for_may_be_asked_for_by_a_task_of_its_own() {
+    let (_, _, client) = but(|_| None);
+    let lease = tokio::spawn(client.lease(TTL).grant()).await;
+    let lease = Arc::new(lease.expect("it runs").expect("it is granted"));
+    let by_its_own = tokio::spawn(client.lock("a").ttl(TTL).acquire()).await;
+    let by_its_own = by_its_own.expect("it runs").expect("it is acquired");
+    by_its_own.release().await.expect("it is released");
+    let held = tokio::spawn(async move {
+        let asked = client.lock("a").on(&lease).wait(TTL);
+        let held = asked.acquire_unless(std::future::pending()).await?;
+        let held = held.expect("nobody tells it to give up");
+        held.run(sleep(TTL)).await?;
+        held.release().await
+    });
+    held.await.expect("it runs").expect("it is released");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_lease_of_an_asking_that_was_dropped_before_its_answer_is_learnt_and_ended() {
     let tries = AtomicUsize::new(0);
     let (members, _, client) =

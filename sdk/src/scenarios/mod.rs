@@ -3,6 +3,9 @@
 mod doubt;
 mod holding;
 mod mirroring;
+mod short;
+mod strangers;
+mod strays;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -31,7 +31,7 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
 }
 
 /// Every family of routes.
-const FAMILIES: [Family; 21] = [
+const FAMILIES: [Family; 22] = [
     Family::Leases,
     Family::LeaseRenewals,
     Family::Lease,
@@ -53,6 +53,7 @@ const FAMILIES: [Family; 21] = [
     Family::OpenApi,
     Family::Live,
     Family::Ready,
+    Family::Metrics,
 ];
 
 /// The document as it is served.

@@ -109,6 +109,7 @@ pub(super) fn of(family: Family, found: &mut Found) -> Described {
         Family::OpenApi => vec![(Get, read_document(s).build())],
         Family::Live => vec![(Get, live(s).build())],
         Family::Ready => vec![(Get, ready(s).build())],
+        Family::Metrics => vec![(Get, metrics(s).build())],
     }
 }
 
@@ -834,6 +835,20 @@ fn live(s: &mut Found) -> Operation<'_> {
         200,
         "`ok`.",
         "text/plain",
+    )
+}
+
+fn metrics(s: &mut Found) -> Operation<'_> {
+    Operation::new(
+        s,
+        "metrics",
+        "cluster",
+        "How this member is, for Prometheus.",
+    )
+    .answers_as(
+        200,
+        "Its metrics in the text form of OpenMetrics 1.0.",
+        "application/openmetrics-text",
     )
 }
 

@@ -96,7 +96,7 @@ const fn nemesis(
 }
 
 /// All of them.
-pub(crate) const ALL: [Nemesis; 30] = [
+pub(crate) const ALL: [Nemesis; 31] = [
     nemesis("kill one", Need::Nothing, processes::kill_one),
     nemesis("kill the leader", Need::Nothing, processes::kill_leader),
     nemesis("kill all", Need::Nothing, processes::kill_all),
@@ -107,6 +107,11 @@ pub(crate) const ALL: [Nemesis; 30] = [
         "isolate the leader",
         Need::Iptables,
         partitions::isolate_leader,
+    ),
+    nemesis(
+        "impatient followers",
+        Need::Iptables,
+        partitions::impatient_followers,
     ),
     nemesis("halves", Need::Iptables, partitions::halves),
     Nemesis {

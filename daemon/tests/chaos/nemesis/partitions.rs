@@ -6,8 +6,9 @@ use fastrand::Rng;
 
 use super::Evidence;
 use super::processes::succession;
-use crate::common::wait;
-use crate::network::Deafness;
+use crate::common::{SOON, wait};
+use crate::member::Member;
+use crate::network::{Deafness, Network};
 use crate::round::Run;
 
 /// Long enough for elections, and for many a lease to end.
@@ -58,6 +59,29 @@ fn cut_leader(run: &Run<'_>, links: impl Fn(usize) -> Vec<Deafness>, rng: &mut R
 
 pub(super) fn isolate_leader(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     cut_leader(run, |leader| between(&[leader], &others(run, leader)), rng)
+}
+
+/// The others campaign long before the leader that they lose gives up: for a while there are two who take themselves for
+/// it, and only one may answer.
+pub(super) fn impatient_followers(run: &Run<'_>, rng: &mut Rng) -> Evidence {
+    let (leader, _) = run.rig.leader();
+    let followers = others(run, leader);
+    restart_each(run, &followers, Member::start_impatient);
+    let links = |leader| between(&[leader], &others(run, leader));
+    let evidence = cut_leader(run, links, rng);
+    restart_each(run, &followers, Member::start);
+    evidence
+}
+
+/// One after another, so that a majority is there all the while.
+fn restart_each(run: &Run<'_>, members: &[usize], start: fn(&Member, &Network)) {
+    for member in members.iter().map(|number| &run.rig.members[*number]) {
+        member.kill();
+        start(member, &run.rig.network);
+        wait::until("a member is ready again", SOON, || {
+            member.is_ready().then_some(())
+        });
+    }
 }
 
 /// It hears nobody, and is heard: its heartbeats must not keep the others quiet for ever.

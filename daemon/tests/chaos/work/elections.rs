@@ -1,13 +1,15 @@
-//! Candidates who campaign, proclaim and resign or die, and observers who ask who leads.
+//! Candidates who campaign, proclaim and resign, hand over or die, and observers who ask who leads.
 
 use tenure_oracle::{Ask, Share, Told};
 
 use super::locks::{acquire, believed_until, grant};
-use super::{Held, Worker};
+use super::{Held, Worker, breaking};
 use crate::asking::Manner;
 
 const TTL_MS: u64 = 1_200;
-const RESOURCE: &str = "elections/chief";
+pub(super) const RESOURCE: &str = "elections/chief";
+/// Fewer than there are candidates, so that some go by one name.
+const NAMES: usize = 2;
 const MANNER: Manner = Manner {
     wait_ms: 20_000,
     poll_ms: 350,
@@ -23,48 +25,72 @@ pub(super) fn work(worker: &mut Worker<'_>) {
         let Some(lease) = grant(worker, TTL_MS) else {
             continue;
         };
+        let name = name(worker);
         let campaign = Ask::Acquire {
             resource: RESOURCE.to_owned(),
             lease: lease.clone(),
-            owner: lease.clone(),
+            owner: name.clone(),
             share: Share::Exclusive,
-            priority: 0,
+            priority: worker.rng.i64(0..=1),
+            lock_delay_ms: 0,
         };
         let Some((answered, fence)) = acquire(worker, &campaign, MANNER) else {
             continue;
         };
         let until = believed_until(&answered);
+        let hold = Held {
+            resource: RESOURCE,
+            lease: &lease,
+            owner: &name,
+            fence,
+        };
         while worker.run.recorder.now() < until && !worker.stopped() {
-            let told = proclaim(worker, &lease, fence);
+            let told = proclaim(worker, &hold);
             worker.breathe(&told);
             if worker.rng.u8(..4) == 0 {
                 break;
             }
         }
         let stopped = worker.run.recorder.now().min(until);
-        let dies = worker.rng.u8(..4) == 0;
-        let hold = Held {
-            resource: RESOURCE,
-            lease: &lease,
-            fence,
-        };
-        worker.believed(&hold, answered.ret, if dies { until } else { stopped });
-        if !dies {
-            worker.release(&hold);
-            // One who does not lead any more is refused.
-            let told = proclaim(worker, &lease, fence);
-            worker.breathe(&told);
+        let habit = worker.rng.u8(..8);
+        let believed = if habit < 2 { until } else { stopped };
+        worker.believed(&hold, answered.ret, believed);
+        match habit {
+            // It dies.
+            0..2 => continue,
+            2..5 => hand_over(worker, &hold),
+            _ => {}
         }
+        worker.release(&hold);
+        // One who does not lead any more is refused.
+        let told = proclaim(worker, &hold);
+        worker.breathe(&told);
     }
 }
 
-fn proclaim(worker: &mut Worker<'_>, lease: &str, fence: u64) -> Told {
+fn name(worker: &mut Worker<'_>) -> String {
+    format!("host-{}", worker.rng.usize(..NAMES))
+}
+
+/// Hands over to any name, whether somebody waits by it or not.
+fn hand_over(worker: &mut Worker<'_>, hold: &Held<'_>) {
+    let to = name(worker);
+    worker.caller.ask(Ask::HandOver {
+        resource: hold.resource.to_owned(),
+        lease: hold.lease.to_owned(),
+        owner: hold.owner.to_owned(),
+        fence: hold.fence,
+        to,
+    });
+}
+
+fn proclaim(worker: &mut Worker<'_>, hold: &Held<'_>) -> Told {
     let value = worker.value();
     let ask = Ask::Proclaim {
-        resource: RESOURCE.to_owned(),
-        lease: lease.to_owned(),
-        owner: lease.to_owned(),
-        fence,
+        resource: hold.resource.to_owned(),
+        lease: hold.lease.to_owned(),
+        owner: hold.owner.to_owned(),
+        fence: hold.fence,
         value,
     };
     worker.caller.ask(ask).told
@@ -81,6 +107,14 @@ fn observe(worker: &mut Worker<'_>) {
         let told = worker.caller.ask(Ask::Holder {
             resource: resource.to_owned(),
         });
+        if let Told::Holder {
+            fence: Some(fence), ..
+        } = told.told
+            && resource == RESOURCE
+            && worker.rng.u8(..20) == 0
+        {
+            breaking::end(worker, resource, fence, None);
+        }
         worker.breathe(&told.told);
     }
 }

@@ -1,4 +1,5 @@
-//! Leases that are renewed for a while and then run out or are revoked, with keys that hang on them.
+//! Leases that are renewed for a while, some with another TTL from then on, and then run out or are revoked, with keys
+//! that hang on them.
 
 use std::time::Duration;
 
@@ -7,10 +8,12 @@ use tenure_oracle::{Ask, Told};
 use super::Worker;
 use super::locks::grant;
 
+const TTL_MS: std::ops::Range<u64> = 1_000..2_000;
+
 pub(super) fn work(worker: &mut Worker<'_>) {
     while !worker.stopped() {
         worker.roam();
-        let ttl_ms = worker.rng.u64(1_000..2_000);
+        let mut ttl_ms = worker.rng.u64(TTL_MS);
         let Some(lease) = grant(worker, ttl_ms) else {
             continue;
         };
@@ -22,17 +25,28 @@ pub(super) fn work(worker: &mut Worker<'_>) {
                 only_if: None,
                 absent: false,
                 lease: Some(lease.clone()),
+                guard: None,
                 once: None,
             });
         }
         for _ in 0..worker.rng.u8(..5) {
             let time = worker.rng.u64(50..ttl_ms / 2);
             worker.pass(Duration::from_millis(time));
-            let told = worker.caller.ask(Ask::Renew {
-                lease: lease.clone(),
+            let (lease, changed) = (lease.clone(), worker.rng.u64(TTL_MS));
+            let changes = worker.rng.u8(..3) == 0;
+            let told = worker.caller.ask(match changes {
+                true => Ask::Change {
+                    lease,
+                    ttl_ms: changed,
+                },
+                false => Ask::Renew { lease },
             });
-            if matches!(told.told, Told::Refused { .. }) {
-                break;
+            match told.told {
+                Told::Refused { .. } => break,
+                Told::Renewed { .. } if changes => ttl_ms = changed,
+                // Whether it was changed is not known: the next renewal comes in time for either.
+                _ if changes => ttl_ms = ttl_ms.min(changed),
+                _ => {}
             }
         }
         match worker.rng.u8(..3) {

@@ -86,6 +86,7 @@ pub(super) fn work(worker: &mut Worker<'_>) {
             owner: String::new(),
             share: Share::Exclusive,
             priority: worker.rng.i64(-1..=1),
+            lock_delay_ms: 0,
         };
         if let Some((answered, fence)) = acquire(worker, &ask, MANNER) {
             hold(worker, lock, &lease, fence, &answered);
@@ -95,7 +96,16 @@ pub(super) fn work(worker: &mut Worker<'_>) {
 
 /// A new lease.
 pub(super) fn grant(worker: &mut Worker<'_>, ttl_ms: u64) -> Option<String> {
-    let answered = worker.caller.ask(Ask::Grant { ttl_ms, once: None });
+    grant_named(worker, ttl_ms, "")
+}
+
+/// A new lease with a name.
+pub(super) fn grant_named(worker: &mut Worker<'_>, ttl_ms: u64, name: &str) -> Option<String> {
+    let answered = worker.caller.ask(Ask::Grant {
+        ttl_ms,
+        name: name.to_owned(),
+        once: None,
+    });
     match answered.told {
         Told::Granted { lease, .. } => Some(lease),
         told => {
@@ -153,6 +163,7 @@ fn hold(worker: &mut Worker<'_>, lock: usize, lease: &str, fence: u64, answered:
     let hold = Held {
         resource: &resource,
         lease,
+        owner: "",
         fence,
     };
     let write = |run: &Run<'_>| {

@@ -1,9 +1,13 @@
 //! The clients of a round: each does one kind of thing, records it, and goes on until it is told to stop.
 
+mod breaking;
+mod deadlines;
 mod elections;
+mod guarded;
 mod leases;
 mod locks;
 mod once;
+mod readers;
 mod registers;
 mod shares;
 mod solo;
@@ -15,6 +19,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tenure_oracle::{Ask, Belief, Line, Moment, Told};
 
+pub(crate) use guarded::Desks;
 pub(crate) use locks::Outside;
 pub(crate) use watches::watch_all;
 
@@ -36,7 +41,7 @@ const SETBACK: Duration = Duration::from_millis(60);
 type Job = fn(&mut Worker<'_>);
 
 /// How many do what.
-const JOBS: [(&str, Job, usize); 7] = [
+const JOBS: [(&str, Job, usize); 10] = [
     ("registers", registers::work, 6),
     ("once", once::work, 2),
     ("solo", solo::work, 3),
@@ -44,12 +49,16 @@ const JOBS: [(&str, Job, usize); 7] = [
     ("shares", shares::work, 6),
     ("elections", elections::work, 4),
     ("leases", leases::work, 4),
+    ("guarded", guarded::work, 4),
+    ("deadlines", deadlines::work, 2),
+    ("readers", readers::work, 3),
 ];
 
 /// Something that a client was granted.
 struct Held<'a> {
     resource: &'a str,
     lease: &'a str,
+    owner: &'a str,
     fence: u64,
 }
 
@@ -119,6 +128,7 @@ impl<'a> Worker<'a> {
         self.caller.ask(Ask::Release {
             resource: hold.resource.to_owned(),
             lease: hold.lease.to_owned(),
+            owner: hold.owner.to_owned(),
             fence: hold.fence,
         });
     }

@@ -33,12 +33,25 @@ fn choose(worker: &mut Worker<'_>) -> Ask {
                 value: format!("{value}+"),
             }],
             otherwise: vec![Operation::Delete { key }],
+            guard: None,
             once,
         },
-        1 => Ask::Delete { key, once },
+        1 => match worker.rng.bool() {
+            true => Ask::Delete {
+                key,
+                guard: None,
+                once,
+            },
+            false => Ask::DeletePrefix {
+                prefix: key,
+                guard: None,
+                once,
+            },
+        },
         // Nobody renews it: told again after a second, it has ended.
         2 => Ask::Grant {
             ttl_ms: 1_000,
+            name: String::new(),
             once,
         },
         choice => Ask::Put {
@@ -47,6 +60,7 @@ fn choose(worker: &mut Worker<'_>) -> Ask {
             only_if: None,
             absent: choice == 3,
             lease: None,
+            guard: None,
             once,
         },
     }

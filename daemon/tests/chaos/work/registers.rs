@@ -35,18 +35,29 @@ fn choose(worker: &mut Worker<'_>, number: usize, known: &Known, newest: Revisio
         only_if,
         absent,
         lease: None,
+        guard: None,
         once: None,
     };
     let get = |how: How| Ask::Get {
         key: key(number),
         how,
     };
-    match worker.rng.u8(..20) {
+    match worker.rng.u8(..21) {
+        // Of one key, or now and then of all.
+        20 => Ask::DeletePrefix {
+            prefix: match worker.rng.u8(..4) {
+                0 => "k".to_owned(),
+                _ => key(number),
+            },
+            guard: None,
+            once: None,
+        },
         0..4 => put(worker.value(), None, false),
         4..7 => put(worker.value(), last, false),
         7 => put(worker.value(), None, true),
         8 => Ask::Delete {
             key: key(number),
+            guard: None,
             once: None,
         },
         9..12 => transaction(worker, number, known),
@@ -99,6 +110,11 @@ fn transaction(worker: &mut Worker<'_>, number: usize, known: &Known) -> Ask {
             },
         });
     }
+    if worker.rng.u8(..6) == 0 {
+        // Further on than whatever it puts.
+        let prefix = key((number + 4) % KEYS);
+        then.push(Operation::DeletePrefix { prefix });
+    }
     then.push(Operation::Get { key: key(number) });
     let otherwise = match worker.rng.bool() {
         true => vec![Operation::Get { key: key(number) }],
@@ -111,6 +127,7 @@ fn transaction(worker: &mut Worker<'_>, number: usize, known: &Known) -> Ask {
         when: vec![condition],
         then,
         otherwise,
+        guard: None,
         once: None,
     }
 }
@@ -124,7 +141,8 @@ fn learn(known: &mut Known, number: usize, ask: &Ask, told: &Told) {
             let seen = keys.get(key);
             known[number] = seen.map(|seen| (seen.value.clone(), seen.revision));
         }
-        (Ask::Delete { .. }, Told::Done { .. } | Told::Refused { .. }) => known[number] = None,
+        (Ask::Delete { .. }, Told::Done { .. } | Told::Refused { .. })
+        | (Ask::DeletePrefix { .. }, Told::Deleted { .. }) => known[number] = None,
         _ => {}
     }
 }
@@ -132,6 +150,7 @@ fn learn(known: &mut Known, number: usize, ask: &Ask, told: &Told) {
 fn revision(told: &Told) -> Revision {
     match told {
         Told::Done { revision, .. }
+        | Told::Deleted { revision, .. }
         | Told::Read { revision, .. }
         | Told::Transacted { revision, .. }
         | Told::Refused { revision, .. } => *revision,

@@ -16,8 +16,8 @@ const MANNER: Manner = Manner {
     wait_ms: 5_000,
     poll_ms: 300,
 };
-const BOOK: &str = "locks/book";
-const POOL: &str = "semaphores/pool";
+pub(super) const BOOK: &str = "locks/book";
+pub(super) const POOL: &str = "semaphores/pool";
 /// How many permits there are, as most say.
 const LIMIT: u64 = 4;
 /// How many locks there are of which some are taken at once.
@@ -73,6 +73,7 @@ fn choose(worker: &mut Worker<'_>, lease: &str) -> Ask {
         owner: String::new(),
         share,
         priority,
+        lock_delay_ms: 0,
     };
     match worker.rng.u8(..8) {
         0..3 => one(BOOK.to_owned(), mode(worker)),
@@ -144,6 +145,7 @@ fn hold(worker: &mut Worker<'_>, names: &[String], lease: &str, fence: u64, answ
         let hold = Held {
             resource: name,
             lease,
+            owner: "",
             fence,
         };
         worker.believed(&hold, answered.ret, if dies { until } else { stopped });

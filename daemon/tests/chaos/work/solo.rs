@@ -24,6 +24,7 @@ pub(super) fn work(worker: &mut Worker<'_>) {
             only_if,
             absent,
             lease: None,
+            guard: None,
             once: None,
         };
         let ask = match worker.rng.u8(..10) {
@@ -32,6 +33,7 @@ pub(super) fn work(worker: &mut Worker<'_>) {
             4 => put(worker.value(), None, true),
             5 => Ask::Delete {
                 key: key.clone(),
+                guard: None,
                 once: None,
             },
             _ => Ask::Get {

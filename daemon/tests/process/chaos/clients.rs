@@ -57,6 +57,7 @@ pub(super) fn write(run: &Run<'_>, id: usize) {
                 only_if: (kind == 3 && known[number] > Revision(0)).then_some(known[number]),
                 absent: false,
                 lease: None,
+                guard: None,
                 once: None,
             },
         };
@@ -223,6 +224,7 @@ fn acquire(
                 owner: String::new(),
                 share: Share::Exclusive,
                 priority: 0,
+                lock_delay_ms: 0,
             },
             told: asked.as_ref().map_or(Told::Unknown, told_of_acquire),
         }));
@@ -260,7 +262,10 @@ fn told_of_acquire(answer: &Answer) -> Told {
             revision,
             fence: answer.u64("fence"),
         },
-        (202, Some(revision)) => Told::Queued { revision },
+        (202, Some(revision)) => Told::Queued {
+            revision,
+            times: None,
+        },
         (410, Some(revision)) => Told::Refused {
             revision,
             actual: None,

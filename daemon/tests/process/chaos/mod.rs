@@ -215,6 +215,7 @@ fn last_write(run: &Run<'_>) -> Revision {
                 only_if: None,
                 absent: false,
                 lease: None,
+                guard: None,
                 once: None,
             },
             told,

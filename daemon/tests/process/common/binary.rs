@@ -20,12 +20,17 @@ pub(crate) fn tenured() -> &'static Path {
 }
 
 fn beside_this_test() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // Tests lie in `target/PROFILE/deps`.
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("a test lies two levels deep");
+    // Tests lie in `target/PROFILE/deps`, but for documented examples, which lie anywhere: the package that runs them has
+    // a build script, whose directory is `target/PROFILE/build/PACKAGE/out`.
+    let (path, depth) = match option_env!("OUT_DIR") {
+        Some(out) => (PathBuf::from(out), 3),
+        None => (
+            std::env::current_exe().expect("a test knows its own path"),
+            2,
+        ),
+    };
+    let profile = path.ancestors().nth(depth);
+    let profile = profile.expect("it lies that deep in a target directory");
     let tenured = profile.join("tenured");
     if !is_current(&tenured) {
         build(profile);

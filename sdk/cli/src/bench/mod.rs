@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::duration;
 use crate::exit::{Exit, Trouble};
 use crate::output::{self, Output};
+use crate::settings::Access;
 
 use self::drive::{Stop, Timing};
 use self::progress::Progress;
@@ -110,19 +111,19 @@ enum Rate {
 }
 
 impl Bench {
-    /// Runs the workloads against the members at `endpoints`.
+    /// Runs the workloads against the members to which there is access.
     ///
     /// # Errors
     ///
     /// Where the arguments do not go together, or a workload could not be run.
-    pub(crate) fn run(self, endpoints: &[String], output: Output) -> Result<Exit, Trouble> {
+    pub(crate) fn run(self, access: Access, output: Output) -> Result<Exit, Trouble> {
         self.check().map_err(Trouble::usage)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(self.threads as usize)
             .enable_all()
             .build()
             .map_err(|error| Trouble::new(Exit::FAILED, format!("no threads: {error}")))?;
-        let mut targets = vec![Target::Tenure(endpoints.to_vec())];
+        let mut targets = vec![Target::Tenure(access)];
         targets.extend(self.against.iter().map(Against::target));
         // Spawned, so that what leads a run is on the threads that were asked for.
         runtime.block_on(async move {
@@ -192,6 +193,7 @@ impl Bench {
             return Ok(Exit::DONE);
         }
         Err(Trouble::new(Exit::FAILED, "a run had no success at all")
+            .afterwards()
             .then("its errors are counted by their codes above; `tenure status` shows the members"))
     }
 
@@ -286,12 +288,15 @@ impl Bench {
 
 fn trouble(failure: &Failure) -> Trouble {
     let exit = match failure.code.as_str() {
-        "interrupted" => return Trouble::new(Exit::by_signal(2), failure.to_string()),
+        "interrupted" => {
+            return Trouble::new(Exit::by_signal(2), failure.to_string()).afterwards();
+        }
         "connection" | "no-answer" | "no-leader" | "unavailable" => Exit::UNREACHABLE,
         "invalid-url" => Exit::CONFIG,
         _ => Exit::FAILED,
     };
     Trouble::new(exit, failure.to_string())
+        .afterwards()
         .then("`tenure status` shows which members are well; --endpoints names others")
 }
 

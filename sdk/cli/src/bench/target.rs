@@ -7,12 +7,13 @@ use super::progress::Progress;
 use super::system::Failure;
 use super::tenure::Tenure;
 use super::work::Plan;
+use crate::settings::Access;
 
 /// A system and where it is.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// The cluster that the command line is for.
-    Tenure(Vec<String>),
+    Tenure(Access),
     /// etcd, by its gRPC API.
     #[cfg(feature = "etcd")]
     Etcd(Vec<String>),
@@ -38,8 +39,8 @@ impl Target {
     ) -> Result<(String, Measured), Failure> {
         let clients = plan.clients;
         match self {
-            Target::Tenure(urls) => {
-                let system = Tenure::connect(urls, clients, connections).await?;
+            Target::Tenure(access) => {
+                let system = Tenure::connect(access, clients, connections).await?;
                 let title = format!("tenure {}", system.version);
                 let measured = drive::run(system, plan, timing, stop, progress).await?;
                 Ok((title, measured))

@@ -16,8 +16,10 @@ use rustix::process::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::gate::Gate;
 use super::kin::{Kin, deaf, descend_from, found_nobody};
 use crate::exit::{Exit, Trouble};
+use crate::output::Output;
 
 /// Between two looks for children where there is none.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -29,7 +31,7 @@ pub(super) struct Group {
     /// Whether the group was seen without anybody, so that its number may be another's.
     deserted: bool,
     /// Children of this program that are not of the command.
-    spared: Vec<Pid>,
+    spared: Vec<Kin>,
     reaped: UnboundedReceiver<(Pid, WaitStatus)>,
 }
 
@@ -45,26 +47,28 @@ pub(super) enum News {
 }
 
 impl Group {
-    /// Starts it with more in its environment, in a group of its own, with the files of this program.
+    /// Starts it with more in its environment, in a group of its own, with the files of this program: behind a gate, so
+    /// that it can be watched before anything of it runs.
     pub(super) fn start(
         command: &[OsString],
         environment: &[(&'static str, OsString)],
-    ) -> Result<Group, Trouble> {
+        output: Output,
+    ) -> io::Result<(Group, Gate)> {
         // Where this is refused, orphans are reaped by whoever else adopts them.
         let _ = set_child_subreaper(Some(getpid()));
         // The warden, and what a shell has left to this program that it turned into by `exec`.
-        let before = descend_from(getpid(), &[]);
-        let spared = before.into_iter().map(|kin| kin.id).collect();
-        let leader = spawn(command, environment).map_err(|error| cannot_run(command, &error))?;
+        let spared = descend_from(getpid(), &[]);
+        let (leader, gate) = Gate::before(command, environment, output)?;
         let (sender, reaped) = unbounded_channel();
         thread::spawn(move || reap(&sender));
-        Ok(Group {
+        let group = Group {
             leader,
             ended: None,
             deserted: false,
             spared,
             reaped,
-        })
+        };
+        Ok((group, gate))
     }
 
     /// Starts another command beside it, which is waited for by [`Group::next`] too, but is not of the group.
@@ -81,11 +85,11 @@ impl Group {
 
     /// A child of this program that is not of the command.
     pub(super) fn spare(&mut self, process: Pid) {
-        self.spared.push(process);
+        self.spared.push(Kin::of_child(process));
     }
 
     /// Those that are spared.
-    pub(super) fn spared(&self) -> &[Pid] {
+    pub(super) fn spared(&self) -> &[Kin] {
         &self.spared
     }
 
@@ -116,17 +120,19 @@ impl Group {
 
     /// What happens next. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> News {
-        let Some((process, status)) = self.reaped.recv().await else {
-            return std::future::pending().await;
-        };
-        if process != self.leader {
-            return News::Other(process);
-        }
-        match status.stopping_signal() {
-            Some(signal) => News::Stopped(signal),
-            None => {
-                self.ended = Some(status);
-                News::Ended
+        loop {
+            let Some((process, status)) = self.reaped.recv().await else {
+                return std::future::pending().await;
+            };
+            match status.stopping_signal() {
+                Some(signal) if process == self.leader => return News::Stopped(signal),
+                // A warden that was stopped falls silent.
+                Some(_) => {}
+                None if process == self.leader => {
+                    self.ended = Some(status);
+                    return News::Ended;
+                }
+                None => return News::Other(process),
             }
         }
     }
@@ -159,12 +165,16 @@ impl Group {
     }
 }
 
+/// The program of a command, and its arguments.
+pub(super) fn words_of(command: &[OsString]) -> (&OsStr, &[OsString]) {
+    let words = command.split_first();
+    words.map_or((OsStr::new(""), &[]), |(program, rest)| {
+        (program.as_os_str(), rest)
+    })
+}
+
 fn spawn(command: &[OsString], environment: &[(&'static str, OsString)]) -> io::Result<Pid> {
-    let (program, arguments) = command
-        .split_first()
-        .map_or((OsStr::new(""), &[][..]), |(program, rest)| {
-            (program.as_os_str(), rest)
-        });
+    let (program, arguments) = words_of(command);
     let child = Command::new(program)
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))

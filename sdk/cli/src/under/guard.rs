@@ -9,6 +9,8 @@ use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 use tenure::{Guard as Hold, Holdable, Loss, State};
 
 use super::clock::Until;
+use super::ear::Ear;
+use super::gate::Gate;
 use super::group::{Group, News};
 use super::signals::Signals;
 use super::terminal::Terminal;
@@ -26,6 +28,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const AFTERMATH: Duration = Duration::from_millis(100);
 /// How long `--on-lost` may go on after the command was stopped.
 const LAST_DEED: Duration = Duration::from_secs(30);
+/// A warden that says nothing for so long, while this program runs, does not watch.
+const MOST_SILENCE: Duration = Duration::from_secs(5);
+/// After a warden could not be started.
+const BEFORE_ANOTHER: Duration = Duration::from_secs(1);
+/// Between two looks for what may not be signalled.
+const LOOK_FOR_DEAF: Duration = Duration::from_secs(1);
 
 pub(super) struct Guard<'a, W: Holdable> {
     what: &'a What,
@@ -42,30 +50,48 @@ pub(super) struct Guard<'a, W: Holdable> {
     stopped: bool,
     /// When a warden that has ended is replaced.
     rearm: Option<Until>,
+    /// For how long of this program's own naps the warden has said nothing.
+    silence: Duration,
+    /// Whether it was told that there is no warden.
+    alone: bool,
+    /// When to look next for what may not be signalled; none once that was told.
+    look_for_deaf: Option<Until>,
+    /// Why the hold has ended, where the cluster told that before a renewal did.
+    heard: Option<Loss>,
+}
+
+/// What a command is run with, once it is watched.
+pub(super) struct Start<'a> {
+    pub(super) group: Group,
+    pub(super) gate: Gate,
+    pub(super) warden: &'a mut Warden,
+    pub(super) times: Times,
+    /// Whether it was told that this user may not stop the command.
+    pub(super) warned_of_deaf: bool,
 }
 
 impl<'a, W: Holdable> Guard<'a, W> {
-    pub(super) fn new(
-        what: &'a What,
-        hold: &'a Hold<W>,
-        group: Group,
-        (times, until): (Times, Until),
-        warden: &'a mut Warden,
-    ) -> Guard<'a, W> {
-        warden.tell(until);
-        let guard = Guard {
+    /// Lets the command run.
+    pub(super) fn new(what: &'a What, hold: &'a Hold<W>, start: Start<'a>) -> Guard<'a, W> {
+        let mut guard = Guard {
             what,
             hold,
-            group,
-            warden,
+            group: start.group,
+            warden: start.warden,
             terminal: Terminal::in_foreground(),
-            times,
-            until,
+            times: start.times,
+            until: Until::after(Duration::ZERO),
             warned: false,
             stopped: false,
             rearm: None,
+            silence: Duration::ZERO,
+            alone: false,
+            look_for_deaf: (!start.warned_of_deaf).then(|| Until::after(LOOK_FOR_DEAF)),
+            heard: None,
         };
+        guard.look();
         guard.go_on();
+        start.gate.open();
         guard
     }
 
@@ -73,10 +99,11 @@ impl<'a, W: Holdable> Guard<'a, W> {
     pub(super) async fn run(
         &mut self,
         signals: &mut Signals,
+        ear: &mut Ear,
         hook: Option<&[OsString]>,
         environment: &[(&'static str, OsString)],
     ) -> Exit {
-        let ended = self.watch(signals).await;
+        let ended = self.watch(signals, ear).await;
         let exit = match ended {
             Some(exit) => {
                 self.clear_up().await;
@@ -97,15 +124,16 @@ impl<'a, W: Holdable> Guard<'a, W> {
     }
 
     /// Until the command has ended, with its code, or must be stopped.
-    async fn watch(&mut self, signals: &mut Signals) -> Option<Exit> {
+    async fn watch(&mut self, signals: &mut Signals, ear: &mut Ear) -> Option<Exit> {
         let mut changes = self.hold.watch();
-        let stop_before = self.times.grace + self.times.reserve;
         loop {
-            let left = self.look().saturating_sub(stop_before);
+            let left = self.look().saturating_sub(self.times.stop_before());
             if left.is_zero() {
                 return self.group.exit();
             }
             self.keep_a_warden();
+            self.look_for_deaf();
+            let nap = left.min(LONGEST_NAP);
             tokio::select! {
                 biased;
                 news = self.group.next() => match news {
@@ -114,21 +142,26 @@ impl<'a, W: Holdable> Guard<'a, W> {
                     News::Other(process) => self.other_ended(process),
                 },
                 signal = signals.next() => self.pass_on(signal),
+                loss = ear.hears() => self.heard = Some(loss),
                 _ = changes.changed() => {}
-                () = tokio::time::sleep(left.min(LONGEST_NAP)) => {}
+                () = tokio::time::sleep(nap) => self.silence += nap,
             }
         }
     }
 
-    /// The code of the command, unless it was the warden that ended it.
+    /// The code of the command, unless it was the warden that ended it: which kills what this program, had it not been
+    /// stopped itself, would have stopped before.
     fn ended(&mut self) -> Option<Exit> {
         let killed = Exit::by_signal(Signal::KILL.as_raw());
-        let lost = self.look().is_zero();
+        let lost = self.look() <= self.times.stop_before();
         self.group.exit().filter(|exit| !(lost && *exit == killed))
     }
 
     /// What is left of the hold; tells, once, that renewals do not get through.
     fn look(&mut self) -> Duration {
+        if self.heard.is_some() {
+            return Duration::ZERO;
+        }
         let left = self.hold.remaining();
         let (word, name) = (self.what.word, &self.what.name);
         match self.hold.state() {
@@ -137,7 +170,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
                 self.warned = false;
             }
             State::InJeopardy if !self.warned => {
-                let stop = left.saturating_sub(self.times.grace + self.times.reserve);
+                let stop = left.saturating_sub(self.times.stop_before());
                 let stop = duration::shown(stop);
                 say(format!(
                     "{word} {name} is not renewed: the command is stopped in {stop} unless it is"
@@ -154,22 +187,63 @@ impl<'a, W: Holdable> Guard<'a, W> {
     }
 
     fn other_ended(&mut self, process: Pid) {
-        if self.warden.id() == Some(process) {
+        if self.warden.id() == process {
             say("the warden of the command has ended: another is started");
             // Not at once, for the case that whatever ended it ends the next one, too.
             self.rearm = Some(Until::after(LONGEST_NAP));
         }
     }
 
+    /// Replaces a warden that has ended, or that says nothing any more.
     fn keep_a_warden(&mut self) {
+        if self.warden.has_beaten() {
+            self.silence = Duration::ZERO;
+        }
+        if self.silence >= MOST_SILENCE && self.rearm.is_none() {
+            say("the warden of the command does not answer: another is started");
+            self.replace_warden();
+        }
         if self.rearm.is_some_and(|at| at.left().is_zero()) {
-            self.rearm = None;
-            *self.warden = Warden::start();
-            if let Some(warden) = self.warden.id() {
-                self.group.spare(warden);
+            self.replace_warden();
+        }
+    }
+
+    fn replace_warden(&mut self) {
+        (self.rearm, self.silence) = (None, Duration::ZERO);
+        match Warden::start() {
+            Ok(warden) => {
+                // The one before may only have been stopped.
+                self.warden.dismiss();
+                *self.warden = warden;
+                self.alone = false;
+                let spared = self.warden.id();
+                self.group.spare(spared);
+                self.warden.watch(&self.group, self.times, self.until);
             }
-            self.warden.watch(&self.group, self.times);
-            self.warden.tell(self.until);
+            Err(error) => {
+                // The command is watched by this program, as it is by two at other times: no reason to stop it.
+                if !std::mem::replace(&mut self.alone, true) {
+                    say(format!(
+                        "no warden could be started ({error}): until one can be, the command goes on if this program is killed"
+                    ));
+                }
+                self.rearm = Some(Until::after(BEFORE_ANOTHER));
+            }
+        }
+    }
+
+    /// Says once, before it matters, that something of the command cannot be stopped.
+    fn look_for_deaf(&mut self) {
+        if self.look_for_deaf.is_none_or(|at| !at.left().is_zero()) {
+            return;
+        }
+        self.look_for_deaf = Some(Until::after(LOOK_FOR_DEAF));
+        if let Some(deaf) = self.group.deaf() {
+            self.look_for_deaf = None;
+            let (word, name) = (self.what.word, &self.what.name);
+            say(format!(
+                "this user may not stop {deaf}: it would run on if {word} {name} were lost"
+            ));
         }
     }
 
@@ -231,9 +305,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
 
     /// The hold is lost, or will be before the command could be stopped later.
     async fn lose(&mut self, hook: Option<&[OsString]>, environment: &[(&'static str, OsString)]) {
-        let why = match self.hold.state() {
-            State::Lost(loss) => loss,
-            State::Held | State::InJeopardy => Loss::Deadline,
+        let why = match (self.heard, self.hold.state()) {
+            (Some(loss), _) | (None, State::Lost(loss)) => loss,
+            (None, State::Held | State::InJeopardy) => Loss::Deadline,
         };
         // Others may hold it already when it was ended by somebody else: then each moment of grace is one too many.
         let grace = match why {

@@ -6,7 +6,7 @@
 use std::fs;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process, test_kill_process};
 
 /// A process that was seen. Its number may be another's later, but not with the same start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,13 +18,14 @@ pub(super) struct Kin {
 }
 
 impl Kin {
-    /// A process that can still do something: a zombie cannot.
+    /// A process that can still do something: a zombie cannot, unless only its first thread is one.
     pub(super) fn look(id: Pid) -> Option<Kin> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_pid())).ok()?;
         // The name, in parentheses, may have spaces and parentheses itself.
         let (_, stat) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = stat.split_whitespace().collect();
-        if matches!(*fields.first()?, "Z" | "X") {
+        let threads: u32 = fields.get(17)?.parse().ok()?;
+        if matches!(*fields.first()?, "Z" | "X") && threads < 2 {
             return None;
         }
         Some(Kin {
@@ -35,8 +36,32 @@ impl Kin {
         })
     }
 
+    /// A child, which may have ended already and left others in its group.
+    pub(super) fn of_child(id: Pid) -> Kin {
+        Kin::look(id).unwrap_or(Kin {
+            id,
+            group: id.as_raw_pid(),
+            parent: getpid().as_raw_pid(),
+            started: 0,
+        })
+    }
+
     pub(super) fn lives(&self) -> bool {
-        Kin::look(self.id).is_some_and(|now| now.started == self.started)
+        Kin::look(self.id).is_some_and(|now| now.is(self))
+    }
+
+    /// Whether it is the same process, whatever has become of its parent and its group.
+    fn is(&self, other: &Kin) -> bool {
+        self.id == other.id && self.started == other.started
+    }
+
+    /// Whether it is one of those to be spared, or of the group of one. A number that is another's by now spares nobody.
+    fn is_spared(&self, spared: &[Kin]) -> bool {
+        let leads = |spared: &Kin| {
+            spared.id.as_raw_pid() == self.group
+                && Kin::look(spared.id).is_none_or(|now| now.is(spared))
+        };
+        spared.iter().any(|spared| spared.is(self) || leads(spared))
     }
 
     pub(super) fn signal(&self, signal: Signal) {
@@ -72,7 +97,7 @@ pub(super) fn found_nobody(answer: rustix::io::Result<()>) -> bool {
 }
 
 /// What descends from a process, without those to be spared, what descends from them and what is of their groups.
-pub(super) fn descend_from(root: Pid, spared: &[Pid]) -> Vec<Kin> {
+pub(super) fn descend_from(root: Pid, spared: &[Kin]) -> Vec<Kin> {
     let mut found: Vec<Kin> = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
@@ -81,8 +106,7 @@ pub(super) fn descend_from(root: Pid, spared: &[Pid]) -> Vec<Kin> {
             let Some(kin) = Kin::look(id).filter(|_| is_new) else {
                 continue;
             };
-            let spare = |spared: &Pid| *spared == id || spared.as_raw_pid() == kin.group;
-            if !spared.iter().any(spare) {
+            if !kin.is_spared(spared) {
                 found.push(kin);
                 parents.push(id);
             }
@@ -127,8 +151,6 @@ fn number(text: &str) -> Option<Pid> {
 mod tests {
     use std::process::Command;
 
-    use rustix::process::getpid;
-
     use super::*;
 
     #[test]
@@ -147,9 +169,42 @@ mod tests {
         let found = descend_from(getpid(), &[]);
         let kin = found.iter().find(|kin| kin.id == id).expect("it is found");
         assert!(kin.lives() && !kin.is_deaf());
-        assert!(descend_from(getpid(), &[id]).iter().all(|kin| kin.id != id));
+        let without = |spared: Kin| descend_from(getpid(), &[spared]);
+        assert!(without(*kin).iter().all(|kin| kin.id != id));
+        // The number of a process that has ended may be given to a child of the command.
+        let before = Kin {
+            started: kin.started - 1,
+            ..*kin
+        };
+        assert!(without(before).iter().any(|kin| kin.id == id));
         kin.signal(Signal::KILL);
         child.wait().expect("it has ended");
         assert!(!kin.lives());
+    }
+
+    /// As a daemon may do whose first thread has nothing more to do.
+    #[test]
+    fn a_process_of_which_only_the_first_thread_has_ended_is_alive() {
+        let script = "import ctypes, threading, time\n\
+            threading.Thread(target=time.sleep, args=(60,)).start()\n\
+            ctypes.CDLL(None).syscall(60 if __import__('platform').machine() == 'x86_64' else 93, 0)";
+        let python = Command::new("python3").args(["-c", script]).spawn();
+        let Ok(mut child) = python else {
+            eprintln!("skipped: there is no python3");
+            return;
+        };
+        let id = Pid::from_child(&child);
+        let state = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_pid()));
+            stat.unwrap_or_default().contains(") Z ")
+        };
+        let begin = std::time::Instant::now();
+        while !state() && begin.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
+        }
+        let (is_zombie, kin) = (state(), Kin::look(id));
+        child.kill().expect("it is ours");
+        child.wait().expect("it has ended");
+        assert!(is_zombie && kin.is_some(), "{is_zombie} {kin:?}");
     }
 }

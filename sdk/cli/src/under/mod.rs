@@ -12,16 +12,19 @@ use tenure::api::Code;
 use tenure::{Acquire, Error, Failure, Guard as Hold, Holdable, Labelled, Lease, Single};
 
 use crate::exit::{Exit, Trouble};
-use crate::output::note;
+use crate::output::{Output, note};
 use crate::settings::Session;
 use crate::{duration, events, output};
 
 mod clock;
+mod ear;
 mod elect;
+pub(crate) mod gate;
 mod group;
 mod guard;
 mod kin;
 mod lock;
+mod rights;
 mod semaphore;
 mod signals;
 mod terminal;
@@ -33,9 +36,11 @@ pub(crate) use lock::Lock;
 pub(crate) use semaphore::Semaphore;
 
 use clock::Until;
+use ear::Ear;
+use gate::Gate;
 use group::Group;
 pub(crate) use group::cannot_run;
-use guard::{Guard, suspend};
+use guard::{Guard, Start, suspend};
 use rustix::process::Signal;
 use signals::Signals;
 use warden::Warden;
@@ -143,6 +148,16 @@ struct What {
     name: String,
     /// What more the command finds in its environment.
     environment: Vec<(&'static str, OsString)>,
+    /// Whether only one can hold it.
+    exclusive: bool,
+}
+
+impl What {
+    /// What a watch calls it, where no more than one has to listen to it.
+    fn resource(&self) -> Option<String> {
+        self.exclusive
+            .then(|| format!("{}s/{}", self.word, self.name))
+    }
 }
 
 /// The times by which a command is stopped.
@@ -156,9 +171,14 @@ struct Times {
 }
 
 impl Times {
+    /// How long before the local deadline a command is stopped.
+    fn stop_before(self) -> Duration {
+        self.grace + self.reserve
+    }
+
     /// Whether a command that is started now would not have to be stopped at once.
     fn allow_a_start(self, remaining: Duration) -> bool {
-        remaining > self.grace + self.reserve
+        remaining > self.stop_before()
     }
 }
 
@@ -215,26 +235,93 @@ async fn run_under<W: Holdable + Single>(
     };
     let until = Until::after(hold.remaining());
     let environment = environment(session, &what, &lease, (hold.fence(), until));
-    let mut warden = Warden::start();
-    // A pause since the grant may have used up what was left.
-    let started = if times.allow_a_start(hold.remaining()) {
-        Group::start(&run.command, &environment)
-    } else {
-        Err(too_late(&what))
-    };
-    let ended = match started {
-        Ok(group) => {
-            warden.watch(&group, times);
+    let how = (run, times, until, session.output);
+    let ended = match start(&what, &hold, &environment, how).await {
+        Ok((group, gate, mut warden)) => {
+            let start = Start {
+                group,
+                gate,
+                warden: &mut warden,
+                times,
+                warned_of_deaf: warn_of_rights(&what, &run.command),
+            };
             let hook = run.on_lost.as_ref().map(|words| words.0.as_slice());
-            let mut guard = Guard::new(&what, &hold, group, (times, until), &mut warden);
-            Ok(guard.run(&mut signals, hook, &environment).await)
+            let fence = hold.fence();
+            let mut ear = Ear::for_the_end(&session.client, lease.id(), what.resource(), fence);
+            let mut guard = Guard::new(&what, &hold, start);
+            let ended = guard.run(&mut signals, &mut ear, hook, &environment).await;
+            warden.dismiss();
+            Ok(ended)
         }
         Err(trouble) => Err(trouble),
     };
-    warden.dismiss();
-    give_up(&what, hold, lease, times).await;
+    let undone = give_up(&what, hold, lease, times).await;
     voice::finish();
-    ended
+    ended.map_err(|trouble| if undone { trouble } else { trouble.in_doubt() })
+}
+
+/// Starts the command behind its gate, and whoever ends it where this program cannot. Nothing of it runs before it is
+/// watched.
+async fn start<W: Holdable>(
+    what: &What,
+    hold: &Hold<W>,
+    environment: &[(&'static str, OsString)],
+    (run, times, until, output): (&Run, Times, Until, Output),
+) -> Result<(Group, Gate, Warden), Trouble> {
+    let failed = |error| unwatched(format!("no warden could be started: {error}"));
+    let mut warden = Warden::start().map_err(failed)?;
+    let started = async {
+        let started = Group::start(&run.command, environment, output);
+        let (group, gate) = started.map_err(|error| {
+            let told = format!("no process could be started for the command: {error}");
+            Trouble::new(Exit::CANNOT_RUN, told).then(AGAIN)
+        })?;
+        warden.watch(&group, times, until);
+        if !warden.is_watching().await {
+            let within = duration::shown(warden::READY_WITHIN);
+            return Err(unwatched(format!(
+                "its warden was not ready within {within}"
+            )));
+        }
+        // A pause since the grant may have used up what was left.
+        match times.allow_a_start(hold.remaining()) {
+            true => Ok((group, gate)),
+            false => Err(too_late(what)),
+        }
+    };
+    match started.await {
+        Ok((group, gate)) => Ok((group, gate, warden)),
+        Err(trouble) => {
+            warden.dismiss();
+            Err(trouble)
+        }
+    }
+}
+
+const AGAIN: &str =
+    "nothing was run; see what this machine lacks (processes, memory, /proc), and run it again";
+
+/// A command that would go on without its hold if this program were killed is not begun.
+fn unwatched(why: String) -> Trouble {
+    Trouble::new(
+        Exit::CANNOT_RUN,
+        format!("the command cannot be watched: {why}"),
+    )
+    .then(AGAIN)
+}
+
+/// Says before the command begins that nobody could stop it; answers whether that was to be said.
+fn warn_of_rights(what: &What, command: &[OsString]) -> bool {
+    let Some(file) = rights::takes_others(command) else {
+        return false;
+    };
+    let (word, name, file) = (what.word, &what.name, file.display().to_string());
+    voice::say(format!(
+        "{} runs as another user, whom this one may not stop: it would run on if {word} {name} were lost. \
+         Run tenure itself as that user, as in `sudo tenure {word} … -- CMD`",
+        output::shown(&file)
+    ));
+    true
 }
 
 /// What is answered, unless a signal tells this program to end before.
@@ -308,23 +395,28 @@ fn not_acquired(
         let told = format!("{} {} is held by {by}", what.word, what.name);
         return Trouble::from(error).saying(told);
     }
+    let may_hold = format!(
+        "lease {lease} may hold {} {} or wait for it, for up to {}: `tenure lease revoke {lease}` ends that",
+        what.word,
+        output::shown(&what.name),
+        duration::shown(ttl)
+    );
     match error {
-        Error::Lost(loss) => Trouble::new(
-            Exit::UNREACHABLE,
-            format!(
-                "the place in the queue of {} {} was lost: {loss}",
-                what.word, what.name
-            ),
-        )
-        .then("`tenure status` shows how the cluster is; ask again when it is well"),
         // Nobody can hold by a lease that has ended: whatever was applied is undone.
         Error::Unknown(failure) if undone => Error::NotApplied(failure).into(),
-        unknown @ Error::Unknown(_) => Trouble::from(unknown).then(format!(
-            "lease {lease} may hold {} {} or wait for it, for up to {}: `tenure lease revoke {lease}` ends that",
-            what.word,
-            output::shown(&what.name),
-            duration::shown(ttl)
-        )),
+        Error::Lost(loss) => {
+            let told = format!(
+                "the place in the queue of {} {} was lost: {loss}",
+                what.word, what.name
+            );
+            let trouble = Trouble::new(Exit::UNREACHABLE, told);
+            match undone {
+                true => trouble
+                    .then("`tenure status` shows how the cluster is; ask again when it is well"),
+                false => trouble.ending(Exit::IN_DOUBT).in_doubt().then(may_hold),
+            }
+        }
+        unknown @ Error::Unknown(_) => Trouble::from(unknown).then(may_hold),
         refused => refused.into(),
     }
 }
@@ -385,11 +477,14 @@ fn environment(
     environment
 }
 
-/// Tells the cluster, for a while; where it does not hear of it, the hold ends with its lease.
-async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) {
+/// Tells the cluster, for a while; where it does not hear of it, the hold ends with its lease. Answers whether it is
+/// certain that nothing is held any longer.
+async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) -> bool {
+    let mut is_free = false;
     if hold.is_held() {
         match hold.release().await {
-            Ok(()) | Err(Error::Lost(_)) => {}
+            Ok(()) => is_free = true,
+            Err(Error::Lost(_)) => {}
             Err(error) => {
                 let ttl = duration::shown(times.ttl);
                 let (word, name) = (what.word, &what.name);
@@ -399,7 +494,8 @@ async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: T
             }
         }
     }
-    let _ = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
+    let told = tokio::time::timeout(LAST_WORDS, lease.revoke()).await;
+    is_free || told.is_ok_and(|told| has_ended(&told))
 }
 
 /// By what others know the lease: the host and the process.
@@ -417,14 +513,19 @@ TENURE_LEASE, and TENURE_DEADLINE: until when the hold was certain when it start
 (the first number of /proc/uptime, in seconds). Each renewal moves that on.
 
 When renewals do not get through, all of the command gets TERM and, after --grace, KILL: before the local deadline, which \
-is before others can hold, unless an operator revokes its lease, ends the hold with `now`, or restores the cluster: then others \
-may hold at once, and the command is killed without grace when the next renewal tells of it, after a third of the TTL or so. What a \
+is before others can hold. When somebody else ends the hold (revokes its lease, breaks it, restores the cluster), others may \
+hold at once: then the command is killed without grace as soon as this program hears of it, which it does at once while a member \
+is reached (of a broken hold that is shared with others, by the next renewal, after a third of the TTL or so). What a \
 command leaves running when it ends is stopped with TERM, --grace and KILL before the hold is given up.
+
+The command begins only when a second process, its warden, watches it, which ends it where this program is killed, and at the \
+deadline where this program is stopped. Where there is no warden nothing is run, and this ends with 126.
 
 All of the command is its group and all that descends from it, as by `timeout` or `setsid`. Not stopped is what others start for \
 it (systemd-run, at, containers) and what this user may not signal (sudo and other setuid programs): the latter is named on stderr, \
-and the hold is not given up before it has ended; it may run on beyond the deadline. Where this program itself is killed, \
-what had left the group and lost its parent within the last 50 ms is missed.";
+before it runs where its file tells of it, and the hold is not given up before it has ended; it may run on beyond the \
+deadline. `sudo tenure lock … -- CMD` can stop all of CMD. Where this program itself is killed, what had left the group and lost \
+its parent within the last 50 ms is missed.";
 
 #[cfg(test)]
 mod tests {

@@ -2,21 +2,25 @@
 //!
 //! Owns the last line of defence. It is told until when the hold is certain, and kills the command, with what descends
 //! from it, when that moment is near and nothing later was told; and when the pipe breaks by which it is told, it ends them
-//! at once. It knows nothing of the cluster. When the program was killed, its orphans are nobody's: what left the group is
-//! known by the last walk before, which is some 50 ms old.
+//! at once. It says again and again that it watches: a command begins only when it has said so once, and a warden that falls
+//! silent is replaced. It knows nothing of the cluster. When the program was killed, its orphans are nobody's: what left the
+//! group is known by the last walk before, which is some 50 ms old.
 
-use std::io::{BufRead, Write, stdin};
+use std::io::{self, BufRead, Read, Write, stdin, stdout};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal as Nix};
+use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, getpid, kill_process_group, test_kill_process_group};
+use tokio::sync::watch::{self, Sender};
 
 use super::Times;
 use super::clock::{Moment, Until};
+use super::gate::THIS_PROGRAM;
 use super::group::Group;
 use super::kin::{Kin, deaf, descend_from, found_nobody};
 use super::voice::{finish, say};
@@ -27,47 +31,75 @@ const NAME: &str = "tenure-warden";
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 /// A hold whose end has moved by less is not told anew.
 const WORTH_TELLING_MS: u128 = 20;
+/// How often it says that it watches.
+const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// How long it may take to begin to watch, also on a busy machine.
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// It, as the program sees it that started it.
 pub(super) struct Warden {
-    process: Option<Child>,
+    process: Child,
+    kin: Kin,
+    beats: watch::Receiver<()>,
     told_ms: u128,
 }
 
 impl Warden {
-    /// Starts it for a group that is about to be started. Where that fails, the command is watched by this program alone.
-    pub(super) fn start() -> Warden {
-        let process = Command::new("/proc/self/exe")
+    /// Starts it, for a group that it is told next.
+    pub(super) fn start() -> io::Result<Warden> {
+        let mut process = Command::new(THIS_PROGRAM)
             .arg0(NAME)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .process_group(0)
-            .spawn();
-        if let Err(error) = &process {
-            say(format!(
-                "no warden could be started ({error}): if this program is killed, the command goes on"
-            ));
+            .spawn()?;
+        // Nobody who has to stop a command waits for a warden that does not read.
+        process.stdin.as_ref().map_or(Ok(()), nonblocking)?;
+        let (beat, beats) = watch::channel(());
+        if let Some(stdout) = process.stdout.take() {
+            thread::spawn(move || listen(stdout, &beat));
         }
-        Warden {
-            process: process.ok(),
+        Ok(Warden {
+            kin: Kin::of_child(Pid::from_child(&process)),
+            process,
+            beats,
             told_ms: 0,
-        }
+        })
     }
 
-    /// Its process, where there is one.
-    pub(super) fn id(&self) -> Option<Pid> {
-        self.process.as_ref().map(Pid::from_child)
+    /// Its process.
+    pub(super) fn id(&self) -> Pid {
+        self.kin.id
     }
 
-    /// Which group it is, and how it is to be ended.
-    pub(super) fn watch(&mut self, group: &Group, times: Times) {
+    /// Which group it is, how it is to be ended, and until when the hold is certain.
+    pub(super) fn watch(&mut self, group: &Group, times: Times, until: Until) {
         let (grace, reserve) = (times.grace.as_millis(), times.reserve.as_millis());
         let (leader, holder) = (group.id().as_raw_pid(), getpid().as_raw_pid());
+        self.told_ms = until.boot_ms();
         let spared = group.spared().iter();
         let spared: String = spared
-            .map(|process| format!(" {}", process.as_raw_pid()))
+            .map(|kin| format!(" {}", kin.id.as_raw_pid()))
             .collect();
-        self.say(&format!("{leader} {grace} {reserve} {holder}{spared}"));
+        let until = self.told_ms;
+        self.say(&format!(
+            "{leader} {grace} {reserve} {holder} {until}{spared}"
+        ));
+    }
+
+    /// Waits until it watches; answers whether it does.
+    pub(super) async fn is_watching(&mut self) -> bool {
+        let beat = tokio::time::timeout(READY_WITHIN, self.beats.changed());
+        matches!(beat.await, Ok(Ok(())))
+    }
+
+    /// Whether it has given a sign of life since this was last asked.
+    pub(super) fn has_beaten(&mut self) -> bool {
+        let news = self.beats.has_changed().unwrap_or(false);
+        if news {
+            self.beats.mark_unchanged();
+        }
+        news
     }
 
     /// A process that is not of the command.
@@ -84,20 +116,31 @@ impl Warden {
         }
     }
 
-    /// Nothing of the group is left, so that its number may soon be another's.
+    /// Nothing of the group is left, or another warden watches it. One that was stopped may not wake up later, when the
+    /// number of the group is another's.
     pub(super) fn dismiss(&mut self) {
         self.say("end");
-        self.process = None;
+        self.kin.signal(Signal::KILL);
     }
 
     fn say(&mut self, line: &str) {
-        let stdin = self
-            .process
-            .as_mut()
-            .and_then(|process| process.stdin.as_mut());
-        if let Some(stdin) = stdin {
-            // That it is gone is told by its end.
+        if let Some(stdin) = &mut self.process.stdin {
+            // That it is gone or silent is told by its end, and by its silence.
             let _ = stdin.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}
+
+fn nonblocking(pipe: impl std::os::fd::AsFd) -> io::Result<()> {
+    Ok(ioctl_fionbio(pipe, true)?)
+}
+
+/// Passes on that it has said something, until it has ended.
+fn listen(mut stdout: ChildStdout, beat: &Sender<()>) {
+    let mut said = [0; 64];
+    while matches!(stdout.read(&mut said), Ok(count) if count > 0) {
+        if beat.send(()).is_err() {
+            return;
         }
     }
 }
@@ -114,8 +157,10 @@ struct Order {
     reserve: Duration,
     /// The program that holds.
     holder: Pid,
+    /// Until when its hold is certain, in milliseconds of `CLOCK_BOOTTIME`.
+    until_ms: u128,
     /// Its children that are not of the command.
-    spared: Vec<Pid>,
+    spared: Vec<Kin>,
 }
 
 /// The life of a warden.
@@ -132,6 +177,8 @@ pub(crate) fn run() -> ExitCode {
         deaf.add(signal);
     }
     let _ = deaf.thread_block();
+    // It watches on where nobody listens to that.
+    let _ = nonblocking(stdout());
     let (sender, lines) = channel();
     thread::spawn(move || {
         for line in stdin().lock().lines().map_while(Result::ok) {
@@ -148,49 +195,58 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn order(line: &str) -> Option<Order> {
-    let numbers: Vec<u64> = line
-        .split(' ')
-        .filter_map(|number| number.parse().ok())
-        .collect();
-    let [group, grace, reserve, holder, spared @ ..] = &numbers[..] else {
+    let numbers: Option<Vec<u64>> = line.split(' ').map(|number| number.parse().ok()).collect();
+    let [group, grace, reserve, holder, until, spared @ ..] = &numbers?[..] else {
         return None;
     };
     let process = |number: &u64| Pid::from_raw(i32::try_from(*number).ok()?);
-    let (grace, reserve) = (*grace, *reserve);
+    let spared = spared.iter().filter_map(process);
     Some(Order {
         group: process(group)?,
         holder: process(holder)?,
-        spared: spared.iter().filter_map(process).collect(),
-        grace: Duration::from_millis(grace),
-        reserve: Duration::from_millis(reserve),
+        spared: spared.filter_map(Kin::look).collect(),
+        grace: Duration::from_millis(*grace),
+        reserve: Duration::from_millis(*reserve),
+        until_ms: u128::from(*until),
     })
 }
 
 fn watch(mut order: Order, lines: &Receiver<String>) {
-    order.spared.push(getpid());
+    order.spared.extend(Kin::look(getpid()));
     let holder = Kin::look(order.holder);
     let mut known = Vec::new();
-    let mut until_ms: Option<u128> = None;
+    let mut beat: Option<Instant> = None;
     loop {
-        match lines.recv_timeout(LONGEST_NAP) {
-            Ok(line) if line == "end" => return,
-            Ok(line) => match line.strip_prefix("spare ") {
-                Some(spared) => {
-                    let spared = spared.parse().ok().and_then(Pid::from_raw);
-                    known.retain(|kin: &Kin| Some(kin.id) != spared);
-                    order.spared.extend(spared);
-                }
-                None => until_ms = line.parse().ok().or(until_ms),
-            },
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return end(&order, known, until_ms),
-        }
         let root = holder.filter(Kin::lives).map(|holder| holder.id);
         walk(&order, root, &mut known);
+        if beat.is_none_or(|beat| beat.elapsed() >= BEAT_EVERY) {
+            // What nobody reads is not said.
+            let _ = rustix::io::write(stdout(), b".");
+            beat = Some(Instant::now());
+        }
+        match lines.recv_timeout(LONGEST_NAP) {
+            Ok(line) if line == "end" => return,
+            Ok(line) => order.heed(&line, &mut known),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return end(&order, known),
+        }
         // The program itself kills at twice this distance; whoever is later than that is stopped, or starved.
-        let late = until_ms.is_some_and(|until| left(until) <= order.reserve / 2);
-        if late {
+        if left(order.until_ms) <= order.reserve / 2 {
             signal_all(&order, &known, Signal::KILL);
+        }
+    }
+}
+
+impl Order {
+    /// Heeds what was told later.
+    fn heed(&mut self, line: &str, known: &mut Vec<Kin>) {
+        match line.strip_prefix("spare ") {
+            Some(spared) => {
+                let spared = spared.parse().ok().and_then(Pid::from_raw);
+                known.retain(|kin| Some(kin.id) != spared);
+                self.spared.extend(spared.map(Kin::of_child));
+            }
+            None => self.until_ms = line.parse().unwrap_or(self.until_ms),
         }
     }
 }
@@ -224,16 +280,14 @@ fn left(until_ms: u128) -> Duration {
 }
 
 /// TERM, and KILL after the grace or before the end of the hold, until nothing is left that can be ended.
-fn end(order: &Order, mut known: Vec<Kin>, until_ms: Option<u128>) {
-    let before_end = until_ms
-        .map_or(Duration::ZERO, left)
-        .saturating_sub(order.reserve);
+fn end(order: &Order, mut known: Vec<Kin>) {
+    let before_end = left(order.until_ms).saturating_sub(order.reserve);
     let limit = Until::after(order.grace.min(before_end));
     // The group is found from its leader, too, while that lives.
     walk(order, Some(order.group), &mut known);
     signal_all(order, &known, Signal::TERM);
     signal_all(order, &known, Signal::CONT);
-    say("the program that held the lock was killed: the command is stopped");
+    say("the program that held for the command was killed: the command is stopped");
     loop {
         walk(order, None, &mut known);
         let group_is_gone = found_nobody(test_kill_process_group(order.group));
@@ -244,7 +298,7 @@ fn end(order: &Order, mut known: Vec<Kin>, until_ms: Option<u128>) {
             signal_all(order, &known, Signal::KILL);
             if let Some(deaf) = deaf(&known).filter(|_| known.iter().all(Kin::is_deaf)) {
                 return say(format!(
-                    "DANGER: this user may not stop {deaf}, which runs on without the lock: stop it by hand"
+                    "DANGER: this user may not stop {deaf}, which runs on while others may hold: stop it by hand"
                 ));
             }
         }
@@ -257,20 +311,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_has_four_numbers_and_those_to_be_spared() {
-        let order = order("4711 3750 750 4700 4709").expect("it is one");
+    fn an_order_has_five_numbers_and_those_to_be_spared() {
+        let own = getpid().as_raw_pid();
+        let order = order(&format!("4711 3750 750 4700 86400000 {own}")).expect("it is one");
         assert_eq!(order.group.as_raw_pid(), 4711);
         assert_eq!(order.holder.as_raw_pid(), 4700);
+        assert_eq!(order.until_ms, 86_400_000);
         assert_eq!(order.spared.len(), 1);
+        assert_eq!(order.spared[0].id, getpid());
         assert_eq!(order.grace, Duration::from_millis(3_750));
         assert_eq!(order.reserve, Duration::from_millis(750));
         for wrong in [
             "",
-            "0 1 1 4",
-            "4711 1 1",
+            "0 1 1 4 5",
+            "4711 1 1 4",
             "end",
-            "-1 3 4 5",
-            "99999999999 1 1 4",
+            "-1 3 4 5 6",
+            "4711 1 1 4 x",
+            "99999999999 1 1 4 5",
         ] {
             assert!(super::order(wrong).is_none(), "{wrong}");
         }

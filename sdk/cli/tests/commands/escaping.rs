@@ -1,17 +1,17 @@
 //! Commands that get away from their process group, from signals, or from those who watch them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::machine::skip;
-use crate::common::{Process, SOON, Setup, wait};
-use crate::support::{TENURE, at, bare, begun, lives, ran, text_of, urls, wait_for_lock};
+use crate::common::{Cluster, Process, SOON, Setup, wait};
+use crate::rights::{NOBODY, as_root};
+use crate::support::{
+    TENURE, at, bare, begun, lives, ran, text_of, urls, wait_for_lock, wait_until_ended,
+};
 
 #[test]
 fn what_has_left_the_group_has_ended_before_the_lock_is_free() {
@@ -37,34 +37,6 @@ fn what_has_left_the_group_has_ended_before_the_lock_is_free() {
     }
 }
 
-/// The children of a process that have this name.
-fn children(parent: u32, name: &str) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{parent}/task"));
-    let tasks = tasks.into_iter().flatten().flatten();
-    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let ids: String = texts.collect();
-    let is_meant = |id: &&str| {
-        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        line.starts_with(name.as_bytes())
-    };
-    let ids = ids.split_whitespace().filter(is_meant);
-    ids.filter_map(|id| Pid::from_raw(id.parse().ok()?))
-        .collect()
-}
-
-fn warden_of(holder: &Process) -> Pid {
-    wait::until("there is a warden", SOON, || {
-        children(holder.id(), "tenure-warden").first().copied()
-    })
-}
-
-fn wait_until_ended(process: &Path) {
-    let process = text_of(process);
-    wait::until("the command has ended", SOON, || {
-        (!lives(&process)).then_some(())
-    });
-}
-
 #[test]
 fn what_has_left_the_group_of_a_killed_holder_is_ended_by_the_warden() {
     let cluster = Setup::of(1).start();
@@ -81,31 +53,6 @@ fn what_has_left_the_group_of_a_killed_holder_is_ended_by_the_warden() {
     text_of(&left);
     // The warden looks each 50 ms.
     std::thread::sleep(Duration::from_secs(1));
-    holder.signal(Signal::KILL);
-    assert_eq!(holder.exit_code(SOON), -9);
-    wait_until_ended(&left);
-}
-
-#[test]
-fn a_warden_that_was_killed_is_replaced_and_the_next_does_its_work() {
-    let cluster = Setup::of(1).start();
-    let left = cluster.dir().join("left");
-    let script = format!(
-        "trap '' TERM; echo $$ > {}; while :; do sleep 0.05; done",
-        left.display()
-    );
-    let options = ["--ttl", "20s", "--grace", "300ms", "--"];
-    let command = ["lock", "a"].into_iter().chain(options);
-    let mut holder = begun(&cluster, "holder", command.chain(["sh", "-c", &script]));
-    text_of(&left);
-    let first = warden_of(&holder);
-    kill_process(first, Signal::KILL).expect("it lives");
-    wait::until("there is another warden", SOON, || {
-        let wardens = children(holder.id(), "tenure-warden");
-        wardens.iter().any(|warden| *warden != first).then_some(())
-    });
-    // It has its order a moment later.
-    std::thread::sleep(Duration::from_millis(500));
     holder.signal(Signal::KILL);
     assert_eq!(holder.exit_code(SOON), -9);
     wait_until_ended(&left);
@@ -131,26 +78,6 @@ fn a_command_is_ended_although_nobody_reads_what_is_said_of_it() {
     holder.kill().expect("it lives");
     holder.wait().expect("it has ended");
     wait_until_ended(&left);
-}
-
-#[test]
-fn a_command_whose_lease_was_revoked_has_no_grace() {
-    let cluster = Setup::of(1).start();
-    let lease = cluster.dir().join("lease");
-    let script = format!(
-        "trap '' TERM; echo $TENURE_LEASE > {}; while :; do sleep 0.01; done",
-        lease.display()
-    );
-    let options = ["--ttl", "24s", "--grace", "10s", "--"];
-    let command = ["lock", "a"].into_iter().chain(options);
-    let mut holder = begun(&cluster, "holder", command.chain(["sh", "-c", &script]));
-    let lease = text_of(&lease);
-    ran(&cluster, ["lease", "revoke", lease.trim()]).expect(0);
-    let revoked = Instant::now();
-    assert_eq!(holder.exit_code(SOON * 2), 76, "{}", holder.output());
-    // The next renewal, after a third of the TTL, tells of it.
-    let ran_on = revoked.elapsed();
-    assert!(ran_on < Duration::from_secs(12), "{ran_on:?}");
 }
 
 #[test]
@@ -205,34 +132,53 @@ fn a_command_is_not_started_when_its_hold_is_over_after_a_pause() {
     assert!(!ran_it.exists(), "{}", waiter.output());
 }
 
-/// A program that gives its user all rights, as `sudo` does, where these tests may make one.
-fn as_root(directory: &Path) -> Option<PathBuf> {
-    let program = directory.join("as-root");
-    if !rustix::process::geteuid().is_root() || fs::copy("/usr/bin/setpriv", &program).is_err() {
-        return None;
-    }
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).ok()?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).ok()?;
-    let mut check = Command::new(&program);
-    let check = check.args(["--reuid", "0", "true"]).uid(65534).gid(65534);
-    check
-        .status()
-        .is_ok_and(|status| status.success())
-        .then_some(program)
+/// Starts a command under a lock as a user with few rights.
+fn as_nobody(cluster: &Cluster, command: &[&str]) -> Process {
+    let tenure = cluster.dir().join("tenure");
+    fs::copy(TENURE, &tenure).expect("it is copied");
+    let mut under = Command::new(&tenure);
+    bare(&mut under)
+        .args(["lock", "a", "--ttl", "4s", "--grace", "300ms", "--"])
+        .args(command)
+        .env("TENURE_ENDPOINTS", urls(cluster))
+        .uid(NOBODY)
+        .gid(NOBODY);
+    Process::start(&mut under, &cluster.dir().join("holder"))
+}
+
+#[test]
+fn who_may_not_stop_a_command_is_told_so_before_that_matters() {
+    let cluster = Setup::of(1).start();
+    let Some(as_root) = as_root(cluster.dir()) else {
+        return;
+    };
+    let as_root = as_root.display().to_string();
+    let mut holder = as_nobody(&cluster, &[&as_root, "--reuid", "0", "true"]);
+    assert_eq!(holder.exit_code(SOON), 0, "{}", holder.output());
+    let told = format!("{as_root} runs as another user, whom this one may not stop");
+    assert!(holder.output().contains(&told), "{}", holder.output());
+
+    // Hidden in a script, it is seen when it runs.
+    let script = format!("{as_root} --reuid 0 sleep 60; exit 5");
+    let mut holder = as_nobody(&cluster, &["sh", "-c", &script]);
+    holder.wait_for_output("(sleep): it would run on if lock a were lost", SOON);
+    let said = holder.output();
+    let job = said
+        .split("may not stop ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let job = job.and_then(|job| Pid::from_raw(job.parse().ok()?));
+    kill_process(job.expect("it is named"), Signal::KILL).expect("it lives");
+    assert_eq!(holder.exit_code(SOON), 5, "{}", holder.output());
+    assert_eq!(said.matches("may not stop").count(), 1, "{said}");
 }
 
 #[test]
 fn a_lock_is_not_given_up_while_a_process_runs_that_may_not_be_signalled() {
     let cluster = Setup::of(1).start();
     let Some(as_root) = as_root(cluster.dir()) else {
-        skip(
-            "what may not be signalled",
-            "this needs root, setpriv and setuid programs",
-        );
         return;
     };
-    let tenure = cluster.dir().join("tenure");
-    fs::copy(TENURE, &tenure).expect("it is copied");
     let left = cluster.dir().join("left");
     let script = format!(
         "{} --reuid 0 sh -c 'echo $$ > {}; exec sleep 60' & until test -s {}; do sleep 0.01; done",
@@ -240,15 +186,7 @@ fn a_lock_is_not_given_up_while_a_process_runs_that_may_not_be_signalled() {
         left.display(),
         left.display()
     );
-    let mut command = Command::new(&tenure);
-    bare(&mut command)
-        .args([
-            "lock", "a", "--ttl", "4s", "--grace", "300ms", "--", "sh", "-c", &script,
-        ])
-        .env("TENURE_ENDPOINTS", urls(&cluster))
-        .uid(65534)
-        .gid(65534);
-    let mut holder = Process::start(&mut command, &cluster.dir().join("holder"));
+    let mut holder = as_nobody(&cluster, &["sh", "-c", &script]);
     let job = text_of(&left);
     wait::until("it is told", SOON, || {
         holder.output().contains("may not stop").then_some(())

@@ -8,14 +8,20 @@
 )]
 mod common;
 
+#[path = "../../../tests/authority/mod.rs"]
+mod authority;
 mod benching;
 mod escaping;
 mod holding;
 mod losing;
 mod printing;
+mod revoking;
+mod rights;
+mod secure;
 mod shells;
 mod signals;
 mod support;
 mod terminal;
+mod wardens;
 mod watching;
 mod wrong;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::common::{Cluster, SOON, Setup, wait};
+use crate::common::{Cluster, Process, SOON, Setup, wait};
 use crate::support::{Ran, at, begun, ran, run, wait_for_lock};
 
 /// Runs it with something on its stdin.
@@ -200,7 +200,7 @@ fn who_holds_and_who_waits_is_shown() {
     assert_eq!(
         lines[0],
         [
-            "LOCK", "STATE", "WHO", "MODE", "FENCE", "REVISION", "LEFT", "LEASE"
+            "LOCK", "STATE", "WHO", "MODE", "FENCE", "SINCE", "REVISION", "LEFT", "LEASE"
         ]
     );
     assert_eq!(lines[1][..2], ["jobs/a", "held"], "{table}");
@@ -285,6 +285,17 @@ fn a_look_that_is_repeated_sees_what_changes() {
     looks.wait_for_output("no lock is held or waited for, at revision", SOON);
     let mut holder = begun(&cluster, "holder", ["lock", "jobs/a", "--", "sleep", "60"]);
     looks.wait_for_output("jobs/a  held", SOON);
+    wait::until("it was seen for a second and more", SOON, || {
+        let shown = looks.output();
+        let line = |part: &str| shown.lines().rfind(|line| line.contains(part));
+        let (head, row) = (line("SEEN FOR")?, line("  held  ")?);
+        let seen_for = row
+            .get(head.find("SEEN FOR")?..)?
+            .split_whitespace()
+            .next()?;
+        let is_whole = seen_for.ends_with('s') && !seen_for.ends_with("ms");
+        is_whole.then_some(())
+    });
     holder.signal(rustix::process::Signal::TERM);
     holder.exit_code(SOON);
     assert!(looks.exit_status().is_none());
@@ -368,6 +379,48 @@ fn the_status_of_a_cluster_says_which_members_are_well() {
     });
 }
 
+/// As where a member was made anew with the wrong settings, or its address was given to somebody else.
+#[test]
+fn whoever_answers_for_a_member_and_is_of_another_cluster_is_not_called_well() {
+    let cluster = Setup::of(3).start();
+    let stray = &cluster.members[cluster.follower()];
+    stray.kill();
+    let peer = format!("{}:7399", stray.peer.ip());
+    let data = cluster.dir().join("stranger").display().to_string();
+    let client = stray.client.to_string();
+    let itself = format!("stranger=http://{peer}");
+    let arguments = [
+        ["--name", "stranger"],
+        ["--data-dir", &data],
+        ["--client-listen", &client],
+        ["--peer-listen", &peer],
+        ["--initial-member", &itself],
+    ];
+    let arguments = std::iter::once("serve").chain(arguments.into_iter().flatten());
+    let log = cluster.dir().join("stranger.log");
+    let mut stranger = Process::start(&mut Process::tenured(arguments), &log);
+    stranger.wait_for_output("is the leader now", SOON);
+
+    let others = cluster.members.iter().filter(|member| member.runs());
+    let others: Vec<String> = others
+        .map(|member| format!("http://{}", member.client))
+        .collect();
+    let others = others.join(",");
+    let asked = ["--endpoints", &others, "status"];
+    let table = ran(&cluster, asked).expect(0).stdout;
+    assert!(table.starts_with("2 of 3 members are well"), "{table}");
+    let row = table.lines().find(|line| line.contains(&client));
+    let row = row.expect("it is listed");
+    assert!(row.trim_end().ends_with("is of another cluster"), "{table}");
+    let wire = in_json(&cluster, &asked);
+    let members = wire["members"].as_array().expect("it is a list").iter();
+    let told: Vec<_> = members
+        .filter(|member| member["name"] == stray.name)
+        .map(|member| (&member["well"], &member["trouble"]))
+        .collect();
+    assert_eq!(told, [(&json!(false), &json!("is of another cluster"))]);
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let cluster = Setup::of(1).start();
@@ -413,6 +466,22 @@ fn what_cannot_be_told_on_stderr_is_no_reason_to_stop() {
         let status = at(&cluster, arguments).stderr(writer).status();
         assert_eq!(status.expect("it runs").code(), Some(code), "{arguments:?}");
     }
+}
+
+/// Who takes it for not applied would do it again.
+#[test]
+fn a_write_whose_answer_cannot_be_written_is_not_told_as_not_applied() {
+    let cluster = Setup::of(1).start();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let put = at(&cluster, ["put", "a", "1", "-o", "json"])
+        .stdout(full.expect("it can be written to"))
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it runs");
+    let told: Value = serde_json::from_slice(&put.stderr).expect("it is JSON");
+    assert_eq!(put.status.code(), Some(1), "{told}");
+    assert_eq!(told.get("outcome"), Some(&Value::Null), "{told}");
+    assert_eq!(ran(&cluster, ["get", "a"]).expect(0).stdout, "1");
 }
 
 #[test]

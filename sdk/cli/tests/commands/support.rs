@@ -130,3 +130,11 @@ pub(crate) fn lock(cluster: &Cluster, name: &str) -> Option<Value> {
 pub(crate) fn lives(process: &str) -> bool {
     Path::new("/proc").join(process.trim()).exists()
 }
+
+/// Waits until the process has ended whose number is in a file.
+pub(crate) fn wait_until_ended(process: &Path) {
+    let process = text_of(process);
+    wait::until("the command has ended", SOON, || {
+        (!lives(&process)).then_some(())
+    });
+}

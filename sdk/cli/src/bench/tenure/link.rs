@@ -3,6 +3,7 @@
 //! A connection of its own speaks HTTP/1.1 and is driven by the task that uses it, so that a request costs no hop
 //! between tasks; one that clients share speaks HTTP/2. What was cut off in the middle of an answer is not used again.
 
+use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -14,24 +15,37 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_util::either::Either;
 
 use crate::bench::system::Failure;
+use crate::settings::Access;
 
 type Body = Full<Bytes>;
+type Io = TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
 
-/// Where a member is.
-#[derive(Debug)]
+/// What a connection speaks; over TLS the two agree on it first.
+const HTTP_1: &[u8] = b"http/1.1";
+const HTTP_2: &[u8] = b"h2";
+
+/// Where a member is, and how it is asked.
 pub(crate) struct Member {
     pub(crate) url: String,
     authority: String,
     host: HeaderValue,
+    /// Where it is asked by `https`.
+    tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Member {
     /// # Errors
     ///
-    /// Where it is not `http://host:port`.
-    pub(crate) fn new(url: &str) -> Result<Member, Failure> {
+    /// Where it is not `http://host:port` or `https://host:port`.
+    pub(crate) fn new(url: &str, access: &Access) -> Result<Member, Failure> {
         let refused = |why: &str| {
             let detail = format!("{url:?} is not the URL of a member: {why}");
             Failure::new("invalid-url", detail)
@@ -39,9 +53,11 @@ impl Member {
         let uri: Uri = url
             .parse()
             .map_err(|_| refused("http://host:port is expected"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(refused("it must begin with http://"));
-        }
+        let is_secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(refused("it must begin with http:// or https://")),
+        };
         let authority = uri
             .authority()
             .filter(|authority| authority.port_u16().is_some())
@@ -49,24 +65,49 @@ impl Member {
         if uri.path() != "/" || uri.query().is_some() {
             return Err(refused("nothing may follow http://host:port"));
         }
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(host).map_err(|_| refused("the host is not one"))?;
+        let tls = access.tls.clone().filter(|_| is_secure);
         Ok(Member {
             url: url.trim_end_matches('/').to_owned(),
             host: HeaderValue::from_str(authority.as_str())
                 .map_err(|_| refused("the host is not one"))?,
             authority: authority.to_string(),
+            tls: tls.map(|tls| (name, tls)),
+            authorization: access.authorization.clone(),
         })
     }
 
-    async fn connect(&self) -> Result<TokioIo<TcpStream>, Failure> {
+    async fn connect(&self, speaks: &[u8]) -> Result<Io, Failure> {
         let failed = |error| Failure::connection(format!("{}: {error}", self.url));
         let stream = TcpStream::connect(&self.authority).await.map_err(failed)?;
         // A small request leaves at once.
         stream.set_nodelay(true).map_err(failed)?;
-        Ok(TokioIo::new(stream))
+        let Some((name, tls)) = &self.tls else {
+            return Ok(TokioIo::new(Either::Left(stream)));
+        };
+        let mut tls = ClientConfig::clone(tls);
+        tls.alpn_protocols = vec![speaks.to_vec()];
+        let connector = TlsConnector::from(Arc::new(tls));
+        let stream = connector.connect(name.clone(), stream).await;
+        Ok(TokioIo::new(Either::Right(Box::new(
+            stream.map_err(failed)?,
+        ))))
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
-        Failure::connection(format!("{}: {error}", self.url))
+        let mut told = format!("{}: {error}", self.url);
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            told = format!("{told}: {inner}");
+            cause = inner.source();
+        }
+        // Whoever asks for a certificate refuses after its side of the handshake, which may be seen as a broken connection only.
+        let anonymous = self.tls.as_ref();
+        if anonymous.is_some_and(|(_, tls)| !tls.client_auth_cert_resolver.has_certs()) {
+            told += "; no client certificate was shown, which the member may ask for";
+        }
+        Failure::connection(told)
     }
 }
 
@@ -135,6 +176,10 @@ impl Link {
                 .header(http::header::HOST, &self.member.host),
             Some(_) => request.uri(format!("{}{target}", self.member.url)),
         };
+        let request = match &self.member.authorization {
+            Some(who) => request.header(http::header::AUTHORIZATION, who),
+            None => request,
+        };
         request
             .body(Full::new(body))
             .expect("names are made of letters, digits and slashes")
@@ -151,7 +196,7 @@ impl Link {
     async fn connect(&self) -> Result<Carrier, Failure> {
         let broken = |error| self.member.broken(&error);
         let Some(shared) = &self.shared else {
-            let stream = self.member.connect().await?;
+            let stream = self.member.connect(HTTP_1).await?;
             let (sender, driver) = http1::handshake(stream).await.map_err(broken)?;
             return Ok(Carrier::Own(Box::new(Own { sender, driver })));
         };
@@ -159,7 +204,7 @@ impl Link {
         if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(Carrier::Shared(sender.clone()));
         }
-        let stream = self.member.connect().await?;
+        let stream = self.member.connect(HTTP_2).await?;
         let (sender, driver) = http2::handshake(TokioExecutor::new(), stream)
             .await
             .map_err(broken)?;
@@ -177,7 +222,7 @@ enum Carrier {
 
 struct Own {
     sender: http1::SendRequest<Body>,
-    driver: http1::Connection<TokioIo<TcpStream>, Body>,
+    driver: http1::Connection<Io, Body>,
 }
 
 impl Carrier {
@@ -227,7 +272,7 @@ impl Carrier {
 /// HTTP/1.1 takes the next request only when the last answer is done with, which the driver finds out.
 async fn sender_ready(
     sender: &mut http1::SendRequest<Body>,
-    driver: &mut http1::Connection<TokioIo<TcpStream>, Body>,
+    driver: &mut http1::Connection<Io, Body>,
 ) -> Result<(), hyper::Error> {
     if sender.is_ready() {
         return Ok(());
@@ -246,7 +291,7 @@ async fn whole(
 
 /// Runs a connection until something on it is done, in the task that waits for it.
 async fn drive<T>(
-    driver: &mut http1::Connection<TokioIo<TcpStream>, Body>,
+    driver: &mut http1::Connection<Io, Body>,
     work: impl Future<Output = Result<T, hyper::Error>>,
 ) -> Result<T, hyper::Error> {
     let mut work = pin!(work);
@@ -299,17 +344,24 @@ mod tests {
 
     #[test]
     fn a_url_that_is_none_is_refused_with_what_would_be_one() {
+        let access = Access {
+            endpoints: Vec::new(),
+            tls: None,
+            authorization: None,
+        };
         for (url, why) in [
             ("127.0.0.1:7379", "http://"),
-            ("https://a:1", "must begin with http://"),
+            ("ftp://a:1", "must begin with http:// or https://"),
             ("http://a", "a host and a port"),
             ("http://a:1/v1", "nothing may follow"),
             ("", "http://host:port"),
         ] {
-            let failure = Member::new(url).expect_err("it is refused");
+            let failure = Member::new(url, &access).err().expect("it is refused");
             assert!(failure.detail.contains(why), "{url}: {failure}");
         }
-        let member = Member::new("http://127.0.0.1:7379/").expect("it is one");
+        let member = Member::new("http://127.0.0.1:7379/", &access).expect("it is one");
         assert_eq!(member.url, "http://127.0.0.1:7379");
+        let member = Member::new("https://[::1]:7379", &access).expect("it is one");
+        assert_eq!(member.authority, "[::1]:7379");
     }
 }

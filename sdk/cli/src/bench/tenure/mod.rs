@@ -21,6 +21,7 @@ use self::events::{Events, Message, heads};
 use self::link::{Link, Member, Shared, Stream};
 use super::busy::HEAD;
 use super::system::{Done, Failure, Reading, Session, System, Watching};
+use crate::settings::Access;
 
 /// How long one asking for a lock is held open; the place in the queue is kept between two.
 const POLL_MS: u64 = 20_000;
@@ -49,14 +50,14 @@ impl Tenure {
     ///
     /// Where a URL is none, or its member does not answer.
     pub(crate) async fn connect(
-        urls: &[String],
+        access: &Access,
         clients: usize,
         connections: usize,
     ) -> Result<Tenure, Failure> {
         let mut members = Vec::new();
         let mut version = String::new();
-        for url in urls {
-            let member = Arc::new(Member::new(url)?);
+        for url in &access.endpoints {
+            let member = Arc::new(Member::new(url, access)?);
             let mut asking = Asking(Link::new(Arc::clone(&member), None));
             let request = asking.0.request(Method::GET, "/v1/status", Bytes::new());
             let status: Status = asking.json(request).await?;

@@ -1,0 +1,289 @@
+//! What an operator should know of this member, in words: what is wrong, and what to do about it.
+//!
+//! Owns the bounds beyond which something is worth a word. Nothing here makes a member unready: it serves all the same.
+
+use std::time::Duration;
+
+use tenure_raft::{PeerState, RoleName};
+use tenure_state::State;
+
+use super::metrics::free_bytes;
+use crate::node::Handle;
+use crate::telemetry::{Lately, TOO_FAST};
+
+/// A follower that has not answered for so long is missing.
+const MISSING_AFTER: Duration = Duration::from_secs(5);
+/// So many entries behind is worth a word: a member that is further back is soon sent a snapshot.
+const MANY_ENTRIES: u64 = 5_000;
+/// A member stops when it cannot write, and a checkpoint may need as much again as the state.
+const LITTLE_ROOM: u64 = 1 << 30;
+
+/// What is looked at.
+struct Facts {
+    lately: Lately,
+    apply_lag: u64,
+    free_bytes: Option<u64>,
+    followers: Option<Followers>,
+    leases: (u64, u64),
+    standing_bytes: (u64, u64),
+}
+
+/// What a leader knows.
+struct Followers {
+    voters: usize,
+    each: Vec<Follower>,
+}
+
+struct Follower {
+    name: String,
+    is_voter: bool,
+    silent_for: Duration,
+    lag: u64,
+    state: PeerState,
+}
+
+/// What is wrong with this member or, where it leads, with the cluster, and what to do.
+pub(super) fn warnings(handle: &Handle) -> Vec<String> {
+    Facts::of(handle).in_words()
+}
+
+impl Facts {
+    fn of(handle: &Handle) -> Facts {
+        let status = handle.status();
+        let (core, configuration) = handle.consensus();
+        let follower = |peer: &tenure_raft::PeerStatus| Follower {
+            name: match configuration.info.get(&peer.id) {
+                Some(info) => info.name.clone(),
+                None => peer.id.to_string(),
+            },
+            is_voter: configuration.is_voter(peer.id),
+            // Who never answered this leader is silent since its election.
+            silent_for: peer.silent_for.or(core.leads_for).unwrap_or_default(),
+            lag: core.last.index.0.saturating_sub(peer.matched.0),
+            state: peer.state,
+        };
+        let followers = (core.role == RoleName::Leader).then(|| Followers {
+            voters: configuration.voters.len(),
+            each: core.progress.iter().map(follower).collect(),
+        });
+        let (leases, standing_bytes) = handle.read(|state: &State| {
+            let limits = state.limits();
+            (
+                (state.lease_count(), limits.leases),
+                (state.standing_bytes(), limits.standing_bytes),
+            )
+        });
+        Facts {
+            lately: handle.metrics().lately(),
+            apply_lag: status.commit.0.saturating_sub(status.applied.0),
+            free_bytes: handle.files().log.parent().and_then(free_bytes),
+            followers,
+            leases,
+            standing_bytes,
+        }
+    }
+
+    fn in_words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if let Some(took) = self.lately.slow_sync {
+            words.push(format!(
+                "disk slow: a synced write of the log took {} ms within the last five minutes; give the member a disk of its own, or find who else writes to this one",
+                took.as_millis()
+            ));
+        }
+        if let Some(paused) = self.lately.pause {
+            words.push(format!(
+                "paused: this process, or the whole machine, did not run for {} ms within the last five minutes; look for an overcommitted host, a suspend or swapping",
+                paused.as_millis()
+            ));
+        }
+        if TOO_FAST < self.lately.leader_clock_rate {
+            words.push(format!(
+                "clock: the leader's clock runs {:.1} % faster than the one of this member, so leases may end before their holders expect it; compare both with a third and stop the member whose clock is wrong",
+                (self.lately.leader_clock_rate - 1.0) * 100.0
+            ));
+        }
+        if MANY_ENTRIES < self.apply_lag {
+            words.push(format!(
+                "applying lags: {} committed entries are not applied yet; this machine's processor has too much to do",
+                self.apply_lag
+            ));
+        }
+        if let Some(free) = self.free_bytes.filter(|free| *free < LITTLE_ROOM) {
+            words.push(format!(
+                "disk nearly full: {} MiB are left, and a member that cannot write stops; make room",
+                free >> 20
+            ));
+        }
+        for (what, limit, (used, allowed)) in [
+            ("leases", "leases", self.leases),
+            (
+                "bytes of leases, holds and places",
+                "standing_bytes",
+                self.standing_bytes,
+            ),
+        ] {
+            if allowed / 10 * 9 < used {
+                words.push(format!(
+                    "near a limit: {used} {what} of {allowed}; find who leaves them behind, or raise `{limit}` by PATCH /v1/limits"
+                ));
+            }
+        }
+        if let Some(followers) = &self.followers {
+            followers.in_words(&mut words);
+        }
+        words
+    }
+}
+
+impl Followers {
+    fn in_words(&self, words: &mut Vec<String>) {
+        let is_missing = |follower: &&Follower| MISSING_AFTER < follower.silent_for;
+        let missing: Vec<&Follower> = self.each.iter().filter(is_missing).collect();
+        for follower in &missing {
+            words.push(format!(
+                "member missing: {} has not answered for {} s; look whether it runs, and whether its peer port is reached",
+                follower.name,
+                follower.silent_for.as_secs()
+            ));
+        }
+        let lost = missing.iter().filter(|follower| follower.is_voter).count();
+        if 0 < lost && self.voters - lost == self.voters / 2 + 1 {
+            words.push(format!(
+                "one from losing quorum: {} of {} voters answer, and the loss of one more stops the cluster; restart no other member before the missing ones are back",
+                self.voters - lost,
+                self.voters
+            ));
+        }
+        for follower in self.each.iter().filter(|follower| !is_missing(follower)) {
+            if follower.state == PeerState::Snapshot {
+                words.push(format!(
+                    "member catching up: {} was away for longer than the log reaches back and is sent a snapshot; wait for it",
+                    follower.name
+                ));
+            } else if MANY_ENTRIES < follower.lag {
+                words.push(format!(
+                    "member lagging: {} is {} entries behind; its disk or its network is slower than the leader's",
+                    follower.name, follower.lag
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Facts {
+        Facts {
+            lately: Lately::default(),
+            apply_lag: 0,
+            free_bytes: Some(1 << 40),
+            followers: Some(Followers {
+                voters: 3,
+                each: vec![follower("n2", 1), follower("n3", 1)],
+            }),
+            leases: (5, 1000),
+            standing_bytes: (500, 100_000),
+        }
+    }
+
+    fn follower(name: &str, silent_s: u64) -> Follower {
+        Follower {
+            name: name.to_owned(),
+            is_voter: true,
+            silent_for: Duration::from_secs(silent_s),
+            lag: 3,
+            state: PeerState::Replicate,
+        }
+    }
+
+    /// What is said where something is changed begins like this, and nothing else is said.
+    fn check(change: impl FnOnce(&mut Facts), expected: &[&str]) {
+        let mut facts = well();
+        change(&mut facts);
+        let words = facts.in_words();
+        let begins: Vec<&str> = words
+            .iter()
+            .map(|words| words.split(':').next().unwrap_or_default())
+            .collect();
+        assert_eq!(begins, expected, "{words:#?}");
+    }
+
+    fn followers(facts: &mut Facts) -> &mut Followers {
+        facts.followers.as_mut().expect("it leads")
+    }
+
+    #[test]
+    fn a_member_that_is_well_says_nothing() {
+        check(|_| {}, &[]);
+        check(|facts| facts.followers = None, &[]);
+    }
+
+    #[test]
+    fn what_happened_lately_is_said() {
+        let slow = Some(Duration::from_millis(700));
+        check(|facts| facts.lately.slow_sync = slow, &["disk slow"]);
+        check(|facts| facts.lately.pause = slow, &["paused"]);
+        check(|facts| facts.lately.leader_clock_rate = 1.011, &["clock"]);
+        check(|facts| facts.lately.leader_clock_rate = 1.009, &[]);
+    }
+
+    #[test]
+    fn what_runs_out_is_said() {
+        check(
+            |facts| facts.free_bytes = Some(LITTLE_ROOM - 1),
+            &["disk nearly full"],
+        );
+        check(|facts| facts.leases.0 = 901, &["near a limit"]);
+        check(|facts| facts.leases.0 = 900, &[]);
+        check(|facts| facts.standing_bytes.0 = 90_001, &["near a limit"]);
+        check(
+            |facts| facts.apply_lag = MANY_ENTRIES + 1,
+            &["applying lags"],
+        );
+    }
+
+    #[test]
+    fn a_missing_voter_of_three_leaves_none_to_lose() {
+        let missing = ["member missing", "one from losing quorum"];
+        check(
+            |facts| followers(facts).each[0].silent_for = Duration::from_secs(6),
+            &missing,
+        );
+        check(
+            |facts| followers(facts).each[1].silent_for = Duration::from_secs(7),
+            &missing,
+        );
+        // Of five there is one more to lose, and a learner never counts.
+        check(
+            |facts| {
+                followers(facts).voters = 5;
+                followers(facts)
+                    .each
+                    .extend([follower("n4", 0), follower("n5", 9)]);
+            },
+            &["member missing"],
+        );
+        check(
+            |facts| {
+                followers(facts).each[0].is_voter = false;
+                followers(facts).each[0].silent_for = Duration::from_secs(6);
+            },
+            &["member missing"],
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_behind_is_named() {
+        check(
+            |facts| followers(facts).each[0].lag = MANY_ENTRIES + 1,
+            &["member lagging"],
+        );
+        check(
+            |facts| followers(facts).each[0].state = PeerState::Snapshot,
+            &["member catching up"],
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! Members of another cluster behind a URL that was given.
+
+use super::*;
+
+fn stranger() -> Does {
+    let body = json!({"type": "urn:tenure:problem:wrong-cluster", "title": "t", "status": 421, "detail": "d",
+        "code": "wrong-cluster", "outcome": "not_applied", "retry": "never"});
+    let leader = ("tenure-leader", "http://stranger:1".to_owned());
+    let cluster = ("tenure-cluster", "ee".to_owned());
+    Does::Tells(421, body, vec![leader, cluster])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_of_another_cluster_is_passed_over_and_is_not_told_who_leads() {
+    let (members, _, client) = but(|got| {
+        Some(match got.member.as_str() {
+            "a" if got.headers.contains_key("tenure-cluster") => stranger(),
+            "stranger" => Does::Refuses,
+            _ => Does::Tells(201, written(), vec![("tenure-cluster", "00ff".to_owned())]),
+        })
+    });
+    // Until `a` was asked as one of the cluster that it is not of.
+    for _ in 0..20 {
+        client.put("k", "v").await.expect("another member takes it");
+    }
+    let got = members.got();
+    let ours = got.iter().filter(|got| got.member != "a").count();
+    assert_eq!(ours, 20 - usize::from(got[0].member == "a"));
+    assert!(got.iter().all(|got| got.member != "stranger"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_are_of_another_cluster_that_is_told_at_once() {
+    let tries = AtomicUsize::new(0);
+    let (members, _, client) = but(move |_| {
+        Some(match nth(&tries) {
+            0 => Does::Tells(201, written(), vec![("tenure-cluster", "00ff".to_owned())]),
+            _ => stranger(),
+        })
+    });
+    client.put("k", "v").await.expect("it is put");
+    let start = Instant::now();
+    let error = client.put("k", "v").await.expect_err("all are strangers");
+    assert!(matches!(error, Error::NotApplied(_)), "{error}");
+    assert_eq!(error.code(), Some(Code::WrongCluster));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(members.got().len(), 4, "each was asked");
+}
