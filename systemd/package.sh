@@ -6,7 +6,7 @@
 #   systemd/package.sh --deb-version 0.1.0-2        another version than that of the daemon, with revision 1
 #   systemd/package.sh --again 0.1.0-2              what was put together last, with another version
 #
-# Needs cargo-deb and cargo-cyclonedx. For the same sources and compiler it makes the same package, byte for byte.
+# Needs cargo-deb and cargo-cyclonedx. Of the same programs it makes the same package, byte for byte.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,6 +49,7 @@ put_together() {
     rm -rf "$stage"
     mkdir -p "$stage"/{man,bash,zsh,fish,pages}
     install -m 755 "$binaries/tenured" "$binaries/tenure" "$stage"
+    systemd/template.sh >"$stage/tenured@.service"
     "$binaries/examples/pages" "$stage/pages"
     mv "$stage/pages/"*.8 "$stage/man"
     mv "$stage/pages/tenured.bash" "$stage/bash/tenured"
