@@ -113,7 +113,7 @@ pub(crate) struct Plan {
 }
 
 /// Traffic before the first nemesis and after each.
-const CALM: Duration = Duration::from_millis(500);
+const CALM: Duration = Duration::from_millis(350);
 /// How many calls succeed at least for each nemesis; a busy machine takes longer for them.
 const LEAST_DONE: u64 = 250;
 /// How long a round goes on at most for that.

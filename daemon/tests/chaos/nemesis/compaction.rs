@@ -16,7 +16,7 @@ const LEFT: u64 = 60;
 /// Compacts ten times a second, at any member.
 pub(super) fn compact(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     let (mut compacted, mut times) = (0, 0);
-    for _ in 0..20 {
+    for _ in 0..12 {
         let member = &run.rig.members[rng.usize(..run.rig.members.len())];
         let revision = member
             .status()

@@ -54,7 +54,7 @@ pub(super) fn delay(run: &Run<'_>, rng: &mut Rng) -> Evidence {
                 );
             }
         }
-        wait::pass(Duration::from_millis(rng.u64(2_500..4_000)), || false);
+        wait::pass(Duration::from_millis(rng.u64(2_000..3_000)), || false);
         network.heal();
         stop.store(true, Ordering::SeqCst);
         let join = |holder: thread::ScopedJoinHandle<'_, Held>| holder.join().expect("it ends");

@@ -156,7 +156,7 @@ pub(super) fn full(run: &Run<'_>, rng: &mut Rng) -> Evidence {
 pub(super) fn slow(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     let (leader, term) = run.rig.leader();
     let tampering = Tampering::with(run, leader, "inject=fdatasync,fsync:delay_enter=50000");
-    wait::pass(Duration::from_millis(rng.u64(2_000..4_000)), || false);
+    wait::pass(Duration::from_millis(rng.u64(1_500..3_000)), || false);
     match tampering.end() {
         0 => Err("no sync was delayed".to_owned()),
         syncs => Ok(format!(

@@ -19,7 +19,7 @@ pub(super) fn loss(run: &Run<'_>, rng: &mut Rng) -> Evidence {
             network.rule(member, &format!("{what} {how}"));
         }
     }
-    wait::pass(Duration::from_millis(rng.u64(2_000..4_000)), || false);
+    wait::pass(Duration::from_millis(rng.u64(1_500..3_000)), || false);
     match network.heal() {
         0 => Err("no packet was lost".to_owned()),
         packets => Ok(format!("{packets} packets lost")),

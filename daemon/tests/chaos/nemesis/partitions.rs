@@ -13,7 +13,7 @@ use crate::round::Run;
 
 /// Long enough for elections, and for many a lease to end.
 fn some_time(rng: &mut Rng) -> Duration {
-    Duration::from_millis(rng.u64(1_500..3_500))
+    Duration::from_millis(rng.u64(1_200..2_800))
 }
 
 /// Both ways between each of the ones and each of the others.
@@ -139,7 +139,7 @@ pub(super) fn flapping(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     let mut numbers: Vec<usize> = (0..run.rig.members.len()).collect();
     rng.shuffle(&mut numbers);
     let links = between(&numbers[..1], &numbers[1..2]);
-    let (mut packets, times) = (0, 6);
+    let (mut packets, times) = (0, 5);
     for _ in 0..times {
         run.rig.network.cut(&links);
         wait::pass(Duration::from_millis(rng.u64(100..900)), || false);

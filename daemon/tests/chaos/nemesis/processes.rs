@@ -83,7 +83,7 @@ pub(super) fn stop_minority(run: &Run<'_>, rng: &mut Rng) -> Evidence {
     numbers
         .iter()
         .for_each(|number| run.rig.members[*number].pause());
-    let time = Duration::from_millis(rng.u64(500..3_000));
+    let time = Duration::from_millis(rng.u64(500..2_500));
     wait::pass(time, || false);
     numbers
         .iter()
