@@ -1,11 +1,13 @@
 //! One request to one member over HTTP/1.1.
 //!
-//! Owns connections. A long-poll has a connection of its own, so a renewal never waits behind one. Knows nothing of
-//! retries or deadlines.
+//! Owns connections. A long-poll has a connection of its own, so a renewal never waits behind one. Each runtime has
+//! connections of its own: one that is not run any more would not carry what another sends. Knows nothing of retries or
+//! deadlines.
 
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,9 +17,12 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
+use tokio::runtime::{Handle, Id};
 
 /// The longest answer that is read: four times what a member puts on one page of anything.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// Of so many runtimes connections are kept for the next request; of others they are made anew.
+const MAX_RUNTIMES: usize = 8;
 
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -36,8 +41,16 @@ pub(crate) enum SendError {
 }
 
 /// HTTP, over TLS where the URL says so.
-pub(crate) enum Http {
-    /// Nothing of TLS was set up.
+pub(crate) struct Http {
+    /// None where nothing of TLS was set up.
+    tls: Option<ClientConfig>,
+    /// The one that was used last is the last.
+    connections: Mutex<Vec<(Option<Id>, Connections)>>,
+}
+
+/// The connections of one runtime.
+#[derive(Clone)]
+enum Connections {
     Plain(Pool<HttpConnector, Full<Bytes>>),
     /// `https` and `http` alike.
     Secure(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>),
@@ -45,18 +58,49 @@ pub(crate) enum Http {
 
 impl Http {
     pub(crate) fn plain() -> Http {
-        Http::Plain(builder().build(connector()))
+        Http {
+            tls: None,
+            connections: Mutex::default(),
+        }
     }
 
     pub(crate) fn secure(tls: ClientConfig) -> Http {
+        Http {
+            tls: Some(tls),
+            connections: Mutex::default(),
+        }
+    }
+
+    /// Those of this runtime.
+    fn connections(&self) -> Connections {
+        let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
+        let known = self.connections.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        let place = known.iter().position(|(of, _)| *of == runtime);
+        let connections = match place {
+            Some(place) => known.remove(place).1,
+            None => Connections::new(self.tls.as_ref()),
+        };
+        known.push((runtime, connections.clone()));
+        let surplus = known.len().saturating_sub(MAX_RUNTIMES);
+        known.drain(..surplus);
+        connections
+    }
+}
+
+impl Connections {
+    fn new(tls: Option<&ClientConfig>) -> Connections {
         let mut connector = connector();
+        let Some(tls) = tls else {
+            return Connections::Plain(builder().build(connector));
+        };
         connector.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(tls.clone())
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        Http::Secure(builder().build(connector))
+        Connections::Secure(builder().build(connector))
     }
 }
 
@@ -76,9 +120,9 @@ fn builder() -> hyper_util::client::legacy::Builder {
 impl Transport for Http {
     fn send(&self, request: Request<Bytes>) -> Boxed<'static, Result<Response<Bytes>, SendError>> {
         let request = request.map(Full::new);
-        let answer = match self {
-            Http::Plain(pool) => pool.request(request),
-            Http::Secure(pool) => pool.request(request),
+        let answer = match self.connections() {
+            Connections::Plain(pool) => pool.request(request),
+            Connections::Secure(pool) => pool.request(request),
         };
         Box::pin(async move {
             let answer = answer.await.map_err(|error| {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tenure::{Client, Loss, State};
 
+use tokio::runtime::Builder;
+
 use crate::common::machine;
 use crate::common::{SOON, Setup, wait};
 use crate::sdk::{LONG_TTL, client, client_of, runtime, soon, urls};
@@ -171,6 +173,29 @@ fn a_hold_is_renewed_by_the_runtime_that_is_left() {
     assert_eq!(held.state(), State::Held);
     let released = second.block_on(soon(held.release()));
     released.expect("it was held all the time");
+}
+
+#[test]
+fn a_runtime_that_is_not_run_any_more_holds_up_nothing_that_another_asks() {
+    let _shares = machine::shared();
+    let cluster = Setup::of(1).start();
+    let alone = || {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.expect("there is a thread")
+    };
+    let (first, second) = (alone(), alone());
+    let client = client(&cluster);
+    let put = first.block_on(soon(client.put("k", "v").into_future()));
+    put.expect("it is put");
+    // The connection is kept for the next request, and nobody reads from it.
+    let begun = Instant::now();
+    let read = second.block_on(soon(client.get("k"))).expect("it is read");
+    assert!(read.is_some());
+    assert!(
+        begun.elapsed() < TTL * 2,
+        "a try that is not answered takes longer: {:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
