@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::exit::{Exit, Trouble};
-use crate::output::{self, GOOD, Output, Table};
+use crate::output::{self, DIM, GOOD, Output, Table};
 use crate::settings::Chosen;
 
 /// Shows which members are asked, and who said so; or which contexts there are
@@ -91,7 +91,18 @@ fn list(chosen: &Chosen, output: Output) -> Result<(), Trouble> {
                     context.endpoints.join(", ").into(),
                 ]);
             }
-            output::text(&table.render())?;
+            let mut text = table.render();
+            if chosen.contexts.is_empty() {
+                let place = chosen.file.as_ref();
+                let why = place.map_or_else(
+                    || "there is no configuration file".to_owned(),
+                    |file| format!("{} has none", file.display()),
+                );
+                text = format!(
+                    "{DIM}no contexts: {why}; `tenure context --help` shows how it is written{DIM:#}\n"
+                );
+            }
+            output::text(&text)?;
         }
     }
     Ok(())

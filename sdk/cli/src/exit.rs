@@ -183,6 +183,7 @@ impl From<Error> for Trouble {
         }
         let (exit, next) = match failure.code {
             Some(code) => advice(code),
+            None if failure.detail.contains(NOT_TLS) => (Exit::UNREACHABLE, NO_TLS),
             None => (Exit::UNREACHABLE, UNREACHABLE),
         };
         let what = match failure.code {
@@ -214,18 +215,18 @@ fn lost(loss: Loss) -> Trouble {
 
 const UNREACHABLE: &str = "`tenure context` shows which members are asked and why; give others with --endpoints, or a \
     longer --timeout. A member to try out is started by `tenured dev`";
+/// What TLS says of an answer that is none of it.
+const NOT_TLS: &str = "InvalidContentType";
+const NO_TLS: &str =
+    "what answers there does not speak TLS: write http:// in place of https:// where that is meant";
 const IN_DOUBT: &str = "look at what is there now before doing it again";
 
 /// The exit code of a refusal, and what to do next.
 fn advice(code: Code) -> (Exit, &'static str) {
     match code {
-        Code::InvalidRequest | Code::TooLarge | Code::TtlOutOfRange => (
+        Code::InvalidRequest | Code::InvalidName | Code::TooLarge | Code::TtlOutOfRange => (
             Exit::USAGE,
             "the sentence says what is accepted; --help has examples",
-        ),
-        Code::InvalidName => (
-            Exit::USAGE,
-            "names are 1 to 1024 bytes of UTF-8 without control characters",
         ),
         Code::Unauthenticated | Code::Forbidden => {
             (Exit::DENIED, "ask whoever runs the cluster for the right")

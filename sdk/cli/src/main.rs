@@ -2,7 +2,7 @@
 //!
 //! Owns the tree of commands. Each command is in a module of its own and says by an exit code how it ended.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -91,10 +91,35 @@ fn main() -> ExitCode {
     }
 }
 
+/// What parsers of numbers say, and what was to be given.
+const NO_NUMBER: [(&str, &str); 3] = [
+    (
+        "invalid digit found in string",
+        "a whole number is accepted",
+    ),
+    (
+        "cannot parse integer from empty string",
+        "a whole number is accepted",
+    ),
+    (
+        "number too large to fit in target type",
+        "a smaller number is accepted",
+    ),
+];
+
 /// Help and version are no failures; what is wrong is told with its own exit code.
 fn misread(error: &clap::Error) -> Exit {
     // Nobody is left to be told where this fails.
-    let _ = error.print();
+    let _ = match error.kind() {
+        Wrong::ValueValidation => {
+            let mut told = error.render().ansi().to_string();
+            for (parser, meant) in NO_NUMBER {
+                told = told.replace(parser, meant);
+            }
+            anstream::stderr().write_all(told.as_bytes())
+        }
+        _ => error.print(),
+    };
     match error.kind() {
         Wrong::DisplayHelp | Wrong::DisplayVersion => Exit::DONE,
         _ => Exit::USAGE,

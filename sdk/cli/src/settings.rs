@@ -198,7 +198,8 @@ impl Options {
             false => Exit::USAGE,
         };
         let endpoints = &chosen.cluster.endpoints;
-        let bare = endpoints.iter().find(|url| !url.contains("://"));
+        let mut bare = endpoints.iter();
+        let bare = bare.find(|url| !url.is_empty() && !url.contains("://"));
         Trouble::new(exit, format!("{detail} ({})", chosen.because)).then(match bare {
             Some(bare) => {
                 format!("write http://{bare}, or https:// where members have certificates")
@@ -214,35 +215,41 @@ impl Options {
 
     fn chosen_in(&self, environment: Environment<'_>) -> Result<Chosen, Trouble> {
         let path = path(environment);
+        let named =
+            |file: &File, name: &str, because: &str| named(file, name, path.as_deref(), because);
         let file = path.as_deref().map(read).transpose()?.flatten();
         let known = file.is_some();
         let file = file.unwrap_or_default();
-        let place = path.filter(|_| known);
-        let listed = |urls: &str| urls.split(',').map(|url| url.trim().to_owned()).collect();
+        let place = path.clone().filter(|_| known);
+        let listed = |urls: &str| -> Vec<String> {
+            urls.split(',').map(|url| url.trim().to_owned()).collect()
+        };
         let (name, cluster, because) = if !self.endpoints.is_empty() {
             (
                 None,
-                given(self.endpoints.clone()),
+                given(
+                    self.endpoints
+                        .iter()
+                        .flat_map(|urls| listed(urls))
+                        .collect(),
+                ),
                 "--endpoints".to_owned(),
             )
         } else if let Some(name) = &self.context {
             (
                 Some(name.clone()),
-                named(&file, name, place.as_deref())?,
+                named(&file, name, "--context")?,
                 "--context".to_owned(),
             )
         } else if let Some(urls) = environment("TENURE_ENDPOINTS") {
             (None, given(listed(&urls)), "TENURE_ENDPOINTS".to_owned())
         } else if let Some(name) = environment("TENURE_CONTEXT") {
-            let cluster = named(&file, &name, place.as_deref())?;
+            let cluster = named(&file, &name, "TENURE_CONTEXT")?;
             (Some(name), cluster, "TENURE_CONTEXT".to_owned())
         } else if let Some(name) = &file.context {
             let because = format!("`context` in {}", shown(place.as_deref()));
-            (
-                Some(name.clone()),
-                named(&file, name, place.as_deref())?,
-                because,
-            )
+            let cluster = named(&file, name, &because)?;
+            (Some(name.clone()), cluster, because)
         } else {
             let because = "nothing else was given".to_owned();
             (None, given(vec![DEFAULT_ENDPOINT.to_owned()]), because)
@@ -275,20 +282,22 @@ fn shown(path: Option<&Path>) -> String {
     )
 }
 
-fn named(file: &File, name: &str, path: Option<&Path>) -> Result<Context, Trouble> {
+fn named(file: &File, name: &str, path: Option<&Path>, because: &str) -> Result<Context, Trouble> {
     file.contexts.get(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = file.contexts.keys().map(String::as_str).collect();
+        let place = shown(path);
         let known = match (path, known.is_empty()) {
-            (None, _) => "there is no configuration file".to_owned(),
-            (Some(path), true) => format!("{} has no contexts", path.display()),
-            (Some(path), false) => format!("{} has {}", path.display(), known.join(", ")),
+            (None, _) => "neither HOME nor XDG_CONFIG_HOME says where its file is".to_owned(),
+            (Some(path), true) if !path.exists() => format!("there is no {place}"),
+            (Some(_), true) => format!("{place} has no contexts"),
+            (Some(_), false) => format!("{place} has {}", known.join(", ")),
         };
         Trouble::new(
             Exit::CONFIG,
-            format!("there is no context {name:?}: {known}"),
+            format!("there is no context {name:?} ({because}): {known}"),
         )
         .then(format!(
-            "add `[contexts.{name}]` with `endpoints = [\"http://…:7379\"]`, or name another one"
+            "add `[contexts.{name}]` with `endpoints = [\"http://…:7379\"]` to {place}, or name another one"
         ))
     })
 }
@@ -395,7 +404,8 @@ mod tests {
             assert!(format!("{trouble:?}").contains(part), "{trouble:?}");
         };
         check(Some(FILE), "has here, there");
-        check(None, "there is no configuration file");
+        check(None, "tenure/config.toml");
+        check(None, "(--context): there is no /");
     }
 
     #[test]

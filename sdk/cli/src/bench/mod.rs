@@ -42,7 +42,8 @@ const RENEWALS_IN_TTL: f64 = 3.0;
 const EXAMPLES: &str = "\
 Each client has one request under way at a time. The first connection goes to the leader, the next to the other members \
 in turn. What is prepared is cleaned up: keys below `bench/` are deleted, leases revoked, also after Ctrl-C. Errors are \
-counted by their code, never as successes, and nothing is retried. OWN CORES is what this program itself used.
+counted by their code, never as successes, and nothing is retried. OWN CORES is what this program itself used. Members are \
+asked by `https`, with a certificate and a token, where the context says so.
 
 Examples:
   tenure bench put

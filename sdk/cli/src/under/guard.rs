@@ -384,11 +384,12 @@ impl<'a, W: Holdable> Guard<'a, W> {
             if left.is_zero() {
                 return false;
             }
+            let nap = left.min(LOOK_EVERY);
             tokio::select! {
                 news = self.group.next() => if let News::Other(process) = news {
                     self.other_ended(process);
                 },
-                () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+                () = tokio::time::sleep(nap) => self.silence += nap,
             }
         }
     }

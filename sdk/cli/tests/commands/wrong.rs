@@ -79,6 +79,10 @@ fn wrong_arguments_are_told_what_is_accepted() {
     );
     wrong(&["semaphore", "s", "--", "true"], &["--limit"]);
     wrong(&["semaphore", "s", "--limit", "0", "--", "true"], &["0"]);
+    wrong(
+        &["semaphore", "s", "--limit", "few", "--", "true"],
+        &["'few' for '--limit <NUMBER>': a whole number is accepted"],
+    );
     wrong(&["watch", "config/"], &["write keys/config/ for keys"]);
     wrong(&["put", "a", "1", "--guard", "lock"], &["lock=NAME"]);
     wrong(&["put", "a", "1", "--content-type", "\n"], &["text/plain"]);
@@ -135,6 +139,15 @@ fn a_cluster_that_is_away_is_told_by_its_own_code_and_also_as_json() {
 #[test]
 fn what_the_cluster_refuses_is_told_with_its_code() {
     let cluster = Setup::of(1).start();
+    let secure = format!("https://{}", cluster.members[0].client);
+    check(
+        &ran(
+            &cluster,
+            ["--timeout", "1s", "--endpoints", &secure, "get", "a"],
+        ),
+        69,
+        &["does not speak TLS: write http://"],
+    );
     let name = "x".repeat(1025);
     check(
         &ran(&cluster, ["lock", &name, "--wait", "0s", "--", "true"]),
@@ -270,6 +283,21 @@ fn contexts_are_read_from_the_file_and_shown_with_who_said_so() {
     assert!(
         shown.contains("http://p:1") && shown.contains("--context"),
         "{shown}"
+    );
+    write("context = \"gone\"\n[contexts.prod]\nendpoints = [\"http://p:1\"]\n");
+    check(
+        &context(&["get", "a"]),
+        78,
+        &["\"gone\" (`context` in /", "config.toml has prod"],
+    );
+    fs::remove_file(&file).expect("it is there");
+    let listed = context(&["context", "--list"]).expect(0).stdout;
+    assert!(listed.contains("no contexts: there is no"), "{listed}");
+    let both = "http://a:1, http://b:1";
+    let shown = context(&["--endpoints", both, "context"]).expect(0).stdout;
+    assert!(shown.contains("http://a:1, http://b:1\n"), "{shown}");
+    write(
+        "context = \"test\"\n[contexts.test]\nendpoints = [\"http://t:1\"]\n[contexts.prod]\nendpoints = [\"http://p:1\"]\n",
     );
     let listed = context(&["context", "--list"]).expect(0).stdout;
     assert!(
