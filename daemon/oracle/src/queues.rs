@@ -74,11 +74,9 @@ pub(crate) fn check(recording: &Recording, history: &History) -> Judged {
             .peek()
             .is_none_or(|next| next.revision != event.revision)
         {
-            for event in history
-                .at(event.revision)
-                .iter()
-                .filter(|event| ends(event))
-            {
+            // Whoever leaves makes room as well: it may have stood first without being able to take this alone.
+            let makes_room = |event: &&Event| ends(event) || event.kind == "left";
+            for event in history.at(event.revision).iter().filter(makes_room) {
                 let resource = event.resource.as_str();
                 let holders = history.standing.holders(resource, event.revision);
                 let is_free = holders.is_none_or(BTreeMap::is_empty);

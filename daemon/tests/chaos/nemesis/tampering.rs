@@ -15,21 +15,24 @@ pub(super) struct Tampering {
 }
 
 impl Tampering {
-    /// Attaches, with what `strace` is to inject; returns when it is so.
+    /// Attaches, with what `strace` is to inject; returns when it is so, or when the member has ended of what was injected
+    /// into the first of its threads.
     pub(super) fn with(run: &Run<'_>, member: usize, inject: &str) -> Tampering {
-        let id = run.rig.members[member].id();
+        let member = &run.rig.members[member];
+        let id = member.id();
         let trace = run.rig.dir().join(format!("strace-{id}"));
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-e", "signal=none", "-e", inject, "-o"]);
         strace.arg(&trace).args(["-p", &id.to_string()]);
         let strace = Process::start(&mut strace, &run.rig.dir().join("strace.log"));
         wait::until("all threads of the member are traced", SOON, || {
-            let tasks = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
-            let traced = tasks.flatten().all(|task| {
+            let tasks = std::fs::read_dir(format!("/proc/{id}/task"));
+            let traced = |task: std::fs::DirEntry| {
                 let status = std::fs::read_to_string(task.path().join("status"));
                 status.is_ok_and(|status| !status.contains("TracerPid:\t0\n"))
-            });
-            traced.then_some(())
+            };
+            let traced = tasks.is_ok_and(|tasks| tasks.flatten().all(traced));
+            (traced || !member.is_running()).then_some(())
         });
         Tampering { strace, trace }
     }

@@ -3,7 +3,7 @@
 use tenure_oracle::{Ask, Share, Told};
 
 use super::locks::{acquire, believed_until, grant};
-use super::{Held, Worker, breaking};
+use super::{Held, Worker, breaking, guarded};
 use crate::asking::Manner;
 
 const TTL_MS: u64 = 1_200;
@@ -45,8 +45,12 @@ pub(super) fn work(worker: &mut Worker<'_>) {
             fence,
         };
         while worker.run.recorder.now() < until && !worker.stopped() {
-            let told = proclaim(worker, &hold);
-            worker.breathe(&told);
+            if worker.rng.u8(..4) == 0 {
+                guarded::write(worker, &lease, hold.guard());
+            } else {
+                let told = proclaim(worker, &hold);
+                worker.breathe(&told);
+            }
             if worker.rng.u8(..4) == 0 {
                 break;
             }

@@ -83,10 +83,6 @@ pub(super) fn work(worker: &mut Worker<'_>) {
             continue;
         };
         worker.run.desks.is_had(number);
-        let guard = Guard {
-            resource: resource.clone(),
-            fence,
-        };
         let until = believed_until(&answered);
         let hold = Held {
             resource: &resource,
@@ -94,6 +90,7 @@ pub(super) fn work(worker: &mut Worker<'_>) {
             owner: "",
             fence,
         };
+        let guard = hold.guard();
         while worker.run.recorder.now() < until && !worker.stopped() {
             // Some write with a fence of another time and maybe of another desk.
             let other = last.clone().filter(|_| worker.rng.u8(..6) == 0);
@@ -124,11 +121,11 @@ fn desk(number: usize) -> String {
     format!("locks/desk-{number}")
 }
 
-/// Writes something of the desk under its guard, or on the condition that it is held; some of it twice, for the second
-/// to be a repeat.
-fn write(worker: &mut Worker<'_>, lease: &str, guard: Guard) {
+/// Writes a key of what is held under its guard, or on the condition that it is held; some of it twice, for the second to
+/// be a repeat.
+pub(super) fn write(worker: &mut Worker<'_>, lease: &str, guard: Guard) {
     let value = worker.value();
-    let prefix = guard.resource.trim_start_matches("locks/").to_owned() + "/";
+    let prefix = format!("under/{}/", guard.resource);
     let key = format!("{prefix}{}", worker.rng.u8(..KEYS));
     let once = (worker.rng.u8(..4) == 0).then(|| format!("guarded-{value}"));
     let repeats = once.is_some();

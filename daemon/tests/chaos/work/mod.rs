@@ -17,7 +17,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tenure_oracle::{Ask, Belief, Line, Moment, Told};
+use tenure_oracle::{Ask, Belief, Guard, Line, Moment, Told};
 
 pub(crate) use guarded::Desks;
 pub(crate) use locks::Outside;
@@ -60,6 +60,15 @@ struct Held<'a> {
     lease: &'a str,
     owner: &'a str,
     fence: u64,
+}
+
+impl Held<'_> {
+    fn guard(&self) -> Guard {
+        Guard {
+            resource: self.resource.to_owned(),
+            fence: self.fence,
+        }
+    }
 }
 
 /// One client: what it shares with the others, its luck, and whom it asks.

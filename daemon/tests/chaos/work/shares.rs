@@ -7,7 +7,7 @@ use std::time::Duration;
 use tenure_oracle::{Ask, Share, Told};
 
 use super::locks::{acquire, believed_until, grant};
-use super::{Held, Worker};
+use super::{Held, Worker, guarded};
 use crate::asking::{Answered, Manner};
 
 const TTL_MS: u64 = 1_000;
@@ -149,6 +149,10 @@ fn hold(worker: &mut Worker<'_>, names: &[String], lease: &str, fence: u64, answ
             fence,
         };
         worker.believed(&hold, answered.ret, if dies { until } else { stopped });
+        // In time or too late.
+        if worker.rng.u8(..8) == 0 {
+            guarded::write(worker, lease, hold.guard());
+        }
         if !dies {
             worker.release(&hold);
         }
