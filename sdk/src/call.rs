@@ -347,6 +347,17 @@ fn judge(client: &Inner, chosen: Chosen, member: &str, answer: Sent) -> Tried {
                 unknown: false,
             }
         }
+        // A member of another cluster, whose leader is none of ours. Where all are, that is told at once.
+        Some(Code::WrongCluster) => {
+            rest(Duration::ZERO);
+            match client.endpoints.any_is_rested(Instant::now()) {
+                true => Tried::Again {
+                    failure,
+                    unknown: false,
+                },
+                false => Tried::Refused(failure),
+            }
+        }
         // Time alone does not make room.
         Some(Code::QuotaExceeded) => Tried::Refused(failure),
         _ if failure.retry == Retry::After => Tried::Again {
