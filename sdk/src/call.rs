@@ -347,7 +347,7 @@ fn judge(client: &Inner, chosen: Chosen, member: &str, answer: Sent) -> Tried {
                 unknown: false,
             }
         }
-        // Whoever answers there is none of ours: it is not well, and what it says of a leader is of no use.
+        // A member of another cluster, whose leader is none of ours. Where all are, that is told at once.
         Some(Code::WrongCluster) => {
             rest(Duration::ZERO);
             match client.endpoints.any_is_rested(Instant::now()) {

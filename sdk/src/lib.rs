@@ -61,7 +61,7 @@
 //! | reads, lists, [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
 //! | [`Watch::next`], [`Observe::next`] | nothing, and nothing is lost: the next one goes on |
 //! | puts, deletes, transactions, [`Guard::proclaim`], breaks | it may have been applied or may yet be |
-//! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease |
+//! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease; what comes late is given up by a renewal |
 //! | [`Guard::run`] | what ran is dropped; it stays held |
 //! | [`Guard::release`], [`Guard::resign`], [`Lease::revoke`] | it goes on in the background, else it ends with the lease; it is not believed in any longer |
 //! | [`Guard::hand_over`] | the leadership was passed on, or is resigned in the background |

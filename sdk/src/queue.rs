@@ -252,7 +252,7 @@ impl First {
 impl Drop for First {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            let client = self.client.clone();
+            let client = self.client.clone().with_patience(LAST_WORDS);
             let call = call.with_patience(LAST_WORDS);
             self.client.in_background(async move {
                 let _ = take_back(&client, &call).await;
