@@ -12,6 +12,7 @@ use super::clock::Until;
 use super::ear::Ear;
 use super::gate::Gate;
 use super::group::{Group, News};
+use super::relief::Relief;
 use super::signals::Signals;
 use super::terminal::Terminal;
 use super::voice::say;
@@ -28,10 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const AFTERMATH: Duration = Duration::from_millis(100);
 /// How long `--on-lost` may go on after the command was stopped.
 const LAST_DEED: Duration = Duration::from_secs(30);
-/// A warden that says nothing for so long, while this program runs, does not watch.
-const MOST_SILENCE: Duration = Duration::from_secs(5);
-/// After a warden could not be started.
-const BEFORE_ANOTHER: Duration = Duration::from_secs(1);
 /// Between two looks for what may not be signalled.
 const LOOK_FOR_DEAF: Duration = Duration::from_secs(1);
 
@@ -39,7 +36,7 @@ pub(super) struct Guard<'a, W: Holdable> {
     what: &'a What,
     hold: &'a Hold<W>,
     group: Group,
-    warden: &'a mut Warden,
+    warden: Relief,
     terminal: Option<Terminal>,
     times: Times,
     /// Until when the hold was last known to be certain.
@@ -48,12 +45,6 @@ pub(super) struct Guard<'a, W: Holdable> {
     warned: bool,
     /// Whether this program has stopped the group itself, of which it will be told.
     stopped: bool,
-    /// When a warden that has ended is replaced.
-    rearm: Option<Until>,
-    /// For how long of this program's own naps the warden has said nothing.
-    silence: Duration,
-    /// Whether it was told that there is no warden.
-    alone: bool,
     /// When to look next for what may not be signalled; none once that was told.
     look_for_deaf: Option<Until>,
     /// Why the hold has ended, where the cluster told that before a renewal did.
@@ -61,10 +52,10 @@ pub(super) struct Guard<'a, W: Holdable> {
 }
 
 /// What a command is run with, once it is watched.
-pub(super) struct Start<'a> {
+pub(super) struct Start {
     pub(super) group: Group,
     pub(super) gate: Gate,
-    pub(super) warden: &'a mut Warden,
+    pub(super) warden: Warden,
     pub(super) times: Times,
     /// Whether it was told that this user may not stop the command.
     pub(super) warned_of_deaf: bool,
@@ -72,20 +63,17 @@ pub(super) struct Start<'a> {
 
 impl<'a, W: Holdable> Guard<'a, W> {
     /// Lets the command run.
-    pub(super) fn new(what: &'a What, hold: &'a Hold<W>, start: Start<'a>) -> Guard<'a, W> {
+    pub(super) fn new(what: &'a What, hold: &'a Hold<W>, start: Start) -> Guard<'a, W> {
         let mut guard = Guard {
             what,
             hold,
             group: start.group,
-            warden: start.warden,
+            warden: Relief::of(start.warden),
             terminal: Terminal::in_foreground(),
             times: start.times,
             until: Until::after(Duration::ZERO),
             warned: false,
             stopped: false,
-            rearm: None,
-            silence: Duration::ZERO,
-            alone: false,
             look_for_deaf: (!start.warned_of_deaf).then(|| Until::after(LOOK_FOR_DEAF)),
             heard: None,
         };
@@ -120,6 +108,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
                 terminal.restore();
             }
         }
+        self.warden.dismiss();
         exit
     }
 
@@ -131,7 +120,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
             if left.is_zero() {
                 return self.group.exit();
             }
-            self.keep_a_warden();
+            self.warden.keep(&mut self.group, self.times, self.until);
             self.look_for_deaf();
             let nap = left.min(LONGEST_NAP);
             tokio::select! {
@@ -139,12 +128,12 @@ impl<'a, W: Holdable> Guard<'a, W> {
                 news = self.group.next() => match news {
                     News::Ended => return self.ended(),
                     News::Stopped(signal) => self.command_stopped(signal),
-                    News::Other(process) => self.other_ended(process),
+                    News::Other(process) => self.warden.other_ended(process),
                 },
                 signal = signals.next() => self.pass_on(signal),
                 loss = ear.hears() => self.heard = Some(loss),
                 _ = changes.changed() => {}
-                () = tokio::time::sleep(nap) => self.silence += nap,
+                () = tokio::time::sleep(nap) => self.warden.waited(nap),
             }
         }
     }
@@ -184,52 +173,6 @@ impl<'a, W: Holdable> Guard<'a, W> {
             self.warden.tell(self.until);
         }
         left
-    }
-
-    fn other_ended(&mut self, process: Pid) {
-        if self.warden.id() == process {
-            say("the warden of the command has ended: another is started");
-            // Not at once, for the case that whatever ended it ends the next one, too.
-            self.rearm = Some(Until::after(LONGEST_NAP));
-        }
-    }
-
-    /// Replaces a warden that has ended, or that says nothing any more.
-    fn keep_a_warden(&mut self) {
-        if self.warden.has_beaten() {
-            self.silence = Duration::ZERO;
-        }
-        if self.silence >= MOST_SILENCE && self.rearm.is_none() {
-            say("the warden of the command does not answer: another is started");
-            self.replace_warden();
-        }
-        if self.rearm.is_some_and(|at| at.left().is_zero()) {
-            self.replace_warden();
-        }
-    }
-
-    fn replace_warden(&mut self) {
-        (self.rearm, self.silence) = (None, Duration::ZERO);
-        match Warden::start() {
-            Ok(warden) => {
-                // The one before may only have been stopped.
-                self.warden.dismiss();
-                *self.warden = warden;
-                self.alone = false;
-                let spared = self.warden.id();
-                self.group.spare(spared);
-                self.warden.watch(&self.group, self.times, self.until);
-            }
-            Err(error) => {
-                // The command is watched by this program, as it is by two at other times: no reason to stop it.
-                if !std::mem::replace(&mut self.alone, true) {
-                    say(format!(
-                        "no warden could be started ({error}): until one can be, the command goes on if this program is killed"
-                    ));
-                }
-                self.rearm = Some(Until::after(BEFORE_ANOTHER));
-            }
-        }
     }
 
     /// Says once, before it matters, that something of the command cannot be stopped.
@@ -327,6 +270,8 @@ impl<'a, W: Holdable> Guard<'a, W> {
             self.warden.spare(hook);
         }
         self.stop(grace).await;
+        // The number of the group may soon be another's.
+        self.warden.dismiss();
         if let Some(hook) = hook {
             self.wait_for(hook).await;
         }
@@ -379,7 +324,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
             if self.group.is_gone() {
                 return true;
             }
-            self.keep_a_warden();
+            self.warden.keep(&mut self.group, self.times, self.until);
             let left = end.left();
             if left.is_zero() {
                 return false;
@@ -387,9 +332,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
             let nap = left.min(LOOK_EVERY);
             tokio::select! {
                 news = self.group.next() => if let News::Other(process) = news {
-                    self.other_ended(process);
+                    self.warden.other_ended(process);
                 },
-                () = tokio::time::sleep(nap) => self.silence += nap,
+                () = tokio::time::sleep(nap) => self.warden.waited(nap),
             }
         }
     }

@@ -4,18 +4,16 @@
 //! hold could be another's. Whether the hold may be believed in is the client's to say.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::time::Duration;
 
-use serde_json::Value;
-use tenure::api::Code;
-use tenure::{Acquire, Error, Failure, Guard as Hold, Holdable, Labelled, Lease, Single};
+use tenure::{Acquire, Error, Guard as Hold, Holdable, Labelled, Lease, Single};
 
 use crate::exit::{Exit, Trouble};
 use crate::output::{Output, note};
 use crate::settings::Session;
-use crate::{duration, events, output};
+use crate::{duration, output};
 
+mod asking;
 mod clock;
 mod ear;
 mod elect;
@@ -24,31 +22,32 @@ mod group;
 mod guard;
 mod kin;
 mod lock;
+mod relief;
 mod rights;
 mod semaphore;
 mod signals;
 mod terminal;
 mod voice;
 pub(crate) mod warden;
+mod words;
 
 pub(crate) use elect::Elect;
 pub(crate) use lock::Lock;
 pub(crate) use semaphore::Semaphore;
 
+use asking::{acquire, has_ended, not_acquired, unless_told};
 use clock::Until;
 use ear::Ear;
 use gate::Gate;
 use group::Group;
 pub(crate) use group::cannot_run;
-use guard::{Guard, Start, suspend};
-use rustix::process::Signal;
+use guard::{Guard, Start};
 use signals::Signals;
 use warden::Warden;
+pub(crate) use words::{Words, words};
 
 /// How long giving up a lease may take when the program was told to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// How long somebody at a terminal waits before being told for what.
-const BEFORE_A_WORD: Duration = Duration::from_secs(1);
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
 
 /// What all of them take.
@@ -103,42 +102,6 @@ impl Manner {
             None => asked,
         }
     }
-}
-
-/// The words of a command that was given as one argument.
-#[derive(Clone, Debug)]
-pub(crate) struct Words(pub(crate) Vec<OsString>);
-
-/// Splits a command into words, with quotes and backslashes as in a shell; nothing is expanded.
-pub(crate) fn words(text: &str) -> Result<Words, String> {
-    let words = shlex::split(text).ok_or("a quote or a backslash is not closed")?;
-    if words.is_empty() {
-        return Err("a program is needed".into());
-    }
-    if let Some(meant) = for_a_shell(text, &words) {
-        return Err(format!(
-            "no shell reads this, and `{meant}` would be an argument as it stands: write sh -c '…' around it, or quote it where that is meant"
-        ));
-    }
-    Ok(Words(words.into_iter().map(OsString::from).collect()))
-}
-
-/// The first word without quotes or backslashes that a shell would not have passed on.
-fn for_a_shell<'a>(text: &'a str, words: &[String]) -> Option<&'a str> {
-    const OPERATORS: [&str; 12] = [
-        ";", "&", "&&", "|", "||", "<", "<<", ">", ">>", "2>", "2>&1", "&>",
-    ];
-    let expanded = |word: &str| {
-        let named = |letter: char| letter.is_ascii_alphabetic() || "_{(".contains(letter);
-        word.split('$')
-            .skip(1)
-            .any(|after| after.starts_with(named))
-    };
-    text.split_whitespace().find(|word| {
-        let meant = OPERATORS.contains(word) || word.ends_with(';') || expanded(word);
-        // A word that stands in the text as it stands among the words was not quoted.
-        meant && words.iter().any(|split| split == word)
-    })
 }
 
 /// What is to be held.
@@ -237,11 +200,11 @@ async fn run_under<W: Holdable + Single>(
     let environment = environment(session, &what, &lease, (hold.fence(), until));
     let how = (run, times, until, session.output);
     let ended = match start(&what, &hold, &environment, how).await {
-        Ok((group, gate, mut warden)) => {
+        Ok((group, gate, warden)) => {
             let start = Start {
                 group,
                 gate,
-                warden: &mut warden,
+                warden,
                 times,
                 warned_of_deaf: warn_of_rights(&what, &run.command),
             };
@@ -249,9 +212,7 @@ async fn run_under<W: Holdable + Single>(
             let fence = hold.fence();
             let mut ear = Ear::for_the_end(&session.client, lease.id(), what.resource(), fence);
             let mut guard = Guard::new(&what, &hold, start);
-            let ended = guard.run(&mut signals, &mut ear, hook, &environment).await;
-            warden.dismiss();
-            Ok(ended)
+            Ok(guard.run(&mut signals, &mut ear, hook, &environment).await)
         }
         Err(trouble) => Err(trouble),
     };
@@ -324,137 +285,12 @@ fn warn_of_rights(what: &What, command: &[OsString]) -> bool {
     true
 }
 
-/// What is answered, unless a signal tells this program to end before.
-async fn unless_told<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Result<T, Signal> {
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            signal = signals.next() => match signal {
-                Signal::TSTP => suspend(),
-                signal => return Err(signal),
-            },
-            done = &mut work => return Ok(done),
-        }
-    }
-}
-
-async fn acquire<W: Holdable>(
-    run: &Run,
-    what: &What,
-    lease: &Lease,
-    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
-) -> Result<Hold<W>, Error> {
-    let mut asking = std::pin::pin!(async {
-        loop {
-            match ask(lease, run.wait.unwrap_or(duration::DAY)).await {
-                // The longest wait of the cluster is not the longest of a caller who named none.
-                Err(error) if run.wait.is_none() && error.code() == Some(Code::WaitExpired) => {}
-                asked => return asked,
-            }
-        }
-    });
-    tokio::select! {
-        asked = &mut asking => return asked,
-        () = tokio::time::sleep(BEFORE_A_WORD) => {}
-    }
-    // Somebody who sits there would like to know; a log would not.
-    if std::io::stderr().is_terminal() {
-        let (word, name) = (what.word, output::shown(&what.name));
-        note(format!(
-            "waiting for {word} {name}: `tenure {word}s {name}` shows who holds it"
-        ));
-    }
-    asking.await
-}
-
 fn too_late(what: &What) -> Trouble {
     let told = format!(
         "{} {} was lost before the command was started: nothing was run",
         what.word, what.name
     );
     Trouble::new(Exit::LOST, told).then("run it again; a longer --ttl outlasts longer pauses")
-}
-
-/// Whether a lease that was to be revoked is certain to have ended.
-fn has_ended(told: &Result<(), Error>) -> bool {
-    match told {
-        Ok(()) | Err(Error::Lost(_)) => true,
-        Err(error) => matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound)),
-    }
-}
-
-/// What is told of an asking that failed; by which lease it asked, and whether that is certain to have ended.
-fn not_acquired(
-    what: &What,
-    error: Error,
-    (lease, ttl, undone): (&str, Duration, bool),
-) -> Trouble {
-    let held = matches!(error.code(), Some(Code::LockHeld | Code::WaitExpired));
-    if let Some(by) = error.failure().filter(|_| held).and_then(holders) {
-        let told = format!("{} {} is held by {by}", what.word, what.name);
-        return Trouble::from(error).saying(told);
-    }
-    let may_hold = format!(
-        "lease {lease} may hold {} {} or wait for it, for up to {}: `tenure lease revoke {lease}` ends that",
-        what.word,
-        output::shown(&what.name),
-        duration::shown(ttl)
-    );
-    match error {
-        // Nobody can hold by a lease that has ended: whatever was applied is undone.
-        Error::Unknown(failure) if undone => Error::NotApplied(failure).into(),
-        Error::Lost(loss) => {
-            let told = format!(
-                "the place in the queue of {} {} was lost: {loss}",
-                what.word, what.name
-            );
-            let trouble = Trouble::new(Exit::UNREACHABLE, told);
-            match undone {
-                true => trouble
-                    .then("`tenure status` shows how the cluster is; ask again when it is well"),
-                false => trouble.ending(Exit::IN_DOUBT).in_doubt().then(may_hold),
-            }
-        }
-        unknown @ Error::Unknown(_) => Trouble::from(unknown).then(may_hold),
-        refused => refused.into(),
-    }
-}
-
-/// Who holds it, as a refusal tells.
-fn holders(failure: &Failure) -> Option<String> {
-    const MOST_TOLD: usize = 3;
-    let holders = failure.fields.get("holders")?.as_array()?;
-    let told = holders.iter().take(MOST_TOLD).map(|holder| {
-        let text = |field: &str| {
-            holder
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
-        let number = |field: &str| {
-            holder
-                .get(field)
-                .and_then(Value::as_u64)
-                .unwrap_or_default()
-        };
-        let owner = text(if holder.get("owner").is_some() {
-            "owner"
-        } else {
-            "candidate"
-        });
-        let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
-        let note = holder
-            .get("metadata")
-            .and_then(|labels| labels.get(NOTE)?.as_str());
-        let who = events::who_and_why(events::who(owner, text("lease_name")), note);
-        let who = output::shown(&who);
-        format!("{who} (fence {fence}, {left} left unless renewed)")
-    });
-    let told: Vec<String> = told.collect();
-    let more = holders.len().saturating_sub(MOST_TOLD);
-    let more = (more > 0).then(|| format!(" and {more} more"));
-    (!told.is_empty()).then(|| told.join(", ") + &more.unwrap_or_default())
 }
 
 /// What the command finds in its environment.
@@ -570,37 +406,5 @@ mod tests {
             format!("{trouble:?}").contains("at most 6.8s"),
             "{trouble:?}"
         );
-    }
-
-    #[test]
-    fn a_command_in_one_argument_is_split_as_a_shell_does() {
-        let split = words(r#"mail -s "lost it" ops\ team '$HOME'"#).expect("it is closed");
-        assert_eq!(split.0, ["mail", "-s", "lost it", "ops team", "$HOME"]);
-        assert!(words("echo 'open").is_err());
-        assert!(words("  ").is_err());
-    }
-
-    #[test]
-    fn what_only_a_shell_would_understand_is_refused_unless_it_is_quoted() {
-        for (text, meant) in [
-            ("echo a; env", "a;"),
-            ("env | grep X", "|"),
-            ("make && true", "&&"),
-            ("date > /tmp/now", ">"),
-            ("systemctl reload $UNIT", "$UNIT"),
-            ("echo a${B}", "a${B}"),
-        ] {
-            let told = words(text).expect_err("it is refused");
-            assert!(told.contains(&format!("and `{meant}` would be")), "{told}");
-            assert!(told.contains("sh -c"), "{told}");
-        }
-        for text in [
-            "sh -c 'env | grep X; date > $HOME/now'",
-            r"find . -exec rm {} \;",
-            "find . -exec rm {} ';'",
-            "echo 5$ '$HOME' a|b",
-        ] {
-            assert!(words(text).is_ok(), "{text}");
-        }
     }
 }

@@ -1,0 +1,149 @@
+//! Asking for what a command is to run under, until it is held; and what is told where it is not.
+//!
+//! Owns what may be concluded of an asking that failed. Nothing of the command exists yet.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tenure::api::Code;
+use tenure::{Error, Failure, Guard as Hold, Holdable, Lease};
+
+use super::guard::suspend;
+use super::signals::Signals;
+use super::{NOTE, Run, What};
+use crate::exit::{Exit, Trouble};
+use crate::output::note;
+use crate::{duration, events, output};
+
+/// How long somebody at a terminal waits before being told for what.
+const BEFORE_A_WORD: Duration = Duration::from_secs(1);
+
+/// What is answered, unless a signal tells this program to end before.
+pub(super) async fn unless_told<T>(
+    signals: &mut Signals,
+    work: impl Future<Output = T>,
+) -> Result<T, Signal> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                Signal::TSTP => suspend(),
+                signal => return Err(signal),
+            },
+            done = &mut work => return Ok(done),
+        }
+    }
+}
+
+pub(super) async fn acquire<W: Holdable>(
+    run: &Run,
+    what: &What,
+    lease: &Lease,
+    ask: impl AsyncFn(&Lease, Duration) -> Result<Hold<W>, Error>,
+) -> Result<Hold<W>, Error> {
+    let mut asking = std::pin::pin!(async {
+        loop {
+            match ask(lease, run.wait.unwrap_or(duration::DAY)).await {
+                // The longest wait of the cluster is not the longest of a caller who named none.
+                Err(error) if run.wait.is_none() && error.code() == Some(Code::WaitExpired) => {}
+                asked => return asked,
+            }
+        }
+    });
+    tokio::select! {
+        asked = &mut asking => return asked,
+        () = tokio::time::sleep(BEFORE_A_WORD) => {}
+    }
+    // Somebody who sits there would like to know; a log would not.
+    if std::io::stderr().is_terminal() {
+        let (word, name) = (what.word, output::shown(&what.name));
+        note(format!(
+            "waiting for {word} {name}: `tenure {word}s {name}` shows who holds it"
+        ));
+    }
+    asking.await
+}
+
+/// Whether a lease that was to be revoked is certain to have ended.
+pub(super) fn has_ended(told: &Result<(), Error>) -> bool {
+    match told {
+        Ok(()) | Err(Error::Lost(_)) => true,
+        Err(error) => matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound)),
+    }
+}
+
+/// What is told of an asking that failed; by which lease it asked, and whether that is certain to have ended.
+pub(super) fn not_acquired(
+    what: &What,
+    error: Error,
+    (lease, ttl, undone): (&str, Duration, bool),
+) -> Trouble {
+    let held = matches!(error.code(), Some(Code::LockHeld | Code::WaitExpired));
+    if let Some(by) = error.failure().filter(|_| held).and_then(holders) {
+        let told = format!("{} {} is held by {by}", what.word, what.name);
+        return Trouble::from(error).saying(told);
+    }
+    let may_hold = format!(
+        "lease {lease} may hold {} {} or wait for it, for up to {}: `tenure lease revoke {lease}` ends that",
+        what.word,
+        output::shown(&what.name),
+        duration::shown(ttl)
+    );
+    match error {
+        // Nobody can hold by a lease that has ended: whatever was applied is undone.
+        Error::Unknown(failure) if undone => Error::NotApplied(failure).into(),
+        Error::Lost(loss) => {
+            let told = format!(
+                "the place in the queue of {} {} was lost: {loss}",
+                what.word, what.name
+            );
+            let trouble = Trouble::new(Exit::UNREACHABLE, told);
+            match undone {
+                true => trouble
+                    .then("`tenure status` shows how the cluster is; ask again when it is well"),
+                false => trouble.ending(Exit::IN_DOUBT).in_doubt().then(may_hold),
+            }
+        }
+        unknown @ Error::Unknown(_) => Trouble::from(unknown).then(may_hold),
+        refused => refused.into(),
+    }
+}
+
+/// Who holds it, as a refusal tells.
+fn holders(failure: &Failure) -> Option<String> {
+    const MOST_TOLD: usize = 3;
+    let holders = failure.fields.get("holders")?.as_array()?;
+    let told = holders.iter().take(MOST_TOLD).map(|holder| {
+        let text = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let number = |field: &str| {
+            holder
+                .get(field)
+                .and_then(Value::as_u64)
+                .unwrap_or_default()
+        };
+        let owner = text(if holder.get("owner").is_some() {
+            "owner"
+        } else {
+            "candidate"
+        });
+        let (fence, left) = (number("fence"), duration::shown_ms(number("remaining_ms")));
+        let note = holder
+            .get("metadata")
+            .and_then(|labels| labels.get(NOTE)?.as_str());
+        let who = events::who_and_why(events::who(owner, text("lease_name")), note);
+        let who = output::shown(&who);
+        format!("{who} (fence {fence}, {left} left unless renewed)")
+    });
+    let told: Vec<String> = told.collect();
+    let more = holders.len().saturating_sub(MOST_TOLD);
+    let more = (more > 0).then(|| format!(" and {more} more"));
+    (!told.is_empty()).then(|| told.join(", ") + &more.unwrap_or_default())
+}
