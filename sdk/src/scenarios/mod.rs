@@ -234,41 +234,6 @@ async fn the_leader_is_asked_first_and_the_cluster_is_named_once_it_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_of_another_cluster_is_passed_over_and_its_leader_is_not_followed() {
-    let foreign = |got: &Got| {
-        let Does::Answers(status, body) = problem(421, "wrong-cluster", "not_applied", "never")
-        else {
-            panic!("a problem is an answer")
-        };
-        let leader = ("tenure-leader", format!("http://{}:1", got.member));
-        Does::Tells(status, body, vec![leader])
-    };
-    let ours = || {
-        let cluster = ("tenure-cluster", "00ff".to_owned());
-        Does::Tells(200, written(), vec![cluster])
-    };
-    let (members, _, client) = but(move |got| {
-        Some(match got.member.as_str() {
-            "a" => foreign(got),
-            _ => ours(),
-        })
-    });
-    for _ in 0..20 {
-        client.put("k", "v").await.expect("two are of this cluster");
-        sleep(Duration::from_secs(4)).await;
-    }
-    let asked = members.got().iter().filter(|got| got.member == "a").count();
-    assert!(asked <= 10, "it was asked {asked} times of 20");
-
-    let (members, _, client) = but(move |got| Some(foreign(got)));
-    let start = Instant::now();
-    let refused = client.put("k", "v").await.expect_err("none is");
-    assert_eq!(refused.code(), Some(Code::WrongCluster));
-    assert!(matches!(refused, Error::NotApplied(_)), "{refused}");
-    assert_eq!((members.got().len(), start.elapsed()), (3, Duration::ZERO));
-}
-
-#[tokio::test(start_paused = true)]
 async fn leases_of_one_client_come_to_be_renewed_in_one_request() {
     let (members, _, client) = but(|_| None);
     let mut leases = Vec::new();
