@@ -24,7 +24,7 @@ use crate::error::Loss;
 use crate::hold::Hold;
 use crate::lease::{LAST_WORDS, Shared};
 use crate::name;
-use crate::queue::Place;
+use crate::place::Place;
 use crate::shown::{Shown, Within, look_at};
 
 /// Timers stand still while a machine is suspended: the clock is looked at this often.

@@ -100,6 +100,7 @@ mod mirror;
 mod multi;
 mod name;
 mod observe;
+mod place;
 mod queue;
 mod semaphore;
 mod shown;

@@ -1,8 +1,8 @@
 //! Asking, and waiting in a queue: again and again with the same body, which keeps the place.
 //!
-//! Owns the loop that locks, semaphores and elections share, and what happens to the place when its waiter goes away. A
-//! place is given up by leaving the queue, or with the lease that was granted for it. A lease of its own is granted by
-//! the first asking, which is recorded: however often it is sent, there is one lease.
+//! Owns the loop that locks, semaphores and elections share, and the asking that grants a lease. A place is given up by
+//! leaving the queue (`place`), or with the lease that was granted for it. A lease of its own is granted by the first
+//! asking, which is recorded: however often it is sent, there is one lease.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tenure_api::{Code, Mode, Retry};
 use tokio::time::Instant;
 
 use crate::ask::{Acquire, Holdable};
-use crate::call::{Answer, BEYOND_POLL, Call, Effect, TRY};
-use crate::claim::{Asked, Claim};
+use crate::call::{Answer, BEYOND_POLL, Call, Effect};
+use crate::claim::Claim;
 use crate::client::Client;
 use crate::error::{Error, Failure, Loss};
-use crate::held::{Grant, Held, end, is_over};
-use crate::hold::{Kind, Part};
+use crate::held::{Grant, Held};
+use crate::hold::Part;
 use crate::lease::{
     Had, LAST_WORDS, Lease, SHORTEST_TTL, Shared, before_anew, has_ended, millis, revoke, try_for,
 };
 use crate::name;
-use crate::shown::{Shown, Within, look_at};
+use crate::place::Place;
 
 /// How long one asking is held open: a member that stopped answering is left after this and a little more.
 const LONGEST_POLL: Duration = Duration::from_secs(10);
@@ -34,8 +34,6 @@ const FIRST_WITHIN: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(100);
 /// One asking that overtakes another is all that there can be.
 const TAKEN_BACK_IN: usize = 3;
-/// Each asking that may still come can make a place again, or a hold of it, while it is being left.
-const GIVEN_BACK_IN: usize = 5;
 
 /// What a `200` or `202` says that matters here.
 #[derive(Deserialize)]
@@ -138,9 +136,12 @@ pub(crate) async fn acquire<W: Holdable>(
         return tokio::select! {
             biased;
             waited = wait_on(&asking, &lease.shared, end) => {
-                let grant = place.judge(&lease.shared, waited)?;
-                let claims = std::mem::take(&mut place.claims);
-                hold(&asking, &lease.shared, (None, claims), grant).map(Some)
+                // Where it was refused for good, there is neither a place nor a hold that nobody knows of.
+                if matches!(&waited, Err(error @ Error::NotApplied(_)) if is_decided(error)) {
+                    place.free();
+                }
+                let grant = lease_is_judge(&lease.shared, waited)?;
+                hold(&asking, &lease.shared, (None, place.becomes_held()), grant).map(Some)
             }
             () = &mut stop => {
                 place.may_come();
@@ -375,164 +376,4 @@ fn lease_is_judge(lease: &Shared, waited: Result<Grant, Error>) -> Result<Grant,
         return Err(Error::Lost(Loss::LeaseEnded));
     }
     waited
-}
-
-/// A place on a caller's lease, or a hold of which its waiter does not know, which is given up when dropped.
-pub(crate) struct Place {
-    client: Client,
-    asked: Asked,
-    lease: Arc<Shared>,
-    claims: Vec<Claim>,
-}
-
-impl Place {
-    /// # Errors
-    ///
-    /// Where somebody in this program has one of its names in hand.
-    pub(crate) fn take(client: &Client, asked: Asked, lease: &Arc<Shared>) -> Result<Place, Error> {
-        let mut place = Place {
-            client: client.clone(),
-            asked,
-            lease: Arc::clone(lease),
-            claims: Vec::new(),
-        };
-        for name in &place.asked.names {
-            let identity = (place.asked.kind, name.clone(), place.asked.owner.clone());
-            match Claim::of(lease, identity) {
-                Ok(claim) => place.claims.push(claim),
-                Err(error) => {
-                    // Nothing was asked yet.
-                    place.free();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(place)
-    }
-
-    fn free(&mut self) {
-        self.claims.drain(..).for_each(Claim::free);
-    }
-
-    /// An asking for it may still be on its way.
-    fn may_come(&self) {
-        let now = self.client.inner.clock.now();
-        self.lease.identities.may_come(self.asked.clone(), now);
-    }
-
-    /// Where it was refused for good, there is neither a place nor a hold that nobody knows of.
-    fn judge(&mut self, lease: &Shared, waited: Result<Grant, Error>) -> Result<Grant, Error> {
-        if matches!(&waited, Err(error @ Error::NotApplied(_)) if is_decided(error)) {
-            self.free();
-        }
-        lease_is_judge(lease, waited)
-    }
-
-    /// Leaves the queue for certain, or gives back what the place became.
-    pub(crate) async fn leave(mut self) -> Result<(), Error> {
-        let left = leave(&self.client, &self.asked, &self.lease.id).await;
-        if left.is_ok() {
-            self.free();
-        }
-        left
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.claims.is_empty() {
-            return;
-        }
-        self.may_come();
-        // It is left to whoever goes on with the lease.
-        if self.lease.is_detached() {
-            self.free();
-            return;
-        }
-        let client = self.client.clone().with_patience(LAST_WORDS);
-        let (asked, lease) = (self.asked.clone(), Arc::clone(&self.lease));
-        let claims = std::mem::take(&mut self.claims);
-        self.client.in_background(async move {
-            if leave(&client, &asked, &lease.id).await.is_ok() {
-                claims.into_iter().for_each(Claim::free);
-            }
-        });
-    }
-}
-
-/// Leaves the queue, or gives back every hold that the place became.
-async fn leave(client: &Client, asked: &Asked, lease: &str) -> Result<(), Error> {
-    let by = (lease, asked.owner.as_str());
-    // Leaving one queue leaves them all.
-    let first = asked.names.first().map_or("", String::as_str);
-    match end(client, asked.kind, first, by, None).await {
-        Ok(()) => return Ok(()),
-        Err(error) if has_ended(error.code()) => return Ok(()),
-        Err(error) if is_over(error.code()) => {}
-        Err(error) => return Err(error),
-    }
-    for name in &asked.names {
-        give_back(client, (asked.kind, name), by).await?;
-    }
-    Ok(())
-}
-
-/// Ends what this lease and owner have of a name, by what the cluster shows: a hold by its fence, a place by leaving.
-async fn give_back(
-    client: &Client,
-    (kind, name): (Kind, &str),
-    by: (&str, &str),
-) -> Result<(), Error> {
-    for _ in 0..GIVEN_BACK_IN {
-        let within = Within {
-            patience: client.patience,
-            each: TRY,
-        };
-        let seen = look_at(&client.inner, (kind, name), by, within).await?;
-        let fence = match seen.shown {
-            Shown::Held { fence, .. } => Some(fence),
-            Shown::Gone if !seen.may_wait => return Ok(()),
-            Shown::Gone => None,
-            Shown::Unclear => fence_on_lease(client, (kind, name), by).await?,
-        };
-        let fence = fence.map(|fence| fence.to_string());
-        match end(client, kind, name, by, fence.as_deref()).await {
-            Ok(()) => return Ok(()),
-            Err(error) if has_ended(error.code()) => return Ok(()),
-            // Without a fence, it is told of places and holds alike.
-            Err(error) if error.code() == Some(Code::NotHeld) && fence.is_none() => return Ok(()),
-            // Something else than was seen is there by now, or nothing.
-            Err(error) if is_over(error.code()) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let detail = format!(
-        "whether {} {name:?} is held or waited for changes as often as it is looked at",
-        kind.word()
-    );
-    Err(Error::Unknown(Failure::local(detail)))
-}
-
-/// The fence of a hold among more holders than its name shows, where its lease shows it; none where it shows that there
-/// is none.
-async fn fence_on_lease(
-    client: &Client,
-    (kind, name): (Kind, &str),
-    (lease, owner): (&str, &str),
-) -> Result<Option<u64>, Error> {
-    let shown = match client.inspect_lease(lease).await {
-        Ok(shown) => shown,
-        Err(error) if has_ended(error.code()) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let attached = shown.attached.as_deref().unwrap_or_default();
-    let found = attached.iter().find(|thing| kind.is_of(name, owner, thing));
-    if found.is_none() && u64::try_from(attached.len()) != Ok(shown.attached_count) {
-        let detail = format!(
-            "whether {} {name:?} is held cannot be seen: it has more holders, and its lease more on it, than are shown",
-            kind.word()
-        );
-        return Err(Error::Unknown(Failure::local(detail)));
-    }
-    Ok(found.and_then(|thing| thing.fence))
 }

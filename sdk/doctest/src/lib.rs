@@ -12,7 +12,6 @@
 mod common;
 
 use std::error::Error;
-use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -64,7 +63,7 @@ pub fn run_blocking(example: impl FnOnce(String) -> Told) {
 /// Where they cannot be made or written.
 pub fn certificates() -> Result<TempDir, Box<dyn Error>> {
     let dir = TempDir::new()?;
-    let write = |name: &str, text: &str| std::fs::write(Path::new(dir.path()).join(name), text);
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
     let authority = rcgen::generate_simple_self_signed(["authority".to_owned()])?;
     write("ca.pem", &authority.cert.pem())?;
     let client = rcgen::generate_simple_self_signed(["client".to_owned()])?;
