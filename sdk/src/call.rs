@@ -338,17 +338,6 @@ fn judge(client: &Inner, chosen: Chosen, member: &str, answer: Sent) -> Tried {
                 unknown: false,
             }
         }
-        // Whoever answers there is none of ours: it is not well, and what it says of a leader is of no use.
-        Some(Code::WrongCluster) => {
-            rest(Duration::ZERO);
-            match client.endpoints.any_is_rested(Instant::now()) {
-                true => Tried::Again {
-                    failure,
-                    unknown: false,
-                },
-                false => Tried::Refused(failure),
-            }
-        }
         // Time alone does not make room.
         Some(Code::QuotaExceeded) => Tried::Refused(failure),
         _ if failure.retry == Retry::After => Tried::Again {

@@ -3,7 +3,6 @@
 mod doubt;
 mod holding;
 mod mirroring;
-mod strangers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
