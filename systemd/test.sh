@@ -334,7 +334,7 @@ is_upgraded_in_place() {
 }
 
 keeps_listening_by_its_socket() {
-    local pid answered
+    local pid asking answered
     on n2 mkdir -p /etc/systemd/system/tenured.socket.d
     on n2 tee /etc/systemd/system/tenured.socket.d/listen.conf >/dev/null <<'UNIT'
 [Socket]
@@ -357,12 +357,20 @@ UNIT
     on n2 curl -sf --retry 20 --retry-delay 1 --max-time 5 http://10.0.0.2:7379/livez >/dev/null || fail "nobody answers on the socket"
     eventually 20 "n2 serves again" ready n2
     pid=$(of_unit n2 MainPID)
-    on n2 systemctl restart --no-block tenured
-    # For as long as the restart takes, and a little longer.
-    answered=$(on n2 sh -c "
-        ask() { curl -s -o /dev/null --max-time 9 -w '%{exitcode}\n' http://10.0.0.2:7379/livez || true; }
-        while [ \$(systemctl show --value -p MainPID tenured) = $pid ]; do ask; done
-        for i in \$(seq 30); do ask; done" | sort | uniq -c)
+    : >"$(box root n2)/srv/asking"
+    on n2 sh -c 'ask() {
+            while [ -e /srv/asking ]; do
+                curl -s -o /dev/null --max-time 9 -w "%{exitcode}\n" http://10.0.0.2:7379/livez || true
+            done
+        }
+        for client in $(seq 10); do ask & done
+        wait' >"$logs/answered" &
+    asking=$!
+    eventually 10 "somebody is answered" grep 0 "$logs/answered"
+    on n2 systemctl restart tenured
+    rm "$(box root n2)/srv/asking"
+    wait "$asking"
+    answered=$(sort "$logs/answered" | uniq -c)
     eventually 20 "n2 serves again" ready n2
     [ "$(of_unit n2 MainPID)" != "$pid" ] || fail "it was not restarted"
     # A request that was under way when the old process closed may end without answer; none may be refused (7).
