@@ -3,27 +3,32 @@
 //!
 //! A lease that keeps a far deadline shows the time of the cluster in each answer. By it, places are taken whose waits
 //! end within a few milliseconds, and the time is asked for as fast as can be while they do: whatever ends at its
-//! deadline, and not after it, is seen. Or their waits end just before the lease of a holder who will not renew it, and
-//! one at the very millisecond: when that lease runs out, the place is due and must not be granted.
+//! deadline, and not after it, is seen. Or the wait of one ends at the very millisecond at which the lease of the holder
+//! does: when that lease runs out, the place is due and must not be granted.
 
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
 use tenure_oracle::{Ask, Left, Share, Told};
 
 use super::Worker;
 use super::locks::grant;
-use crate::asking::Manner;
+use crate::asking::{Caller, Manner};
 
 /// The far deadline, longer away than any round lasts.
 const FAR_MS: u64 = 3_600_000;
 /// What renews nothing before that.
 const TTL_MS: u64 = 1_000;
-/// How many places are taken, or tried for one that ends with the lease of the holder.
+/// How many places are a crowd.
 const PLACES: usize = 24;
+/// How often it is tried to have two things end at one millisecond.
+const TRIES: usize = 8;
+/// How long a holder waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// In how long the waits of a crowd are over.
 const CROWD_MS: i64 = 1_000;
-/// No more is tried when so little is left until the end.
+/// No more join a crowd when so little is left until the end.
 const ENOUGH_MS: i64 = 150;
 /// How long before the first end, and after the last, the time is asked for.
 const AROUND_MS: i64 = 10;
@@ -53,11 +58,7 @@ fn far_lease(worker: &mut Worker<'_>) -> Option<String> {
 
 /// Asks for the time: what is left of the far lease. The change goes out at once, which a renewal does not.
 fn change(worker: &mut Worker<'_>, lease: &str) -> Option<i64> {
-    let told = worker.caller.ask(Ask::Change {
-        lease: lease.to_owned(),
-        ttl_ms: TTL_MS,
-    });
-    match told.told {
+    match worker.caller.ask(changed(lease)).told {
         Told::Renewed {
             left: Some(Left { remaining_ms, .. }),
             ..
@@ -66,6 +67,13 @@ fn change(worker: &mut Worker<'_>, lease: &str) -> Option<i64> {
             worker.breathe(&told);
             None
         }
+    }
+}
+
+fn changed(lease: &str) -> Ask {
+    Ask::Change {
+        lease: lease.to_owned(),
+        ttl_ms: TTL_MS,
     }
 }
 
@@ -144,34 +152,38 @@ fn crowd(worker: &mut Worker<'_>, clock: &str) -> Option<()> {
     watch(worker, clock, (first, last), now)
 }
 
-/// One holder who will not renew, and places whose waits end with its lease. Nothing where something was not learnt.
+/// One holder, and a place whose wait ends with its lease: both begin anew in one entry, or in two of one millisecond,
+/// since they are asked for at once. Nothing where something was not learnt.
 fn edge(worker: &mut Worker<'_>, clock: &str) -> Option<()> {
     let short = grant(worker, TTL_MS)?;
     let resource = own_lock(worker, &short)?;
-    let (mut now, mut due) = (change(worker, clock)?, None);
-    let (mut first, mut wait_ms) = (i64::MAX, i64::try_from(TTL_MS).ok()? - 20);
-    for number in 0..PLACES {
+    let wait_ms = i64::try_from(TTL_MS).ok()?;
+    let (mut first, mut due, mut now) = (i64::MAX, i64::MIN, i64::MIN);
+    let mut holder = Caller::new(worker.run, worker.caller.member, PATIENCE);
+    for number in 0..TRIES {
         let owner = format!("p{number}");
+        thread::scope(|scope| {
+            let renewed = scope.spawn(|| holder.ask(changed(&short)).told);
+            place(worker, (&resource, clock, &owner), wait_ms)?;
+            let renewed = renewed.join().expect("the holder is answered");
+            matches!(renewed, Told::Renewed { .. }).then_some(())
+        })?;
+        // What it was told first may have been of the moment before the renewal.
         let (taken, over, holder_ms) = place(worker, (&resource, clock, &owner), wait_ms)?;
-        let end = taken + i64::try_from(holder_ms).ok()?;
-        if end < over {
+        (now, due) = (taken, taken + i64::try_from(holder_ms).ok()?);
+        if over <= due {
+            first = first.min(over);
+        } else {
             // It would be granted, and rightly.
             worker.caller.ask(Ask::Leave {
                 resource: resource.clone(),
                 lease: clock.to_owned(),
                 owner,
             });
-        } else {
-            first = first.min(over);
         }
-        // About what passes from one asking to the next, as the last ones show.
-        let passes = due.map_or(5, |_| taken - now);
-        (now, due) = (taken, Some(end));
-        if over == end || end - now < ENOUGH_MS || worker.stopped() {
+        if over == due || worker.stopped() {
             break;
         }
-        wait_ms = end - now - passes;
     }
-    let due = due?;
     watch(worker, clock, (first.min(due), due), now)
 }
