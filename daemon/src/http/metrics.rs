@@ -479,10 +479,10 @@ impl Process {
     }
 
     fn write(&self, to: &mut Writer<'_>) -> fmt::Result {
-        to.counter_of_seconds(
-            "process_cpu",
+        to.counter(
+            "process_cpu_seconds",
             "Time of the processors that was used",
-            self.cpu_seconds,
+            [(&[][..], self.cpu_seconds)],
         )?;
         for (name, help, value) in [
             (

@@ -4,7 +4,9 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -76,36 +78,17 @@ impl Writer<'_> {
     }
 
     /// What only rises; the name is given without `_total`.
-    pub(crate) fn counter<'l>(
+    pub(crate) fn counter<'l, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        series: impl IntoIterator<Item = (Labels<'l>, u64)>,
+        series: impl IntoIterator<Item = (Labels<'l>, V)>,
     ) -> fmt::Result {
         let series = series.into_iter();
         self.write(
             name,
             help,
             None,
-            MetricType::Counter,
-            series,
-            |metric, value| metric.encode_counter::<NoLabelSet, _, f64>(&value, None),
-        )
-    }
-
-    /// What only rises and is no whole number; the name is given without `_total`.
-    pub(crate) fn counter_of_seconds(
-        &mut self,
-        name: &str,
-        help: &str,
-        seconds: f64,
-    ) -> fmt::Result {
-        let series = [(&[][..], seconds)].into_iter();
-        let unit = Some(Unit::Seconds);
-        self.write(
-            name,
-            help,
-            unit,
             MetricType::Counter,
             series,
             |metric, value| metric.encode_counter::<NoLabelSet, _, f64>(&value, None),

@@ -25,6 +25,7 @@ Examples:
   tenure status
   tenure status -o json | jq '.members[] | select(.well | not)'
   tenure status > /dev/null || echo 'the cluster does not serve'
+Below the members is what those that serve say is wrong, and what to do about it.
 It ends with 0 where there is a leader, also while some members are not well: `well` in -o json says of each. It ends with \
 69 where there is no leader, or no member answers.")]
 pub(crate) struct Status {}
@@ -202,15 +203,32 @@ fn show(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
     ]);
     members.iter().for_each(|seen| table.row(row(seen)));
     output::text(&format!(
-        "{style}{well} of {} members are well, {}{style:#}, term {}, revision {}, cluster {}\n\n{}",
+        "{style}{well} of {} members are well, {}{style:#}, term {}, revision {}, cluster {}\n\n{}{}",
         members.len(),
         output::shown(&leader),
         cluster.term,
         cluster.revision,
         cluster.cluster,
-        table.render()
+        table.render(),
+        warnings(members)
     ))?;
     Ok(())
+}
+
+/// What members that serve say is wrong, and what to do about it.
+fn warnings(members: &[Seen]) -> String {
+    let mut lines = String::new();
+    for seen in members {
+        let itself = seen.itself.as_ref();
+        for words in itself.map_or(&[][..], |itself| &itself.warnings) {
+            let line = format!("{}: {words}", seen.member.name);
+            lines.push_str(&format!("\n{}", output::shown(&line)));
+        }
+    }
+    match lines.is_empty() {
+        true => lines,
+        false => lines + "\n",
+    }
 }
 
 fn row(seen: &Seen) -> Vec<Cell> {

@@ -372,6 +372,16 @@ fn the_status_of_a_cluster_says_which_members_are_well() {
             .stdout
             .contains("2 of 3 members are well")
     );
+    let missing = format!("member missing: {} has not", cluster.members[dead].name);
+    wait::until(
+        "the leader says who is missing and what to do",
+        SOON,
+        || {
+            let told = ran(&cluster, ["status"]).stdout;
+            let all = [missing.as_str(), "one from losing quorum: 2 of 3 voters"];
+            all.iter().all(|words| told.contains(words)).then_some(())
+        },
+    );
     cluster.members[(leader + 2) % 3].kill();
     wait::until("no leader is left", SOON, || {
         let status = ran(&cluster, ["--timeout", "1s", "status"]);
