@@ -32,8 +32,10 @@ skipped() {
 
 # Ends what was started, and after a failure shows what the machines have to say.
 finish() {
-    local code=$? name
+    local code=$? name downs=()
     trap - EXIT
+    # Whoever writes meanwhile stops at this.
+    rm -f "$logs/writing"
     for name in "${machines[@]}"; do
         if [ $code -ne 0 ] && [ -e "/run/tenure-box/$prefix$name/inner" ]; then
             echo "--- $name:"
@@ -41,8 +43,11 @@ finish() {
             on "$name" journalctl --no-pager --lines=40 -o short-precise -u tenured -u tenured@solo || true
         fi
     done
-    for name in "${machines[@]}"; do box down "$name" & done
-    wait
+    for name in "${machines[@]}"; do
+        box down "$name" &
+        downs+=($!)
+    done
+    wait "${downs[@]}" || true
     rm -rf "$logs"
     exit $code
 }
@@ -166,8 +171,8 @@ one_member_by_the_readme() {
 
 one_member_in_an_instance() {
     as_printed n1 "More members on one machine" 1
-    eventually 10 "the one member leads" on n1 curl -sf http://127.0.0.1:7379/readyz
-    on n1 curl -sf -X PUT http://127.0.0.1:7379/v1/keys/kept -d x >/dev/null
+    eventually 10 "the one member leads" on n1 curl -sf http://127.0.0.1:7381/readyz
+    on n1 curl -sf -X PUT http://127.0.0.1:7381/v1/keys/kept -d x >/dev/null
     [ "$(on n1 stat -c '%a %U' /var/lib/tenure/solo)" = "700 tenure" ] || fail "the data of an instance has other rights"
     on n1 systemctl stop tenured@solo
     is n1 Result success tenured@solo

@@ -59,7 +59,11 @@ impl Facts {
             is_voter: configuration.is_voter(peer.id),
             // Who never answered this leader is silent since its election.
             silent_for: peer.silent_for.or(core.leads_for).unwrap_or_default(),
-            lag: core.last.index.0.saturating_sub(peer.matched.0),
+            // A leader that has just been elected knows nothing of how far the others are.
+            lag: match peer.matched.0 {
+                0 => 0,
+                matched => core.last.index.0.saturating_sub(matched),
+            },
             state: peer.state,
         };
         let followers = (core.role == RoleName::Leader).then(|| Followers {

@@ -15,13 +15,13 @@ use tenure_replica::{Applier, Input};
 use tracing::{debug, info, warn};
 
 use super::NodeError;
-use super::clock::Moment;
+use super::clock::unslewed;
 use super::event::Event;
 use super::handle::{Applied, Shared};
 use super::outlets::Apply;
 use crate::pulse::{AtWork, Pace, Pulse};
 use crate::storage::StateThread;
-use crate::telemetry::{ClockRate, TOO_FAST};
+use crate::telemetry::{ClockRate, Seen, TOO_FAST};
 
 /// A checkpoint begins so long after the last one ended (`design.md`, Storage).
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
@@ -155,11 +155,16 @@ impl ApplyThread {
     /// Holds the leader's clock against this member's.
     fn watch_clock(&mut self, term: Term, stamp: Stamp) {
         if self.shared.leader.borrow().leader == Some(self.shared.identity.id) {
-            return self.clock_rate.forget();
-        }
-        let now = Moment::now().real;
-        let Some(rate) = self.clock_rate.seen(term.0, stamp.0, now) else {
+            // What was known of another's clock says nothing of this one's.
+            if self.clock_rate.forget() {
+                self.shared.metrics.leader_clock_rate(0.0);
+            }
             return;
+        }
+        let rate = match self.clock_rate.seen(term.0, stamp.0, unslewed()) {
+            Seen::Nothing => return,
+            Seen::Anew => 0.0,
+            Seen::Rate(rate) => rate,
         };
         self.shared.metrics.leader_clock_rate(rate);
         if TOO_FAST < rate {

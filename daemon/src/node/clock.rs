@@ -47,6 +47,12 @@ impl Moment {
     }
 }
 
+/// The time by a clock that counts what a suspend took, and that nobody who sets the time makes faster or slower.
+pub(super) fn unslewed() -> Duration {
+    let suspended = read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic));
+    read(ClockId::MonotonicRaw) + suspended
+}
+
 fn read(clock: ClockId) -> Duration {
     let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).expect("a monotonic clock is never negative");

@@ -25,6 +25,17 @@ pub struct ClockRate {
     before: Option<f64>,
 }
 
+/// What an entry told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seen {
+    /// It is of another leader than those before: nothing is known of its clock.
+    Anew,
+    /// Nothing yet.
+    Nothing,
+    /// How fast the leader's clock runs by this one.
+    Rate(f64),
+}
+
 #[derive(Debug)]
 struct Window {
     term: u64,
@@ -35,9 +46,9 @@ struct Window {
 }
 
 impl ClockRate {
-    /// An entry of `term` with a stamp of so many milliseconds was seen at `now`, by a clock that counts suspends too. Answers
-    /// how fast the leader's clock runs by this one, once a window.
-    pub fn seen(&mut self, term: u64, stamp_ms: u64, now: Duration) -> Option<f64> {
+    /// An entry of `term` with a stamp of so many milliseconds was seen at `now`, by a clock that counts suspends too and is
+    /// not slewed.
+    pub fn seen(&mut self, term: u64, stamp_ms: u64, now: Duration) -> Seen {
         let ahead = nanos(now) - i128::from(stamp_ms) * 1_000_000;
         let anew = Window {
             term,
@@ -48,31 +59,35 @@ impl ClockRate {
         let Some(window) = self.window.as_mut().filter(|window| window.term == term) else {
             self.window = Some(anew);
             self.before = None;
-            return None;
+            return Seen::Anew;
         };
         let passed = now.saturating_sub(window.began);
         if passed <= END {
             window.first = window.first.min(ahead);
-            return None;
+            return Seen::Nothing;
         }
         if passed < WINDOW {
-            return None;
+            return Seen::Nothing;
         }
         let last = window.last.map_or(ahead, |last| last.min(ahead));
         window.last = Some(last);
         if passed < WINDOW + END {
-            return None;
+            return Seen::Nothing;
         }
-        // Between the two least delays lies about the length of the window.
+        // Between the two least delays lies about so much: more than a window, where entries are rare.
+        let between = passed.saturating_sub(END);
         let gained = (window.first - last) as f64;
-        let rate = 1.0 + gained / nanos(WINDOW) as f64;
+        let rate = 1.0 + gained / nanos(between) as f64;
         self.window = Some(anew);
-        self.before.replace(rate).map(|before| rate.min(before))
+        match self.before.replace(rate) {
+            Some(before) => Seen::Rate(rate.min(before)),
+            None => Seen::Nothing,
+        }
     }
 
-    /// What comes next is not to be compared with what came before: this member leads.
-    pub fn forget(&mut self) {
-        *self = ClockRate::default();
+    /// What comes next is not to be compared with what came before: this member leads. Answers whether there was anything.
+    pub fn forget(&mut self) -> bool {
+        std::mem::take(self).window.is_some()
     }
 }
 
@@ -99,7 +114,9 @@ mod tests {
             let stamp_ms = (sent.as_secs_f64() * 1000.0 * rate) as u64;
             let delay = Duration::from_millis([400, 3, 90, 7, 250][number as usize % 5]);
             let delay = delay + if number < 30 { behind } else { Duration::ZERO };
-            found.extend(clock_rate.seen(terms(number), stamp_ms, sent + delay));
+            if let Seen::Rate(rate) = clock_rate.seen(terms(number), stamp_ms, sent + delay) {
+                found.push(rate);
+            }
         }
         found
     }
@@ -129,6 +146,34 @@ mod tests {
         let found = found_behind(1.0, Duration::from_secs(5), |_| 7);
         assert!(!found.is_empty());
         assert!(found.iter().all(|rate| *rate < 1.001), "{found:?}");
+    }
+
+    #[test]
+    fn a_quiet_cluster_is_not_taken_for_one_with_a_fast_clock() {
+        let mut clock_rate = ClockRate::default();
+        let mut found = 0;
+        for number in 0..20_u64 {
+            // An entry in six hours, by a clock that gains 30 parts in a million.
+            let now = Duration::from_secs(6 * 3600 * number);
+            let stamp_ms = (now.as_secs_f64() * 1000.0 * (1.0 + 30e-6)) as u64;
+            if let Seen::Rate(rate) = clock_rate.seen(7, stamp_ms, now) {
+                assert!(rate < 1.001, "{rate}");
+                found += 1;
+            }
+        }
+        assert!(found > 0);
+    }
+
+    #[test]
+    fn another_leader_is_known_nothing_of() {
+        let mut clock_rate = ClockRate::default();
+        let at = Duration::from_secs;
+        assert!(!clock_rate.forget());
+        assert_eq!(clock_rate.seen(7, 0, at(0)), Seen::Anew);
+        assert_eq!(clock_rate.seen(7, 1000, at(1)), Seen::Nothing);
+        assert_eq!(clock_rate.seen(8, 2000, at(2)), Seen::Anew);
+        assert!(clock_rate.forget());
+        assert_eq!(clock_rate.seen(8, 3000, at(3)), Seen::Anew);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// What is older than this is not lately.
 const LATELY: Duration = Duration::from_secs(300);
 
-/// The worst of the last five minutes.
+/// The worst of each kind, for five minutes after it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lately {
     /// How long a synced write of the log took that was slow.

@@ -22,7 +22,7 @@ const REQUEST_SECONDS: [f64; 14] = [
 ];
 const REVISIONS: [f64; 8] = [0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
 
-/// What a member counts as it happens. Handles are atomics: counting waits for nobody.
+/// What a member counts as it happens. Counting takes microseconds at most, also beside somebody who reads the page.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,

@@ -10,7 +10,7 @@ mod lately;
 mod metrics;
 mod page;
 
-pub use clock_rate::{ClockRate, TOO_FAST};
+pub use clock_rate::{ClockRate, Seen, TOO_FAST};
 pub use lately::Lately;
 pub use metrics::{Metrics, Refusal, Request, StepDown};
 pub(crate) use page::{Buckets, CONTENT_TYPE, Writer, page};

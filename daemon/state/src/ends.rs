@@ -86,10 +86,9 @@ impl State {
             return Err(self.no_lease(id));
         }
         self.touch(RowId::Lease(id));
-        if let Some(lease) = self.leases.by_id.get_mut(&id) {
-            lease.ttl_ms = ttl_ms;
-        }
-        self.renew(id)
+        let lease = self.leases.by_id.get_mut(&id);
+        let had_ttl_ms = lease.map(|lease| std::mem::replace(&mut lease.ttl_ms, ttl_ms));
+        self.renew_of(id, had_ttl_ms.unwrap_or(ttl_ms))
     }
 
     pub(crate) fn revoke_lease(&mut self, lease: LeaseId) -> Outcome {

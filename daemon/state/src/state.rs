@@ -404,12 +404,18 @@ impl State {
 
     /// Renews a lease: its deadline becomes now and its TTL, but never an earlier one.
     pub(crate) fn renew(&mut self, id: LeaseId) -> Outcome {
+        let ttl_ms = self.leases.by_id.get(&id).map(|lease| lease.ttl_ms);
+        self.renew_of(id, ttl_ms.unwrap_or_default())
+    }
+
+    /// The same of a lease that had this TTL until now.
+    pub(crate) fn renew_of(&mut self, id: LeaseId, had_ttl_ms: u64) -> Outcome {
         let lease = self
             .leases
             .by_id
             .get(&id)
             .ok_or_else(|| self.no_lease(id))?;
-        let (slot, old, ttl_ms) = (lease.slot, self.leases.deadline(lease), lease.ttl_ms);
+        let (slot, old) = (lease.slot, self.leases.deadline(lease));
         let renewed = Clock(self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK));
         let deadline = match () {
             () if mutated(Mutant::RenewalIgnored) => old,
@@ -428,7 +434,7 @@ impl State {
         }
         self.set_deadline(slot, deadline.0);
         let left_ms = old.0.saturating_sub(self.clock.0);
-        self.tally.renewed(left_ms, ttl_ms);
+        self.tally.renewed(left_ms, had_ttl_ms);
         self.view_lease(id, self.clock).map(Answer::Lease)
     }
 

@@ -171,8 +171,10 @@ impl State {
 
     /// Goes on with the counts of a state that this one replaces.
     pub fn continue_tally(&mut self, before: &State) {
-        self.tally = before.tally.clone();
-        self.count_present();
+        let loaded = std::mem::replace(&mut self.tally, before.tally.clone());
+        for (tally, loaded) in self.tally.queues.iter_mut().zip(loaded.queues) {
+            (tally.held, tally.waiting) = (loaded.held, loaded.waiting);
+        }
     }
 
     /// Counts what is there now.

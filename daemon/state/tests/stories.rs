@@ -426,6 +426,42 @@ fn only_a_lease_of_the_same_name_has_the_lock_while_it_is_delayed() {
     hold(&mut state, 1001, acquire("jobs", 3, 0));
 }
 
+/// Found by the model, which did not know it: those who can share wait for nothing but the delay.
+#[test]
+fn whoever_a_delay_lets_through_ends_it_for_those_who_can_share_with_him() {
+    let mut state = fresh();
+    let named = |id, name: &str| {
+        Command::GrantLease(NewLease {
+            name: name.to_owned(),
+            ..new_lease(id, 5000)
+        })
+    };
+    let shared = |id, wait_ms| {
+        let mut shared = acquire("jobs", id, wait_ms);
+        shared.wanted[0].share = Share::Shared;
+        shared
+    };
+    state.apply(
+        Clock(0),
+        &requests([grant(1, 1000), named(2, "other"), named(3, "w1")]),
+    );
+    hold(
+        &mut state,
+        0,
+        Acquire {
+            lock_delay_ms: 800,
+            ..acquire("jobs", 1, 0)
+        },
+    );
+    queued(&mut state, 0, shared(2, 60_000));
+    state.apply(Clock(1001), &Batch::default());
+    assert_eq!(holders(&state, "jobs").len(), 0, "it is delayed");
+    hold(&mut state, 1001, shared(3, 0));
+    state.check_invariants();
+    assert_eq!(holders(&state, "jobs"), [2, 3]);
+    assert_eq!(state.queue(Kind::Lock, "jobs").delay_until, None);
+}
+
 #[test]
 fn several_names_are_had_at_once_or_not_at_all() {
     let mut state = with_leases(&[1, 2, 3], 10_000);

@@ -72,8 +72,13 @@ impl Model {
             value: acquire.value.clone(),
         };
         if free {
+            let delayed = self.delay_of(acquire.kind, name).is_some();
             self.clear_delay(acquire.kind, name);
-            self.holds.push(standing)
+            self.holds.push(standing);
+            // Others who can share it waited for nothing but the end of the delay.
+            if delayed {
+                self.serve(acquire.kind, name);
+            }
         } else {
             self.places.push(standing)
         }
