@@ -384,11 +384,15 @@ fn most_of(limit: &str) -> u64 {
 fn exclude_the_lease_zero(value: &mut Value) {
     match value {
         Value::Object(object) => {
-            if object
-                .get("pattern")
-                .is_some_and(|pattern| pattern == LEASE_ID)
-            {
-                object.insert("not".into(), json!({"const": "0000000000000000"}));
+            let zero = match object.get("pattern").and_then(Value::as_str) {
+                Some(LEASE_ID) => Some("0000000000000000"),
+                Some(pattern) if pattern.contains("leases/[0-7]") => {
+                    Some("leases/0000000000000000")
+                }
+                _ => None,
+            };
+            if let Some(zero) = zero {
+                object.insert("not".into(), json!({"const": zero}));
             }
             object.values_mut().for_each(exclude_the_lease_zero);
         }
