@@ -390,8 +390,9 @@ fn a_guard_lets_pass_only_while_its_fence_is_held() {
     );
 }
 
-#[test]
-fn only_a_lease_of_the_same_name_has_the_lock_while_it_is_delayed() {
+/// The lease of the first holder, named `w1`, has run out at 1001, and the lock is delayed until 1801: somebody waits for
+/// it with lease 2 of another name, and lease 3 has the name.
+fn delayed(waiting: Acquire) -> State {
     let mut state = fresh();
     let named = |id, name: &str| {
         Command::GrantLease(NewLease {
@@ -411,7 +412,7 @@ fn only_a_lease_of_the_same_name_has_the_lock_while_it_is_delayed() {
             ..acquire("jobs", 1, 0)
         },
     );
-    queued(&mut state, 0, acquire("jobs", 2, 60_000));
+    queued(&mut state, 0, waiting);
     state.apply(Clock(1001), &Batch::default());
     state.check_invariants();
     assert_eq!(holders(&state, "jobs").len(), 0);
@@ -419,6 +420,12 @@ fn only_a_lease_of_the_same_name_has_the_lock_while_it_is_delayed() {
         state.queue(Kind::Lock, "jobs").delay_until,
         Some(Clock(1801))
     );
+    state
+}
+
+#[test]
+fn only_a_lease_of_the_same_name_has_the_lock_while_it_is_delayed() {
+    let mut state = delayed(acquire("jobs", 2, 60_000));
     let mut waiting = state.clone();
     waiting.apply(Clock(1802), &Batch::default());
     waiting.check_invariants();
@@ -429,33 +436,12 @@ fn only_a_lease_of_the_same_name_has_the_lock_while_it_is_delayed() {
 /// Found by the model, which did not know it: those who can share wait for nothing but the delay.
 #[test]
 fn whoever_a_delay_lets_through_ends_it_for_those_who_can_share_with_him() {
-    let mut state = fresh();
-    let named = |id, name: &str| {
-        Command::GrantLease(NewLease {
-            name: name.to_owned(),
-            ..new_lease(id, 5000)
-        })
-    };
     let shared = |id, wait_ms| {
         let mut shared = acquire("jobs", id, wait_ms);
         shared.wanted[0].share = Share::Shared;
         shared
     };
-    state.apply(
-        Clock(0),
-        &requests([grant(1, 1000), named(2, "other"), named(3, "w1")]),
-    );
-    hold(
-        &mut state,
-        0,
-        Acquire {
-            lock_delay_ms: 800,
-            ..acquire("jobs", 1, 0)
-        },
-    );
-    queued(&mut state, 0, shared(2, 60_000));
-    state.apply(Clock(1001), &Batch::default());
-    assert_eq!(holders(&state, "jobs").len(), 0, "it is delayed");
+    let mut state = delayed(shared(2, 60_000));
     hold(&mut state, 1001, shared(3, 0));
     state.check_invariants();
     assert_eq!(holders(&state, "jobs"), [2, 3]);

@@ -290,14 +290,10 @@ fn a_list_goes_on_over_pages() {
             .await
             .expect("it is put");
         let deadline = std::time::Instant::now() + locks[4].remaining();
-        let believed = async {
-            while std::time::Instant::now() + locks[4].remaining()
-                < deadline + Duration::from_secs(4)
-            {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+        let is_believed_on = async || {
+            deadline + Duration::from_secs(4) <= std::time::Instant::now() + locks[4].remaining()
         };
-        soon(believed).await;
+        soon(until(is_believed_on)).await;
         assert!(locks.iter().all(|locks| locks.state() == State::Held));
     });
 }
