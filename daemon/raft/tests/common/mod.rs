@@ -75,12 +75,16 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(configuration: Configuration) -> Disk {
+        Disk::holding(Restored::genesis(configuration))
+    }
+
+    pub fn holding(restored: Restored) -> Disk {
         let Restored {
             hard_state,
             base,
             entries,
             applied,
-        } = Restored::genesis(configuration);
+        } = restored;
         Disk {
             hard_state,
             base,
@@ -242,6 +246,14 @@ impl Group {
         };
         self.nodes.insert(id, node);
         self.turn(id);
+    }
+
+    /// A member that joins: it has nothing, and was told who votes.
+    pub fn join(&mut self, number: u64) {
+        let known = self.nodes.values().next().unwrap();
+        let configuration = Configuration::clone(known.raft.configuration());
+        let restored = Restored::joining(configuration);
+        self.boot(id(number), Disk::holding(restored));
     }
 
     pub fn node(&self, number: u64) -> &Node {
