@@ -112,7 +112,7 @@ where
     let result = persist_blocking(formed.clone(), persist).await;
     if result.is_ok() {
         tracing::info!(cluster = %formed.cluster, members = formed.configuration.info.len(), "cluster formed");
-        transport.update(formed.cluster, &formed.configuration);
+        transport.update(formed.cluster, &formed.configuration, &formed.configuration);
         forming.report_limits(&formed.limits);
     }
     if let Some(reply) = decision.reply {

@@ -100,7 +100,7 @@ async fn run(
     let stored = disk.lock().expect("no panic").clone();
     let formed = match stored {
         Some(formed) => {
-            transport.update(formed.cluster, &formed.configuration);
+            transport.update(formed.cluster, &formed.configuration, &formed.configuration);
             formed
         }
         None => {

@@ -172,6 +172,8 @@ mutants! {
     RemovedNeverCampaigns,
     /// A joint configuration stays for ever when its leader is lost.
     JointNeverLeft,
+    /// A member that runs on an old copy of its disk is welcome.
+    OldCopyWelcome,
 
     // What is proposed once.
     /// Requests are forwarded twice.

@@ -32,7 +32,7 @@ mod writes;
 pub use crate::core::{
     Forgotten, ProposeError, Raft, RestoreError, Restored, Settings, TransferError,
 };
-pub use membership::{Busy, Change, ChangeError, Unsafe};
+pub use membership::{Busy, Change, ChangeError, ChangeFate, Unsafe};
 pub use message::{AppendResult, Body, Message};
 pub use ready::{
     PeerState, PeerStatus, ReadPoint, ReadResult, ReadToken, Ready, RoleChange, RoleName,

@@ -132,6 +132,17 @@ pub enum Unsafe {
     },
 }
 
+/// What became of a change that was appended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChangeFate {
+    /// It is committed, and no voters are being changed any more.
+    Done,
+    /// Neither is known yet.
+    Undecided,
+    /// Its entry gave way to another's.
+    RolledBack,
+}
+
 impl From<Unsafe> for ChangeError {
     fn from(reason: Unsafe) -> ChangeError {
         ChangeError::Unsafe(reason)
@@ -398,10 +409,27 @@ impl Raft {
         self.become_follower(self.term(), None, Some(crate::ready::StepDown::Removed));
     }
 
+    /// What became of a change that this member appended when it led.
+    pub fn change_fate(&self, position: LogPosition) -> ChangeFate {
+        match self.log.term_at(position.index) {
+            Some(term) if term != position.term => ChangeFate::RolledBack,
+            // What is compacted was committed, and the base is not of an older term than what it covers.
+            None if self.log.base().position < position => ChangeFate::RolledBack,
+            _ if self.commit < position.index || self.committed_configuration().is_joint() => {
+                ChangeFate::Undecided
+            }
+            _ => ChangeFate::Done,
+        }
+    }
+
+    /// The configuration as far as this member knows it to be committed.
+    pub fn committed_configuration(&self) -> &Arc<Configuration> {
+        self.log.configuration_at(self.commit)
+    }
+
     /// Whether this member was removed, by a configuration that is committed as far as this member knows.
     pub fn is_removed(&self) -> bool {
-        self.log.configuration_index() <= self.commit
-            && self.configuration().removed.contains(&self.id)
+        self.committed_configuration().removed.contains(&self.id)
     }
 }
 

@@ -19,6 +19,7 @@ use tenure_raft::{
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
 use crate::leading::Leading;
+use crate::operating::{AdminRequest, Operating};
 use crate::output::Output;
 use crate::peer::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
 use crate::sizes::Sizes;
@@ -88,6 +89,13 @@ pub enum Input {
         /// This member's number for the question.
         token: u64,
     },
+    /// An operator wants something done by the leader.
+    Operate {
+        /// This member's number for it.
+        token: u64,
+        /// What.
+        operation: AdminRequest,
+    },
     /// A write is durable, and all before it.
     Persisted(WriteId),
     /// The applier has applied everything up to here.
@@ -152,12 +160,12 @@ pub enum Input {
 ///
 /// Invariants: `leading` is there exactly while Raft leads; `held` is ordered by write.
 pub struct Core {
-    id: MemberId,
+    pub(crate) id: MemberId,
     settings: CoreSettings,
-    raft: Raft,
+    pub(crate) raft: Raft,
     leading: Option<Leading>,
     /// The time since this core began, as counted by ticks.
-    now: Duration,
+    pub(crate) now: Duration,
     /// The next deadline of the state as last heard from the applier.
     due: Option<Stamp>,
     /// The last entry that the applier has applied.
@@ -174,7 +182,8 @@ pub struct Core {
     asked: BTreeMap<u64, (MemberId, Duration)>,
     /// Where the origins' requests stand in the log while they are not committed.
     appended: BTreeMap<LogIndex, (Term, Vec<Origin>)>,
-    out: Output,
+    pub(crate) operating: Operating,
+    pub(crate) out: Output,
     stopping: bool,
 }
 
@@ -207,6 +216,7 @@ impl Core {
             forward_at: Duration::ZERO,
             asked: BTreeMap::new(),
             appended: BTreeMap::new(),
+            operating: Operating::default(),
             out: Output::default(),
             stopping: false,
         };
@@ -235,6 +245,7 @@ impl Core {
             }
             Input::Read { token } => self.raft.read(ReadToken(token)),
             Input::AskProgress { token } => self.ask_progress(token),
+            Input::Operate { token, operation } => self.operate(token, operation),
             Input::Persisted(write) => self.release(write),
             Input::Applied { index, due } => {
                 self.has_applied(self.applied.max(index));
@@ -272,6 +283,7 @@ impl Core {
     pub fn output(&mut self) -> Output {
         self.form_entries();
         self.send_forwards();
+        self.carry_operations_on();
         self.collect();
         let mut out = std::mem::take(&mut self.out);
         if let Some(write) = &mut out.write {
@@ -377,6 +389,10 @@ impl Core {
                     .refused
                     .extend(tokens.into_iter().map(|token| (token, reason)));
             }
+            PeerMessage::Operate { token, operation } => self.do_operation(from, token, operation),
+            PeerMessage::Operated { token, result } => self.hear_operated(from, token, result),
+            PeerMessage::Introduce(introduction) => self.hear_introduction(from, introduction),
+            PeerMessage::WentBack { logged } => self.hear_went_back(from, logged),
             PeerMessage::AskProgress { token } => {
                 if let Some(report) = self.progress_report() {
                     self.out

@@ -2,6 +2,7 @@
 
 use tenure_raft::{Entry, MemberId, ReadPoint, RoleChange, SnapshotTask, Write};
 
+use crate::operating::Operated;
 use crate::peer::{PeerMessage, ProgressReport, Refused};
 
 /// Everything that one turn of the core wants done. The fields are independent of each other, except that `write`s
@@ -21,6 +22,8 @@ pub struct Output {
     pub refused: Vec<(u64, Refused)>,
     /// Answers to questions for progress, by token.
     pub progress: Vec<(u64, Result<ProgressReport, Refused>)>,
+    /// Answers to operations, by token.
+    pub operated: Vec<(u64, Operated)>,
     /// What happened to this member's role, oldest first.
     pub changes: Vec<RoleChange>,
     /// Snapshot work, oldest first.

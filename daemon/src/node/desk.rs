@@ -40,6 +40,7 @@ impl Desk {
             name: "n1".to_owned(),
             peer_url: String::new(),
             client_url: ADDRESS.to_owned(),
+            start: None,
         };
         let configuration = Configuration {
             voters: [ME].into(),

@@ -52,6 +52,7 @@ impl Event {
                     | Input::Renew { .. }
                     | Input::Read { .. }
                     | Input::AskProgress { .. }
+                    | Input::Operate { .. }
             )
         )
     }

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use tenure_raft::{
     Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
 };
-use tenure_replica::{Applier, Decided, Input, Interest, Progress, ProgressReport, Refused};
+use tenure_replica::{
+    AdminRequest, Applier, Decided, Input, Interest, Operated, Progress, ProgressReport, Refused,
+};
 use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, Revision, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,8 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 const READ_PATIENCE: Duration = Duration::from_millis(900);
 /// How long to wait before asking again for a read that an election cut short.
 const READ_RETRY: Duration = Duration::from_millis(20);
+/// An operation that the leader has not answered by then may have been done or not. The core gives up a little sooner.
+const OPERATION_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a leader that stops waits for another to take over.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// Renewals wait for others to share an entry with (`design.md`, Time): so long a part of their TTL, and of what is
@@ -180,6 +184,7 @@ struct Pending {
     writes: HashMap<u64, oneshot::Sender<Result<Decided, Unserved>>>,
     reads: HashMap<u64, oneshot::Sender<Result<Stamp, Unserved>>>,
     progress: HashMap<u64, oneshot::Sender<Result<ProgressReport, Unserved>>>,
+    operations: HashMap<u64, oneshot::Sender<Operated>>,
 }
 
 impl Shared {
@@ -311,6 +316,12 @@ impl Shared {
     pub(super) fn answer_progress(&self, token: u64, answer: Result<ProgressReport, Refused>) {
         if let Some(waiting) = self.pending().progress.remove(&token) {
             let _ = waiting.send(answer.map_err(Unserved::from));
+        }
+    }
+
+    pub(super) fn answer_operation(&self, token: u64, result: Operated) {
+        if let Some(waiting) = self.pending().operations.remove(&token) {
+            let _ = waiting.send(result);
         }
     }
 
@@ -651,6 +662,28 @@ impl Handle {
         }
     }
 
+    /// Has the leader do something, whichever member that is, and says what came of it. It goes on where this call is
+    /// dropped.
+    ///
+    /// Answers within some seconds.
+    pub async fn operate(&self, operation: AdminRequest) -> Operated {
+        let token = self.0.token();
+        let (sender, receiver) = oneshot::channel();
+        self.0.pending().operations.insert(token, sender);
+        let _forget = Forget {
+            shared: &self.0,
+            tokens: vec![token],
+        };
+        let asking = Event::Input(Input::Operate { token, operation });
+        if self.0.ask_core(asking).is_err() {
+            return Operated::NoLeader;
+        }
+        match tokio::time::timeout(OPERATION_PATIENCE, receiver).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Operated::Unknown,
+        }
+    }
+
     /// Hands leadership to the named member, or to the one that is furthest ahead. Answers as soon as the hand-over
     /// has begun.
     ///
@@ -745,6 +778,7 @@ impl Drop for Forget<'_> {
             pending.writes.remove(token);
             pending.reads.remove(token);
             pending.progress.remove(token);
+            pending.operations.remove(token);
         }
     }
 }

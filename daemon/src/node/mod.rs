@@ -27,8 +27,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tenure_raft::{LogIndex, MemberId, Restored};
-use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input};
+use tenure_raft::{Configuration, LogIndex, MemberId, Restored};
+use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input, Introduction};
 use tenure_state::{Row, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
@@ -45,7 +45,7 @@ use crate::storage::{
     StateEvent, StateThread, StorageError,
 };
 use crate::telemetry::Metrics;
-use crate::transport::{ClusterId, Incoming, Sink, Transport};
+use crate::transport::{ClusterId, Incoming, KNOWN_STARTS, Sink, Transport};
 use apply_thread::ApplyThread;
 use core_thread::CoreThread;
 use event::Event;
@@ -94,6 +94,19 @@ pub enum NodeError {
         "{0}: the disk lost synced writes, or the files are of an earlier day; move the whole data directory away and replace this member"
     )]
     Forgotten(#[from] tenure_raft::Forgotten),
+    /// The cluster has removed this member.
+    #[error(
+        "this member was removed from its cluster: it can come back only as a new member, with an empty data directory"
+    )]
+    Removed,
+    /// The disk of this member is an old copy.
+    #[error(
+        "the cluster has logged start {logged:016x} of this member, of which this disk knows nothing: its files are an old copy, and what the member acknowledged since is lost; move the whole data directory away and replace this member"
+    )]
+    DiskWentBack {
+        /// The number that is logged.
+        logged: u64,
+    },
     /// An entry cannot be applied.
     #[error("{0}; nothing was changed")]
     Entry(#[from] EntryError),
@@ -125,6 +138,8 @@ impl NodeError {
             NodeError::Restore(_)
             | NodeError::State(_)
             | NodeError::Forgotten(_)
+            | NodeError::Removed
+            | NodeError::DiskWentBack { .. }
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
             NodeError::Thread(_)
@@ -165,6 +180,7 @@ impl Inbox {
             let event = match incoming {
                 Incoming::Message(received) => Event::Peer(Box::new(received)),
                 Incoming::Unreachable(peer) => Event::Input(Input::Unreachable(peer)),
+                Incoming::Removed => Event::Failed(NodeError::Removed),
                 Incoming::Panicked => Event::Failed(NodeError::TransportPanicked),
             };
             // The core is gone only when the member ends.
@@ -212,14 +228,22 @@ impl Node {
     ) -> Result<Node, NodeError> {
         let cluster = ClusterId(files.identity.cluster.0);
         let id = files.identity.member;
-        let (core, applier) = restore(id, &files, &settings)?;
+        let (mut core, applier) = restore(id, &files, &settings)?;
         let covered = applier.applied().position.index;
         let Opened {
-            log,
+            mut log,
             state,
             snapshots,
+            contents,
             ..
         } = files;
+        let known = known_starts(id, core.configuration(), contents.starts);
+        log.note_starts(&known)?;
+        core.introduce(Introduction {
+            start: known.last().copied().unwrap_or_default(),
+            known,
+            client_url: label.client_url.clone(),
+        });
         let Inbox { sender, receiver } = inbox;
         let identity = MemberIdentity {
             id,
@@ -341,6 +365,19 @@ fn restore(
     };
     let core = Core::new(id, settings.core.clone(), random_u64(), restored)?;
     Ok((core, Applier::new(id, state, loaded.meta.clone())))
+}
+
+/// The numbers of the starts of this member that may be the one logged, the present one last. What was drawn before the
+/// one that is logged can be forgotten. A member that starts again and again and is never heard of draws no more.
+fn known_starts(id: MemberId, configuration: &Configuration, mut known: Vec<u64>) -> Vec<u64> {
+    let logged = configuration.info.get(&id).and_then(|info| info.start);
+    if let Some(at) = known.iter().position(|start| Some(*start) == logged) {
+        known.drain(..at);
+    }
+    if known.len() < KNOWN_STARTS {
+        known.push(random_u64());
+    }
+    known
 }
 
 fn start_log(

@@ -172,6 +172,7 @@ impl Form {
             name: member.name.clone(),
             peer_url: member.peer_url.clone(),
             client_url: member.client_url.clone(),
+            start: None,
         };
         Configuration {
             voters: self.members.iter().map(|member| member.id).collect(),
