@@ -172,6 +172,8 @@ mutants! {
     RemovedNeverCampaigns,
     /// A joint configuration stays for ever when its leader is lost.
     JointNeverLeft,
+    /// A change of the membership goes into the log before renewals that wait, and ends their leases.
+    ChangeBeforeRenewals,
     /// A member that runs on an old copy of its disk is welcome.
     OldCopyWelcome,
 

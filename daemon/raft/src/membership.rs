@@ -318,34 +318,41 @@ impl Raft {
         })
     }
 
+    /// Whether [`Raft::carry_changes_on`] would append something now.
+    pub fn has_change_due(&self) -> bool {
+        self.change_due().is_some()
+    }
+
     /// Goes on with what was begun, whichever leader began it: leaves a joint configuration that is committed, and
-    /// promotes a learner that has caught up.
-    pub(crate) fn carry_changes_on(&mut self) {
+    /// promotes a learner that has caught up. The caller calls it in every turn, after it has appended what must stand in
+    /// the log before any other entry.
+    pub fn carry_changes_on(&mut self) {
+        if let Some(next) = self.change_due() {
+            self.append_configuration(next);
+            self.check_invariants();
+        }
+    }
+
+    fn change_due(&self) -> Option<Configuration> {
         let Role::Leader(leader) = &self.role else {
-            return;
+            return None;
         };
         let configuration = self.configuration();
-        if leader.transfer.is_some()
-            || !configuration.is_joint() && configuration.promoting.is_empty()
-        {
-            return;
+        if leader.transfer.is_some() {
+            return None;
         }
-        let is_committed =
-            self.log.configuration_index() <= self.commit || mutated(Mutant::JointLeftUncommitted);
         if configuration.is_joint() {
+            let is_committed = self.log.configuration_index() <= self.commit
+                || mutated(Mutant::JointLeftUncommitted);
             // The entry that settles this term also commits a joint configuration of an earlier one.
-            if is_committed && self.is_settled() && !self.leaves_joint_behind() {
-                let left = configuration.left();
-                self.append_configuration(left);
-            }
-        } else if self.check_may_change().is_ok()
-            && let Some(next) = configuration
-                .promoting
-                .keys()
-                .find_map(|id| self.promoted(*id).ok())
-        {
-            self.append_configuration(next);
+            let is_due = is_committed && self.is_settled() && !self.leaves_joint_behind();
+            return is_due.then(|| configuration.left());
         }
+        if configuration.promoting.is_empty() || self.check_may_change().is_err() {
+            return None;
+        }
+        let mut learners = configuration.promoting.keys();
+        learners.find_map(|id| self.promoted(*id).ok())
     }
 
     /// Whether the joint configuration is another leader's and, by mistake, nobody's business.

@@ -139,7 +139,6 @@ impl Raft {
     pub(crate) fn speak(&mut self) {
         match self.role {
             Role::Leader(_) => {
-                self.carry_changes_on();
                 self.begin_round_if_due();
                 self.replicate();
                 self.hand_over();

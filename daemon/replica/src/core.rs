@@ -18,7 +18,7 @@ use tenure_raft::{
 };
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
-use crate::leading::Leading;
+use crate::leading::{Formed, Leading};
 use crate::operating::{AdminRequest, Operating};
 use crate::output::Output;
 use crate::peer::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
@@ -647,6 +647,26 @@ impl Core {
         self.raft.persisted(write);
     }
 
+    /// Logs the renewals that wait at a leader, so that an entry that Raft makes may follow. Says whether it may.
+    pub(crate) fn log_renewals(&mut self) -> bool {
+        let Some(leading) = &mut self.leading else {
+            return true;
+        };
+        let mut formed = Formed::default();
+        let are_logged =
+            leading.append_renewals(&mut self.raft, self.now, &self.settings, &mut formed);
+        self.take_formed(formed);
+        are_logged
+    }
+
+    fn take_formed(&mut self, formed: Formed) {
+        for (position, origins) in formed.appended {
+            self.appended
+                .insert(position.index, (position.term, origins));
+        }
+        self.refuse(formed.refused);
+    }
+
     /// Turns what waits at a leader into entries. An entry takes everything that is there, so the next one forms
     /// while the disk writes this one (group commit).
     fn form_entries(&mut self) {
@@ -655,11 +675,7 @@ impl Core {
             return;
         };
         let formed = leading.form_entries(&mut self.raft, self.now, self.due, busy, &self.settings);
-        for (position, origins) in formed.appended {
-            self.appended
-                .insert(position.index, (position.term, origins));
-        }
-        self.refuse(formed.refused);
+        self.take_formed(formed);
     }
 
     /// Tells each origin. A member hears of all its requests that have one reason in one message: a leader that steps

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tenure_mutants::{Mutant, mutated};
-use tenure_raft::{Busy, Change, ChangeError, ChangeFate, LogPosition, MemberId, TransferError};
+use tenure_raft::{Change, ChangeError, ChangeFate, LogPosition, MemberId, TransferError};
 
 use crate::core::Core;
 use crate::peer::PeerMessage;
@@ -126,6 +126,9 @@ impl Core {
     /// Does an operation here, if this is the leader, and answers unless that has to wait.
     pub(crate) fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
         let result = match operation {
+            AdminRequest::Change(_) if !self.log_renewals() => {
+                Operated::Busy("the log takes nothing more just now".to_owned())
+            }
             AdminRequest::Change(change) => match self.raft.change_membership(change) {
                 Ok(position) => {
                     self.operating.appended.push((position, from, token));
@@ -195,6 +198,9 @@ impl Core {
         self.check_own_start();
         self.introduce_itself();
         self.log_starts();
+        if self.raft.has_change_due() && self.log_renewals() {
+            self.raft.carry_changes_on();
+        }
     }
 
     fn give_up_operations(&mut self) {
@@ -280,9 +286,12 @@ impl Core {
             return;
         }
         let update = Change::Update { id, info };
-        if let Err(ChangeError::Busy(Busy::Uncommitted(_) | Busy::Joint | Busy::Unsettled)) =
-            self.raft.change_membership(update)
-        {
+        let is_busy = !self.log_renewals()
+            || matches!(
+                self.raft.change_membership(update),
+                Err(ChangeError::Busy(_))
+            );
+        if is_busy {
             self.operating.to_log.insert(id, introduction);
         }
     }

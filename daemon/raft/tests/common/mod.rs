@@ -277,6 +277,7 @@ impl Group {
 
     pub fn turn(&mut self, id: MemberId) {
         loop {
+            self.node_mut(id).raft.carry_changes_on();
             let ready = self.node_mut(id).raft.ready();
             self.record(id, &ready);
             self.check_changes(id, &ready.changes);
