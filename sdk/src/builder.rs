@@ -73,7 +73,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Says who asks by a token, `<id>.<secret>`, in every request. Over `http` URLs anybody on the way reads it.
+    /// Says who asks by a token, `<id>.<secret>`, in every request. Over `http` URLs anybody on the way reads it: it is
+    /// sent only to those `http` URLs that are given here, not to a leader or a member that others name.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self

@@ -188,6 +188,7 @@ impl Call {
         if let Some(cluster) = client.cluster.get() {
             request = request.header(header::CLUSTER, cluster);
         }
+        // That it may be read on the way to this member was seen to when it became one that is asked.
         if let Some(token) = &client.token {
             request = request.header(http::header::AUTHORIZATION, token);
         }

@@ -74,7 +74,7 @@ impl Client {
         let inner = Inner {
             transport,
             clock,
-            endpoints: Endpoints::new(urls.into_iter().map(Into::into))?,
+            endpoints: Endpoints::new(urls.into_iter().map(Into::into), token.is_some())?,
             cluster: OnceLock::new(),
             token,
             keeper: Keeper::default(),
@@ -97,7 +97,8 @@ impl Client {
     }
 
     /// The same client, and all its clones, asking only the members that were given. Unless told so, a client also
-    /// asks the leader at the URL that members tell, which may not lead there from another network.
+    /// asks the leader at the URL that members tell, which may not lead there from another network. An `http` URL that was
+    /// not given is never asked by a client that was given `https` URLs only, or that has a token.
     #[must_use]
     pub fn at_given_urls_only(self) -> Client {
         self.inner.endpoints.stay();
