@@ -305,11 +305,8 @@ fn environment(
         ("TENURE_FENCE", fence.to_string().into()),
         ("TENURE_LEASE", lease.id().into()),
         ("TENURE_DEADLINE", until.boot_ms().to_string().into()),
-        (
-            "TENURE_ENDPOINTS",
-            session.chosen.cluster.endpoints.join(",").into(),
-        ),
     ]);
+    environment.extend(session.chosen.environment());
     environment
 }
 
