@@ -145,3 +145,29 @@ async fn a_patience_without_end_is_none_that_cannot_be_added_to() {
         .await;
     assert!(lock.expect("it is acquired").is_held());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_guarded_write_leaves_a_member_that_does_not_answer_while_a_hold_for_a_second_may_last() {
+    let hangs = AtomicUsize::new(0);
+    let (_, _, client) = but(move |got| match got.call.as_str() {
+        ACQUIRE => {
+            let said = json!({"lock": "a", "state": "held", "mode": "exclusive", "owner": "", "lease": "l0", "fence": 7,
+                "remaining_ms": 1_000, "acquired_revision": 7, "revision": 7});
+            Some(Does::Answers(200, said))
+        }
+        "PUT /v1/keys/k" => Some(match nth(&hangs) {
+            0 => Does::Hangs,
+            _ => Does::Answers(201, written()),
+        }),
+        _ => None,
+    });
+    let lock = client.lock("a").ttl(Duration::from_secs(1)).acquire().await;
+    let lock = lock.expect("it is acquired");
+    let start = Instant::now();
+    client.put("k", "v").guard(&lock).await.expect("it is put");
+    assert!(
+        start.elapsed() < Duration::from_millis(930),
+        "{:?}",
+        start.elapsed()
+    );
+}
