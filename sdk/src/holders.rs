@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use tenure_api::{
     Election, ElectionBroken, ElectionPage, ElectionSummary, LeasePage, Lock, LockBroken, LockPage,
@@ -15,8 +15,9 @@ use crate::call::{Call, Effect};
 use crate::client::Client;
 use crate::error::Error;
 use crate::hold::Kind;
-use crate::lease::revoke;
+use crate::lease::{millis, revoke};
 use crate::name;
+use crate::watch::POLL;
 
 impl Client {
     /// Who holds a lock and who waits for it, after everything that was answered before. One that nobody uses is the
@@ -55,6 +56,39 @@ impl Client {
     /// [`Code::LeaseNotFound`](tenure_api::Code::LeaseNotFound) where there is none.
     pub async fn inspect_lease(&self, id: &str) -> Result<tenure_api::Lease, Error> {
         self.inspect("leases", id).await
+    }
+
+    /// A lease once something on it was gained or lost after a revision, as when an operator breaks a hold on it; none where
+    /// nothing was within 10 s. Go on from the `revision` of what was answered. Dropping the future changes nothing.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+    /// let seen = client.inspect_lease(lease.id()).await?.revision;
+    /// let lock = client.lock("jobs/nightly").on(&lease).acquire().await?;
+    /// let changed = client.lease_after(lease.id(), seen).await?.expect("the lock is on it");
+    /// assert_eq!(changed.attached.expect("it is shown")[0].fence, Some(lock.fence()));
+    /// # lock.release().await?;
+    /// # Ok(()) });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::inspect_lease`], also as soon as the lease ends.
+    pub async fn lease_after(
+        &self,
+        id: &str,
+        revision: u64,
+    ) -> Result<Option<tenure_api::Lease>, Error> {
+        let (after, wait) = (revision.to_string(), millis(POLL).to_string());
+        let parameters = [("after", after.as_str()), ("wait_ms", &wait)];
+        let path = name::with_query(name::path("leases", id), &parameters);
+        let call = Call::read(path, self.patience + POLL).held_for(POLL);
+        let answer = self.perform(&call).await?;
+        match answer.status {
+            StatusCode::NO_CONTENT => Ok(None),
+            _ => answer.json().map(Some),
+        }
     }
 
     async fn inspect<T: DeserializeOwned>(&self, collection: &str, name: &str) -> Result<T, Error> {
@@ -149,7 +183,17 @@ impl Client {
     }
 
     /// Ends a lease that may be anybody's, and all that hangs on it, at one revision. Whoever revokes another's accepts
-    /// that it may still believe in it. One that has ended already is no error.
+    /// that it may still believe in it. One that has ended already is no error. Dropped before it is done, it may have
+    /// been applied or may yet be.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let _lock = client.lock("jobs/nightly").acquire().await?;
+    /// let holder = client.inspect_lock("jobs/nightly").await?.holders.remove(0);
+    /// client.revoke_lease(&holder.lease).await?;
+    /// assert_eq!(client.inspect_lock("jobs/nightly").await?.holder_count, 0);
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///

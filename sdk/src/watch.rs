@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use http::Method;
-use tenure_api::{Code, Event, Events, Resource, Retry};
+use tenure_api::{Code, Event, Events, Resource};
 
 use crate::call::{Call, Effect, TRY};
 use crate::client::Client;
@@ -22,7 +22,7 @@ use crate::keys::entry;
 use crate::transport::Boxed;
 
 /// How long a member is asked to wait for news: one that stopped answering is left after this and a little more.
-const POLL: Duration = Duration::from_secs(10);
+pub(crate) const POLL: Duration = Duration::from_secs(10);
 /// How long one try may last before anybody was heard: that of a state of 8 MiB on a slow line.
 const LONGEST_FIRST_TRY: Duration = Duration::from_secs(30);
 /// What the resources that are keys begin with.
@@ -386,7 +386,7 @@ impl Heard {
                     self.set(self.clock.now());
                     return Ok(told);
                 }
-                Err(error) if may_pass(&error) => {
+                Err(error) if error.may_pass() => {
                     self.known().trouble = Some(error);
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -435,11 +435,4 @@ impl Stream for Watch {
             }
         }
     }
-}
-
-/// The cluster is away, or has too much to do.
-fn may_pass(error: &Error) -> bool {
-    error
-        .failure()
-        .is_some_and(|failure| failure.code.is_none() || failure.retry == Retry::After)
 }

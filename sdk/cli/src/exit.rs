@@ -121,6 +121,14 @@ impl Trouble {
         self
     }
 
+    /// The same of one of several things that were asked for, of which others may be done. What is in doubt stays so.
+    pub(crate) fn after(self, others: bool) -> Trouble {
+        match self.outcome {
+            Some(Outcome::NotApplied) if others => self.afterwards(),
+            _ => self,
+        }
+    }
+
     /// The same, with another exit code.
     pub(crate) fn ending(mut self, exit: Exit) -> Trouble {
         self.exit = exit;

@@ -286,8 +286,11 @@ impl Options {
             Some("true") => true,
             None | Some("false") => cluster.only_given || self.only_given,
             Some(other) => {
-                let told = format!("{ONLY_GIVEN} is {other:?}, and only true and false are accepted");
-                return Err(Trouble::new(Exit::CONFIG, told).then("write true or false, or unset it"));
+                let told =
+                    format!("{ONLY_GIVEN} is {other:?}, and only true and false are accepted");
+                return Err(
+                    Trouble::new(Exit::CONFIG, told).then("write true or false, or unset it")
+                );
             }
         };
         Ok(Chosen {
@@ -444,7 +447,11 @@ mod tests {
             let inner = inner.expect("somebody is asked");
             let way = |chosen: &Chosen| {
                 let cluster = &chosen.cluster;
-                (chosen.name.clone(), cluster.endpoints.clone(), cluster.only_given)
+                (
+                    chosen.name.clone(),
+                    cluster.endpoints.clone(),
+                    cluster.only_given,
+                )
             };
             assert_eq!(way(&inner), way(&outer), "{told:?}");
         };
@@ -458,7 +465,10 @@ mod tests {
         check(&flags(&[], Some("here"), true), &[]);
         check(&flags(&["http://h:1"], None, true), &[]);
         // The members of a context, but not as the context says.
-        check(&flags(&["http://t:1", "http://t:2"], None, false), &[("TENURE_CONTEXT", "there")]);
+        check(
+            &flags(&["http://t:1", "http://t:2"], None, false),
+            &[("TENURE_CONTEXT", "there")],
+        );
         check(&options(), &[("TENURE_CONTEXT", "there")]);
         check(&options(), &[]);
         let wrong = chosen(&options(), &[(ONLY_GIVEN, "yes")], None);
