@@ -301,7 +301,7 @@ fn environment(
     environment.extend([
         ("TENURE_FENCE", fence.to_string().into()),
         ("TENURE_LEASE", lease.id().into()),
-        ("TENURE_DEADLINE", until.boot_ms().to_string().into()),
+        ("TENURE_DEADLINE", until.end().boot_ms.to_string().into()),
     ]);
     environment.extend(session.chosen.environment());
     environment
