@@ -90,6 +90,18 @@ impl Client {
     /// of keys are, stops after 45 s at the latest, time in which the machine was suspended included: its record ends
     /// after 60, unless an operator changed `idempotency_retention_ms`. Where that is less, only
     /// a patience below it keeps a write from being applied twice.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use std::time::Duration;
+    /// let impatient = client.clone().with_patience(Duration::from_millis(500));
+    /// match impatient.get("config/colour").await {
+    ///     Ok(value) => println!("{value:?}"),
+    ///     Err(error) => println!("not now: {error}"),
+    /// }
+    /// # assert!(impatient.get("config/colour").await?.is_none());
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Client {
         self.patience = patience.min(LONGEST_PATIENCE);
@@ -99,6 +111,14 @@ impl Client {
     /// The same client, and all its clones, asking only the members that were given. Unless told so, a client also
     /// asks the leader at the URL that members tell, which may not lead there from another network. An `http` URL that was
     /// not given is never asked by a client that was given `https` URLs only, or that has a token.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// let client = tenure::Client::connect(["http://127.0.0.1:17379"])?.at_given_urls_only();
+    /// # let client = tenure::Client::connect([url])?.at_given_urls_only();
+    /// client.put("config/colour", "green").await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn at_given_urls_only(self) -> Client {
         self.inner.endpoints.stay();

@@ -22,6 +22,18 @@ impl Client {
 
     /// The members as some member knows them by itself, also while there is no leader.
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let known = match client.cluster().await {
+    ///     Ok(cluster) => cluster,
+    ///     // What one member remembers, perhaps from before.
+    ///     Err(_) => client.local_cluster().await?,
+    /// };
+    /// println!("{} members", known.members.len());
+    /// # assert_eq!(client.local_cluster().await?.members.len(), 1);
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`] where no member answers.
@@ -97,6 +109,16 @@ impl Client {
 
     /// Changes the limits that are given. Dropped before it is done, it may have been applied or may yet be.
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use tenure::api::ChangeLimits;
+    /// let before = client.limits().await?.limits;
+    /// let half = ChangeLimits { value_bytes: Some(before.value_bytes / 2), ..ChangeLimits::default() };
+    /// let now = client.change_limits(&half).await?.limits;
+    /// assert_eq!(now.value_bytes, before.value_bytes / 2);
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], [`Error::Unknown`].
@@ -108,6 +130,16 @@ impl Client {
 
     /// Forgets the history up to a revision; the cluster does so by itself, too. Dropped before it is done, it may have
     /// been applied or may yet be.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let old = client.put("config/colour", "green").await?.revision;
+    /// let new = client.put("config/colour", "blue").await?.revision;
+    /// client.compact(new).await?;
+    /// let gone = client.get_at("config/colour", old).await.expect_err("that history is gone");
+    /// assert_eq!(gone.code(), Some(tenure::api::Code::Compacted));
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///

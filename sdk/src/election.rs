@@ -110,6 +110,14 @@ impl Guard<Led> {
     }
 
     /// The name by which others know this leader.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let leadership = client.campaign("service/api", "host-a").lead().await?;
+    /// assert_eq!((leadership.election(), leadership.candidate()), ("service/api", "host-a"));
+    /// # leadership.resign().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn candidate(&self) -> &str {
         &self.held.hold.owner
     }

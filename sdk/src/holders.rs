@@ -32,6 +32,15 @@ impl Client {
 
     /// Who holds permits of a semaphore and who waits for some; as [`Client::inspect_lock`].
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let held = client.semaphore("downloads", 10).permits(3).acquire().await?;
+    /// let shown = client.inspect_semaphore("downloads").await?;
+    /// assert_eq!((shown.permits_held, shown.limit), (3, Some(10)));
+    /// # held.release().await?;
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`].
@@ -114,6 +123,17 @@ impl Client {
     }
 
     /// The semaphores of a prefix of which permits are held or waited for.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let held = client.semaphore("downloads/a", 10).acquire().await?;
+    /// for semaphore in client.semaphores("downloads/").await?.all {
+    ///     println!("{}: {} permits of {:?}", semaphore.semaphore, semaphore.permits_held, semaphore.limit);
+    ///     # assert_eq!(semaphore.permits_held, 1);
+    /// }
+    /// # held.release().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn semaphores(&self, prefix: impl Into<String>) -> Listing<'_, SemaphoreSummary> {
         Listing::new(self, Some(prefix.into()))
     }
@@ -169,6 +189,16 @@ impl Client {
     }
 
     /// The same for a leadership.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let held = client.campaign("service/api", "host-a").lead().await?;
+    /// if let Some(leader) = client.election("service/api").await?.leader {
+    ///     client.break_election("service/api", leader.fence, "its host burns").await?;
+    /// }
+    /// assert!(client.election("service/api").await?.leader.is_none());
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///

@@ -134,6 +134,17 @@ impl Watching {
     }
 
     /// One exact resource beside it.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let mut watch = client.watch_one("locks/jobs/nightly").and_one("keys/jobs/nightly/report").begin();
+    /// watch.next().await.expect("it begins with the state")?;
+    /// let lock = client.lock("jobs/nightly").acquire().await?;
+    /// let told = watch.next().await.expect("it goes on")?;
+    /// # assert!(matches!(told, tenure::Told::Changes { .. }), "{told:?}");
+    /// # lock.release().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn and_one(mut self, resource: impl Into<String>) -> Watching {
         self.selectors.resources.push(resource.into());
         self
