@@ -27,6 +27,10 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 /// two calls of `block_on`, nothing is renewed until the client is used again, and what runs out meanwhile is lost.
 /// [`blocking::Client`](crate::blocking::Client) has a thread of its own for that.
 ///
+/// It keeps to the cluster that answered it first. One that was restored from a backup is another cluster: calls then fail
+/// with [`Code::WrongCluster`](tenure_api::Code::WrongCluster) until a client is made anew, which is all that it takes. Holds
+/// and leases do not outlive their cluster, and what was read before may be ahead of what there is now.
+///
 /// ```
 /// # tenure_doctest::run(async |url| {
 /// let client = tenure::Client::connect(["http://10.0.0.1:7379", "http://10.0.0.2:7379"])?;

@@ -290,7 +290,8 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::WrongCluster => (
             Exit::CONFIG,
-            "these members are not of one cluster; `tenure context` shows who is asked",
+            "these members are not of one cluster (`tenure context` shows who is asked), or it was restored from a backup \
+             meanwhile and is another one now: then run this again, and read anew what was read before",
         ),
         Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
         Code::MemberNotFound | Code::MembershipBusy | Code::MembershipUnsafe => {
