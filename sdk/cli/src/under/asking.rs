@@ -71,8 +71,13 @@ pub(super) async fn acquire<W: Holdable>(
 pub(super) fn has_ended(told: &Result<(), Error>) -> bool {
     match told {
         Ok(()) | Err(Error::Lost(_)) => true,
-        Err(error) => matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound)),
+        Err(error) => tells_of_its_end(error),
     }
+}
+
+/// Whether it is said of a lease that it is no more.
+pub(super) fn tells_of_its_end(error: &Error) -> bool {
+    matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound))
 }
 
 /// What is told of an asking that failed; by which lease it asked, and whether that is certain to have ended.

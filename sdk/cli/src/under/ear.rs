@@ -8,8 +8,10 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use tenure::api::{Attached, AttachedState, Code, Lease};
+use tenure::api::{Attached, AttachedState, Lease};
 use tenure::{Client, Error, Loss};
+
+use super::asking::tells_of_its_end;
 
 /// Between askings that no member answered.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -63,16 +65,12 @@ async fn listen(client: Client, hold: Hold) -> Loss {
                 }
                 seen = lease.revision;
             }
-            Err(error) if has_ended(&error) => return Loss::LeaseEnded,
+            Err(error) if tells_of_its_end(&error) => return Loss::LeaseEnded,
             Err(error) if error.may_pass() => tokio::time::sleep(PAUSE).await,
             // From now on nothing is heard.
             Err(_) => std::future::pending().await,
         }
     }
-}
-
-fn has_ended(error: &Error) -> bool {
-    matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound))
 }
 
 impl Hold {
