@@ -47,6 +47,11 @@
 //! guards still hold. Not promised is that a program knows what it lost while it is stopped, for longer than its TTL: what
 //! must not suffer from that checks the fence.
 //!
+//! # One cluster
+//!
+//! A client keeps to the cluster that answered it first. After a restore there is another one, whose members refuse it with
+//! [`Code::WrongCluster`](api::Code::WrongCluster): make a client anew, and take up nothing of what was held.
+//!
 //! # Errors
 //!
 //! [`Error`] says what may be concluded: *not applied*, *unknown*, or *lost*. The client has by then asked as many
@@ -60,7 +65,7 @@
 //! | --- | --- |
 //! | reads, lists, [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
 //! | [`Watch::next`], [`Observe::next`] | nothing, and nothing is lost: the next one goes on |
-//! | puts, deletes, transactions, [`Guard::proclaim`], breaks | it may have been applied or may yet be |
+//! | puts, deletes, transactions, [`Guard::proclaim`], breaks, [`Client::revoke_lease`], [`Client::change_limits`], [`Client::compact`] | it may have been applied or may yet be |
 //! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease; what comes late is given up by a renewal |
 //! | [`Guard::run`] | what ran is dropped; it stays held |
 //! | [`Guard::release`], [`Guard::resign`], [`Lease::revoke`] | it goes on in the background, else it ends with the lease; it is not believed in any longer |

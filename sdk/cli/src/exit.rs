@@ -121,6 +121,14 @@ impl Trouble {
         self
     }
 
+    /// The same of one of several things that were asked for, of which others may be done. What is in doubt stays so.
+    pub(crate) fn after(self, others: bool) -> Trouble {
+        match self.outcome {
+            Some(Outcome::NotApplied) if others => self.afterwards(),
+            _ => self,
+        }
+    }
+
     /// The same, with another exit code.
     pub(crate) fn ending(mut self, exit: Exit) -> Trouble {
         self.exit = exit;
@@ -282,7 +290,8 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::WrongCluster => (
             Exit::CONFIG,
-            "these members are not of one cluster; `tenure context` shows who is asked",
+            "these members are not of one cluster (`tenure context` shows who is asked), or it was restored from a backup \
+             meanwhile and is another one now: then run this again, and read anew what was read before",
         ),
         Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
         Code::MemberNotFound | Code::MembershipBusy | Code::MembershipUnsafe => {
