@@ -36,7 +36,7 @@ use super::unfinished;
 const FILE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("file");
 const IDENTITY: &str = "identity";
 const CHECKPOINT: &str = "checkpoint";
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// Rows are read once, at start; checkpoints touch a few thousand pages. The library verifies nothing here, because
 /// the file has no bound: the checksums and the digest of the rows do.
@@ -207,6 +207,12 @@ impl StateFile {
     /// Damage, a newer format, or a file of another cluster or member: each names the file and the remedy.
     pub fn open(path: &Path, identity: Identity) -> Result<(StateFile, Loaded), StorageError> {
         StateFile::read(database::open(path, OPTIONS)?, path, identity)
+    }
+
+    /// Reads all of a state file, and writes nothing.
+    pub(super) fn look(path: &Path, identity: Identity) -> Result<Loaded, StorageError> {
+        let (_, loaded) = StateFile::read(database::look(path, OPTIONS)?, path, identity)?;
+        Ok(loaded)
     }
 
     /// Opens the state on a storage of the caller's, named `path` in messages.

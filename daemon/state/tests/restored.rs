@@ -87,7 +87,7 @@ proptest! {
         prop_assert_eq!(deleted, gone.iter().map(|key| key.key.clone()).collect::<BTreeSet<Bytes>>());
         let compacted = Err(ReadError::Compacted { compact_revision: BASE });
         for old in [Revision(0), state.revision(), Revision(BASE.0 - 1)] {
-            prop_assert_eq!(new.history(old, 10).map(|_| ()), compacted.clone());
+            prop_assert_eq!(new.history(old, 10).map(|_| ()), compacted);
         }
         prop_assert_eq!(rows_of(&new), rows_of(&restored(&state).state), "it is a function of the state");
 
