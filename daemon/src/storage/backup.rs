@@ -16,6 +16,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use prost::Message;
+use tenure_api::{BACKUP_END_BYTES, backup_end};
 use tenure_raft::MemberId;
 use tenure_state::{Row, Table};
 
@@ -26,7 +27,6 @@ use super::snapshot::{
 };
 
 const MAGIC: [u8; 8] = *b"TENURBAK";
-const END: [u8; 8] = *b"TENUREOB";
 /// The version of this format.
 pub const BACKUP_FORMAT: u32 = 1;
 
@@ -80,12 +80,8 @@ impl<T> Digested<T> {
     }
 
     /// What the end of a file says of all that has passed.
-    fn end(&self) -> [u8; 32] {
-        let mut end = [0; 32];
-        end[..8].copy_from_slice(&self.length.to_le_bytes());
-        end[8..24].copy_from_slice(&self.digest.finish().to_be_bytes());
-        end[24..].copy_from_slice(&END);
-        end
+    fn end(&self) -> [u8; BACKUP_END_BYTES] {
+        backup_end(self.length, self.digest.finish())
     }
 }
 
@@ -199,7 +195,7 @@ impl Backup {
         let header = state.header().clone();
         let mut input = state.into_input();
         let (expected, file_digest) = (input.end(), input.digest.finish());
-        if array::<32>(&mut input)? != expected {
+        if array::<BACKUP_END_BYTES>(&mut input)? != expected {
             return Err(bad("its end does not fit what comes before it"));
         }
         let size = input.length;
