@@ -173,3 +173,107 @@ pub fn replace<E: From<StorageError>>(
     give_names(dir, &fresh)?;
     Ok(Moved(kept))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tenure_raft::Configuration;
+    use tenure_state::Genesis;
+
+    use super::*;
+
+    const OLD: ClusterId = ClusterId(1);
+    const NEW: ClusterId = ClusterId(2);
+
+    fn founded(dir: &DataDir, cluster: ClusterId) -> Result<(), StorageError> {
+        let base = SnapshotMeta::genesis(Configuration::default());
+        found(dir, cluster, &base, &State::genesis(Genesis::default()))
+    }
+
+    fn cluster_of(path: &Path) -> Result<Option<ClusterId>, StorageError> {
+        let opened = super::super::open(&DataDir::open(path, "n1")?)?;
+        Ok(opened.map(|opened| opened.identity.cluster))
+    }
+
+    /// A replaced member, as it was when so many files had their new contents.
+    fn cut_off_after(path: &Path, names: usize) -> Moved {
+        let dir = DataDir::open(path, "n1").expect("a directory");
+        founded(&dir, OLD).expect("a member");
+        fs::create_dir(dir.snapshots()).expect("snapshots");
+        fs::write(dir.snapshots().join("snap-1"), b"").expect("a snapshot");
+        let kept = replace(&dir, "n1", "test", |fresh| founded(fresh, NEW)).expect("replaced");
+        let fresh = path.join(FRESH);
+        fs::create_dir(&fresh).expect("there is none");
+        fs::write(fresh.join(KEPT), "before-test").expect("a file");
+        for file in &[MEMBER, STATE, LOG][names..] {
+            fs::rename(path.join(file), fresh.join(file)).expect("the new one");
+            fs::copy(kept.0.join(file), path.join(file)).expect("the old one");
+        }
+        kept
+    }
+
+    #[test]
+    fn member_that_was_replaced_is_the_new_one_and_the_old_one_lies_beside_it_whole() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        let kept = cut_off_after(&path, 3);
+        assert_eq!(cluster_of(&path).expect("it opens"), Some(NEW));
+        let held = Held::of(&kept.0).expect("a directory");
+        let old = Offline::look(&held).expect("whole").expect("a member");
+        let stored = old.stored.expect("it has a log");
+        assert_eq!((stored.identity.cluster, stored.log_counts), (OLD, true));
+        assert!(kept.0.join("snapshots/snap-1").exists());
+        assert!(!path.join("snapshots/snap-1").exists());
+    }
+
+    #[test]
+    fn replacement_cut_off_between_two_names_is_refused_at_a_start_and_finished_by_the_next() {
+        for names in [1, 2] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let path = dir.path().join("n1");
+            let kept = cut_off_after(&path, names);
+            let refused = cluster_of(&path).expect_err("a mixture");
+            assert_eq!(refused.exit_code(), 3, "{refused}");
+            let dir = DataDir::open(&path, "n1").expect("a directory");
+            assert_eq!(finish_replacing(&dir).expect("it can be done"), Some(kept));
+            assert_eq!(finish_replacing(&dir).expect("it is done"), None);
+            drop(dir);
+            assert_eq!(cluster_of(&path).expect("it opens"), Some(NEW));
+        }
+    }
+
+    #[test]
+    fn replacement_cut_off_before_the_first_name_changes_nothing_and_begins_anew() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        cut_off_after(&path, 0);
+        assert_eq!(cluster_of(&path).expect("it opens"), Some(OLD));
+        let dir = DataDir::open(&path, "n1").expect("a directory");
+        assert_eq!(finish_replacing(&dir).expect("nothing to do"), None);
+        replace(&dir, "n1", "again", |fresh| founded(fresh, NEW)).expect("replaced");
+        drop(dir);
+        assert_eq!(cluster_of(&path).expect("it opens"), Some(NEW));
+    }
+
+    #[test]
+    fn looking_at_a_member_that_was_killed_writes_nothing_and_sees_what_a_start_sees() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        let data = DataDir::open(&path, "n1").expect("a directory");
+        founded(&data, OLD).expect("a member");
+        let opened = super::super::open(&data)
+            .expect("it opens")
+            .expect("formed");
+        // As a killed process leaves it: not closed.
+        std::mem::forget((opened.log, opened.state));
+        let before = fs::read(path.join(STATE)).expect("it is there");
+        let offline = Offline::look(&data.held())
+            .expect("whole")
+            .expect("a member");
+        let stored = offline.stored.expect("it has a log");
+        assert_eq!(stored.state.rows, opened.loaded.rows);
+        assert_eq!(stored.log, opened.contents);
+        assert_eq!(fs::read(path.join(STATE)).expect("it is there"), before);
+    }
+}
