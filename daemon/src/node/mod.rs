@@ -238,7 +238,7 @@ impl Node {
             unix_ms: 0,
         };
         let backups = Backups::new(
-            state.clone(),
+            &state,
             &paths.state,
             snapshots.dir(),
             files.identity.cluster,

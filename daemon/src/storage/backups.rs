@@ -23,7 +23,7 @@ use super::files;
 use super::identity::ClusterId;
 use super::outgoing::Syncing;
 use super::snapshot::Header;
-use super::state_file::{SharedState, StateReader};
+use super::state_file::{SharedState, StateReader, WatchedState};
 use crate::pulse::{AtWork, Pace, Pulse};
 
 /// Backups of a member that are made or sent at a time: one that is scheduled, and one that somebody needs now.
@@ -85,7 +85,7 @@ pub struct Backups(Arc<Source>);
 
 #[derive(Debug)]
 struct Source {
-    state: SharedState,
+    state: WatchedState,
     /// The state file, for its size.
     state_path: PathBuf,
     dir: PathBuf,
@@ -125,14 +125,14 @@ impl Backups {
     /// Those of a member whose state this is. `dir` is where its snapshots lie: what is left there is removed at a
     /// start.
     pub fn new(
-        state: SharedState,
+        state: &SharedState,
         state_path: &Path,
         dir: &Path,
         cluster: ClusterId,
         origin: Origin,
     ) -> Backups {
         Backups(Arc::new(Source {
-            state,
+            state: state.watch(),
             state_path: state_path.to_owned(),
             dir: dir.to_owned(),
             cluster,
@@ -231,7 +231,7 @@ impl Making<'_> {
                 return Err(BackupError::Stopped);
             }
             // The lock is held only for as long as it takes to begin to read.
-            let reader = self.source.state.lock().reader()?;
+            let reader = self.source.state.reader()?.ok_or(BackupError::Stopped)?;
             let have = reader.covers().position.index;
             if at_least <= have {
                 return Ok(reader);

@@ -14,7 +14,7 @@
 //! the whole file by an installed snapshot, which is one rename.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use prost::Message;
@@ -123,6 +123,11 @@ impl SharedState {
         SharedState(Arc::new(Mutex::new(file)))
     }
 
+    /// The file for somebody who does not keep it open.
+    pub(super) fn watch(&self) -> WatchedState {
+        WatchedState(Arc::downgrade(&self.0))
+    }
+
     /// Takes the file for one operation.
     pub(super) fn lock(&self) -> MutexGuard<'_, StateFile> {
         // A panic inside left the file marked as failed, so that it refuses everything.
@@ -137,6 +142,23 @@ impl SharedState {
         file.into_inner()
             .unwrap_or_else(PoisonError::into_inner)
             .close()
+    }
+}
+
+/// The state file for as long as the threads of its member have it.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedState(Weak<Mutex<StateFile>>);
+
+impl WatchedState {
+    /// A view of the whole state as of the last checkpoint; `None` where the member has stopped.
+    pub(super) fn reader(&self) -> Result<Option<StateReader>, StorageError> {
+        let Some(shared) = self.0.upgrade().map(SharedState) else {
+            return Ok(None);
+        };
+        let reader = shared.lock().reader().map(Some);
+        // Where the member has stopped meanwhile, this is the last to have it.
+        let closed = shared.close();
+        closed.and(reader)
     }
 }
 
