@@ -55,7 +55,7 @@ struct Format {
 
 impl DataDir {
     /// Makes the directory at the first start, locks it, and draws a member id into it unless it has one. `name` is
-    /// the member's label at this start; the id is what counts.
+    /// the member's label at this start, or empty where the last one stays; the id is what counts.
     ///
     /// # Errors
     /// [`StorageError::InUse`] where another process has it; [`StorageError::NotADirectory`] for a symbolic link;
@@ -79,6 +79,11 @@ impl DataDir {
     /// The id of the member that this directory belongs to.
     pub fn member(&self) -> MemberId {
         self.member
+    }
+
+    /// The member's label.
+    pub fn name(&self) -> &str {
+        &self.file.name
     }
 
     /// Where it is.
@@ -272,7 +277,7 @@ fn member_file(dir: &Path, name: &str) -> Result<MemberFile, StorageError> {
         return draw(dir, &path, name);
     };
     let mut file = read_member_file(dir, &contents)?;
-    if file.name != name {
+    if !name.is_empty() && file.name != name {
         file.name = name.to_owned();
         parse(dir, &file)?;
         write_member_file(&path, &file)?;
@@ -388,6 +393,9 @@ mod tests {
             DataDir::open(&path, "n2").expect("second start").member(),
             id
         );
+        let unnamed = DataDir::open(&path, "").expect("a start without a name");
+        assert_eq!((unnamed.member(), unnamed.name()), (id, "n2"));
+        drop(unnamed);
         let json = fs::read_to_string(path.join("member.json")).expect("member.json");
         assert_eq!(
             json,
