@@ -38,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const REST_AFTER: u64 = 1 << 20;
 const LONGEST_REST: Duration = Duration::from_millis(100);
 /// A backup is begun only where it leaves so much of the disk free: the log must never find it full.
-const LEFT_FREE: u64 = 256 << 20;
+const LEFT_FREE: u64 = 64 << 20;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
