@@ -4,6 +4,7 @@
 //! carried out or what a status line is made of beyond its number: daemon and SDK convert from and to these types at
 //! their own edges. Requests refuse unknown fields; answers may grow, so they are read tolerantly.
 
+mod backup;
 mod cluster;
 mod election;
 mod key;
@@ -16,6 +17,7 @@ mod semaphore;
 mod transaction;
 mod watch;
 
+pub use backup::{BACKUP_END_BYTES, backup_end};
 pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
 pub use election::{
     Campaign, CampaignState, Candidate, CandidateQueued, Elected, Election, ElectionBroken,

@@ -2,7 +2,8 @@
 //!
 //! From the edge to the core: `cli`, `config`, `dev` and `member` start and stop a member; `http` serves clients; `node` runs
 //! the threads around the core and the applier; `transport`, `forming` and `joining` talk to other members; `storage` remembers;
-//! `telemetry` counts. `supervision` speaks with the service manager, to which `pulse` shows which threads move; `logging`
+//! `telemetry` counts. `offline` works on files while no member runs. `supervision` speaks with the service manager, to
+//! which `pulse` shows which threads move; `logging`
 //! writes lines.
 
 pub mod cli;
@@ -16,6 +17,7 @@ pub mod joining;
 pub mod logging;
 pub mod member;
 pub mod node;
+pub mod offline;
 pub mod pulse;
 pub mod storage;
 pub mod supervision;

@@ -154,7 +154,7 @@ impl Member {
     /// # Errors
     /// Where the directory cannot be used, or it is empty and nothing says how to form a cluster.
     pub async fn open(
-        config: MemberConfig,
+        mut config: MemberConfig,
         clients: TcpListener,
         peers: TcpListener,
     ) -> Result<Member, MemberError> {
@@ -168,6 +168,8 @@ impl Member {
         if files.is_none() && config.initial_members.is_none() && config.join.is_none() {
             return Err(MemberError::NoCluster(config.data_dir));
         }
+        // Where none was given, it is called what it was called before.
+        config.name = dir.name().to_owned();
         let inbox = Inbox::default();
         let identity = Identity {
             member: dir.member(),

@@ -189,7 +189,7 @@ impl Call {
         self
     }
 
-    fn request(&self, member: &str, client: &Inner) -> Result<Request<Bytes>, Error> {
+    pub(crate) fn request(&self, member: &str, client: &Inner) -> Result<Request<Bytes>, Error> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(format!("{member}{}", self.target));

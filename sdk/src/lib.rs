@@ -35,6 +35,7 @@
 //!   transactions, whose shape is checked by the compiler: [`txn`].
 //! - [`Client::watch`] is a stream of changes, [`Client::observe`] one of who leads, [`Client::mirror`] a typed view of
 //!   configuration that is always current.
+//! - [`Client::backup`] writes a copy of everything, of which `tenured restore` makes a new cluster.
 //! - Who holds what: [`Client::locks`], [`Client::inspect_lock`] and their like; an operator's word: [`Client::break_lock`].
 //!
 //! # What a guard believes
@@ -80,6 +81,7 @@
 //! than keys, which a member refuses to show at once. The types of the REST API are at [`api`], for programs that bring their own HTTP client.
 
 mod ask;
+mod backup;
 mod belief;
 pub mod blocking;
 mod builder;
@@ -128,6 +130,7 @@ struct Readme;
 pub use tenure_api as api;
 
 pub use ask::{Acquire, Holdable, Labelled};
+pub use backup::{BackedUp, BackupError, BackupProgress};
 pub use belief::State;
 pub use builder::ClientBuilder;
 pub use client::Client;

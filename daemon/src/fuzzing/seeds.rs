@@ -18,7 +18,7 @@ use tenure_state::{
     Renewal, Request, Revision, Share, Transaction, Wanted, encode_batch,
 };
 
-use crate::storage::fuzzing::{record_seeds, snapshot_seeds};
+use crate::storage::fuzzing::{backup_seeds, record_seeds, snapshot_seeds};
 use crate::transport::{Form, encode};
 
 /// Seeds by target; each has a name.
@@ -27,6 +27,7 @@ pub(super) type Seeds = BTreeMap<&'static str, Vec<(String, Vec<u8>)>>;
 /// The seeds of every target.
 pub(super) fn seeds() -> Seeds {
     BTreeMap::from([
+        ("backup", numbered(backup_seeds())),
         ("config", texts(CONFIG)),
         ("hello", hello()),
         ("machine", machine()),

@@ -7,6 +7,7 @@
 mod acquiring;
 mod administration;
 mod audit;
+mod backup;
 mod body;
 mod budget;
 mod cluster;

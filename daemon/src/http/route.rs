@@ -39,6 +39,8 @@ pub(super) enum Family {
     Limits,
     /// `/v1/compact`
     Compact,
+    /// `/v1/backup`
+    Backup,
     /// `/v1/status`
     Status,
     /// `/v1/openapi.json`
@@ -115,6 +117,8 @@ pub(super) enum Call {
     ChangeLimits,
     /// `POST /v1/compact`
     Compact,
+    /// `GET /v1/backup`
+    TakeBackup,
     /// `GET /v1/status`
     ReadStatus,
     /// `GET /v1/openapi.json`
@@ -154,6 +158,7 @@ impl Call {
             Call::ReadCluster => (Family::Cluster, None),
             Call::ReadLimits | Call::ChangeLimits => (Family::Limits, None),
             Call::Compact => (Family::Compact, None),
+            Call::TakeBackup => (Family::Backup, None),
             Call::ReadStatus => (Family::Status, None),
             Call::ReadOpenApi => (Family::OpenApi, None),
             Call::Live => (Family::Live, None),
@@ -191,6 +196,7 @@ impl Call {
             | Call::WatchMany
             | Call::ReadCluster
             | Call::ReadLimits
+            | Call::TakeBackup
             | Call::ReadStatus
             | Call::ReadOpenApi
             | Call::Live
@@ -229,6 +235,7 @@ impl Family {
             Family::Cluster => "/v1/cluster",
             Family::Limits => "/v1/limits",
             Family::Compact => "/v1/compact",
+            Family::Backup => "/v1/backup",
             Family::Status => "/v1/status",
             Family::OpenApi => "/v1/openapi.json",
             Family::Live => "/livez",
@@ -254,6 +261,7 @@ impl Family {
             Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
             Family::Limits => "GET, HEAD, PATCH, OPTIONS",
             Family::Cluster
+            | Family::Backup
             | Family::Status
             | Family::OpenApi
             | Family::Live
@@ -285,6 +293,7 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         "/v1/cluster" => plain(Family::Cluster),
         "/v1/limits" => plain(Family::Limits),
         "/v1/compact" => plain(Family::Compact),
+        "/v1/backup" => plain(Family::Backup),
         "/v1/status" => plain(Family::Status),
         "/v1/openapi.json" => plain(Family::OpenApi),
         "/livez" => plain(Family::Live),
@@ -364,6 +373,7 @@ impl Target<'_> {
             Family::Limits if reads => Call::ReadLimits,
             Family::Limits => Call::ChangeLimits,
             Family::Compact => Call::Compact,
+            Family::Backup => Call::TakeBackup,
             Family::Status => Call::ReadStatus,
             Family::OpenApi => Call::ReadOpenApi,
             Family::Live => Call::Live,
@@ -499,6 +509,7 @@ mod tests {
         check(Method::GET, "/v1/openapi.json", Call::ReadOpenApi);
         check(Method::GET, "/v1/watch", Call::Watch);
         check(Method::GET, "/v1/cluster", Call::ReadCluster);
+        check(Method::GET, "/v1/backup", Call::TakeBackup);
         check(Method::GET, "/v1/status", Call::ReadStatus);
         check(Method::GET, "/livez", Call::Live);
         check(Method::GET, "/readyz", Call::Ready);

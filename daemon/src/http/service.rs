@@ -35,7 +35,7 @@ use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::route::{self, Call, Family, Target};
 use super::{
-    administration, cluster, elections, key_ranges, keys, leases, locks, metrics, openapi,
+    administration, backup, cluster, elections, key_ranges, keys, leases, locks, metrics, openapi,
     semaphores, together, transactions, watch,
 };
 use crate::node::{Handle, LeaderView};
@@ -348,7 +348,7 @@ impl Service {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
                 Sent::whole(Bytes::new())
             }
-            (Some(stream), false) => Sent::stream(stream),
+            (Some(made), false) => Sent::made(made),
             (Some(_), true) => Sent::whole(Bytes::new()),
         };
         let mut response = Response::new(body);
@@ -375,8 +375,12 @@ fn own_turn(extensions: &Extensions) -> OwnTurn {
 /// Refuses what the caller does not accept, before anything is carried out.
 fn check_accepts(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
     // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate,
-    // and metrics have one form.
-    if matches!(call, Call::ReadKey(_) | Call::ReadMetrics) || family == Family::Live {
+    // and metrics and backups have one form.
+    let has_one_form = matches!(
+        call,
+        Call::ReadKey(_) | Call::ReadMetrics | Call::TakeBackup
+    );
+    if has_one_form || family == Family::Live {
         return Ok(());
     }
     if matches!(call, Call::Watch | Call::WatchMany) && manners::wants_events(headers) {
@@ -421,6 +425,7 @@ async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
         Call::ReadLimits => administration::read_limits(cx).await,
         Call::ChangeLimits => administration::change_limits(cx).await,
         Call::Compact => administration::compact(cx).await,
+        Call::TakeBackup => backup::take(cx).await,
         Call::ReadStatus => cluster::status(cx).await,
         Call::ReadOpenApi => openapi::read(cx).await,
         Call::Live => cluster::live(cx).await,

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use super::event::Event;
 use super::freshness::{FreshAt, Freshness};
 use super::waiter::{Waiter, Waiters};
+use crate::storage::{BackupError, Backups, MadeBackup};
 use crate::telemetry::{self, Metrics};
 
 /// No read holds the state for more rows, or more history, than this at a time (`design.md`, State).
@@ -174,6 +175,8 @@ pub(super) struct Shared {
     pub(super) stopping: CancellationToken,
     pub(super) files: super::FilePaths,
     pub(super) metrics: Arc<Metrics>,
+    /// Who makes its backups; nobody where it has no files.
+    pub(super) backups: Option<Backups>,
     election_timeout: Duration,
     pending: Mutex<Pending>,
     next_token: AtomicU64,
@@ -219,6 +222,7 @@ impl Shared {
             stopping: CancellationToken::new(),
             files,
             metrics: Arc::default(),
+            backups: None,
             election_timeout,
             pending: Mutex::new(Pending::default()),
             next_token: AtomicU64::new(first_token),
@@ -697,6 +701,21 @@ impl Handle {
         let (reply, receiver) = oneshot::channel();
         self.0.tell_core(Event::Transfer { to, reply });
         receiver.await.unwrap_or(Err(TransferError::NotLeader))
+    }
+
+    /// Makes a backup of this member's state as it is now, or a moment later. After a barrier it has everything that was
+    /// acknowledged before that.
+    ///
+    /// # Errors
+    ///
+    /// Where others are made already, or it cannot be made.
+    ///
+    /// Cancelling it ends the making and leaves nothing.
+    pub async fn backup(&self) -> Result<MadeBackup, BackupError> {
+        let backups = self.0.backups.as_ref().ok_or(BackupError::Busy)?;
+        let applied = LogIndex(self.0.applied.load(Ordering::Acquire));
+        let stopping = self.stopping();
+        backups.make(applied, move || stopping.is_cancelled()).await
     }
 
     /// Whether this member leads.

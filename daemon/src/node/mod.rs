@@ -41,8 +41,8 @@ pub use tenure_replica::{Decided, Interest};
 pub use waiter::Waiter;
 
 use crate::storage::{
-    Loaded, LogEvent, LogThread, Opened, SharedState, SnapshotEvent, SnapshotThread, Snapshots,
-    StateEvent, StateThread, StorageError,
+    Backups, Loaded, LogEvent, LogThread, Opened, Origin, SharedState, SnapshotEvent,
+    SnapshotThread, Snapshots, StateEvent, StateThread, StorageError,
 };
 use crate::telemetry::Metrics;
 use crate::transport::{ClusterId, Incoming, KNOWN_STARTS, Sink, Transport};
@@ -255,7 +255,20 @@ impl Node {
             started: Instant::now(),
         };
         let status = (core.status(), Arc::clone(core.configuration()));
-        let shared = Arc::new(Shared::new(
+        let origin = Origin {
+            member: id,
+            name: identity.name.clone(),
+            program: identity.version.to_owned(),
+            unix_ms: 0,
+        };
+        let backups = Backups::new(
+            &state,
+            &paths.state,
+            snapshots.dir(),
+            files.identity.cluster,
+            origin,
+        );
+        let mut shared = Shared::new(
             identity,
             sender.clone(),
             applier,
@@ -263,7 +276,9 @@ impl Node {
             paths,
             settings.core.raft.election_timeout,
             random_u64(),
-        ));
+        );
+        shared.backups = Some(backups);
+        let shared = Arc::new(shared);
         let metrics = Arc::clone(&shared.metrics);
 
         let (apply, apply_queue) = channel();

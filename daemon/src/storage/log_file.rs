@@ -47,7 +47,7 @@ const HARD_STATE: &str = "hard_state";
 const BASE: &str = "base";
 const FOUNDING: &str = "founding";
 const STARTS: &str = "starts";
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// Entries are read only at open, so that the cache is for the inner pages of the tree alone. All pages are verified
 /// at open: the log is bounded, and a lost tail would be an acknowledged write lost.
@@ -156,7 +156,26 @@ impl LogFile {
         member: MemberId,
         cluster: Option<ClusterId>,
     ) -> Result<(LogFile, Identity, LogContents), StorageError> {
-        let db = database::open(path, OPTIONS)?;
+        LogFile::read_as(database::open(path, OPTIONS)?, path, member, cluster)
+    }
+
+    /// Reads the log file of such a member, and writes nothing.
+    pub(super) fn look_as(
+        path: &Path,
+        member: MemberId,
+        cluster: Option<ClusterId>,
+    ) -> Result<(Identity, LogContents), StorageError> {
+        let db = database::look(path, OPTIONS)?;
+        let (_, identity, contents) = LogFile::read_as(db, path, member, cluster)?;
+        Ok((identity, contents))
+    }
+
+    fn read_as(
+        db: Database,
+        path: &Path,
+        member: MemberId,
+        cluster: Option<ClusterId>,
+    ) -> Result<(LogFile, Identity, LogContents), StorageError> {
         let identity = contained(path, || read_identity(&db, path))?;
         let cluster = cluster.unwrap_or(identity.cluster);
         Identity { cluster, member }.check(path, identity)?;

@@ -11,6 +11,7 @@ use clap::error::ErrorKind as Wrong;
 use exit::{CODES, Exit, Trouble};
 use settings::{Options, Session};
 
+mod backup;
 mod bench;
 mod breaking;
 mod context;
@@ -63,6 +64,7 @@ enum Command {
     Elections(standing::Elections),
     Break(breaking::Break),
     Status(status::Status),
+    Backup(backup::Backup),
     Context(context::Context),
     /// Measures a running cluster
     Bench(bench::Bench),
@@ -178,6 +180,7 @@ impl Command {
             Command::Elections(elections) => elections.run(session).await,
             Command::Break(broken) => broken.run(session).await,
             Command::Status(status) => status.run(session).await,
+            Command::Backup(backup) => backup.run(session).await,
             Command::Context(_) | Command::Bench(_) | Command::Completion(_) | Command::Man(_) => {
                 unreachable!("these need no runtime and were run without")
             }

@@ -31,7 +31,7 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
 }
 
 /// Every family of routes.
-const FAMILIES: [Family; 22] = [
+const FAMILIES: [Family; 23] = [
     Family::Leases,
     Family::LeaseRenewals,
     Family::Lease,
@@ -49,6 +49,7 @@ const FAMILIES: [Family; 22] = [
     Family::Cluster,
     Family::Limits,
     Family::Compact,
+    Family::Backup,
     Family::Status,
     Family::OpenApi,
     Family::Live,

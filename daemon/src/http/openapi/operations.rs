@@ -105,6 +105,7 @@ pub(super) fn of(family: Family, found: &mut Found) -> Described {
             (Patch, change_limits(s).build()),
         ],
         Family::Compact => vec![(Post, compact(s).build())],
+        Family::Backup => vec![(Get, take_backup(s).build())],
         Family::Status => vec![(Get, read_status(s).build())],
         Family::OpenApi => vec![(Get, read_document(s).build())],
         Family::Live => vec![(Get, live(s).build())],
@@ -814,6 +815,18 @@ fn compact(s: &mut Found) -> Operation<'_> {
         .refuses(&[Code::RevisionAhead])
         .records()
         .writes()
+}
+
+fn take_backup(s: &mut Found) -> Operation<'_> {
+    Operation::new(s, "takeBackup", "cluster", "A backup of everything.")
+        .text(
+            "The whole state as of one entry of the log, with everything that was acknowledged before this was asked. It comes when it has been made, \
+             with its length; a file that was cut off lacks its end, by which `tenured verify` and `tenured restore` know. With `consistency=local` it is \
+             of this member's own state, which may be old, also where the cluster has no leader.",
+        )
+        .reads()
+        .answers_as(200, "The backup.", "application/octet-stream")
+        .refuses(&[Code::TooManyRequests])
 }
 
 fn read_status(s: &mut Found) -> Operation<'_> {

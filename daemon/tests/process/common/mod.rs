@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod machine;
+pub(crate) mod offline;
 pub(crate) mod printed;
 pub(crate) mod process;
 pub(crate) mod proxy;

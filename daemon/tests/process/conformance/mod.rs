@@ -36,18 +36,18 @@ const PARTS: [&str; 9] = [
 ];
 
 /// The codes that no quiet cluster answers, and what shows each of them.
-const SHOWN_ELSEWHERE: [(Code, &str); 5] = [
+const SHOWN_ELSEWHERE: [(Code, &str); 6] = [
     (Code::NoLeader, "reads.rs, streams.rs"),
     (Code::Overloaded, "overload.rs"),
     (Code::OutcomeUnknown, "burdened.rs"),
     (Code::ShuttingDown, "stopping.rs"),
     (Code::TooManyWaiters, "overload.rs"),
+    (Code::TooManyRequests, "backups.rs"),
 ];
 
 /// The codes of what is not built yet.
-const NOT_BUILT: [Code; 5] = [
+const NOT_BUILT: [Code; 4] = [
     Code::Unauthenticated,
-    Code::TooManyRequests,
     Code::MemberNotFound,
     Code::MembershipBusy,
     Code::MembershipUnsafe,
