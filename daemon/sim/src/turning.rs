@@ -78,6 +78,7 @@ impl World {
             progress: _,
             changes,
             snapshots,
+            traced: _,
         } = output;
         let mut proposed = Vec::new();
         let writes = write.is_some();

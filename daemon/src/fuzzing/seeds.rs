@@ -8,7 +8,9 @@ use tenure_raft::{
     AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
     Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term,
 };
-use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+use tenure_replica::{
+    ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
+};
 use tenure_state::{
     Acquire, Batch, Break, Claim, Command, Compare, Condition, Fence, Field, Guard, HandOver,
     IdempotencyKey, Kind, LeaseId, Limits, NewLease, Operation, Origin, Proclaim, Put, Release,
@@ -188,6 +190,11 @@ fn messages() -> Vec<PeerMessage> {
             token: 5,
             kind: ForwardKind::Command,
             request: Bytes::from_static(b"\x01request"),
+            trace: Some(TraceContext {
+                trace: [1; 16],
+                span: [2; 8],
+                flags: 1,
+            }),
         }]),
         PeerMessage::Refused {
             tokens: vec![5, 6],
