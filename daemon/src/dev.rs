@@ -12,6 +12,7 @@ use tenure_state::Limits;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::TraceSettings;
 use crate::http;
 use crate::member::{Member, MemberConfig, MemberError, bind};
 use crate::node::NodeSettings;
@@ -31,6 +32,8 @@ pub struct DevOptions {
     pub client_port: u16,
     /// The limits that a new cluster begins with.
     pub limits: Limits,
+    /// Where traces are sent, if they are.
+    pub traces: Option<TraceSettings>,
 }
 
 /// Runs the cluster until it is told to stop. Says on `out` where it is reached and what to try.
@@ -115,6 +118,7 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             settings: NodeSettings::default(),
             hand_over: false,
             supervisor: Supervisor::default(),
+            traces: options.traces.clone(),
         };
         members.push(Member::open(config, clients, peers).await?);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tenured::cli::{Cli, Command, DevFlags};
-use tenured::config::{self, Config, LogFormat, ReloadFlags, ServeFlags};
+use tenured::config::{self, Config, LogFormat, ReloadFlags, ServeFlags, TraceSettings};
 use tenured::dev::{self, DevOptions};
 use tenured::http;
 use tenured::logging;
@@ -60,6 +60,7 @@ fn run_dev(flags: DevFlags) -> Result<(), Failure> {
         data_dir: flags.data_dir,
         client_port: flags.client_port,
         limits,
+        traces: TraceSettings::of_environment().map_err(usage)?,
     };
     run_to_end(async {
         let stop = stop_on_signals()?;
@@ -72,6 +73,7 @@ fn run_dev(flags: DevFlags) -> Result<(), Failure> {
 fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
     let config = Config::load(flags.clone()).map_err(usage)?;
     let filter = logging::start(config.log_format, &config.log_filter).map_err(usage)?;
+    let traces = TraceSettings::of_environment().map_err(usage)?;
     let inherited = Inherited::of_this_process().map_err(usage)?;
     let supervisor = Supervisor::of_this_process()
         .map_err(|error| (1, format!("cannot start a thread: {error}")))?;
@@ -79,7 +81,14 @@ fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
     run_to_end(async {
         let stop = stop_on_signals()?;
         let listeners = listen(&config, inherited).await?;
-        let served = serve(config, listeners, supervisor, Arc::new(reloader), stop);
+        let served = serve(
+            config,
+            listeners,
+            supervisor,
+            Arc::new(reloader),
+            traces,
+            stop,
+        );
         served.await.map_err(|error| failed(&error))
     })
 }
@@ -123,6 +132,7 @@ async fn serve(
     (clients, peers): (TcpListener, TcpListener),
     supervisor: Supervisor,
     reloader: Arc<Reloader>,
+    traces: Option<TraceSettings>,
     stop: CancellationToken,
 ) -> Result<(), MemberError> {
     tokio::spawn(keep_stepping("edge"));
@@ -148,6 +158,7 @@ async fn serve(
         settings,
         hand_over: true,
         supervisor: supervisor.clone(),
+        traces,
     };
     // Listened for from the beginning: nobody listening, it would end the process.
     let hang_up = signal(SignalKind::hangup()).map_err(NodeError::from)?;

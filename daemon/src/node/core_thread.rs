@@ -15,6 +15,7 @@ use super::clock::{Moment, Passed};
 use super::event::Event;
 use super::handle::{LeaderView, Shared};
 use super::outlets::Outlets;
+use super::stages::{Stages, Synced};
 use super::{NodeError, NodeSettings};
 use crate::pulse::{Pace, Pulse};
 use crate::telemetry;
@@ -45,6 +46,7 @@ pub(super) struct CoreThread {
     last_handed: WriteId,
     slow_disk_told: Option<Duration>,
     last_leader: Option<MemberId>,
+    stages: Stages,
 }
 
 impl CoreThread {
@@ -55,6 +57,7 @@ impl CoreThread {
         outlets: Outlets,
         settings: NodeSettings,
     ) -> CoreThread {
+        let stages = Stages::new(shared.traces.clone(), shared.identity.id);
         CoreThread {
             core,
             shared,
@@ -68,6 +71,7 @@ impl CoreThread {
             last_handed: WriteId::default(),
             slow_disk_told: None,
             last_leader: None,
+            stages,
         }
     }
 
@@ -195,7 +199,7 @@ impl CoreThread {
                 self.core.handle(Input::Peer { from, message });
                 drop(budget);
             }
-            Event::Written { id, took } => self.written(id, took),
+            Event::Written { id, synced } => self.written(id, synced),
             Event::Transfer { to, reply } => {
                 let _ = reply.send(self.core.transfer_leadership(to));
             }
@@ -208,7 +212,8 @@ impl CoreThread {
         Ok(true)
     }
 
-    fn written(&mut self, id: WriteId, took: Duration) {
+    fn written(&mut self, id: WriteId, synced: Synced) {
+        let took = synced.took;
         if took > self.settings.slow_write {
             self.shared.metrics.slow_sync(took);
             warn!(
@@ -219,6 +224,7 @@ impl CoreThread {
         self.last_written = id;
         self.writing_since =
             (self.last_written < self.last_handed).then_some(self.last_turn.running);
+        self.stages.synced(id, synced);
         self.core.handle(Input::Persisted(id));
     }
 
@@ -234,6 +240,7 @@ impl CoreThread {
             progress,
             changes,
             snapshots,
+            traced,
         } = self.core.output();
         // Others first: what they do with it takes longer than this member's own write of it.
         for (to, message) in send {
@@ -250,7 +257,9 @@ impl CoreThread {
             self.writing_since.get_or_insert(self.last_turn.running);
             self.outlets.write(write);
         }
+        self.stages.appended(traced, self.last_handed);
         if !apply.is_empty() {
+            self.stages.committed(&apply);
             self.outlets.apply(apply);
         }
         for (token, point) in reads {
@@ -265,6 +274,9 @@ impl CoreThread {
         }
         for task in snapshots {
             self.outlets.snapshot(task);
+        }
+        if !self.core.is_leader() {
+            self.stages.ended();
         }
         let changed = !changes.is_empty();
         for change in &changes {

@@ -35,5 +35,6 @@ mod streams;
 mod supervision;
 mod survival;
 mod together;
+mod traces;
 mod transactions;
 mod watching;
