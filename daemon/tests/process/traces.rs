@@ -1,8 +1,15 @@
 //! Traces: what members tell of a request that is sampled, to whom, and that nobody waits for a collector.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use opentelemetry::trace::{
+    FutureExt as _, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Context, global};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor};
 use rustix::process::Signal;
 
 use crate::common::collector::{Collector, Told};
@@ -327,4 +334,104 @@ fn a_variable_with_a_value_that_is_not_accepted_keeps_the_member_from_starting()
         );
     });
     assert_eq!(member.exit_code(SOON), 2);
+}
+
+/// Keeps the spans that a program has made.
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanProcessor for Kept {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// The spans of a trace by name.
+    fn of(&self, trace: &str) -> BTreeMap<String, SpanData> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_trace = kept
+            .iter()
+            .filter(|span| span.span_context.trace_id().to_string() == trace);
+        of_trace
+            .map(|span| (span.name.to_string(), span.clone()))
+            .collect()
+    }
+}
+
+#[test]
+fn a_call_of_the_client_is_the_beginning_of_what_members_tell() {
+    let _machine = machine::shared();
+    let collector = Collector::start();
+    let cluster = Setup::of(1).prepare();
+    start(
+        &cluster,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ],
+    );
+    // One provider for the whole process: calls of other tests are in no trace that is sampled.
+    let kept = Kept::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(kept.clone())
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
+    global::set_tracer_provider(provider.build());
+    let work = SpanContext::new(
+        TraceId::from_hex(TRACE).expect("it is a trace"),
+        SpanId::from_hex(CALLER).expect("it is a span"),
+        TraceFlags::SAMPLED,
+        true,
+        TraceState::from_key_value([("vendor", "1")]).expect("it is a state"),
+    );
+    let within = Context::new().with_remote_span_context(work);
+    let url = format!("http://{}", cluster.members[0].client);
+    let runtime = tokio::runtime::Runtime::new().expect("there is a runtime");
+    runtime.block_on(async {
+        let client = tenure::Client::connect([url]).expect("it is a URL");
+        let put = async { client.put("a-secret-name", "a-secret-value").await };
+        let put = put.with_context(within.clone()).await;
+        put.expect("it is put");
+        let missing = async { client.get("another-secret").await };
+        let missing = missing.with_context(within).await;
+        assert!(missing.is_ok_and(|found| found.is_none()));
+    });
+
+    let told = collector.wait_for(TRACE, &["PUT /v1/keys/{key}", "propose", "apply"]);
+    let spans = kept.of(TRACE);
+    let names: Vec<&String> = spans.keys().collect();
+    assert_eq!(
+        names,
+        ["GET", "PUT", "tenure GET /v1/keys", "tenure PUT /v1/keys"]
+    );
+    let (call, attempt) = (&spans["tenure PUT /v1/keys"], &spans["PUT"]);
+    assert_eq!(call.parent_span_id.to_string(), CALLER);
+    assert_eq!(attempt.parent_span_id, call.span_context.span_id());
+    let request = &told["PUT /v1/keys/{key}"];
+    let tried = attempt.span_context.span_id().to_string();
+    assert_eq!(request.str("parentSpanId"), tried);
+    assert_eq!(request.str("traceState"), "vendor=1");
+    let attribute = |span: &SpanData, key: &str| {
+        let mut found = span
+            .attributes
+            .iter()
+            .filter(|pair| pair.key.as_str() == key);
+        found.next().map(|pair| pair.value.to_string())
+    };
+    let status = attribute(attempt, "http.response.status_code");
+    assert_eq!(status.as_deref(), Some("201"));
+    let said = format!("{spans:?}");
+    assert!(!said.contains("secret"), "{said}");
 }
