@@ -16,7 +16,9 @@ mod semaphore;
 mod transaction;
 mod watch;
 
-pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
+pub use cluster::{
+    ChangeStatus, Cluster, Member, MemberRole, MemberState, Readiness, Role, Status,
+};
 pub use election::{
     Campaign, CampaignState, Candidate, CandidateQueued, Elected, Election, ElectionBroken,
     ElectionContention, ElectionPage, ElectionSummary, HandOver, HandedOver, Leader, Proclaim,

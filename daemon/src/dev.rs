@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::TraceSettings;
 use crate::http;
+use crate::logging::LogFilter;
 use crate::member::{Member, MemberConfig, MemberError, bind};
 use crate::node::NodeSettings;
 use crate::supervision::Supervisor;
@@ -32,6 +33,8 @@ pub struct DevOptions {
     pub client_port: u16,
     /// The limits that a new cluster begins with.
     pub limits: Limits,
+    /// Which log lines the process writes.
+    pub log_filter: LogFilter,
     /// Where traces are sent, if they are.
     pub traces: Option<TraceSettings>,
 }
@@ -114,7 +117,10 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             peer_advertise: format!("http://{}", peer_address(options, member)),
             initial_members: Some(initial_members.clone()),
             limits: options.limits.clone(),
-            http: http::Settings::default(),
+            http: http::Settings {
+                log_filter: options.log_filter.clone(),
+                ..http::Settings::default()
+            },
             settings: NodeSettings::default(),
             hand_over: false,
             supervisor: Supervisor::default(),

@@ -4,6 +4,7 @@
 //! go to stderr, which whoever started the process collects; nothing here opens or rotates a file.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::fstat;
 use tracing::{Level, Metadata, Subscriber};
@@ -20,20 +21,36 @@ const AUDIT: &str = "audit";
 /// It is told however few lines an operator wants, unless the filter names it.
 const AUDIT_TOLD: &str = "audit=info";
 
-/// Changes which lines are written.
-#[derive(Clone, Debug)]
-pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+/// Changes which lines are written. Cheap to clone. One that nothing was begun with (`default`) remembers what it is set
+/// to, and that is all.
+#[derive(Clone, Debug, Default)]
+pub struct LogFilter {
+    lines: Option<reload::Handle<EnvFilter, Registry>>,
+    present: Arc<Mutex<String>>,
+}
 
 impl LogFilter {
+    /// Which lines are written now.
+    pub fn present(&self) -> String {
+        let present = self.present.lock();
+        present.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes from now on the lines that this filter asks for.
     ///
     /// # Errors
     /// Where it is no filter; then nothing changes.
     pub fn set(&self, filter: &str) -> Result<(), ConfigError> {
         let wanted = parse(filter)?;
-        self.0
-            .reload(wanted)
-            .map_err(|error| refused(filter, &error))
+        // Held until it is in force, so that of two who set it at once the later one is also the one that is shown.
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lines) = &self.lines {
+            lines
+                .reload(wanted)
+                .map_err(|error| refused(filter, &error))?;
+        }
+        *present = filter.to_owned();
+        Ok(())
     }
 }
 
@@ -52,7 +69,10 @@ pub fn start(format: LogFormat, filter: &str) -> Result<LogFilter, ConfigError> 
     subscriber
         .try_init()
         .map_err(|error| refused(filter, &error))?;
-    Ok(LogFilter(handle))
+    Ok(LogFilter {
+        lines: Some(handle),
+        present: Arc::new(Mutex::new(filter.to_owned())),
+    })
 }
 
 /// Tells of the end of the process on stderr, as grave as that is.

@@ -11,7 +11,7 @@ use tenured::cli::{Cli, Command, DevFlags};
 use tenured::config::{self, Config, LogFormat, ReloadFlags, ServeFlags, TraceSettings};
 use tenured::dev::{self, DevOptions};
 use tenured::http;
-use tenured::logging;
+use tenured::logging::{self, LogFilter};
 use tenured::member::{Member, MemberConfig, MemberError, adopt, bind};
 use tenured::node::{NodeError, NodeSettings};
 use tenured::pulse::keep_stepping;
@@ -53,13 +53,14 @@ fn failed(error: &MemberError) -> Failure {
 }
 
 fn run_dev(flags: DevFlags) -> Result<(), Failure> {
-    logging::start(LogFormat::Text, &flags.log_filter).map_err(usage)?;
+    let log_filter = logging::start(LogFormat::Text, &flags.log_filter).map_err(usage)?;
     let limits = config::limits(BTreeMap::new(), &flags.limits).map_err(usage)?;
     let options = DevOptions {
         nodes: flags.nodes,
         data_dir: flags.data_dir,
         client_port: flags.client_port,
         limits,
+        log_filter,
         traces: TraceSettings::of_environment().map_err(usage)?,
     };
     run_to_end(async {
@@ -77,16 +78,17 @@ fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
     let inherited = Inherited::of_this_process().map_err(usage)?;
     let supervisor = Supervisor::of_this_process()
         .map_err(|error| (1, format!("cannot start a thread: {error}")))?;
-    let reloader = Reloader::new(flags, config.clone(), filter, supervisor.clone());
+    let reloader = Reloader::new(flags, config.clone(), filter.clone(), supervisor.clone());
     run_to_end(async {
         let stop = stop_on_signals()?;
         let listeners = listen(&config, inherited).await?;
+        let telling = (filter, traces);
         let served = serve(
             config,
             listeners,
             supervisor,
             Arc::new(reloader),
-            traces,
+            telling,
             stop,
         );
         served.await.map_err(|error| failed(&error))
@@ -132,7 +134,7 @@ async fn serve(
     (clients, peers): (TcpListener, TcpListener),
     supervisor: Supervisor,
     reloader: Arc<Reloader>,
-    traces: Option<TraceSettings>,
+    (log_filter, traces): (LogFilter, Option<TraceSettings>),
     stop: CancellationToken,
 ) -> Result<(), MemberError> {
     tokio::spawn(keep_stepping("edge"));
@@ -150,6 +152,7 @@ async fn serve(
             client_hosts: config.client_hosts,
             connections: config.max_connections,
             waits: config.max_waits,
+            log_filter,
             ..http::Settings::default()
         },
         peer_advertise: config.peer_advertise,

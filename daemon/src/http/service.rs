@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as cha
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
+use super::Settings;
 use super::body::{self, Arriving, Body};
 use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
@@ -38,6 +39,7 @@ use super::{
     administration, cluster, elections, key_ranges, keys, leases, locks, metrics, openapi,
     semaphores, together, transactions, watch,
 };
+use crate::logging::LogFilter;
 use crate::node::{Handle, LeaderView};
 use crate::telemetry::{self, Metrics, Span};
 
@@ -59,6 +61,7 @@ pub(super) struct Service {
     counts: Counts,
     watchers: Arc<Watchers>,
     leader: channel::Receiver<LeaderView>,
+    log_filter: LogFilter,
     cluster: String,
     cluster_header: HeaderValue,
     member_header: HeaderValue,
@@ -156,14 +159,15 @@ const PROBES: [Family; 3] = [Family::Live, Family::Ready, Family::Metrics];
 
 impl Service {
     /// A service for the member behind `handle`.
-    pub(super) fn new(handle: Handle, client_hosts: &[String], most_waits: usize) -> Service {
+    pub(super) fn new(handle: Handle, settings: &Settings) -> Service {
         let member = handle.member();
         let cluster = cluster::cluster_id(member.cluster);
         let hex = |text: String| HeaderValue::try_from(text).expect("hex digits are a header");
         Service {
-            hosts: OwnHosts::new(client_hosts, &member.client_url),
-            waits: Arc::new(Semaphore::new(most_waits)),
-            most_waits,
+            hosts: OwnHosts::new(&settings.client_hosts, &member.client_url),
+            waits: Arc::new(Semaphore::new(settings.waits)),
+            most_waits: settings.waits,
+            log_filter: settings.log_filter.clone(),
             pages: Semaphore::new(pages_at_a_time()),
             counts: Counts::default(),
             watchers: Arc::default(),
@@ -443,6 +447,7 @@ async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
         Call::ChangeLimits => administration::change_limits(cx).await,
         Call::Compact => administration::compact(cx).await,
         Call::ReadStatus => cluster::status(cx).await,
+        Call::ChangeStatus => cluster::change_status(cx).await,
         Call::ReadOpenApi => openapi::read(cx).await,
         Call::Live => cluster::live(cx).await,
         Call::Ready => cluster::ready(cx).await,
@@ -688,6 +693,11 @@ impl Context<'_> {
     /// What the lists of keys of this member share.
     pub(super) fn counts(&self) -> &Counts {
         &self.service.counts
+    }
+
+    /// Which log lines this process writes.
+    pub(super) fn log_filter(&self) -> &LogFilter {
+        &self.service.log_filter
     }
 
     /// What the watchers of this member share.
