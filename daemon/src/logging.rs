@@ -1,7 +1,10 @@
 //! Log lines: which are written, and in what form.
 //!
 //! Owns the filter, which can be changed while the member runs, and how a line tells the journal how grave it is. Lines
-//! go to stderr, which whoever started the process collects; nothing here opens or rotates a file.
+//! go to stderr, which whoever started the process collects; nothing here opens or rotates a file. Where that is the
+//! journal of systemd, lines for people go there by themselves, with their fields.
+
+mod journal;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,15 +57,19 @@ impl LogFilter {
     }
 }
 
-/// Begins to write log lines.
+/// Begins to write log lines, of the member of this name.
 ///
 /// # Errors
 /// Where the filter is none, or lines are written already.
-pub fn start(format: LogFormat, filter: &str) -> Result<LogFilter, ConfigError> {
+pub fn start(format: LogFormat, filter: &str, member: &str) -> Result<LogFilter, ConfigError> {
     let (layer, handle) = reload::Layer::new(parse(filter)?);
-    let lines = match stderr_is_the_journal() {
-        true => lines(format, Journal, false),
-        false => lines(format, io::stderr, io::stderr().is_terminal()),
+    let lines = match (stderr_is_the_journal(), format) {
+        (true, LogFormat::Text) => match journal::Journal::of_this_machine(member) {
+            Ok(journal) => journal.boxed(),
+            Err(_) => lines(format, Marked, false),
+        },
+        (true, LogFormat::Json) => lines(format, Marked, false),
+        (false, _) => lines(format, io::stderr, io::stderr().is_terminal()),
     };
     // The filter is the layer below, so that a line that nobody wants is not even made.
     let subscriber = tracing_subscriber::registry().with(layer).with(lines);
@@ -153,24 +160,24 @@ fn priority(level: Level, target: &str) -> &'static str {
 }
 
 /// Writes each line to stderr with its priority before it.
-struct Journal;
+struct Marked;
 
 /// One line of it.
-struct JournalLine(&'static str);
+struct MarkedLine(&'static str);
 
-impl<'a> MakeWriter<'a> for Journal {
-    type Writer = JournalLine;
+impl<'a> MakeWriter<'a> for Marked {
+    type Writer = MarkedLine;
 
-    fn make_writer(&'a self) -> JournalLine {
-        JournalLine(priority(Level::INFO, ""))
+    fn make_writer(&'a self) -> MarkedLine {
+        MarkedLine(priority(Level::INFO, ""))
     }
 
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> JournalLine {
-        JournalLine(priority(*meta.level(), meta.target()))
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> MarkedLine {
+        MarkedLine(priority(*meta.level(), meta.target()))
     }
 }
 
-impl Write for JournalLine {
+impl Write for MarkedLine {
     /// A whole line comes at once, and goes in one write, so that two threads do not mix theirs.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut marked = Vec::with_capacity(self.0.len() + line.len());

@@ -53,7 +53,7 @@ fn failed(error: &MemberError) -> Failure {
 }
 
 fn run_dev(flags: DevFlags) -> Result<(), Failure> {
-    let log_filter = logging::start(LogFormat::Text, &flags.log_filter).map_err(usage)?;
+    let log_filter = logging::start(LogFormat::Text, &flags.log_filter, "").map_err(usage)?;
     let limits = config::limits(BTreeMap::new(), &flags.limits).map_err(usage)?;
     let options = DevOptions {
         nodes: flags.nodes,
@@ -73,7 +73,8 @@ fn run_dev(flags: DevFlags) -> Result<(), Failure> {
 
 fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
     let config = Config::load(flags.clone()).map_err(usage)?;
-    let filter = logging::start(config.log_format, &config.log_filter).map_err(usage)?;
+    let filter =
+        logging::start(config.log_format, &config.log_filter, &config.name).map_err(usage)?;
     let traces = TraceSettings::of_environment().map_err(usage)?;
     let inherited = Inherited::of_this_process().map_err(usage)?;
     let supervisor = Supervisor::of_this_process()
