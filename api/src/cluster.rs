@@ -122,12 +122,24 @@ pub struct Status {
     /// What is wrong though it serves, and what to do about it, in words; of the whole cluster where it leads.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Which log lines it writes.
+    #[serde(default)]
+    pub log_filter: String,
     /// Bytes of the log that it keeps.
     pub log_bytes: u64,
     /// Bytes of its state.
     pub state_bytes: u64,
     /// How long it has been running.
     pub uptime_ms: u64,
+}
+
+/// `PATCH /v1/status`: what is changed of this member, until it is started or its settings are read again.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChangeStatus {
+    /// Which log lines it writes: levels, each for all or after `TARGET=`, separated by commas.
+    pub log_filter: String,
 }
 
 /// The answer of `GET /readyz`.

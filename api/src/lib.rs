@@ -18,7 +18,9 @@ mod transaction;
 mod watch;
 
 pub use backup::{BACKUP_END_BYTES, backup_end};
-pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
+pub use cluster::{
+    ChangeStatus, Cluster, Member, MemberRole, MemberState, Readiness, Role, Status,
+};
 pub use election::{
     Campaign, CampaignState, Candidate, CandidateQueued, Elected, Election, ElectionBroken,
     ElectionContention, ElectionPage, ElectionSummary, HandOver, HandedOver, Leader, Proclaim,

@@ -5,6 +5,7 @@
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod otel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tenure_state::{LimitError, Limits};
+
+pub use otel::{Encoding, Roots, Sampling, TraceSettings};
 
 /// Where clients are served unless told otherwise.
 const DEFAULT_CLIENT: &str = "127.0.0.1:7379";

@@ -15,12 +15,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::TraceSettings;
 use crate::forming::{Belonging, Formed, FormingError, form_or_wait, keep_offering};
 use crate::http;
 use crate::joining::{Newcomer, join};
 use crate::node::{FilePaths, Inbox, Label, Node, NodeError, NodeSettings};
 use crate::storage::{self, DataDir, Opened, StorageError};
 use crate::supervision::{Supervisor, tell_standing};
+use crate::telemetry::{Exporting, Telemetry, Traces, Whose};
 use crate::transport::{Budgets, Identity, Transport};
 
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
@@ -54,6 +56,8 @@ pub struct MemberConfig {
     pub hand_over: bool,
     /// Who is told how it is.
     pub supervisor: Supervisor,
+    /// Where its traces are sent, if they are.
+    pub traces: Option<TraceSettings>,
 }
 
 /// Why a member does not run.
@@ -87,6 +91,9 @@ pub enum MemberError {
     /// No cluster can be formed.
     #[error("{0}")]
     Forming(String),
+    /// Its traces cannot be sent as the environment says.
+    #[error("traces cannot be sent: {0}")]
+    Traces(String),
 }
 
 impl MemberError {
@@ -96,7 +103,7 @@ impl MemberError {
             MemberError::Storage(error) => error.exit_code(),
             MemberError::Node(error) => error.exit_code(),
             MemberError::Listen { .. } | MemberError::ClientsUnserved => 1,
-            MemberError::NoCluster(_) | MemberError::Forming(_) => 2,
+            MemberError::NoCluster(_) | MemberError::Forming(_) | MemberError::Traces(_) => 2,
         }
     }
 }
@@ -232,6 +239,7 @@ impl Member {
             log: dir.path().join("log.redb"),
             state: dir.path().join("state.redb"),
         };
+        let (telemetry, exporting) = tell(config.traces.as_ref(), &files, &label)?;
         let mut node = Node::start(
             files,
             label,
@@ -239,6 +247,7 @@ impl Member {
             inbox,
             config.settings,
             paths,
+            telemetry,
         )?;
         if began_formed {
             node.handle()
@@ -279,10 +288,35 @@ impl Member {
         }
         offers.abort();
         node.stop().await?;
+        if let Some(exporting) = exporting {
+            exporting.end().await;
+        }
         drop(dir);
         info!("stopped");
         Ok(())
     }
+}
+
+/// What a member tells of itself, and what sends it.
+fn tell(
+    traces: Option<&TraceSettings>,
+    files: &Opened,
+    label: &Label,
+) -> Result<(Telemetry, Option<Exporting>), MemberError> {
+    let mut telemetry = Telemetry::default();
+    let Some(settings) = traces else {
+        return Ok((telemetry, None));
+    };
+    let whose = Whose {
+        member: files.identity.member.to_string(),
+        name: label.name.clone(),
+        cluster: format!("{:032x}", files.identity.cluster.0),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let started = Traces::start(settings, &whose, Arc::clone(&telemetry.metrics));
+    let (traces, exporting) = started.map_err(MemberError::Traces)?;
+    telemetry.traces = traces;
+    Ok((telemetry, Some(exporting)))
 }
 
 /// Becomes part of a cluster, and opens the files that say so.

@@ -122,6 +122,7 @@ fn forward(token: u64) -> PeerMessage {
         token,
         kind: ForwardKind::Command,
         request,
+        trace: None,
     }])
 }
 

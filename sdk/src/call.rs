@@ -17,6 +17,7 @@ use crate::client::Inner;
 use crate::clock::Moment;
 use crate::endpoint::{Chosen, Prefer, backoff};
 use crate::error::{Error, Failure};
+use crate::traced;
 use crate::transport::SendError;
 
 /// How long one try of a call that does not wait is given: a member answers a write within 5 s or says that it does
@@ -228,6 +229,13 @@ enum Tried {
 
 /// Makes the call.
 pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error> {
+    let span = traced::Call::begin(&call.method, &call.target);
+    let result = go_on(client, call, &span).await;
+    span.end(&result);
+    result
+}
+
+async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answer, Error> {
     let end = Instant::now() + call.patience;
     // The clock of the runtime may stand still while the machine is suspended; records age all the same.
     let now = client.clock.now();
@@ -238,10 +246,12 @@ pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error
     let mut last: Option<Failure> = None;
     loop {
         let (chosen, member) = client.endpoints.choose(call.prefer, Instant::now());
-        let request = call.request(&member, client)?;
+        let mut request = call.request(&member, client)?;
+        let attempt = span.attempt(&mut request, tries);
         let left = end.saturating_duration_since(Instant::now());
         let sent = client.clock.now();
         let answer = timeout(call.try_for.min(left), client.transport.send(request)).await;
+        attempt.end(answer.as_ref().ok());
         // A try that the end of the patience cut short says less than the one before.
         let before = last
             .take()

@@ -1,7 +1,7 @@
 //! The cluster and its members, as an operator sees them.
 
 use http::Method;
-use tenure_api::{ChangeLimits, Cluster, Compact, Compacted, LimitsInForce, Status};
+use tenure_api::{ChangeLimits, ChangeStatus, Cluster, Compact, Compacted, LimitsInForce, Status};
 
 use crate::call::{Call, Effect, ask};
 use crate::client::Client;
@@ -94,6 +94,21 @@ impl Client {
         let url = crate::endpoint::checked(url)?;
         self.inner.endpoints.may_ask(&url)?;
         let call = Call::read("/v1/status".into(), self.patience);
+        ask(&self.inner, &call, &url).await?.json()
+    }
+
+    /// Changes which log lines a member writes, until it is started again or its settings are read again. It is asked
+    /// once. Dropped before it is done, it may have been applied or may yet be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotApplied`] where the URL is none, the member does not answer, or it accepts no such filter.
+    pub async fn set_log_filter_of(&self, url: &str, filter: &str) -> Result<Status, Error> {
+        let url = crate::endpoint::checked(url)?;
+        let path = "/v1/status".to_owned();
+        let call = Call::new(Method::PATCH, path, Effect::Repeatable, self.patience);
+        let log_filter = filter.to_owned();
+        let call = call.with_json(&ChangeStatus { log_filter });
         ask(&self.inner, &call, &url).await?.json()
     }
 

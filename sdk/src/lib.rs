@@ -75,6 +75,13 @@
 //! | [`Grant::grant`] | a lease that nobody renews may be left until its TTL has passed |
 //! | [`Client::resume_lease`] | it may have been renewed once |
 //!
+//! # Traces
+//!
+//! With the feature `otel`, each call is a span of the tracer provider that the program has set
+//! (`opentelemetry::global`), within the span that is current where it is awaited, and each try a span within it, which
+//! the members of the cluster go on with. No span says the name of a key, a lock or an owner. Renewals in the background
+//! are calls like all others, within no span of the program. The members must be told where to send theirs.
+//!
 //! # Left out so far
 //!
 //! HTTP/2: a long-poll has a connection of its own. A state of more than 8 MiB at the beginning of a watch of other things
@@ -113,6 +120,8 @@ mod semaphore;
 mod shown;
 mod terms;
 mod tls;
+#[cfg_attr(not(feature = "otel"), path = "untraced.rs")]
+mod traced;
 mod transport;
 pub mod txn;
 mod watch;

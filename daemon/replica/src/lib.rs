@@ -21,7 +21,9 @@ mod wakes;
 pub use applier::{Applier, Checkpoint, Decided, EntryError, Progress};
 pub use core::{Core, CoreSettings, Input};
 pub use operating::{AdminRequest, Introduction, Operated};
-pub use output::Output;
-pub use peer::{ForwardKind, ForwardedRequest, Lane, PeerMessage, ProgressReport, Refused};
+pub use output::{Output, TracedEntry, TracedRequest};
+pub use peer::{
+    ForwardKind, ForwardedRequest, Lane, PeerMessage, ProgressReport, Refused, TraceContext,
+};
 pub use sizes::Sizes;
 pub use wakes::{Interest, Wake, WakeId, Wakes};

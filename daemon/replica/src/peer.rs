@@ -110,6 +110,20 @@ pub struct ForwardedRequest {
     pub kind: ForwardKind,
     /// The encoded request.
     pub request: Bytes,
+    /// Where in a trace it belongs, if it is traced.
+    pub trace: Option<TraceContext>,
+}
+
+/// Where in a trace a request belongs (W3C Trace Context): what is done for it is told as children of that span. Carried
+/// for whoever tells it; nothing here is decided by it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TraceContext {
+    /// The trace.
+    pub trace: [u8; 16],
+    /// The span that waits for the request.
+    pub span: [u8; 8],
+    /// The flags of the trace.
+    pub flags: u8,
 }
 
 /// How the leader queues a forwarded request.

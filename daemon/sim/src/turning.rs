@@ -80,6 +80,7 @@ impl World {
             changes,
             snapshots,
             operated,
+            traced: _,
         } = output;
         let mut proposed = Vec::new();
         let writes = write.is_some();

@@ -10,7 +10,7 @@ use tenure_raft::{
 };
 use tenure_replica::{
     AdminRequest, ForwardKind, ForwardedRequest, Introduction, Operated, PeerMessage,
-    ProgressReport, Refused,
+    ProgressReport, Refused, TraceContext,
 };
 use tenure_state::{
     Acquire, Batch, Break, Claim, Command, Compare, Condition, Fence, Field, Guard, HandOver,
@@ -195,6 +195,11 @@ fn messages() -> Vec<PeerMessage> {
             token: 5,
             kind: ForwardKind::Command,
             request: Bytes::from_static(b"\x01request"),
+            trace: Some(TraceContext {
+                trace: [1; 16],
+                span: [2; 8],
+                flags: 1,
+            }),
         }]),
         PeerMessage::Refused {
             tokens: vec![5, 6],

@@ -26,6 +26,7 @@ use tenure_state::{
 };
 use tokio::time::{Instant, interval};
 
+use super::Settings;
 use super::body::Arriving;
 use super::connection::HEAD_BYTES;
 use super::service::{OwnTurn, Service};
@@ -63,7 +64,11 @@ pub(crate) fn statuses(bytes: &[u8]) -> Vec<u16> {
 async fn calls(bytes: &[u8]) -> Vec<u16> {
     let mut statuses = Vec::new();
     let mut desk = Desk::new(furnished());
-    let service = Arc::new(Service::new(desk.handle(), &[], WAITS));
+    let settings = Settings {
+        waits: WAITS,
+        ..Settings::default()
+    };
+    let service = Arc::new(Service::new(desk.handle(), &settings));
     for text in bytes.split(|byte| *byte == SEPARATOR).take(REQUESTS) {
         let asked = Asked::of(text);
         let (writes, revision) = (desk.writes(), desk.handle().read(State::revision));

@@ -121,6 +121,8 @@ pub(super) enum Call {
     TakeBackup,
     /// `GET /v1/status`
     ReadStatus,
+    /// `PATCH /v1/status`
+    ChangeStatus,
     /// `GET /v1/openapi.json`
     ReadOpenApi,
     /// `GET /livez`
@@ -159,7 +161,7 @@ impl Call {
             Call::ReadLimits | Call::ChangeLimits => (Family::Limits, None),
             Call::Compact => (Family::Compact, None),
             Call::TakeBackup => (Family::Backup, None),
-            Call::ReadStatus => (Family::Status, None),
+            Call::ReadStatus | Call::ChangeStatus => (Family::Status, None),
             Call::ReadOpenApi => (Family::OpenApi, None),
             Call::Live => (Family::Live, None),
             Call::Ready => (Family::Ready, None),
@@ -185,7 +187,8 @@ impl Call {
             | Call::DeleteKeys
             | Call::Transact
             | Call::ChangeLimits
-            | Call::Compact => true,
+            | Call::Compact
+            | Call::ChangeStatus => true,
             Call::ListLeases
             | Call::ReadLease(_)
             | Call::ReadQueue(..)
@@ -259,10 +262,9 @@ impl Family {
             Family::Queues(Kind::Lock | Kind::Semaphore)
             | Family::Queue(Kind::Lock | Kind::Semaphore) => "GET, HEAD, POST, DELETE, OPTIONS",
             Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Family::Limits => "GET, HEAD, PATCH, OPTIONS",
+            Family::Limits | Family::Status => "GET, HEAD, PATCH, OPTIONS",
             Family::Cluster
             | Family::Backup
-            | Family::Status
             | Family::OpenApi
             | Family::Live
             | Family::Ready
@@ -374,7 +376,8 @@ impl Target<'_> {
             Family::Limits => Call::ChangeLimits,
             Family::Compact => Call::Compact,
             Family::Backup => Call::TakeBackup,
-            Family::Status => Call::ReadStatus,
+            Family::Status if reads => Call::ReadStatus,
+            Family::Status => Call::ChangeStatus,
             Family::OpenApi => Call::ReadOpenApi,
             Family::Live => Call::Live,
             Family::Ready => Call::Ready,
@@ -505,6 +508,7 @@ mod tests {
         check(Method::POST, "/v1/watch", Call::WatchMany);
         check(Method::GET, "/v1/limits", Call::ReadLimits);
         check(Method::PATCH, "/v1/limits", Call::ChangeLimits);
+        check(Method::PATCH, "/v1/status", Call::ChangeStatus);
         check(Method::POST, "/v1/compact", Call::Compact);
         check(Method::GET, "/v1/openapi.json", Call::ReadOpenApi);
         check(Method::GET, "/v1/watch", Call::Watch);

@@ -15,6 +15,7 @@ use super::clock::{Moment, Passed};
 use super::event::Event;
 use super::handle::{LeaderView, Shared};
 use super::outlets::Outlets;
+use super::stages::{Stages, Synced};
 use super::{NodeError, NodeSettings};
 use crate::pulse::{Pace, Pulse};
 use crate::telemetry;
@@ -47,6 +48,7 @@ pub(super) struct CoreThread {
     last_leader: Option<MemberId>,
     /// When it was first seen that this member was removed.
     removed_since: Option<Duration>,
+    stages: Stages,
 }
 
 impl CoreThread {
@@ -57,6 +59,7 @@ impl CoreThread {
         outlets: Outlets,
         settings: NodeSettings,
     ) -> CoreThread {
+        let stages = Stages::new(shared.traces.clone(), shared.identity.id);
         CoreThread {
             core,
             shared,
@@ -71,6 +74,7 @@ impl CoreThread {
             slow_disk_told: None,
             last_leader: None,
             removed_since: None,
+            stages,
         }
     }
 
@@ -217,7 +221,7 @@ impl CoreThread {
                 self.core.handle(Input::Peer { from, message });
                 drop(budget);
             }
-            Event::Written { id, took } => self.written(id, took),
+            Event::Written { id, synced } => self.written(id, synced),
             Event::Transfer { to, reply } => {
                 let _ = reply.send(self.core.transfer_leadership(to));
             }
@@ -230,7 +234,8 @@ impl CoreThread {
         Ok(true)
     }
 
-    fn written(&mut self, id: WriteId, took: Duration) {
+    fn written(&mut self, id: WriteId, synced: Synced) {
+        let took = synced.took;
         if took > self.settings.slow_write {
             self.shared.metrics.slow_sync(took);
             warn!(
@@ -241,6 +246,7 @@ impl CoreThread {
         self.last_written = id;
         self.writing_since =
             (self.last_written < self.last_handed).then_some(self.last_turn.running);
+        self.stages.synced(id, synced);
         self.core.handle(Input::Persisted(id));
     }
 
@@ -257,6 +263,7 @@ impl CoreThread {
             changes,
             snapshots,
             operated,
+            traced,
         } = self.core.output();
         // Others first: what they do with it takes longer than this member's own write of it.
         for (to, message) in send {
@@ -273,7 +280,9 @@ impl CoreThread {
             self.writing_since.get_or_insert(self.last_turn.running);
             self.outlets.write(write);
         }
+        self.stages.appended(traced, self.last_handed);
         if !apply.is_empty() {
+            self.stages.committed(&apply);
             self.outlets.apply(apply);
         }
         for (token, point) in reads {
@@ -291,6 +300,9 @@ impl CoreThread {
         }
         for task in snapshots {
             self.outlets.snapshot(task);
+        }
+        if !self.core.is_leader() {
+            self.stages.ended();
         }
         let changed = !changes.is_empty();
         for change in &changes {

@@ -116,6 +116,7 @@ impl Desk {
 
     fn decide(&mut self, event: Event) {
         match event {
+            Event::Input(Input::Traced { input, .. }) => self.decide(Event::Input(*input)),
             Event::Input(Input::Propose(request)) => self.write(Batch {
                 requests: vec![request],
                 ..Batch::default()
@@ -172,7 +173,7 @@ impl Desk {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             let progress = applier.apply(&[entry]).expect("an entry of our own");
-            Applied::of(&applier, progress)
+            Applied::of(&applier, progress, None)
         };
         self.shared.tell_applied(applied);
     }

@@ -25,7 +25,7 @@ use super::event::Event;
 use super::freshness::{FreshAt, Freshness};
 use super::waiter::{Waiter, Waiters};
 use crate::storage::{BackupError, Backups, MadeBackup};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Kind, Metrics, Span, Traces};
 
 /// No read holds the state for more rows, or more history, than this at a time (`design.md`, State).
 pub const PIECE: usize = 256;
@@ -142,12 +142,15 @@ pub(super) struct Applied {
     pub(super) progress: Progress,
     revision: Revision,
     due: Option<Stamp>,
+    /// When it was begun, where anything is traced.
+    began: Option<Instant>,
 }
 
 impl Applied {
     /// Of an applier that has just applied them.
-    pub(super) fn of(applier: &Applier, progress: Progress) -> Applied {
+    pub(super) fn of(applier: &Applier, progress: Progress, began: Option<Instant>) -> Applied {
         Applied {
+            began,
             index: applier.applied().position.index,
             progress,
             revision: applier.state().revision(),
@@ -177,6 +180,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     /// Who makes its backups; nobody where it has no files.
     pub(super) backups: Option<Backups>,
+    pub(super) traces: Traces,
     election_timeout: Duration,
     pending: Mutex<Pending>,
     next_token: AtomicU64,
@@ -184,10 +188,17 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct Pending {
-    writes: HashMap<u64, oneshot::Sender<Result<Decided, Unserved>>>,
+    writes: HashMap<u64, oneshot::Sender<Result<Settled, Unserved>>>,
     reads: HashMap<u64, oneshot::Sender<Result<Stamp, Unserved>>>,
     progress: HashMap<u64, oneshot::Sender<Result<ProgressReport, Unserved>>>,
     operations: HashMap<u64, oneshot::Sender<Operated>>,
+}
+
+/// What came of a write.
+struct Settled {
+    decided: Decided,
+    /// When it was applied, from and to, where anything is traced.
+    applied: Option<(Instant, Instant)>,
 }
 
 impl Shared {
@@ -223,6 +234,7 @@ impl Shared {
             files,
             metrics: Arc::default(),
             backups: None,
+            traces: Traces::default(),
             election_timeout,
             pending: Mutex::new(Pending::default()),
             next_token: AtomicU64::new(first_token),
@@ -264,10 +276,11 @@ impl Shared {
             progress,
             revision,
             due,
+            began,
         } = applied;
         self.applied.store(index.0, Ordering::Release);
         self.tell_revision(revision);
-        self.decide(progress.decided);
+        self.decide(progress.decided, began);
         self.reach(index, due);
         self.wake_places(progress.before);
     }
@@ -286,14 +299,15 @@ impl Shared {
         self.waiters.notify_places(state.events_after(before));
     }
 
-    fn decide(&self, decided: Vec<(u64, Decided)>) {
+    fn decide(&self, decided: Vec<(u64, Decided)>, began: Option<Instant>) {
         if decided.is_empty() {
             return;
         }
+        let applied = began.map(|began| (began, Instant::now()));
         let mut pending = self.pending();
         for (token, decided) in decided {
             if let Some(waiting) = pending.writes.remove(&token) {
-                let _ = waiting.send(Ok(decided));
+                let _ = waiting.send(Ok(Settled { decided, applied }));
             }
         }
     }
@@ -421,7 +435,8 @@ pub struct Handle(pub(super) Arc<Shared>);
 
 impl Handle {
     /// Proposes a command, forwarding it to the leader where that is another member, and waits until this member has
-    /// applied it. With `idempotency`, what apply decides is recorded for repeats.
+    /// applied it. With `idempotency`, what apply decides is recorded for repeats; `within` is the span in which it is
+    /// traced, if it is.
     ///
     /// Cancellation: the command may be applied all the same.
     ///
@@ -432,6 +447,7 @@ impl Handle {
         &self,
         command: Command,
         idempotency: Option<IdempotencyKey>,
+        within: Option<&Span>,
     ) -> Result<Decided, Unserved> {
         let token = self.0.token();
         let origin = Origin {
@@ -443,7 +459,8 @@ impl Handle {
             idempotency,
             command,
         };
-        let mut decided = self.write(vec![token], Input::Propose(request)).await?;
+        let input = Input::Propose(request);
+        let mut decided = self.write(vec![token], input, within).await?;
         decided.pop().ok_or(Unserved::OutcomeUnknown)
     }
 
@@ -454,8 +471,8 @@ impl Handle {
     /// # Errors
     ///
     /// As for [`Handle::submit`].
-    pub async fn renew(&self, lease: LeaseId) -> Result<Decided, Unserved> {
-        let mut decided = self.renew_many(&[lease]).await?;
+    pub async fn renew(&self, lease: LeaseId, within: Option<&Span>) -> Result<Decided, Unserved> {
+        let mut decided = self.renew_many(&[lease], within).await?;
         decided.pop().ok_or(Unserved::OutcomeUnknown)
     }
 
@@ -467,14 +484,19 @@ impl Handle {
     /// # Errors
     ///
     /// As for [`Handle::submit`]; where some were renewed and others refused it is [`Unserved::OutcomeUnknown`].
-    pub async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Unserved> {
+    pub async fn renew_many(
+        &self,
+        leases: &[LeaseId],
+        within: Option<&Span>,
+    ) -> Result<Vec<Decided>, Unserved> {
         let company = self.company(leases);
         let renewals: Vec<(u64, LeaseId)> = leases
             .iter()
             .map(|lease| (self.0.token(), *lease))
             .collect();
         let tokens = renewals.iter().map(|(token, _)| *token).collect();
-        self.write(tokens, Input::Renew { renewals, company }).await
+        let input = Input::Renew { renewals, company };
+        self.write(tokens, input, within).await
     }
 
     /// How long renewals of these leases wait for company: shorter where one is about to end, so that it does not end
@@ -505,7 +527,46 @@ impl Handle {
     }
 
     /// Sends the core an input and waits for what comes of each of its tokens.
-    async fn write(&self, tokens: Vec<u64>, input: Input) -> Result<Vec<Decided>, Unserved> {
+    async fn write(
+        &self,
+        tokens: Vec<u64>,
+        input: Input,
+        within: Option<&Span>,
+    ) -> Result<Vec<Decided>, Unserved> {
+        let Some(within) = within else {
+            return self.settle(tokens, input, None).await;
+        };
+        let mut span = self.asking(within);
+        let input = Input::Traced {
+            context: span.ids().into(),
+            input: Box::new(input),
+        };
+        let decided = self.settle(tokens, input, Some(&span)).await;
+        if let Err(unserved) = &decided {
+            span.fail(unserved.to_string());
+        }
+        decided
+    }
+
+    /// The span of what this member asks of the cluster: by itself, or by its leader.
+    fn asking(&self, within: &Span) -> Span {
+        let leader = self.0.leader.borrow().leader;
+        if leader == Some(self.0.identity.id) {
+            return within.child(Kind::Internal, "propose");
+        }
+        let mut span = within.child(Kind::Client, "forward");
+        if let Some(leader) = leader {
+            span.set("tenure.leader", leader.to_string());
+        }
+        span
+    }
+
+    async fn settle(
+        &self,
+        tokens: Vec<u64>,
+        input: Input,
+        span: Option<&Span>,
+    ) -> Result<Vec<Decided>, Unserved> {
         let deadline = tokio::time::Instant::now() + WRITE_PATIENCE;
         let receivers: Vec<_> = {
             let mut pending = self.0.pending();
@@ -525,7 +586,14 @@ impl Handle {
         let mut refused = None;
         for receiver in receivers {
             match tokio::time::timeout_at(deadline, receiver).await {
-                Ok(Ok(Ok(outcome))) => decided.push(outcome),
+                Ok(Ok(Ok(settled))) => {
+                    if let (Some(span), Some((began, ended)), true) =
+                        (span, settled.applied, decided.is_empty())
+                    {
+                        drop(span.record("apply", began, ended));
+                    }
+                    decided.push(settled.decided);
+                }
                 Ok(Ok(Err(reason))) => refused = Some(reason),
                 Ok(Err(_)) | Err(_) => return Err(Unserved::OutcomeUnknown),
             }
@@ -622,6 +690,11 @@ impl Handle {
     /// The leader as this member knows it, and every change of that.
     pub fn leader_watch(&self) -> watch::Receiver<LeaderView> {
         self.0.leader.subscribe()
+    }
+
+    /// Where spans of requests begin.
+    pub fn traces(&self) -> &Traces {
+        &self.0.traces
     }
 
     /// What this member counts.

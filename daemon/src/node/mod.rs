@@ -19,6 +19,7 @@ mod event;
 mod freshness;
 mod handle;
 mod outlets;
+mod stages;
 mod waiter;
 
 use std::path::PathBuf;
@@ -44,13 +45,14 @@ use crate::storage::{
     Backups, Loaded, LogEvent, LogThread, Opened, Origin, SharedState, SnapshotEvent,
     SnapshotThread, Snapshots, StateEvent, StateThread, StorageError,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Telemetry};
 use crate::transport::{ClusterId, Incoming, KNOWN_STARTS, Sink, Transport};
 use apply_thread::ApplyThread;
 use core_thread::CoreThread;
 use event::Event;
 use handle::Shared;
 use outlets::{Apply, Outlets};
+use stages::Synced;
 
 /// Settings of a member's threads.
 #[derive(Clone, Debug)]
@@ -225,6 +227,7 @@ impl Node {
         inbox: Inbox,
         settings: NodeSettings,
         paths: FilePaths,
+        telemetry: Telemetry,
     ) -> Result<Node, NodeError> {
         let cluster = ClusterId(files.identity.cluster.0);
         let id = files.identity.member;
@@ -278,6 +281,8 @@ impl Node {
             random_u64(),
         );
         shared.backups = Some(backups);
+        shared.metrics = telemetry.metrics;
+        shared.traces = telemetry.traces;
         let shared = Arc::new(shared);
         let metrics = Arc::clone(&shared.metrics);
 
@@ -410,7 +415,9 @@ fn start_log(
                 ..
             } => {
                 metrics.log_synced(took, writes, bytes);
-                Event::Written { id, took }
+                let at = Instant::now();
+                let synced = Synced { at, took, writes };
+                Event::Written { id, synced }
             }
             LogEvent::Failed(error) => Event::Failed(error.into()),
         };

@@ -7,12 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tenure_raft::{
     AppendResult, Body, Entry, LogIndex, LogPosition, MemberId, Message, Payload, PeerState,
     PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
 };
-use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+use tenure_replica::{
+    ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
+};
 
 use super::frame::{Frame, FrameTooLarge, append_frame};
 use super::membership::{
@@ -638,6 +640,7 @@ fn request_to_wire(request: &ForwardedRequest) -> wire::ForwardedRequest {
         token: request.token,
         kind: kind as i32,
         request: request.request.clone(),
+        trace: request.trace.map_or_else(Bytes::new, trace_to_wire),
     }
 }
 
@@ -653,6 +656,29 @@ fn request_from_wire(wire: wire::ForwardedRequest) -> Result<ForwardedRequest, C
         token: wire.token,
         kind,
         request: wire.request,
+        trace: trace_from_wire(&wire.trace),
+    })
+}
+
+fn trace_to_wire(context: TraceContext) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(25);
+    bytes.extend_from_slice(&context.trace);
+    bytes.extend_from_slice(&context.span);
+    bytes.extend_from_slice(&[context.flags]);
+    bytes.freeze()
+}
+
+/// What is no context is none: a request is not refused for what nothing depends on. Neither number may be 0 (W3C
+/// Trace Context §3.2.2).
+fn trace_from_wire(bytes: &[u8]) -> Option<TraceContext> {
+    let (trace, rest) = bytes.split_first_chunk::<16>()?;
+    let (span, rest) = rest.split_first_chunk::<8>()?;
+    let [flags] = rest else { return None };
+    let valid = *trace != [0; 16] && *span != [0; 8];
+    valid.then_some(TraceContext {
+        trace: *trace,
+        span: *span,
+        flags: *flags,
     })
 }
 

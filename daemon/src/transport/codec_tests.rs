@@ -10,7 +10,7 @@ use tenure_raft::{
 };
 use tenure_replica::{
     AdminRequest, ForwardKind, ForwardedRequest, Introduction, Operated, PeerMessage,
-    ProgressReport, Refused,
+    ProgressReport, Refused, TraceContext,
 };
 
 use super::*;
@@ -250,18 +250,28 @@ fn raft() -> impl Strategy<Value = PeerMessage> {
 }
 
 fn forwarded() -> impl Strategy<Value = ForwardedRequest> {
-    (any::<u64>(), any::<bool>(), payload_bytes()).prop_map(|(token, renewal, request)| {
-        let kind = if renewal {
-            ForwardKind::Renewal
-        } else {
-            ForwardKind::Command
-        };
-        ForwardedRequest {
-            token,
-            kind,
-            request,
-        }
-    })
+    let trace = prop::option::of(
+        (1u8.., 1u8.., any::<u8>()).prop_map(|(trace, span, flags)| TraceContext {
+            trace: [trace; 16],
+            span: [span; 8],
+            flags,
+        }),
+    );
+    (any::<u64>(), any::<bool>(), payload_bytes(), trace).prop_map(
+        |(token, renewal, request, trace)| {
+            let kind = if renewal {
+                ForwardKind::Renewal
+            } else {
+                ForwardKind::Command
+            };
+            ForwardedRequest {
+                token,
+                kind,
+                request,
+                trace,
+            }
+        },
+    )
 }
 
 fn refused() -> impl Strategy<Value = PeerMessage> {
@@ -568,5 +578,40 @@ proptest! {
         if let Ok(message) = decode(frame, FROM, TO) {
             prop_assert_eq!(decoded(encoded(&message)), Ok(message));
         }
+    }
+}
+
+/// A newer member may have more to say of a trace, and a broken one anything: the request is proposed all the same.
+#[test]
+fn a_trace_that_is_none_is_left_out_and_its_request_is_not() {
+    let traced = |trace: Vec<u8>| {
+        let request = wire::ForwardedRequest {
+            token: 5,
+            kind: wire::ForwardKind::Command as i32,
+            request: Bytes::from_static(b"request"),
+            trace: trace.into(),
+        };
+        request_from_wire(request).map(|request| (request.token, request.trace))
+    };
+    let whole = [vec![1; 16], vec![2; 8], vec![1]].concat();
+    let context = TraceContext {
+        trace: [1; 16],
+        span: [2; 8],
+        flags: 1,
+    };
+    assert_eq!(traced(whole.clone()), Ok((5, Some(context))));
+    let longer = [whole.clone(), vec![0]].concat();
+    let shorter = whole[..24].to_vec();
+    let no_trace = [vec![0; 16], vec![2; 8], vec![1]].concat();
+    let no_span = [vec![1; 16], vec![0; 8], vec![1]].concat();
+    for garbage in [
+        Vec::new(),
+        longer,
+        shorter,
+        no_trace,
+        no_span,
+        vec![9; 100_000],
+    ] {
+        assert_eq!(traced(garbage), Ok((5, None)));
     }
 }

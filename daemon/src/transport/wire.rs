@@ -235,6 +235,9 @@ pub(super) struct ForwardedRequest {
     pub(super) kind: i32,
     #[prost(bytes = "bytes", tag = "3")]
     pub(super) request: Bytes,
+    /// 16 bytes of the trace, 8 of the span, and its flags; empty where it is not traced.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) trace: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]

@@ -106,7 +106,10 @@ pub(super) fn of(family: Family, found: &mut Found) -> Described {
         ],
         Family::Compact => vec![(Post, compact(s).build())],
         Family::Backup => vec![(Get, take_backup(s).build())],
-        Family::Status => vec![(Get, read_status(s).build())],
+        Family::Status => vec![
+            (Get, read_status(s).build()),
+            (Patch, change_status(s).build()),
+        ],
         Family::OpenApi => vec![(Get, read_document(s).build())],
         Family::Live => vec![(Get, live(s).build())],
         Family::Ready => vec![(Get, ready(s).build())],
@@ -835,6 +838,13 @@ fn read_status(s: &mut Found) -> Operation<'_> {
         "The member as it sees itself.",
         "status",
     )
+}
+
+fn change_status(s: &mut Found) -> Operation<'_> {
+    Operation::new(s, "changeStatus", "cluster", "Changes this member.")
+        .text("It lasts until the member is started again or its settings are read again, which sets it back to what they say.")
+        .takes::<api::ChangeStatus>("change_status")
+        .answers::<api::Status>(200, "The member as it sees itself.", "status")
 }
 
 fn read_document(s: &mut Found) -> Operation<'_> {

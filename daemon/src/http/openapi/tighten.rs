@@ -8,15 +8,17 @@ use tenure_api as api;
 use tenure_state::Limits;
 
 use super::operation::{LEASE_ID, NO_CONTROLS};
+use crate::http::cluster::MOST_FILTER;
 
 /// The bodies of requests and what is in them.
-const REQUESTS: [&str; 18] = [
+const REQUESTS: [&str; 19] = [
     "AcquireLock",
     "AcquireSemaphore",
     "AcquireTogether",
     "Campaign",
     "ChangeLease",
     "ChangeLimits",
+    "ChangeStatus",
     "Compact",
     "Condition",
     "DeleteKeys",
@@ -30,6 +32,8 @@ const REQUESTS: [&str; 18] = [
     "Transact",
     "WantedLock",
 ];
+/// One part of a filter of log lines.
+const LOG_FILTER: &str = "([A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace)";
 /// Fields of answers that are left out rather than `null`.
 const LEFT_OUT: [&str; 4] = ["key_encoding", "attached", "retry_after_ms", "snapshot"];
 /// Answers in which fields are left out that do not belong to what is shown.
@@ -151,6 +155,9 @@ fn facts(schema: &str, field: &str, is_request: bool) -> Option<Value> {
             "minLength": 1, "maxLength": api::MAX_NAME_BYTES, "pattern": NO_CONTROLS
         }),
         ("content_type", "PutKey") => json!({"maxLength": 256, "pattern": "^[\\t -~]*$"}),
+        ("log_filter", "ChangeStatus") => json!({
+            "maxLength": MOST_FILTER, "pattern": format!("^{LOG_FILTER}(,{LOG_FILTER})*$")
+        }),
         ("status", "Problem") => json!({"minimum": 400, "maximum": 599}),
         ("type", "Problem") => json!({"pattern": "^urn:tenure:problem:[a-z-]+$"}),
         _ => return None,
