@@ -117,6 +117,15 @@ pub struct ServeFlags {
         value_delimiter = ','
     )]
     pub initial_members: Option<Vec<String>>,
+    /// A cluster that runs and that this member is to join, as the URL by which clients reach any of its members; of no
+    /// effect once the member has data
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TENURED_JOIN",
+        conflicts_with = "initial_members"
+    )]
+    pub join: Option<String>,
     /// A limit that a new cluster begins with, as NAME=VALUE, named as in `GET /v1/limits` (repeat, or separate by
     /// commas); of no effect once the cluster is formed, and those of the member with the least name count
     #[arg(
@@ -199,6 +208,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Cluster {
     initial_members: Option<BTreeMap<String, String>>,
+    join: Option<String>,
 }
 
 /// The settings of a member, checked.
@@ -220,6 +230,8 @@ pub struct Config {
     pub peer_advertise: String,
     /// Who forms the cluster, by name.
     pub initial_members: Option<BTreeMap<String, String>>,
+    /// Where clients reach a member of the cluster that it joins.
+    pub join: Option<String>,
     /// The limits of a cluster that it forms.
     pub limits: Limits,
     /// How many client connections it serves at a time.
@@ -261,6 +273,7 @@ impl Config {
             peer_listen,
             peer_advertise,
             initial_members,
+            join,
             limits,
             max_connections,
             max_waits,
@@ -298,6 +311,7 @@ impl Config {
                 &self.initial_members != initial_members,
                 AtForming,
             ),
+            ("join", &self.join != join, AtForming),
             ("limits", &self.limits != limits, AtForming),
             (
                 "max_connections",
@@ -346,11 +360,13 @@ impl Config {
             flags.peer_listen.or(file.peer_listen),
             DEFAULT_PEER,
         )?;
-        let initial_members = match flags.initial_members {
-            Some(members) => Some(named_urls(&members)?),
-            None => file.cluster.and_then(|cluster| cluster.initial_members),
-        };
         let name = flags.name.or(file.name).unwrap_or_default();
+        let (initial_members, join) = origin(
+            flags.initial_members.as_deref(),
+            flags.join,
+            file.cluster.unwrap_or_default(),
+        )?;
+        check_join(&name, join.as_deref())?;
         check_members(&name, initial_members.as_ref())?;
         let (heartbeat_interval, election_timeout) = timing(
             flags.heartbeat_interval_ms.or(file.heartbeat_interval_ms),
@@ -383,6 +399,7 @@ impl Config {
             )?,
             peer_listen,
             initial_members,
+            join,
             limits,
             max_connections: at_a_time(
                 "max_connections",
@@ -474,6 +491,43 @@ fn check_host(host: &str) -> Result<(), ConfigError> {
         value: host.to_owned(),
         accepted: "a host name or address is needed, without scheme or path".to_owned(),
     })
+}
+
+/// How a member without data comes to a cluster: what is said by flags or the environment wins over the file, of which
+/// only one may be said.
+fn origin(
+    members: Option<&[String]>,
+    join: Option<String>,
+    file: Cluster,
+) -> Result<(Option<BTreeMap<String, String>>, Option<String>), ConfigError> {
+    let members = members.map(named_urls).transpose()?;
+    let (members, join) = match (members, join) {
+        (None, None) => (file.initial_members, file.join),
+        given => given,
+    };
+    match (&members, &join) {
+        (Some(_), Some(join)) => Err(ConfigError::Value {
+            setting: "join",
+            value: join.clone(),
+            accepted: "it is said beside initial_members, and a member either forms a cluster or joins one"
+                .to_owned(),
+        }),
+        _ => Ok((members, join)),
+    }
+}
+
+fn check_join(name: &str, join: Option<&str>) -> Result<(), ConfigError> {
+    let Some(join) = join else {
+        return Ok(());
+    };
+    check_url("join", join)?;
+    if name.is_empty() {
+        return Err(ConfigError::Missing {
+            setting: "name",
+            needed: "a member that joins a cluster needs a name that no other member has: --name NAME",
+        });
+    }
+    Ok(())
 }
 
 fn named_urls(members: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {

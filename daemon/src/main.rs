@@ -144,6 +144,7 @@ async fn serve(
         },
         peer_advertise: config.peer_advertise,
         initial_members: config.initial_members,
+        join: config.join,
         limits: config.limits,
         settings,
         hand_over: true,

@@ -74,6 +74,8 @@ pub struct Membership {
     pub cluster: ClusterId,
     /// Who belongs to it, this member included.
     pub members: BTreeMap<MemberId, MemberInfo>,
+    /// Those of them who have no vote yet.
+    pub learners: BTreeSet<MemberId>,
     /// Who was removed from it, for certain.
     pub removed: BTreeSet<MemberId>,
 }
@@ -88,6 +90,7 @@ impl Membership {
         Membership {
             cluster,
             members: configuration.info.clone(),
+            learners: configuration.learners.clone(),
             removed: committed.removed.clone(),
         }
     }

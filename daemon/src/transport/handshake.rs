@@ -249,6 +249,7 @@ mod tests {
         directory.set_membership(Arc::new(Membership {
             cluster: ClusterId(9),
             members,
+            learners: [].into(),
             removed: [MemberId(4)].into(),
         }));
         directory

@@ -40,7 +40,7 @@ pub use dial::{DialError, check_peer_url};
 pub use directory::{ClusterId, Directory, IdError, Identity, Membership, parse_member_id};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameTooLarge, MAX_FRAME_BYTES, WIRE_VERSION};
 pub use handshake::Refusal;
-pub use hello::{Form, FormMember, Hello, KnownMember, ask_hello, offer_form};
+pub use hello::{Form, FormMember, Hello, KnownMember, ask_hello, call_client, offer_form};
 pub(crate) use membership::KNOWN_STARTS;
 pub use status::PeerLink;
 pub use streams::Budget;
