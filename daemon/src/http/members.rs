@@ -74,13 +74,21 @@ async fn replaced(cx: &Context<'_>, old: &str, asked: &AddMember) -> Result<Memb
             change(cx, Change::Replace { old, id, info }).await?;
             Ok(id)
         }
-        // It was begun, or is done: asked for again, and by the name of both, nothing is left to do.
+        // It was begun, or is done, and is asked for again.
         (Meant::Member(old), Probed::Present(id))
-            if old == id || configuration.promotions().get(&id) == Some(&Some(old)) =>
+            if configuration.promotions().get(&id) == Some(&Some(old)) =>
         {
             Ok(id)
         }
         (Meant::Removed(_), Probed::Present(id)) => Ok(id),
+        (Meant::Member(old), Probed::Present(id)) if old == id => {
+            Err(membership::not_safe(format!(
+                "the member at {} is {} itself, with its data; stop it and start it with an empty data directory, or give \
+             the addresses of the one that is to take its place",
+                asked.peer_url,
+                membership::called(&configuration, id)
+            )))
+        }
         (Meant::Member(old), Probed::Present(id)) => Err(membership::not_safe(format!(
             "{} is a member already and does not take the place of {}; remove that one when it is not needed any more",
             membership::called(&configuration, id),

@@ -20,6 +20,7 @@ mod exit;
 mod input;
 mod keys;
 mod lease;
+mod member;
 mod output;
 mod pages;
 mod settings;
@@ -63,6 +64,7 @@ enum Command {
     Elections(standing::Elections),
     Break(breaking::Break),
     Status(status::Status),
+    Member(member::Member),
     Context(context::Context),
     /// Measures a running cluster
     Bench(bench::Bench),
@@ -178,6 +180,7 @@ impl Command {
             Command::Elections(elections) => elections.run(session).await,
             Command::Break(broken) => broken.run(session).await,
             Command::Status(status) => status.run(session).await,
+            Command::Member(member) => member.run(session).await,
             Command::Context(_) | Command::Bench(_) | Command::Completion(_) | Command::Man(_) => {
                 unreachable!("these need no runtime and were run without")
             }
