@@ -18,6 +18,7 @@ mod keys;
 mod leases;
 mod limits;
 mod locks;
+mod members;
 mod metrics;
 mod overload;
 mod queues;
