@@ -3,6 +3,7 @@
 //! Owns the calls: what is looked at before the leader is asked, and what its answer is told as. Every call may be
 //! repeated: it answers what is so where that is as asked. Must never decide by itself whether a change is safe.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_api::{
@@ -221,10 +222,10 @@ fn in_words(asked: &AddMember) -> String {
     )
 }
 
-/// The configuration in force here, which is no older than this call.
-async fn settled(cx: &Context<'_>) -> Result<std::sync::Arc<Configuration>, Failure> {
+/// Who is a member, no older than this call.
+async fn settled(cx: &Context<'_>) -> Result<Arc<Configuration>, Failure> {
     cx.barrier().await?;
-    Ok(cx.handle().status().configuration)
+    Ok(cx.handle().members())
 }
 
 /// Asks whoever is at the peer URL who it is, and judges that.
@@ -246,7 +247,7 @@ async fn change(cx: &Context<'_>, change: Change) -> Result<(), Failure> {
         Operated::Changed => Ok(()),
         Operated::HandedTo(_) => Err(Failure::unexpected()),
         refused => {
-            let configuration = cx.handle().status().configuration;
+            let configuration = cx.handle().members();
             Err(not_done(cx, refused, &configuration).await)
         }
     }
@@ -317,7 +318,7 @@ async fn changed(cx: &Context<'_>, status: u16, id: MemberId) -> Result<Reply, F
     // It is done: where this member cannot learn how it looks by now, it shows what it knows.
     let _ = cx.barrier().await;
     let report = cx.handle().progress().await.ok();
-    let configuration = cx.handle().status().configuration;
+    let configuration = cx.handle().members();
     let revision = cx.handle().read(|state| state.revision());
     let told = MemberChanged {
         member: member(&configuration, report.as_ref(), id),
