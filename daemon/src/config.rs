@@ -26,7 +26,7 @@ const DEFAULT_HEARTBEAT_MS: u64 = 50;
 const DEFAULT_ELECTION_MS: u64 = 300;
 /// The longest election timeout: beyond it a dead leader would be missed for longer than most leases live.
 const MOST_ELECTION_MS: u64 = 60_000;
-const MOST_NAME_BYTES: usize = 128;
+const MOST_NAME_BYTES: usize = tenure_api::MAX_MEMBER_NAME_BYTES;
 /// The most connections and waits that may be set: more than a process has file descriptors for.
 const MOST_AT_A_TIME: usize = 1_000_000;
 
@@ -539,7 +539,7 @@ fn advertised(
 }
 
 /// A URL of the form `http://host:port`, with nothing behind it.
-fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
+pub(crate) fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
     let wrong = || ConfigError::Value {
         setting,
         value: url.to_owned(),
@@ -736,7 +736,8 @@ fn check_members(
     }
 }
 
-fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
+/// A name of a member.
+pub(crate) fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
     let plain = (1..=MOST_NAME_BYTES).contains(&name.len())
         && name
             .bytes()

@@ -241,10 +241,14 @@ mod tests {
             peer_url: "http://a:1".to_owned(),
             client_url: "http://a:2".to_owned(),
             role: *role,
+            promote: false,
+            replaces: None,
+            leaving: false,
             state: None,
             match_index: None,
             lag: None,
             last_contact_ms: None,
+            snapshot_sent: None,
         };
         api::Cluster {
             cluster: format!("{:032x}", 9),
@@ -252,6 +256,7 @@ mod tests {
             term: 1,
             revision: 1,
             commit_index: 1,
+            changing: false,
             members: roles.iter().map(member).collect(),
         }
     }

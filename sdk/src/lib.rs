@@ -110,6 +110,7 @@ mod keys;
 mod lease;
 mod list;
 mod lock;
+mod members;
 mod mirror;
 mod multi;
 mod name;

@@ -403,7 +403,9 @@ impl CoreThread {
             true
         });
         let now = self.last_turn.running;
-        if changed || now.saturating_sub(self.last_status) >= STATUS_EVERY {
+        let is_due = now.saturating_sub(self.last_status) >= STATUS_EVERY;
+        let members = self.core.configuration();
+        if changed || is_due || self.outlets.is_news(members) {
             self.last_status = now;
             let status = (self.core.status(), Arc::clone(self.core.configuration()));
             self.outlets

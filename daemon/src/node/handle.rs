@@ -708,6 +708,14 @@ impl Handle {
         status.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Who belonged to the cluster at the last entry that this member has applied: after a barrier, no less than what
+    /// was committed before it. What is in force, committed or not, is in the status.
+    pub fn members(&self) -> Arc<Configuration> {
+        let applier = self.0.applier.read();
+        let applier = applier.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&applier.applied().configuration)
+    }
+
     /// Where its files are.
     pub fn files(&self) -> &super::FilePaths {
         &self.0.files

@@ -96,6 +96,12 @@ impl Outlets {
         self.snapshots.request(task);
     }
 
+    /// Whether the transport was not told of this configuration.
+    pub(super) fn is_news(&self, configuration: &Arc<Configuration>) -> bool {
+        let told = self.told.as_ref();
+        told.is_none_or(|[told, _]| !Arc::ptr_eq(told, configuration))
+    }
+
     /// Tells the transport who belongs to the cluster, when that changes.
     pub(super) fn membership(
         &mut self,

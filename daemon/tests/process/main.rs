@@ -20,6 +20,7 @@ mod leases;
 mod limits;
 mod locks;
 mod log_filter;
+mod members;
 mod metrics;
 mod overload;
 mod queues;

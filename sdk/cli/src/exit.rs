@@ -50,7 +50,7 @@ pub(crate) const CODES: &str = "\
 Exit codes:
     0  done
     1  failed in another way than those below
-    2  there is no such key, lease or hold, or a condition did not hold
+    2  there is no such key, lease, hold or member, or a condition did not hold
    64  wrong usage
    69  the cluster is unreachable or has no leader
    74  it is not known whether the change was applied
@@ -294,9 +294,15 @@ fn advice(code: Code) -> (Exit, &'static str) {
              meanwhile and is another one now: then run this again, and read anew what was read before",
         ),
         Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
-        Code::MemberNotFound | Code::MembershipBusy | Code::MembershipUnsafe => {
-            (Exit::FAILED, "`tenure status` shows the members")
-        }
+        Code::MemberNotFound => (Exit::ABSENT, "`tenure member list` shows the members"),
+        Code::MembershipBusy => (
+            Exit::FAILED,
+            "ask again when that is done; `tenure member list` shows what is under way",
+        ),
+        Code::MembershipUnsafe => (
+            Exit::FAILED,
+            "the sentence says what keeps it from being safe; `tenure status` shows which members are well",
+        ),
         Code::RouteNotFound
         | Code::MethodNotAllowed
         | Code::NotAcceptable

@@ -22,6 +22,7 @@ mod input;
 mod keys;
 mod lease;
 mod log_filter;
+mod member;
 mod output;
 mod pages;
 mod settings;
@@ -67,6 +68,7 @@ enum Command {
     Status(status::Status),
     Backup(backup::Backup),
     LogFilter(log_filter::LogFilter),
+    Member(member::Member),
     Context(context::Context),
     /// Measures a running cluster
     Bench(bench::Bench),
@@ -184,6 +186,7 @@ impl Command {
             Command::Status(status) => status.run(session).await,
             Command::Backup(backup) => backup.run(session).await,
             Command::LogFilter(filter) => filter.run(session).await,
+            Command::Member(member) => member.run(session).await,
             Command::Context(_) | Command::Bench(_) | Command::Completion(_) | Command::Man(_) => {
                 unreachable!("these need no runtime and were run without")
             }

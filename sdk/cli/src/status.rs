@@ -283,17 +283,6 @@ fn warnings(members: &[Seen]) -> String {
 fn row(seen: &Seen) -> Vec<Cell> {
     let unknown = || "-".to_owned();
     let member = &seen.member;
-    let role = match member.role {
-        MemberRole::Voter => "voter",
-        MemberRole::Learner => "learner",
-    };
-    let state = member.state.map_or("-", |state| match state {
-        MemberState::Leader => "leader",
-        MemberState::Replicating => "replicating",
-        MemberState::Probing => "probing",
-        MemberState::Snapshot => "snapshot",
-        MemberState::Unreachable => "unreachable",
-    });
     let itself = seen.itself.as_ref().ok();
     let health = match (seen.trouble(), seen.is_well()) {
         (None, _) => Cell::styled("well", GOOD),
@@ -303,8 +292,8 @@ fn row(seen: &Seen) -> Vec<Cell> {
     vec![
         member.name.as_str().into(),
         member.client_url.as_str().into(),
-        role.into(),
-        state.into(),
+        role_in_words(member).into(),
+        state_in_words(member).into(),
         member
             .lag
             .map_or_else(unknown, |lag| lag.to_string())
@@ -321,4 +310,23 @@ fn row(seen: &Seen) -> Vec<Cell> {
             .into(),
         health,
     ]
+}
+
+/// Whether a member votes.
+pub(crate) fn role_in_words(member: &Member) -> &'static str {
+    match member.role {
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+    }
+}
+
+/// How a member is being replicated to, where that is known.
+pub(crate) fn state_in_words(member: &Member) -> &'static str {
+    member.state.map_or("-", |state| match state {
+        MemberState::Leader => "leader",
+        MemberState::Replicating => "replicating",
+        MemberState::Probing => "probing",
+        MemberState::Snapshot => "snapshot",
+        MemberState::Unreachable => "unreachable",
+    })
 }
