@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure::api::{Code, Mode};
 use tenure::txn::{Did, Done};
 use tenure::txn::{all_held, delete, delete_prefix, get, held, key, lives, put};
-use tenure::{Client, Error, Loss, State};
+use tenure::{Error, Loss, State};
 
 use crate::common::Setup;
 use crate::sdk::{LONG_TTL, client, client_of, runtime, soon};
