@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The Debian package under a real systemd, on three throw-away machines with a network between them: installed, started,
-# reloaded, killed, stalled, stopped, upgraded, cut off and purged. Takes some two minutes.
+# reloaded, killed, stalled, stopped, upgraded, cut off, restored, recovered and purged. Takes some two minutes.
 #
 #   systemd/test.sh [--binaries DIR]     as for systemd/package.sh
 #
@@ -403,6 +403,48 @@ UNIT
     said "socket unit: a connection starts the member; during a restart none of $(awk '{n += $1} END {print n}' <<<"$answered") connections was refused"
 }
 
+of_cluster() { on n1 curl -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"cluster":"\([0-9a-f]*\)".*/\1/'; }
+
+is_backed_up_and_restored() {
+    local old
+    old=$(of_cluster n1)
+    put n2 before-backup x >/dev/null
+    as_printed n2 "Back up and restore" 1
+    grep 'is whole' "$logs/printed-n2" >/dev/null || fail "the backup is not whole: $(cat "$logs/printed-n2")"
+    [ "$(on n2 stat -c %a /srv/tenure.backup)" = 600 ] || fail "others may read a backup"
+    put n2 after-backup x >/dev/null
+    as_printed n2 "Back up and restore" 2
+    has_key n2 before-backup x || fail "what was acknowledged before the backup is not restored"
+    has_key n2 after-backup x && fail "what came after the backup is restored"
+    [ "$(of_cluster n2)" != "$old" ] || fail "the restored member belongs to the old cluster"
+    put n1 of-the-old x >/dev/null && put n2 of-the-new x >/dev/null || fail "one of the two clusters takes no writes"
+    has_key n2 of-the-old x && fail "the restored cluster hears the old one"
+    on n2 tenured verify /var/lib/tenure/n2.before >/dev/null || fail "the old data is not whole"
+    on n2 systemctl stop tenured
+    on n2 sh -c 'rm -r /var/lib/tenure/n2 && mv /var/lib/tenure/n2.before /var/lib/tenure/n2'
+    on n2 systemctl start tenured
+    eventually 20 "n2 serves the old cluster again" ready n2
+    has_key n2 of-the-old x || fail "n2 has not caught up with the old cluster"
+    said "README, backup and restore: a new cluster of one with all that was acknowledged; neither hears the other"
+}
+
+is_recovered_without_a_quorum() {
+    local old
+    old=$(of_cluster n2)
+    on n1 systemctl stop tenured
+    on n3 systemctl stop tenured
+    as_printed n2 "A quorum that is lost for good" 1
+    has_key n2 of-the-old x || fail "n2 has lost what it had"
+    [ "$(of_cluster n2)" != "$old" ] || fail "the recovered member belongs to the old cluster"
+    put n2 alone x >/dev/null || fail "the recovered member takes no writes"
+    on n2 systemctl stop tenured
+    on n2 sh -c 'cd /var/lib/tenure/n2 && mv before-recovery-*/*.* . && rm -r before-recovery-* snapshots'
+    for name in n1 n2 n3; do on "$name" systemctl start tenured; done
+    eventually 20 "three members serve the old cluster again" all_ready
+    has_key n2 of-the-old x && ! has_key n2 alone x || fail "n2 is not what it was before"
+    said "README, a lost quorum: one member goes on alone with what it has, and its old files bring back what it was"
+}
+
 is_removed_and_purged() {
     on n1 dpkg -r tenure >/dev/null 2>&1
     [ -e "$(box root n1)/var/lib/tenure/n1/log.redb" ] || fail "a removal takes the data"
@@ -444,5 +486,7 @@ survives_a_partition
 stops_gracefully
 is_upgraded_in_place
 keeps_listening_by_its_socket
+is_backed_up_and_restored
+is_recovered_without_a_quorum
 is_removed_and_purged
 said "all passed"

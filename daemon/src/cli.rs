@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ReloadFlags, ServeFlags};
+use crate::config::{RecoverFlags, ReloadFlags, RestoreFlags, ServeFlags, VerifyFlags};
 
 const EXAMPLES: &str = "Examples:
   tenured dev                                   a cluster of one on loopback, for trying out
@@ -29,6 +29,40 @@ Examples:
   tenured reload --config /etc/tenure/tenured.toml
   tenured reload --data-dir /var/lib/tenure/n1";
 
+const RESTORE_HELP: &str = "The member is alone in a new cluster, with a new cluster id and revisions above all that were ever made; the others are
+added to it. Keys are as they were in the backup. Every lease of the backup has ended, with all that hung on it; old
+fences guard nothing, and old cursors are answered `410 compacted`. Members and clients that still know the old cluster
+are refused.
+
+Exit codes: 0 restored, 1 failed, 2 wrong usage or a directory with data, 3 the file is damaged, cut off or no backup.
+
+Examples:
+  tenured restore monday.backup --name n1 --data-dir /var/lib/tenure/n1
+  tenured restore monday.backup --config /etc/tenure/tenured.toml
+  tenured restore monday.backup --name n1 --data-dir ./n1 \\
+      --client-advertise http://10.0.0.1:7379 --peer-advertise http://10.0.0.1:7380";
+
+const VERIFY_HELP: &str = "Checks every checksum, loads the state, and applies the log to it, as a start would. Writes nothing. A directory on which
+a member runs is refused: take a backup of it instead.
+
+Exit codes: 0 whole, 1 it could not be looked at, 2 there is nothing of Tenure, 3 damaged or of a newer version.
+
+Examples:
+  tenured verify monday.backup
+  tenured verify /var/lib/tenure/n1 --output json";
+
+const RECOVER_HELP: &str = "For a cluster that has lost its quorum for good, or an entry that no member can apply. The member of this directory
+becomes the only one of a new cluster, with what it has: its last checkpoint, and its log up to its end or up to
+--before. Without --accept-loss it says what it would do and what would be lost, and changes nothing. The old files are
+kept beside the new ones. Where there is a choice, take the member whose log reaches furthest (`tenured verify`).
+
+Exit codes: 0 recovered, 1 failed, 2 wrong usage or not accepted, 3 damaged, or an entry that cannot be applied.
+
+Examples:
+  tenured recover --data-dir /var/lib/tenure/n1
+  tenured recover --data-dir /var/lib/tenure/n1 --accept-loss
+  tenured recover --config /etc/tenure/tenured.toml --before 4120 --accept-loss";
+
 /// The Tenure daemon: locks, elections, leases and watched keys over HTTP.
 #[derive(Parser)]
 #[command(name = "tenured", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -49,6 +83,15 @@ pub enum Command {
     /// Make the member that runs on a data directory read its settings again
     #[command(after_help = RELOAD_HELP)]
     Reload(ReloadFlags),
+    /// Make the first member of a new cluster out of a backup
+    #[command(after_help = RESTORE_HELP)]
+    Restore(RestoreFlags),
+    /// Check a data directory or a backup, and say what is in it
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyFlags),
+    /// Make a cluster of one member out of what one member has left
+    #[command(after_help = RECOVER_HELP)]
+    Recover(RecoverFlags),
 }
 
 /// The flags of `tenured dev`.

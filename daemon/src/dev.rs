@@ -116,6 +116,7 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             client_advertise: format!("http://{}", client_address(options, member)),
             peer_advertise: format!("http://{}", peer_address(options, member)),
             initial_members: Some(initial_members.clone()),
+            join: None,
             limits: options.limits.clone(),
             http: http::Settings {
                 log_filter: options.log_filter.clone(),

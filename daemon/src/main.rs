@@ -14,6 +14,7 @@ use tenured::http;
 use tenured::logging::{self, LogFilter};
 use tenured::member::{Member, MemberConfig, MemberError, adopt, bind};
 use tenured::node::{NodeError, NodeSettings};
+use tenured::offline::{self, OfflineError};
 use tenured::pulse::keep_stepping;
 use tenured::supervision::{
     Control, ControlError, Inherited, Reloader, SocketError, Supervisor, ask_to_reload,
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
         Command::Dev(flags) => run_dev(flags),
         Command::Serve(flags) => run_serve(*flags),
         Command::Reload(flags) => run_reload(flags),
+        Command::Restore(flags) => told(offline::restore(flags, &mut std::io::stdout())),
+        Command::Verify(flags) => told(offline::verify(&flags, &mut std::io::stdout())),
+        Command::Recover(flags) => told(offline::recover(flags, &mut std::io::stdout())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,6 +54,10 @@ fn usage(error: impl std::fmt::Display) -> Failure {
 
 fn failed(error: &MemberError) -> Failure {
     (error.exit_code(), error.to_string())
+}
+
+fn told(result: Result<(), OfflineError>) -> Result<(), Failure> {
+    result.map_err(|error| (error.exit_code(), error.to_string()))
 }
 
 fn run_dev(flags: DevFlags) -> Result<(), Failure> {
@@ -158,6 +166,7 @@ async fn serve(
         },
         peer_advertise: config.peer_advertise,
         initial_members: config.initial_members,
+        join: config.join,
         limits: config.limits,
         settings,
         hand_over: true,

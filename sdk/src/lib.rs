@@ -35,6 +35,7 @@
 //!   transactions, whose shape is checked by the compiler: [`txn`].
 //! - [`Client::watch`] is a stream of changes, [`Client::observe`] one of who leads, [`Client::mirror`] a typed view of
 //!   configuration that is always current.
+//! - [`Client::backup`] writes a copy of everything, of which `tenured restore` makes a new cluster.
 //! - Who holds what: [`Client::locks`], [`Client::inspect_lock`] and their like; an operator's word: [`Client::break_lock`].
 //!
 //! # What a guard believes
@@ -46,6 +47,11 @@
 //! Assumed is that the clock rates of this machine and of the members are within 1 % of real time. Beyond that, fences and
 //! guards still hold. Not promised is that a program knows what it lost while it is stopped, for longer than its TTL: what
 //! must not suffer from that checks the fence.
+//!
+//! # One cluster
+//!
+//! A client keeps to the cluster that answered it first. After a restore there is another one, whose members refuse it with
+//! [`Code::WrongCluster`](api::Code::WrongCluster): make a client anew, and take up nothing of what was held.
 //!
 //! # Errors
 //!
@@ -60,7 +66,7 @@
 //! | --- | --- |
 //! | reads, lists, [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
 //! | [`Watch::next`], [`Observe::next`] | nothing, and nothing is lost: the next one goes on |
-//! | puts, deletes, transactions, [`Guard::proclaim`], breaks | it may have been applied or may yet be |
+//! | puts, deletes, transactions, [`Guard::proclaim`], breaks, [`Client::revoke_lease`], [`Client::change_limits`], [`Client::compact`] | it may have been applied or may yet be |
 //! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease; what comes late is given up by a renewal |
 //! | [`Guard::run`] | what ran is dropped; it stays held |
 //! | [`Guard::release`], [`Guard::resign`], [`Lease::revoke`] | it goes on in the background, else it ends with the lease; it is not believed in any longer |
@@ -82,6 +88,7 @@
 //! than keys, which a member refuses to show at once. The types of the REST API are at [`api`], for programs that bring their own HTTP client.
 
 mod ask;
+mod backup;
 mod belief;
 pub mod blocking;
 mod builder;
@@ -103,6 +110,7 @@ mod keys;
 mod lease;
 mod list;
 mod lock;
+mod members;
 mod mirror;
 mod multi;
 mod name;
@@ -132,6 +140,7 @@ struct Readme;
 pub use tenure_api as api;
 
 pub use ask::{Acquire, Holdable, Labelled};
+pub use backup::{BackedUp, BackupError, BackupProgress};
 pub use belief::State;
 pub use builder::ClientBuilder;
 pub use client::Client;

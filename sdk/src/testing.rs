@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::clock::{Clock, Moment};
-use crate::transport::{Boxed, SendError, Transport};
+use crate::transport::{Boxed, SendError, Streamed, Transport};
 
 /// Shows the runtime's paused time, and the time in which the machine was suspended on one of its clocks.
 pub(crate) struct TestClock {
@@ -114,6 +115,21 @@ impl Members {
 }
 
 impl Transport for Members {
+    fn open(
+        &self,
+        request: Request<Bytes>,
+    ) -> Boxed<'static, Result<Response<Streamed>, SendError>> {
+        let answer = self.send(request);
+        Box::pin(async move {
+            let whole = |bytes| {
+                Full::new(bytes)
+                    .map_err(|never| match never {})
+                    .boxed_unsync()
+            };
+            Ok(answer.await?.map(whole))
+        })
+    }
+
     fn send(&self, request: Request<Bytes>) -> Boxed<'static, Result<Response<Bytes>, SendError>> {
         let uri = request.uri().clone();
         let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {

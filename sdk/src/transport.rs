@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
@@ -29,7 +30,16 @@ pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Sends a request and reads the whole answer. Dropping the future gives the request up; a member may have it already.
 pub(crate) trait Transport: Send + Sync {
     fn send(&self, request: Request<Bytes>) -> Boxed<'static, Result<Response<Bytes>, SendError>>;
+
+    /// Sends a request and reads the head of its answer; the body, which may be of any length, is yet to come.
+    fn open(
+        &self,
+        request: Request<Bytes>,
+    ) -> Boxed<'static, Result<Response<Streamed>, SendError>>;
 }
+
+/// A body that is read as it comes; what cuts it off is told in words.
+pub(crate) type Streamed = UnsyncBoxBody<Bytes, String>;
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -119,6 +129,19 @@ fn builder() -> hyper_util::client::legacy::Builder {
 
 impl Transport for Http {
     fn send(&self, request: Request<Bytes>) -> Boxed<'static, Result<Response<Bytes>, SendError>> {
+        let answer = self.open(request);
+        Box::pin(async move {
+            let (head, body) = answer.await?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| SendError::Broken(error.to_string()))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        })
+    }
+
+    fn open(
+        &self,
+        request: Request<Bytes>,
+    ) -> Boxed<'static, Result<Response<Streamed>, SendError>> {
         let request = request.map(Full::new);
         let answer = match self.connections() {
             Connections::Plain(pool) => pool.request(request),
@@ -133,10 +156,7 @@ impl Transport for Http {
                     SendError::Broken(text)
                 }
             })?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|error| SendError::Broken(error.to_string()))?;
-            Ok(Response::from_parts(head, body.to_bytes()))
+            Ok(answer.map(|body| body.map_err(|error| error.to_string()).boxed_unsync()))
         })
     }
 }

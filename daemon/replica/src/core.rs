@@ -19,7 +19,8 @@ use tenure_raft::{
 };
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
-use crate::leading::Leading;
+use crate::leading::{Formed, Leading};
+use crate::operating::{AdminRequest, Operating};
 use crate::output::{Output, TracedEntry, TracedRequest};
 use crate::peer::{
     ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
@@ -98,6 +99,13 @@ pub enum Input {
         /// This member's number for the question.
         token: u64,
     },
+    /// An operator wants something done by the leader.
+    Operate {
+        /// This member's number for it.
+        token: u64,
+        /// What.
+        operation: AdminRequest,
+    },
     /// A write is durable, and all before it.
     Persisted(WriteId),
     /// The applier has applied everything up to here.
@@ -162,12 +170,12 @@ pub enum Input {
 ///
 /// Invariants: `leading` is there exactly while Raft leads; `held` is ordered by write.
 pub struct Core {
-    id: MemberId,
+    pub(crate) id: MemberId,
     settings: CoreSettings,
-    raft: Raft,
+    pub(crate) raft: Raft,
     leading: Option<Leading>,
     /// The time since this core began, as counted by ticks.
-    now: Duration,
+    pub(crate) now: Duration,
     /// The next deadline of the state as last heard from the applier.
     due: Option<Stamp>,
     /// The last entry that the applier has applied.
@@ -184,11 +192,12 @@ pub struct Core {
     asked: BTreeMap<u64, (MemberId, Duration)>,
     /// Where the origins' requests stand in the log while they are not committed.
     appended: BTreeMap<LogIndex, (Term, Vec<Origin>)>,
+    pub(crate) operating: Operating,
     /// The trace of the input that is being taken.
     tracing: Option<TraceContext>,
     /// Of the requests that wait here for an entry those that are traced, and since when. Empty while nobody traces.
     traced: BTreeMap<Origin, (TraceContext, Duration)>,
-    out: Output,
+    pub(crate) out: Output,
     stopping: bool,
 }
 
@@ -221,6 +230,7 @@ impl Core {
             forward_at: Duration::ZERO,
             asked: BTreeMap::new(),
             appended: BTreeMap::new(),
+            operating: Operating::default(),
             tracing: None,
             traced: BTreeMap::new(),
             out: Output::default(),
@@ -256,6 +266,7 @@ impl Core {
             }
             Input::Read { token } => self.raft.read(ReadToken(token)),
             Input::AskProgress { token } => self.ask_progress(token),
+            Input::Operate { token, operation } => self.operate(token, operation),
             Input::Persisted(write) => self.release(write),
             Input::Applied { index, due } => {
                 self.has_applied(self.applied.max(index));
@@ -293,6 +304,7 @@ impl Core {
     pub fn output(&mut self) -> Output {
         self.form_entries();
         self.send_forwards();
+        self.carry_operations_on();
         self.collect();
         let mut out = std::mem::take(&mut self.out);
         if let Some(write) = &mut out.write {
@@ -398,6 +410,10 @@ impl Core {
                     .refused
                     .extend(tokens.into_iter().map(|token| (token, reason)));
             }
+            PeerMessage::Operate { token, operation } => self.do_operation(from, token, operation),
+            PeerMessage::Operated { token, result } => self.hear_operated(from, token, result),
+            PeerMessage::Introduce(introduction) => self.hear_introduction(from, introduction),
+            PeerMessage::WentBack { logged } => self.hear_went_back(from, logged),
             PeerMessage::AskProgress { token } => {
                 if let Some(report) = self.progress_report() {
                     self.out
@@ -695,6 +711,27 @@ impl Core {
         self.raft.persisted(write);
     }
 
+    /// Logs the renewals that wait at a leader, so that an entry that Raft makes may follow. Says whether it may.
+    pub(crate) fn log_renewals(&mut self) -> bool {
+        let Some(leading) = &mut self.leading else {
+            return true;
+        };
+        let mut formed = Formed::default();
+        let are_logged =
+            leading.append_renewals(&mut self.raft, self.now, &self.settings, &mut formed);
+        self.take_formed(formed);
+        are_logged
+    }
+
+    fn take_formed(&mut self, formed: Formed) {
+        for (position, origins) in formed.appended {
+            self.traced_in(position, &origins);
+            self.appended
+                .insert(position.index, (position.term, origins));
+        }
+        self.refuse(formed.refused);
+    }
+
     /// Turns what waits at a leader into entries. An entry takes everything that is there, so the next one forms
     /// while the disk writes this one (group commit).
     fn form_entries(&mut self) {
@@ -703,12 +740,7 @@ impl Core {
             return;
         };
         let formed = leading.form_entries(&mut self.raft, self.now, self.due, busy, &self.settings);
-        for (position, origins) in formed.appended {
-            self.traced_in(position, &origins);
-            self.appended
-                .insert(position.index, (position.term, origins));
-        }
-        self.refuse(formed.refused);
+        self.take_formed(formed);
     }
 
     /// Tells each origin. A member hears of all its requests that have one reason in one message: a leader that steps

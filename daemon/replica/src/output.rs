@@ -5,6 +5,7 @@ use std::time::Duration;
 use tenure_raft::{Entry, LogPosition, MemberId, ReadPoint, RoleChange, SnapshotTask, Write};
 use tenure_state::Origin;
 
+use crate::operating::Operated;
 use crate::peer::{PeerMessage, ProgressReport, Refused, TraceContext};
 
 /// Everything that one turn of the core wants done. The fields are independent of each other, except that `write`s
@@ -24,6 +25,8 @@ pub struct Output {
     pub refused: Vec<(u64, Refused)>,
     /// Answers to questions for progress, by token.
     pub progress: Vec<(u64, Result<ProgressReport, Refused>)>,
+    /// Answers to operations, by token.
+    pub operated: Vec<(u64, Operated)>,
     /// What happened to this member's role, oldest first.
     pub changes: Vec<RoleChange>,
     /// Snapshot work, oldest first.

@@ -14,7 +14,7 @@ pub(crate) mod seeds;
 
 pub use crate::config::fuzzing::config;
 pub use crate::http::fuzzing::rest;
-pub use crate::storage::fuzzing::{record, snapshot};
+pub use crate::storage::fuzzing::{backup, record, snapshot};
 pub use crate::transport::fuzzing::{hello, peer};
 pub use machine::machine;
 
@@ -22,7 +22,8 @@ pub use machine::machine;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its folder.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
+    ("backup", backup),
     ("config", config),
     ("hello", hello),
     ("machine", machine),

@@ -1,4 +1,4 @@
-//! The audit: who broke, changed or compacted what (`api.md` §8).
+//! The audit: who broke, changed, compacted or copied what (`api.md` §8).
 //!
 //! Owns the lines on the log target `audit`. What an operator asks for ends or changes what is everybody's, so each
 //! attempt is told, whatever came of it, and whether it was only told again what was decided before.
@@ -26,6 +26,8 @@ pub(super) enum Act<'a> {
         /// How.
         asked: String,
     },
+    /// To have a copy of everything.
+    Backup,
 }
 
 /// The line of one attempt. Where its caller goes away before it is decided, it may be carried out all the same, and is
@@ -50,7 +52,7 @@ impl<'a, 'c> Audit<'a, 'c> {
     pub(super) fn tell<T>(mut self, result: &Result<T, Failure>, ended: &[HolderView]) {
         match (result, &self.act) {
             (Ok(_), Act::Break { .. }) => self.write("broken", ended),
-            (Ok(_), Act::Change { .. }) => self.write("done", ended),
+            (Ok(_), Act::Change { .. } | Act::Backup) => self.write("done", ended),
             (Err(failure), _) => self.write(failure.code.as_str(), ended),
         }
     }
@@ -88,6 +90,13 @@ impl<'a, 'c> Audit<'a, 'c> {
                 outcome,
                 replayed,
                 "an operator changes the cluster"
+            ),
+            Act::Backup => tracing::info!(
+                target: "audit",
+                %member,
+                request,
+                outcome,
+                "an operator takes a backup of everything"
             ),
         }
     }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenure_api::{self as api, MemberRole, MemberState};
-use tenure_raft::{Configuration, LogIndex, MemberId, PeerState, PeerStatus, RoleName};
+use tenure_api::{self as api, MemberRole, MemberState, SnapshotSent};
+use tenure_raft::{
+    Configuration, LogIndex, MemberId, PeerState, PeerStatus, RoleName, Transferred,
+};
 use tenure_replica::ProgressReport;
 use tenure_state::Revision;
 
@@ -16,7 +18,7 @@ use super::reply::Reply;
 use super::service::Context;
 
 /// A member that has not answered its leader for so long is shown as unreachable. Heartbeats go out every 50 ms.
-const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
+pub(super) const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
 /// The bytes of a filter of log lines.
 pub(super) const MOST_FILTER: usize = 1_024;
 
@@ -50,6 +52,7 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
         term: term.0,
         revision: revision.0,
         commit_index: commit.0,
+        changing: configuration.is_joint(),
         members,
     };
     Ok(settled.mark(Reply::json(200, revision, &cluster)?))
@@ -185,7 +188,8 @@ pub(super) fn cluster_id(cluster: u128) -> String {
     format!("{cluster:032x}")
 }
 
-fn member(
+/// A member, with what only the leader knows of it where that was asked.
+pub(super) fn member(
     configuration: &Configuration,
     report: Option<&ProgressReport>,
     id: MemberId,
@@ -197,18 +201,27 @@ fn member(
         MemberRole::Learner
     };
     let seen = report.and_then(|report| seen(report, id));
+    let promotion = configuration.promotions().get(&id);
     api::Member {
         id: id.to_string(),
         name: info.name,
         peer_url: info.peer_url,
         client_url: info.client_url,
         role,
+        promote: promotion.is_some(),
+        replaces: promotion.copied().flatten().map(|old| old.to_string()),
+        leaving: configuration.outgoing.contains(&id) && !configuration.voters.contains(&id),
         state: seen.as_ref().map(|seen| seen.state),
         match_index: seen.as_ref().map(|seen| seen.matched.0),
         lag: seen.as_ref().map(|seen| seen.lag),
         last_contact_ms: seen
+            .as_ref()
             .and_then(|seen| seen.silent_for)
             .map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        snapshot_sent: seen.and_then(|seen| seen.sent).map(|sent| SnapshotSent {
+            stored_bytes: sent.stored,
+            bytes: sent.size,
+        }),
     }
 }
 
@@ -218,6 +231,7 @@ struct Seen {
     matched: LogIndex,
     lag: u64,
     silent_for: Option<Duration>,
+    sent: Option<Transferred>,
 }
 
 fn seen(report: &ProgressReport, id: MemberId) -> Option<Seen> {
@@ -227,6 +241,7 @@ fn seen(report: &ProgressReport, id: MemberId) -> Option<Seen> {
             matched: report.last,
             lag: 0,
             silent_for: Some(Duration::ZERO),
+            sent: None,
         });
     }
     let peer = report.peers.iter().find(|peer| peer.id == id)?;
@@ -235,6 +250,7 @@ fn seen(report: &ProgressReport, id: MemberId) -> Option<Seen> {
         matched: peer.matched,
         lag: report.last.0.saturating_sub(peer.matched.0),
         silent_for: peer.silent_for,
+        sent: peer.transferred,
     })
 }
 
@@ -373,6 +389,21 @@ mod tests {
             None,
         );
         check(5, Learner, None, None, None, None);
+        let changing = Configuration {
+            voters: [1, 2].map(MemberId).into(),
+            outgoing: [1, 3].map(MemberId).into(),
+            promoting: [(MemberId(4), None), (MemberId(5), Some(MemberId(2)))].into(),
+            ..configuration.clone()
+        };
+        let under_way = |id| {
+            let shown = member(&changing, None, MemberId(id));
+            (shown.promote, shown.replaces, shown.leaving)
+        };
+        assert_eq!(under_way(1), (false, None, false));
+        assert_eq!(under_way(3), (false, None, true), "it leaves");
+        assert_eq!(under_way(4), (true, None, false));
+        let replaced = Some(MemberId(2).to_string());
+        assert_eq!(under_way(5), (true, replaced, false), "it takes a place");
         let unasked = member(&configuration, None, MemberId(2));
         assert_eq!(
             (unasked.name.as_str(), unasked.role, unasked.state),

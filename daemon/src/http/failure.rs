@@ -16,6 +16,7 @@ use tenure_state::{
 use super::reply::{Reply, Unsent};
 use super::{elections, leases, locks, semaphores, text};
 use crate::node::Unserved;
+use crate::storage::BackupError;
 
 /// When to come back where nothing better is known: an election takes about so long.
 const RETRY_AFTER_MS: u64 = 500;
@@ -393,6 +394,19 @@ impl Failure {
                 },
             },
         }
+    }
+
+    /// A backup that is not made.
+    pub(super) fn backup(error: &BackupError) -> Failure {
+        let code = match error {
+            BackupError::Busy => Code::TooManyRequests,
+            BackupError::Stopped => Code::ShuttingDown,
+            BackupError::NoCheckpoint { .. }
+            | BackupError::NoRoom { .. }
+            | BackupError::Storage(_)
+            | BackupError::Thread(_) => Code::Overloaded,
+        };
+        Failure::new(code, format!("no backup is made: {error}"))
     }
 
     /// A command that the state machine refused, at `revision` and by the `clock` of its entry.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tenure_api::{Code, JSON, Outcome, Retry};
 use tenure_state::Revision;
 
+use super::backup::Sending;
 use super::failure::Failure;
 use super::outgoing::Answer;
 use super::stream::Stream;
@@ -24,7 +25,7 @@ pub(super) struct Reply {
     /// The body.
     pub(super) body: Bytes,
     /// Or a body that is made while it is sent.
-    pub(super) stream: Option<Stream>,
+    pub(super) stream: Option<Made>,
     /// The revision that it reflects; where it is absent, the present one is told.
     pub(super) revision: Option<Revision>,
     /// Headers of its own.
@@ -33,6 +34,14 @@ pub(super) struct Reply {
     pub(super) code: Option<Code>,
     /// What is told of it where there is no room for it, as far as that is known.
     pub(super) unsent: Option<Unsent>,
+}
+
+/// A body that is made while it is sent.
+pub(super) enum Made {
+    /// Events.
+    Stream(Stream),
+    /// A file.
+    File(Sending),
 }
 
 /// What a caller is told in place of an answer that is lost to it.
@@ -71,7 +80,15 @@ impl Reply {
     /// An answer whose body is made while it is sent.
     pub(super) fn stream(content_type: &'static str, stream: Stream) -> Reply {
         Reply {
-            stream: Some(stream),
+            stream: Some(Made::Stream(stream)),
+            ..Reply::new(200, content_type, Bytes::new())
+        }
+    }
+
+    /// A file, which is read while it is sent.
+    pub(super) fn file(content_type: &'static str, file: Sending) -> Reply {
+        Reply {
+            stream: Some(Made::File(file)),
             ..Reply::new(200, content_type, Bytes::new())
         }
     }
@@ -124,7 +141,7 @@ pub(super) struct Sent<T> {
 
 enum What {
     Whole(Bytes),
-    Stream(Stream),
+    Made(Made),
 }
 
 impl Sent<()> {
@@ -137,9 +154,9 @@ impl Sent<()> {
     }
 
     /// A body that is made while it is sent.
-    pub(super) fn stream(stream: Stream) -> Sent<()> {
+    pub(super) fn made(made: Made) -> Sent<()> {
         Sent {
-            what: What::Stream(stream),
+            what: What::Made(made),
             _until_sent: (),
         }
     }
@@ -164,7 +181,8 @@ impl<T: Unpin> Body for Sent<T> {
         let next = match &mut self.what {
             What::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             What::Whole(bytes) => Poll::Ready(Some(std::mem::take(bytes))),
-            What::Stream(stream) => stream.poll_next(cx),
+            What::Made(Made::Stream(stream)) => stream.poll_next(cx),
+            What::Made(Made::File(file)) => file.poll_next(cx),
         };
         next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -172,18 +190,20 @@ impl<T: Unpin> Body for Sent<T> {
     fn is_end_stream(&self) -> bool {
         match &self.what {
             What::Whole(bytes) => bytes.is_empty(),
-            What::Stream(_) => false,
+            What::Made(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.what {
             What::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            What::Stream(stream) => {
+            What::Made(Made::Stream(stream)) => {
                 let mut hint = SizeHint::new();
                 hint.set_lower(stream.at_hand() as u64);
                 hint
             }
+            // Its length is in a header of its own. Told here, it would take room for all of it at once.
+            What::Made(Made::File(_)) => SizeHint::new(),
         }
     }
 }
@@ -192,7 +212,11 @@ impl<T: Unpin> Answer for Sent<T> {
     fn without_room(&mut self) -> Option<Bytes> {
         match &mut self.what {
             What::Whole(_) => None,
-            What::Stream(stream) => Some(stream.without_room()),
+            What::Made(Made::Stream(stream)) => Some(stream.without_room()),
+            What::Made(Made::File(file)) => {
+                file.cut_off();
+                Some(Bytes::new())
+            }
         }
     }
 }

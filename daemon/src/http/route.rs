@@ -35,10 +35,22 @@ pub(super) enum Family {
     Watch,
     /// `/v1/cluster`
     Cluster,
+    /// `/v1/cluster/members`
+    Members,
+    /// `/v1/cluster/members/{id}`
+    Member,
+    /// `/v1/cluster/members/{id}/replace`
+    MemberReplacement,
+    /// `/v1/cluster/members/{id}/promote`
+    MemberPromotion,
+    /// `/v1/cluster/leader`
+    Leadership,
     /// `/v1/limits`
     Limits,
     /// `/v1/compact`
     Compact,
+    /// `/v1/backup`
+    Backup,
     /// `/v1/status`
     Status,
     /// `/v1/openapi.json`
@@ -109,12 +121,24 @@ pub(super) enum Call {
     WatchMany,
     /// `GET /v1/cluster`
     ReadCluster,
+    /// `POST /v1/cluster/members`
+    AddMember,
+    /// `DELETE /v1/cluster/members/{id}`
+    RemoveMember(String),
+    /// `POST /v1/cluster/members/{id}/replace`
+    ReplaceMember(String),
+    /// `POST /v1/cluster/members/{id}/promote`
+    PromoteMember(String),
+    /// `POST /v1/cluster/leader`
+    TransferLeadership,
     /// `GET /v1/limits`
     ReadLimits,
     /// `PATCH /v1/limits`
     ChangeLimits,
     /// `POST /v1/compact`
     Compact,
+    /// `GET /v1/backup`
+    TakeBackup,
     /// `GET /v1/status`
     ReadStatus,
     /// `PATCH /v1/status`
@@ -154,8 +178,14 @@ impl Call {
             Call::Transact => (Family::Transaction, None),
             Call::Watch | Call::WatchMany => (Family::Watch, None),
             Call::ReadCluster => (Family::Cluster, None),
+            Call::AddMember => (Family::Members, None),
+            Call::RemoveMember(member) => (Family::Member, Some(member.clone())),
+            Call::ReplaceMember(member) => (Family::MemberReplacement, Some(member.clone())),
+            Call::PromoteMember(member) => (Family::MemberPromotion, Some(member.clone())),
+            Call::TransferLeadership => (Family::Leadership, None),
             Call::ReadLimits | Call::ChangeLimits => (Family::Limits, None),
             Call::Compact => (Family::Compact, None),
+            Call::TakeBackup => (Family::Backup, None),
             Call::ReadStatus | Call::ChangeStatus => (Family::Status, None),
             Call::ReadOpenApi => (Family::OpenApi, None),
             Call::Live => (Family::Live, None),
@@ -181,6 +211,11 @@ impl Call {
             | Call::DeleteKey(_)
             | Call::DeleteKeys
             | Call::Transact
+            | Call::AddMember
+            | Call::RemoveMember(_)
+            | Call::ReplaceMember(_)
+            | Call::PromoteMember(_)
+            | Call::TransferLeadership
             | Call::ChangeLimits
             | Call::Compact
             | Call::ChangeStatus => true,
@@ -194,6 +229,7 @@ impl Call {
             | Call::WatchMany
             | Call::ReadCluster
             | Call::ReadLimits
+            | Call::TakeBackup
             | Call::ReadStatus
             | Call::ReadOpenApi
             | Call::Live
@@ -230,8 +266,14 @@ impl Family {
             Family::Transaction => "/v1/txn",
             Family::Watch => "/v1/watch",
             Family::Cluster => "/v1/cluster",
+            Family::Members => "/v1/cluster/members",
+            Family::Member => "/v1/cluster/members/{id}",
+            Family::MemberReplacement => "/v1/cluster/members/{id}/replace",
+            Family::MemberPromotion => "/v1/cluster/members/{id}/promote",
+            Family::Leadership => "/v1/cluster/leader",
             Family::Limits => "/v1/limits",
             Family::Compact => "/v1/compact",
+            Family::Backup => "/v1/backup",
             Family::Status => "/v1/status",
             Family::OpenApi => "/v1/openapi.json",
             Family::Live => "/livez",
@@ -247,7 +289,12 @@ impl Family {
             Family::LeaseRenewals
             | Family::LeaseRenewal
             | Family::Transaction
+            | Family::Members
+            | Family::MemberReplacement
+            | Family::MemberPromotion
+            | Family::Leadership
             | Family::Compact => "POST, OPTIONS",
+            Family::Member => "DELETE, OPTIONS",
             Family::Lease => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Family::Queues(Kind::Election) | Family::Queue(Kind::Election) => {
                 "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -256,9 +303,12 @@ impl Family {
             | Family::Queue(Kind::Lock | Kind::Semaphore) => "GET, HEAD, POST, DELETE, OPTIONS",
             Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
             Family::Limits | Family::Status => "GET, HEAD, PATCH, OPTIONS",
-            Family::Cluster | Family::OpenApi | Family::Live | Family::Ready | Family::Metrics => {
-                "GET, HEAD, OPTIONS"
-            }
+            Family::Cluster
+            | Family::Backup
+            | Family::OpenApi
+            | Family::Live
+            | Family::Ready
+            | Family::Metrics => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -283,8 +333,11 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         "/v1/txn" => plain(Family::Transaction),
         "/v1/watch" => plain(Family::Watch),
         "/v1/cluster" => plain(Family::Cluster),
+        "/v1/cluster/members" => plain(Family::Members),
+        "/v1/cluster/leader" => plain(Family::Leadership),
         "/v1/limits" => plain(Family::Limits),
         "/v1/compact" => plain(Family::Compact),
+        "/v1/backup" => plain(Family::Backup),
         "/v1/status" => plain(Family::Status),
         "/v1/openapi.json" => plain(Family::OpenApi),
         "/livez" => plain(Family::Live),
@@ -313,6 +366,16 @@ fn named(path: &str) -> Option<Target<'_>> {
                 }),
                 Some(_) => None,
             };
+        }
+        "cluster" => {
+            let raw = raw.strip_prefix("members/")?;
+            let (family, raw) = match raw.split_once('/') {
+                None => (Family::Member, raw),
+                Some((raw, "replace")) => (Family::MemberReplacement, raw),
+                Some((raw, "promote")) => (Family::MemberPromotion, raw),
+                Some(_) => return None,
+            };
+            return Some(Target { family, raw });
         }
         _ => return None,
     };
@@ -361,9 +424,15 @@ impl Target<'_> {
             Family::Watch if reads => Call::Watch,
             Family::Watch => Call::WatchMany,
             Family::Cluster => Call::ReadCluster,
+            Family::Members => Call::AddMember,
+            Family::Member => Call::RemoveMember(self.name(query)?),
+            Family::MemberReplacement => Call::ReplaceMember(self.name(query)?),
+            Family::MemberPromotion => Call::PromoteMember(self.name(query)?),
+            Family::Leadership => Call::TransferLeadership,
             Family::Limits if reads => Call::ReadLimits,
             Family::Limits => Call::ChangeLimits,
             Family::Compact => Call::Compact,
+            Family::Backup => Call::TakeBackup,
             Family::Status if reads => Call::ReadStatus,
             Family::Status => Call::ChangeStatus,
             Family::OpenApi => Call::ReadOpenApi,
@@ -501,6 +570,24 @@ mod tests {
         check(Method::GET, "/v1/openapi.json", Call::ReadOpenApi);
         check(Method::GET, "/v1/watch", Call::Watch);
         check(Method::GET, "/v1/cluster", Call::ReadCluster);
+        check(Method::GET, "/v1/backup", Call::TakeBackup);
+        check(Method::POST, "/v1/cluster/members", Call::AddMember);
+        check(
+            Method::DELETE,
+            "/v1/cluster/members/n1",
+            Call::RemoveMember("n1".into()),
+        );
+        check(
+            Method::POST,
+            "/v1/cluster/members/3f9c2a7b5d1e8046/replace",
+            Call::ReplaceMember("3f9c2a7b5d1e8046".into()),
+        );
+        check(
+            Method::POST,
+            "/v1/cluster/members/n%31/promote",
+            Call::PromoteMember("n1".into()),
+        );
+        check(Method::POST, "/v1/cluster/leader", Call::TransferLeadership);
         check(Method::GET, "/v1/status", Call::ReadStatus);
         check(Method::GET, "/livez", Call::Live);
         check(Method::GET, "/readyz", Call::Ready);
@@ -527,6 +614,10 @@ mod tests {
             "/v1/semaphore/a",
             "/v1/txn/",
             "/v1/limits/value_bytes",
+            "/v1/cluster/",
+            "/v1/cluster/n1",
+            "/v1/cluster/members/n1/demote",
+            "/v1/cluster/leader/n1",
             "/v1/%6beys/a",
         ] {
             assert_eq!(find(path), None, "{path}");
@@ -549,6 +640,7 @@ mod tests {
         check(Method::PUT, "/v1/elections", Code::InvalidRequest);
         check(Method::GET, "/v1/leases/xyz", Code::InvalidRequest);
         check(Method::GET, "/v1/leases/", Code::InvalidRequest);
+        check(Method::DELETE, "/v1/cluster/members/", Code::InvalidName);
     }
 
     #[test]
@@ -563,6 +655,9 @@ mod tests {
             ("/v1/openapi.json", Method::POST),
             ("/v1/keys/a", Method::POST),
             ("/v1/locks/a", Method::PUT),
+            ("/v1/cluster/members", Method::GET),
+            ("/v1/cluster/members/n1", Method::POST),
+            ("/v1/cluster/leader", Method::PUT),
             ("/livez", Method::DELETE),
         ] {
             assert!(

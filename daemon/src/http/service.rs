@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, Outcome, Retry, header};
-use tenure_replica::Decided;
+use tenure_replica::{AdminRequest, Decided, Operated};
 use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
 use tokio::time::{Instant, timeout};
@@ -32,16 +32,18 @@ use super::guard;
 use super::idempotency::Recording;
 use super::key_ranges::Counts;
 use super::manners::{self, OwnHosts};
+use super::probe::{self, Probe};
 use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::route::{self, Call, Family, Target};
 use super::{
-    administration, cluster, elections, key_ranges, keys, leases, locks, metrics, openapi,
-    semaphores, together, transactions, watch,
+    administration, backup, cluster, elections, key_ranges, keys, leases, locks, members, metrics,
+    openapi, semaphores, together, transactions, watch,
 };
 use crate::logging::LogFilter;
 use crate::node::{Handle, LeaderView};
 use crate::telemetry::{self, Metrics, Span};
+use crate::transport::{DialError, Hello};
 
 /// A turn that has not come by then does not come: like every open read, one that waits here ends within a second
 /// (`api.md` §2).
@@ -60,6 +62,7 @@ pub(super) struct Service {
     pages: Semaphore,
     counts: Counts,
     watchers: Arc<Watchers>,
+    probe: Probe,
     leader: channel::Receiver<LeaderView>,
     log_filter: LogFilter,
     cluster: String,
@@ -171,6 +174,7 @@ impl Service {
             pages: Semaphore::new(pages_at_a_time()),
             counts: Counts::default(),
             watchers: Arc::default(),
+            probe: probe::ask,
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
             member_header: hex(member.id.to_string()),
@@ -178,6 +182,12 @@ impl Service {
             next: AtomicU64::new(getrandom::u64().unwrap_or_default()),
             handle,
         }
+    }
+
+    /// The same, which asks those who are to be members in another way.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn with_probe(self, probe: Probe) -> Service {
+        Service { probe, ..self }
     }
 
     /// Answers a request that came over a connection made to `local`. It is for the caller to log it, when it is settled
@@ -373,7 +383,7 @@ impl Service {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
                 Sent::whole(Bytes::new())
             }
-            (Some(stream), false) => Sent::stream(stream),
+            (Some(made), false) => Sent::made(made),
             (Some(_), true) => Sent::whole(Bytes::new()),
         };
         let mut response = Response::new(body);
@@ -400,8 +410,12 @@ fn own_turn(extensions: &Extensions) -> OwnTurn {
 /// Refuses what the caller does not accept, before anything is carried out.
 fn check_accepts(call: &Call, family: Family, headers: &HeaderMap) -> Result<(), Failure> {
     // A value is given as it was put, whatever is accepted (`api.md` §6); `ok` is too short to negotiate,
-    // and metrics have one form.
-    if matches!(call, Call::ReadKey(_) | Call::ReadMetrics) || family == Family::Live {
+    // and metrics and backups have one form.
+    let has_one_form = matches!(
+        call,
+        Call::ReadKey(_) | Call::ReadMetrics | Call::TakeBackup
+    );
+    if has_one_form || family == Family::Live {
         return Ok(());
     }
     if matches!(call, Call::Watch | Call::WatchMany) && manners::wants_events(headers) {
@@ -443,9 +457,15 @@ async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
         Call::Watch => watch::watch(cx).await,
         Call::WatchMany => watch::watch_many(cx).await,
         Call::ReadCluster => cluster::read(cx).await,
+        Call::AddMember => members::add(cx).await,
+        Call::RemoveMember(member) => members::remove(cx, &member).await,
+        Call::ReplaceMember(member) => members::replace(cx, &member).await,
+        Call::PromoteMember(member) => members::promote(cx, &member).await,
+        Call::TransferLeadership => members::transfer(cx).await,
         Call::ReadLimits => administration::read_limits(cx).await,
         Call::ChangeLimits => administration::change_limits(cx).await,
         Call::Compact => administration::compact(cx).await,
+        Call::TakeBackup => backup::take(cx).await,
         Call::ReadStatus => cluster::status(cx).await,
         Call::ChangeStatus => cluster::change_status(cx).await,
         Call::ReadOpenApi => openapi::read(cx).await,
@@ -629,6 +649,22 @@ impl Context<'_> {
             .renew_many(leases, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
+    }
+
+    /// Has the leader do something; what came of it. Asking again for the same is harmless, by what members are made
+    /// to be and not by a record.
+    pub(super) async fn operate(&self, operation: AdminRequest) -> Operated {
+        self.course.proposes(Purpose::RepeatableWrite);
+        self.handle().operate(operation).await
+    }
+
+    /// Asks whoever is reached at a peer URL who it is.
+    ///
+    /// # Errors
+    ///
+    /// Where nobody is reached, or it is no member.
+    pub(super) async fn probe(&self, peer_url: &str) -> Result<Hello, DialError> {
+        (self.service.probe)(peer_url.to_owned()).await
     }
 
     /// Waits until a read of this member's state is linearizable; the leader's clock.

@@ -46,6 +46,8 @@ pub(super) struct CoreThread {
     last_handed: WriteId,
     slow_disk_told: Option<Duration>,
     last_leader: Option<MemberId>,
+    /// When it was first seen that this member was removed.
+    removed_since: Option<Duration>,
     stages: Stages,
 }
 
@@ -71,6 +73,7 @@ impl CoreThread {
             last_handed: WriteId::default(),
             slow_disk_told: None,
             last_leader: None,
+            removed_since: None,
             stages,
         }
     }
@@ -123,10 +126,29 @@ impl CoreThread {
                 return Err(forgotten.into());
             }
             self.dispatch();
+            self.check_belongs()?;
             if self.core.applier_is_behind() {
                 self.shared.keep_back(applied);
             }
         }
+    }
+
+    /// Ends a member that was removed, once the others have had time to hear what it said last, and one that runs on an
+    /// old copy of its disk.
+    fn check_belongs(&mut self) -> Result<(), NodeError> {
+        if let Some(logged) = self.core.disk_went_back() {
+            return Err(NodeError::DiskWentBack { logged });
+        }
+        if !self.core.raft().is_removed() {
+            self.removed_since = None;
+            return Ok(());
+        }
+        let now = self.last_turn.running;
+        let since = *self.removed_since.get_or_insert(now);
+        if now.saturating_sub(since) < self.settings.core.raft.election_timeout {
+            return Ok(());
+        }
+        Err(NodeError::Removed)
     }
 
     fn longest_sleep(&self) -> Duration {
@@ -240,6 +262,7 @@ impl CoreThread {
             progress,
             changes,
             snapshots,
+            operated,
             traced,
         } = self.core.output();
         // Others first: what they do with it takes longer than this member's own write of it.
@@ -271,6 +294,9 @@ impl CoreThread {
         self.shared.refuse(refused);
         for (token, report) in progress {
             self.shared.answer_progress(token, report);
+        }
+        for (token, result) in operated {
+            self.shared.answer_operation(token, result);
         }
         for task in snapshots {
             self.outlets.snapshot(task);
@@ -377,10 +403,13 @@ impl CoreThread {
             true
         });
         let now = self.last_turn.running;
-        if changed || now.saturating_sub(self.last_status) >= STATUS_EVERY {
+        let is_due = now.saturating_sub(self.last_status) >= STATUS_EVERY;
+        let members = self.core.configuration();
+        if changed || is_due || self.outlets.is_news(members) {
             self.last_status = now;
             let status = (self.core.status(), Arc::clone(self.core.configuration()));
-            self.outlets.membership(&status.1);
+            self.outlets
+                .membership(&status.1, self.core.raft().committed_configuration());
             *self
                 .shared
                 .status

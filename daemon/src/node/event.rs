@@ -52,6 +52,7 @@ impl Event {
                     | Input::Traced { .. }
                     | Input::Read { .. }
                     | Input::AskProgress { .. }
+                    | Input::Operate { .. }
             )
         )
     }

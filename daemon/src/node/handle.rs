@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use tenure_raft::{
     Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
 };
-use tenure_replica::{Applier, Decided, Input, Interest, Progress, ProgressReport, Refused};
+use tenure_replica::{
+    AdminRequest, Applier, Decided, Input, Interest, Operated, Progress, ProgressReport, Refused,
+};
 use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, Revision, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,7 @@ use tracing::{info, warn};
 use super::event::Event;
 use super::freshness::{FreshAt, Freshness};
 use super::waiter::{Waiter, Waiters};
+use crate::storage::{BackupError, Backups, MadeBackup};
 use crate::telemetry::{self, Kind, Metrics, Span, Traces};
 
 /// No read holds the state for more rows, or more history, than this at a time (`design.md`, State).
@@ -32,6 +35,8 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 const READ_PATIENCE: Duration = Duration::from_millis(900);
 /// How long to wait before asking again for a read that an election cut short.
 const READ_RETRY: Duration = Duration::from_millis(20);
+/// An operation that the leader has not answered by then may have been done or not. The core gives up a little sooner.
+const OPERATION_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a leader that stops waits for another to take over.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// Renewals wait for others to share an entry with (`design.md`, Time): so long a part of their TTL, and of what is
@@ -173,6 +178,8 @@ pub(super) struct Shared {
     pub(super) stopping: CancellationToken,
     pub(super) files: super::FilePaths,
     pub(super) metrics: Arc<Metrics>,
+    /// Who makes its backups; nobody where it has no files.
+    pub(super) backups: Option<Backups>,
     pub(super) traces: Traces,
     election_timeout: Duration,
     pending: Mutex<Pending>,
@@ -184,6 +191,7 @@ struct Pending {
     writes: HashMap<u64, oneshot::Sender<Result<Settled, Unserved>>>,
     reads: HashMap<u64, oneshot::Sender<Result<Stamp, Unserved>>>,
     progress: HashMap<u64, oneshot::Sender<Result<ProgressReport, Unserved>>>,
+    operations: HashMap<u64, oneshot::Sender<Operated>>,
 }
 
 /// What came of a write.
@@ -225,6 +233,7 @@ impl Shared {
             stopping: CancellationToken::new(),
             files,
             metrics: Arc::default(),
+            backups: None,
             traces: Traces::default(),
             election_timeout,
             pending: Mutex::new(Pending::default()),
@@ -325,6 +334,12 @@ impl Shared {
     pub(super) fn answer_progress(&self, token: u64, answer: Result<ProgressReport, Refused>) {
         if let Some(waiting) = self.pending().progress.remove(&token) {
             let _ = waiting.send(answer.map_err(Unserved::from));
+        }
+    }
+
+    pub(super) fn answer_operation(&self, token: u64, result: Operated) {
+        if let Some(waiting) = self.pending().operations.remove(&token) {
+            let _ = waiting.send(result);
         }
     }
 
@@ -693,6 +708,14 @@ impl Handle {
         status.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Who belonged to the cluster at the last entry that this member has applied: after a barrier, no less than what
+    /// was committed before it. What is in force, committed or not, is in the status.
+    pub fn members(&self) -> Arc<Configuration> {
+        let applier = self.0.applier.read();
+        let applier = applier.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&applier.applied().configuration)
+    }
+
     /// Where its files are.
     pub fn files(&self) -> &super::FilePaths {
         &self.0.files
@@ -724,6 +747,28 @@ impl Handle {
         }
     }
 
+    /// Has the leader do something, whichever member that is, and says what came of it. It goes on where this call is
+    /// dropped.
+    ///
+    /// Answers within some seconds.
+    pub async fn operate(&self, operation: AdminRequest) -> Operated {
+        let token = self.0.token();
+        let (sender, receiver) = oneshot::channel();
+        self.0.pending().operations.insert(token, sender);
+        let _forget = Forget {
+            shared: &self.0,
+            tokens: vec![token],
+        };
+        let asking = Event::Input(Input::Operate { token, operation });
+        if self.0.ask_core(asking).is_err() {
+            return Operated::NoLeader;
+        }
+        match tokio::time::timeout(OPERATION_PATIENCE, receiver).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Operated::Unknown,
+        }
+    }
+
     /// Hands leadership to the named member, or to the one that is furthest ahead. Answers as soon as the hand-over
     /// has begun.
     ///
@@ -737,6 +782,21 @@ impl Handle {
         let (reply, receiver) = oneshot::channel();
         self.0.tell_core(Event::Transfer { to, reply });
         receiver.await.unwrap_or(Err(TransferError::NotLeader))
+    }
+
+    /// Makes a backup of this member's state as it is now, or a moment later. After a barrier it has everything that was
+    /// acknowledged before that.
+    ///
+    /// # Errors
+    ///
+    /// Where others are made already, or it cannot be made.
+    ///
+    /// Cancelling it ends the making and leaves nothing.
+    pub async fn backup(&self) -> Result<MadeBackup, BackupError> {
+        let backups = self.0.backups.as_ref().ok_or(BackupError::Busy)?;
+        let applied = LogIndex(self.0.applied.load(Ordering::Acquire));
+        let stopping = self.stopping();
+        backups.make(applied, move || stopping.is_cancelled()).await
     }
 
     /// Whether this member leads.
@@ -818,6 +878,7 @@ impl Drop for Forget<'_> {
             pending.writes.remove(token);
             pending.reads.remove(token);
             pending.progress.remove(token);
+            pending.operations.remove(token);
         }
     }
 }

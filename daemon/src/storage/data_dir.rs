@@ -21,9 +21,10 @@ use super::files;
 use super::identity::ClusterId;
 
 const FORMAT: u32 = 1;
-const MEMBER: &str = "member.json";
-const LOG: &str = "log.redb";
-const STATE: &str = "state.redb";
+const LOCK: &str = "lock";
+pub(super) const MEMBER: &str = "member.json";
+pub(super) const LOG: &str = "log.redb";
+pub(super) const STATE: &str = "state.redb";
 
 /// A data directory that this process has locked. Dropping it gives it up.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ struct Format {
 
 impl DataDir {
     /// Makes the directory at the first start, locks it, and draws a member id into it unless it has one. `name` is
-    /// the member's label at this start; the id is what counts.
+    /// the member's label at this start, or empty where the last one stays; the id is what counts.
     ///
     /// # Errors
     /// [`StorageError::InUse`] where another process has it; [`StorageError::NotADirectory`] for a symbolic link;
@@ -80,9 +81,22 @@ impl DataDir {
         self.member
     }
 
+    /// The member's label.
+    pub fn name(&self) -> &str {
+        &self.file.name
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The same, to be looked at: this process has it locked already.
+    pub fn held(&self) -> Held {
+        Held {
+            path: self.path.clone(),
+            _lock: None,
+        }
     }
 
     /// The cluster that the member was part of when the directory was opened, where that was noted.
@@ -113,6 +127,108 @@ impl DataDir {
     }
 }
 
+/// What `member.json` says of a member.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Labelled {
+    /// Its id.
+    pub member: MemberId,
+    /// Its name at its last start.
+    pub name: String,
+    /// Its cluster, where that was noted.
+    pub cluster: Option<ClusterId>,
+    /// The format of the file.
+    pub format: u32,
+}
+
+/// A directory that no member runs on for as long as this lives. Nothing was written for it.
+#[derive(Debug)]
+pub struct Held {
+    pub(super) path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Held {
+    /// Keeps members off a directory, beside others who only look.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] where a member runs on it; [`StorageError::NotADirectory`] for a symbolic link or a file.
+    pub fn of(path: &Path) -> Result<Held, StorageError> {
+        let path: PathBuf = path.components().collect();
+        if let Some(found) = not_a_directory(&path)? {
+            return Err(StorageError::NotADirectory { path, found });
+        }
+        let lock = match files::open_to_read(&path.join(LOCK))? {
+            Some(lock) => {
+                locked(&path, &lock, lock.try_lock_shared())?;
+                Some(lock)
+            }
+            // No member has ever run on it.
+            None => None,
+        };
+        Ok(Held { path, _lock: lock })
+    }
+
+    /// What `member.json` says; `None` where there is none, though other files of a member may be there.
+    ///
+    /// # Errors
+    /// Damage or a newer format.
+    pub fn labelled(&self) -> Result<Option<Labelled>, StorageError> {
+        let Some(contents) = files::read(&self.path.join(MEMBER))? else {
+            return Ok(None);
+        };
+        let file = read_member_file(&self.path, &contents)?;
+        let (member, cluster) = parse(&self.path, &file)?;
+        Ok(Some(Labelled {
+            member,
+            name: file.name,
+            cluster,
+            format: file.format,
+        }))
+    }
+
+    /// Whether a member has come to be part of a cluster here; a directory in which that was cut off is as good as empty.
+    ///
+    /// # Errors
+    /// Damage, or a directory that cannot be looked at.
+    pub fn is_formed(&self) -> Result<bool, StorageError> {
+        let noted = self
+            .labelled()?
+            .is_some_and(|label| label.cluster.is_some());
+        Ok(noted || files::exists(&self.log())?)
+    }
+
+    /// Whether any file of a member is there.
+    ///
+    /// # Errors
+    /// Where the directory cannot be looked at.
+    pub fn has_data(&self) -> Result<bool, StorageError> {
+        for file in [MEMBER, LOG, STATE] {
+            if files::exists(&self.path.join(file))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join(LOG)
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.path.join(STATE)
+    }
+}
+
+/// What is there in place of a directory.
+fn not_a_directory(path: &Path) -> Result<Option<&'static str>, StorageError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(None),
+        Ok(metadata) if metadata.is_symlink() => Ok(Some("a symbolic link")),
+        Ok(_) => Ok(Some("not a directory")),
+        Err(error) => Err(StorageError::io("look at", path, error)),
+    }
+}
+
 fn make(path: &Path) -> Result<(), StorageError> {
     let found = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
@@ -128,21 +244,9 @@ fn make(path: &Path) -> Result<(), StorageError> {
 }
 
 fn lock(dir: &Path) -> Result<File, StorageError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     let mut file = files::open_or_create(&path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let read = (&file).take(16).read_to_string(&mut pid);
-            let pid = read.ok().and_then(|_| pid.trim().parse().ok());
-            return Err(StorageError::InUse {
-                path: dir.to_owned(),
-                pid,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(StorageError::io("lock", &path, error)),
-    }
+    locked(dir, &file, file.try_lock())?;
     let written = file
         .set_len(0)
         .and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -150,27 +254,48 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
     Ok(file)
 }
 
+/// What came of locking a directory's file.
+fn locked(dir: &Path, file: &File, result: Result<(), TryLockError>) -> Result<(), StorageError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let read = file.take(16).read_to_string(&mut pid);
+            let pid = read.ok().and_then(|_| pid.trim().parse().ok());
+            Err(StorageError::InUse {
+                path: dir.to_owned(),
+                pid,
+            })
+        }
+        Err(TryLockError::Error(error)) => Err(StorageError::io("lock", &dir.join(LOCK), error)),
+    }
+}
+
 fn member_file(dir: &Path, name: &str) -> Result<MemberFile, StorageError> {
     let path = dir.join(MEMBER);
     let Some(contents) = files::read(&path)? else {
         return draw(dir, &path, name);
     };
-    let damaged = |error: serde_json::Error| damaged(dir, error.to_string());
-    let Format { format } = serde_json::from_slice(&contents).map_err(damaged)?;
-    if format > FORMAT {
-        return Err(StorageError::Newer {
-            path,
-            found: format,
-            supported: FORMAT,
-        });
-    }
-    let mut file: MemberFile = serde_json::from_slice(&contents).map_err(damaged)?;
-    if file.name != name {
+    let mut file = read_member_file(dir, &contents)?;
+    if !name.is_empty() && file.name != name {
         file.name = name.to_owned();
         parse(dir, &file)?;
         write_member_file(&path, &file)?;
     }
     Ok(file)
+}
+
+fn read_member_file(dir: &Path, contents: &[u8]) -> Result<MemberFile, StorageError> {
+    let damaged = |error: serde_json::Error| damaged(dir, error.to_string());
+    let Format { format } = serde_json::from_slice(contents).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(StorageError::Newer {
+            path: dir.join(MEMBER),
+            found: format,
+            supported: FORMAT,
+        });
+    }
+    serde_json::from_slice(contents).map_err(damaged)
 }
 
 fn draw(dir: &Path, path: &Path, name: &str) -> Result<MemberFile, StorageError> {
@@ -268,6 +393,9 @@ mod tests {
             DataDir::open(&path, "n2").expect("second start").member(),
             id
         );
+        let unnamed = DataDir::open(&path, "").expect("a start without a name");
+        assert_eq!((unnamed.member(), unnamed.name()), (id, "n2"));
+        drop(unnamed);
         let json = fs::read_to_string(path.join("member.json")).expect("member.json");
         assert_eq!(
             json,

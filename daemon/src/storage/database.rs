@@ -4,6 +4,7 @@
 //! on damaged pages, so all that reads a file at start runs inside [`contained`].
 
 use std::any::Any;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use redb::{Database, Durability, StorageBackend, WriteTransaction};
 
 use super::error::StorageError;
 use super::files;
+use super::read_only::ReadOnly;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,21 @@ pub(super) struct Options {
 
 /// Opens the database in an existing file, reading from the disk and not from the page cache.
 pub(super) fn open(path: &Path, options: Options) -> Result<Database, StorageError> {
-    let Some(file) = files::open(path)? else {
+    let file = existing(path, files::open(path)?)?;
+    let backend = FileBackend::new(file).map_err(|e| StorageError::database("open", path, e))?;
+    over(backend, path, options)
+}
+
+/// Opens the database in an existing file, of which nothing is written.
+pub(super) fn look(path: &Path, options: Options) -> Result<Database, StorageError> {
+    let file = existing(path, files::open_to_read(path)?)?;
+    let backend = ReadOnly::new(file).map_err(|e| StorageError::io("look at", path, e))?;
+    over(backend, path, options)
+}
+
+/// A file that is there, has something in it, and is read from the disk.
+fn existing(path: &Path, file: Option<File>) -> Result<File, StorageError> {
+    let Some(file) = file else {
         return Err(StorageError::damaged(path, "it is missing"));
     };
     let metadata = file
@@ -34,8 +50,7 @@ pub(super) fn open(path: &Path, options: Options) -> Result<Database, StorageErr
         return Err(StorageError::damaged(path, "it is empty"));
     }
     files::drop_page_cache(&file, path)?;
-    let backend = FileBackend::new(file).map_err(|e| StorageError::database("open", path, e))?;
-    over(backend, path, options)
+    Ok(file)
 }
 
 /// Makes a new database in a file of this name, in place of what is there. A crash on the way leaves a file that can

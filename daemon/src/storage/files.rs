@@ -24,6 +24,24 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, StorageError> {
     }
 }
 
+/// Opens an existing file for reading alone; `None` where there is none. Never follows a symbolic link.
+pub(super) fn open_to_read(path: &Path) -> Result<Option<File>, StorageError> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    match options.open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("open", path, error)),
+    }
+}
+
+/// Gives a file a second name.
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), StorageError> {
+    fs::hard_link(from, to).map_err(|e| StorageError::io("give a second name to", from, e))
+}
+
 /// Makes a new empty file, in place of what has the name.
 pub(super) fn create(path: &Path) -> Result<File, StorageError> {
     options()
@@ -109,6 +127,11 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 /// Removes a file if it is there. The caller syncs the directory where that matters.
 pub(super) fn remove(path: &Path) -> Result<(), StorageError> {
     absent_is_fine(fs::remove_file(path)).map_err(|e| StorageError::io("remove", path, e))
+}
+
+/// Removes a directory and all in it, if it is there.
+pub(super) fn remove_tree(path: &Path) -> Result<(), StorageError> {
+    absent_is_fine(fs::remove_dir_all(path)).map_err(|e| StorageError::io("remove", path, e))
 }
 
 /// Whether something has this name.

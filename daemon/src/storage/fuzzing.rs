@@ -1,9 +1,10 @@
-//! What is read from the disk, held to what the formats promise: records of the log, the small values beside them, and
-//! snapshots.
+//! What is read from the disk, held to what the formats promise: records of the log, the small values beside them,
+//! snapshots, and backups.
 
 use tenure_raft::LogIndex;
 use tenure_state::Row;
 
+use super::backup::{Backup, BackupWriter, Origin};
 use super::codec;
 use super::record;
 use super::snapshot::{Fault, SnapshotReader, SnapshotWriter};
@@ -176,6 +177,130 @@ fn rows_of(block: &[u8]) -> u64 {
     rows
 }
 
+/// A backup. Where the first byte is zero, the rest is the file; else the body of its header (behind two bytes of length)
+/// and what stands for the state in it, around which a file is built whose header and end check.
+///
+/// # Panics
+/// Where what reads well does not come back as it was, or reads well in part.
+pub fn backup(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let file = match input.number::<1>() {
+        0 => input.rest().to_vec(),
+        _ => enclosed(&mut input),
+    };
+    let read = match Backup::read(&file[..]) {
+        Ok(read) => read,
+        Err(fault) => return assert_says_something(&fault.at(std::path::Path::new("backup"))),
+    };
+    assert_eq!(read.size, file.len() as u64);
+    let again = written(&read);
+    let back = Backup::read(&again[..]).expect("what we write we read");
+    assert_eq!(
+        (
+            &back.origin,
+            back.cluster,
+            &back.meta,
+            back.digest,
+            &back.rows
+        ),
+        (
+            &read.origin,
+            read.cluster,
+            &read.meta,
+            read.digest,
+            &read.rows
+        )
+    );
+    for cut in [file.len() / 2, file.len() - 1] {
+        let half = Backup::read(&file[..cut]);
+        assert!(half.is_err(), "half a backup reads well");
+    }
+}
+
+fn written(backup: &Backup) -> Vec<u8> {
+    let header = super::snapshot::Header {
+        cluster: backup.cluster,
+        meta: backup.meta.clone(),
+        digest: backup.digest,
+    };
+    let mut file = Vec::new();
+    let writer = BackupWriter::new(&mut file, &backup.origin, &header);
+    let mut writer = writer.expect("a Vec takes all");
+    for row in &backup.rows {
+        let added = writer.row(row.table, &row.key, &row.value);
+        added.expect("a Vec takes all");
+    }
+    let size = writer.finish().expect("a Vec takes all");
+    assert_eq!(size, file.len() as u64);
+    file
+}
+
+/// A file around these bytes, with the sum of its header and its end in order.
+fn enclosed(input: &mut Input<'_>) -> Vec<u8> {
+    let header = input.sized();
+    let (version, length) = (1u32.to_le_bytes(), (header.len() as u32).to_le_bytes());
+    let sum = super::snapshot::checksum(&[&version, &length, header]);
+    let mut file = b"TENURBAK".to_vec();
+    for part in [&version[..], &length, &sum, header, input.rest()] {
+        file.extend_from_slice(part);
+    }
+    let digest = twox_hash::XxHash3_128::oneshot(&file);
+    let length = file.len() as u64;
+    file.extend_from_slice(&length.to_le_bytes());
+    file.extend_from_slice(&digest.to_be_bytes());
+    file.extend_from_slice(b"TENUREOB");
+    file
+}
+
+/// A backup of so many rows, as a file and as what is read of it.
+#[cfg(test)]
+pub(crate) fn backup_file(rows: usize) -> (Vec<u8>, Backup) {
+    let mut backup = Backup {
+        origin: Origin {
+            member: tenure_raft::MemberId(7),
+            name: "n1".to_owned(),
+            program: "0.1.0".to_owned(),
+            unix_ms: 1_700_000_000_000,
+        },
+        cluster: super::identity::ClusterId(9),
+        meta: crate::fuzzing::seeds::meta(3, 40),
+        digest: 77,
+        rows: (0..rows).map(some_row).collect(),
+        size: 0,
+        file_digest: 0,
+    };
+    let file = written(&backup);
+    backup.size = file.len() as u64;
+    backup.file_digest = twox_hash::XxHash3_128::oneshot(&file[..file.len() - 32]);
+    (file, backup)
+}
+
+/// Backups, as files and as what a file is built around.
+#[cfg(test)]
+pub(crate) fn backup_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for count in [0, 1, 2, 5, 20] {
+        let (file, _) = backup_file(count);
+        let header = u32::from_le_bytes(file[12..16].try_into().expect("four bytes")) as usize;
+        let (header, rest) = file[20..file.len() - 32].split_at(header);
+        let length = (header.len() as u16).to_le_bytes();
+        seeds.push([&[0], &file[..]].concat());
+        seeds.push([&[1], &length[..], header, rest].concat());
+    }
+    seeds
+}
+
+#[cfg(test)]
+fn some_row(number: usize) -> Row {
+    use bytes::Bytes;
+    use tenure_state::Table;
+    Row {
+        table: Table::ALL[number % Table::ALL.len()],
+        key: Bytes::from(vec![number as u8; number]),
+        value: Bytes::from(vec![b'v'; number * 7]),
+    }
+}
+
 /// Records and values, one of each kind.
 #[cfg(test)]
 pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
@@ -214,22 +339,15 @@ pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
 #[cfg(test)]
 pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
     use crate::fuzzing::seeds::meta;
-    use bytes::Bytes;
-    use tenure_state::Table;
     let header = super::snapshot::Header {
         cluster: super::identity::ClusterId(9),
         meta: meta(3, 40),
         digest: 77,
     };
-    let row = |number: usize| Row {
-        table: Table::ALL[number % Table::ALL.len()],
-        key: Bytes::from(vec![number as u8; number]),
-        value: Bytes::from(vec![b'v'; number * 7]),
-    };
     let mut seeds = Vec::new();
     for count in [0, 1, 2, 5, 9, 20] {
         let mut writer = SnapshotWriter::new(Vec::new(), &header).expect("a Vec takes all");
-        for row in (0..count).map(row) {
+        for row in (0..count).map(some_row) {
             let added = writer.row(row.table, &row.key, &row.value);
             added.expect("a Vec takes all");
         }

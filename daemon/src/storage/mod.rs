@@ -36,6 +36,12 @@ mod incoming;
 mod outgoing;
 mod snapshot;
 
+mod backup;
+mod backups;
+
+mod offline;
+mod read_only;
+
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 
@@ -50,11 +56,14 @@ use redb::StorageBackend;
 use tenure_raft::{LogPosition, SnapshotMeta};
 use tenure_state::Row;
 
-pub use data_dir::DataDir;
+pub use backup::{BACKUP_FORMAT, Backup, Origin, STATE_IN_BACKUP_FORMAT};
+pub use backups::{BackupError, Backups, MadeBackup};
+pub use data_dir::{DataDir, Held, Labelled};
 pub use error::StorageError;
 pub use identity::{ClusterId, Identity};
 pub use log_file::{LogContents, LogFile, Written};
 pub use log_thread::{LogEvent, LogThread};
+pub use offline::{Moved, Offline, Stored, finish_replacing, found, replace};
 pub use snapshot_thread::{CheckRows, SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots};
 pub use state_file::{CheckpointOutcome, Loaded, SharedState, StateFile};
 pub use state_thread::{StateEvent, StateThread};

@@ -59,6 +59,11 @@ impl Outgoing {
         })
     }
 
+    /// Where they lie.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A file for `to` at `at_least` or later that is there already.
     pub(super) fn reuse(
         &mut self,
@@ -161,6 +166,34 @@ pub(super) fn same(a: &SnapshotFile, b: &SnapshotFile) -> bool {
     (a.meta.position, a.size, a.digest) == (b.meta.position, b.size, b.digest)
 }
 
+/// A long file on its way to the disk, which is not to be all there at once.
+pub(super) struct Syncing<'a> {
+    handle: &'a File,
+    path: &'a Path,
+    synced: u64,
+}
+
+impl<'a> Syncing<'a> {
+    pub(super) fn of(handle: &'a File, path: &'a Path) -> Syncing<'a> {
+        Syncing {
+            handle,
+            path,
+            synced: 0,
+        }
+    }
+
+    /// So many bytes were written so far.
+    pub(super) fn wrote(&mut self, size: u64) -> Result<(), StorageError> {
+        if size - self.synced >= SYNC_EVERY {
+            self.handle
+                .sync_data()
+                .map_err(|e| StorageError::io("sync", self.path, e))?;
+            self.synced = size;
+        }
+        Ok(())
+    }
+}
+
 fn dump(
     path: &Path,
     cluster: ClusterId,
@@ -174,16 +207,10 @@ fn dump(
     };
     let failed = |error: io::Error| StorageError::io("write", path, error);
     let mut writer = SnapshotWriter::new(BufWriter::new(&handle), &header).map_err(failed)?;
-    let mut synced = 0;
+    let mut syncing = Syncing::of(&handle, path);
     reader.rows(|table, key, value| {
         let size = writer.row(table, key, value).map_err(failed)?;
-        if size - synced >= SYNC_EVERY {
-            handle
-                .sync_data()
-                .map_err(|e| StorageError::io("sync", path, e))?;
-            synced = size;
-        }
-        Ok(())
+        syncing.wrote(size)
     })?;
     drop(reader);
     let (mut out, size, digest) = writer.finish().map_err(failed)?;

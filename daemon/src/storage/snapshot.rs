@@ -26,7 +26,7 @@ use super::identity::ClusterId;
 
 const MAGIC: [u8; 8] = *b"TENURSNP";
 const END: [u8; 8] = *b"TENUREND";
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// A block is closed when it has so many bytes: few enough to check and resend, many enough to cost nothing.
 const BLOCK: usize = 1 << 20;
@@ -35,7 +35,7 @@ const BLOCK: usize = 1 << 20;
 const BLOCK_LIMIT: u32 = 64 << 20;
 
 /// No header is longer: a configuration has a few dozen members at most.
-const HEADER_LIMIT: u32 = 1 << 20;
+pub(super) const HEADER_LIMIT: u32 = 1 << 20;
 
 #[derive(Clone, PartialEq, Message)]
 struct HeaderRecord {
@@ -172,13 +172,19 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// The error of a copy in transit.
     pub(super) fn at(self, path: &Path) -> StorageError {
+        self.of(path, RESEND)
+    }
+
+    /// The error of a file about which this can be done.
+    pub(super) fn of(self, path: &Path, remedy: &'static str) -> StorageError {
         match self {
             Fault::Io(error) => StorageError::io("read", path, error),
             Fault::Bad(reason) => StorageError::Damaged {
                 path: path.to_owned(),
                 reason,
-                remedy: RESEND,
+                remedy,
             },
             Fault::Newer(found) => StorageError::Newer {
                 path: path.to_owned(),
@@ -208,9 +214,22 @@ pub(super) struct SnapshotReader<R> {
     blocks: u64,
     rows: u64,
     read: u64,
+    is_followed: bool,
 }
 
 impl<R: Read> SnapshotReader<R> {
+    /// Reads the header of a snapshot that something else follows, which its reader leaves where it is.
+    pub(super) fn followed(input: R) -> Result<SnapshotReader<R>, Fault> {
+        let mut reader = SnapshotReader::new(input)?;
+        reader.is_followed = true;
+        Ok(reader)
+    }
+
+    /// What follows it, once all of it was read.
+    pub(super) fn into_input(self) -> R {
+        self.input
+    }
+
     /// Reads the header.
     pub(super) fn new(mut input: R) -> Result<SnapshotReader<R>, Fault> {
         if array(&mut input)? != MAGIC {
@@ -233,6 +252,7 @@ impl<R: Read> SnapshotReader<R> {
             blocks: 0,
             rows: 0,
             read,
+            is_followed: false,
         })
     }
 
@@ -280,7 +300,7 @@ impl<R: Read> SnapshotReader<R> {
         if (u64::from_le_bytes(blocks), u64::from_le_bytes(rows)) != (self.blocks, self.rows) {
             return Err(bad("blocks or rows are missing"));
         }
-        if self.input.read(&mut [0])? != 0 {
+        if !self.is_followed && self.input.read(&mut [0])? != 0 {
             return Err(bad("something follows its end"));
         }
         self.read += 8 + 24;
@@ -316,14 +336,14 @@ fn decode_rows(mut block: &[u8], rows: &mut Vec<Row>) -> Option<()> {
     Some(())
 }
 
-fn array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
+pub(super) fn array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Reads so many bytes, but not more than `limit`; memory is taken only as bytes arrive.
-fn bounded(input: &mut impl Read, length: u32, limit: u32) -> Result<Vec<u8>, Fault> {
+pub(super) fn bounded(input: &mut impl Read, length: u32, limit: u32) -> Result<Vec<u8>, Fault> {
     if length > limit {
         return Err(Fault::Bad(format!(
             "a length of {length} is beyond {limit}"
@@ -337,18 +357,18 @@ fn bounded(input: &mut impl Read, length: u32, limit: u32) -> Result<Vec<u8>, Fa
     Ok(bytes)
 }
 
-fn bad(reason: &str) -> Fault {
+pub(super) fn bad(reason: &str) -> Fault {
     Fault::Bad(reason.to_owned())
 }
 
-fn checksum(parts: &[&[u8]]) -> [u8; 4] {
+pub(super) fn checksum(parts: &[&[u8]]) -> [u8; 4] {
     parts
         .iter()
         .fold(0, |sum, part| crc32c::crc32c_append(sum, part))
         .to_le_bytes()
 }
 
-fn length_of(bytes: &[u8]) -> u32 {
+pub(super) fn length_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len())
         .expect("requests, and so keys and values, are bounded far below 4 GiB")
 }

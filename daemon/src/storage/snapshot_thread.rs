@@ -39,6 +39,11 @@ impl Snapshots {
             incoming: Incoming::open(dir, cluster)?,
         })
     }
+
+    /// Where they lie.
+    pub fn dir(&self) -> &Path {
+        self.outgoing.dir()
+    }
 }
 
 /// What the thread says.

@@ -14,7 +14,7 @@
 //! the whole file by an installed snapshot, which is one rename.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use prost::Message;
@@ -36,7 +36,7 @@ use super::unfinished;
 const FILE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("file");
 const IDENTITY: &str = "identity";
 const CHECKPOINT: &str = "checkpoint";
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// Rows are read once, at start; checkpoints touch a few thousand pages. The library verifies nothing here, because
 /// the file has no bound: the checksums and the digest of the rows do.
@@ -123,6 +123,11 @@ impl SharedState {
         SharedState(Arc::new(Mutex::new(file)))
     }
 
+    /// The file for somebody who does not keep it open.
+    pub(super) fn watch(&self) -> WatchedState {
+        WatchedState(Arc::downgrade(&self.0))
+    }
+
     /// Takes the file for one operation.
     pub(super) fn lock(&self) -> MutexGuard<'_, StateFile> {
         // A panic inside left the file marked as failed, so that it refuses everything.
@@ -137,6 +142,23 @@ impl SharedState {
         file.into_inner()
             .unwrap_or_else(PoisonError::into_inner)
             .close()
+    }
+}
+
+/// The state file for as long as the threads of its member have it.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedState(Weak<Mutex<StateFile>>);
+
+impl WatchedState {
+    /// A view of the whole state as of the last checkpoint; `None` where the member has stopped.
+    pub(super) fn reader(&self) -> Result<Option<StateReader>, StorageError> {
+        let Some(shared) = self.0.upgrade().map(SharedState) else {
+            return Ok(None);
+        };
+        let reader = shared.lock().reader().map(Some);
+        // Where the member has stopped meanwhile, this is the last to have it.
+        let closed = shared.close();
+        closed.and(reader)
     }
 }
 
@@ -207,6 +229,12 @@ impl StateFile {
     /// Damage, a newer format, or a file of another cluster or member: each names the file and the remedy.
     pub fn open(path: &Path, identity: Identity) -> Result<(StateFile, Loaded), StorageError> {
         StateFile::read(database::open(path, OPTIONS)?, path, identity)
+    }
+
+    /// Reads all of a state file, and writes nothing.
+    pub(super) fn look(path: &Path, identity: Identity) -> Result<Loaded, StorageError> {
+        let (_, loaded) = StateFile::read(database::look(path, OPTIONS)?, path, identity)?;
+        Ok(loaded)
     }
 
     /// Opens the state on a storage of the caller's, named `path` in messages.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tenure_raft::{
-    AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
-    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
+    AppendResult, Body, Change, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo,
+    Message, Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
 };
 use tenure_replica::{
-    ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
+    AdminRequest, ForwardKind, ForwardedRequest, Introduction, Operated, PeerMessage,
+    ProgressReport, Refused, TraceContext,
 };
 
 use super::*;
@@ -42,20 +43,82 @@ fn configuration() -> impl Strategy<Value = Configuration> {
                 name: name.clone(),
                 peer_url: format!("http://{name}"),
                 client_url: String::new(),
+                start: (id.0 % 3 == 0).then_some(id.0),
             };
             configuration.info.insert(id, info);
             match part {
                 _ if place == 0 => drop(configuration.voters.insert(id)),
                 0 => drop(configuration.voters.insert(id)),
                 1 => drop(configuration.outgoing.insert(id)),
-                2 => drop(configuration.learners.insert(id)),
+                2 => {
+                    configuration.learners.insert(id);
+                    if id.0 % 2 == 0 {
+                        let replaces = (id.0 % 4 == 0).then_some(MemberId(id.0 / 4));
+                        configuration.promoting.insert(id, replaces);
+                    }
+                }
                 _ => drop((
                     configuration.voters.insert(id),
                     configuration.outgoing.insert(id),
                 )),
             }
         }
+        let gone = MemberId(configuration.info.len() as u64);
+        if !configuration.contains(gone) {
+            configuration.removed.insert(gone);
+        }
         configuration
+    })
+}
+
+fn operation() -> impl Strategy<Value = PeerMessage> {
+    let info =
+        ("[a-z]{0,9}", "[a-z:/]{0,9}", any::<Option<u64>>()).prop_map(|(name, peer_url, start)| {
+            MemberInfo {
+                name,
+                peer_url,
+                client_url: "http://c:1".to_owned(),
+                start,
+            }
+        });
+    (any::<(u64, u64, u64, bool)>(), info, 0u8..7).prop_map(
+        |((token, id, old, promote), info, kind)| {
+            let (id, old) = (MemberId(id), MemberId(old));
+            let operation = match kind {
+                0 => AdminRequest::Transfer(None),
+                1 => AdminRequest::Transfer(Some(id)),
+                2 => AdminRequest::Change(Change::Promote(id)),
+                3 => AdminRequest::Change(Change::Remove(id)),
+                4 => AdminRequest::Change(Change::Replace { old, id, info }),
+                5 => AdminRequest::Change(Change::Update { id, info }),
+                _ => AdminRequest::Change(Change::Add { id, info, promote }),
+            };
+            PeerMessage::Operate { token, operation }
+        },
+    )
+}
+
+fn operated() -> impl Strategy<Value = PeerMessage> {
+    let result = prop_oneof![
+        Just(Operated::Changed),
+        any::<u64>().prop_map(|id| Operated::HandedTo(MemberId(id))),
+        Just(Operated::NoLeader),
+        "[a-z ]{0,30}".prop_map(Operated::Busy),
+        "[a-z ]{0,30}".prop_map(Operated::Unsafe),
+        any::<u64>().prop_map(|id| Operated::NoSuchMember(MemberId(id))),
+        Just(Operated::Unknown),
+    ];
+    (any::<u64>(), result).prop_map(|(token, result)| PeerMessage::Operated { token, result })
+}
+
+fn introduction() -> impl Strategy<Value = PeerMessage> {
+    let known = prop::collection::vec(any::<u64>(), 0..9);
+    (any::<u64>(), known, "[a-z:/]{0,20}").prop_map(|(start, known, client_url)| {
+        PeerMessage::Introduce(Introduction {
+            start,
+            known,
+            client_url,
+        })
     })
 }
 
@@ -280,6 +343,10 @@ fn message() -> impl Strategy<Value = PeerMessage> {
         1 => refused(),
         1 => any::<u64>().prop_map(|token| PeerMessage::AskProgress { token }),
         1 => progress(),
+        1 => operation(),
+        1 => operated(),
+        1 => introduction(),
+        1 => any::<u64>().prop_map(|logged| PeerMessage::WentBack { logged }),
     ]
 }
 
@@ -397,9 +464,24 @@ fn configurations_that_contradict_themselves_are_refused() {
     check_refused(with(both.clone()), 3, "voter and learner");
     let nameless = Configuration {
         learners: [TO].into(),
-        ..both
+        ..both.clone()
     };
     check_refused(with(nameless), 3, "descriptions differ");
+    let sound = Configuration {
+        voters: [FROM].into(),
+        learners: [].into(),
+        ..both
+    };
+    let promoted = Configuration {
+        promoting: [(FROM, None)].into(),
+        ..sound.clone()
+    };
+    check_refused(with(promoted), 3, "who is no learner");
+    let gone = Configuration {
+        removed: [FROM].into(),
+        ..sound
+    };
+    check_refused(with(gone), 3, "that was removed");
 }
 
 #[test]

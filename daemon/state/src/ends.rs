@@ -135,6 +135,15 @@ impl State {
 
     /// Ends a lease and all that hangs on it at one revision, then serves what it freed. Returns how many things went.
     fn end_lease(&mut self, id: LeaseId, reason: EndReason) -> Option<u64> {
+        let (count, mut revising) = self.take_lease(id, reason)?;
+        self.serve(&mut revising);
+        self.seal(revising);
+        Some(count)
+    }
+
+    /// Ends a lease and all that hangs on it. Returns how many things went, and the revision at which they did, with the
+    /// queues that it freed.
+    pub(crate) fn take_lease(&mut self, id: LeaseId, reason: EndReason) -> Option<(u64, Revising)> {
         if !self.leases.by_id.contains_key(&id) {
             return None;
         }
@@ -164,9 +173,7 @@ impl State {
             }
             self.end_hanging(id, &lease, hanging, reason, &mut revising);
         }
-        self.serve(&mut revising);
-        self.seal(revising);
-        Some(count)
+        Some((count, revising))
     }
 
     fn end_hanging(

@@ -12,6 +12,7 @@ mod elections;
 mod ends;
 mod intervene;
 mod repeats;
+mod restore;
 mod state;
 mod transact;
 
@@ -61,6 +62,7 @@ pub use limits::{
 pub use load::LoadError;
 pub use pages::{CountPiece, KeyRange, KeysPiece, Order, QueuesPage};
 pub use reads::{Changes, ReadError, Standing};
+pub use restore::{MAX_REVISION, RestoreError, Restored, revision_base};
 pub use row::{Row, RowChange, Table};
 pub use state::State;
 pub use tally::{QueueTally, Spread, Tally};

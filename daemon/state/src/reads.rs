@@ -96,6 +96,16 @@ impl State {
         self.view_lease(id, clock)
     }
 
+    /// How many keys are live.
+    pub fn key_count(&self) -> u64 {
+        self.keys.live
+    }
+
+    /// How many idempotency records there are, those that have expired and are not yet forgotten too.
+    pub fn repeat_count(&self) -> u64 {
+        self.repeats.by_key.len() as u64
+    }
+
     /// How many leases are live.
     pub fn lease_count(&self) -> u64 {
         self.leases.by_id.len() as u64

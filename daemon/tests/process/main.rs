@@ -3,6 +3,7 @@
 //! Each test starts its own members on loopback addresses of its own and ends them. Tests that need root, `strace` or
 //! a mountable file system are skipped by name where these are missing; `TENURE_TESTS_STRICT` makes that a failure.
 
+mod backups;
 mod burdened;
 mod chaos;
 mod common;
@@ -19,11 +20,13 @@ mod leases;
 mod limits;
 mod locks;
 mod log_filter;
+mod members;
 mod metrics;
 mod overload;
 mod queues;
 mod readme;
 mod reads;
+mod recovering;
 mod sdk;
 mod sdk_calls;
 mod sdk_kinds;

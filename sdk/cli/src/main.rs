@@ -11,6 +11,7 @@ use clap::error::ErrorKind as Wrong;
 use exit::{CODES, Exit, Trouble};
 use settings::{Options, Session};
 
+mod backup;
 mod bench;
 mod breaking;
 mod context;
@@ -21,6 +22,7 @@ mod input;
 mod keys;
 mod lease;
 mod log_filter;
+mod member;
 mod output;
 mod pages;
 mod settings;
@@ -64,7 +66,9 @@ enum Command {
     Elections(standing::Elections),
     Break(breaking::Break),
     Status(status::Status),
+    Backup(backup::Backup),
     LogFilter(log_filter::LogFilter),
+    Member(member::Member),
     Context(context::Context),
     /// Measures a running cluster
     Bench(bench::Bench),
@@ -180,7 +184,9 @@ impl Command {
             Command::Elections(elections) => elections.run(session).await,
             Command::Break(broken) => broken.run(session).await,
             Command::Status(status) => status.run(session).await,
+            Command::Backup(backup) => backup.run(session).await,
             Command::LogFilter(filter) => filter.run(session).await,
+            Command::Member(member) => member.run(session).await,
             Command::Context(_) | Command::Bench(_) | Command::Completion(_) | Command::Man(_) => {
                 unreachable!("these need no runtime and were run without")
             }

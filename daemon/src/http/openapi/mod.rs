@@ -31,7 +31,7 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
 }
 
 /// Every family of routes.
-const FAMILIES: [Family; 22] = [
+const FAMILIES: [Family; 28] = [
     Family::Leases,
     Family::LeaseRenewals,
     Family::Lease,
@@ -47,8 +47,14 @@ const FAMILIES: [Family; 22] = [
     Family::Transaction,
     Family::Watch,
     Family::Cluster,
+    Family::Members,
+    Family::Member,
+    Family::MemberReplacement,
+    Family::MemberPromotion,
+    Family::Leadership,
     Family::Limits,
     Family::Compact,
+    Family::Backup,
     Family::Status,
     Family::OpenApi,
     Family::Live,

@@ -6,6 +6,7 @@ pub(crate) mod collector;
 pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod machine;
+pub(crate) mod offline;
 pub(crate) mod printed;
 pub(crate) mod process;
 pub(crate) mod proxy;

@@ -10,6 +10,7 @@ mod common;
 
 #[path = "../../../tests/authority/mod.rs"]
 mod authority;
+mod backing;
 mod benching;
 mod escaping;
 mod holding;

@@ -1,0 +1,120 @@
+//! Backups (`api.md` §8): the whole state of this member as a file.
+//!
+//! Owns the sending. The file lies on the disk whole before the first byte of it is sent, so its length is told first and
+//! whoever gets less knows that it was cut off. Must never hold more of it in memory than a piece, nor keep the member
+//! from stopping.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, HeaderValue};
+use tenure_state::Revision;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::audit::{Act, Audit};
+use super::failure::Failure;
+use super::reading::Reading;
+use super::reply::Reply;
+use super::service::Context;
+use crate::storage::{BackupError, MadeBackup};
+
+/// A backup is read and sent in pieces of this size, which count among the small answers on their way.
+const PIECE: u64 = 64 << 10;
+
+/// The type of a backup: bytes for our own programs.
+const BACKUP: &str = "application/octet-stream";
+
+/// `GET /v1/backup`
+pub(super) async fn take(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    let reading = Reading::of(&mut cx)?;
+    cx.finish_query()?;
+    cx.no_body().await?;
+    if cx.head {
+        // It never waits, so nothing is made, and its length is not known.
+        return Ok(Reply::new(200, BACKUP, Bytes::new()));
+    }
+    let settled = reading.settle(&cx).await?;
+    let audit = Audit::of(&cx, Act::Backup);
+    let made = cx.handle().backup().await;
+    let made = made.map_err(|error| {
+        note(&error);
+        Failure::backup(&error)
+    });
+    audit.tell(&made, &[]);
+    let made = made?;
+    let (size, revision) = (made.size, Revision(made.revision));
+    let name = format!("attachment; filename=\"tenure-{revision}.backup\"");
+    let name = HeaderValue::try_from(name).unwrap_or(HeaderValue::from_static("attachment"));
+    let reply = Reply::file(BACKUP, Sending::of(made, cx.handle().stopping()))
+        .at(revision)
+        .with(CONTENT_LENGTH, HeaderValue::from(size))
+        .with(CONTENT_DISPOSITION, name);
+    Ok(settled.mark(reply))
+}
+
+/// What went wrong with the member's own files is the operator's to know.
+fn note(error: &BackupError) {
+    match error {
+        BackupError::Busy | BackupError::Stopped => {}
+        BackupError::NoCheckpoint { .. }
+        | BackupError::NoRoom { .. }
+        | BackupError::Storage(_)
+        | BackupError::Thread(_) => tracing::warn!(%error, "no backup could be made"),
+    }
+}
+
+/// A backup on its way to a caller. Dropping it removes it from the disk.
+pub(super) struct Sending {
+    made: Arc<MadeBackup>,
+    stopping: CancellationToken,
+    sent: u64,
+    /// The piece that is being read.
+    next: Option<JoinHandle<io::Result<Bytes>>>,
+    is_cut_off: bool,
+}
+
+impl Sending {
+    fn of(made: MadeBackup, stopping: CancellationToken) -> Sending {
+        Sending {
+            made: Arc::new(made),
+            stopping,
+            sent: 0,
+            next: None,
+            is_cut_off: false,
+        }
+    }
+
+    /// Sends no more of it. Whoever was told its length knows that this is not all.
+    pub(super) fn cut_off(&mut self) {
+        self.is_cut_off = true;
+    }
+
+    /// The next piece; `None` at the end, and where it is cut off.
+    pub(super) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Bytes>> {
+        if self.is_cut_off || self.sent == self.made.size || self.stopping.is_cancelled() {
+            return Poll::Ready(None);
+        }
+        let (made, sent) = (&self.made, self.sent);
+        let next = self.next.get_or_insert_with(|| {
+            let made = Arc::clone(made);
+            tokio::task::spawn_blocking(move || made.piece(sent, PIECE))
+        });
+        let read = ready!(Pin::new(next).poll(cx));
+        self.next = None;
+        match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(piece) => {
+                self.sent += piece.len() as u64;
+                Poll::Ready(Some(piece))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a backup could not be read while it was sent; it is cut off");
+                self.is_cut_off = true;
+                Poll::Ready(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! What an operator does with files while no member runs: restoring a backup, looking whether files are whole, and making
+//! a cluster out of what one member has left.
+//!
+//! Owns the commands and what they print. Never touches a directory that a member runs on, and never makes a revision,
+//! a fence or a cursor twice: a cluster that is made here begins at a revision of its own, and with an id of its own.
+
+mod recover;
+mod restore;
+mod verify;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tenure_raft::{Configuration, LogIndex, MemberId, MemberInfo, SnapshotMeta, Stamp};
+use tenure_replica::{Applier, EntryError};
+use tenure_state::{RestoreError, Restored, Revision, Row, State, revision_base};
+
+pub use recover::recover;
+pub use restore::restore;
+pub use verify::verify;
+
+use crate::config::ConfigError;
+use crate::node::{NodeError, rebuild};
+use crate::storage::{ClusterId, StorageError, Stored};
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// Files.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The rows of a member's state.
+    #[error(transparent)]
+    State(#[from] NodeError),
+    /// The rows of a backup.
+    #[error("{} is damaged: {reason}; use another backup", .path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// An entry of the log.
+    #[error(
+        "entry {index} of the log cannot be applied: {reason}; `tenured recover --before {index}` makes a cluster of the state \
+         before it"
+    )]
+    Entry {
+        /// Which.
+        index: LogIndex,
+        /// Why not.
+        reason: String,
+    },
+    /// The state cannot be that of a new cluster.
+    #[error("{}: {reason}", .path.display())]
+    Restore {
+        /// What it was read from.
+        path: PathBuf,
+        /// Why not.
+        reason: RestoreError,
+    },
+    /// The directory has a member in it.
+    #[error(
+        "the data directory {} holds a member already: restore into an empty one, and move this one away if it is not needed",
+        .0.display()
+    )]
+    NotEmpty(PathBuf),
+    /// There is nothing of ours.
+    #[error("{} {what}: name a data directory or a backup file", .path.display())]
+    Nothing {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// There is no member to recover.
+    #[error(
+        "the data directory {} has no log and state of a member: there is nothing to recover from", .0.display()
+    )]
+    NothingToRecover(PathBuf),
+    /// The log does not reach so far, or the state is beyond it.
+    #[error("--before {before} is not accepted: {reason}")]
+    Before {
+        /// What was asked for.
+        before: u64,
+        /// What would be accepted.
+        reason: String,
+    },
+    /// It was not said that what is lost is accepted.
+    #[error("nothing was changed: give --accept-loss to do this")]
+    Unconfirmed,
+    /// The system gives no random numbers.
+    #[error("cannot draw a cluster id: the system gives no random numbers")]
+    Random,
+    /// Nobody reads what is printed.
+    #[error("cannot print: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl OfflineError {
+    /// The exit code that says what kind of failure it is (`api.md` §9).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            OfflineError::Storage(error) => error.exit_code(),
+            OfflineError::State(error) => error.exit_code(),
+            OfflineError::Backup { .. } | OfflineError::Entry { .. } => 3,
+            OfflineError::Config(_)
+            | OfflineError::NotEmpty(_)
+            | OfflineError::Nothing { .. }
+            | OfflineError::NothingToRecover(_)
+            | OfflineError::Before { .. }
+            | OfflineError::Unconfirmed => 2,
+            OfflineError::Restore { .. } | OfflineError::Random | OfflineError::Output(_) => 1,
+        }
+    }
+}
+
+/// The second in which a cluster is made, which gives it its first revision. No other cluster that is made on this
+/// machine before the second is over has the same one, since each waits for that.
+#[derive(Clone, Copy, Debug)]
+struct Second(u64);
+
+impl Second {
+    fn now() -> Second {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Second(since.map_or(0, |since| since.as_secs()))
+    }
+
+    fn base(self) -> Revision {
+        revision_base(self.0)
+    }
+
+    /// Returns when the second is over. A clock that is set back meanwhile is not waited for.
+    fn pass(self) {
+        let next = UNIX_EPOCH + Duration::from_secs(self.0.saturating_add(1));
+        if let Ok(left) = next.duration_since(SystemTime::now()) {
+            std::thread::sleep(left.min(Duration::from_secs(1)));
+        }
+    }
+}
+
+/// The state with which a cluster begins that is made of `state`, read from `path`.
+fn begin(state: State, path: &Path, second: Second) -> Result<Restored, OfflineError> {
+    let restored = state.restored(second.base());
+    restored.map_err(|reason| OfflineError::Restore {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// What the log of a member begins behind that is alone in a new cluster.
+fn alone(member: MemberId, info: MemberInfo, state: &State) -> SnapshotMeta {
+    let configuration = Configuration {
+        voters: [member].into(),
+        info: [(member, info)].into(),
+        ..Configuration::default()
+    };
+    SnapshotMeta {
+        stamp: Stamp(state.clock().0),
+        ..SnapshotMeta::genesis(configuration)
+    }
+}
+
+fn draw_cluster() -> Result<ClusterId, OfflineError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| OfflineError::Random)?;
+    Ok(ClusterId(u128::from_be_bytes(bytes).max(1)))
+}
+
+/// The state of a backup's rows.
+fn state_of_backup(path: &Path, rows: Vec<Row>, digest: u128) -> Result<State, OfflineError> {
+    let damaged = |reason: String| OfflineError::Backup {
+        path: path.to_owned(),
+        reason,
+    };
+    let state = State::from_rows(rows.into_iter()).map_err(|error| damaged(error.to_string()))?;
+    match state.digest() == digest {
+        true => Ok(state),
+        false => Err(damaged(
+            "its rows do not have the digest that was written with them".to_owned(),
+        )),
+    }
+}
+
+/// A member's state with the entries of its log applied that come before `before`, or all of them.
+fn replay(stored: &Stored, before: LogIndex) -> Result<Applier, OfflineError> {
+    let state = rebuild(&stored.state)?;
+    let mut applier = Applier::new(stored.identity.member, state, stored.state.meta.clone());
+    let covered = stored.state.meta.position.index;
+    let entries = stored.log.entries.iter().filter(|_| stored.log_counts);
+    for entry in entries.filter(|entry| covered < entry.index && entry.index < before) {
+        // What panics in the rules does so on every member; nothing of this state is used then.
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            applier.apply(std::slice::from_ref(entry)).map(|_| ())
+        }));
+        let reason = match applied {
+            Ok(Ok(())) => continue,
+            Ok(Err(EntryError::Undecodable { source, .. })) => source.to_string(),
+            Ok(Err(error @ EntryError::OutOfOrder { .. })) => error.to_string(),
+            Err(_) => "the rules panicked".to_owned(),
+        };
+        let index = entry.index;
+        return Err(OfflineError::Entry { index, reason });
+    }
+    Ok(applier)
+}
+
+/// What an operator must know of every cluster that was made here.
+fn told_of_restored(restored: &Restored) -> String {
+    format!(
+        "ended: {} leases, and with them {} holds, {} places in queues, {} keys; keys that stay: {}",
+        restored.leases,
+        restored.holds,
+        restored.places,
+        restored.keys,
+        restored.state.key_count()
+    )
+}
+
+/// A time as people write it, in UTC (the days of the civil calendar: Hinnant, "chrono-compatible date algorithms").
+fn utc(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = year + era * 400 + carry;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Who belongs to a configuration, by name and id.
+fn members(configuration: &Arc<Configuration>) -> Vec<(String, MemberId)> {
+    let name = |id: &MemberId| configuration.info.get(id).map_or("", |info| &info.name);
+    let members = configuration.members();
+    members
+        .iter()
+        .map(|id| (name(id).to_owned(), *id))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_the_calendar_has_them() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_796_083_200, "2026-12-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn a_second_passes_before_the_next_cluster_is_made() {
+        let second = Second::now();
+        second.pass();
+        assert!(second.base() < Second::now().base());
+    }
+}
