@@ -216,11 +216,14 @@ impl Core {
 
     fn give_up_operations(&mut self) {
         let now = self.now;
-        let late = self
-            .operating
-            .asked
-            .extract_if(.., |_, (_, until)| *until <= now);
-        let late: Vec<u64> = late.map(|(token, _)| token).collect();
+        let mut late: Vec<u64> = Vec::new();
+        self.operating.asked.retain(|token, (_, until)| {
+            let waits = now < *until;
+            if !waits {
+                late.push(*token);
+            }
+            waits
+        });
         self.out
             .operated
             .extend(late.into_iter().map(|token| (token, Operated::Unknown)));
