@@ -61,7 +61,7 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
             found(fresh, cluster, &base, &restored.state).map_err(OfflineError::from)
         },
     )?;
-    second.pass();
+    second.pass(restored.state.revision());
     tell_done(
         &Done {
             applied,

@@ -51,7 +51,7 @@ pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineE
     let base = alone(member, info, &restored.state);
     found(&dir, cluster, &base, &restored.state)?;
     drop(dir);
-    second.pass();
+    second.pass(restored.state.revision());
 
     let data_dir = config.data_dir.display();
     writeln!(

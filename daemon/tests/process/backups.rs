@@ -335,6 +335,13 @@ fn a_directory_with_data_is_not_restored_into_and_one_that_a_member_runs_on_is_l
     assert_eq!(report["name"], "n1");
     assert_eq!(before, contents(&member.data_dir), "looking writes nothing");
 
+    // One that waited to form a cluster has drawn an id, and nobody has counted on it.
+    let waiting = Setup::of(3).prepare();
+    waiting.members[0].start();
+    waiting.members[0].kill();
+    assert!(waiting.members[0].data_dir.join("member.json").exists());
+    restore(&file, &waiting.members[0]).expect(0);
+
     let path = member.data_dir.join("state.redb");
     let mut bytes = fs::read(&path).expect("it is there");
     // Pages that are not in use any more hold it, too.
