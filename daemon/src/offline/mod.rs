@@ -120,8 +120,8 @@ impl OfflineError {
     }
 }
 
-/// The second in which a cluster is made, which gives it its first revision. Each that is made waits until the revisions of
-/// its second are behind this machine's clock, so that the next one begins beyond those that it has made already.
+/// The second in which a cluster is made, which gives it its first revision. Before it has any files, the revisions that it
+/// begins with are behind this machine's clock, so that the next one begins beyond them.
 #[derive(Clone, Copy, Debug)]
 struct Second(u64);
 

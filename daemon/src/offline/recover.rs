@@ -49,6 +49,7 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     let second = Second::now();
     let restored = begin(applier.state().clone(), &path, second)?;
     drop(applier);
+    second.pass(restored.state.revision());
     let cluster = draw_cluster()?;
     let mut member = MemberId(0);
     let kept = replace(
@@ -61,7 +62,6 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
             found(fresh, cluster, &base, &restored.state).map_err(OfflineError::from)
         },
     )?;
-    second.pass(restored.state.revision());
     tell_done(
         &Done {
             applied,
