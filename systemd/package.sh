@@ -51,7 +51,7 @@ put_together() {
     install -m 755 "$binaries/tenured" "$binaries/tenure" "$stage"
     systemd/template.sh >"$stage/tenured@.service"
     "$binaries/examples/pages" "$stage/pages"
-    mv "$stage/pages/"*.8 "$stage/man"
+    mv "$stage/pages/"*.5 "$stage/pages/"*.8 "$stage/man"
     mv "$stage/pages/tenured.bash" "$stage/bash/tenured"
     mv "$stage/pages/_tenured" "$stage/zsh"
     mv "$stage/pages/tenured.fish" "$stage/fish"

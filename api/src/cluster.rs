@@ -16,6 +16,9 @@ pub struct Cluster {
     pub revision: u64,
     /// The commit index of the leader.
     pub commit_index: u64,
+    /// Whether the voters are being changed: every decision needs a majority of those before and of those to be.
+    #[serde(default)]
+    pub changing: bool,
     /// The members.
     pub members: Vec<Member>,
 }
@@ -34,6 +37,15 @@ pub struct Member {
     pub client_url: String,
     /// Whether it has a vote.
     pub role: MemberRole,
+    /// Whether it is a learner that is given a vote by itself once it has caught up.
+    #[serde(default)]
+    pub promote: bool,
+    /// The id of the member whose place it takes once it has caught up.
+    #[serde(default)]
+    pub replaces: Option<String>,
+    /// Whether it is on its way out: its vote counts until the change of voters that is under way is done.
+    #[serde(default)]
+    pub leaving: bool,
     /// How it is being replicated to.
     pub state: Option<MemberState>,
     /// The last log index known to be equal and durable there.
@@ -42,6 +54,82 @@ pub struct Member {
     pub lag: Option<u64>,
     /// The time since it last answered the leader.
     pub last_contact_ms: Option<u64>,
+    /// How much of the snapshot that it is being sent it has.
+    #[serde(default)]
+    pub snapshot_sent: Option<SnapshotSent>,
+}
+
+/// How far a snapshot is on its way.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SnapshotSent {
+    /// Bytes that the member has stored.
+    pub stored_bytes: u64,
+    /// Bytes of the whole.
+    pub bytes: u64,
+}
+
+/// The body of `POST /v1/cluster/members` and of `POST /v1/cluster/members/{id}/replace`: who comes. Its id is what the
+/// member says at its peer URL.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AddMember {
+    /// What it is called.
+    pub name: String,
+    /// Where other members reach it.
+    pub peer_url: String,
+    /// Where clients reach it.
+    pub client_url: String,
+    /// Whether it is given a vote by itself once it has caught up; whoever takes a member's place always is.
+    #[serde(default = "yes")]
+    pub promote: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The answer where a member was added, promoted, or begins to take another's place.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MemberChanged {
+    /// The member as it is now.
+    pub member: Member,
+    /// The revision of the state.
+    pub revision: u64,
+}
+
+/// The answer of `DELETE /v1/cluster/members/{id}`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MemberRemoved {
+    /// The id, which is never a member's again.
+    pub removed: String,
+    /// The revision of the state.
+    pub revision: u64,
+}
+
+/// The body of `POST /v1/cluster/leader`: who is to lead.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TransferLeadership {
+    /// Its id or its name; left out, whoever of the others is furthest ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+}
+
+/// The answer of `POST /v1/cluster/leader`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeadershipTransferred {
+    /// The id of the member that leads now.
+    pub leader: String,
+    /// Its term.
+    pub term: u64,
+    /// The revision of the state.
+    pub revision: u64,
 }
 
 /// Whether a member has a vote.
@@ -122,12 +210,24 @@ pub struct Status {
     /// What is wrong though it serves, and what to do about it, in words; of the whole cluster where it leads.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Which log lines it writes.
+    #[serde(default)]
+    pub log_filter: String,
     /// Bytes of the log that it keeps.
     pub log_bytes: u64,
     /// Bytes of its state.
     pub state_bytes: u64,
     /// How long it has been running.
     pub uptime_ms: u64,
+}
+
+/// `PATCH /v1/status`: what is changed of this member, until it is started or its settings are read again.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChangeStatus {
+    /// Which log lines it writes: levels, each for all or after `TARGET=`, separated by commas.
+    pub log_filter: String,
 }
 
 /// The answer of `GET /readyz`.

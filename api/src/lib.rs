@@ -18,7 +18,10 @@ mod transaction;
 mod watch;
 
 pub use backup::{BACKUP_END_BYTES, backup_end};
-pub use cluster::{Cluster, Member, MemberRole, MemberState, Readiness, Role, Status};
+pub use cluster::{
+    AddMember, ChangeStatus, Cluster, LeadershipTransferred, Member, MemberChanged, MemberRemoved,
+    MemberRole, MemberState, Readiness, Role, SnapshotSent, Status, TransferLeadership,
+};
 pub use election::{
     Campaign, CampaignState, Candidate, CandidateQueued, Elected, Election, ElectionBroken,
     ElectionContention, ElectionPage, ElectionSummary, HandOver, HandedOver, Leader, Proclaim,
@@ -71,6 +74,10 @@ pub const MAX_POLL_MS: u64 = 600_000;
 pub const MAX_NAME_BYTES: usize = 1_024;
 /// An owner, and the name of a lease, have at most this many bytes.
 pub const MAX_LABEL_BYTES: usize = 1_024;
+/// The name of a member has at most this many bytes.
+pub const MAX_MEMBER_NAME_BYTES: usize = 128;
+/// The URL of a member has at most this many bytes.
+pub const MAX_URL_BYTES: usize = 1_024;
 /// The keys and values of a metadata object together have at most this many bytes.
 pub const MAX_METADATA_BYTES: usize = 4_096;
 /// The longest lock delay.

@@ -5,6 +5,7 @@
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod otel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tenure_state::{LimitError, Limits};
 
+pub use otel::{Encoding, Roots, Sampling, TraceSettings};
+
 /// Where clients are served unless told otherwise.
 const DEFAULT_CLIENT: &str = "127.0.0.1:7379";
 /// Where members are served unless told otherwise.
@@ -23,7 +26,7 @@ const DEFAULT_HEARTBEAT_MS: u64 = 50;
 const DEFAULT_ELECTION_MS: u64 = 300;
 /// The longest election timeout: beyond it a dead leader would be missed for longer than most leases live.
 const MOST_ELECTION_MS: u64 = 60_000;
-const MOST_NAME_BYTES: usize = 128;
+const MOST_NAME_BYTES: usize = tenure_api::MAX_MEMBER_NAME_BYTES;
 /// The most connections and waits that may be set: more than a process has file descriptors for.
 const MOST_AT_A_TIME: usize = 1_000_000;
 
@@ -117,6 +120,15 @@ pub struct ServeFlags {
         value_delimiter = ','
     )]
     pub initial_members: Option<Vec<String>>,
+    /// A cluster that runs and that this member is to join, as the URL by which clients reach any of its members; of no
+    /// effect once the member has data
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TENURED_JOIN",
+        conflicts_with = "initial_members"
+    )]
+    pub join: Option<String>,
     /// A limit that a new cluster begins with, as NAME=VALUE, named as in `GET /v1/limits` (repeat, or separate by
     /// commas); of no effect once the cluster is formed, and those of the member with the least name count
     #[arg(
@@ -273,6 +285,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Cluster {
     initial_members: Option<BTreeMap<String, String>>,
+    join: Option<String>,
 }
 
 /// The settings of a member, checked.
@@ -294,6 +307,8 @@ pub struct Config {
     pub peer_advertise: String,
     /// Who forms the cluster, by name.
     pub initial_members: Option<BTreeMap<String, String>>,
+    /// Where clients reach a member of the cluster that it joins.
+    pub join: Option<String>,
     /// The limits of a cluster that it forms.
     pub limits: Limits,
     /// How many client connections it serves at a time.
@@ -335,6 +350,7 @@ impl Config {
             peer_listen,
             peer_advertise,
             initial_members,
+            join,
             limits,
             max_connections,
             max_waits,
@@ -372,6 +388,7 @@ impl Config {
                 &self.initial_members != initial_members,
                 AtForming,
             ),
+            ("join", &self.join != join, AtForming),
             ("limits", &self.limits != limits, AtForming),
             (
                 "max_connections",
@@ -420,11 +437,13 @@ impl Config {
             flags.peer_listen.or(file.peer_listen),
             DEFAULT_PEER,
         )?;
-        let initial_members = match flags.initial_members {
-            Some(members) => Some(named_urls(&members)?),
-            None => file.cluster.and_then(|cluster| cluster.initial_members),
-        };
         let name = flags.name.or(file.name).unwrap_or_default();
+        let (initial_members, join) = origin(
+            flags.initial_members.as_deref(),
+            flags.join,
+            file.cluster.unwrap_or_default(),
+        )?;
+        check_join(&name, join.as_deref())?;
         check_members(&name, initial_members.as_ref())?;
         let (heartbeat_interval, election_timeout) = timing(
             flags.heartbeat_interval_ms.or(file.heartbeat_interval_ms),
@@ -457,6 +476,7 @@ impl Config {
             )?,
             peer_listen,
             initial_members,
+            join,
             limits,
             max_connections: at_a_time(
                 "max_connections",
@@ -519,7 +539,7 @@ fn advertised(
 }
 
 /// A URL of the form `http://host:port`, with nothing behind it.
-fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
+pub(crate) fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
     let wrong = || ConfigError::Value {
         setting,
         value: url.to_owned(),
@@ -548,6 +568,43 @@ fn check_host(host: &str) -> Result<(), ConfigError> {
         value: host.to_owned(),
         accepted: "a host name or address is needed, without scheme or path".to_owned(),
     })
+}
+
+/// How a member without data comes to a cluster: what is said by flags or the environment wins over the file, of which
+/// only one may be said.
+fn origin(
+    members: Option<&[String]>,
+    join: Option<String>,
+    file: Cluster,
+) -> Result<(Option<BTreeMap<String, String>>, Option<String>), ConfigError> {
+    let members = members.map(named_urls).transpose()?;
+    let (members, join) = match (members, join) {
+        (None, None) => (file.initial_members, file.join),
+        given => given,
+    };
+    match (&members, &join) {
+        (Some(_), Some(join)) => Err(ConfigError::Value {
+            setting: "join",
+            value: join.clone(),
+            accepted: "it is said beside initial_members, and a member either forms a cluster or joins one"
+                .to_owned(),
+        }),
+        _ => Ok((members, join)),
+    }
+}
+
+fn check_join(name: &str, join: Option<&str>) -> Result<(), ConfigError> {
+    let Some(join) = join else {
+        return Ok(());
+    };
+    check_url("join", join)?;
+    if name.is_empty() {
+        return Err(ConfigError::Missing {
+            setting: "name",
+            needed: "a member that joins a cluster needs a name that no other member has: --name NAME",
+        });
+    }
+    Ok(())
 }
 
 fn named_urls(members: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -679,7 +736,8 @@ fn check_members(
     }
 }
 
-fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
+/// A name of a member.
+pub(crate) fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
     let plain = (1..=MOST_NAME_BYTES).contains(&name.len())
         && name
             .bytes()

@@ -12,7 +12,9 @@ use tenure_state::Limits;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::TraceSettings;
 use crate::http;
+use crate::logging::LogFilter;
 use crate::member::{Member, MemberConfig, MemberError, bind};
 use crate::node::NodeSettings;
 use crate::supervision::Supervisor;
@@ -31,6 +33,10 @@ pub struct DevOptions {
     pub client_port: u16,
     /// The limits that a new cluster begins with.
     pub limits: Limits,
+    /// Which log lines the process writes.
+    pub log_filter: LogFilter,
+    /// Where traces are sent, if they are.
+    pub traces: Option<TraceSettings>,
 }
 
 /// Runs the cluster until it is told to stop. Says on `out` where it is reached and what to try.
@@ -110,11 +116,16 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             client_advertise: format!("http://{}", client_address(options, member)),
             peer_advertise: format!("http://{}", peer_address(options, member)),
             initial_members: Some(initial_members.clone()),
+            join: None,
             limits: options.limits.clone(),
-            http: http::Settings::default(),
+            http: http::Settings {
+                log_filter: options.log_filter.clone(),
+                ..http::Settings::default()
+            },
             settings: NodeSettings::default(),
             hand_over: false,
             supervisor: Supervisor::default(),
+            traces: options.traces.clone(),
         };
         members.push(Member::open(config, clients, peers).await?);
     }

@@ -5,7 +5,8 @@
 //! empty and was told the same list; it offers it to the others until they have it. The limits that the cluster begins
 //! with are part of it: those of the one that writes it, so that no two members can begin with different ones. Never forms beside a cluster that
 //! knows this member's name: a member that lost its data has lost its votes too, and one that voted again could
-//! elect a second leader for a term, or commit what a majority never had. Left out: joining a cluster that runs.
+//! elect a second leader for a term, or commit what a majority never had. It waits until an operator has it replaced, and
+//! is then admitted as a newcomer (`joining`).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use tenure_state::Limits;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::joining::{Joined, admitted};
 use crate::transport::{
     ClusterId, DialError, Form, FormMember, Hello, Offer, Refusal, Transport, WIRE_VERSION,
     ask_hello, check_peer_url, offer_form,
@@ -71,6 +73,33 @@ impl Formed {
     }
 }
 
+/// What a member has become part of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Belonging {
+    /// A cluster that was formed with it.
+    Formed(Formed),
+    /// A cluster that runs, and has admitted it in the place of a member of its name.
+    Joined(Joined),
+}
+
+impl Belonging {
+    /// The cluster.
+    pub fn cluster(&self) -> ClusterId {
+        match self {
+            Belonging::Formed(formed) => formed.cluster,
+            Belonging::Joined(joined) => joined.cluster,
+        }
+    }
+
+    /// Who belongs to it, as far as this member knows.
+    pub fn configuration(&self) -> &Configuration {
+        match self {
+            Belonging::Formed(formed) => &formed.configuration,
+            Belonging::Joined(joined) => &joined.configuration,
+        }
+    }
+}
+
 /// Why no cluster can be formed or waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum FormingError<E> {
@@ -86,7 +115,7 @@ pub enum FormingError<E> {
 }
 
 /// Forms a cluster with the initial members of this member's identity, or waits until it is part of one. Only for a
-/// member without data. Where this member writes the first configuration, the cluster begins with `limits`. `persist` writes the first configuration to disk and returns when it is synced; it is called at
+/// member without data. Where this member writes the first configuration, the cluster begins with `limits`. `persist` writes what the member belongs to to disk and returns when it is synced; it is called at
 /// most once, on a thread where it may block. When this returns, the transport is connecting.
 ///
 /// # Errors
@@ -97,10 +126,10 @@ pub async fn form_or_wait<E, P>(
     transport: &Transport,
     limits: Limits,
     persist: P,
-) -> Result<Formed, FormingError<E>>
+) -> Result<Belonging, FormingError<E>>
 where
     E: std::fmt::Display + Send + 'static,
-    P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
+    P: FnOnce(&Belonging) -> Result<(), E> + Send + 'static,
 {
     let mut forming = Forming::new(transport, limits)?;
     let mut offers = transport.take_offers().ok_or(FormingError::Stopped)?;
@@ -108,12 +137,20 @@ where
         () = transport.stopped() => return Err(FormingError::Stopped),
         decision = forming.decide(&mut offers) => decision,
     };
-    let formed = decision.formed;
-    let result = persist_blocking(formed.clone(), persist).await;
+    let belonging = decision.belonging;
+    let result = persist_blocking(belonging.clone(), persist).await;
     if result.is_ok() {
-        tracing::info!(cluster = %formed.cluster, members = formed.configuration.info.len(), "cluster formed");
-        transport.update(formed.cluster, &formed.configuration);
-        forming.report_limits(&formed.limits);
+        let configuration = belonging.configuration();
+        transport.update(belonging.cluster(), configuration, configuration);
+        match &belonging {
+            Belonging::Formed(formed) => {
+                tracing::info!(cluster = %formed.cluster, members = configuration.info.len(), "cluster formed");
+                forming.report_limits(&formed.limits);
+            }
+            Belonging::Joined(joined) => {
+                tracing::info!(cluster = %joined.cluster, "admitted in the place of a member that lost its data");
+            }
+        }
     }
     if let Some(reply) = decision.reply {
         let refusal = |error: &FormingError<E>| Refusal {
@@ -127,15 +164,15 @@ where
         // Where the one that offered is gone, it asks again and finds out.
         let _ = reply.send(told);
     }
-    result.map(|()| formed)
+    result.map(|()| belonging)
 }
 
-async fn persist_blocking<E, P>(formed: Formed, persist: P) -> Result<(), FormingError<E>>
+async fn persist_blocking<E, P>(belonging: Belonging, persist: P) -> Result<(), FormingError<E>>
 where
     E: std::fmt::Display + Send + 'static,
-    P: FnOnce(&Formed) -> Result<(), E> + Send + 'static,
+    P: FnOnce(&Belonging) -> Result<(), E> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(move || persist(&formed)).await {
+    match tokio::task::spawn_blocking(move || persist(&belonging)).await {
         Ok(written) => written.map_err(FormingError::Persist),
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -146,7 +183,7 @@ where
 
 /// What this member is to persist, and who waits for it to have done so.
 struct Decision {
-    formed: Formed,
+    belonging: Belonging,
     reply: Option<tokio::sync::oneshot::Sender<Result<(), Refusal>>>,
 }
 
@@ -212,8 +249,16 @@ impl Forming {
                     }
                 }
                 answers = asking => {
+                    let awaiting = self.awaiting(&answers);
                     if let Some(formed) = self.look_at(answers) {
-                        return Decision { formed, reply: None };
+                        let belonging = Belonging::Formed(formed);
+                        return Decision { belonging, reply: None };
+                    }
+                    if let Some(url) = awaiting
+                        && let Some(joined) = admitted(&url, self.member).await
+                    {
+                        let belonging = Belonging::Joined(joined);
+                        return Decision { belonging, reply: None };
                     }
                     if let Some(decision) = self.pause(offers).await {
                         return decision;
@@ -221,6 +266,16 @@ impl Forming {
                 }
             }
         }
+    }
+
+    /// Where clients reach a member whose cluster counts on this one, under the id that it has now.
+    fn awaiting(&self, answers: &BTreeMap<String, Result<Hello, DialError>>) -> Option<String> {
+        let counts = |hello: &&Hello| {
+            hello.cluster.is_some()
+                && hello.known_names.get(&self.name).map(|known| known.0) == Some(self.member)
+        };
+        let mut hellos = answers.values().flatten().filter(counts);
+        hellos.next().map(|hello| hello.client_url.clone())
     }
 
     /// Waits a little for an offer.
@@ -402,7 +457,7 @@ impl Forming {
     fn consider(&self, offer: Offer) -> Option<Decision> {
         match self.check_offer(&offer.form) {
             Ok(formed) => Some(Decision {
-                formed,
+                belonging: Belonging::Formed(formed),
                 reply: Some(offer.reply),
             }),
             Err(detail) => {

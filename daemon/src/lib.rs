@@ -1,8 +1,9 @@
 //! The Tenure daemon as a library: everything behind `tenured`, so that tests and benchmarks can hold its parts.
 //!
 //! From the edge to the core: `cli`, `config`, `dev` and `member` start and stop a member; `http` serves clients; `node` runs
-//! the threads around the core and the applier; `transport` and `forming` talk to other members; `storage` remembers;
-//! `telemetry` counts. `offline` works on files while no member runs. `supervision` speaks with the service manager, to which `pulse` shows which threads move; `logging`
+//! the threads around the core and the applier; `transport`, `forming` and `joining` talk to other members; `storage` remembers;
+//! `telemetry` counts. `offline` works on files while no member runs. `supervision` speaks with the service manager, to
+//! which `pulse` shows which threads move; `logging`
 //! writes lines.
 
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod forming;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
+pub mod joining;
 pub mod logging;
 pub mod member;
 pub mod node;

@@ -1,9 +1,13 @@
 //! Log lines: which are written, and in what form.
 //!
 //! Owns the filter, which can be changed while the member runs, and how a line tells the journal how grave it is. Lines
-//! go to stderr, which whoever started the process collects; nothing here opens or rotates a file.
+//! go to stderr, which whoever started the process collects; nothing here opens or rotates a file. Where that is the
+//! journal of systemd, lines for people go there by themselves, with their fields.
+
+mod journal;
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::fstat;
 use tracing::{Level, Metadata, Subscriber};
@@ -20,39 +24,62 @@ const AUDIT: &str = "audit";
 /// It is told however few lines an operator wants, unless the filter names it.
 const AUDIT_TOLD: &str = "audit=info";
 
-/// Changes which lines are written.
-#[derive(Clone, Debug)]
-pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+/// Changes which lines are written. Cheap to clone. One that nothing was begun with (`default`) remembers what it is set
+/// to, and that is all.
+#[derive(Clone, Debug, Default)]
+pub struct LogFilter {
+    lines: Option<reload::Handle<EnvFilter, Registry>>,
+    present: Arc<Mutex<String>>,
+}
 
 impl LogFilter {
+    /// Which lines are written now.
+    pub fn present(&self) -> String {
+        let present = self.present.lock();
+        present.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes from now on the lines that this filter asks for.
     ///
     /// # Errors
     /// Where it is no filter; then nothing changes.
     pub fn set(&self, filter: &str) -> Result<(), ConfigError> {
         let wanted = parse(filter)?;
-        self.0
-            .reload(wanted)
-            .map_err(|error| refused(filter, &error))
+        // Held until it is in force, so that of two who set it at once the later one is also the one that is shown.
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lines) = &self.lines {
+            lines
+                .reload(wanted)
+                .map_err(|error| refused(filter, &error))?;
+        }
+        *present = filter.to_owned();
+        Ok(())
     }
 }
 
-/// Begins to write log lines.
+/// Begins to write log lines, of the member of this name.
 ///
 /// # Errors
 /// Where the filter is none, or lines are written already.
-pub fn start(format: LogFormat, filter: &str) -> Result<LogFilter, ConfigError> {
+pub fn start(format: LogFormat, filter: &str, member: &str) -> Result<LogFilter, ConfigError> {
     let (layer, handle) = reload::Layer::new(parse(filter)?);
-    let lines = match stderr_is_the_journal() {
-        true => lines(format, Journal, false),
-        false => lines(format, io::stderr, io::stderr().is_terminal()),
+    let lines = match (stderr_is_the_journal(), format) {
+        (true, LogFormat::Text) => match journal::Journal::of_this_machine(member) {
+            Ok(journal) => journal.boxed(),
+            Err(_) => lines(format, Marked, false),
+        },
+        (true, LogFormat::Json) => lines(format, Marked, false),
+        (false, _) => lines(format, io::stderr, io::stderr().is_terminal()),
     };
     // The filter is the layer below, so that a line that nobody wants is not even made.
     let subscriber = tracing_subscriber::registry().with(layer).with(lines);
     subscriber
         .try_init()
         .map_err(|error| refused(filter, &error))?;
-    Ok(LogFilter(handle))
+    Ok(LogFilter {
+        lines: Some(handle),
+        present: Arc::new(Mutex::new(filter.to_owned())),
+    })
 }
 
 /// Tells of the end of the process on stderr, as grave as that is.
@@ -133,24 +160,24 @@ fn priority(level: Level, target: &str) -> &'static str {
 }
 
 /// Writes each line to stderr with its priority before it.
-struct Journal;
+struct Marked;
 
 /// One line of it.
-struct JournalLine(&'static str);
+struct MarkedLine(&'static str);
 
-impl<'a> MakeWriter<'a> for Journal {
-    type Writer = JournalLine;
+impl<'a> MakeWriter<'a> for Marked {
+    type Writer = MarkedLine;
 
-    fn make_writer(&'a self) -> JournalLine {
-        JournalLine(priority(Level::INFO, ""))
+    fn make_writer(&'a self) -> MarkedLine {
+        MarkedLine(priority(Level::INFO, ""))
     }
 
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> JournalLine {
-        JournalLine(priority(*meta.level(), meta.target()))
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> MarkedLine {
+        MarkedLine(priority(*meta.level(), meta.target()))
     }
 }
 
-impl Write for JournalLine {
+impl Write for MarkedLine {
     /// A whole line comes at once, and goes in one write, so that two threads do not mix theirs.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut marked = Vec::with_capacity(self.0.len() + line.len());

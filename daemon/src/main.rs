@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use tenured::cli::{Cli, Command, DevFlags};
-use tenured::config::{self, Config, LogFormat, ReloadFlags, ServeFlags};
+use tenured::config::{self, Config, LogFormat, ReloadFlags, ServeFlags, TraceSettings};
 use tenured::dev::{self, DevOptions};
 use tenured::http;
-use tenured::logging;
+use tenured::logging::{self, LogFilter};
 use tenured::member::{Member, MemberConfig, MemberError, adopt, bind};
 use tenured::node::{NodeError, NodeSettings};
 use tenured::offline::{self, OfflineError};
@@ -61,13 +61,15 @@ fn told(result: Result<(), OfflineError>) -> Result<(), Failure> {
 }
 
 fn run_dev(flags: DevFlags) -> Result<(), Failure> {
-    logging::start(LogFormat::Text, &flags.log_filter).map_err(usage)?;
+    let log_filter = logging::start(LogFormat::Text, &flags.log_filter, "").map_err(usage)?;
     let limits = config::limits(BTreeMap::new(), &flags.limits).map_err(usage)?;
     let options = DevOptions {
         nodes: flags.nodes,
         data_dir: flags.data_dir,
         client_port: flags.client_port,
         limits,
+        log_filter,
+        traces: TraceSettings::of_environment().map_err(usage)?,
     };
     run_to_end(async {
         let stop = stop_on_signals()?;
@@ -79,15 +81,25 @@ fn run_dev(flags: DevFlags) -> Result<(), Failure> {
 
 fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
     let config = Config::load(flags.clone()).map_err(usage)?;
-    let filter = logging::start(config.log_format, &config.log_filter).map_err(usage)?;
+    let filter =
+        logging::start(config.log_format, &config.log_filter, &config.name).map_err(usage)?;
+    let traces = TraceSettings::of_environment().map_err(usage)?;
     let inherited = Inherited::of_this_process().map_err(usage)?;
     let supervisor = Supervisor::of_this_process()
         .map_err(|error| (1, format!("cannot start a thread: {error}")))?;
-    let reloader = Reloader::new(flags, config.clone(), filter, supervisor.clone());
+    let reloader = Reloader::new(flags, config.clone(), filter.clone(), supervisor.clone());
     run_to_end(async {
         let stop = stop_on_signals()?;
         let listeners = listen(&config, inherited).await?;
-        let served = serve(config, listeners, supervisor, Arc::new(reloader), stop);
+        let telling = (filter, traces);
+        let served = serve(
+            config,
+            listeners,
+            supervisor,
+            Arc::new(reloader),
+            telling,
+            stop,
+        );
         served.await.map_err(|error| failed(&error))
     })
 }
@@ -131,6 +143,7 @@ async fn serve(
     (clients, peers): (TcpListener, TcpListener),
     supervisor: Supervisor,
     reloader: Arc<Reloader>,
+    (log_filter, traces): (LogFilter, Option<TraceSettings>),
     stop: CancellationToken,
 ) -> Result<(), MemberError> {
     tokio::spawn(keep_stepping("edge"));
@@ -148,14 +161,17 @@ async fn serve(
             client_hosts: config.client_hosts,
             connections: config.max_connections,
             waits: config.max_waits,
+            log_filter,
             ..http::Settings::default()
         },
         peer_advertise: config.peer_advertise,
         initial_members: config.initial_members,
+        join: config.join,
         limits: config.limits,
         settings,
         hand_over: true,
         supervisor: supervisor.clone(),
+        traces,
     };
     // Listened for from the beginning: nobody listening, it would end the process.
     let hang_up = signal(SignalKind::hangup()).map_err(NodeError::from)?;

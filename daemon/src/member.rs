@@ -9,17 +9,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_raft::SnapshotMeta;
+use tenure_raft::{Configuration, SnapshotMeta};
 use tenure_state::{Genesis, Limits, State};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::forming::{Formed, FormingError, form_or_wait, keep_offering};
+use crate::config::TraceSettings;
+use crate::forming::{Belonging, Formed, FormingError, form_or_wait, keep_offering};
 use crate::http;
+use crate::joining::{Newcomer, join};
 use crate::node::{FilePaths, Inbox, Label, Node, NodeError, NodeSettings};
 use crate::storage::{self, DataDir, Opened, StorageError};
 use crate::supervision::{Supervisor, tell_standing};
+use crate::telemetry::{Exporting, Telemetry, Traces, Whose};
 use crate::transport::{Budgets, Identity, Transport};
 
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
@@ -43,6 +46,8 @@ pub struct MemberConfig {
     pub peer_advertise: String,
     /// Who forms the cluster.
     pub initial_members: Option<BTreeMap<String, String>>,
+    /// Where clients reach a member of the cluster that it joins.
+    pub join: Option<String>,
     /// The limits of a cluster that it forms; of no effect afterwards.
     pub limits: Limits,
     /// Settings of its threads.
@@ -51,6 +56,8 @@ pub struct MemberConfig {
     pub hand_over: bool,
     /// Who is told how it is.
     pub supervisor: Supervisor,
+    /// Where its traces are sent, if they are.
+    pub traces: Option<TraceSettings>,
 }
 
 /// Why a member does not run.
@@ -75,7 +82,7 @@ pub enum MemberError {
     /// It has no data and was told of no cluster.
     #[error(
         "the data directory {0} holds no member yet, and nothing says how to form a cluster: give initial_members \
-         (--initial-member NAME=URL for each member), or try `tenured dev`"
+         (--initial-member NAME=URL for each member), or the URL of a cluster to join (--join URL), or try `tenured dev`"
     )]
     NoCluster(PathBuf),
     /// Nobody accepts clients any more.
@@ -84,6 +91,9 @@ pub enum MemberError {
     /// No cluster can be formed.
     #[error("{0}")]
     Forming(String),
+    /// Its traces cannot be sent as the environment says.
+    #[error("traces cannot be sent: {0}")]
+    Traces(String),
 }
 
 impl MemberError {
@@ -93,7 +103,7 @@ impl MemberError {
             MemberError::Storage(error) => error.exit_code(),
             MemberError::Node(error) => error.exit_code(),
             MemberError::Listen { .. } | MemberError::ClientsUnserved => 1,
-            MemberError::NoCluster(_) | MemberError::Forming(_) => 2,
+            MemberError::NoCluster(_) | MemberError::Forming(_) | MemberError::Traces(_) => 2,
         }
     }
 }
@@ -162,7 +172,7 @@ impl Member {
             Ok::<_, StorageError>((dir, files))
         });
         let (dir, files) = opened.await.map_err(|_| NodeError::CorePanicked)??;
-        if files.is_none() && config.initial_members.is_none() {
+        if files.is_none() && config.initial_members.is_none() && config.join.is_none() {
             return Err(MemberError::NoCluster(config.data_dir));
         }
         // Where none was given, it is called what it was called before.
@@ -201,17 +211,17 @@ impl Member {
         } = self;
         let dir = Arc::new(dir);
         let began_formed = files.is_some();
-        let supervisor = config.supervisor;
+        let supervisor = config.supervisor.clone();
         let files = match files {
             Some(files) => files,
             None => tokio::select! {
-                formed = async {
+                files = async {
                     supervisor.status(
-                        "WAITS to form a cluster with the other initial members, or to be replaced: the log says which",
+                        "WAITS to become part of a cluster, or to be replaced: the log says which",
                     );
                     supervisor.ready();
-                    form(&transport, config.limits.clone(), Arc::clone(&dir)).await
-                } => formed?,
+                    begin(&transport, &config, Arc::clone(&dir)).await
+                } => files?,
                 never = http::serve_waiting(&clients) => match never {},
                 () = stop.cancelled() => {
                     transport.stop().await;
@@ -229,6 +239,7 @@ impl Member {
             log: dir.path().join("log.redb"),
             state: dir.path().join("state.redb"),
         };
+        let (telemetry, exporting) = tell(config.traces.as_ref(), &files, &label)?;
         let mut node = Node::start(
             files,
             label,
@@ -236,6 +247,7 @@ impl Member {
             inbox,
             config.settings,
             paths,
+            telemetry,
         )?;
         if began_formed {
             node.handle()
@@ -276,44 +288,95 @@ impl Member {
         }
         offers.abort();
         node.stop().await?;
+        if let Some(exporting) = exporting {
+            exporting.end().await;
+        }
         drop(dir);
         info!("stopped");
         Ok(())
     }
 }
 
-async fn form(
+/// What a member tells of itself, and what sends it.
+fn tell(
+    traces: Option<&TraceSettings>,
+    files: &Opened,
+    label: &Label,
+) -> Result<(Telemetry, Option<Exporting>), MemberError> {
+    let mut telemetry = Telemetry::default();
+    let Some(settings) = traces else {
+        return Ok((telemetry, None));
+    };
+    let whose = Whose {
+        member: files.identity.member.to_string(),
+        name: label.name.clone(),
+        cluster: format!("{:032x}", files.identity.cluster.0),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let started = Traces::start(settings, &whose, Arc::clone(&telemetry.metrics));
+    let (traces, exporting) = started.map_err(MemberError::Traces)?;
+    telemetry.traces = traces;
+    Ok((telemetry, Some(exporting)))
+}
+
+/// Becomes part of a cluster, and opens the files that say so.
+async fn begin(
     transport: &Transport,
-    limits: Limits,
+    config: &MemberConfig,
     dir: Arc<DataDir>,
 ) -> Result<Opened, MemberError> {
-    let writing = Arc::clone(&dir);
-    let formed = form_or_wait(transport, limits, move |formed: &Formed| {
-        let state = State::genesis(Genesis {
-            limits: formed.limits.clone(),
-            ..Genesis::default()
-        });
-        let rows: Vec<_> = state.rows().collect();
-        let base = SnapshotMeta::genesis(formed.configuration.clone());
-        storage::form(
-            &writing,
-            storage::ClusterId(formed.cluster.0),
-            &base,
-            state.digest(),
-            &rows,
-            &formed.to_bytes(),
-        )
-    });
-    match formed.await {
-        Ok(_) => {}
-        Err(FormingError::Persist(error)) => return Err(error.into()),
-        Err(error @ (FormingError::Members(_) | FormingError::Stopped)) => {
-            return Err(MemberError::Forming(error.to_string()));
+    match &config.join {
+        Some(url) => {
+            let newcomer = Newcomer {
+                member: dir.member(),
+                name: config.name.clone(),
+                peer_url: config.peer_advertise.clone(),
+                client_url: config.client_advertise.clone(),
+            };
+            let joined = join(url, &newcomer).await;
+            info!(cluster = %joined.cluster, "joined a cluster as a learner");
+            let writing = Arc::clone(&dir);
+            let belonging = Belonging::Joined(joined);
+            let written = tokio::task::spawn_blocking(move || write_first(&writing, &belonging));
+            written.await.map_err(|_| NodeError::CorePanicked)??;
+        }
+        None => {
+            let writing = Arc::clone(&dir);
+            let formed = form_or_wait(transport, config.limits.clone(), move |belonging: &_| {
+                write_first(&writing, belonging)
+            });
+            match formed.await {
+                Ok(_) => {}
+                Err(FormingError::Persist(error)) => return Err(error.into()),
+                Err(error @ (FormingError::Members(_) | FormingError::Stopped)) => {
+                    return Err(MemberError::Forming(error.to_string()));
+                }
+            }
         }
     }
     let opened = tokio::task::spawn_blocking(move || storage::open(&dir));
     let files = opened.await.map_err(|_| NodeError::CorePanicked)??;
     files.ok_or_else(|| MemberError::Forming("the files of the new member are gone".to_owned()))
+}
+
+/// Writes the files of a member that has just become part of a cluster: those of its first entry, or of one that begins
+/// before everything.
+fn write_first(dir: &DataDir, belonging: &Belonging) -> Result<(), StorageError> {
+    let (base, limits, founding) = match belonging {
+        Belonging::Formed(formed) => (
+            SnapshotMeta::genesis(formed.configuration.clone()),
+            formed.limits.clone(),
+            formed.to_bytes(),
+        ),
+        Belonging::Joined(joined) => (joined.base(), Limits::default(), Vec::new()),
+    };
+    let state = State::genesis(Genesis {
+        limits,
+        ..Genesis::default()
+    });
+    let rows: Vec<_> = state.rows().collect();
+    let cluster = storage::ClusterId(belonging.cluster().0);
+    storage::form(dir, cluster, &base, state.digest(), &rows, &founding)
 }
 
 /// Says which limits were set and are not in force: an operator who changes them in the file is to know that the file
@@ -332,12 +395,20 @@ fn report_limits(set: &Limits, in_force: &Limits) {
 
 /// The first configuration, while it is still in force: every member offers it to those that have not received it.
 fn first_configuration(files: &Opened) -> Option<Formed> {
-    let changed = files
-        .contents
-        .entries
-        .iter()
-        .any(|entry| matches!(entry.payload, tenure_raft::Payload::Configuration(_)));
     let formed = Formed::from_bytes(files.contents.founding.as_deref()?)?;
-    let first = !changed && *files.loaded.meta.configuration == formed.configuration;
+    let newer = files.contents.entries.iter().filter_map(|entry| {
+        let tenure_raft::Payload::Configuration(configuration) = &entry.payload else {
+            return None;
+        };
+        Some(configuration)
+    });
+    // How its members are reached, and when they were started, may have changed: not who they are.
+    let is_first = |configuration: &Configuration| {
+        configuration.voters == formed.configuration.voters
+            && configuration.members() == formed.configuration.members()
+            && configuration.removed.is_empty()
+    };
+    let first =
+        is_first(&files.loaded.meta.configuration) && newer.into_iter().all(|it| is_first(it));
     first.then_some(formed)
 }

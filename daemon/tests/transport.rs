@@ -50,9 +50,10 @@ async fn messages_of_one_lane_arrive_in_order_and_from_whom_they_are() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_all_reach_each_other() {
     let (mut nodes, configuration) = nodes(3).await;
-    nodes
-        .iter()
-        .for_each(|node| node.transport.update(CLUSTER, &configuration));
+    nodes.iter().for_each(|node| {
+        node.transport
+            .update(CLUSTER, &configuration, &configuration)
+    });
     for node in &nodes {
         for to in configuration.voters.iter().filter(|to| **to != node.id) {
             node.connected(*to).await;
@@ -121,6 +122,7 @@ fn forward(token: u64) -> PeerMessage {
         token,
         kind: ForwardKind::Command,
         request,
+        trace: None,
     }])
 }
 
@@ -159,7 +161,7 @@ async fn a_member_that_restarts_is_found_again_and_nothing_is_sent_twice() {
     );
 
     let mut b = Node::start(identity(2, "n2", None), listen_again(&url).await, &url);
-    b.transport.update(CLUSTER, &configuration);
+    b.transport.update(CLUSTER, &configuration, &configuration);
     a.connected(b.id).await;
     assert!(a.transport.send(b.id, forward(2000)));
     let received = b.receive().await;
@@ -210,8 +212,12 @@ async fn pieces_of_a_snapshot_arrive_whole() {
 async fn two_clusters_that_are_crossed_refuse_each_other() {
     let (mut nodes, configuration) = nodes(2).await;
     let other = ClusterId(0xc2);
-    nodes[0].transport.update(CLUSTER, &configuration);
-    nodes[1].transport.update(other, &configuration);
+    nodes[0]
+        .transport
+        .update(CLUSTER, &configuration, &configuration);
+    nodes[1]
+        .transport
+        .update(other, &configuration, &configuration);
     for (node, to) in [(&nodes[0], MemberId(2)), (&nodes[1], MemberId(1))] {
         let refusal = node.refused(to).await;
         assert_eq!(refusal.code, "wrong-cluster");
@@ -232,10 +238,14 @@ async fn two_clusters_that_are_crossed_refuse_each_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_in_anothers_place_is_refused_with_both_names() {
     let (nodes, mut configuration) = nodes(2).await;
-    nodes[1].transport.update(CLUSTER, &configuration);
+    nodes[1]
+        .transport
+        .update(CLUSTER, &configuration, &configuration);
     let info = configuration.info.remove(&MemberId(2)).expect("a member");
     configuration.info.insert(MemberId(0xbad), info);
-    nodes[0].transport.update(CLUSTER, &configuration);
+    nodes[0]
+        .transport
+        .update(CLUSTER, &configuration, &configuration);
     let refusal = nodes[0].refused(MemberId(0xbad)).await;
     assert_eq!(refusal.code, "wrong-member");
     assert!(
@@ -253,7 +263,7 @@ async fn a_member_that_is_removed_is_cut_off_and_told() {
     let (a, b, mut configuration) = pair().await;
     configuration.voters.remove(&a.id);
     configuration.info.remove(&a.id);
-    b.transport.update(CLUSTER, &configuration);
+    b.transport.update(CLUSTER, &configuration, &configuration);
     let refusal = a.refused(b.id).await;
     assert_eq!(refusal.code, "unknown-member");
     assert!(
@@ -270,7 +280,9 @@ async fn a_member_that_is_removed_is_cut_off_and_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_member_takes_no_stream_and_says_hello() {
     let (nodes, configuration) = nodes(2).await;
-    nodes[0].transport.update(CLUSTER, &configuration);
+    nodes[0]
+        .transport
+        .update(CLUSTER, &configuration, &configuration);
     assert_eq!(nodes[0].refused(MemberId(2)).await.code, "not-formed");
     let hello = ask_hello(&nodes[1].url).await.expect("it answers");
     assert_eq!(
@@ -364,9 +376,10 @@ async fn a_corrupt_frame_closes_its_stream_and_delivers_nothing() {
         name: "n77".into(),
         peer_url: "http://127.0.0.1:1".into(),
         client_url: String::new(),
+        start: None,
     };
     configuration.info.insert(stranger, info);
-    b.transport.update(CLUSTER, &configuration);
+    b.transport.update(CLUSTER, &configuration, &configuration);
 
     let mut whole = bytes::BytesMut::new();
     let message = Message {
@@ -425,9 +438,10 @@ async fn a_crowd_of_idle_connections_does_not_keep_members_out() {
     let a = Node::start(identity(1, "n1", None), listener_of_a, &url_of_a);
     let nodes = [a, b];
     let configuration: Configuration = configuration_of(&nodes);
-    nodes
-        .iter()
-        .for_each(|node| node.transport.update(CLUSTER, &configuration));
+    nodes.iter().for_each(|node| {
+        node.transport
+            .update(CLUSTER, &configuration, &configuration)
+    });
     nodes[0].connected(MemberId(2)).await;
     nodes[1].connected(MemberId(1)).await;
 }

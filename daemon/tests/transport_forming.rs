@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tenure_raft::MemberId;
 use tenure_state::Limits;
-use tenured::forming::{Formed, FormingError, form_or_wait, keep_offering};
+use tenured::forming::{Belonging, Formed, FormingError, form_or_wait, keep_offering};
 use tenured::transport::{Transport, ask_hello};
 use tokio::task::JoinHandle;
 
@@ -100,16 +100,22 @@ async fn run(
     let stored = disk.lock().expect("no panic").clone();
     let formed = match stored {
         Some(formed) => {
-            transport.update(formed.cluster, &formed.configuration);
+            transport.update(formed.cluster, &formed.configuration, &formed.configuration);
             formed
         }
         None => {
-            let persist = move |formed: &Formed| {
+            let persist = move |belonging: &Belonging| {
+                let Belonging::Formed(formed) = belonging else {
+                    panic!("nobody is replaced here");
+                };
                 fault(formed)?;
                 *disk.lock().expect("no panic") = Some(formed.clone());
                 Ok(())
             };
-            form_or_wait(&transport, limits, persist).await?
+            match form_or_wait(&transport, limits, persist).await? {
+                Belonging::Formed(formed) => formed,
+                Belonging::Joined(_) => panic!("nobody is replaced here"),
+            }
         }
     };
     keep_offering(&transport, &formed).await;

@@ -189,6 +189,18 @@ impl<W: Holdable> Acquire<'_, W> {
     }
 
     /// −100 to 100; higher goes first among those who wait. It ends nobody's hold.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let held = client.lock("jobs/nightly").acquire().await?;
+    /// let urgent = client.lock("jobs/nightly").priority(10).wait(std::time::Duration::from_secs(60));
+    /// # let (urgent, released) = tokio::join!(urgent.acquire(), held.release());
+    /// # released?;
+    /// # let urgent = async { urgent };
+    /// let lock = urgent.await?;
+    /// # lock.release().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn priority(mut self, priority: i32) -> Self {
         *W::common(&mut self.body).priority = priority;
         self
@@ -239,7 +251,8 @@ impl<W: Holdable> Acquire<'_, W> {
     ///
     /// # Errors
     ///
-    /// As there, and where giving up failed.
+    /// As there, and [`Error::Unknown`] where giving up failed: no member answered, or the asking without a lease was first
+    /// sent 45 s ago or more, so that members may have forgotten what it was granted.
     pub async fn acquire_unless(
         self,
         stop: impl Future<Output = ()>,
@@ -295,6 +308,17 @@ impl<W: Holdable + Labelled> Acquire<'_, W> {
 
     /// For how long nobody is granted it after the lease of this holder *ran out*, up to 60 s, but who asks by a lease
     /// of the same name: give it [one](Acquire::on) that has a [name](crate::Grant::name), to take it up again after a crash.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use std::time::Duration;
+    /// // A host that comes back takes it up again before others, for whom what it left half done might be in the way.
+    /// let lease = client.lease(Duration::from_secs(15)).name("host-a").grant().await?;
+    /// let lock = client.lock("jobs/nightly").on(&lease).lock_delay(Duration::from_secs(30)).acquire().await?;
+    /// # lock.release().await?;
+    /// # lease.revoke().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn lock_delay(mut self, delay: Duration) -> Self {
         *W::labels(&mut self.body).1 = millis(delay);
         self

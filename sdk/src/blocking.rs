@@ -50,6 +50,16 @@ impl Client {
 
     /// The same over a client that was [built](crate::Client::builder).
     ///
+    /// ```
+    /// # tenure_doctest::run_blocking(|url| {
+    /// use std::time::Duration;
+    /// let client = tenure::Client::builder(["http://127.0.0.1:7379"]).patience(Duration::from_secs(3));
+    /// # let client = tenure::Client::builder([url]).patience(Duration::from_secs(3));
+    /// let client = tenure::blocking::Client::over(client.build()?)?;
+    /// client.wait(client.put("config/colour", "green"))?;
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// Where no thread can be started.

@@ -61,6 +61,20 @@ impl ClientBuilder {
 
     /// Trusts the root certificates of this machine beside the authorities that are given. Where none is given, they are
     /// trusted anyway.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tenure::Error> {
+    /// # let written = tenure_doctest::certificates().expect("they are made");
+    /// # let ca = std::fs::read(written.path().join("ca.pem")).expect("it is there");
+    /// // One of them has a certificate of ours, and one that of an authority which everybody knows.
+    /// let urls = ["https://n1.internal:7379", "https://n2.example.org:7379"];
+    /// # let machine = std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").exists();
+    /// # if !machine { return Ok(()) }
+    /// let client = tenure::Client::builder(urls).authority(ca).and_machine_roots().build()?;
+    /// # assert_eq!(client.urls().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn and_machine_roots(mut self) -> Self {
         self.tls.with_machine_roots = true;
         self
@@ -73,19 +87,38 @@ impl ClientBuilder {
         self
     }
 
-    /// Says who asks by a token, `<id>.<secret>`, in every request. Over `http` URLs anybody on the way reads it.
+    /// Says who asks by a token, `<id>.<secret>`, in every request. Over `http` URLs anybody on the way reads it: it is
+    /// sent only to those `http` URLs that are given here, not to a leader or a member that others name.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
     /// See [`Client::with_patience`].
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// use std::time::Duration;
+    /// let client = tenure::Client::builder(["http://10.0.0.1:7379"]).patience(Duration::from_secs(3)).build()?;
+    /// # let client = tenure::Client::builder([url]).patience(Duration::from_secs(3)).build()?;
+    /// client.put("config/colour", "green").await?;
+    /// # Ok(()) });
+    /// ```
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self
     }
 
     /// See [`Client::at_given_urls_only`].
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// // Through a tunnel, beside which the URLs that members tell lead nowhere.
+    /// let client = tenure::Client::builder(["http://127.0.0.1:17379"]).at_given_urls_only().build()?;
+    /// # let client = tenure::Client::builder([url]).at_given_urls_only().build()?;
+    /// client.put("config/colour", "green").await?;
+    /// # Ok(()) });
+    /// ```
     pub fn at_given_urls_only(mut self) -> Self {
         self.stay = true;
         self
@@ -93,6 +126,19 @@ impl ClientBuilder {
 
     /// How the client would speak TLS, for a program that asks the same members by an HTTP client of its own; none where no
     /// URL is `https`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tenure::Error> {
+    /// # let written = tenure_doctest::certificates().expect("they are made");
+    /// # let ca = std::fs::read(written.path().join("ca.pem")).expect("it is there");
+    /// let builder = tenure::Client::builder(["https://n1.internal:7379"]).authority(ca);
+    /// let tls = builder.tls_config()?.expect("one of the URLs is https");
+    /// # assert!(tls.alpn_protocols.is_empty());
+    /// let client = builder.build()?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -17,6 +17,7 @@ use crate::client::Inner;
 use crate::clock::Moment;
 use crate::endpoint::{Chosen, Prefer, backoff};
 use crate::error::{Error, Failure};
+use crate::traced;
 use crate::transport::SendError;
 
 /// How long one try of a call that does not wait is given: a member answers a write within 5 s or says that it does
@@ -64,6 +65,8 @@ pub(crate) struct Call {
     prefer: Prefer,
     try_for: Duration,
     patience: Duration,
+    /// When a request was first sent under its key, where that was before this call.
+    keyed_since: Option<Moment>,
 }
 
 /// A success.
@@ -106,6 +109,7 @@ impl Call {
             prefer: Prefer::Leader,
             try_for: TRY,
             patience,
+            keyed_since: None,
         }
     }
 
@@ -140,11 +144,18 @@ impl Call {
         self.with_header(IDEMPOTENCY_KEY, key)
     }
 
-    /// Under a key that no other request has.
-    pub(crate) fn with_new_key(mut self) -> Call {
+    /// Under a key that no other request has, sent from now on.
+    pub(crate) fn with_new_key(mut self, now: Moment) -> Call {
         self.headers.retain(|(name, _)| *name != IDEMPOTENCY_KEY);
         self.headers.push((IDEMPOTENCY_KEY, drawn_key()));
+        self.keyed_since = Some(now);
         self
+    }
+
+    /// For how much longer the record is certain to be kept that a request under its key has made.
+    pub(crate) fn is_recorded_for(&self, now: Moment) -> Duration {
+        let since = self.keyed_since.unwrap_or(now);
+        since.after(RECORDED).remaining(now)
     }
 
     /// Under the key of another request, so that members decide but one of the two.
@@ -155,6 +166,7 @@ impl Call {
             .iter()
             .filter(|(name, _)| *name == IDEMPOTENCY_KEY);
         self.headers.extend(keys.cloned());
+        self.keyed_since = other.keyed_since;
         self
     }
 
@@ -188,6 +200,7 @@ impl Call {
         if let Some(cluster) = client.cluster.get() {
             request = request.header(header::CLUSTER, cluster);
         }
+        // That it may be read on the way to this member was seen to when it became one that is asked.
         if let Some(token) = &client.token {
             request = request.header(http::header::AUTHORIZATION, token);
         }
@@ -216,19 +229,29 @@ enum Tried {
 
 /// Makes the call.
 pub(crate) async fn perform(client: &Inner, call: &Call) -> Result<Answer, Error> {
+    let span = traced::Call::begin(&call.method, &call.target);
+    let result = go_on(client, call, &span).await;
+    span.end(&result);
+    result
+}
+
+async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answer, Error> {
     let end = Instant::now() + call.patience;
     // The clock of the runtime may stand still while the machine is suspended; records age all the same.
-    let recorded = client.clock.now().after(RECORDED);
+    let now = client.clock.now();
+    let recorded = now.after(call.is_recorded_for(now));
     let is_forgotten = || call.effect.has_key() && recorded.has_passed(client.clock.now());
     let mut doubted = false;
     let mut tries = 0;
     let mut last: Option<Failure> = None;
     loop {
         let (chosen, member) = client.endpoints.choose(call.prefer, Instant::now());
-        let request = call.request(&member, client)?;
+        let mut request = call.request(&member, client)?;
+        let attempt = span.attempt(&mut request, tries);
         let left = end.saturating_duration_since(Instant::now());
         let sent = client.clock.now();
         let answer = timeout(call.try_for.min(left), client.transport.send(request)).await;
+        attempt.end(answer.as_ref().ok());
         // A try that the end of the patience cut short says less than the one before.
         let before = last
             .take()

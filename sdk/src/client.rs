@@ -27,6 +27,10 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 /// two calls of `block_on`, nothing is renewed until the client is used again, and what runs out meanwhile is lost.
 /// [`blocking::Client`](crate::blocking::Client) has a thread of its own for that.
 ///
+/// It keeps to the cluster that answered it first. One that was restored from a backup is another cluster: calls then fail
+/// with [`Code::WrongCluster`](tenure_api::Code::WrongCluster) until a client is made anew, which is all that it takes. Holds
+/// and leases do not outlive their cluster, and what was read before may be ahead of what there is now.
+///
 /// ```
 /// # tenure_doctest::run(async |url| {
 /// let client = tenure::Client::connect(["http://10.0.0.1:7379", "http://10.0.0.2:7379"])?;
@@ -74,7 +78,7 @@ impl Client {
         let inner = Inner {
             transport,
             clock,
-            endpoints: Endpoints::new(urls.into_iter().map(Into::into))?,
+            endpoints: Endpoints::new(urls.into_iter().map(Into::into), token.is_some())?,
             cluster: OnceLock::new(),
             token,
             keeper: Keeper::default(),
@@ -90,6 +94,18 @@ impl Client {
     /// of keys are, stops after 45 s at the latest, time in which the machine was suspended included: its record ends
     /// after 60, unless an operator changed `idempotency_retention_ms`. Where that is less, only
     /// a patience below it keeps a write from being applied twice.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use std::time::Duration;
+    /// let impatient = client.clone().with_patience(Duration::from_millis(500));
+    /// match impatient.get("config/colour").await {
+    ///     Ok(value) => println!("{value:?}"),
+    ///     Err(error) => println!("not now: {error}"),
+    /// }
+    /// # assert!(impatient.get("config/colour").await?.is_none());
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Client {
         self.patience = patience.min(LONGEST_PATIENCE);
@@ -97,7 +113,16 @@ impl Client {
     }
 
     /// The same client, and all its clones, asking only the members that were given. Unless told so, a client also
-    /// asks the leader at the URL that members tell, which may not lead there from another network.
+    /// asks the leader at the URL that members tell, which may not lead there from another network. An `http` URL that was
+    /// not given is never asked by a client that was given `https` URLs only, or that has a token.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// let client = tenure::Client::connect(["http://127.0.0.1:17379"])?.at_given_urls_only();
+    /// # let client = tenure::Client::connect([url])?.at_given_urls_only();
+    /// client.put("config/colour", "green").await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn at_given_urls_only(self) -> Client {
         self.inner.endpoints.stay();

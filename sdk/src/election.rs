@@ -9,12 +9,13 @@ use tenure_api::{Campaign as Wanted, Elected, HandOver, HandedOver, Proclaim};
 
 use crate::ask::{Acquire, holdable};
 use crate::belief::State;
-use crate::call::{Call, Effect, TRY};
+use crate::call::{Call, Effect};
 use crate::client::Client;
 use crate::error::{Error, Loss};
 use crate::guard::{Guard, Single};
 use crate::held::{Grant, is_over};
 use crate::hold::{Kind, Part};
+use crate::lease::try_for;
 use crate::name;
 use crate::shown::{Shown, Within, look_at};
 
@@ -110,6 +111,14 @@ impl Guard<Led> {
     }
 
     /// The name by which others know this leader.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let leadership = client.campaign("service/api", "host-a").lead().await?;
+    /// assert_eq!((leadership.election(), leadership.candidate()), ("service/api", "host-a"));
+    /// # leadership.resign().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn candidate(&self) -> &str {
         &self.held.hold.owner
     }
@@ -201,7 +210,7 @@ impl Guard<Led> {
     async fn look_again(self) -> Option<Leadership> {
         let within = Within {
             patience: self.held.hold.lease.belief.remaining(),
-            each: TRY,
+            each: try_for(self.held.hold.lease.ttl),
         };
         let client = self.held.client.clone();
         let of = (Kind::Election, self.election());
@@ -230,7 +239,9 @@ impl Guard<Led> {
 
     fn call(&self, method: Method) -> Call {
         let path = name::path(Kind::Election.collection(), self.election());
+        // A member that does not answer is left while the leadership may still be believed in.
         Call::new(method, path, Effect::Recorded, self.held.client.patience)
+            .with_tries_of(try_for(self.held.hold.lease.ttl))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The members that a client knows, and which of them to ask next.
 //!
-//! Owns who failed lately and who leads. A member that failed rests for a while that grows and is drawn by lot, so that
+//! Owns who failed lately, who leads, and whom a client may ask at all. A member that failed rests for a while that grows and is drawn by lot, so that
 //! clients do not come back together; when all rest, the one that is due first is asked all the same.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,8 @@ pub(crate) struct Chosen(usize);
 
 pub(crate) struct Endpoints {
     known: Mutex<Known>,
+    /// Whether requests say who asks by something that nobody else may read.
+    has_secret: bool,
 }
 
 struct Known {
@@ -42,6 +44,8 @@ struct Known {
     given: usize,
     /// How many there may be with those that are learnt.
     most: usize,
+    /// Whether none are to be asked but those that were given.
+    stays: bool,
 }
 
 struct Member {
@@ -54,7 +58,10 @@ impl Endpoints {
     /// # Errors
     ///
     /// Where there is no URL, or one that is not `http://host:port`.
-    pub(crate) fn new(urls: impl IntoIterator<Item = String>) -> Result<Endpoints, Error> {
+    pub(crate) fn new(
+        urls: impl IntoIterator<Item = String>,
+        has_secret: bool,
+    ) -> Result<Endpoints, Error> {
         let members: Result<Vec<Member>, Error> =
             urls.into_iter().map(|url| member(&url)).collect();
         let members = members?;
@@ -71,8 +78,24 @@ impl Endpoints {
             current,
             given,
             most: MAX_URLS,
+            stays: false,
         });
-        Ok(Endpoints { known })
+        Ok(Endpoints { known, has_secret })
+    }
+
+    /// Whether a member may be asked at this URL, which others may have told: with the token of this client, where it
+    /// has one.
+    ///
+    /// # Errors
+    ///
+    /// Where it may not, with the reason.
+    pub(crate) fn may_ask(&self, url: &str) -> Result<(), Error> {
+        match self.known().refusal(url, self.has_secret) {
+            None => Ok(()),
+            Some(why) => Err(Error::NotApplied(Failure::local(format!(
+                "{url} is not asked: {why}"
+            )))),
+        }
     }
 
     /// All that are known.
@@ -89,7 +112,7 @@ impl Endpoints {
     /// list, since a call that is under way names its member by its place.
     pub(crate) fn stay(&self) {
         let mut known = self.known();
-        known.most = known.given;
+        (known.most, known.stays) = (known.given, true);
         let given = known.given;
         known.leader = known.leader.filter(|leader| *leader < given);
         if given <= known.current {
@@ -119,7 +142,7 @@ impl Endpoints {
         member.failures = 0;
         member.rests_until = None;
         if let Some(leader) = leader {
-            known.leader = known.place_of(leader);
+            known.leader = known.place_of(leader, self.has_secret);
         }
     }
 
@@ -162,23 +185,37 @@ impl Known {
             .expect("there is at least one member")
     }
 
+    /// Why a URL that others told is not asked; none where it is. Who was told to speak TLS, or not to, is not led to do
+    /// otherwise, and a token is shown to nobody on the way to a member that others named.
+    fn refusal(&self, url: &str, has_secret: bool) -> Option<&'static str> {
+        let given = &self.members[..self.given];
+        let knows = |secure: bool| given.iter().any(|member| is_secure(&member.url) == secure);
+        if given.iter().any(|member| member.url == url) {
+            return None;
+        }
+        if self.stays {
+            return Some("only the URLs that were given are, and it is none of them");
+        }
+        match is_secure(url) {
+            secure if !knows(secure) && secure => Some("only http URLs were given"),
+            secure if !knows(secure) => Some("only https URLs were given"),
+            false if has_secret => {
+                Some("a token is sent by http only to URLs that were given, and it is none of them")
+            }
+            _ => None,
+        }
+    }
+
     /// Where a leader is in the list, put there where there is room.
-    fn place_of(&mut self, leader: &str) -> Option<usize> {
+    fn place_of(&mut self, leader: &str, has_secret: bool) -> Option<usize> {
         let found = member(leader).ok()?;
-        // Who was told to speak TLS, or not to, is not led to do otherwise.
-        let scheme = |member: &Member| member.url.starts_with("https:");
-        if !self
-            .members
-            .iter()
-            .any(|member| scheme(member) == scheme(&found))
-        {
+        if self.refusal(&found.url, has_secret).is_some() {
             return None;
         }
         let place = self
             .members
             .iter()
             .position(|member| member.url == found.url);
-        let place = place.filter(|place| *place < self.asked().len());
         place.or_else(|| {
             let place = self.members.len();
             (place < self.most).then(|| {
@@ -193,6 +230,10 @@ impl Member {
     fn is_rested(&self, now: Instant) -> bool {
         self.rests_until.is_none_or(|until| until <= now)
     }
+}
+
+fn is_secure(url: &str) -> bool {
+    url.starts_with("https:")
 }
 
 fn member(url: &str) -> Result<Member, Error> {
@@ -236,14 +277,17 @@ mod tests {
     use super::*;
 
     fn three() -> Endpoints {
-        Endpoints::new(["http://a:1", "http://b:1/", "http://c:1"].map(String::from))
-            .expect("they are URLs")
+        Endpoints::new(
+            ["http://a:1", "http://b:1/", "http://c:1"].map(String::from),
+            false,
+        )
+        .expect("they are URLs")
     }
 
     #[test]
     fn urls_are_checked_before_anything_is_sent() {
         let check = |url: &str, why: &str| {
-            let error = Endpoints::new([url.to_owned()])
+            let error = Endpoints::new([url.to_owned()], false)
                 .err()
                 .expect("it is refused");
             assert!(error.to_string().contains(why), "{error}");
@@ -251,7 +295,7 @@ mod tests {
         check("127.0.0.1:7379", "http");
         check("ftp://a:1", "https://host:port is expected");
         check("http://a:1/v1", "nothing may follow");
-        assert!(Endpoints::new([]).is_err());
+        assert!(Endpoints::new([], false).is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -316,13 +360,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_without_tls_is_not_followed_by_who_was_given_members_with_it() {
-        let endpoints = Endpoints::new(["https://a:1".to_owned()]).expect("it is a URL");
+        let endpoints = Endpoints::new(["https://a:1".to_owned()], false).expect("it is a URL");
         let now = Instant::now();
         let (any, url) = endpoints.choose(Prefer::Any, now);
         endpoints.answered(any, Some("http://d:1"));
         assert_eq!(endpoints.choose(Prefer::Leader, now).1, url);
         endpoints.answered(any, Some("https://d:1"));
         assert_eq!(endpoints.choose(Prefer::Leader, now).1, "https://d:1");
+    }
+
+    #[test]
+    fn a_token_is_sent_over_http_only_to_urls_that_were_given() {
+        let check = |given: &[&str], has_secret: bool, url: &str, why: Option<&str>| {
+            let given = given.iter().map(|url| (*url).to_owned());
+            let endpoints = Endpoints::new(given, has_secret).expect("they are URLs");
+            let told = endpoints.may_ask(url).map_err(|error| error.to_string());
+            let is_told = |why: &str| told.as_ref().is_err_and(|told| told.contains(why));
+            assert!(why.map_or(told.is_ok(), is_told), "{url}: {told:?}");
+            let (any, first) = endpoints.choose(Prefer::Leader, Instant::now());
+            endpoints.answered(any, Some(url));
+            let (_, asked) = endpoints.choose(Prefer::Leader, Instant::now());
+            let leads = if why.is_none() { url } else { &first };
+            assert_eq!(asked, leads, "{url}");
+        };
+        check(&["http://a:1"], true, "http://a:1", None);
+        check(&["http://a:1"], true, "http://d:1", Some("a token is sent"));
+        check(&["http://a:1"], false, "http://d:1", None);
+        check(&["https://a:1"], false, "http://d:1", Some("only https"));
+        check(&["http://a:1"], false, "https://d:1", Some("only http "));
+        check(&["https://a:1"], true, "https://d:1", None);
+        let mixed = ["http://a:1", "https://b:1"];
+        check(&mixed, true, "http://d:1", Some("a token is sent"));
+        check(&mixed, true, "https://d:1", None);
     }
 
     #[test]

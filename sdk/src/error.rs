@@ -47,6 +47,25 @@ impl Error {
         }
     }
 
+    /// Whether the same may be answered otherwise later: the cluster is away, or has too much to do. The client has tried
+    /// for as long as its patience allowed.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// use std::time::Duration;
+    /// # let patience = Duration::from_millis(100);
+    /// // Nobody listens there.
+    /// let away = tenure::Client::connect(["http://127.0.0.1:1"])?.with_patience(patience);
+    /// assert!(away.get("config/colour").await.expect_err("nobody answers").may_pass());
+    /// # let client = tenure::Client::connect([url])?;
+    /// assert!(!client.get("").await.expect_err("that is no key").may_pass());
+    /// # Ok(()) });
+    /// ```
+    pub fn may_pass(&self) -> bool {
+        self.failure()
+            .is_some_and(|failure| failure.code.is_none() || failure.retry == Retry::After)
+    }
+
     /// What was answered; none for what was lost.
     pub fn failure(&self) -> Option<&Failure> {
         match self {

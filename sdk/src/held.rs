@@ -2,7 +2,10 @@
 //!
 //! Owns the end of a hold. Belief always ends before the cluster is told, never after.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Method;
@@ -63,16 +66,27 @@ impl Held {
     }
 
     /// Runs a future that is dropped when little is left of the belief, and so before the deadline.
+    ///
+    /// Timers stand still while the machine is suspended, so the work may be the first to be woken after that: it is
+    /// polled only where the clock says that it may go on.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let ttl = self.hold.lease.ttl;
         let reserve = (ttl / 50).clamp(Duration::from_millis(20), Duration::from_millis(500));
-        tokio::select! {
+        let belief = &self.hold.belief;
+        let mut work = pin!(work);
+        let done = poll_fn(|cx| match belief.remaining() <= reserve {
+            true => Poll::Ready(None),
+            false => work.as_mut().poll(cx).map(Some),
+        });
+        let done = tokio::select! {
             biased;
-            loss = self.hold.belief.nearly_lost(reserve) => {
-                Err(Error::Lost(loss.unwrap_or(Loss::Deadline)))
-            }
-            done = work => Ok(done),
-        }
+            _ = belief.nearly_lost(reserve) => None,
+            done = done => done,
+        };
+        done.ok_or_else(|| match belief.look() {
+            State::Lost(loss) => Error::Lost(loss),
+            State::Held | State::InJeopardy => Error::Lost(Loss::Deadline),
+        })
     }
 
     pub(crate) async fn release(mut self) -> Result<(), Error> {

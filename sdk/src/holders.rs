@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use tenure_api::{
     Election, ElectionBroken, ElectionPage, ElectionSummary, LeasePage, Lock, LockBroken, LockPage,
@@ -15,8 +15,9 @@ use crate::call::{Call, Effect};
 use crate::client::Client;
 use crate::error::Error;
 use crate::hold::Kind;
-use crate::lease::revoke;
+use crate::lease::{millis, revoke};
 use crate::name;
+use crate::watch::POLL;
 
 impl Client {
     /// Who holds a lock and who waits for it, after everything that was answered before. One that nobody uses is the
@@ -30,6 +31,15 @@ impl Client {
     }
 
     /// Who holds permits of a semaphore and who waits for some; as [`Client::inspect_lock`].
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let held = client.semaphore("downloads", 10).permits(3).acquire().await?;
+    /// let shown = client.inspect_semaphore("downloads").await?;
+    /// assert_eq!((shown.permits_held, shown.limit), (3, Some(10)));
+    /// # held.release().await?;
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///
@@ -57,6 +67,39 @@ impl Client {
         self.inspect("leases", id).await
     }
 
+    /// A lease once something on it was gained or lost after a revision, as when an operator breaks a hold on it; none where
+    /// nothing was within 10 s. Go on from the `revision` of what was answered. Dropping the future changes nothing.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+    /// let seen = client.inspect_lease(lease.id()).await?.revision;
+    /// let lock = client.lock("jobs/nightly").on(&lease).acquire().await?;
+    /// let changed = client.lease_after(lease.id(), seen).await?.expect("the lock is on it");
+    /// assert_eq!(changed.attached.expect("it is shown")[0].fence, Some(lock.fence()));
+    /// # lock.release().await?;
+    /// # Ok(()) });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::inspect_lease`], also as soon as the lease ends.
+    pub async fn lease_after(
+        &self,
+        id: &str,
+        revision: u64,
+    ) -> Result<Option<tenure_api::Lease>, Error> {
+        let (after, wait) = (revision.to_string(), millis(POLL).to_string());
+        let parameters = [("after", after.as_str()), ("wait_ms", &wait)];
+        let path = name::with_query(name::path("leases", id), &parameters);
+        let call = Call::read(path, self.patience + POLL).held_for(POLL);
+        let answer = self.perform(&call).await?;
+        match answer.status {
+            StatusCode::NO_CONTENT => Ok(None),
+            _ => answer.json().map(Some),
+        }
+    }
+
     async fn inspect<T: DeserializeOwned>(&self, collection: &str, name: &str) -> Result<T, Error> {
         let call = Call::read(name::path(collection, name), self.patience);
         self.perform(&call).await?.json()
@@ -80,6 +123,17 @@ impl Client {
     }
 
     /// The semaphores of a prefix of which permits are held or waited for.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let held = client.semaphore("downloads/a", 10).acquire().await?;
+    /// for semaphore in client.semaphores("downloads/").await?.all {
+    ///     println!("{}: {} permits of {:?}", semaphore.semaphore, semaphore.permits_held, semaphore.limit);
+    ///     # assert_eq!(semaphore.permits_held, 1);
+    /// }
+    /// # held.release().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn semaphores(&self, prefix: impl Into<String>) -> Listing<'_, SemaphoreSummary> {
         Listing::new(self, Some(prefix.into()))
     }
@@ -136,6 +190,16 @@ impl Client {
 
     /// The same for a leadership.
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let held = client.campaign("service/api", "host-a").lead().await?;
+    /// if let Some(leader) = client.election("service/api").await?.leader {
+    ///     client.break_election("service/api", leader.fence, "its host burns").await?;
+    /// }
+    /// assert!(client.election("service/api").await?.leader.is_none());
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`Client::break_lock`].
@@ -149,7 +213,17 @@ impl Client {
     }
 
     /// Ends a lease that may be anybody's, and all that hangs on it, at one revision. Whoever revokes another's accepts
-    /// that it may still believe in it. One that has ended already is no error.
+    /// that it may still believe in it. One that has ended already is no error. Dropped before it is done, it may have
+    /// been applied or may yet be.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let _lock = client.lock("jobs/nightly").acquire().await?;
+    /// let holder = client.inspect_lock("jobs/nightly").await?.holders.remove(0);
+    /// client.revoke_lease(&holder.lease).await?;
+    /// assert_eq!(client.inspect_lock("jobs/nightly").await?.holder_count, 0);
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///

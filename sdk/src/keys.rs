@@ -58,6 +58,15 @@ impl Client {
 
     /// Reads a key as it was at a revision; none where it was absent then.
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let before = client.put("config/colour", "green").await?.revision;
+    /// client.put("config/colour", "blue").await?;
+    /// let then = client.get_at("config/colour", before).await?.expect("it was there");
+    /// assert_eq!(then.value, "green");
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], with [`Code::Compacted`](tenure_api::Code::Compacted) where that history is gone.
@@ -135,6 +144,14 @@ impl Client {
     }
 
     /// Deletes every key there is, when awaited; answers how many there were.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// client.put("a", "1").await?;
+    /// client.put("b", "2").await?;
+    /// assert_eq!(client.delete_all().await?, 2);
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///

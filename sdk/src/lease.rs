@@ -123,6 +123,18 @@ impl Client {
     /// One program at a time may do so: two that both go on with a lease both believe in what hangs on it. One that this
     /// client, or a clone of it, has in hand already is refused. Dropped before it is done, this may have renewed it once.
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # let lease = client.lease(std::time::Duration::from_secs(15)).grant().await?;
+    /// # let written_down = lease.detach();
+    /// match client.resume_lease(&written_down).await {
+    ///     Ok(lease) => println!("{:?} left of it; it is renewed from now on", lease.remaining()),
+    ///     Err(tenure::Error::Lost(loss)) => println!("{loss}: begin anew"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Lost`] where it has ended, or the answer came too late to be believed; [`Error::NotApplied`], with
@@ -268,6 +280,24 @@ impl Lease {
     ///
     /// So it is with what is held or waited for by it: dropping a guard on it, or releasing it, does not end the hold in
     /// the cluster any more. In this program a hold can be taken up again once its old guard is dropped.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use std::time::Duration;
+    /// let lease = client.lease(Duration::from_secs(60)).grant().await?;
+    /// let lock = client.lock("jobs/nightly").on(&lease).acquire().await?;
+    /// let fence = lock.fence();
+    /// let id = lease.detach();
+    /// assert!(!lock.is_held(), "nothing of it is believed in here any longer");
+    /// drop(lock);
+    /// // In another program, perhaps: within the TTL nobody else is granted the lock.
+    /// let lease = client.resume_lease(&id).await?;
+    /// let lock = client.lock("jobs/nightly").on(&lease).acquire().await?;
+    /// assert_eq!(lock.fence(), fence, "it is the same hold");
+    /// # lock.release().await?;
+    /// # lease.revoke().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn detach(mut self) -> String {
         self.revoked = true;
         self.shared.detached.store(true, Ordering::SeqCst);

@@ -48,6 +48,11 @@
 //! guards still hold. Not promised is that a program knows what it lost while it is stopped, for longer than its TTL: what
 //! must not suffer from that checks the fence.
 //!
+//! # One cluster
+//!
+//! A client keeps to the cluster that answered it first. After a restore there is another one, whose members refuse it with
+//! [`Code::WrongCluster`](api::Code::WrongCluster): make a client anew, and take up nothing of what was held.
+//!
 //! # Errors
 //!
 //! [`Error`] says what may be concluded: *not applied*, *unknown*, or *lost*. The client has by then asked as many
@@ -61,7 +66,7 @@
 //! | --- | --- |
 //! | reads, lists, [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
 //! | [`Watch::next`], [`Observe::next`] | nothing, and nothing is lost: the next one goes on |
-//! | puts, deletes, transactions, [`Guard::proclaim`], breaks | it may have been applied or may yet be |
+//! | puts, deletes, transactions, [`Guard::proclaim`], breaks, [`Client::revoke_lease`], [`Client::change_limits`], [`Client::compact`] | it may have been applied or may yet be |
 //! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease; what comes late is given up by a renewal |
 //! | [`Guard::run`] | what ran is dropped; it stays held |
 //! | [`Guard::release`], [`Guard::resign`], [`Lease::revoke`] | it goes on in the background, else it ends with the lease; it is not believed in any longer |
@@ -69,6 +74,13 @@
 //! | [`Guard::release_one`] | it may have been released or may yet be; it is not believed in any longer |
 //! | [`Grant::grant`] | a lease that nobody renews may be left until its TTL has passed |
 //! | [`Client::resume_lease`] | it may have been renewed once |
+//!
+//! # Traces
+//!
+//! With the feature `otel`, each call is a span of the tracer provider that the program has set
+//! (`opentelemetry::global`), within the span that is current where it is awaited, and each try a span within it, which
+//! the members of the cluster go on with. No span says the name of a key, a lock or an owner. Renewals in the background
+//! are calls like all others, within no span of the program. The members must be told where to send theirs.
 //!
 //! # Left out so far
 //!
@@ -98,6 +110,7 @@ mod keys;
 mod lease;
 mod list;
 mod lock;
+mod members;
 mod mirror;
 mod multi;
 mod name;
@@ -108,6 +121,8 @@ mod semaphore;
 mod shown;
 mod terms;
 mod tls;
+#[cfg_attr(not(feature = "otel"), path = "untraced.rs")]
+mod traced;
 mod transport;
 pub mod txn;
 mod watch;

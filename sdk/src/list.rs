@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::error::{Error, Failure};
 use crate::keys::{KeyValue, key_value};
 use crate::name;
+use crate::watch::Heard;
 
 /// Keys as they were at one revision.
 ///
@@ -53,6 +54,8 @@ pub struct List<'a> {
     limit: Option<u64>,
     revision: Option<u64>,
     start_after: Option<String>,
+    /// The watch of which it is the beginning: then its pages are asked for again while the cluster is away.
+    heard: Option<Heard>,
 }
 
 impl Client {
@@ -83,6 +86,7 @@ impl Client {
             limit: None,
             revision: None,
             start_after: None,
+            heard: None,
         }
     }
 }
@@ -115,6 +119,11 @@ impl List<'_> {
     /// Only those behind this key, in the order in which they are listed.
     pub fn start_after(mut self, key: impl Into<String>) -> Self {
         self.start_after = Some(key.into());
+        self
+    }
+
+    pub(crate) fn heard_by(mut self, heard: &Heard) -> Self {
+        self.heard = Some(heard.clone());
         self
     }
 
@@ -169,7 +178,11 @@ impl List<'_> {
         parameters.extend(limit.as_deref().map(|limit| ("limit", limit)));
         let path = name::with_query("/v1/keys".into(), &parameters);
         let call = Call::read(path, self.client.patience);
-        self.client.perform(&call).await?.json()
+        let ask = || self.client.perform(&call);
+        match &self.heard {
+            Some(heard) => heard.until_answered(ask).await?.json(),
+            None => ask().await?.json(),
+        }
     }
 }
 

@@ -221,6 +221,17 @@ impl<T> ConfigMirror<T> {
     }
 
     /// The present view; none before the first.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// # client.put("config/rates/a", "10").await?;
+    /// let rates = client.mirror::<u32>("config/rates/").begin();
+    /// assert!(rates.view().is_none(), "nobody was asked yet");
+    /// rates.ready().await?;
+    /// let view = rates.view().expect("it was ready");
+    /// println!("{:?} at revision {}", view.values, view.revision);
+    /// # Ok(()) });
+    /// ```
     pub fn view(&self) -> Option<Arc<View<T>>> {
         self.shared.views.borrow().clone()
     }

@@ -111,6 +111,16 @@ impl Observe {
     }
 
     /// What was told last.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let mut seats = client.observe("service/api");
+    /// assert!(seats.seat().is_none(), "nothing was told yet");
+    /// seats.next().await.expect("it begins with the present")?;
+    /// println!("{:?} leads", seats.seat().and_then(|seat| seat.leader.as_ref()));
+    /// # assert!(seats.seat().is_some());
+    /// # Ok(()) });
+    /// ```
     pub fn seat(&self) -> Option<&Seat> {
         self.told.as_ref()
     }
@@ -118,6 +128,11 @@ impl Observe {
     /// How long ago a member last answered; see [`Watch::heard`].
     pub fn heard(&self) -> Option<Duration> {
         self.watch.heard()
+    }
+
+    /// What keeps members from answering; see [`Watch::trouble`].
+    pub fn trouble(&self) -> Option<Error> {
+        self.watch.trouble()
     }
 
     /// The seat after what a watch told, where that is another than was told before.

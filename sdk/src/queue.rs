@@ -133,11 +133,11 @@ pub(crate) async fn acquire<W: Holdable>(
     let end = Instant::now().checked_add(asking.wait);
     if let Some(lease) = asking.lease {
         let mut place = Place::take(&asking.client, asking.asked(), &lease.shared)?;
+        let mut queued = false;
         return tokio::select! {
             biased;
-            waited = wait_on(&asking, &lease.shared, end) => {
-                // Where it was refused for good, there is neither a place nor a hold that nobody knows of.
-                if matches!(&waited, Err(error @ Error::NotApplied(_)) if is_decided(error)) {
+            waited = wait_on(&asking, &lease.shared, end, &mut queued) => {
+                if waited.as_ref().is_err_and(|error| leaves_no_place(error, queued)) {
                     place.free();
                 }
                 let grant = lease_is_judge(&lease.shared, waited)?;
@@ -155,20 +155,27 @@ pub(crate) async fn acquire<W: Holdable>(
         granted = first.ask(&asking.names) => granted?,
         () = &mut stop => {
             let Some(call) = first.call.clone() else { return Ok(None) };
-            let call = call.with_patience(asking.client.patience);
             let taken_back = take_back(&asking.client, &call).await;
             // Dropped before this, or where it failed, it is taken back in the background.
             if taken_back.is_ok() {
                 first.call = None;
             }
-            return taken_back.map(|()| None);
+            return match taken_back {
+                Ok(()) => Ok(None),
+                // What was asked for may have been granted, whatever a later answer said.
+                Err(Error::NotApplied(failure)) => Err(Error::Unknown(failure)),
+                Err(error) => Err(error),
+            };
         }
     };
+    let mut queued = granted.is_none();
     let grant = match granted {
         Some(grant) => grant,
         None => tokio::select! {
             biased;
-            waited = wait_on(&asking, &lease.shared, end) => lease_is_judge(&lease.shared, waited)?,
+            waited = wait_on(&asking, &lease.shared, end, &mut queued) => {
+                lease_is_judge(&lease.shared, waited)?
+            }
             () = &mut stop => return lease.revoke().await.map(|()| None),
         },
     };
@@ -236,7 +243,8 @@ impl First {
     /// Asks under a key of its own.
     async fn ask_anew(&mut self) -> Result<Answer, Error> {
         let left = self.until.saturating_duration_since(Instant::now());
-        let call = self.asked.clone().with_patience(left).with_new_key();
+        let now = self.client.inner.clock.now();
+        let call = self.asked.clone().with_patience(left).with_new_key(now);
         let call = self.call.insert(call);
         let told = self.client.perform(call).await;
         // Refused, and no earlier try is in doubt: neither a lease nor a place is left, nor will be. Nor is there any
@@ -254,7 +262,6 @@ impl Drop for First {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
             let client = self.client.clone().with_patience(LAST_WORDS);
-            let call = call.with_patience(LAST_WORDS);
             self.client.in_background(async move {
                 let _ = take_back(&client, &call).await;
             });
@@ -266,11 +273,22 @@ impl Drop for First {
 ///
 /// A refusal is not recorded, so it does not keep an earlier try, which the network held back, from being granted. What
 /// does is another request under the same key: a lease that hangs nothing, ended at once. A try that comes after it is
-/// refused for its key as long as records are kept.
+/// refused for its key as long as records are kept. Where the record of the first try may be gone, nothing is concluded:
+/// what it was granted would be refused to its repeat as another's.
 async fn take_back(client: &Client, asked: &Call) -> Result<(), Error> {
+    let while_recorded = |call: &Call| {
+        let left = call.is_recorded_for(client.inner.clock.now());
+        match left.is_zero() {
+            true => Err(Error::Unknown(Failure::local(
+                "what was asked for first is so old that no member can be relied on to remember it: what it was \
+                 granted, if anything, ends with its lease",
+            ))),
+            false => Ok(call.clone().with_patience(client.patience.min(left))),
+        }
+    };
     let mut before = None;
     for _ in 0..TAKEN_BACK_IN {
-        match client.perform(asked).await {
+        match client.perform(&while_recorded(asked)?).await {
             Ok(answer) => return revoke(client, &answer.json::<Said>()?.lease).await,
             // It has ended, or there will be none.
             Err(error) if has_ended(error.code()) => return Ok(()),
@@ -282,7 +300,7 @@ async fn take_back(client: &Client, asked: &Call) -> Result<(), Error> {
         let nothing = Call::new(Method::POST, path, Effect::Granting, client.patience)
             .with_json(&serde_json::json!({"ttl_ms": millis(SHORTEST_TTL)}))
             .with_key_of(asked);
-        match client.perform(&nothing).await {
+        match client.perform(&while_recorded(&nothing)?).await {
             Ok(answer) => return revoke(client, &answer.json::<Said>()?.lease).await,
             // Meanwhile the earlier try was granted something: asking again tells what.
             Err(error) if error.code() == Some(Code::IdempotencyMismatch) => before = Some(error),
@@ -294,16 +312,17 @@ async fn take_back(client: &Client, asked: &Call) -> Result<(), Error> {
     Err(Error::Unknown(failure))
 }
 
-/// Asks with a lease until it is held or may not be waited for any longer.
+/// Asks with a lease until it is held or may not be waited for any longer. Says whether a member told of a place.
 async fn wait_on<W: Holdable>(
     asking: &Acquire<'_, W>,
     lease: &Shared,
     end: Option<Instant>,
+    queued: &mut bool,
 ) -> Result<Grant, Error> {
     tokio::select! {
         biased;
         loss = lease.belief.lost() => Err(Error::Lost(loss)),
-        granted = ask_on(asking, lease, end) => granted,
+        granted = ask_on(asking, lease, end, queued) => granted,
     }
 }
 
@@ -311,6 +330,7 @@ async fn ask_on<W: Holdable>(
     asking: &Acquire<'_, W>,
     lease: &Shared,
     end: Option<Instant>,
+    queued: &mut bool,
 ) -> Result<Grant, Error> {
     let client = &asking.client;
     let poll = poll(asking.wait, lease.ttl);
@@ -341,6 +361,7 @@ async fn ask_on<W: Holdable>(
                     }
                     return Ok(grant);
                 }
+                *queued = true;
                 lease.confirmed(answer.sent, remaining_ms);
                 if let Some(left) = left {
                     ending.left = Duration::from_millis(left);
@@ -366,6 +387,62 @@ fn is_decided(error: &Error) -> bool {
     error
         .failure()
         .is_none_or(|failure| failure.code.is_some() && failure.retry != Retry::After)
+}
+
+/// Whether there is neither a place nor a hold that nobody knows of: where the first asking was refused, or a later one in a
+/// way that tells of the place.
+fn leaves_no_place(error: &Error, queued: bool) -> bool {
+    match error {
+        Error::NotApplied(failure) if is_decided(error) => {
+            !queued || failure.code.is_some_and(says_that_no_place_is_left)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a refusal of who waits says that the place is no more. Each code is named, so that a new one has to be thought
+/// of: who may not ask any longer, say, waits on.
+fn says_that_no_place_is_left(code: Code) -> bool {
+    match code {
+        Code::LockHeld
+        | Code::WaitExpired
+        | Code::NotHeld
+        | Code::LeaseExpired
+        | Code::LeaseNotFound
+        // Something else stands in its place, which is not given up for it.
+        | Code::AlreadyHeld
+        | Code::ModeMismatch
+        | Code::LimitMismatch => true,
+        Code::InvalidRequest
+        | Code::InvalidName
+        | Code::TtlOutOfRange
+        | Code::Unauthenticated
+        | Code::Forbidden
+        | Code::KeyNotFound
+        | Code::MemberNotFound
+        | Code::RouteNotFound
+        | Code::MethodNotAllowed
+        | Code::NotAcceptable
+        | Code::TooLarge
+        | Code::UnsupportedMediaType
+        | Code::WrongCluster
+        | Code::KeyOnOtherLease
+        | Code::MembershipBusy
+        | Code::MembershipUnsafe
+        | Code::Compacted
+        | Code::RevisionAhead
+        | Code::ConditionFailed
+        | Code::FenceStale
+        | Code::IdempotencyMismatch
+        | Code::QuotaExceeded
+        | Code::TooManyRequests
+        | Code::TooManyWaiters
+        | Code::NoLeader
+        | Code::Lagging
+        | Code::Overloaded
+        | Code::ShuttingDown
+        | Code::OutcomeUnknown => false,
+    }
 }
 
 /// What is told of a wait: an end of the lease is a loss.

@@ -6,6 +6,7 @@ use tenure_api::header;
 use crate::call::Call;
 use crate::error::{Error, Failure};
 use crate::guarded::Fencing;
+use crate::lease::try_for;
 
 /// The longest idempotency key.
 const MAX_KEY_BYTES: usize = 128;
@@ -33,6 +34,8 @@ impl Terms<'_> {
         if let crate::State::Lost(loss) = guard.state() {
             return Err(Error::Lost(loss));
         }
+        // A member that does not answer is left while the hold may still be believed in.
+        let call = call.with_tries_of(try_for(guard.hold.lease.ttl));
         let name = HeaderName::from_static(header::GUARD);
         Ok(call.with_header(name, &guard.header()))
     }

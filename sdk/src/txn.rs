@@ -194,6 +194,15 @@ impl<'a, At> Txn<'a, At> {
     }
 
     /// Where one of the conditions does not hold, does these, in order.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use tenure::txn::{get, key};
+    /// let read = ["config/colour", "config/size"].map(get);
+    /// let done = client.txn().when(key("config/ready").exists()).otherwise_all(read).await?;
+    /// assert_eq!(done.results.len(), 2);
+    /// # Ok(()) });
+    /// ```
     pub fn otherwise_all(
         mut self,
         operations: impl IntoIterator<Item = impl Into<Op>>,
@@ -386,6 +395,17 @@ pub fn election(name: impl Into<String>, fence: u64) -> When {
 }
 
 /// Whether a lease lives.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use std::time::Duration;
+/// use tenure::txn::{lives, put};
+/// let lease = client.lease(Duration::from_secs(15)).grant().await?;
+/// let done = client.txn().when(lives(&lease)).then(put("workers/7", "here")).await?;
+/// assert!(done.succeeded);
+/// # lease.revoke().await?;
+/// # Ok(()) });
+/// ```
 pub fn lives(lease: &Lease) -> When {
     lives_id(lease.id())
 }
@@ -442,6 +462,16 @@ impl KeyIs {
     }
 
     /// The revision that created it; 0 where it is absent.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use tenure::txn::{key, put};
+    /// let made = client.put("config/colour", "green").await?.create_revision;
+    /// // However often it was put since: it is still the one that was made then.
+    /// let same = key("config/colour").create_revision().eq(made);
+    /// assert!(client.txn().when(same).then(put("seen", "yes")).await?.succeeded);
+    /// # Ok(()) });
+    /// ```
     pub fn create_revision(self) -> Compared<u64> {
         self.compared(Field::CreateRevision)
     }
@@ -534,7 +564,15 @@ impl Compared<Bytes> {
         self.with(Compare::Equal, written(value))
     }
 
-    /// Another than this.
+    /// Another than this, or absent.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use tenure::txn::{key, put};
+    /// let not_yet = key("config/colour").value().ne("green");
+    /// assert!(client.txn().when(not_yet).then(put("config/colour", "green")).await?.succeeded);
+    /// # Ok(()) });
+    /// ```
     pub fn ne(self, value: impl Into<Bytes>) -> When {
         self.with(Compare::NotEqual, written(value))
     }

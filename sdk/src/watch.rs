@@ -2,19 +2,19 @@
 //!
 //! Owns the cursor. It moves only with what was answered, so nothing is lost when a member, a leader or a waiting
 //! future goes away. State of more than 8 MiB, which a member does not put into one answer, is read in pages where it is
-//! of keys.
+//! of keys; a page is asked for again while the cluster is away, as all else.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
 use http::Method;
-use tenure_api::{Code, Event, Events, Resource, Retry};
+use tenure_api::{Code, Event, Events, Resource};
 
-use crate::call::{Call, Effect};
+use crate::call::{Call, Effect, TRY};
 use crate::client::Client;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
@@ -22,7 +22,9 @@ use crate::keys::entry;
 use crate::transport::Boxed;
 
 /// How long a member is asked to wait for news: one that stopped answering is left after this and a little more.
-const POLL: Duration = Duration::from_secs(10);
+pub(crate) const POLL: Duration = Duration::from_secs(10);
+/// How long one try may last before anybody was heard: that of a state of 8 MiB on a slow line.
+const LONGEST_FIRST_TRY: Duration = Duration::from_secs(30);
 /// What the resources that are keys begin with.
 const KEYS: &str = "keys/";
 /// Between askings that could not be made.
@@ -132,6 +134,17 @@ impl Watching {
     }
 
     /// One exact resource beside it.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// let mut watch = client.watch_one("locks/jobs/nightly").and_one("keys/jobs/nightly/report").begin();
+    /// watch.next().await.expect("it begins with the state")?;
+    /// let lock = client.lock("jobs/nightly").acquire().await?;
+    /// let told = watch.next().await.expect("it goes on")?;
+    /// # assert!(matches!(told, tenure::Told::Changes { .. }), "{told:?}");
+    /// # lock.release().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn and_one(mut self, resource: impl Into<String>) -> Watching {
         self.selectors.resources.push(resource.into());
         self
@@ -188,7 +201,7 @@ pub struct Watch {
     cursor: Option<u64>,
     /// What was answered and is still to be told.
     told: VecDeque<Told>,
-    asking: Option<Boxed<'static, Result<(Moment, Events), Error>>>,
+    asking: Option<Boxed<'static, Result<Events, Error>>>,
     heard: Heard,
     ended: bool,
 }
@@ -210,23 +223,52 @@ impl Watch {
         self.heard.ago()
     }
 
-    fn ask(&self) -> Boxed<'static, Result<(Moment, Events), Error>> {
+    /// What keeps members from answering, since the last one that did: none, while that is not known. The watch goes on
+    /// all the same. Where nobody was heard yet, it is known once the [patience](Client::with_patience) of the client has
+    /// passed.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |_| {
+    /// use std::time::Duration;
+    /// // Nobody listens there.
+    /// let client = tenure::Client::connect(["http://127.0.0.1:1"])?.with_patience(Duration::from_millis(200));
+    /// let mut watch = client.watch("keys/config/").begin();
+    /// while tokio::time::timeout(Duration::from_millis(100), watch.next()).await.is_err() {
+    ///     if let (None, Some(error)) = (watch.heard(), watch.trouble()) {
+    ///         eprintln!("nothing to be watched: {error}");
+    ///         break;
+    ///     }
+    /// }
+    /// # assert!(watch.trouble().is_some());
+    /// # Ok(()) });
+    /// ```
+    pub fn trouble(&self) -> Option<Error> {
+        self.heard.trouble()
+    }
+
+    fn ask(&self) -> Boxed<'static, Result<Events, Error>> {
         let mut body = self.selectors.clone();
         body.after = self.cursor;
         body.snapshot = self.cursor.is_none();
-        body.wait_ms = self.cursor.map(|_| crate::lease::millis(POLL));
-        let patience = self.client.patience + POLL;
-        let call = Call::new(Method::POST, "/v1/watch".into(), Effect::Read, patience);
-        let call = call.with_json(&body).held_for(POLL).at_any_member();
-        let client = self.client.clone();
-        Box::pin(async move {
-            loop {
-                match client.perform(&call).await {
-                    Ok(answer) => return Ok((client.inner.clock.now(), answer.json()?)),
-                    Err(error) if may_pass(&error) => tokio::time::sleep(PAUSE).await,
-                    Err(error) => return Err(error),
-                }
+        // Until somebody was heard, whoever watches wants to know soon that nobody is there, or that somebody is.
+        let call = match self.heard.ago() {
+            None => {
+                let patience = self.client.patience;
+                let try_for = (patience / 3).clamp(TRY, LONGEST_FIRST_TRY);
+                Call::new(Method::POST, "/v1/watch".into(), Effect::Read, patience)
+                    .with_tries_of(try_for)
             }
+            Some(_) => {
+                body.wait_ms = self.cursor.map(|_| crate::lease::millis(POLL));
+                let patience = self.client.patience + POLL;
+                Call::new(Method::POST, "/v1/watch".into(), Effect::Read, patience).held_for(POLL)
+            }
+        };
+        let call = call.with_json(&body).at_any_member();
+        let (client, heard) = (self.client.clone(), self.heard.clone());
+        Box::pin(async move {
+            let answer = heard.until_answered(|| client.perform(&call)).await?;
+            answer.json()
         })
     }
 
@@ -242,13 +284,14 @@ impl Watch {
     }
 
     /// The state of keys, in place of the answer that would hold it.
-    fn read_in_pages(&self) -> Boxed<'static, Result<(Moment, Events), Error>> {
+    fn read_in_pages(&self) -> Boxed<'static, Result<Events, Error>> {
         let (client, selectors) = (self.client.clone(), self.selectors.clone());
+        let heard = self.heard.clone();
         let name = |selector: &String| selector[KEYS.len()..].to_owned();
         Box::pin(async move {
             let (mut found, mut at) = (BTreeMap::new(), None);
             for prefix in selectors.prefixes.iter().map(name) {
-                let list = client.list(prefix);
+                let list = client.list(prefix).heard_by(&heard);
                 let list = match at {
                     Some(revision) => list.at(revision),
                     None => list,
@@ -259,10 +302,13 @@ impl Watch {
             }
             let at = match at {
                 Some(at) => at,
-                None => client.list("").limit(1).keys_only().await?.revision,
+                None => {
+                    let any = client.list("").limit(1).keys_only();
+                    any.heard_by(&heard).await?.revision
+                }
             };
             for key in selectors.resources.iter().map(name) {
-                let read = client.get_at(&key, at).await?;
+                let read = heard.until_answered(|| client.get_at(&key, at)).await?;
                 found.extend(read.map(|read| (key, read)));
             }
             let state = found.into_values().map(|key| Resource {
@@ -275,7 +321,7 @@ impl Watch {
                 revision: at,
                 more: false,
             };
-            Ok((client.inner.clock.now(), events))
+            Ok(events)
         })
     }
 
@@ -299,28 +345,65 @@ impl Watch {
     }
 }
 
-/// When a member last answered a watch.
+/// When a member last answered a watch, and what has kept them from it since.
 #[derive(Clone)]
 pub(crate) struct Heard {
     clock: Arc<dyn Clock>,
-    at: Arc<Mutex<Option<Moment>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    at: Option<Moment>,
+    trouble: Option<Error>,
 }
 
 impl Heard {
     pub(crate) fn of(watching: &Watching) -> Heard {
         Heard {
             clock: Arc::clone(&watching.client.inner.clock),
-            at: Arc::default(),
+            known: Arc::default(),
         }
     }
 
     pub(crate) fn ago(&self) -> Option<Duration> {
-        let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.known().at;
         at.map(|at| self.clock.now().since(at))
     }
 
+    fn trouble(&self) -> Option<Error> {
+        self.known().trouble.clone()
+    }
+
     fn set(&self, at: Moment) {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        *self.known() = Known {
+            at: Some(at),
+            trouble: None,
+        };
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks again for as long as the cluster is away.
+    pub(crate) async fn until_answered<T, A>(&self, ask: impl Fn() -> A) -> Result<T, Error>
+    where
+        A: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            match ask().await {
+                Ok(told) => {
+                    self.set(self.clock.now());
+                    return Ok(told);
+                }
+                Err(error) if error.may_pass() => {
+                    self.known().trouble = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -341,10 +424,7 @@ impl Stream for Watch {
                 return Poll::Pending;
             };
             match answer {
-                Ok((heard, events)) => {
-                    self.heard.set(heard);
-                    self.take(events);
-                }
+                Ok(events) => self.take(events),
                 // The only way to lose history, and it is told: the state is asked for in place of it.
                 Err(error)
                     if matches!(error.code(), Some(Code::Compacted | Code::RevisionAhead)) =>
@@ -366,11 +446,4 @@ impl Stream for Watch {
             }
         }
     }
-}
-
-/// The cluster is away, or has too much to do.
-fn may_pass(error: &Error) -> bool {
-    error
-        .failure()
-        .is_some_and(|failure| failure.code.is_none() || failure.retry == Retry::After)
 }

@@ -1,4 +1,4 @@
-//! Every public type has an example, and every example is run against a member.
+//! Every public type has an example, every public function is called in one, and every example is run against a member.
 
 use std::path::Path;
 
@@ -33,6 +33,46 @@ fn without_example(source: &str) -> Vec<&str> {
     found
 }
 
+/// What stands in the examples of a source.
+fn in_examples(source: &str) -> String {
+    let mut inside = false;
+    let mut found = String::new();
+    for line in source.lines().map(str::trim_start) {
+        let doc = line
+            .strip_prefix("///")
+            .or_else(|| line.strip_prefix("//!"));
+        match doc.map(str::trim_start) {
+            None => inside = false,
+            Some(fence) if fence.starts_with("```") => inside = !inside,
+            Some(code) if inside => {
+                found.push_str(code);
+                found.push('\n');
+            }
+            Some(_) => {}
+        }
+    }
+    found
+}
+
+/// The public functions and methods of a source that none of these examples calls. Of one name there may be several: it is
+/// enough that one of them is shown.
+fn without_call<'s>(source: &'s str, examples: &str) -> Vec<&'s str> {
+    let declared = source.lines().filter_map(|line| {
+        let line = line.trim_start().strip_prefix("pub ")?;
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        line.strip_prefix("fn ")?.split(['(', '<']).next()
+    });
+    let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let is_called = |name: &str| {
+        let calls = [format!("{name}("), format!("{name}::<")];
+        calls.iter().any(|call| {
+            let mut found = examples.match_indices(call);
+            found.any(|(at, _)| !examples[..at].ends_with(is_name))
+        })
+    };
+    declared.filter(|name| !is_called(name)).collect()
+}
+
 /// The first lines of examples that would not be run against a member, or are not to compile and not marked so.
 fn not_run(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| {
@@ -62,11 +102,16 @@ fn examples<'t>(mut lines: impl Iterator<Item = &'t str>) -> Vec<String> {
 }
 
 #[test]
-fn every_public_type_has_an_example_and_every_example_is_run() {
+fn every_public_type_has_an_example_every_function_is_in_one_and_every_example_is_run() {
     let sources = sources();
     assert!(sources.len() > 30, "they are read");
+    let calls: String = sources
+        .iter()
+        .map(|(_, source)| in_examples(source))
+        .collect();
     for (path, source) in &sources {
         assert_eq!(without_example(source), Vec::<&str>::new(), "{path}");
+        assert_eq!(without_call(source, &calls), Vec::<&str>::new(), "{path}");
         assert_eq!(not_run(source), Vec::<String>::new(), "{path}");
     }
     let readme = include_str!("../README.md").lines();
@@ -77,6 +122,16 @@ fn every_public_type_has_an_example_and_every_example_is_run() {
 fn a_type_without_an_example_and_an_example_that_is_not_run_are_noticed() {
     let lacks = "/// Words.\n#[derive(Debug)]\npub struct A;\n\n/// ```\n/// ```\npub struct B;\npub struct C;\n";
     assert_eq!(without_example(lacks), ["pub struct A;", "pub struct C;"]);
+    let source = "/// ```\n/// # a.one();\n/// two::<u8>(3);\n/// ```\npub async fn one() {}\npub fn two<T>() {}\n\
+        // three();\n    pub fn three(&self) {}\n";
+    let examples = in_examples(source);
+    assert_eq!(without_call(source, &examples), ["three"]);
+    assert_eq!(without_call("pub fn ne() {}", &examples), ["ne"]);
+    assert_eq!(
+        without_call("pub fn wo() {}", &examples),
+        ["wo"],
+        "a part of a name is none"
+    );
     let check = |text: &str, count: usize| assert_eq!(not_run(text).len(), count, "{text}");
     check("/// ```no_run\n/// a();\n/// ```", 1);
     check("    /// ```\n    /// fn example() {}\n    /// ```", 1);

@@ -143,6 +143,40 @@ mutants! {
     /// A leader ignores a higher term in an answer.
     HigherTermIgnored,
 
+    // Membership.
+    /// The membership is changed before an entry of the leader's own term is committed (the flaw of the thesis' first
+    /// edition).
+    ChangeUnsettled,
+    /// The membership is changed while another change is not committed.
+    ChangeUncommitted,
+    /// New voters count at once, without a joint configuration.
+    JointSkipped,
+    /// A joint configuration is left before it is committed.
+    JointLeftUncommitted,
+    /// Of a joint configuration only the incoming half decides elections and commits (openraft 6c0ccaf3).
+    OutgoingForgotten,
+    /// A configuration stays in force though its entry gave way.
+    ConfigurationNotRolledBack,
+    /// A configuration is in force only once a later one is appended.
+    ConfigurationAdoptedLate,
+    /// A leader counts itself though it has no vote in the new configuration.
+    RemovedLeaderCounts,
+    /// Learners count as voters.
+    LearnersCount,
+    /// A learner that was made a voter and does not know it gives no vote (etcd #10998).
+    LearnerRefusesVote,
+    /// Compaction forgets which configuration is in force behind the new base.
+    CompactionLosesConfiguration,
+    /// A member that is left without a vote by an entry that may not be committed never campaigns again, though nobody
+    /// else may have a log long enough (thesis §4.2.2).
+    RemovedNeverCampaigns,
+    /// A joint configuration stays for ever when its leader is lost.
+    JointNeverLeft,
+    /// A change of the membership goes into the log before renewals that wait, and ends their leases.
+    ChangeBeforeRenewals,
+    /// A member that runs on an old copy of its disk is welcome.
+    OldCopyWelcome,
+
     // What is proposed once.
     /// Requests are forwarded twice.
     ForwardedTwice,

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::types::{Configuration, LogIndex};
 
 /// The configurations along a log. Invariants: never empty, and the indexes rise.
@@ -24,6 +26,9 @@ impl Configurations {
 
     /// The one in force, committed or not.
     pub(crate) fn current(&self) -> &Arc<Configuration> {
+        if mutated(Mutant::ConfigurationAdoptedLate) && 1 < self.stack.len() {
+            return &self.stack[self.stack.len() - 2].1;
+        }
         &self.newest().1
     }
 
@@ -48,7 +53,7 @@ impl Configurations {
     /// Adopts the configuration of an entry that is appended at `index`.
     pub(crate) fn push(&mut self, index: LogIndex, configuration: Arc<Configuration>) {
         assert!(
-            self.current_index() < index,
+            self.current_index() < index || mutated(Mutant::ConfigurationNotRolledBack),
             "configuration at {index} is not behind {}",
             self.current_index()
         );
@@ -57,7 +62,10 @@ impl Configurations {
 
     /// Rolls back those of entries at or after `from`.
     pub(crate) fn truncate(&mut self, from: LogIndex) {
-        while self.stack.len() > 1 && from <= self.current_index() {
+        while self.stack.len() > 1
+            && from <= self.current_index()
+            && !mutated(Mutant::ConfigurationNotRolledBack)
+        {
             self.stack.pop();
         }
     }
@@ -65,18 +73,34 @@ impl Configurations {
     /// Forgets those that were replaced at or before `base`.
     pub(crate) fn compact(&mut self, base: LogIndex) {
         let newer = self.stack.partition_point(|(at, _)| *at <= base);
-        self.stack.drain(..newer.saturating_sub(1));
+        let kept = if mutated(Mutant::CompactionLosesConfiguration) {
+            self.stack.drain(1..newer);
+            1
+        } else {
+            newer
+        };
+        self.stack.drain(..kept.saturating_sub(1));
         self.stack[0].0 = base;
     }
 }
 
-/// Whether a configuration from outside can be worked with: somebody votes, and nobody both votes and learns.
+/// Whether a configuration from outside can be worked with: somebody votes, nobody both votes and learns, only learners
+/// are to be promoted, and nobody who was removed is a member.
 pub(crate) fn is_sound(configuration: &Configuration) -> bool {
-    !configuration.voters.is_empty()
-        && !configuration
-            .learners
+    let Configuration {
+        voters,
+        outgoing: _,
+        learners,
+        promoting,
+        removed,
+        info: _,
+    } = configuration;
+    !voters.is_empty()
+        && !learners
             .iter()
             .any(|&learner| configuration.is_voter(learner))
+        && promoting.keys().all(|id| learners.contains(id))
+        && !removed.iter().any(|&gone| configuration.contains(gone))
 }
 
 #[cfg(test)]
@@ -131,6 +155,14 @@ mod tests {
         assert!(!is_sound(&Configuration::default()));
         assert!(!is_sound(&Configuration {
             outgoing: [MemberId(2)].into(),
+            ..sound.clone()
+        }));
+        assert!(!is_sound(&Configuration {
+            promoting: [(MemberId(1), None)].into(),
+            ..sound.clone()
+        }));
+        assert!(!is_sound(&Configuration {
+            removed: [MemberId(2)].into(),
             ..sound
         }));
     }

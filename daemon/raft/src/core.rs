@@ -123,6 +123,24 @@ impl Restored {
     }
 }
 
+impl Restored {
+    /// What a member finds that joins a group: a log that begins before everything, so that nothing but a snapshot can
+    /// follow, and the configuration that it was told, in which it need not be.
+    #[must_use]
+    pub fn joining(configuration: Configuration) -> Restored {
+        let base = SnapshotMeta {
+            configuration: Arc::new(configuration),
+            ..SnapshotMeta::default()
+        };
+        Restored {
+            hard_state: HardState::default(),
+            base: base.clone(),
+            entries: Vec::new(),
+            applied: base,
+        }
+    }
+}
+
 /// Why a member cannot start from what is on its disk.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum RestoreError {

@@ -24,8 +24,14 @@ impl Raft {
     }
 
     /// Whether it may campaign: it has a vote, is not in the middle of replacing its state, and terms are not used up.
+    ///
+    /// A member without a vote in a configuration that may not be committed still campaigns where it has one in the
+    /// configuration before (thesis §4.2.2): it may be the only one whose log is long enough to win.
     fn may_campaign(&self) -> bool {
-        self.configuration().is_voter(self.id)
+        let has_vote = self.configuration().is_voter(self.id)
+            || self.log.configuration_at(self.commit).is_voter(self.id)
+                && !mutated(Mutant::RemovedNeverCampaigns);
+        has_vote
             && (self.installing.is_none() || mutated(Mutant::CampaignDuringInstall))
             && self.term().0 + 1 < admission::LIMIT
     }
@@ -128,7 +134,9 @@ impl Raft {
                 Role::Follower { following: None } | Role::PreCandidate { .. }
             ),
         };
-        let granted = is_free && self.is_up_to_date(last);
+        let refuses =
+            mutated(Mutant::LearnerRefusesVote) && !self.configuration().is_voter(self.id);
+        let granted = is_free && self.is_up_to_date(last) && !refuses;
         if granted {
             self.grant_vote(from);
         }
@@ -194,7 +202,8 @@ impl Raft {
     /// Where this member does not lead, `to` leads already or has no vote, or another transfer is under way.
     pub fn transfer_leadership(&mut self, to: MemberId) -> Result<(), TransferError> {
         let deadline = self.now + self.settings.election_timeout;
-        let is_voter = self.configuration().is_voter(to);
+        // Who is on the way out would have to hand it on at once.
+        let is_voter = self.configuration().voters.contains(&to);
         let Role::Leader(leader) = &mut self.role else {
             return Err(TransferError::NotLeader);
         };

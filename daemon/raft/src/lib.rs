@@ -16,6 +16,7 @@ mod core;
 mod clock;
 mod election;
 mod follower;
+mod membership;
 mod reads;
 mod replication;
 mod role;
@@ -31,6 +32,7 @@ mod writes;
 pub use crate::core::{
     Forgotten, ProposeError, Raft, RestoreError, Restored, Settings, TransferError,
 };
+pub use membership::{Busy, Change, ChangeError, ChangeFate, Unsafe};
 pub use message::{AppendResult, Body, Message};
 pub use ready::{
     PeerState, PeerStatus, ReadPoint, ReadResult, ReadToken, Ready, RoleChange, RoleName,

@@ -77,6 +77,11 @@ impl Log {
         self.configurations.current()
     }
 
+    /// The configuration that is in force at `index`, which must not lie before the base.
+    pub(crate) fn configuration_at(&self, index: LogIndex) -> &Arc<Configuration> {
+        self.configurations.at(index)
+    }
+
     /// Where the configuration in force stands.
     pub(crate) fn configuration_index(&self) -> LogIndex {
         self.configurations.current_index()

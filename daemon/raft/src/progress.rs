@@ -257,6 +257,11 @@ impl Progress {
         }
     }
 
+    /// Gives back the file that was being sent, where one was.
+    pub(crate) fn take_sending(&mut self) -> Option<SnapshotFile> {
+        self.change(Replication::Probe(Probe::default()))
+    }
+
     /// What is being sent, where a file is.
     pub(crate) fn sending(&mut self) -> Option<&mut Sending> {
         match &mut self.state {

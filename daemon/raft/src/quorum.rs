@@ -3,6 +3,7 @@
 //! Owns the arithmetic only. In a joint configuration every decision needs a majority of the incoming and one of the
 //! outgoing voters; learners never count.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tenure_mutants::{Mutant, mutated};
@@ -25,12 +26,24 @@ pub(crate) fn reached<T: Copy + Ord>(
     configuration: &Configuration,
     value: impl Fn(MemberId) -> T,
 ) -> Option<T> {
-    let incoming = majority_reached(&configuration.voters, &value);
-    if configuration.outgoing.is_empty() {
+    let incoming = majority_reached(&counted(configuration), &value);
+    if decides_alone(configuration) {
         return incoming;
     }
     // `None` sorts below every value, so a half without voters decides nothing.
     incoming.min(majority_reached(&configuration.outgoing, &value))
+}
+
+/// Whether the incoming half decides alone.
+fn decides_alone(configuration: &Configuration) -> bool {
+    configuration.outgoing.is_empty() || mutated(Mutant::OutgoingForgotten)
+}
+
+fn counted(configuration: &Configuration) -> Cow<'_, BTreeSet<MemberId>> {
+    if mutated(Mutant::LearnersCount) {
+        return Cow::Owned(&configuration.voters | &configuration.learners);
+    }
+    Cow::Borrowed(&configuration.voters)
 }
 
 fn majority_reached<T: Copy + Ord>(
@@ -50,8 +63,8 @@ fn majority_reached<T: Copy + Ord>(
 
 /// Counts an election: `votes` holds the answers so far.
 pub(crate) fn tally(configuration: &Configuration, votes: &BTreeMap<MemberId, bool>) -> Tally {
-    let incoming = majority_tally(&configuration.voters, votes);
-    if configuration.outgoing.is_empty() {
+    let incoming = majority_tally(&counted(configuration), votes);
+    if decides_alone(configuration) {
         return incoming;
     }
     match (incoming, majority_tally(&configuration.outgoing, votes)) {

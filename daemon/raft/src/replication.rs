@@ -3,6 +3,7 @@
 //! Owns when a leader speaks and what is committed (Raft §5.3, §5.4.2). Nothing is sent the moment it arises: one turn
 //! of the caller's loop ends in one `speak`, so that proposals share appends, and commits share their announcements.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::progress::{Probe, Progress, Replication};
 use crate::quorum;
 use crate::ready::{Ready, SnapshotTask, StepDown};
 use crate::role::{Leader, Role};
-use crate::types::{Entry, LogIndex, LogPosition, MemberId, Payload, Term};
+use crate::types::{Configuration, Entry, LogIndex, LogPosition, MemberId, Payload, Term};
 
 /// What every message of a leader in one turn is made of.
 pub(crate) struct Speech<'a> {
@@ -366,6 +367,15 @@ impl Raft {
         self.check_invariants();
     }
 
+    /// The configuration whose majorities commit.
+    fn deciders(&self) -> Arc<Configuration> {
+        let mut deciders = self.configuration().clone();
+        if mutated(Mutant::RemovedLeaderCounts) {
+            Arc::make_mut(&mut deciders).voters.insert(self.id);
+        }
+        deciders
+    }
+
     /// Commits what a quorum has on disk. A majority holding an entry of an earlier term does not commit it, since a later
     /// leader could still replace it (Raft §5.4.2, figure 8); an entry of our own term commits everything before it.
     /// The leader's own log counts as far as it is durable, like everybody's.
@@ -388,21 +398,13 @@ impl Raft {
                     .map_or(LogIndex(0), |p| p.matched)
             }
         };
-        let Some(index) = quorum::reached(self.configuration(), matched) else {
+        let Some(index) = quorum::reached(&self.deciders(), matched) else {
             return;
         };
         let is_own = self.log.term_at(index) == Some(self.term());
         if self.commit < index && (is_own || mutated(Mutant::OldTermCommitted)) {
             self.commit_to(index);
             self.step_down_if_removed();
-        }
-    }
-
-    /// A leader that a committed configuration leaves without a vote has done its last service (thesis §4.2.2).
-    fn step_down_if_removed(&mut self) {
-        if self.log.configuration_index() <= self.commit && !self.configuration().is_voter(self.id)
-        {
-            self.become_follower(self.term(), None, Some(StepDown::Removed));
         }
     }
 }

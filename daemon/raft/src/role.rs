@@ -271,8 +271,7 @@ impl Raft {
             self.refuse_read(member, batch);
         }
         for (to, mut progress) in leader.progress {
-            if let Some(sending) = progress.sending() {
-                let file = sending.file.clone();
+            if let Some(file) = progress.take_sending() {
                 self.out.snapshots.push(SnapshotTask::Release { to, file });
             }
         }

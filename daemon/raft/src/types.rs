@@ -118,13 +118,16 @@ pub struct MemberInfo {
     pub peer_url: String,
     /// Where clients reach it.
     pub client_url: String,
+    /// The number that the member drew when it started last, as far as the group knows. A disk that does not know it is
+    /// an old copy.
+    pub start: Option<u64>,
 }
 
 /// Who belongs to the group. With `outgoing` non-empty it is joint (thesis §4.3): every decision needs a majority of
 /// `voters` and one of `outgoing`.
 ///
 /// Invariants: `voters` is not empty; no member is both voter (incoming or outgoing) and learner; every member named
-/// has its info.
+/// has its info; only learners are `promoting`; nobody who was removed is a member.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Configuration {
     /// Members whose votes and acknowledgements count.
@@ -133,7 +136,11 @@ pub struct Configuration {
     pub outgoing: BTreeSet<MemberId>,
     /// Members that receive the log and have no vote.
     pub learners: BTreeSet<MemberId>,
-    /// How each of them is called and reached.
+    /// The learners that become voters by themselves once they have caught up, and whom each replaces.
+    pub promoting: BTreeMap<MemberId, Option<MemberId>>,
+    /// Who was a member and was removed: such an id is never a member's again.
+    pub removed: BTreeSet<MemberId>,
+    /// How each member is called and reached.
     pub info: BTreeMap<MemberId, MemberInfo>,
 }
 
@@ -165,7 +172,12 @@ impl Configuration {
             .values()
             .map(|i| i.name.len() + i.peer_url.len() + i.client_url.len())
             .sum();
-        texts + 16 * (self.voters.len() + self.outgoing.len() + self.learners.len())
+        let ids = self.voters.len()
+            + self.outgoing.len()
+            + self.learners.len()
+            + self.promoting.len()
+            + self.removed.len();
+        texts + 16 * ids
     }
 }
 

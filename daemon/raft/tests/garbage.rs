@@ -26,14 +26,19 @@ fn position() -> impl Strategy<Value = LogPosition> {
 
 fn configuration() -> impl Strategy<Value = Arc<Configuration>> {
     let members = || prop::collection::btree_set((0u64..6).prop_map(MemberId), 0..4);
-    (members(), members(), members()).prop_map(|(voters, outgoing, learners)| {
-        Arc::new(Configuration {
-            voters,
-            outgoing,
-            learners,
-            info: BTreeMap::new(),
-        })
-    })
+    let gone = prop::collection::btree_set((0u64..9).prop_map(MemberId), 0..2);
+    (members(), members(), members(), members(), gone).prop_map(
+        |(voters, outgoing, learners, promoting, removed)| {
+            Arc::new(Configuration {
+                voters,
+                outgoing,
+                learners,
+                promoting: promoting.into_iter().map(|id| (id, None)).collect(),
+                removed,
+                info: BTreeMap::new(),
+            })
+        },
+    )
 }
 
 fn payload() -> impl Strategy<Value = Payload> {

@@ -21,6 +21,10 @@ struct Chaos {
     next_read: u64,
     answered: usize,
     snapshots: usize,
+    /// Whether the membership is changed, and how often it was.
+    changes_members: bool,
+    changes: usize,
+    next_member: u64,
 }
 
 impl Chaos {
@@ -32,7 +36,7 @@ impl Chaos {
             configuration.learners.insert(id(size + 1));
         }
         if rng.u8(..4) == 0 && 1 < size {
-            // A joint configuration that stays.
+            // A joint configuration from the start.
             configuration.outgoing = configuration.voters.clone();
             configuration.voters.pop_first();
         }
@@ -49,6 +53,8 @@ impl Chaos {
             .into_iter()
             .map(|id| (id, Disk::new(configuration.clone())))
             .collect();
+        let next_member = 1 + configuration.members().len() as u64;
+        let changes_members = rng.bool();
         let mut group = Group::new(disks, settings, seed);
         group.holds_installs = rng.bool();
         Chaos {
@@ -58,6 +64,9 @@ impl Chaos {
             next_read: 0,
             answered: 0,
             snapshots: 0,
+            changes_members,
+            changes: 0,
+            next_member,
         }
     }
 
@@ -87,7 +96,12 @@ impl Chaos {
                 };
                 self.group.tick(number, ms(elapsed));
             }
-            250..650 => self.deliver_any(),
+            250..640 => self.deliver_any(),
+            640..650 if self.changes_members => {
+                // Often at somebody who leads, or who believes so.
+                let leader = self.group.leader().filter(|_| self.rng.bool());
+                self.change_members(leader.unwrap_or(number), other);
+            }
             650..820 => drop(self.group.persist(number)),
             820..900 => drop(self.group.propose(number, "x")),
             900..940 => self.read(number),
@@ -116,6 +130,42 @@ impl Chaos {
             _ => self.drop_any(),
         }
         self.check_reads();
+    }
+
+    /// Asks for a change of any kind.
+    fn change_members(&mut self, at: u64, other: u64) {
+        let newcomer = self.next_member;
+        let info = MemberInfo::default();
+        let change = match self.rng.u8(..5) {
+            0 => Change::Add {
+                id: id(newcomer),
+                info,
+                promote: self.rng.bool(),
+            },
+            1 => Change::Replace {
+                old: id(other),
+                id: id(newcomer),
+                info,
+            },
+            2 => Change::Promote(id(other)),
+            _ => Change::Remove(id(other)),
+        };
+        let is_new = matches!(change, Change::Add { .. } | Change::Replace { .. });
+        let crowd = self.group.nodes.len();
+        if is_new && 9 < crowd {
+            return;
+        }
+        if self
+            .group
+            .with_raft(at, |raft| raft.change_membership(change))
+            .is_ok()
+        {
+            self.changes += 1;
+            if is_new {
+                self.next_member += 1;
+                self.group.join(newcomer);
+            }
+        }
     }
 
     fn deliver_any(&mut self) {
@@ -191,16 +241,27 @@ impl Chaos {
         down.into_iter()
             .for_each(|number| self.group.restart(number));
         self.group.pass(ms(3000));
-        let leader = self
-            .group
-            .leader()
-            .expect("no leader after ten election timeouts");
+        let leader = self.group.leader().unwrap_or_else(|| {
+            let members = self.group.nodes.values();
+            let shown: Vec<_> = members
+                .map(|node| (node.raft.status(), node.raft.configuration()))
+                .collect();
+            panic!("no leader after ten election timeouts: {shown:#?}")
+        });
         let position = self
             .group
             .propose(leader, "last")
             .expect("the leader takes proposals");
         self.group.pass(ms(500));
+        let configuration = self.group.raft(leader).configuration().clone();
+        assert!(!configuration.is_joint(), "{configuration:?}");
+        assert!(configuration.promoting.is_empty(), "{configuration:?}");
+        assert!(configuration.is_voter(id(leader)));
         for (id, node) in &self.group.nodes {
+            if !configuration.contains(*id) {
+                continue;
+            }
+            assert_eq!(*node.raft.configuration(), configuration, "{id}");
             assert_eq!(
                 node.applied_meta.position,
                 position,
@@ -233,18 +294,24 @@ fn run(seed: u64, steps: usize) -> Chaos {
 
 #[test]
 fn random_schedules_keep_the_five_properties_and_converge() {
+    /// `TENURE_RANDOM_SEEDS` asks for more.
     const SEEDS: u64 = 200;
-    let (mut applied, mut answered, mut snapshots) = (0, 0, 0);
-    for seed in 0..SEEDS {
+    let seeds = std::env::var("TENURE_RANDOM_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
+    let (mut applied, mut answered, mut snapshots, mut changes) = (0, 0, 0, 0);
+    for seed in 0..seeds {
         eprintln!("seed {seed}");
         let chaos = run(seed, 6000);
         applied += chaos.group.history.len();
         answered += chaos.answered;
         snapshots += chaos.snapshots;
+        changes += chaos.changes;
     }
     // Schedules in which nothing happens would prove nothing.
     assert!(
-        applied as u64 > 20 * SEEDS && answered as u64 > SEEDS && snapshots as u64 > SEEDS / 4,
-        "{applied} {answered} {snapshots}"
+        applied as u64 > 20 * seeds
+            && answered as u64 > seeds
+            && snapshots as u64 > seeds / 4
+            && changes as u64 > seeds / 2,
+        "{applied} {answered} {snapshots} {changes}"
     );
 }

@@ -318,20 +318,33 @@ fn joint_configuration_needs_both_majorities() {
     );
     group.restart(4);
     group.expire(1);
-    group.settle();
+    for _ in 0..20 {
+        if group.raft(1).is_leader() {
+            break;
+        }
+        group.up().into_iter().for_each(|n| group.persist_all(n));
+        group.deliver(|_| true);
+    }
     assert!(group.raft(1).is_leader());
     group.crash(2);
     group.crash(3);
-    group.propose(1, "x").unwrap();
     group.settle();
     assert_eq!(
         group.commit_of(1),
-        2,
+        1,
         "1 and 4 are no majority of 1, 2 and 3"
     );
     group.restart(2);
     group.pass(ms(100));
+    // Its first entry, and the end of the joint configuration.
     assert_eq!(group.commit_of(1), 3);
+    assert_eq!(**group.raft(1).configuration(), {
+        let removed = [4, 5].map(id).into();
+        Configuration {
+            removed,
+            ..voters(1..=3)
+        }
+    });
 }
 
 /// Three leaders overwrite one index while the first write of it is under way: the end of an earlier write must not pass

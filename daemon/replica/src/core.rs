@@ -13,14 +13,18 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{
-    Configuration, LogIndex, MemberId, Message, Raft, ReadPoint, ReadToken, RestoreError, Restored,
-    Settings, SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term, TransferError, WriteId,
+    Configuration, LogIndex, LogPosition, MemberId, Message, Raft, ReadPoint, ReadToken,
+    RestoreError, Restored, Settings, SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term,
+    TransferError, WriteId,
 };
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
-use crate::leading::Leading;
-use crate::output::Output;
-use crate::peer::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+use crate::leading::{Formed, Leading};
+use crate::operating::{AdminRequest, Operating};
+use crate::output::{Output, TracedEntry, TracedRequest};
+use crate::peer::{
+    ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
+};
 use crate::sizes::Sizes;
 
 /// Settings of the core.
@@ -78,6 +82,13 @@ pub enum Input {
         /// How long they may wait for company.
         company: Duration,
     },
+    /// A request or renewals that are traced; of renewals that were asked for together the first one is.
+    Traced {
+        /// Where in a trace they belong.
+        context: TraceContext,
+        /// `Propose` or `Renew`.
+        input: Box<Input>,
+    },
     /// A linearizable read.
     Read {
         /// This member's number for it.
@@ -87,6 +98,13 @@ pub enum Input {
     AskProgress {
         /// This member's number for the question.
         token: u64,
+    },
+    /// An operator wants something done by the leader.
+    Operate {
+        /// This member's number for it.
+        token: u64,
+        /// What.
+        operation: AdminRequest,
     },
     /// A write is durable, and all before it.
     Persisted(WriteId),
@@ -152,12 +170,12 @@ pub enum Input {
 ///
 /// Invariants: `leading` is there exactly while Raft leads; `held` is ordered by write.
 pub struct Core {
-    id: MemberId,
+    pub(crate) id: MemberId,
     settings: CoreSettings,
-    raft: Raft,
+    pub(crate) raft: Raft,
     leading: Option<Leading>,
     /// The time since this core began, as counted by ticks.
-    now: Duration,
+    pub(crate) now: Duration,
     /// The next deadline of the state as last heard from the applier.
     due: Option<Stamp>,
     /// The last entry that the applier has applied.
@@ -174,7 +192,12 @@ pub struct Core {
     asked: BTreeMap<u64, (MemberId, Duration)>,
     /// Where the origins' requests stand in the log while they are not committed.
     appended: BTreeMap<LogIndex, (Term, Vec<Origin>)>,
-    out: Output,
+    pub(crate) operating: Operating,
+    /// The trace of the input that is being taken.
+    tracing: Option<TraceContext>,
+    /// Of the requests that wait here for an entry those that are traced, and since when. Empty while nobody traces.
+    traced: BTreeMap<Origin, (TraceContext, Duration)>,
+    pub(crate) out: Output,
     stopping: bool,
 }
 
@@ -207,6 +230,9 @@ impl Core {
             forward_at: Duration::ZERO,
             asked: BTreeMap::new(),
             appended: BTreeMap::new(),
+            operating: Operating::default(),
+            tracing: None,
+            traced: BTreeMap::new(),
             out: Output::default(),
             stopping: false,
         };
@@ -229,12 +255,18 @@ impl Core {
             Input::Peer { from, message } => self.hear(from, message),
             Input::Propose(request) => self.accept(request),
             Input::Renew { renewals, company } => self.renew(&renewals, company),
+            Input::Traced { context, input } => {
+                self.tracing = Some(context);
+                self.handle(*input);
+                self.tracing = None;
+            }
             Input::Read { token } if mutated(Mutant::ReadServedLocally) => {
                 let (index, stamp) = (self.applied, Stamp::default());
                 self.out.reads.push((token, Ok(ReadPoint { index, stamp })));
             }
             Input::Read { token } => self.raft.read(ReadToken(token)),
             Input::AskProgress { token } => self.ask_progress(token),
+            Input::Operate { token, operation } => self.operate(token, operation),
             Input::Persisted(write) => self.release(write),
             Input::Applied { index, due } => {
                 self.has_applied(self.applied.max(index));
@@ -272,6 +304,7 @@ impl Core {
     pub fn output(&mut self) -> Output {
         self.form_entries();
         self.send_forwards();
+        self.carry_operations_on();
         self.collect();
         let mut out = std::mem::take(&mut self.out);
         if let Some(write) = &mut out.write {
@@ -377,6 +410,10 @@ impl Core {
                     .refused
                     .extend(tokens.into_iter().map(|token| (token, reason)));
             }
+            PeerMessage::Operate { token, operation } => self.do_operation(from, token, operation),
+            PeerMessage::Operated { token, result } => self.hear_operated(from, token, result),
+            PeerMessage::Introduce(introduction) => self.hear_introduction(from, introduction),
+            PeerMessage::WentBack { logged } => self.hear_went_back(from, logged),
             PeerMessage::AskProgress { token } => {
                 if let Some(report) = self.progress_report() {
                     self.out
@@ -407,8 +444,13 @@ impl Core {
         }
         match &mut self.leading {
             Some(leading) => {
-                if let Err(reason) = leading.wait_for_entry(request, self.now, &self.settings) {
-                    self.out.refused.push((token, reason));
+                let origin = request.origin;
+                match leading.wait_for_entry(request, self.now, &self.settings) {
+                    Ok(()) => {
+                        let context = self.tracing.take();
+                        self.trace(origin, context);
+                    }
+                    Err(reason) => self.out.refused.push((token, reason)),
                 }
             }
             None => self.forward(token, ForwardKind::Command, Duration::ZERO, || {
@@ -429,10 +471,14 @@ impl Core {
                 },
                 lease: *lease,
             });
+            let first = renewals.clone().next().map(|renewal| renewal.origin);
             let until = self.now + company;
-            leading
-                .wait_for_company(renewals, until, &self.settings)
-                .err()
+            let waits = leading.wait_for_company(renewals, until, &self.settings);
+            if let (Ok(()), Some(origin)) = (waits, first) {
+                let context = self.tracing.take();
+                self.trace(origin, context);
+            }
+            waits.err()
         } else {
             // The leader needs the other half, for the renewals of other members to come.
             let hold = company / 2;
@@ -470,7 +516,39 @@ impl Core {
             token,
             kind,
             request: request(),
+            trace: self.tracing.take(),
         });
+    }
+
+    /// A request waits for an entry from now on; remembers its trace, if it has one.
+    fn trace(&mut self, origin: Origin, context: Option<TraceContext>) {
+        if let Some(context) = context {
+            self.traced.insert(origin, (context, self.now));
+        }
+    }
+
+    /// What of a new entry is traced.
+    fn traced_in(&mut self, position: LogPosition, origins: &[Origin]) {
+        if self.traced.is_empty() {
+            return;
+        }
+        let (now, requests) = (self.now, origins.len());
+        let of_entry = origins.iter().filter_map(|origin| {
+            let (context, since) = self.traced.remove(origin)?;
+            Some(TracedRequest {
+                origin: *origin,
+                context,
+                waited: now - since,
+            })
+        });
+        let traced: Vec<_> = of_entry.collect();
+        if !traced.is_empty() {
+            self.out.traced.push(TracedEntry {
+                position,
+                requests,
+                traced,
+            });
+        }
     }
 
     /// Sends what is to be forwarded, when it is time. The leader may have changed since the requests came: those of a
@@ -551,19 +629,21 @@ impl Core {
         match forwarded.kind {
             ForwardKind::Command => match decode_request(&forwarded.request) {
                 Ok(request) if request.origin == origin => {
-                    leading.wait_for_entry(request, now, &self.settings)
+                    leading.wait_for_entry(request, now, &self.settings)?;
                 }
-                Ok(_) | Err(_) => Ok(()),
+                Ok(_) | Err(_) => return Ok(()),
             },
             ForwardKind::Renewal => match decode_renewal(&forwarded.request) {
                 Some((lease, company)) => leading.wait_for_company(
                     std::iter::once(Renewal { origin, lease }),
                     now + company,
                     &self.settings,
-                ),
-                None => Ok(()),
+                )?,
+                None => return Ok(()),
             },
         }
+        self.trace(origin, forwarded.trace);
+        Ok(())
     }
 
     fn ask_progress(&mut self, token: u64) {
@@ -631,6 +711,27 @@ impl Core {
         self.raft.persisted(write);
     }
 
+    /// Logs the renewals that wait at a leader, so that an entry that Raft makes may follow. Says whether it may.
+    pub(crate) fn log_renewals(&mut self) -> bool {
+        let Some(leading) = &mut self.leading else {
+            return true;
+        };
+        let mut formed = Formed::default();
+        let are_logged =
+            leading.append_renewals(&mut self.raft, self.now, &self.settings, &mut formed);
+        self.take_formed(formed);
+        are_logged
+    }
+
+    fn take_formed(&mut self, formed: Formed) {
+        for (position, origins) in formed.appended {
+            self.traced_in(position, &origins);
+            self.appended
+                .insert(position.index, (position.term, origins));
+        }
+        self.refuse(formed.refused);
+    }
+
     /// Turns what waits at a leader into entries. An entry takes everything that is there, so the next one forms
     /// while the disk writes this one (group commit).
     fn form_entries(&mut self) {
@@ -639,11 +740,7 @@ impl Core {
             return;
         };
         let formed = leading.form_entries(&mut self.raft, self.now, self.due, busy, &self.settings);
-        for (position, origins) in formed.appended {
-            self.appended
-                .insert(position.index, (position.term, origins));
-        }
-        self.refuse(formed.refused);
+        self.take_formed(formed);
     }
 
     /// Tells each origin. A member hears of all its requests that have one reason in one message: a leader that steps
@@ -651,6 +748,7 @@ impl Core {
     fn refuse(&mut self, refused: impl IntoIterator<Item = (Origin, Refused)>) {
         let mut of_others: BTreeMap<(u64, Refused), Vec<u64>> = BTreeMap::new();
         for (origin, reason) in refused {
+            self.traced.remove(&origin);
             if origin.member == self.id.0 {
                 self.out.refused.push((origin.token, reason));
             } else {
@@ -788,7 +886,7 @@ fn in_pieces(requests: Vec<ForwardedRequest>, bytes: usize) -> Vec<Vec<Forwarded
     let mut piece = Vec::new();
     let mut size = 0;
     for request in requests {
-        size += request.request.len();
+        size += request.request.len() + request.trace.map_or(0, |_| TRACE_BYTES);
         piece.push(request);
         if size >= bytes {
             pieces.push(std::mem::take(&mut piece));
@@ -800,6 +898,9 @@ fn in_pieces(requests: Vec<ForwardedRequest>, bytes: usize) -> Vec<Vec<Forwarded
     }
     pieces
 }
+
+/// What a trace adds to a forwarded request on its way.
+const TRACE_BYTES: usize = 27;
 
 /// A forwarded renewal: the lease, and how many milliseconds it may wait for company.
 fn encode_renewal(lease: LeaseId, company: Duration) -> Bytes {

@@ -156,6 +156,20 @@ impl Leading {
         formed
     }
 
+    /// Appends the renewals that wait, before an entry that is not formed here: its stamp may end their leases. Says
+    /// whether none waits any more.
+    pub(crate) fn append_renewals(
+        &mut self,
+        raft: &mut Raft,
+        now: Duration,
+        settings: &CoreSettings,
+        formed: &mut Formed,
+    ) -> bool {
+        self.renewals.is_empty()
+            || mutated(Mutant::ChangeBeforeRenewals)
+            || self.append(raft, now, settings.batch_bytes, formed)
+    }
+
     /// How long until `form_entries` has something to do by itself.
     pub(crate) fn next_turn(
         &self,

@@ -3,6 +3,7 @@
 //! [`Core`] decides: it owns Raft, forms entries out of what clients ask, forwards to the leader, answers reads.
 //! [`Applier`] carries out: it owns the state and applies what is committed. They share nothing but values, so that
 //! the core never waits for a long apply; the binary gives each a thread, the simulator a place in virtual time.
+//! `operating` is what operators ask of the leader and what members tell it of themselves.
 //! [`Wakes`] knows who waits for which change.
 //!
 //! Left out: disks, sockets, clocks, threads. All of them are inputs and outputs.
@@ -10,6 +11,7 @@
 mod applier;
 mod core;
 mod leading;
+mod operating;
 mod output;
 mod peer;
 mod size;
@@ -18,7 +20,10 @@ mod wakes;
 
 pub use applier::{Applier, Checkpoint, Decided, EntryError, Progress};
 pub use core::{Core, CoreSettings, Input};
-pub use output::Output;
-pub use peer::{ForwardKind, ForwardedRequest, Lane, PeerMessage, ProgressReport, Refused};
+pub use operating::{AdminRequest, Introduction, Operated};
+pub use output::{Output, TracedEntry, TracedRequest};
+pub use peer::{
+    ForwardKind, ForwardedRequest, Lane, PeerMessage, ProgressReport, Refused, TraceContext,
+};
 pub use sizes::Sizes;
 pub use wakes::{Interest, Wake, WakeId, Wakes};

@@ -1,11 +1,13 @@
 //! What members say to each other: Raft's messages, and the few that carry clients' calls to the leader.
 //!
-//! Owns the shapes only; the transport encodes them. `Forward` must be delivered at most once (a transport never
+//! Owns the shapes only; the transport encodes them. `Forward` and `Operate` must be delivered at most once (a transport never
 //! sends a frame again), because a command applied twice would be two commands; everything else may be lost, doubled,
 //! delayed and reordered at will.
 
 use bytes::Bytes;
 use tenure_raft::{LogIndex, MemberId, Message, PeerStatus, Term};
+
+use crate::operating::{AdminRequest, Introduction, Operated};
 
 /// A message on the wire between members.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,27 @@ pub enum PeerMessage {
         /// The members as the leader sees them.
         report: ProgressReport,
     },
+    /// An operation for the leader. Like `Forward` it is delivered at most once.
+    Operate {
+        /// To know the answer by.
+        token: u64,
+        /// What is wanted.
+        operation: AdminRequest,
+    },
+    /// The leader's answer.
+    Operated {
+        /// The token it was asked with.
+        token: u64,
+        /// What came of it.
+        result: Operated,
+    },
+    /// A member tells the leader which start of it this is.
+    Introduce(Introduction),
+    /// The leader tells a member that its disk is an old copy: the start that is logged for it is not one that it knows.
+    WentBack {
+        /// The number of the start that is logged.
+        logged: u64,
+    },
 }
 
 impl PeerMessage {
@@ -56,8 +79,11 @@ impl PeerMessage {
                 | Body::SnapshotResponse { .. }
                 | Body::TimeoutNow => Lane::Urgent,
             },
-            PeerMessage::Forward(_) => Lane::Append,
-            PeerMessage::Refused { .. }
+            PeerMessage::Forward(_) | PeerMessage::Operate { .. } => Lane::Append,
+            PeerMessage::Operated { .. }
+            | PeerMessage::Introduce(_)
+            | PeerMessage::WentBack { .. }
+            | PeerMessage::Refused { .. }
             | PeerMessage::AskProgress { .. }
             | PeerMessage::Progress { .. } => Lane::Urgent,
         }
@@ -84,6 +110,20 @@ pub struct ForwardedRequest {
     pub kind: ForwardKind,
     /// The encoded request.
     pub request: Bytes,
+    /// Where in a trace it belongs, if it is traced.
+    pub trace: Option<TraceContext>,
+}
+
+/// Where in a trace a request belongs (W3C Trace Context): what is done for it is told as children of that span. Carried
+/// for whoever tells it; nothing here is decided by it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TraceContext {
+    /// The trace.
+    pub trace: [u8; 16],
+    /// The span that waits for the request.
+    pub span: [u8; 8],
+    /// The flags of the trace.
+    pub flags: u8,
 }
 
 /// How the leader queues a forwarded request.

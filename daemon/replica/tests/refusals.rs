@@ -56,6 +56,7 @@ fn forwarded(member: u64, tokens: std::ops::Range<u64>) -> PeerMessage {
             token,
             kind: ForwardKind::Command,
             request: encode_request(&request),
+            trace: None,
         }
     };
     PeerMessage::Forward(tokens.map(forward).collect())

@@ -71,5 +71,6 @@ fn garbled(request: &ForwardedRequest) -> ForwardedRequest {
         token: u64::MAX,
         kind: request.kind,
         request: bytes::Bytes::from_static(b"\xff"),
+        trace: None,
     }
 }

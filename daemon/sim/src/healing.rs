@@ -34,6 +34,8 @@ impl World {
             "no leader among {healed:?} in {:?}",
             timeout * TIMEOUTS_TO_LEADER
         );
+        let healed = self.settle_membership(&healed);
+        self.faults.healed_members = Some(healed.clone());
         for member in &healed {
             self.demand_write(*member, &healed);
         }
@@ -70,10 +72,20 @@ impl World {
         };
         let others: Vec<usize> = healed.iter().copied().filter(|m| *m != leader).collect();
         // Without it there must be a quorum.
-        if others.is_empty() || healed.len() - 1 <= self.members.len() / 2 {
+        if others.is_empty() {
             return;
         }
         let behind = others[self.chance.index(others.len())];
+        let Some(running) = &self.members[leader].running else {
+            return;
+        };
+        let voters = &running.core.configuration().voters;
+        let left = healed
+            .iter()
+            .filter(|place| **place != behind && voters.contains(&self.members[**place].id));
+        if left.count() <= voters.len() / 2 {
+            return;
+        }
         let links = (0..self.members.len())
             .filter(|other| *other != behind)
             .flat_map(|other| [(behind, other), (other, behind)])
@@ -179,7 +191,7 @@ impl World {
     }
 
     /// The leader among these that has committed an entry of its own term.
-    fn settled_leader(&self, of: &[usize]) -> Option<usize> {
+    pub(crate) fn settled_leader(&self, of: &[usize]) -> Option<usize> {
         let settled = |place: &usize| {
             let running = self.members[*place]
                 .running

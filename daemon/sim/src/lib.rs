@@ -29,6 +29,7 @@ mod watchers;
 mod world;
 mod writing;
 
+mod operator;
 mod oracle;
 mod run;
 mod trace;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenure_raft::{
-    Entry, MemberId, ReadPoint, Restored, SnapshotFile, SnapshotMeta, Stamp, Term, WriteId,
+    Entry, LogIndex, MemberId, ReadPoint, Restored, SnapshotFile, SnapshotMeta, Stamp, Term,
+    WriteId,
 };
-use tenure_replica::{Applier, Core, Input};
+use tenure_replica::{Applier, Core, Input, Introduction};
 use tenure_state::State;
 
 use crate::calls::{CallId, Poll};
@@ -29,6 +30,8 @@ pub(crate) struct Member {
     pub(crate) clock: SimClock,
     pub(crate) log: LogDisk,
     pub(crate) state: StateDisk,
+    /// The numbers of its starts, which it remembers before it says anything.
+    pub(crate) starts: Vec<u64>,
     pub(crate) running: Option<Running>,
     pub(crate) life: Life,
     /// The number of the pause that it is in.
@@ -82,27 +85,12 @@ impl Member {
         meta: &SnapshotMeta,
         state: &State,
     ) -> Member {
-        let rows = state
-            .rows()
-            .map(|row| ((row.table, row.key), row.value))
-            .collect();
-        let durable = DurableLog {
-            hard_state: tenure_raft::HardState {
-                term: meta.position.term,
-                vote: None,
-            },
-            base: meta.clone(),
-            entries: VecDeque::new(),
-        };
-        Member {
+        let mut member = Member {
             id: MemberId(place as u64 + 1),
             clock,
-            log: LogDisk::holding(durable),
-            state: StateDisk::holding(DurableState {
-                meta: meta.clone(),
-                digest: state.digest(),
-                rows,
-            }),
+            log: LogDisk::default(),
+            state: StateDisk::default(),
+            starts: Vec::new(),
             running: None,
             life: Life(0),
             paused: None,
@@ -111,7 +99,30 @@ impl Member {
             next_token: token,
             full_until: Moment(0),
             next_sync_fails: false,
-        }
+        };
+        member.begin_with(meta, state);
+        member
+    }
+
+    /// Makes its disks those of a member whose log begins behind `meta`.
+    pub(crate) fn begin_with(&mut self, meta: &SnapshotMeta, state: &State) {
+        let rows = state
+            .rows()
+            .map(|row| ((row.table, row.key), row.value))
+            .collect();
+        self.log = LogDisk::holding(DurableLog {
+            hard_state: tenure_raft::HardState {
+                term: meta.position.term,
+                vote: None,
+            },
+            base: meta.clone(),
+            entries: VecDeque::new(),
+        });
+        self.state = StateDisk::holding(DurableState {
+            meta: meta.clone(),
+            digest: state.digest(),
+            rows,
+        });
     }
 
     /// A number for a request; never the same twice, across restarts too.
@@ -140,9 +151,12 @@ impl World {
             place + 1,
             applied.position
         );
-        self.oracle
-            .history
-            .compare(place, applied.position.index, state.digest());
+        // A newcomer has the state of no entry.
+        if applied.position.index != LogIndex(0) {
+            self.oracle
+                .history
+                .compare(place, applied.position.index, state.digest());
+        }
         let log = &member.log.durable;
         let restored = Restored {
             hard_state: log.hard_state,
@@ -150,14 +164,16 @@ impl World {
             entries: log.entries.iter().cloned().collect(),
             applied: applied.clone(),
         };
-        let core = Core::new(
-            member.id,
-            self.plan.core_of(place),
-            self.chance.seed(),
-            restored,
-        )
-        .unwrap_or_else(|error| {
-            crate::oracle::broken("restart", format!("n{}: {error}", place + 1))
+        let seed = self.chance.seed();
+        let mut core = Core::new(member.id, self.plan.core_of(place), seed, restored)
+            .unwrap_or_else(|error| {
+                crate::oracle::broken("restart", format!("n{}: {error}", place + 1))
+            });
+        member.starts.push(seed);
+        core.introduce(Introduction {
+            start: seed,
+            known: member.starts.clone(),
+            client_url: String::new(),
         });
         let applier = Applier::new(member.id, state, applied);
         let status = core.status();

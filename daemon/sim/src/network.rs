@@ -118,7 +118,11 @@ impl Network {
         }
         let late = chance.happens(self.plan.late);
         let mut at = vec![self.arrival(chance, now, (from, to, message.lane()), late)];
-        if !matches!(message, PeerMessage::Forward(_)) && chance.happens(self.plan.doubled) {
+        let once = matches!(
+            message,
+            PeerMessage::Forward(_) | PeerMessage::Operate { .. }
+        );
+        if !once && chance.happens(self.plan.doubled) {
             let later = chance.coin();
             at.push(self.arrival(chance, now, (from, to, message.lane()), later));
         }

@@ -41,6 +41,28 @@ pub(crate) struct Plan {
     pub(crate) healing: Healing,
 }
 
+/// How members come and go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChangePlan {
+    /// How many there may be beside those of the beginning.
+    pub(crate) newcomers: usize,
+    /// The longest pause between two changes.
+    pub(crate) every: Duration,
+}
+
+impl ChangePlan {
+    /// In every third run they do.
+    pub(crate) fn draw(chance: &mut Chance) -> Option<ChangePlan> {
+        if chance.number(0, 2) > 0 {
+            return None;
+        }
+        Some(ChangePlan {
+            newcomers: size(chance.number(1, 4)),
+            every: chance.skewed_span(200 * MS, 5000 * MS),
+        })
+    }
+}
+
 /// How wrong clocks are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClockPlan {
@@ -426,6 +448,13 @@ impl Plan {
             (core.raft.kept_entries, core.raft.kept_bytes) = (400, 16 << 20);
         }
         core
+    }
+
+    /// A run in which members come and go: a majority of those that there are in the end is not known before, so that all
+    /// are healed.
+    pub(crate) fn changing(mut self) -> Plan {
+        self.healing = Healing::All;
+        self
     }
 
     /// A run without faults, for the first test of everything.

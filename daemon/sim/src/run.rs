@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::chance::Chance;
 use crate::healing::end_of_chaos;
+use crate::operator::Operator;
 use crate::oracle::Violation;
 use crate::plan::Plan;
 use crate::trace::{Counts, Trace};
@@ -49,8 +50,13 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         Options { calm: true, .. } => plan.calm(),
         _ => plan,
     };
+    let operator = Operator::new(seed);
+    let plan = match operator.plan() {
+        Some(_) => plan.changing(),
+        None => plan,
+    };
     let trace = Trace::new(options.trace);
-    let mut world = World::new(plan, chance, trace);
+    let mut world = World::new(plan, operator, chance, trace);
     world.trace.say(world.now, || format!("{:#?}", world.plan));
     let lived = catch_unwind(AssertUnwindSafe(|| {
         world.begin();

@@ -90,6 +90,14 @@ pub struct Counts {
     pub faults: FaultCounts,
     /// Transfers of leadership asked for.
     pub transfers: u64,
+    /// Changes of the membership asked for.
+    pub changes_asked: u64,
+    /// Changes and transfers that were told to be done.
+    pub changed: u64,
+    /// Those refused because they would have cost the quorum, or made no sense.
+    pub changes_refused: u64,
+    /// Members that learnt that they were removed.
+    pub removed: u64,
     /// Leaders elected.
     pub elections: u64,
     /// Entries committed.
@@ -191,6 +199,10 @@ impl Counts {
             ("paused leaders stepped down", &mut self.paused_leaders),
             ("runs with wild clocks", &mut self.wild_clocks),
             ("transfers", &mut self.transfers),
+            ("changes asked", &mut self.changes_asked),
+            ("changes done", &mut self.changed),
+            ("changes refused", &mut self.changes_refused),
+            ("removed", &mut self.removed),
             ("elections", &mut self.elections),
             ("commits", &mut self.commits),
             ("applied", &mut self.applied),

@@ -45,6 +45,7 @@ impl World {
         let output = running.core.output();
         self.carry_out(place, output);
         self.plan_turn(place);
+        self.end_removed(place);
         self.perhaps_crash(place);
     }
 
@@ -78,6 +79,8 @@ impl World {
             progress: _,
             changes,
             snapshots,
+            operated,
+            traced: _,
         } = output;
         let mut proposed = Vec::new();
         let writes = write.is_some();
@@ -130,6 +133,9 @@ impl World {
         }
         for (token, reason) in refused {
             self.refused(place, token, reason);
+        }
+        for (_, result) in operated {
+            self.operated(place, &result);
         }
         for task in snapshots {
             self.snapshot_task(place, task);

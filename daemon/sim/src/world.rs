@@ -19,6 +19,7 @@ use crate::clients::Client;
 use crate::faults::Faults;
 use crate::member::Member;
 use crate::network::{CutId, Fate, Network};
+use crate::operator::Operator;
 use crate::oracle::{Oracle, demand};
 use crate::plan::{ClockPlan, Plan};
 use crate::recorded::Recorder;
@@ -87,6 +88,8 @@ pub(crate) enum Event {
     Look { watcher: usize },
     /// Something breaks.
     Fault,
+    /// The operator asks for a change of the membership.
+    Operate,
     /// A member is cut off from all others.
     CutOff { member: usize },
     /// A member hands its leadership on, if it has one.
@@ -158,6 +161,7 @@ pub(crate) struct World {
     pub(crate) calls: BTreeMap<CallId, Call>,
     pub(crate) next_call: u64,
     pub(crate) faults: Faults,
+    pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
     pub(crate) recorder: Recorder,
     pub(crate) trace: Trace,
@@ -165,19 +169,21 @@ pub(crate) struct World {
 
 impl World {
     /// A cluster that has just been formed, with nobody started yet.
-    pub(crate) fn new(plan: Plan, mut chance: Chance, trace: Trace) -> World {
+    pub(crate) fn new(plan: Plan, operator: Operator, mut chance: Chance, trace: Trace) -> World {
+        let places = plan.members + operator.plan().map_or(0, |changes| changes.newcomers);
         let mut world = World {
             now: Moment(0),
             heap: BinaryHeap::new(),
             scheduled: 0,
             members: Vec::new(),
-            network: Network::new(plan.members, plan.network.clone()),
+            network: Network::new(places, plan.network.clone()),
             clients: Vec::new(),
             watchers: Vec::new(),
             calls: BTreeMap::new(),
             next_call: 0,
             faults: Faults::default(),
-            oracle: Oracle::new(&plan),
+            operator,
+            oracle: Oracle::new(&plan, places),
             trace,
             recorder: Recorder::default(),
             chance: Chance::new(chance.seed()),
@@ -205,6 +211,14 @@ impl World {
             self.members
                 .push(Member::formed(place, clock, token, &meta, &state));
         }
+        let newcomers = self.operator.plan().map_or(0, |changes| changes.newcomers);
+        for place in self.plan.members..self.plan.members + newcomers {
+            let clock = clock(&mut self.operator.chance, self.plan.clocks);
+            let token = self.operator.chance.seed() >> 1;
+            let mut newcomer = Member::formed(place, clock, token, &meta, &state);
+            newcomer.down_for_good = true;
+            self.members.push(newcomer);
+        }
         for place in 0..self.plan.workload.clients {
             let clock = clock(chance, self.plan.clocks);
             self.clients.push(Client::new(place, clock));
@@ -229,6 +243,7 @@ impl World {
             self.after(after, Event::Look { watcher });
         }
         self.schedule_fault();
+        self.schedule_change();
     }
 
     pub(crate) fn after(&mut self, span: Duration, event: Event) {
@@ -359,6 +374,7 @@ impl World {
             Event::Think { client } => self.think(client),
             Event::Look { watcher } => self.look(watcher),
             Event::Fault => self.fault(),
+            Event::Operate => self.operate(),
             Event::CutOff { member } => self.isolate(member),
             Event::HandOn { member } => self.transfer(member),
             Event::Mend { cut } => self.network.mend(cut),

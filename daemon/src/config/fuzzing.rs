@@ -48,6 +48,7 @@ fn accepted(config: &Config) {
     if let Some(members) = &config.initial_members {
         assert!(members.contains_key(&config.name));
     }
+    assert!(config.join.is_none() || config.initial_members.is_none());
     let again = Config::merge(as_flags(config), File::default());
     assert_eq!(again.as_ref(), Ok(config), "given again it is another");
 }
@@ -70,6 +71,7 @@ fn as_flags(config: &Config) -> ServeFlags {
             let named = members.iter().map(|(name, url)| format!("{name}={url}"));
             named.collect()
         }),
+        join: config.join.clone(),
         limits: Some(
             limits
                 .map(|(name, value)| format!("{name}={value}"))

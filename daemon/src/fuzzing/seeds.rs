@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tenure_raft::{
-    AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
-    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term,
+    AppendResult, Body, Change, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo,
+    Message, Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term,
 };
-use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+use tenure_replica::{
+    AdminRequest, ForwardKind, ForwardedRequest, Introduction, Operated, PeerMessage,
+    ProgressReport, Refused, TraceContext,
+};
 use tenure_state::{
     Acquire, Batch, Break, Claim, Command, Compare, Condition, Fence, Field, Guard, HandOver,
     IdempotencyKey, Kind, LeaseId, Limits, NewLease, Operation, Origin, Proclaim, Put, Release,
@@ -52,11 +55,14 @@ pub(crate) fn meta(term: u64, index: u64) -> SnapshotMeta {
         name: name.to_owned(),
         peer_url: format!("http://{name}:7380"),
         client_url: format!("http://{name}:7379"),
+        start: (name == "a").then_some(11),
     };
     let configuration = Configuration {
         voters: [MemberId(1), MemberId(2)].into(),
         outgoing: [MemberId(2)].into(),
         learners: [MemberId(3)].into(),
+        promoting: [(MemberId(3), Some(MemberId(2)))].into(),
+        removed: [MemberId(4)].into(),
         info: [(1, "a"), (2, "b"), (3, "c")]
             .map(|(id, name)| (MemberId(id), info(name)))
             .into(),
@@ -189,11 +195,38 @@ fn messages() -> Vec<PeerMessage> {
             token: 5,
             kind: ForwardKind::Command,
             request: Bytes::from_static(b"\x01request"),
+            trace: Some(TraceContext {
+                trace: [1; 16],
+                span: [2; 8],
+                flags: 1,
+            }),
         }]),
         PeerMessage::Refused {
             tokens: vec![5, 6],
             reason: Refused::NoLeader,
         },
+        PeerMessage::Operate {
+            token: 8,
+            operation: AdminRequest::Change(Change::Replace {
+                old: MemberId(2),
+                id: MemberId(5),
+                info: meta(1, 1).configuration.info[&MemberId(2)].clone(),
+            }),
+        },
+        PeerMessage::Operate {
+            token: 9,
+            operation: AdminRequest::Transfer(None),
+        },
+        PeerMessage::Operated {
+            token: 8,
+            result: Operated::Unsafe("of 2 members 1 answers".to_owned()),
+        },
+        PeerMessage::Introduce(Introduction {
+            start: 12,
+            known: vec![11, 12],
+            client_url: "http://b:7379".to_owned(),
+        }),
+        PeerMessage::WentBack { logged: 13 },
         PeerMessage::AskProgress { token: 7 },
         PeerMessage::Progress {
             token: 7,
@@ -226,9 +259,8 @@ fn hello() -> Vec<(String, Vec<u8>)> {
         "00000000000000000000000000000009".parse().expect("an id");
     let configuration = Configuration {
         voters: [MemberId(1), MemberId(2), MemberId(3)].into(),
-        outgoing: Default::default(),
-        learners: Default::default(),
         info: meta(1, 1).configuration.info.clone(),
+        ..Configuration::default()
     };
     let form = Form::new(cluster, &configuration, &Limits::default());
     let form = serde_json::to_string(&form).expect("it has a form in JSON");

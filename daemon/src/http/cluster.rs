@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenure_api::{self as api, MemberRole, MemberState};
-use tenure_raft::{Configuration, LogIndex, MemberId, PeerState, PeerStatus, RoleName};
+use tenure_api::{self as api, MemberRole, MemberState, SnapshotSent};
+use tenure_raft::{
+    Configuration, LogIndex, MemberId, PeerState, PeerStatus, RoleName, Transferred,
+};
 use tenure_replica::ProgressReport;
 use tenure_state::Revision;
 
+use super::audit::{Act, Audit};
 use super::failure::{Failure, Purpose};
 use super::health;
 use super::reading::Reading;
@@ -15,7 +18,9 @@ use super::reply::Reply;
 use super::service::Context;
 
 /// A member that has not answered its leader for so long is shown as unreachable. Heartbeats go out every 50 ms.
-const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
+pub(super) const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
+/// The bytes of a filter of log lines.
+pub(super) const MOST_FILTER: usize = 1_024;
 
 /// `GET /v1/cluster`
 pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
@@ -47,6 +52,7 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
         term: term.0,
         revision: revision.0,
         commit_index: commit.0,
+        changing: configuration.is_joint(),
         members,
     };
     Ok(settled.mark(Reply::json(200, revision, &cluster)?))
@@ -62,11 +68,51 @@ async fn ask_leader(cx: &Context<'_>) -> Result<ProgressReport, Failure> {
 pub(super) async fn status(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     cx.no_body().await?;
+    itself(&cx).await
+}
+
+/// `PATCH /v1/status`
+pub(super) async fn change_status(mut cx: Context<'_>) -> Result<Reply, Failure> {
+    cx.finish_query()?;
+    let asked: api::ChangeStatus = cx.json().await?;
+    let act = Act::Change {
+        what: "log_filter of this member",
+        asked: asked.log_filter.chars().take(MOST_FILTER).collect(),
+    };
+    let audit = Audit::of(&cx, act);
+    let wanted = log_filter(&asked.log_filter);
+    // Told while the filter is still the one that it was: the new one may be silent of it.
+    audit.tell(&wanted, &[]);
+    let set = cx.log_filter().set(wanted?);
+    set.map_err(|error| Failure::invalid(error.to_string()))?;
+    itself(&cx).await
+}
+
+/// A filter of log lines as callers may set it: less than the settings take, because it comes from anybody who reaches
+/// this address. A filter that looks at spans and their fields costs all others time.
+fn log_filter(text: &str) -> Result<&str, Failure> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let in_target = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | ':');
+    let is_directive = |directive: &str| {
+        let (target, level) = directive.split_once('=').unwrap_or(("all", directive));
+        !target.is_empty() && target.chars().all(in_target) && LEVELS.contains(&level)
+    };
+    if text.len() <= MOST_FILTER && text.split(',').all(is_directive) {
+        return Ok(text);
+    }
+    let shown: String = text.chars().take(64).collect();
+    Err(Failure::invalid(format!(
+        "log_filter is {shown:?}: off, error, warn, info, debug or trace are accepted, each for all lines or after \
+         TARGET= as in tenured=debug, separated by commas, in up to {MOST_FILTER} bytes"
+    )))
+}
+
+async fn itself(cx: &Context<'_>) -> Result<Reply, Failure> {
     let handle = cx.handle();
     let status = handle.status();
     let (revision, compact_revision, digest): (Revision, Revision, u128) =
         handle.read(|state| (state.revision(), state.compact_revision(), state.digest()));
-    let reasons = reasons(&cx).await;
+    let reasons = reasons(cx).await;
     let member = handle.member();
     let shown = api::Status {
         cluster: cluster_id(member.cluster),
@@ -89,6 +135,7 @@ pub(super) async fn status(mut cx: Context<'_>) -> Result<Reply, Failure> {
         ready: reasons.is_empty(),
         reasons,
         warnings: health::warnings(handle),
+        log_filter: cx.log_filter().present(),
         log_bytes: status.log_bytes,
         state_bytes: status.state_bytes,
         uptime_ms: u64::try_from(member.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -141,7 +188,8 @@ pub(super) fn cluster_id(cluster: u128) -> String {
     format!("{cluster:032x}")
 }
 
-fn member(
+/// A member, with what only the leader knows of it where that was asked.
+pub(super) fn member(
     configuration: &Configuration,
     report: Option<&ProgressReport>,
     id: MemberId,
@@ -153,18 +201,27 @@ fn member(
         MemberRole::Learner
     };
     let seen = report.and_then(|report| seen(report, id));
+    let promotion = configuration.promotions().get(&id);
     api::Member {
         id: id.to_string(),
         name: info.name,
         peer_url: info.peer_url,
         client_url: info.client_url,
         role,
+        promote: promotion.is_some(),
+        replaces: promotion.copied().flatten().map(|old| old.to_string()),
+        leaving: configuration.outgoing.contains(&id) && !configuration.voters.contains(&id),
         state: seen.as_ref().map(|seen| seen.state),
         match_index: seen.as_ref().map(|seen| seen.matched.0),
         lag: seen.as_ref().map(|seen| seen.lag),
         last_contact_ms: seen
+            .as_ref()
             .and_then(|seen| seen.silent_for)
             .map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        snapshot_sent: seen.and_then(|seen| seen.sent).map(|sent| SnapshotSent {
+            stored_bytes: sent.stored,
+            bytes: sent.size,
+        }),
     }
 }
 
@@ -174,6 +231,7 @@ struct Seen {
     matched: LogIndex,
     lag: u64,
     silent_for: Option<Duration>,
+    sent: Option<Transferred>,
 }
 
 fn seen(report: &ProgressReport, id: MemberId) -> Option<Seen> {
@@ -183,6 +241,7 @@ fn seen(report: &ProgressReport, id: MemberId) -> Option<Seen> {
             matched: report.last,
             lag: 0,
             silent_for: Some(Duration::ZERO),
+            sent: None,
         });
     }
     let peer = report.peers.iter().find(|peer| peer.id == id)?;
@@ -191,6 +250,7 @@ fn seen(report: &ProgressReport, id: MemberId) -> Option<Seen> {
         matched: peer.matched,
         lag: report.last.0.saturating_sub(peer.matched.0),
         silent_for: peer.silent_for,
+        sent: peer.transferred,
     })
 }
 
@@ -211,6 +271,40 @@ fn state(peer: &PeerStatus) -> MemberState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_of_a_caller_is_levels_and_nothing_that_costs_others_time() {
+        for filter in [
+            "debug",
+            "off",
+            "warn,tenured=debug",
+            "tenured::http=trace,audit=off,error",
+        ] {
+            assert!(log_filter(filter).is_ok(), "{filter}");
+            assert_eq!(crate::logging::check(filter), Ok(()), "{filter}");
+        }
+        let long = "debug,".repeat(200) + "debug";
+        for filter in [
+            "",
+            "loud",
+            "tenured",
+            "=debug",
+            "debug,",
+            "[request]=debug",
+            "tenured[request{id=/a+/}]=debug",
+            "tenured=5",
+            "DEBUG",
+            "a b=info",
+            &long,
+        ] {
+            let refused = log_filter(filter).expect_err(filter);
+            assert!(
+                refused.detail.contains("tenured=debug"),
+                "{}",
+                refused.detail
+            );
+        }
+    }
     use tenure_raft::{MemberInfo, Term};
 
     #[test]
@@ -295,6 +389,21 @@ mod tests {
             None,
         );
         check(5, Learner, None, None, None, None);
+        let changing = Configuration {
+            voters: [1, 2].map(MemberId).into(),
+            outgoing: [1, 3].map(MemberId).into(),
+            promoting: [(MemberId(4), None), (MemberId(5), Some(MemberId(2)))].into(),
+            ..configuration.clone()
+        };
+        let under_way = |id| {
+            let shown = member(&changing, None, MemberId(id));
+            (shown.promote, shown.replaces, shown.leaving)
+        };
+        assert_eq!(under_way(1), (false, None, false));
+        assert_eq!(under_way(3), (false, None, true), "it leaves");
+        assert_eq!(under_way(4), (true, None, false));
+        let replaced = Some(MemberId(2).to_string());
+        assert_eq!(under_way(5), (true, replaced, false), "it takes a place");
         let unasked = member(&configuration, None, MemberId(2));
         assert_eq!(
             (unasked.name.as_str(), unasked.role, unasked.state),

@@ -26,8 +26,10 @@ use tenure_state::{
 };
 use tokio::time::{Instant, interval};
 
+use super::Settings;
 use super::body::Arriving;
 use super::connection::HEAD_BYTES;
+use super::probe;
 use super::service::{OwnTurn, Service};
 use crate::node::Desk;
 
@@ -63,7 +65,12 @@ pub(crate) fn statuses(bytes: &[u8]) -> Vec<u16> {
 async fn calls(bytes: &[u8]) -> Vec<u16> {
     let mut statuses = Vec::new();
     let mut desk = Desk::new(furnished());
-    let service = Arc::new(Service::new(desk.handle(), &[], WAITS));
+    let settings = Settings {
+        waits: WAITS,
+        ..Settings::default()
+    };
+    let service = Service::new(desk.handle(), &settings).with_probe(probe::nobody);
+    let service = Arc::new(service);
     for text in bytes.split(|byte| *byte == SEPARATOR).take(REQUESTS) {
         let asked = Asked::of(text);
         let (writes, revision) = (desk.writes(), desk.handle().read(State::revision));

@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 use tenure_raft::{Configuration, MemberId, PeerState, RoleName, Status};
 use tenure_state::{Kind, Limits, QueueTally, Revision, Spread, State, Tally};
 
@@ -219,6 +220,14 @@ impl Seen {
                     labels,
                     f64::from(u8::from(peer.state == PeerState::Replicate)),
                 )
+            }),
+        )?;
+        to.gauge(
+            "tenure_raft_peer_voter",
+            "1 for a follower with a vote, 0 for a learner",
+            peers().map(|(labels, peer)| {
+                let is_voter = self.configuration.is_voter(peer.id);
+                (labels, f64::from(u8::from(is_voter)))
             }),
         )?;
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
@@ -449,6 +458,16 @@ pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
     Some(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
+/// When the machine was started, since 1970: by two clocks, because a process to which `/proc` shows only processes
+/// (`ProcSubset=pid`) is not told by the file that says it. Taken once, so that it does not move with the clock.
+static BOOTED: LazyLock<f64> = LazyLock::new(|| {
+    let seconds = |clock| {
+        let now = clock_gettime(clock);
+        now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+    };
+    seconds(ClockId::Realtime) - seconds(ClockId::Boottime)
+});
+
 /// What the kernel knows of this process.
 struct Process {
     cpu_seconds: f64,
@@ -457,7 +476,7 @@ struct Process {
     threads: u64,
     open_files: u64,
     most_files: Option<u64>,
-    started: Option<f64>,
+    started: f64,
 }
 
 impl Process {
@@ -466,7 +485,6 @@ impl Process {
         let stat = me.stat().ok()?;
         let ticks = procfs::ticks_per_second() as f64;
         let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let booted = procfs::boot_time_secs().ok();
         Some(Process {
             cpu_seconds: (stat.utime + stat.stime) as f64 / ticks,
             resident_bytes: stat.rss.saturating_mul(procfs::page_size()),
@@ -474,7 +492,7 @@ impl Process {
             threads: u64::try_from(stat.num_threads).unwrap_or_default(),
             open_files: me.fd_count().unwrap_or_default() as u64,
             most_files: most,
-            started: booted.map(|booted| booted as f64 + stat.starttime as f64 / ticks),
+            started: *BOOTED + stat.starttime as f64 / ticks,
         })
     }
 
@@ -510,11 +528,10 @@ impl Process {
             "Files and connections that may be open",
             most,
         )?;
-        let started = self.started.map(|started| (&[][..], started));
         to.gauge(
             "process_start_time_seconds",
             "When the process began, since 1970",
-            started,
+            [(&[][..], self.started)],
         )
     }
 }

@@ -27,10 +27,13 @@ mod keys;
 mod leases;
 mod locks;
 mod manners;
+mod members;
+mod membership;
 mod metrics;
 mod openapi;
 mod outgoing;
 mod poll;
+mod probe;
 mod query;
 mod queues;
 mod reading;
@@ -56,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use waiting::serve as serve_waiting;
 
+use crate::logging::LogFilter;
 use crate::node::Handle;
 
 /// What the client address is served with.
@@ -69,6 +73,8 @@ pub struct Settings {
     pub waits: usize,
     /// How long open requests may take to end at a stop.
     pub drain: Duration,
+    /// Which log lines are written, which a call may change.
+    pub log_filter: LogFilter,
 }
 
 impl Default for Settings {
@@ -78,6 +84,7 @@ impl Default for Settings {
             connections: 10_000,
             waits: 20_000,
             drain: Duration::from_secs(5),
+            log_filter: LogFilter::default(),
         }
     }
 }
@@ -91,7 +98,7 @@ pub async fn serve(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let service = service::Service::new(handle.clone(), &settings.client_hosts, settings.waits);
+    let service = service::Service::new(handle.clone(), &settings);
     tokio::select! {
         () = connection::serve(listener, Arc::new(service), &settings, shutdown) => {}
         () = handle.wake_watchers() => {}

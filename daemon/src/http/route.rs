@@ -35,6 +35,16 @@ pub(super) enum Family {
     Watch,
     /// `/v1/cluster`
     Cluster,
+    /// `/v1/cluster/members`
+    Members,
+    /// `/v1/cluster/members/{id}`
+    Member,
+    /// `/v1/cluster/members/{id}/replace`
+    MemberReplacement,
+    /// `/v1/cluster/members/{id}/promote`
+    MemberPromotion,
+    /// `/v1/cluster/leader`
+    Leadership,
     /// `/v1/limits`
     Limits,
     /// `/v1/compact`
@@ -111,6 +121,16 @@ pub(super) enum Call {
     WatchMany,
     /// `GET /v1/cluster`
     ReadCluster,
+    /// `POST /v1/cluster/members`
+    AddMember,
+    /// `DELETE /v1/cluster/members/{id}`
+    RemoveMember(String),
+    /// `POST /v1/cluster/members/{id}/replace`
+    ReplaceMember(String),
+    /// `POST /v1/cluster/members/{id}/promote`
+    PromoteMember(String),
+    /// `POST /v1/cluster/leader`
+    TransferLeadership,
     /// `GET /v1/limits`
     ReadLimits,
     /// `PATCH /v1/limits`
@@ -121,6 +141,8 @@ pub(super) enum Call {
     TakeBackup,
     /// `GET /v1/status`
     ReadStatus,
+    /// `PATCH /v1/status`
+    ChangeStatus,
     /// `GET /v1/openapi.json`
     ReadOpenApi,
     /// `GET /livez`
@@ -156,10 +178,15 @@ impl Call {
             Call::Transact => (Family::Transaction, None),
             Call::Watch | Call::WatchMany => (Family::Watch, None),
             Call::ReadCluster => (Family::Cluster, None),
+            Call::AddMember => (Family::Members, None),
+            Call::RemoveMember(member) => (Family::Member, Some(member.clone())),
+            Call::ReplaceMember(member) => (Family::MemberReplacement, Some(member.clone())),
+            Call::PromoteMember(member) => (Family::MemberPromotion, Some(member.clone())),
+            Call::TransferLeadership => (Family::Leadership, None),
             Call::ReadLimits | Call::ChangeLimits => (Family::Limits, None),
             Call::Compact => (Family::Compact, None),
             Call::TakeBackup => (Family::Backup, None),
-            Call::ReadStatus => (Family::Status, None),
+            Call::ReadStatus | Call::ChangeStatus => (Family::Status, None),
             Call::ReadOpenApi => (Family::OpenApi, None),
             Call::Live => (Family::Live, None),
             Call::Ready => (Family::Ready, None),
@@ -184,8 +211,14 @@ impl Call {
             | Call::DeleteKey(_)
             | Call::DeleteKeys
             | Call::Transact
+            | Call::AddMember
+            | Call::RemoveMember(_)
+            | Call::ReplaceMember(_)
+            | Call::PromoteMember(_)
+            | Call::TransferLeadership
             | Call::ChangeLimits
-            | Call::Compact => true,
+            | Call::Compact
+            | Call::ChangeStatus => true,
             Call::ListLeases
             | Call::ReadLease(_)
             | Call::ReadQueue(..)
@@ -233,6 +266,11 @@ impl Family {
             Family::Transaction => "/v1/txn",
             Family::Watch => "/v1/watch",
             Family::Cluster => "/v1/cluster",
+            Family::Members => "/v1/cluster/members",
+            Family::Member => "/v1/cluster/members/{id}",
+            Family::MemberReplacement => "/v1/cluster/members/{id}/replace",
+            Family::MemberPromotion => "/v1/cluster/members/{id}/promote",
+            Family::Leadership => "/v1/cluster/leader",
             Family::Limits => "/v1/limits",
             Family::Compact => "/v1/compact",
             Family::Backup => "/v1/backup",
@@ -251,7 +289,12 @@ impl Family {
             Family::LeaseRenewals
             | Family::LeaseRenewal
             | Family::Transaction
+            | Family::Members
+            | Family::MemberReplacement
+            | Family::MemberPromotion
+            | Family::Leadership
             | Family::Compact => "POST, OPTIONS",
+            Family::Member => "DELETE, OPTIONS",
             Family::Lease => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Family::Queues(Kind::Election) | Family::Queue(Kind::Election) => {
                 "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -259,10 +302,9 @@ impl Family {
             Family::Queues(Kind::Lock | Kind::Semaphore)
             | Family::Queue(Kind::Lock | Kind::Semaphore) => "GET, HEAD, POST, DELETE, OPTIONS",
             Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Family::Limits => "GET, HEAD, PATCH, OPTIONS",
+            Family::Limits | Family::Status => "GET, HEAD, PATCH, OPTIONS",
             Family::Cluster
             | Family::Backup
-            | Family::Status
             | Family::OpenApi
             | Family::Live
             | Family::Ready
@@ -291,6 +333,8 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         "/v1/txn" => plain(Family::Transaction),
         "/v1/watch" => plain(Family::Watch),
         "/v1/cluster" => plain(Family::Cluster),
+        "/v1/cluster/members" => plain(Family::Members),
+        "/v1/cluster/leader" => plain(Family::Leadership),
         "/v1/limits" => plain(Family::Limits),
         "/v1/compact" => plain(Family::Compact),
         "/v1/backup" => plain(Family::Backup),
@@ -322,6 +366,16 @@ fn named(path: &str) -> Option<Target<'_>> {
                 }),
                 Some(_) => None,
             };
+        }
+        "cluster" => {
+            let raw = raw.strip_prefix("members/")?;
+            let (family, raw) = match raw.split_once('/') {
+                None => (Family::Member, raw),
+                Some((raw, "replace")) => (Family::MemberReplacement, raw),
+                Some((raw, "promote")) => (Family::MemberPromotion, raw),
+                Some(_) => return None,
+            };
+            return Some(Target { family, raw });
         }
         _ => return None,
     };
@@ -370,11 +424,17 @@ impl Target<'_> {
             Family::Watch if reads => Call::Watch,
             Family::Watch => Call::WatchMany,
             Family::Cluster => Call::ReadCluster,
+            Family::Members => Call::AddMember,
+            Family::Member => Call::RemoveMember(self.name(query)?),
+            Family::MemberReplacement => Call::ReplaceMember(self.name(query)?),
+            Family::MemberPromotion => Call::PromoteMember(self.name(query)?),
+            Family::Leadership => Call::TransferLeadership,
             Family::Limits if reads => Call::ReadLimits,
             Family::Limits => Call::ChangeLimits,
             Family::Compact => Call::Compact,
             Family::Backup => Call::TakeBackup,
-            Family::Status => Call::ReadStatus,
+            Family::Status if reads => Call::ReadStatus,
+            Family::Status => Call::ChangeStatus,
             Family::OpenApi => Call::ReadOpenApi,
             Family::Live => Call::Live,
             Family::Ready => Call::Ready,
@@ -505,11 +565,29 @@ mod tests {
         check(Method::POST, "/v1/watch", Call::WatchMany);
         check(Method::GET, "/v1/limits", Call::ReadLimits);
         check(Method::PATCH, "/v1/limits", Call::ChangeLimits);
+        check(Method::PATCH, "/v1/status", Call::ChangeStatus);
         check(Method::POST, "/v1/compact", Call::Compact);
         check(Method::GET, "/v1/openapi.json", Call::ReadOpenApi);
         check(Method::GET, "/v1/watch", Call::Watch);
         check(Method::GET, "/v1/cluster", Call::ReadCluster);
         check(Method::GET, "/v1/backup", Call::TakeBackup);
+        check(Method::POST, "/v1/cluster/members", Call::AddMember);
+        check(
+            Method::DELETE,
+            "/v1/cluster/members/n1",
+            Call::RemoveMember("n1".into()),
+        );
+        check(
+            Method::POST,
+            "/v1/cluster/members/3f9c2a7b5d1e8046/replace",
+            Call::ReplaceMember("3f9c2a7b5d1e8046".into()),
+        );
+        check(
+            Method::POST,
+            "/v1/cluster/members/n%31/promote",
+            Call::PromoteMember("n1".into()),
+        );
+        check(Method::POST, "/v1/cluster/leader", Call::TransferLeadership);
         check(Method::GET, "/v1/status", Call::ReadStatus);
         check(Method::GET, "/livez", Call::Live);
         check(Method::GET, "/readyz", Call::Ready);
@@ -536,6 +614,10 @@ mod tests {
             "/v1/semaphore/a",
             "/v1/txn/",
             "/v1/limits/value_bytes",
+            "/v1/cluster/",
+            "/v1/cluster/n1",
+            "/v1/cluster/members/n1/demote",
+            "/v1/cluster/leader/n1",
             "/v1/%6beys/a",
         ] {
             assert_eq!(find(path), None, "{path}");
@@ -558,6 +640,7 @@ mod tests {
         check(Method::PUT, "/v1/elections", Code::InvalidRequest);
         check(Method::GET, "/v1/leases/xyz", Code::InvalidRequest);
         check(Method::GET, "/v1/leases/", Code::InvalidRequest);
+        check(Method::DELETE, "/v1/cluster/members/", Code::InvalidName);
     }
 
     #[test]
@@ -572,6 +655,9 @@ mod tests {
             ("/v1/openapi.json", Method::POST),
             ("/v1/keys/a", Method::POST),
             ("/v1/locks/a", Method::PUT),
+            ("/v1/cluster/members", Method::GET),
+            ("/v1/cluster/members/n1", Method::POST),
+            ("/v1/cluster/leader", Method::PUT),
             ("/livez", Method::DELETE),
         ] {
             assert!(

@@ -18,12 +18,13 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, Outcome, Retry, header};
-use tenure_replica::Decided;
+use tenure_replica::{AdminRequest, Decided, Operated};
 use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
+use super::Settings;
 use super::body::{self, Arriving, Body};
 use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
@@ -31,15 +32,18 @@ use super::guard;
 use super::idempotency::Recording;
 use super::key_ranges::Counts;
 use super::manners::{self, OwnHosts};
+use super::probe::{self, Probe};
 use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::route::{self, Call, Family, Target};
 use super::{
-    administration, backup, cluster, elections, key_ranges, keys, leases, locks, metrics, openapi,
-    semaphores, together, transactions, watch,
+    administration, backup, cluster, elections, key_ranges, keys, leases, locks, members, metrics,
+    openapi, semaphores, together, transactions, watch,
 };
+use crate::logging::LogFilter;
 use crate::node::{Handle, LeaderView};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, Span};
+use crate::transport::{DialError, Hello};
 
 /// A turn that has not come by then does not come: like every open read, one that waits here ends within a second
 /// (`api.md` §2).
@@ -58,7 +62,9 @@ pub(super) struct Service {
     pages: Semaphore,
     counts: Counts,
     watchers: Arc<Watchers>,
+    probe: Probe,
     leader: channel::Receiver<LeaderView>,
+    log_filter: LogFilter,
     cluster: String,
     cluster_header: HeaderValue,
     member_header: HeaderValue,
@@ -81,6 +87,8 @@ pub(super) struct Context<'a> {
     recorded_at: Option<IdempotencyKey>,
     /// What became of it on the way.
     course: &'a Course,
+    /// In which it is traced, if it is.
+    span: Option<&'a Span>,
     /// When its head had arrived.
     pub(super) arrived: Instant,
     /// Whether it is a `HEAD`, which never waits.
@@ -89,6 +97,14 @@ pub(super) struct Context<'a> {
     pub(super) seed: u64,
     /// The id of the request.
     pub(super) id: &'a str,
+}
+
+/// By what one request is told from another.
+struct Marks<'a> {
+    arrived: Instant,
+    seed: u64,
+    id: &'a str,
+    span: Option<&'a Span>,
 }
 
 /// What is to be known of a request when its answer is sent, or cannot be.
@@ -138,21 +154,27 @@ pub(super) struct Answered {
     arrived: Instant,
     code: Option<Code>,
     unsent: Unsent,
+    span: Option<Span>,
 }
+
+/// What is asked again and again by machines that watch over a member: nobody wants to see a trace of it.
+const PROBES: [Family; 3] = [Family::Live, Family::Ready, Family::Metrics];
 
 impl Service {
     /// A service for the member behind `handle`.
-    pub(super) fn new(handle: Handle, client_hosts: &[String], most_waits: usize) -> Service {
+    pub(super) fn new(handle: Handle, settings: &Settings) -> Service {
         let member = handle.member();
         let cluster = cluster::cluster_id(member.cluster);
         let hex = |text: String| HeaderValue::try_from(text).expect("hex digits are a header");
         Service {
-            hosts: OwnHosts::new(client_hosts, &member.client_url),
-            waits: Arc::new(Semaphore::new(most_waits)),
-            most_waits,
+            hosts: OwnHosts::new(&settings.client_hosts, &member.client_url),
+            waits: Arc::new(Semaphore::new(settings.waits)),
+            most_waits: settings.waits,
+            log_filter: settings.log_filter.clone(),
             pages: Semaphore::new(pages_at_a_time()),
             counts: Counts::default(),
             watchers: Arc::default(),
+            probe: probe::ask,
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
             member_header: hex(member.id.to_string()),
@@ -160,6 +182,12 @@ impl Service {
             next: AtomicU64::new(getrandom::u64().unwrap_or_default()),
             handle,
         }
+    }
+
+    /// The same, which asks those who are to be members in another way.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn with_probe(self, probe: Probe) -> Service {
+        Service { probe, ..self }
     }
 
     /// Answers a request that came over a connection made to `local`. It is for the caller to log it, when it is settled
@@ -181,16 +209,23 @@ impl Service {
         };
         let target = route::find(head.uri.path());
         let route = target.map_or("none", |target| target.family.template());
-        let span = tracing::debug_span!("request", id = id.to_str().unwrap_or(""), method = %head.method, route);
+        let of_log = tracing::debug_span!("request", id = id.to_str().unwrap_or(""), method = %head.method, route);
+        let is_probe = target.is_some_and(|target| PROBES.contains(&target.family));
+        let name = || format!("{} {route}", known(&head.method));
+        let span = self.handle.traces().request(&head.headers, is_probe, name);
         let served = async {
             given_id?;
             self.check(&head, local)?;
-            let id = id.to_str().unwrap_or("");
-            self.dispatch(&head, target, &mut body, arrived, seed, id)
-                .await
+            let asked = Marks {
+                arrived,
+                seed,
+                id: id.to_str().unwrap_or(""),
+                span: span.as_ref(),
+            };
+            self.dispatch(&head, target, &mut body, asked).await
         };
         let reply = served
-            .instrument(span)
+            .instrument(of_log)
             .await
             .unwrap_or_else(Failure::into_reply);
         body.drain().await;
@@ -201,6 +236,7 @@ impl Service {
             arrived,
             code: reply.code,
             unsent: reply.unsent.unwrap_or(Unsent::NOT_APPLIED),
+            span,
         };
         let response = self.respond(reply, &answered.method, id);
         (response, answered)
@@ -245,9 +281,7 @@ impl Service {
         head: &Parts,
         target: Option<Target<'_>>,
         body: &mut Body,
-        arrived: Instant,
-        seed: u64,
-        id: &str,
+        asked: Marks<'_>,
     ) -> Result<Reply, Failure> {
         let target = target.ok_or_else(|| {
             Failure::new(
@@ -286,10 +320,11 @@ impl Service {
             recorded_at: recording.as_ref().map(|recording| recording.with_body(&[])),
             recording,
             course: &course,
-            arrived,
+            span: asked.span,
+            arrived: asked.arrived,
             head: head.method == Method::HEAD,
-            seed,
-            id,
+            seed: asked.seed,
+            id: asked.id,
         };
         let mut reply = serve(call, cx).await.unwrap_or_else(Failure::into_reply);
         reply.unsent = Some(course.unsent(&reply));
@@ -422,11 +457,17 @@ async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
         Call::Watch => watch::watch(cx).await,
         Call::WatchMany => watch::watch_many(cx).await,
         Call::ReadCluster => cluster::read(cx).await,
+        Call::AddMember => members::add(cx).await,
+        Call::RemoveMember(member) => members::remove(cx, &member).await,
+        Call::ReplaceMember(member) => members::replace(cx, &member).await,
+        Call::PromoteMember(member) => members::promote(cx, &member).await,
+        Call::TransferLeadership => members::transfer(cx).await,
         Call::ReadLimits => administration::read_limits(cx).await,
         Call::ChangeLimits => administration::change_limits(cx).await,
         Call::Compact => administration::compact(cx).await,
         Call::TakeBackup => backup::take(cx).await,
         Call::ReadStatus => cluster::status(cx).await,
+        Call::ChangeStatus => cluster::change_status(cx).await,
         Call::ReadOpenApi => openapi::read(cx).await,
         Call::Live => cluster::live(cx).await,
         Call::Ready => cluster::ready(cx).await,
@@ -562,7 +603,7 @@ impl Context<'_> {
         self.course.proposes(purpose);
         let decided = self
             .handle()
-            .submit(command, idempotency)
+            .submit(command, idempotency, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, purpose))?;
         if decided.replayed {
@@ -592,7 +633,7 @@ impl Context<'_> {
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
-            .renew(lease)
+            .renew(lease, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
@@ -605,9 +646,25 @@ impl Context<'_> {
     pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
-            .renew_many(leases)
+            .renew_many(leases, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
+    }
+
+    /// Has the leader do something; what came of it. Asking again for the same is harmless, by what members are made
+    /// to be and not by a record.
+    pub(super) async fn operate(&self, operation: AdminRequest) -> Operated {
+        self.course.proposes(Purpose::RepeatableWrite);
+        self.handle().operate(operation).await
+    }
+
+    /// Asks whoever is reached at a peer URL who it is.
+    ///
+    /// # Errors
+    ///
+    /// Where nobody is reached, or it is no member.
+    pub(super) async fn probe(&self, peer_url: &str) -> Result<Hello, DialError> {
+        (self.service.probe)(peer_url.to_owned()).await
     }
 
     /// Waits until a read of this member's state is linearizable; the leader's clock.
@@ -616,6 +673,9 @@ impl Context<'_> {
     ///
     /// `no-leader` within a second where no leader confirms it.
     pub(super) async fn barrier(&self) -> Result<Clock, Failure> {
+        let _traced = self
+            .span
+            .map(|span| span.child(telemetry::Kind::Internal, "confirm a read"));
         self.handle()
             .barrier()
             .await
@@ -669,6 +729,11 @@ impl Context<'_> {
     /// What the lists of keys of this member share.
     pub(super) fn counts(&self) -> &Counts {
         &self.service.counts
+    }
+
+    /// Which log lines this process writes.
+    pub(super) fn log_filter(&self) -> &LogFilter {
+        &self.service.log_filter
     }
 
     /// What the watchers of this member share.
@@ -745,7 +810,7 @@ pub(super) fn made_id(seed: u64) -> HeaderValue {
 
 impl Answered {
     /// Counts it, and writes one line for it; what a server's fault is, an operator sees without asking for it.
-    pub(super) fn note(&self, status: StatusCode, metrics: &Metrics) {
+    pub(super) fn note(&mut self, status: StatusCode, metrics: &Metrics) {
         let (id, method, route) = (self.id.to_str().unwrap_or(""), &self.method, self.route);
         let took = self.arrived.elapsed();
         let request = telemetry::Request {
@@ -756,11 +821,24 @@ impl Answered {
         metrics.answered(&request, took);
         let code = self.code.map_or("", Code::as_str);
         let status = status.as_u16();
+        let trace = self.span.as_ref().map(Span::trace_id);
+        if let Some(mut span) = self.span.take() {
+            span.set("http.request.method", known(method));
+            span.set("http.route", route);
+            span.set("http.response.status_code", i64::from(status));
+            if !code.is_empty() {
+                span.set("tenure.problem", code);
+            }
+            // What a caller did wrong is no failure of a server (OpenTelemetry, HTTP spans).
+            if status >= 500 {
+                span.fail(code);
+            }
+        }
         // A probe that finds a member not ready has its answer; nobody was refused.
         if status >= 500 && self.code.is_some() {
-            tracing::warn!(request = id, %method, route, status, code, ?took, "request was not served");
+            tracing::warn!(request = id, %method, route, status, code, ?took, trace, "request was not served");
         } else {
-            tracing::debug!(request = id, %method, route, status, code, ?took, "request was answered");
+            tracing::debug!(request = id, %method, route, status, code, ?took, trace, "request was answered");
         }
     }
 }

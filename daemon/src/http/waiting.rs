@@ -25,8 +25,8 @@ const CONNECTIONS: usize = 256;
 const HEADER_PATIENCE: Duration = Duration::from_secs(5);
 /// A cluster may form at any moment.
 const RETRY_AFTER_MS: u64 = 1_000;
-const DETAIL: &str = "this member belongs to no cluster yet: it waits for the other initial members, or must be \
-    replaced; its log says which";
+const DETAIL: &str = "this member belongs to no cluster yet: it waits for the other initial members, or to be added to \
+    the cluster that it is to join, or must be replaced; its log says which";
 
 /// Answers every client until it is dropped, which ends its connections.
 pub(crate) async fn serve(listener: &TcpListener) -> Infallible {

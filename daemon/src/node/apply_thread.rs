@@ -134,13 +134,14 @@ impl ApplyThread {
     }
 
     fn apply_some(&mut self, entries: &[Entry]) -> Result<(), NodeError> {
+        let began = self.shared.traces.are_on().then(Instant::now);
         let (applied, (term, stamp)) = {
             let mut applier = self.hold();
             let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(entries)));
             let index = applier.applied().position.index;
             let progress = applied.unwrap_or_else(|_| stop_at(index.next()))?;
             let last = (applier.applied().position.term, applier.applied().stamp);
-            (Applied::of(&applier, progress), last)
+            (Applied::of(&applier, progress, began), last)
         };
         self.watch_clock(term, stamp);
         let (index, leases) = (applied.index, applied.progress.leases_expired);

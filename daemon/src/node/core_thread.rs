@@ -15,6 +15,7 @@ use super::clock::{Moment, Passed};
 use super::event::Event;
 use super::handle::{LeaderView, Shared};
 use super::outlets::Outlets;
+use super::stages::{Stages, Synced};
 use super::{NodeError, NodeSettings};
 use crate::pulse::{Pace, Pulse};
 use crate::telemetry;
@@ -45,6 +46,9 @@ pub(super) struct CoreThread {
     last_handed: WriteId,
     slow_disk_told: Option<Duration>,
     last_leader: Option<MemberId>,
+    /// When it was first seen that this member was removed.
+    removed_since: Option<Duration>,
+    stages: Stages,
 }
 
 impl CoreThread {
@@ -55,6 +59,7 @@ impl CoreThread {
         outlets: Outlets,
         settings: NodeSettings,
     ) -> CoreThread {
+        let stages = Stages::new(shared.traces.clone(), shared.identity.id);
         CoreThread {
             core,
             shared,
@@ -68,6 +73,8 @@ impl CoreThread {
             last_handed: WriteId::default(),
             slow_disk_told: None,
             last_leader: None,
+            removed_since: None,
+            stages,
         }
     }
 
@@ -119,10 +126,29 @@ impl CoreThread {
                 return Err(forgotten.into());
             }
             self.dispatch();
+            self.check_belongs()?;
             if self.core.applier_is_behind() {
                 self.shared.keep_back(applied);
             }
         }
+    }
+
+    /// Ends a member that was removed, once the others have had time to hear what it said last, and one that runs on an
+    /// old copy of its disk.
+    fn check_belongs(&mut self) -> Result<(), NodeError> {
+        if let Some(logged) = self.core.disk_went_back() {
+            return Err(NodeError::DiskWentBack { logged });
+        }
+        if !self.core.raft().is_removed() {
+            self.removed_since = None;
+            return Ok(());
+        }
+        let now = self.last_turn.running;
+        let since = *self.removed_since.get_or_insert(now);
+        if now.saturating_sub(since) < self.settings.core.raft.election_timeout {
+            return Ok(());
+        }
+        Err(NodeError::Removed)
     }
 
     fn longest_sleep(&self) -> Duration {
@@ -195,7 +221,7 @@ impl CoreThread {
                 self.core.handle(Input::Peer { from, message });
                 drop(budget);
             }
-            Event::Written { id, took } => self.written(id, took),
+            Event::Written { id, synced } => self.written(id, synced),
             Event::Transfer { to, reply } => {
                 let _ = reply.send(self.core.transfer_leadership(to));
             }
@@ -208,7 +234,8 @@ impl CoreThread {
         Ok(true)
     }
 
-    fn written(&mut self, id: WriteId, took: Duration) {
+    fn written(&mut self, id: WriteId, synced: Synced) {
+        let took = synced.took;
         if took > self.settings.slow_write {
             self.shared.metrics.slow_sync(took);
             warn!(
@@ -219,6 +246,7 @@ impl CoreThread {
         self.last_written = id;
         self.writing_since =
             (self.last_written < self.last_handed).then_some(self.last_turn.running);
+        self.stages.synced(id, synced);
         self.core.handle(Input::Persisted(id));
     }
 
@@ -234,6 +262,8 @@ impl CoreThread {
             progress,
             changes,
             snapshots,
+            operated,
+            traced,
         } = self.core.output();
         // Others first: what they do with it takes longer than this member's own write of it.
         for (to, message) in send {
@@ -250,7 +280,9 @@ impl CoreThread {
             self.writing_since.get_or_insert(self.last_turn.running);
             self.outlets.write(write);
         }
+        self.stages.appended(traced, self.last_handed);
         if !apply.is_empty() {
+            self.stages.committed(&apply);
             self.outlets.apply(apply);
         }
         for (token, point) in reads {
@@ -263,8 +295,14 @@ impl CoreThread {
         for (token, report) in progress {
             self.shared.answer_progress(token, report);
         }
+        for (token, result) in operated {
+            self.shared.answer_operation(token, result);
+        }
         for task in snapshots {
             self.outlets.snapshot(task);
+        }
+        if !self.core.is_leader() {
+            self.stages.ended();
         }
         let changed = !changes.is_empty();
         for change in &changes {
@@ -365,10 +403,13 @@ impl CoreThread {
             true
         });
         let now = self.last_turn.running;
-        if changed || now.saturating_sub(self.last_status) >= STATUS_EVERY {
+        let is_due = now.saturating_sub(self.last_status) >= STATUS_EVERY;
+        let members = self.core.configuration();
+        if changed || is_due || self.outlets.is_news(members) {
             self.last_status = now;
             let status = (self.core.status(), Arc::clone(self.core.configuration()));
-            self.outlets.membership(&status.1);
+            self.outlets
+                .membership(&status.1, self.core.raft().committed_configuration());
             *self
                 .shared
                 .status

@@ -12,7 +12,7 @@ use tenure_raft::{
     Configuration, Entry, LogPosition, MemberId, MemberInfo, Payload, RoleName, SnapshotMeta,
     Stamp, Status, Term, TransferError,
 };
-use tenure_replica::{Applier, Input, ProgressReport};
+use tenure_replica::{Applier, Input, Operated, ProgressReport};
 use tenure_state::{Batch, Origin, Renewal, Request, State, encode_batch};
 
 use super::FilePaths;
@@ -40,6 +40,7 @@ impl Desk {
             name: "n1".to_owned(),
             peer_url: String::new(),
             client_url: ADDRESS.to_owned(),
+            start: None,
         };
         let configuration = Configuration {
             voters: [ME].into(),
@@ -115,6 +116,7 @@ impl Desk {
 
     fn decide(&mut self, event: Event) {
         match event {
+            Event::Input(Input::Traced { input, .. }) => self.decide(Event::Input(*input)),
             Event::Input(Input::Propose(request)) => self.write(Batch {
                 requests: vec![request],
                 ..Batch::default()
@@ -142,6 +144,10 @@ impl Desk {
                     peers: Vec::new(),
                 };
                 self.shared.answer_progress(token, Ok(report));
+            }
+            Event::Input(Input::Operate { token, .. }) => {
+                let alone = Operated::Unsafe(format!("{ME} is the last member with a vote"));
+                self.shared.answer_operation(token, alone);
             }
             Event::Transfer { reply, .. } => {
                 let _ = reply.send(Err(TransferError::NotLeader));
@@ -171,7 +177,7 @@ impl Desk {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             let progress = applier.apply(&[entry]).expect("an entry of our own");
-            Applied::of(&applier, progress)
+            Applied::of(&applier, progress, None)
         };
         self.shared.tell_applied(applied);
     }

@@ -1,12 +1,11 @@
 //! Everything that can make the core of a running member act, in one place.
 
-use std::time::Duration;
-
 use tenure_raft::{MemberId, TransferError, WriteId};
 use tenure_replica::Input;
 use tokio::sync::oneshot;
 
 use super::NodeError;
+use super::stages::Synced;
 use crate::transport::Received;
 
 /// What the core thread is told.
@@ -19,8 +18,8 @@ pub(super) enum Event {
     Written {
         /// The last write of those that went into one sync.
         id: WriteId,
-        /// How long it took.
-        took: Duration,
+        /// How it came there.
+        synced: Synced,
     },
     /// The state has a deadline that comes before the one it had, or can take entries that were kept back: the core's
     /// sleep may be too long.
@@ -50,8 +49,10 @@ impl Event {
             Event::Input(
                 Input::Propose(_)
                     | Input::Renew { .. }
+                    | Input::Traced { .. }
                     | Input::Read { .. }
                     | Input::AskProgress { .. }
+                    | Input::Operate { .. }
             )
         )
     }

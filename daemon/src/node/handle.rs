@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use tenure_raft::{
     Configuration, LogIndex, MemberId, ReadPoint, RoleName, Stamp, Status, Term, TransferError,
 };
-use tenure_replica::{Applier, Decided, Input, Interest, Progress, ProgressReport, Refused};
+use tenure_replica::{
+    AdminRequest, Applier, Decided, Input, Interest, Operated, Progress, ProgressReport, Refused,
+};
 use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, Revision, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,7 @@ use super::event::Event;
 use super::freshness::{FreshAt, Freshness};
 use super::waiter::{Waiter, Waiters};
 use crate::storage::{BackupError, Backups, MadeBackup};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Kind, Metrics, Span, Traces};
 
 /// No read holds the state for more rows, or more history, than this at a time (`design.md`, State).
 pub const PIECE: usize = 256;
@@ -33,6 +35,8 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 const READ_PATIENCE: Duration = Duration::from_millis(900);
 /// How long to wait before asking again for a read that an election cut short.
 const READ_RETRY: Duration = Duration::from_millis(20);
+/// An operation that the leader has not answered by then may have been done or not. The core gives up a little sooner.
+const OPERATION_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a leader that stops waits for another to take over.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 /// Renewals wait for others to share an entry with (`design.md`, Time): so long a part of their TTL, and of what is
@@ -138,12 +142,15 @@ pub(super) struct Applied {
     pub(super) progress: Progress,
     revision: Revision,
     due: Option<Stamp>,
+    /// When it was begun, where anything is traced.
+    began: Option<Instant>,
 }
 
 impl Applied {
     /// Of an applier that has just applied them.
-    pub(super) fn of(applier: &Applier, progress: Progress) -> Applied {
+    pub(super) fn of(applier: &Applier, progress: Progress, began: Option<Instant>) -> Applied {
         Applied {
+            began,
             index: applier.applied().position.index,
             progress,
             revision: applier.state().revision(),
@@ -173,6 +180,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     /// Who makes its backups; nobody where it has no files.
     pub(super) backups: Option<Backups>,
+    pub(super) traces: Traces,
     election_timeout: Duration,
     pending: Mutex<Pending>,
     next_token: AtomicU64,
@@ -180,9 +188,17 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct Pending {
-    writes: HashMap<u64, oneshot::Sender<Result<Decided, Unserved>>>,
+    writes: HashMap<u64, oneshot::Sender<Result<Settled, Unserved>>>,
     reads: HashMap<u64, oneshot::Sender<Result<Stamp, Unserved>>>,
     progress: HashMap<u64, oneshot::Sender<Result<ProgressReport, Unserved>>>,
+    operations: HashMap<u64, oneshot::Sender<Operated>>,
+}
+
+/// What came of a write.
+struct Settled {
+    decided: Decided,
+    /// When it was applied, from and to, where anything is traced.
+    applied: Option<(Instant, Instant)>,
 }
 
 impl Shared {
@@ -218,6 +234,7 @@ impl Shared {
             files,
             metrics: Arc::default(),
             backups: None,
+            traces: Traces::default(),
             election_timeout,
             pending: Mutex::new(Pending::default()),
             next_token: AtomicU64::new(first_token),
@@ -259,10 +276,11 @@ impl Shared {
             progress,
             revision,
             due,
+            began,
         } = applied;
         self.applied.store(index.0, Ordering::Release);
         self.tell_revision(revision);
-        self.decide(progress.decided);
+        self.decide(progress.decided, began);
         self.reach(index, due);
         self.wake_places(progress.before);
     }
@@ -281,14 +299,15 @@ impl Shared {
         self.waiters.notify_places(state.events_after(before));
     }
 
-    fn decide(&self, decided: Vec<(u64, Decided)>) {
+    fn decide(&self, decided: Vec<(u64, Decided)>, began: Option<Instant>) {
         if decided.is_empty() {
             return;
         }
+        let applied = began.map(|began| (began, Instant::now()));
         let mut pending = self.pending();
         for (token, decided) in decided {
             if let Some(waiting) = pending.writes.remove(&token) {
-                let _ = waiting.send(Ok(decided));
+                let _ = waiting.send(Ok(Settled { decided, applied }));
             }
         }
     }
@@ -315,6 +334,12 @@ impl Shared {
     pub(super) fn answer_progress(&self, token: u64, answer: Result<ProgressReport, Refused>) {
         if let Some(waiting) = self.pending().progress.remove(&token) {
             let _ = waiting.send(answer.map_err(Unserved::from));
+        }
+    }
+
+    pub(super) fn answer_operation(&self, token: u64, result: Operated) {
+        if let Some(waiting) = self.pending().operations.remove(&token) {
+            let _ = waiting.send(result);
         }
     }
 
@@ -410,7 +435,8 @@ pub struct Handle(pub(super) Arc<Shared>);
 
 impl Handle {
     /// Proposes a command, forwarding it to the leader where that is another member, and waits until this member has
-    /// applied it. With `idempotency`, what apply decides is recorded for repeats.
+    /// applied it. With `idempotency`, what apply decides is recorded for repeats; `within` is the span in which it is
+    /// traced, if it is.
     ///
     /// Cancellation: the command may be applied all the same.
     ///
@@ -421,6 +447,7 @@ impl Handle {
         &self,
         command: Command,
         idempotency: Option<IdempotencyKey>,
+        within: Option<&Span>,
     ) -> Result<Decided, Unserved> {
         let token = self.0.token();
         let origin = Origin {
@@ -432,7 +459,8 @@ impl Handle {
             idempotency,
             command,
         };
-        let mut decided = self.write(vec![token], Input::Propose(request)).await?;
+        let input = Input::Propose(request);
+        let mut decided = self.write(vec![token], input, within).await?;
         decided.pop().ok_or(Unserved::OutcomeUnknown)
     }
 
@@ -443,8 +471,8 @@ impl Handle {
     /// # Errors
     ///
     /// As for [`Handle::submit`].
-    pub async fn renew(&self, lease: LeaseId) -> Result<Decided, Unserved> {
-        let mut decided = self.renew_many(&[lease]).await?;
+    pub async fn renew(&self, lease: LeaseId, within: Option<&Span>) -> Result<Decided, Unserved> {
+        let mut decided = self.renew_many(&[lease], within).await?;
         decided.pop().ok_or(Unserved::OutcomeUnknown)
     }
 
@@ -456,14 +484,19 @@ impl Handle {
     /// # Errors
     ///
     /// As for [`Handle::submit`]; where some were renewed and others refused it is [`Unserved::OutcomeUnknown`].
-    pub async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Unserved> {
+    pub async fn renew_many(
+        &self,
+        leases: &[LeaseId],
+        within: Option<&Span>,
+    ) -> Result<Vec<Decided>, Unserved> {
         let company = self.company(leases);
         let renewals: Vec<(u64, LeaseId)> = leases
             .iter()
             .map(|lease| (self.0.token(), *lease))
             .collect();
         let tokens = renewals.iter().map(|(token, _)| *token).collect();
-        self.write(tokens, Input::Renew { renewals, company }).await
+        let input = Input::Renew { renewals, company };
+        self.write(tokens, input, within).await
     }
 
     /// How long renewals of these leases wait for company: shorter where one is about to end, so that it does not end
@@ -494,7 +527,46 @@ impl Handle {
     }
 
     /// Sends the core an input and waits for what comes of each of its tokens.
-    async fn write(&self, tokens: Vec<u64>, input: Input) -> Result<Vec<Decided>, Unserved> {
+    async fn write(
+        &self,
+        tokens: Vec<u64>,
+        input: Input,
+        within: Option<&Span>,
+    ) -> Result<Vec<Decided>, Unserved> {
+        let Some(within) = within else {
+            return self.settle(tokens, input, None).await;
+        };
+        let mut span = self.asking(within);
+        let input = Input::Traced {
+            context: span.ids().into(),
+            input: Box::new(input),
+        };
+        let decided = self.settle(tokens, input, Some(&span)).await;
+        if let Err(unserved) = &decided {
+            span.fail(unserved.to_string());
+        }
+        decided
+    }
+
+    /// The span of what this member asks of the cluster: by itself, or by its leader.
+    fn asking(&self, within: &Span) -> Span {
+        let leader = self.0.leader.borrow().leader;
+        if leader == Some(self.0.identity.id) {
+            return within.child(Kind::Internal, "propose");
+        }
+        let mut span = within.child(Kind::Client, "forward");
+        if let Some(leader) = leader {
+            span.set("tenure.leader", leader.to_string());
+        }
+        span
+    }
+
+    async fn settle(
+        &self,
+        tokens: Vec<u64>,
+        input: Input,
+        span: Option<&Span>,
+    ) -> Result<Vec<Decided>, Unserved> {
         let deadline = tokio::time::Instant::now() + WRITE_PATIENCE;
         let receivers: Vec<_> = {
             let mut pending = self.0.pending();
@@ -514,7 +586,14 @@ impl Handle {
         let mut refused = None;
         for receiver in receivers {
             match tokio::time::timeout_at(deadline, receiver).await {
-                Ok(Ok(Ok(outcome))) => decided.push(outcome),
+                Ok(Ok(Ok(settled))) => {
+                    if let (Some(span), Some((began, ended)), true) =
+                        (span, settled.applied, decided.is_empty())
+                    {
+                        drop(span.record("apply", began, ended));
+                    }
+                    decided.push(settled.decided);
+                }
                 Ok(Ok(Err(reason))) => refused = Some(reason),
                 Ok(Err(_)) | Err(_) => return Err(Unserved::OutcomeUnknown),
             }
@@ -613,6 +692,11 @@ impl Handle {
         self.0.leader.subscribe()
     }
 
+    /// Where spans of requests begin.
+    pub fn traces(&self) -> &Traces {
+        &self.0.traces
+    }
+
     /// What this member counts.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
@@ -622,6 +706,14 @@ impl Handle {
     pub fn consensus(&self) -> (Status, Arc<Configuration>) {
         let status = self.0.status.lock();
         status.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who belonged to the cluster at the last entry that this member has applied: after a barrier, no less than what
+    /// was committed before it. What is in force, committed or not, is in the status.
+    pub fn members(&self) -> Arc<Configuration> {
+        let applier = self.0.applier.read();
+        let applier = applier.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&applier.applied().configuration)
     }
 
     /// Where its files are.
@@ -652,6 +744,28 @@ impl Handle {
         match tokio::time::timeout(READ_PATIENCE, receiver).await {
             Ok(Ok(report)) => report,
             Ok(Err(_)) | Err(_) => Err(Unserved::NoLeader),
+        }
+    }
+
+    /// Has the leader do something, whichever member that is, and says what came of it. It goes on where this call is
+    /// dropped.
+    ///
+    /// Answers within some seconds.
+    pub async fn operate(&self, operation: AdminRequest) -> Operated {
+        let token = self.0.token();
+        let (sender, receiver) = oneshot::channel();
+        self.0.pending().operations.insert(token, sender);
+        let _forget = Forget {
+            shared: &self.0,
+            tokens: vec![token],
+        };
+        let asking = Event::Input(Input::Operate { token, operation });
+        if self.0.ask_core(asking).is_err() {
+            return Operated::NoLeader;
+        }
+        match tokio::time::timeout(OPERATION_PATIENCE, receiver).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Operated::Unknown,
         }
     }
 
@@ -764,6 +878,7 @@ impl Drop for Forget<'_> {
             pending.writes.remove(token);
             pending.reads.remove(token);
             pending.progress.remove(token);
+            pending.operations.remove(token);
         }
     }
 }

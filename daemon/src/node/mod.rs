@@ -19,6 +19,7 @@ mod event;
 mod freshness;
 mod handle;
 mod outlets;
+mod stages;
 mod waiter;
 
 use std::path::PathBuf;
@@ -27,8 +28,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tenure_raft::{LogIndex, MemberId, Restored};
-use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input};
+use tenure_raft::{Configuration, LogIndex, MemberId, Restored};
+use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input, Introduction};
 use tenure_state::{Row, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
@@ -44,13 +45,14 @@ use crate::storage::{
     Backups, Loaded, LogEvent, LogThread, Opened, Origin, SharedState, SnapshotEvent,
     SnapshotThread, Snapshots, StateEvent, StateThread, StorageError,
 };
-use crate::telemetry::Metrics;
-use crate::transport::{ClusterId, Incoming, Sink, Transport};
+use crate::telemetry::{Metrics, Telemetry};
+use crate::transport::{ClusterId, Incoming, KNOWN_STARTS, Sink, Transport};
 use apply_thread::ApplyThread;
 use core_thread::CoreThread;
 use event::Event;
 use handle::Shared;
 use outlets::{Apply, Outlets};
+use stages::Synced;
 
 /// Settings of a member's threads.
 #[derive(Clone, Debug)]
@@ -94,6 +96,19 @@ pub enum NodeError {
         "{0}: the disk lost synced writes, or the files are of an earlier day; move the whole data directory away and replace this member"
     )]
     Forgotten(#[from] tenure_raft::Forgotten),
+    /// The cluster has removed this member.
+    #[error(
+        "this member was removed from its cluster: it can come back only as a new member, with an empty data directory"
+    )]
+    Removed,
+    /// The disk of this member is an old copy.
+    #[error(
+        "the cluster has logged start {logged:016x} of this member, of which this disk knows nothing: its files are an old copy, and what the member acknowledged since is lost; move the whole data directory away and replace this member"
+    )]
+    DiskWentBack {
+        /// The number that is logged.
+        logged: u64,
+    },
     /// An entry cannot be applied.
     #[error("{0}; nothing was changed")]
     Entry(#[from] EntryError),
@@ -125,6 +140,8 @@ impl NodeError {
             NodeError::Restore(_)
             | NodeError::State(_)
             | NodeError::Forgotten(_)
+            | NodeError::Removed
+            | NodeError::DiskWentBack { .. }
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
             NodeError::Thread(_)
@@ -165,6 +182,7 @@ impl Inbox {
             let event = match incoming {
                 Incoming::Message(received) => Event::Peer(Box::new(received)),
                 Incoming::Unreachable(peer) => Event::Input(Input::Unreachable(peer)),
+                Incoming::Removed => Event::Failed(NodeError::Removed),
                 Incoming::Panicked => Event::Failed(NodeError::TransportPanicked),
             };
             // The core is gone only when the member ends.
@@ -209,17 +227,26 @@ impl Node {
         inbox: Inbox,
         settings: NodeSettings,
         paths: FilePaths,
+        telemetry: Telemetry,
     ) -> Result<Node, NodeError> {
         let cluster = ClusterId(files.identity.cluster.0);
         let id = files.identity.member;
-        let (core, applier) = restore(id, &files, &settings)?;
+        let (mut core, applier) = restore(id, &files, &settings)?;
         let covered = applier.applied().position.index;
         let Opened {
-            log,
+            mut log,
             state,
             snapshots,
+            contents,
             ..
         } = files;
+        let known = known_starts(id, core.configuration(), contents.starts);
+        log.note_starts(&known)?;
+        core.introduce(Introduction {
+            start: known.last().copied().unwrap_or_default(),
+            known,
+            client_url: label.client_url.clone(),
+        });
         let Inbox { sender, receiver } = inbox;
         let identity = MemberIdentity {
             id,
@@ -254,6 +281,8 @@ impl Node {
             random_u64(),
         );
         shared.backups = Some(backups);
+        shared.metrics = telemetry.metrics;
+        shared.traces = telemetry.traces;
         let shared = Arc::new(shared);
         let metrics = Arc::clone(&shared.metrics);
 
@@ -358,6 +387,19 @@ fn restore(
     Ok((core, Applier::new(id, state, loaded.meta.clone())))
 }
 
+/// The numbers of the starts of this member that may be the one logged, the present one last. What was drawn before the
+/// one that is logged can be forgotten. A member that starts again and again and is never heard of draws no more.
+fn known_starts(id: MemberId, configuration: &Configuration, mut known: Vec<u64>) -> Vec<u64> {
+    let logged = configuration.info.get(&id).and_then(|info| info.start);
+    if let Some(at) = known.iter().position(|start| Some(*start) == logged) {
+        known.drain(..at);
+    }
+    if known.len() < KNOWN_STARTS {
+        known.push(random_u64());
+    }
+    known
+}
+
 fn start_log(
     log: crate::storage::LogFile,
     core: Sender<Event>,
@@ -373,7 +415,9 @@ fn start_log(
                 ..
             } => {
                 metrics.log_synced(took, writes, bytes);
-                Event::Written { id, took }
+                let at = Instant::now();
+                let synced = Synced { at, took, writes };
+                Event::Written { id, synced }
             }
             LogEvent::Failed(error) => Event::Failed(error.into()),
         };

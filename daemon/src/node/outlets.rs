@@ -42,7 +42,8 @@ pub(super) struct Outlets {
     pub(super) apply: Sender<Apply>,
     pub(super) transport: Transport,
     pub(super) cluster: ClusterId,
-    pub(super) told: Option<Arc<Configuration>>,
+    /// The configuration that the transport was told of, and the committed one.
+    pub(super) told: Option<[Arc<Configuration>; 2]>,
 }
 
 impl Outlets {
@@ -95,12 +96,27 @@ impl Outlets {
         self.snapshots.request(task);
     }
 
+    /// Whether the transport was not told of this configuration.
+    pub(super) fn is_news(&self, configuration: &Arc<Configuration>) -> bool {
+        let told = self.told.as_ref();
+        told.is_none_or(|[told, _]| !Arc::ptr_eq(told, configuration))
+    }
+
     /// Tells the transport who belongs to the cluster, when that changes.
-    pub(super) fn membership(&mut self, configuration: &Arc<Configuration>) {
-        if self.told.as_ref().is_some_and(|told| told == configuration) {
+    pub(super) fn membership(
+        &mut self,
+        configuration: &Arc<Configuration>,
+        committed: &Arc<Configuration>,
+    ) {
+        let now = [configuration, committed];
+        let is_told = |told: &[Arc<Configuration>; 2]| {
+            std::iter::zip(told, now).all(|(told, now)| Arc::ptr_eq(told, now))
+        };
+        if self.told.as_ref().is_some_and(is_told) {
             return;
         }
-        self.transport.update(self.cluster, configuration);
-        self.told = Some(Arc::clone(configuration));
+        self.transport
+            .update(self.cluster, configuration, committed);
+        self.told = Some(now.map(Arc::clone));
     }
 }

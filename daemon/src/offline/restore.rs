@@ -48,6 +48,7 @@ pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineE
         name: config.name.clone(),
         peer_url: config.peer_advertise.clone(),
         client_url: config.client_advertise.clone(),
+        start: None,
     };
     let base = alone(member, info, &restored.state);
     found(&dir, cluster, &base, &restored.state)?;

@@ -30,6 +30,14 @@ struct MemberRecord {
     peer_url: String,
     #[prost(string, tag = "7")]
     client_url: String,
+    #[prost(fixed64, optional, tag = "8")]
+    start: Option<u64>,
+    /// A learner that becomes a voter by itself.
+    #[prost(bool, tag = "9")]
+    promoting: bool,
+    /// Whom it replaces then.
+    #[prost(fixed64, optional, tag = "10")]
+    replaces: Option<u64>,
 }
 
 /// A configuration, members in the order of ids.
@@ -37,6 +45,9 @@ struct MemberRecord {
 struct ConfigurationRecord {
     #[prost(message, repeated, tag = "1")]
     members: Vec<MemberRecord>,
+    /// Ids that are never used again.
+    #[prost(fixed64, repeated, tag = "2")]
+    removed: Vec<u64>,
 }
 
 /// What a log begins behind, and what a checkpoint or snapshot covers.
@@ -61,6 +72,13 @@ struct HardStateRecord {
     vote: Option<u64>,
 }
 
+/// The numbers of a member's starts.
+#[derive(Clone, PartialEq, Message)]
+struct StartsRecord {
+    #[prost(fixed64, repeated, tag = "1")]
+    starts: Vec<u64>,
+}
+
 /// Which format a file has and whose it is.
 #[derive(Clone, PartialEq, Message)]
 struct IdentityRecord {
@@ -74,6 +92,7 @@ struct IdentityRecord {
 
 impl From<&Configuration> for ConfigurationRecord {
     fn from(configuration: &Configuration) -> Self {
+        let replaces = |id: &MemberId| Some(configuration.promoting.get(id).copied()??.0);
         let record = |id: MemberId| {
             let info = configuration.info.get(&id).cloned().unwrap_or_default();
             MemberRecord {
@@ -84,18 +103,25 @@ impl From<&Configuration> for ConfigurationRecord {
                 name: info.name,
                 peer_url: info.peer_url,
                 client_url: info.client_url,
+                start: info.start,
+                promoting: configuration.promoting.contains_key(&id),
+                replaces: replaces(&id),
             }
         };
         ConfigurationRecord {
             members: configuration.members().into_iter().map(record).collect(),
+            removed: configuration.removed.iter().map(|id| id.0).collect(),
         }
     }
 }
 
 impl ConfigurationRecord {
-    /// `None` where a member stands twice or has no role.
+    /// `None` where a member stands twice or has no role, or only a voter could have it.
     fn decode_into(self) -> Option<Configuration> {
-        let mut configuration = Configuration::default();
+        let mut configuration = Configuration {
+            removed: self.removed.into_iter().map(MemberId).collect(),
+            ..Configuration::default()
+        };
         for member in self.members {
             let id = MemberId(member.id);
             let has_role = member.voter || member.outgoing || member.learner;
@@ -103,7 +129,15 @@ impl ConfigurationRecord {
                 name: member.name,
                 peer_url: member.peer_url,
                 client_url: member.client_url,
+                start: member.start,
             };
+            if member.promoting && !member.learner {
+                return None;
+            }
+            if member.promoting {
+                let replaces = member.replaces.map(MemberId);
+                configuration.promoting.insert(id, replaces);
+            }
             if !has_role || configuration.info.insert(id, info).is_some() {
                 return None;
             }
@@ -177,6 +211,17 @@ pub(super) fn decode_hard_state(bytes: &[u8]) -> Option<HardState> {
     })
 }
 
+pub(super) fn encode_starts(starts: &[u64]) -> Vec<u8> {
+    StartsRecord {
+        starts: starts.to_vec(),
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_starts(bytes: &[u8]) -> Option<Vec<u64>> {
+    Some(StartsRecord::decode(bytes).ok()?.starts)
+}
+
 pub(super) fn encode_identity(format: u32, identity: Identity) -> Vec<u8> {
     let cluster = encode_cluster(identity.cluster);
     IdentityRecord {
@@ -240,11 +285,14 @@ mod tests {
             name: n.to_owned(),
             peer_url: format!("http://{n}:7380"),
             client_url: format!("http://{n}:7379"),
+            start: (n != "b").then_some(7),
         };
         Configuration {
             voters: [MemberId(1), MemberId(2)].into(),
             outgoing: [MemberId(2), MemberId(3)].into(),
             learners: [MemberId(u64::MAX)].into(),
+            promoting: [(MemberId(u64::MAX), Some(MemberId(1)))].into(),
+            removed: [MemberId(9)].into(),
             info: [(1, "a"), (2, "b"), (3, "c"), (u64::MAX, "d")]
                 .map(|(id, name)| (MemberId(id), info(name)))
                 .into(),
@@ -272,7 +320,8 @@ mod tests {
         assert_eq!(
             decode_configuration(
                 &ConfigurationRecord {
-                    members: vec![idle]
+                    members: vec![idle],
+                    removed: Vec::new(),
                 }
                 .encode_to_vec()
             ),

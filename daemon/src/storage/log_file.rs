@@ -6,6 +6,7 @@
 //! | `meta` | `identity` | format version, cluster id, member id |
 //! | `meta` | `hard_state` | term and vote |
 //! | `meta` | `base` | what the log begins behind: term, index, stamp and configuration |
+//! | `meta` | `starts` | the numbers of the member's starts that may be logged; absent before its first start |
 //! | `meta` | `founding` | what the member was formed with, as it was given; absent where it was not formed |
 //!
 //! Values of `meta` are protobuf behind a CRC32C over their key and themselves.
@@ -45,6 +46,7 @@ const IDENTITY: &str = "identity";
 const HARD_STATE: &str = "hard_state";
 const BASE: &str = "base";
 const FOUNDING: &str = "founding";
+const STARTS: &str = "starts";
 pub(super) const FORMAT: u32 = 1;
 
 /// Entries are read only at open, so that the cache is for the inner pages of the tree alone. All pages are verified
@@ -65,6 +67,8 @@ pub struct LogContents {
     pub entries: Vec<Entry>,
     /// What the member was formed with, exactly as [`form`](super::form) was given it.
     pub founding: Option<Vec<u8>>,
+    /// The numbers of the starts of this member that may be logged, the last one last.
+    pub starts: Vec<u64>,
 }
 
 impl LogContents {
@@ -259,6 +263,26 @@ impl LogFile {
             },
             contents,
         ))
+    }
+
+    /// Remembers the numbers of this member's starts, in place of those before. When it returns, they are on the disk.
+    ///
+    /// # Errors
+    /// As [`LogFile::write`].
+    pub fn note_starts(&mut self, starts: &[u64]) -> Result<(), StorageError> {
+        let mut transaction = database::begin_write(&self.db, &self.path)?;
+        // As a vote: it must not go back with rot in the last commit.
+        transaction.set_two_phase_commit(true);
+        put_meta(
+            &transaction,
+            &self.path,
+            STARTS,
+            &codec::encode_starts(starts),
+        )?;
+        transaction.commit().map_err(|e| {
+            self.failed = true;
+            failed(&self.path, e)
+        })
     }
 
     /// Does the writes in order, all in one transaction with one sync. When it returns, they are on the disk.
@@ -499,18 +523,14 @@ fn read_contents(transaction: &ReadTransaction, path: &Path) -> Result<LogConten
     let hard_state = get_meta(&meta, path, HARD_STATE, codec::decode_hard_state)?;
     let base = get_meta(&meta, path, BASE, codec::decode_meta)?;
     let entries = read_entries(transaction, path, &base)?;
-    let founding = match meta.get(FOUNDING) {
-        Ok(None) => None,
-        // Looked at again where there is something, or an error.
-        Ok(Some(_)) | Err(_) => Some(get_meta(&meta, path, FOUNDING, |bytes| {
-            Some(bytes.to_vec())
-        })?),
-    };
+    let founding = get_meta_if_any(&meta, path, FOUNDING, |bytes| Some(bytes.to_vec()))?;
+    let starts = get_meta_if_any(&meta, path, STARTS, codec::decode_starts)?;
     let contents = LogContents {
         hard_state,
         base,
         entries,
         founding,
+        starts: starts.unwrap_or_default(),
     };
     // An entry can only be stored by a member that knows its term (openraft, "IO ordering").
     if contents.last().term > hard_state.term.max(contents.base.position.term) {
@@ -560,6 +580,20 @@ fn get_meta<T>(
                 format!("its `{key}` is missing or has a bad checksum"),
             )
         })
+}
+
+/// The same, of what need not be there.
+fn get_meta_if_any<T>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    path: &Path,
+    key: &str,
+    decode: fn(&[u8]) -> Option<T>,
+) -> Result<Option<T>, StorageError> {
+    match table.get(key) {
+        Ok(None) => Ok(None),
+        // Looked at again where there is something, or an error.
+        Ok(Some(_)) | Err(_) => get_meta(table, path, key, decode).map(Some),
+    }
 }
 
 fn read_entries(

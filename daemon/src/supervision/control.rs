@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net as blocking;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,9 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Whoever asks is answered within this time: some files are read.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The socket, bound.
+/// The socket, bound. It is gone when this is dropped.
 #[derive(Debug)]
-pub struct Control(UnixListener);
+pub struct Control {
+    listener: UnixListener,
+    dir: File,
+    /// Which file it is: by then another process may have bound one of its own.
+    bound: (u64, u64),
+}
 
 /// What is answered.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -78,13 +84,18 @@ impl Control {
         }
         let listener = blocking::UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
-        UnixListener::from_std(listener).map(Control)
+        let bound = which(&path)?;
+        Ok(Control {
+            listener: UnixListener::from_std(listener)?,
+            dir,
+            bound,
+        })
     }
 
     /// Answers until it is dropped, one after the other.
     pub async fn serve(self, reloader: Arc<Reloader>) {
         loop {
-            match self.0.accept().await {
+            match self.listener.accept().await {
                 Ok((stream, _)) => {
                     if let Err(error) = answer(stream, &reloader).await {
                         tracing::debug!(%error, "whoever asked on the control socket is gone");
@@ -97,6 +108,21 @@ impl Control {
             }
         }
     }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let path = short(&self.dir);
+        if which(&path).is_ok_and(|found| found == self.bound) {
+            // Where it stays, whoever comes next takes it away.
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+fn which(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 async fn answer(mut stream: UnixStream, reloader: &Arc<Reloader>) -> io::Result<()> {
@@ -171,14 +197,17 @@ mod tests {
             .expect("a runtime");
         let _entered = runtime.enter();
         for _ in 0..2 {
-            // The second time, as after `kill -9`, the socket of the first is in the way.
+            // As after `kill -9`, the socket of another is in the way.
+            let left =
+                blocking::UnixListener::bind(short(&File::open(&deep).expect("it is there")));
+            drop(left.expect("it can be bound"));
             let control = Control::bind(&deep).expect("it is bound");
             let answering = std::thread::spawn({
                 let deep = deep.clone();
                 move || ask_to_reload(&deep)
             });
             runtime.block_on(async {
-                let (mut stream, _) = control.0.accept().await.expect("somebody asks");
+                let (mut stream, _) = control.listener.accept().await.expect("somebody asks");
                 let mut asked = [0; RELOAD.len()];
                 stream.read_exact(&mut asked).await.expect("it is asked");
                 assert_eq!(asked, *RELOAD.as_bytes());
@@ -188,6 +217,12 @@ mod tests {
             let answered = answering.join().expect("it does not panic");
             let error = answered.expect_err("it is refused");
             assert_eq!(error.to_string(), "log_filter is \"x\"");
+            // One that was bound after it is not its to remove.
+            let after = Control::bind(&deep).expect("it is bound");
+            drop(control);
+            assert!(deep.join(NAME).exists());
+            drop(after);
+            assert!(!deep.join(NAME).exists());
         }
     }
 

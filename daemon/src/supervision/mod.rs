@@ -6,6 +6,7 @@
 //! nothing is said and nothing else is different.
 
 mod control;
+mod notify;
 mod reload;
 mod sockets;
 mod standing;
@@ -18,6 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 
 use crate::pulse::Threads;
+use notify::Manager;
 use watchdog::Watchdog;
 
 pub use control::{Answer, Control, ControlError, ask_to_reload};
@@ -53,9 +55,16 @@ impl Supervisor {
     /// # Errors
     /// Where the system has no thread to give.
     pub fn of_this_process() -> std::io::Result<Supervisor> {
-        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+        let Some(address) = address else {
             return Ok(Supervisor::default());
-        }
+        };
+        let mut manager = Manager::at(address);
+        let tell = move |states: &[NotifyState<'_>]| {
+            if let Err(error) = manager.tell(states) {
+                tracing::warn!(%error, "the service manager cannot be told anything");
+            }
+        };
         let watchdog = sd_notify::watchdog_enabled()
             .map(|within| Watchdog::new(within, Threads::of_this_process()));
         let (said, hear) = channel();
@@ -100,13 +109,6 @@ impl Supervisor {
             // It ends with the process.
             let _ = speaker.send(said);
         }
-    }
-}
-
-/// Says it to systemd.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager cannot be told anything");
     }
 }
 

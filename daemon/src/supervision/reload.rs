@@ -73,6 +73,8 @@ impl Reloader {
         let wanted = Config::load(self.flags.clone())?;
         logging::check(&wanted.log_filter)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been changed since by a call: the file has the last word.
+        running.log_filter = self.filter.present();
         let reloaded = Reloaded::of(running.differences(&wanted));
         self.filter.set(&wanted.log_filter)?;
         running.log_filter = wanted.log_filter;

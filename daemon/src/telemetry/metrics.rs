@@ -41,6 +41,7 @@ pub struct Metrics {
     connections: Gauge<i64, AtomicI64>,
     watch_lag: Histogram,
     watch_resyncs: Counter,
+    spans: Family<SpansLabel, Counter>,
     slow_sync: Worst,
     pause: Worst,
 }
@@ -73,6 +74,22 @@ pub enum Refusal {
     Transferring,
     /// The member is stopping.
     ShuttingDown,
+}
+
+/// What became of a span of a trace.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Spans {
+    /// The collector took it.
+    Exported,
+    /// It found no room in the queue.
+    Dropped,
+    /// The collector did not take it.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SpansLabel {
+    outcome: Spans,
 }
 
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -148,6 +165,24 @@ impl Refusal {
     }
 }
 
+impl EncodeLabelValue for Spans {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(&self.label(), encoder)
+    }
+}
+
+impl Spans {
+    const ALL: [Spans; 3] = [Spans::Exported, Spans::Dropped, Spans::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            Spans::Exported => "exported",
+            Spans::Dropped => "dropped",
+            Spans::Failed => "failed",
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
@@ -160,13 +195,17 @@ impl Metrics {
         let mut of = Names(Registry::default());
         let disk = || Histogram::new(DISK_SECONDS);
         let requests: fn() -> Histogram = || Histogram::new(REQUEST_SECONDS);
-        let (step_downs, refusals) = (Family::default(), Family::default());
+        let (step_downs, refusals, spans) =
+            (Family::default(), Family::default(), Family::default());
         // What never happened is told as 0, so that its first time is seen as a rise.
         for reason in StepDown::ALL {
             let _: Counter = step_downs.get_or_create_owned(&StepDownLabel { reason });
         }
         for reason in Refusal::ALL {
             let _: Counter = refusals.get_or_create_owned(&RefusalLabel { reason });
+        }
+        for outcome in Spans::ALL {
+            let _: Counter = spans.get_or_create_owned(&SpansLabel { outcome });
         }
         Metrics {
             sync_seconds: of.seconds(
@@ -244,6 +283,11 @@ impl Metrics {
                 "How often watchers were told that what they asked for is compacted",
                 Counter::default(),
             ),
+            spans: of.count(
+                "tenure_trace_spans",
+                "Spans of traces by what became of them; nothing waits for those that are lost",
+                spans,
+            ),
             slow_sync: Worst::default(),
             pause: Worst::default(),
             registry: of.0,
@@ -308,6 +352,13 @@ impl Metrics {
     /// A request was not proposed.
     pub fn refused(&self, reason: Refusal) {
         self.refusals.get_or_create(&RefusalLabel { reason }).inc();
+    }
+
+    /// Spans of traces were taken or lost.
+    pub fn spans(&self, outcome: Spans, count: u64) {
+        self.spans
+            .get_or_create(&SpansLabel { outcome })
+            .inc_by(count);
     }
 
     /// How fast the leader's clock runs by this member's.

@@ -7,14 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tenure_raft::{
-    AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
-    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
+    AppendResult, Body, Entry, LogIndex, LogPosition, MemberId, Message, Payload, PeerState,
+    PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
 };
-use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+use tenure_replica::{
+    ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
+};
 
 use super::frame::{Frame, FrameTooLarge, append_frame};
+use super::membership::{
+    configuration_from_wire, configuration_to_wire, introduction_from_wire, introduction_to_wire,
+    operate_from_wire, operate_to_wire, operated_from_wire, operated_to_wire,
+};
 use super::wire;
 
 /// Numbers of terms, indexes, stamps and rounds stay below this, so that no arithmetic on one that arrived can overflow.
@@ -40,6 +46,10 @@ mod kind {
     pub(super) const REFUSED: u8 = 33;
     pub(super) const ASK_PROGRESS: u8 = 34;
     pub(super) const PROGRESS: u8 = 35;
+    pub(super) const OPERATE: u8 = 36;
+    pub(super) const OPERATED: u8 = 37;
+    pub(super) const INTRODUCE: u8 = 38;
+    pub(super) const WENT_BACK: u8 = 39;
 }
 
 /// Why a whole, undamaged frame is no message.
@@ -96,6 +106,18 @@ pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), FrameTooL
         ),
         PeerMessage::Progress { token, report } => {
             put(out, kind::PROGRESS, &progress_to_wire(*token, report))
+        }
+        PeerMessage::Operate { token, operation } => {
+            put(out, kind::OPERATE, &operate_to_wire(*token, operation))
+        }
+        PeerMessage::Operated { token, result } => {
+            put(out, kind::OPERATED, &operated_to_wire(*token, result))
+        }
+        PeerMessage::Introduce(introduction) => {
+            put(out, kind::INTRODUCE, &introduction_to_wire(introduction))
+        }
+        PeerMessage::WentBack { logged } => {
+            put(out, kind::WENT_BACK, &wire::WentBack { logged: *logged })
         }
     }
 }
@@ -266,6 +288,12 @@ pub fn decode(frame: Frame, from: MemberId, to: MemberId) -> Result<PeerMessage,
             token: body::<wire::AskProgress>(frame)?.token,
         }),
         kind::PROGRESS => progress_from_wire(body(frame)?),
+        kind::OPERATE => operate_from_wire(body(frame)?),
+        kind::OPERATED => operated_from_wire(body(frame)?),
+        kind::INTRODUCE => introduction_from_wire(body(frame)?).map(PeerMessage::Introduce),
+        kind::WENT_BACK => Ok(PeerMessage::WentBack {
+            logged: body::<wire::WentBack>(frame)?.logged,
+        }),
         _ => {
             let (term, body) = decode_raft(frame)?;
             Ok(PeerMessage::Raft(Message {
@@ -539,67 +567,6 @@ fn check_run(previous: LogPosition, entries: &[Entry], leader_term: u64) -> Resu
     Ok(())
 }
 
-fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
-    let ids = |set: &std::collections::BTreeSet<MemberId>| set.iter().map(|id| id.0).collect();
-    let info = configuration
-        .info
-        .iter()
-        .map(|(id, info)| wire::MemberInfo {
-            id: id.0,
-            name: info.name.clone(),
-            peer_url: info.peer_url.clone(),
-            client_url: info.client_url.clone(),
-        });
-    wire::Configuration {
-        voters: ids(&configuration.voters),
-        outgoing: ids(&configuration.outgoing),
-        learners: ids(&configuration.learners),
-        info: info.collect(),
-    }
-}
-
-fn configuration_from_wire(wire: wire::Configuration) -> Result<Configuration, CodecError> {
-    let ids = |list: Vec<u64>| list.into_iter().map(MemberId).collect();
-    let info = wire.info.into_iter().map(|member| {
-        let info = MemberInfo {
-            name: member.name,
-            peer_url: member.peer_url,
-            client_url: member.client_url,
-        };
-        (MemberId(member.id), info)
-    });
-    let configuration = Configuration {
-        voters: ids(wire.voters),
-        outgoing: ids(wire.outgoing),
-        learners: ids(wire.learners),
-        info: info.collect(),
-    };
-    check_configuration(&configuration)?;
-    Ok(configuration)
-}
-
-/// The invariants that `Configuration` lists.
-fn check_configuration(configuration: &Configuration) -> Result<(), CodecError> {
-    if configuration.voters.is_empty() {
-        return Err(CodecError::Meaning("configuration without voters"));
-    }
-    if configuration
-        .learners
-        .iter()
-        .any(|learner| configuration.is_voter(*learner))
-    {
-        return Err(CodecError::Meaning(
-            "configuration in which a member is voter and learner",
-        ));
-    }
-    if !configuration.members().iter().eq(configuration.info.keys()) {
-        return Err(CodecError::Meaning(
-            "configuration whose members and their descriptions differ",
-        ));
-    }
-    Ok(())
-}
-
 fn result_to_wire(result: AppendResult) -> wire::AppendResult {
     match result {
         AppendResult::Accepted { matched } => wire::AppendResult::Accepted(matched.0),
@@ -673,6 +640,7 @@ fn request_to_wire(request: &ForwardedRequest) -> wire::ForwardedRequest {
         token: request.token,
         kind: kind as i32,
         request: request.request.clone(),
+        trace: request.trace.map_or_else(Bytes::new, trace_to_wire),
     }
 }
 
@@ -688,6 +656,29 @@ fn request_from_wire(wire: wire::ForwardedRequest) -> Result<ForwardedRequest, C
         token: wire.token,
         kind,
         request: wire.request,
+        trace: trace_from_wire(&wire.trace),
+    })
+}
+
+fn trace_to_wire(context: TraceContext) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(25);
+    bytes.extend_from_slice(&context.trace);
+    bytes.extend_from_slice(&context.span);
+    bytes.extend_from_slice(&[context.flags]);
+    bytes.freeze()
+}
+
+/// What is no context is none: a request is not refused for what nothing depends on. Neither number may be 0 (W3C
+/// Trace Context §3.2.2).
+fn trace_from_wire(bytes: &[u8]) -> Option<TraceContext> {
+    let (trace, rest) = bytes.split_first_chunk::<16>()?;
+    let (span, rest) = rest.split_first_chunk::<8>()?;
+    let [flags] = rest else { return None };
+    let valid = *trace != [0; 16] && *span != [0; 8];
+    valid.then_some(TraceContext {
+        trace: *trace,
+        span: *span,
+        flags: *flags,
     })
 }
 

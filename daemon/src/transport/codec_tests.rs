@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tenure_raft::{
-    AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo, Message,
-    Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
+    AppendResult, Body, Change, Configuration, Entry, LogIndex, LogPosition, MemberId, MemberInfo,
+    Message, Payload, PeerState, PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
 };
-use tenure_replica::{ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused};
+use tenure_replica::{
+    AdminRequest, ForwardKind, ForwardedRequest, Introduction, Operated, PeerMessage,
+    ProgressReport, Refused, TraceContext,
+};
 
 use super::*;
 use crate::transport::frame::FrameDecoder;
@@ -40,20 +43,82 @@ fn configuration() -> impl Strategy<Value = Configuration> {
                 name: name.clone(),
                 peer_url: format!("http://{name}"),
                 client_url: String::new(),
+                start: (id.0 % 3 == 0).then_some(id.0),
             };
             configuration.info.insert(id, info);
             match part {
                 _ if place == 0 => drop(configuration.voters.insert(id)),
                 0 => drop(configuration.voters.insert(id)),
                 1 => drop(configuration.outgoing.insert(id)),
-                2 => drop(configuration.learners.insert(id)),
+                2 => {
+                    configuration.learners.insert(id);
+                    if id.0 % 2 == 0 {
+                        let replaces = (id.0 % 4 == 0).then_some(MemberId(id.0 / 4));
+                        configuration.promoting.insert(id, replaces);
+                    }
+                }
                 _ => drop((
                     configuration.voters.insert(id),
                     configuration.outgoing.insert(id),
                 )),
             }
         }
+        let gone = MemberId(configuration.info.len() as u64);
+        if !configuration.contains(gone) {
+            configuration.removed.insert(gone);
+        }
         configuration
+    })
+}
+
+fn operation() -> impl Strategy<Value = PeerMessage> {
+    let info =
+        ("[a-z]{0,9}", "[a-z:/]{0,9}", any::<Option<u64>>()).prop_map(|(name, peer_url, start)| {
+            MemberInfo {
+                name,
+                peer_url,
+                client_url: "http://c:1".to_owned(),
+                start,
+            }
+        });
+    (any::<(u64, u64, u64, bool)>(), info, 0u8..7).prop_map(
+        |((token, id, old, promote), info, kind)| {
+            let (id, old) = (MemberId(id), MemberId(old));
+            let operation = match kind {
+                0 => AdminRequest::Transfer(None),
+                1 => AdminRequest::Transfer(Some(id)),
+                2 => AdminRequest::Change(Change::Promote(id)),
+                3 => AdminRequest::Change(Change::Remove(id)),
+                4 => AdminRequest::Change(Change::Replace { old, id, info }),
+                5 => AdminRequest::Change(Change::Update { id, info }),
+                _ => AdminRequest::Change(Change::Add { id, info, promote }),
+            };
+            PeerMessage::Operate { token, operation }
+        },
+    )
+}
+
+fn operated() -> impl Strategy<Value = PeerMessage> {
+    let result = prop_oneof![
+        Just(Operated::Changed),
+        any::<u64>().prop_map(|id| Operated::HandedTo(MemberId(id))),
+        Just(Operated::NoLeader),
+        "[a-z ]{0,30}".prop_map(Operated::Busy),
+        "[a-z ]{0,30}".prop_map(Operated::Unsafe),
+        any::<u64>().prop_map(|id| Operated::NoSuchMember(MemberId(id))),
+        Just(Operated::Unknown),
+    ];
+    (any::<u64>(), result).prop_map(|(token, result)| PeerMessage::Operated { token, result })
+}
+
+fn introduction() -> impl Strategy<Value = PeerMessage> {
+    let known = prop::collection::vec(any::<u64>(), 0..9);
+    (any::<u64>(), known, "[a-z:/]{0,20}").prop_map(|(start, known, client_url)| {
+        PeerMessage::Introduce(Introduction {
+            start,
+            known,
+            client_url,
+        })
     })
 }
 
@@ -185,18 +250,28 @@ fn raft() -> impl Strategy<Value = PeerMessage> {
 }
 
 fn forwarded() -> impl Strategy<Value = ForwardedRequest> {
-    (any::<u64>(), any::<bool>(), payload_bytes()).prop_map(|(token, renewal, request)| {
-        let kind = if renewal {
-            ForwardKind::Renewal
-        } else {
-            ForwardKind::Command
-        };
-        ForwardedRequest {
-            token,
-            kind,
-            request,
-        }
-    })
+    let trace = prop::option::of(
+        (1u8.., 1u8.., any::<u8>()).prop_map(|(trace, span, flags)| TraceContext {
+            trace: [trace; 16],
+            span: [span; 8],
+            flags,
+        }),
+    );
+    (any::<u64>(), any::<bool>(), payload_bytes(), trace).prop_map(
+        |(token, renewal, request, trace)| {
+            let kind = if renewal {
+                ForwardKind::Renewal
+            } else {
+                ForwardKind::Command
+            };
+            ForwardedRequest {
+                token,
+                kind,
+                request,
+                trace,
+            }
+        },
+    )
 }
 
 fn refused() -> impl Strategy<Value = PeerMessage> {
@@ -268,6 +343,10 @@ fn message() -> impl Strategy<Value = PeerMessage> {
         1 => refused(),
         1 => any::<u64>().prop_map(|token| PeerMessage::AskProgress { token }),
         1 => progress(),
+        1 => operation(),
+        1 => operated(),
+        1 => introduction(),
+        1 => any::<u64>().prop_map(|logged| PeerMessage::WentBack { logged }),
     ]
 }
 
@@ -385,9 +464,24 @@ fn configurations_that_contradict_themselves_are_refused() {
     check_refused(with(both.clone()), 3, "voter and learner");
     let nameless = Configuration {
         learners: [TO].into(),
-        ..both
+        ..both.clone()
     };
     check_refused(with(nameless), 3, "descriptions differ");
+    let sound = Configuration {
+        voters: [FROM].into(),
+        learners: [].into(),
+        ..both
+    };
+    let promoted = Configuration {
+        promoting: [(FROM, None)].into(),
+        ..sound.clone()
+    };
+    check_refused(with(promoted), 3, "who is no learner");
+    let gone = Configuration {
+        removed: [FROM].into(),
+        ..sound
+    };
+    check_refused(with(gone), 3, "that was removed");
 }
 
 #[test]
@@ -484,5 +578,40 @@ proptest! {
         if let Ok(message) = decode(frame, FROM, TO) {
             prop_assert_eq!(decoded(encoded(&message)), Ok(message));
         }
+    }
+}
+
+/// A newer member may have more to say of a trace, and a broken one anything: the request is proposed all the same.
+#[test]
+fn a_trace_that_is_none_is_left_out_and_its_request_is_not() {
+    let traced = |trace: Vec<u8>| {
+        let request = wire::ForwardedRequest {
+            token: 5,
+            kind: wire::ForwardKind::Command as i32,
+            request: Bytes::from_static(b"request"),
+            trace: trace.into(),
+        };
+        request_from_wire(request).map(|request| (request.token, request.trace))
+    };
+    let whole = [vec![1; 16], vec![2; 8], vec![1]].concat();
+    let context = TraceContext {
+        trace: [1; 16],
+        span: [2; 8],
+        flags: 1,
+    };
+    assert_eq!(traced(whole.clone()), Ok((5, Some(context))));
+    let longer = [whole.clone(), vec![0]].concat();
+    let shorter = whole[..24].to_vec();
+    let no_trace = [vec![0; 16], vec![2; 8], vec![1]].concat();
+    let no_span = [vec![1; 16], vec![0; 8], vec![1]].concat();
+    for garbage in [
+        Vec::new(),
+        longer,
+        shorter,
+        no_trace,
+        no_span,
+        vec![9; 100_000],
+    ] {
+        assert_eq!(traced(garbage), Ok((5, None)));
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the answer to every handshake's question "are you who I mean, and do I know you?". The driver updates it when
 //! the configuration changes; the transport only reads it. Never decides membership.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -74,14 +74,24 @@ pub struct Membership {
     pub cluster: ClusterId,
     /// Who belongs to it, this member included.
     pub members: BTreeMap<MemberId, MemberInfo>,
+    /// Those of them who have no vote yet.
+    pub learners: BTreeSet<MemberId>,
+    /// Who was removed from it, for certain.
+    pub removed: BTreeSet<MemberId>,
 }
 
 impl Membership {
-    /// The members of a configuration.
-    pub fn new(cluster: ClusterId, configuration: &Configuration) -> Membership {
+    /// The members of a configuration, committed or not, and who was removed by one that is committed.
+    pub fn new(
+        cluster: ClusterId,
+        configuration: &Configuration,
+        committed: &Configuration,
+    ) -> Membership {
         Membership {
             cluster,
             members: configuration.info.clone(),
+            learners: configuration.learners.clone(),
+            removed: committed.removed.clone(),
         }
     }
 }

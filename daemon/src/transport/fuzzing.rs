@@ -148,6 +148,8 @@ fn directory() -> Directory {
     directory.set_membership(Arc::new(Membership {
         cluster: CLUSTER,
         members,
+        learners: [].into(),
+        removed: [].into(),
     }));
     directory
 }

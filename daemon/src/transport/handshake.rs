@@ -159,18 +159,33 @@ fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
             ),
         ));
     }
+    if membership.removed.contains(&handshake.from) {
+        return Err(removed(handshake.from, membership.cluster));
+    }
     if handshake.from == identity.member || !membership.members.contains_key(&handshake.from) {
         return Err(unknown_member(handshake.from, membership.cluster));
     }
     Ok(())
 }
 
-/// What a member is told that is not, or no more, of the cluster.
+/// The code for a member that the cluster has removed: it ends when it hears it.
+pub(super) const REMOVED: &str = "removed";
+
+fn removed(member: MemberId, cluster: ClusterId) -> Refusal {
+    Refusal::new(
+        REMOVED,
+        format!(
+            "{member} was removed from cluster {cluster}: it can come back only as a new member, with an empty data directory"
+        ),
+    )
+}
+
+/// What a member is told that is not of the cluster.
 pub(super) fn unknown_member(member: MemberId, cluster: ClusterId) -> Refusal {
     Refusal::new(
         "unknown-member",
         format!(
-            "{member} is not a member of cluster {cluster}: removed or never added; add it with an empty data directory"
+            "{member} is not a member of cluster {cluster}: add it with an empty data directory"
         ),
     )
 }
@@ -234,6 +249,8 @@ mod tests {
         directory.set_membership(Arc::new(Membership {
             cluster: ClusterId(9),
             members,
+            learners: [].into(),
+            removed: [MemberId(4)].into(),
         }));
         directory
     }
@@ -277,6 +294,10 @@ mod tests {
         check(
             |h| drop(h.insert(FROM, value(&MemberId(2).to_string()))),
             Err("unknown-member"),
+        );
+        check(
+            |h| drop(h.insert(FROM, value(&MemberId(4).to_string()))),
+            Err("removed"),
         );
         check(
             |h| drop(h.insert(VERSION, value("2"))),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
@@ -61,7 +62,14 @@ impl Hello {
     pub(super) fn of(directory: &Directory) -> Hello {
         let identity = directory.identity();
         let membership = directory.membership();
-        let known = membership.iter().flat_map(|membership| &membership.members);
+        // Who takes the place of a member of the same name is the one that is spoken of from then on.
+        let known = |learns: bool| {
+            let members = membership.iter().flat_map(|known| &known.members);
+            let learners = membership.as_ref().map(|known| &known.learners);
+            members.filter(move |(id, _)| {
+                learners.is_some_and(|learners| learners.contains(id)) == learns
+            })
+        };
         Hello {
             wire_version: WIRE_VERSION,
             name: identity.name.clone(),
@@ -69,7 +77,8 @@ impl Hello {
             client_url: identity.client_url.clone(),
             cluster: membership.as_ref().map(|membership| membership.cluster),
             initial_members: identity.initial_members.clone(),
-            known_names: known
+            known_names: known(false)
+                .chain(known(true))
                 .map(|(id, info)| (info.name.clone(), KnownMember(*id)))
                 .collect(),
         }
@@ -172,6 +181,7 @@ impl Form {
             name: member.name.clone(),
             peer_url: member.peer_url.clone(),
             client_url: member.client_url.clone(),
+            start: None,
         };
         Configuration {
             voters: self.members.iter().map(|member| member.id).collect(),
@@ -235,6 +245,20 @@ pub async fn offer_form(peer_url: &str, form: &Form) -> Result<(), DialError> {
     }
 }
 
+/// Calls the public API of the member whose clients reach it at `client_url`.
+///
+/// # Errors
+/// Where it cannot be reached, or does not answer in time.
+pub async fn call_client(
+    client_url: &str,
+    method: Method,
+    path: &'static str,
+    body: Bytes,
+    timeout: Duration,
+) -> Result<(StatusCode, Bytes), DialError> {
+    call(client_url, method, path, body, timeout).await
+}
+
 /// One call on a connection of its own.
 async fn call(
     peer_url: &str,
@@ -248,6 +272,7 @@ async fn call(
         let request = Request::builder()
             .method(method)
             .uri(connection.uri(path))
+            .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body));
         let request = request.map_err(|error| DialError::Answer(error.to_string()))?;
         let response = connection.send(request).await?;

@@ -14,6 +14,7 @@ mod frame;
 pub(crate) mod fuzzing;
 mod handshake;
 mod hello;
+mod membership;
 mod peer;
 mod queue;
 mod requests;
@@ -39,7 +40,8 @@ pub use dial::{DialError, check_peer_url};
 pub use directory::{ClusterId, Directory, IdError, Identity, Membership, parse_member_id};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameTooLarge, MAX_FRAME_BYTES, WIRE_VERSION};
 pub use handshake::Refusal;
-pub use hello::{Form, FormMember, Hello, KnownMember, ask_hello, offer_form};
+pub use hello::{Form, FormMember, Hello, KnownMember, ask_hello, call_client, offer_form};
+pub(crate) use membership::KNOWN_STARTS;
 pub use status::PeerLink;
 pub use streams::Budget;
 pub(crate) use streams::Offer;
@@ -63,6 +65,8 @@ pub enum Incoming {
     Message(Received),
     /// Messages to this member were lost, or may have been: a connection broke or a queue was full.
     Unreachable(MemberId),
+    /// Another member says that this one was removed from the cluster.
+    Removed,
     /// The thread of the transport panicked: this member says and hears nothing more.
     Panicked,
 }
@@ -179,10 +183,15 @@ impl Transport {
         Ok(Transport { shared })
     }
 
-    /// Says which cluster this member belongs to and who else does: dials who is new or moved, and cuts off who is not a
+    /// Says which cluster this member belongs to and who else does, and as of which configuration that is committed: dials who is new or moved, and cuts off who is not a
     /// member any more. Never waits; may be called from any thread.
-    pub fn update(&self, cluster: ClusterId, configuration: &Configuration) {
-        let membership = Arc::new(Membership::new(cluster, configuration));
+    pub fn update(
+        &self,
+        cluster: ClusterId,
+        configuration: &Configuration,
+        committed: &Configuration,
+    ) {
+        let membership = Arc::new(Membership::new(cluster, configuration, committed));
         self.shared
             .directory
             .set_membership(Arc::clone(&membership));

@@ -91,7 +91,7 @@ impl Peer {
 
     /// Whether it is still to be reached in the same way.
     pub(super) fn is_reached_by(&self, info: &MemberInfo) -> bool {
-        self.info == *info
+        (&self.info.name, &self.info.peer_url) == (&info.name, &info.peer_url)
     }
 
     /// Queues a message on its lane, or drops it.
@@ -155,6 +155,11 @@ impl Dialer {
             let error = self.connect_and_wait().await;
             self.queue.close();
             self.contact.failed(self.lane, &error);
+            if let DialError::Refused(refusal) = &error
+                && refusal.code == handshake::REMOVED
+            {
+                (self.sink)(Incoming::Removed);
+            }
             // Whatever was on its way is lost, and so may be what was sent before: the core must look again.
             (self.sink)(Incoming::Unreachable(self.handshake.to));
             if STOOD <= begun.elapsed() && !matches!(error, DialError::TimedOut(_)) {

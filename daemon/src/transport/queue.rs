@@ -211,7 +211,9 @@ pub(super) fn weight(message: &PeerMessage) -> usize {
             .sum(),
         PeerMessage::Refused { tokens, .. } => 8 * tokens.len(),
         PeerMessage::Progress { report, .. } => MESSAGE_OVERHEAD * report.peers.len(),
-        PeerMessage::AskProgress { .. } => 0,
+        PeerMessage::Introduce(introduction) => 8 * introduction.known.len(),
+        PeerMessage::Operate { .. } | PeerMessage::Operated { .. } => 4 * MESSAGE_OVERHEAD,
+        PeerMessage::AskProgress { .. } | PeerMessage::WentBack { .. } => 0,
     };
     payload + MESSAGE_OVERHEAD
 }

@@ -80,6 +80,20 @@ pub(super) struct Configuration {
     pub(super) learners: Vec<u64>,
     #[prost(message, repeated, tag = "4")]
     pub(super) info: Vec<MemberInfo>,
+    #[prost(message, repeated, tag = "5")]
+    pub(super) promoting: Vec<Promotion>,
+    #[prost(fixed64, repeated, tag = "6")]
+    pub(super) removed: Vec<u64>,
+}
+
+/// A learner on its way to a vote.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Promotion {
+    #[prost(fixed64, tag = "1")]
+    pub(super) id: u64,
+    /// Absent where it replaces nobody.
+    #[prost(fixed64, optional, tag = "2")]
+    pub(super) replaces: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -92,6 +106,9 @@ pub(super) struct MemberInfo {
     pub(super) peer_url: String,
     #[prost(string, tag = "4")]
     pub(super) client_url: String,
+    /// Absent while no start of it is logged.
+    #[prost(fixed64, optional, tag = "5")]
+    pub(super) start: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -218,6 +235,9 @@ pub(super) struct ForwardedRequest {
     pub(super) kind: i32,
     #[prost(bytes = "bytes", tag = "3")]
     pub(super) request: Bytes,
+    /// 16 bytes of the trace, 8 of the span, and its flags; empty where it is not traced.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) trace: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]
@@ -301,4 +321,76 @@ pub(super) enum PeerState {
     Probe = 1,
     Replicate = 2,
     Snapshot = 3,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Operate {
+    #[prost(uint64, tag = "1")]
+    pub(super) token: u64,
+    #[prost(enumeration = "OperationKind", tag = "2")]
+    pub(super) kind: i32,
+    /// Whom it is about; absent in a transfer to whoever is furthest ahead.
+    #[prost(fixed64, optional, tag = "3")]
+    pub(super) member: Option<u64>,
+    /// How a member is called and reached that comes or has moved.
+    #[prost(message, optional, tag = "4")]
+    pub(super) info: Option<MemberInfo>,
+    #[prost(bool, tag = "5")]
+    pub(super) promote: bool,
+    #[prost(fixed64, optional, tag = "6")]
+    pub(super) replaces: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum OperationKind {
+    Unspecified = 0,
+    Add = 1,
+    Replace = 2,
+    Promote = 3,
+    Remove = 4,
+    Update = 5,
+    Transfer = 6,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Operated {
+    #[prost(uint64, tag = "1")]
+    pub(super) token: u64,
+    #[prost(enumeration = "OperatedKind", tag = "2")]
+    pub(super) kind: i32,
+    /// Zero where none is spoken of.
+    #[prost(fixed64, tag = "3")]
+    pub(super) member: u64,
+    #[prost(string, tag = "4")]
+    pub(super) detail: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum OperatedKind {
+    Unspecified = 0,
+    Changed = 1,
+    HandedTo = 2,
+    NoLeader = 3,
+    Busy = 4,
+    Unsafe = 5,
+    NoSuchMember = 6,
+    Unknown = 7,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Introduce {
+    #[prost(fixed64, tag = "1")]
+    pub(super) start: u64,
+    #[prost(fixed64, repeated, tag = "2")]
+    pub(super) known: Vec<u64>,
+    #[prost(string, tag = "3")]
+    pub(super) client_url: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct WentBack {
+    #[prost(fixed64, tag = "1")]
+    pub(super) logged: u64,
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tenure::{Client, Loss, State};
+use tenure::api::{Change, Event, ResignReason};
+use tenure::{Client, Loss, State, Told};
 
 use tokio::runtime::Builder;
 
@@ -113,6 +114,122 @@ fn a_lease_that_fell_due_while_nobody_could_end_it_ends_as_soon_as_somebody_can(
     wait::until("the lease ends with its key", SOON, || {
         let read = runtime.block_on(soon(client.get("k"))).ok()?;
         read.is_none().then_some(())
+    });
+}
+
+/// Where each leader counted anew, it would never end: there is another one before its TTL has passed. What a change costs is
+/// the time without a leader and at most half a second more, so each leads for longer than that.
+#[test]
+fn a_lease_that_nobody_renews_ends_though_leaders_change_all_the_while() {
+    const TTL: Duration = Duration::from_secs(6);
+    const LEADS_FOR: Duration = Duration::from_millis(1_200);
+    const LEAST_CHANGES: usize = 2;
+    let _shares = machine::shared();
+    let cluster = Setup::of(3).start();
+    let runtime = runtime();
+    let client = client(&cluster);
+    let granted = Instant::now();
+    runtime.block_on(async {
+        let lease = soon(client.lease(TTL).grant()).await;
+        let lease = lease.expect("it is granted");
+        let put = soon(client.put("k", "v").lease(&lease).into_future()).await;
+        put.expect("it is put");
+        lease.detach();
+    });
+    let has_ended = || {
+        let read = runtime.block_on(soon(client.get("k")));
+        read.expect("it is read").is_none()
+    };
+    let (mut changes, mut longest) = (0, Duration::ZERO);
+    let mut led_since = granted;
+    while wait::found(LEADS_FOR, || has_ended().then_some(())).is_none() {
+        let leader = cluster.leader();
+        cluster.members[leader].kill();
+        cluster.new_leader(Some(leader));
+        (changes, longest) = (changes + 1, longest.max(led_since.elapsed()));
+        led_since = Instant::now();
+        cluster.members[leader].start();
+        cluster.wait_until_ready();
+        let lives = granted.elapsed();
+        assert!(
+            lives < SOON * 2,
+            "it lives on after {lives:?} and {changes} changes"
+        );
+    }
+    let lived = granted.elapsed();
+    println!("it ended after {lived:?} and {changes} changes of leader");
+    longest = longest.max(led_since.elapsed());
+    assert!(
+        longest < TTL,
+        "one has led for {longest:?}, in which it could end anyway"
+    );
+    assert!(
+        lived >= TTL && changes >= LEAST_CHANGES,
+        "{lived:?}, {changes}"
+    );
+}
+
+#[test]
+fn a_candidate_leads_at_the_revision_at_which_the_leader_ends_and_at_once_where_that_was_long_ago()
+{
+    let _shares = machine::shared();
+    let cluster = Setup::of(1).start();
+    let runtime = runtime();
+    let client = client(&cluster);
+    let changes = |told| match told {
+        Some(Ok(Told::Changes { events, .. })) => events,
+        told => panic!("{told:?}"),
+    };
+    runtime.block_on(async {
+        // A leader that is gone: nobody renews its lease, and nobody says that it has ended.
+        let lease = soon(client.lease(TTL * 3).grant())
+            .await
+            .expect("it is granted");
+        let campaign = client.campaign("e", "a").on(&lease);
+        let leader = soon(campaign.lead()).await.expect("it leads");
+        let fence = leader.fence();
+        let waits = client.campaign("e", "b").ttl(LONG_TTL);
+        let waits = tokio::spawn(waits.lead());
+        let mut watch = client.watch_one("elections/e").after(fence).begin();
+        let queued = changes(soon(watch.next()).await);
+        assert!(
+            matches!(
+                queued[..],
+                [Event {
+                    change: Change::Queued { .. },
+                    ..
+                }]
+            ),
+            "{queued:?}"
+        );
+        lease.detach();
+        let passed = changes(soon(watch.next()).await);
+        let at_once = matches!(
+            passed[..],
+            [
+                Event {
+                    change: Change::Resigned {
+                        reason: ResignReason::LeaseEnded,
+                        ..
+                    },
+                    ..
+                },
+                Event {
+                    change: Change::Elected { .. },
+                    ..
+                },
+            ]
+        );
+        assert!(at_once, "{passed:?}");
+        let next = soon(waits).await.expect("it runs").expect("it leads");
+        soon(next.resign()).await.expect("it leads until now");
+
+        // Whoever comes to a vacancy waits for nobody's lease, least of all for as long as its own.
+        let begun = Instant::now();
+        let last = client.campaign("e", "c").ttl(LONG_TTL);
+        let last = soon(last.lead()).await.expect("it leads");
+        assert!(begun.elapsed() < LONG_TTL / 2, "{:?}", begun.elapsed());
+        soon(last.resign()).await.expect("it leads until now");
     });
 }
 

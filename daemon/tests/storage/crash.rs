@@ -23,6 +23,7 @@ fn empty() -> LogContents {
         base: meta(1, 1),
         entries: Vec::new(),
         founding: None,
+        starts: Vec::new(),
     }
 }
 

@@ -103,6 +103,7 @@ impl Node {
             match within("a message arrives", self.incoming.recv()).await {
                 Some(Incoming::Message(received)) => return received,
                 Some(Incoming::Unreachable(_)) => {}
+                Some(Incoming::Removed) => panic!("nobody is removed here"),
                 Some(Incoming::Panicked) => panic!("the thread of the transport panicked"),
                 None => panic!("the transport is gone"),
             }
@@ -114,6 +115,7 @@ impl Node {
             match within("a report of lost messages", self.incoming.recv()).await {
                 Some(Incoming::Unreachable(member)) => return member,
                 Some(Incoming::Message(_)) => {}
+                Some(Incoming::Removed) => panic!("nobody is removed here"),
                 Some(Incoming::Panicked) => panic!("the thread of the transport panicked"),
                 None => panic!("the transport is gone"),
             }
@@ -173,6 +175,7 @@ pub(crate) fn configuration_of(nodes: &[Node]) -> Configuration {
         name: node.transport.directory().identity().name.clone(),
         peer_url: node.url.clone(),
         client_url: String::new(),
+        start: None,
     };
     Configuration {
         voters: nodes.iter().map(|node| node.id).collect(),
@@ -187,7 +190,8 @@ pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 pub(crate) async fn pair() -> (Node, Node, Configuration) {
     let (mut nodes, configuration) = nodes(2).await;
     for node in &nodes {
-        node.transport.update(CLUSTER, &configuration);
+        node.transport
+            .update(CLUSTER, &configuration, &configuration);
     }
     let (b, a) = (nodes.pop().expect("two"), nodes.pop().expect("two"));
     a.connected(b.id).await;

@@ -32,7 +32,8 @@ The file is $XDG_CONFIG_HOME/tenure/config.toml, or ~/.config/tenure/config.toml
   ca_file = \"ca.pem\"               who issued the certificates of the members
   certificate_file = \"client.pem\"  with key_file = \"client.key\", where members ask for one
   token_file = \"token\"             who asks
-A flag wins over the environment (TENURE_ENDPOINTS, then TENURE_CONTEXT), and that over the file.";
+A flag wins over the environment (TENURE_ENDPOINTS, then TENURE_CONTEXT), and that over the file. Where both are set and \
+TENURE_ENDPOINTS has the endpoints of that context, the context counts: so commands that `tenure` runs find them.";
 
 impl Context {
     pub(crate) fn run(self, chosen: &Chosen, output: Output) -> Result<Exit, Trouble> {

@@ -50,7 +50,7 @@ pub(crate) const CODES: &str = "\
 Exit codes:
     0  done
     1  failed in another way than those below
-    2  there is no such key, lease or hold, or a condition did not hold
+    2  there is no such key, lease, hold or member, or a condition did not hold
    64  wrong usage
    69  the cluster is unreachable or has no leader
    74  it is not known whether the change was applied
@@ -119,6 +119,14 @@ impl Trouble {
     pub(crate) fn afterwards(mut self) -> Trouble {
         self.outcome = None;
         self
+    }
+
+    /// The same of one of several things that were asked for, of which others may be done. What is in doubt stays so.
+    pub(crate) fn after(self, others: bool) -> Trouble {
+        match self.outcome {
+            Some(Outcome::NotApplied) if others => self.afterwards(),
+            _ => self,
+        }
     }
 
     /// The same, with another exit code.
@@ -282,12 +290,19 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::WrongCluster => (
             Exit::CONFIG,
-            "these members are not of one cluster; `tenure context` shows who is asked",
+            "these members are not of one cluster (`tenure context` shows who is asked), or it was restored from a backup \
+             meanwhile and is another one now: then run this again, and read anew what was read before",
         ),
         Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
-        Code::MemberNotFound | Code::MembershipBusy | Code::MembershipUnsafe => {
-            (Exit::FAILED, "`tenure status` shows the members")
-        }
+        Code::MemberNotFound => (Exit::ABSENT, "`tenure member list` shows the members"),
+        Code::MembershipBusy => (
+            Exit::FAILED,
+            "ask again when that is done; `tenure member list` shows what is under way",
+        ),
+        Code::MembershipUnsafe => (
+            Exit::FAILED,
+            "the sentence says what keeps it from being safe; `tenure status` shows which members are well",
+        ),
         Code::RouteNotFound
         | Code::MethodNotAllowed
         | Code::NotAcceptable

@@ -87,7 +87,7 @@ impl Grant {
         }
         let lease = grant.grant().await?.detach();
         match session.output {
-            Output::Json => output::json(&session.client.inspect_lease(&lease).await?)?,
+            Output::Json => output::json(&shown(session, &lease).await?)?,
             Output::Table => output::text(&format!("{lease}\n"))?,
         }
         Ok(Exit::DONE)
@@ -108,12 +108,13 @@ struct Renew {
 
 impl Renew {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
-        for lease in self.leases {
-            let renewed = resume(session, &lease).await?;
+        for (before, lease) in self.leases.iter().enumerate() {
+            let renewed = resume(session, lease).await;
+            let renewed = renewed.map_err(|trouble| trouble.after(before > 0))?;
             let left = duration::shown(renewed.remaining());
             let lease = renewed.detach();
             match session.output {
-                Output::Json => output::json(&session.client.inspect_lease(&lease).await?)?,
+                Output::Json => output::json(&shown(session, &lease).await?)?,
                 Output::Table => output::text(&format!("{lease}  {left} left\n"))?,
             }
         }
@@ -142,6 +143,12 @@ impl KeepAlive {
                 .then("what hangs on it ends with it; `tenure lease grant` makes another"),
         )
     }
+}
+
+/// A lease that was granted or renewed already, whatever becomes of this.
+async fn shown(session: &Session, lease: &str) -> Result<tenure::api::Lease, Trouble> {
+    let shown = session.client.inspect_lease(lease).await;
+    shown.map_err(|error| Trouble::from(error).afterwards())
 }
 
 /// Renews a lease. One that has ended before is told as one that is not there: nothing was held here that could be lost.
@@ -277,22 +284,26 @@ struct Revoke {
 
 impl Revoke {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
-        let mut unknown = None;
+        let (mut unknown, mut some_ended) = (None, false);
         for lease in self.leases {
             // To end what never was is no error for the client, but a typing error here.
-            match session.client.inspect_lease(&lease).await {
+            let ended = match session.client.inspect_lease(&lease).await {
                 Err(error) if error.code() == Some(Code::LeaseNotFound) => {
                     unknown = unknown.or(Some(error));
                     continue;
                 }
-                Err(error) if error.code() != Some(Code::LeaseExpired) => return Err(error.into()),
-                _ => session.client.revoke_lease(&lease).await?,
-            }
+                Err(error) if error.code() != Some(Code::LeaseExpired) => Err(error),
+                _ => session.client.revoke_lease(&lease).await,
+            };
+            ended.map_err(|error| Trouble::from(error).after(some_ended))?;
+            some_ended = true;
             match session.output {
                 Output::Json => output::json(&json!({"lease": lease, "ended": true}))?,
                 Output::Table => output::text(&format!("{}  ended\n", output::shown(&lease)))?,
             }
         }
-        unknown.map_or(Ok(Exit::DONE), |error| Err(error.into()))
+        unknown.map_or(Ok(Exit::DONE), |error| {
+            Err(Trouble::from(error).after(some_ended))
+        })
     }
 }

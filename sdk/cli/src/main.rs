@@ -21,6 +21,8 @@ mod exit;
 mod input;
 mod keys;
 mod lease;
+mod log_filter;
+mod member;
 mod output;
 mod pages;
 mod settings;
@@ -65,6 +67,8 @@ enum Command {
     Break(breaking::Break),
     Status(status::Status),
     Backup(backup::Backup),
+    LogFilter(log_filter::LogFilter),
+    Member(member::Member),
     Context(context::Context),
     /// Measures a running cluster
     Bench(bench::Bench),
@@ -181,6 +185,8 @@ impl Command {
             Command::Break(broken) => broken.run(session).await,
             Command::Status(status) => status.run(session).await,
             Command::Backup(backup) => backup.run(session).await,
+            Command::LogFilter(filter) => filter.run(session).await,
+            Command::Member(member) => member.run(session).await,
             Command::Context(_) | Command::Bench(_) | Command::Completion(_) | Command::Man(_) => {
                 unreachable!("these need no runtime and were run without")
             }

@@ -4,6 +4,7 @@
 //! environment over the file. Nothing unknown in the file is passed over.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use crate::output::Output;
 /// A member on this machine, where `tenured dev` listens.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7379";
 
+const ONLY_GIVEN: &str = "TENURE_ONLY_GIVEN";
+
 /// What every command takes.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Options of every command")]
@@ -37,7 +40,7 @@ pub(crate) struct Options {
     /// The context of the configuration file to use [env: TENURE_CONTEXT]
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
-    /// Ask only the members that are given, also where they tell of a leader elsewhere
+    /// Ask only the members that are given, also where they tell of a leader elsewhere [env: TENURE_ONLY_GIVEN=true]
     #[arg(long, global = true)]
     only_given: bool,
     /// How long one call may take, all its tries together; a cluster that is away is tried for so long, also with --wait
@@ -105,6 +108,21 @@ pub(crate) struct Chosen {
     /// The file, where there is one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) contexts: BTreeMap<String, Context>,
+}
+
+impl Chosen {
+    /// By what `tenure` inside of a command asks the same members in the same way. What is secret stays in the files that
+    /// the context names.
+    pub(crate) fn environment(&self) -> [(&'static str, OsString); 3] {
+        // What is empty counts as not set.
+        let name = self.name.clone().unwrap_or_default();
+        let only_given = self.cluster.only_given.to_string();
+        [
+            ("TENURE_ENDPOINTS", self.cluster.endpoints.join(",").into()),
+            ("TENURE_CONTEXT", name.into()),
+            (ONLY_GIVEN, only_given.into()),
+        ]
+    }
 }
 
 /// The environment, so that tests have one of their own.
@@ -224,6 +242,14 @@ impl Options {
         let listed = |urls: &str| -> Vec<String> {
             urls.split(',').map(|url| url.trim().to_owned()).collect()
         };
+        let urls = environment("TENURE_ENDPOINTS").map(|urls| listed(&urls));
+        // As a command finds both that runs under a lock: the members of a context are asked as that says.
+        let in_context = || {
+            let name = environment("TENURE_CONTEXT")?;
+            let cluster = file.contexts.get(&name)?;
+            let is_meant = urls.as_ref() == Some(&cluster.endpoints);
+            is_meant.then(|| (name, cluster.clone()))
+        };
         let (name, cluster, because) = if !self.endpoints.is_empty() {
             (
                 None,
@@ -241,8 +267,10 @@ impl Options {
                 named(&file, name, "--context")?,
                 "--context".to_owned(),
             )
-        } else if let Some(urls) = environment("TENURE_ENDPOINTS") {
-            (None, given(listed(&urls)), "TENURE_ENDPOINTS".to_owned())
+        } else if let Some((name, cluster)) = in_context() {
+            (Some(name), cluster, "TENURE_CONTEXT".to_owned())
+        } else if let Some(urls) = &urls {
+            (None, given(urls.clone()), "TENURE_ENDPOINTS".to_owned())
         } else if let Some(name) = environment("TENURE_CONTEXT") {
             let cluster = named(&file, &name, "TENURE_CONTEXT")?;
             (Some(name), cluster, "TENURE_CONTEXT".to_owned())
@@ -254,7 +282,17 @@ impl Options {
             let because = "nothing else was given".to_owned();
             (None, given(vec![DEFAULT_ENDPOINT.to_owned()]), because)
         };
-        let only_given = cluster.only_given || self.only_given;
+        let only_given = match environment(ONLY_GIVEN).as_deref() {
+            Some("true") => true,
+            None | Some("false") => cluster.only_given || self.only_given,
+            Some(other) => {
+                let told =
+                    format!("{ONLY_GIVEN} is {other:?}, and only true and false are accepted");
+                return Err(
+                    Trouble::new(Exit::CONFIG, told).then("write true or false, or unset it")
+                );
+            }
+        };
         Ok(Chosen {
             name,
             cluster: Context {
@@ -390,6 +428,52 @@ mod tests {
             ["http://h:1"]
         );
         assert_eq!(endpoints(chosen(&options(), &[], None)), [DEFAULT_ENDPOINT]);
+    }
+
+    #[test]
+    fn a_program_that_is_run_by_this_one_asks_the_same_members_in_the_same_way() {
+        let check = |options: &Options, variables: &[(&str, &str)]| {
+            let outer = chosen(options, variables, Some(FILE)).expect("somebody is asked");
+            let told = outer.environment();
+            let told = told.each_ref().map(|(name, value)| {
+                let value = value.to_str().expect("it is text");
+                (*name, value)
+            });
+            let told: Vec<_> = told
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty())
+                .collect();
+            let inner = chosen(&super::tests::options(), &told, Some(FILE));
+            let inner = inner.expect("somebody is asked");
+            let way = |chosen: &Chosen| {
+                let cluster = &chosen.cluster;
+                (
+                    chosen.name.clone(),
+                    cluster.endpoints.clone(),
+                    cluster.only_given,
+                )
+            };
+            assert_eq!(way(&inner), way(&outer), "{told:?}");
+        };
+        let flags = |endpoints: &[&str], context: Option<&str>, only_given| Options {
+            endpoints: endpoints.iter().map(|url| (*url).to_owned()).collect(),
+            context: context.map(str::to_owned),
+            only_given,
+            ..options()
+        };
+        check(&flags(&[], Some("there"), false), &[]);
+        check(&flags(&[], Some("here"), true), &[]);
+        check(&flags(&["http://h:1"], None, true), &[]);
+        // The members of a context, but not as the context says.
+        check(
+            &flags(&["http://t:1", "http://t:2"], None, false),
+            &[("TENURE_CONTEXT", "there")],
+        );
+        check(&options(), &[("TENURE_CONTEXT", "there")]);
+        check(&options(), &[]);
+        let wrong = chosen(&options(), &[(ONLY_GIVEN, "yes")], None);
+        let wrong = wrong.err().expect("it is refused").to_string();
+        assert!(wrong.contains("TENURE_ONLY_GIVEN is \"yes\""), "{wrong}");
     }
 
     #[test]

@@ -371,8 +371,11 @@ async fn show(
 ) -> Result<Exit, Trouble> {
     let clears = look.watch && session.output == Output::Table && std::io::stdout().is_terminal();
     let mut memory = look.watch.then(Memory::default);
+    let mut has_seen = false;
     loop {
-        match seen().await {
+        let looked = seen().await;
+        has_seen |= looked.is_ok();
+        match looked {
             Ok(seen) => match session.output {
                 Output::Json => {
                     let things: Vec<&Value> = seen.things.iter().map(|thing| &thing.wire).collect();
@@ -390,8 +393,8 @@ async fn show(
                     output::text(&format!("{clear}{picture}"))?;
                 }
             },
-            // Who looks again and again sees when the cluster is back.
-            Err(error) if look.watch => note(format!("{error}")),
+            // Who looks again and again sees when the cluster is back, if it was ever there.
+            Err(error) if look.watch && has_seen => note(format!("{error}")),
             Err(error) => return Err(error.into()),
         }
         if !look.watch {

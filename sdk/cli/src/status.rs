@@ -1,6 +1,6 @@
 //! `tenure status`: how the cluster is, at a glance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -25,7 +25,9 @@ Examples:
   tenure status
   tenure status -o json | jq '.members[] | select(.well | not)'
   tenure status > /dev/null || echo 'the cluster does not serve'
-Below the members is what those that serve say is wrong, and what to do about it.
+Below the members is what those that serve say is wrong, and what to do about it. A member is asked at the URL that it \
+tells, with the token of this client: not by http, unless that URL was given, where there is a token or the URLs that were \
+given are https, and not with --only-given. Then it says why, and `well` in -o json is null.
 It ends with 0 where there is a leader, also while some members are not well: `well` in -o json says of each. It ends with \
 69 where there is no leader, or no member answers.")]
 pub(crate) struct Status {}
@@ -41,6 +43,8 @@ struct Silent {
     /// In the table.
     short: &'static str,
     why: String,
+    /// Whether it was asked: of one that was not, nothing is said to be wrong.
+    asked: bool,
 }
 
 impl From<Error> for Silent {
@@ -53,11 +57,13 @@ impl From<Error> for Silent {
         Silent {
             short,
             why: error.to_string(),
+            asked: true,
         }
     }
 }
 
 const STRANGE: &str = "is of another cluster";
+const UNASKED: &str = "was not asked";
 
 impl Status {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
@@ -93,37 +99,65 @@ fn no_leader() -> Trouble {
         .then("more than half of the voters must run and reach one another; their logs say what keeps them")
 }
 
+/// What members say of themselves, each at the URL that it tells, where it may be asked there; else at one that was given.
 async fn ask_all(client: &Client, cluster: &Cluster) -> Vec<Seen> {
-    let mut asked = JoinSet::new();
-    for member in cluster.members.clone() {
+    let told = cluster.members.iter().map(|member| &member.client_url);
+    let (asked, unasked): (BTreeSet<&String>, BTreeSet<&String>) =
+        told.partition(|url| client.may_ask(url).is_ok());
+    let mut asked: BTreeSet<String> = asked.into_iter().cloned().collect();
+    if !unasked.is_empty() {
+        asked.extend(client.urls());
+    }
+    let mut asking = JoinSet::new();
+    for url in asked {
         let client = client.clone().with_patience(ASKED_FOR);
-        asked.spawn(async move {
-            let itself = client.status_of(&member.client_url).await;
-            (member.id.clone(), itself.map_err(Silent::from))
+        asking.spawn(async move {
+            let itself = client.status_of(&url).await;
+            (url, itself)
         });
     }
-    let mut told: BTreeMap<String, Result<OfMember, Silent>> =
-        asked.join_all().await.into_iter().collect();
+    let told: BTreeMap<String, Result<OfMember, Error>> =
+        asking.join_all().await.into_iter().collect();
     let seen = cluster.members.iter().map(|member| Seen {
         member: member.clone(),
-        itself: told
-            .remove(&member.id)
-            .unwrap_or_else(|| {
-                Err(Silent {
-                    short: "was not asked",
-                    why: "the task that was to ask it has ended".into(),
-                })
-            })
+        itself: itself(client, &told, member)
             .and_then(|itself| of_this_cluster(itself, &member.id, &cluster.cluster)),
     });
     seen.collect()
+}
+
+/// What a member said of itself, of all that was told at the URLs that were asked.
+fn itself(
+    client: &Client,
+    told: &BTreeMap<String, Result<OfMember, Error>>,
+    member: &Member,
+) -> Result<OfMember, Silent> {
+    let why = match (
+        told.get(&member.client_url),
+        client.may_ask(&member.client_url),
+    ) {
+        (Some(itself), _) => return itself.clone().map_err(Silent::from),
+        (None, Err(why)) => why.to_string(),
+        (None, Ok(())) => "the task that was to ask it has ended".into(),
+    };
+    let mut elsewhere = told.values().flatten();
+    let found = elsewhere.find(|itself| itself.member == member.id);
+    found.cloned().ok_or(Silent {
+        short: UNASKED,
+        why,
+        asked: false,
+    })
 }
 
 /// Whoever answers at the URL of a member may be somebody else: then how that one is says nothing.
 fn of_this_cluster(itself: OfMember, member: &str, cluster: &str) -> Result<OfMember, Silent> {
     let strange = |short, what: &str, meant: &str, is: &str| {
         let why = format!("at its URL answers {what} {is}, not {meant}");
-        Err(Silent { short, why })
+        Err(Silent {
+            short,
+            why,
+            asked: true,
+        })
     };
     if itself.cluster != cluster {
         return strange(STRANGE, "cluster", cluster, &itself.cluster);
@@ -135,7 +169,16 @@ fn of_this_cluster(itself: OfMember, member: &str, cluster: &str) -> Result<OfMe
 }
 
 impl Seen {
-    /// What is wrong with it; nothing with one that is well.
+    /// Whether it is well, where it was asked.
+    fn is_well(&self) -> Option<bool> {
+        let was_asked = self
+            .itself
+            .as_ref()
+            .map_or_else(|silent| silent.asked, |_| true);
+        was_asked.then(|| self.trouble().is_none())
+    }
+
+    /// What is wrong with it, or not known of it; nothing with one that is well.
     fn trouble(&self) -> Option<String> {
         let itself = match &self.itself {
             Ok(itself) => itself,
@@ -160,7 +203,7 @@ fn tell(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
             Err(silent) => (None, Some(&silent.why)),
         };
         let mut told = serde_json::to_value(&seen.member).expect("wire types have a form in JSON");
-        let more = json!({"status": itself, "error": error, "well": seen.trouble().is_none(),
+        let more = json!({"status": itself, "error": error, "well": seen.is_well(),
             "trouble": seen.trouble()});
         if let (Some(told), Some(more)) = (told.as_object_mut(), more.as_object()) {
             told.extend(more.clone());
@@ -176,14 +219,16 @@ fn tell(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
 }
 
 fn show(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
-    let well = members
-        .iter()
-        .filter(|seen| seen.trouble().is_none())
-        .count();
-    let style = if well == members.len() && cluster.leader.is_some() {
+    let count = |is: Option<bool>| members.iter().filter(|seen| seen.is_well() == is).count();
+    let (well, unasked) = (count(Some(true)), count(None));
+    let style = if well + unasked == members.len() && cluster.leader.is_some() {
         GOOD
     } else {
         BAD
+    };
+    let unasked = match unasked {
+        0 => String::new(),
+        unasked => format!(", {unasked} not asked"),
     };
     let leader = cluster.leader.as_ref().and_then(|id| {
         let member = members.iter().find(|seen| seen.member.id == *id)?;
@@ -203,7 +248,7 @@ fn show(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
     ]);
     members.iter().for_each(|seen| table.row(row(seen)));
     output::text(&format!(
-        "{style}{well} of {} members are well, {}{style:#}, term {}, revision {}, cluster {}\n\n{}{}",
+        "{style}{well} of {} members are well{unasked}, {}{style:#}, term {}, revision {}, cluster {}\n\n{}{}",
         members.len(),
         output::shown(&leader),
         cluster.term,
@@ -215,12 +260,16 @@ fn show(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What members that serve say is wrong, and what to do about it.
+/// What members that serve say is wrong, and what to do about it; and why a member was not asked.
 fn warnings(members: &[Seen]) -> String {
     let mut lines = String::new();
     for seen in members {
-        let itself = seen.itself.as_ref();
-        for words in itself.map_or(&[][..], |itself| &itself.warnings) {
+        let words: &[String] = match &seen.itself {
+            Ok(itself) => &itself.warnings,
+            Err(silent) if !silent.asked => std::slice::from_ref(&silent.why),
+            Err(_) => &[],
+        };
+        for words in words {
             let line = format!("{}: {words}", seen.member.name);
             lines.push_str(&format!("\n{}", output::shown(&line)));
         }
@@ -234,27 +283,17 @@ fn warnings(members: &[Seen]) -> String {
 fn row(seen: &Seen) -> Vec<Cell> {
     let unknown = || "-".to_owned();
     let member = &seen.member;
-    let role = match member.role {
-        MemberRole::Voter => "voter",
-        MemberRole::Learner => "learner",
-    };
-    let state = member.state.map_or("-", |state| match state {
-        MemberState::Leader => "leader",
-        MemberState::Replicating => "replicating",
-        MemberState::Probing => "probing",
-        MemberState::Snapshot => "snapshot",
-        MemberState::Unreachable => "unreachable",
-    });
     let itself = seen.itself.as_ref().ok();
-    let health = match seen.trouble() {
-        None => Cell::styled("well", GOOD),
-        Some(trouble) => Cell::styled(trouble, BAD),
+    let health = match (seen.trouble(), seen.is_well()) {
+        (None, _) => Cell::styled("well", GOOD),
+        (Some(unknown), None) => unknown.into(),
+        (Some(trouble), Some(_)) => Cell::styled(trouble, BAD),
     };
     vec![
         member.name.as_str().into(),
         member.client_url.as_str().into(),
-        role.into(),
-        state.into(),
+        role_in_words(member).into(),
+        state_in_words(member).into(),
         member
             .lag
             .map_or_else(unknown, |lag| lag.to_string())
@@ -271,4 +310,23 @@ fn row(seen: &Seen) -> Vec<Cell> {
             .into(),
         health,
     ]
+}
+
+/// Whether a member votes.
+pub(crate) fn role_in_words(member: &Member) -> &'static str {
+    match member.role {
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+    }
+}
+
+/// How a member is being replicated to, where that is known.
+pub(crate) fn state_in_words(member: &Member) -> &'static str {
+    member.state.map_or("-", |state| match state {
+        MemberState::Leader => "leader",
+        MemberState::Replicating => "replicating",
+        MemberState::Probing => "probing",
+        MemberState::Snapshot => "snapshot",
+        MemberState::Unreachable => "unreachable",
+    })
 }

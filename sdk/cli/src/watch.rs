@@ -1,34 +1,31 @@
 //! `tenure watch`: tells what happens, or runs a command when things have changed and are quiet again.
 //!
-//! Owns the cursor of a watch that goes on after a restart. It is written only when what it stands for is done with, so a
-//! change may be told twice around a crash, and is never passed over.
+//! Owns what is told, and how a watch goes on after a restart: its cursor is written only when what it stands for is done
+//! with, so a change may be told twice around a crash, and is never passed over.
 
-use std::ffi::OsString;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
+use tenure::Told;
 use tenure::api::{Event, Resource};
-use tenure::{Told, Watch as Stream};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
-use tokio::time::Instant;
 
 use crate::duration;
 use crate::events::line;
 use crate::exit::{Exit, Trouble};
-use crate::output::{self, Output, note};
+use crate::output::{self, Output};
 use crate::settings::Session;
-use crate::under::{Words, cannot_run, words};
+use crate::under::{Words, words};
 
-/// After a command that failed, and how far the pause grows.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What changes again and again is told after this many times of `--settle`, though it is not quiet.
-const LONGEST_SETTLE: u32 = 25;
+mod cursor;
+mod executing;
+mod listening;
+
+use cursor::Cursor;
+use executing::{Executing, Way};
+use listening::Listening;
+
 const COLLECTIONS: [&str; 5] = ["keys/", "locks/", "semaphores/", "elections/", "leases/"];
 
 /// Tells what happens to keys, locks, elections and leases, or runs a command for it
@@ -56,11 +53,12 @@ pub(crate) struct Watch {
 
 const ABOUT: &str = "\
 It tells what there is, and then what happens to it: every change once and in order, over the loss of members and \
-leaders. Where history is gone, what there is is told anew.
+leaders. Where history is gone, what there is is told anew. Where no member answers at first, it ends with 69 after --timeout; \
+later it waits, and says so on stderr after half a minute and when one answers again.
 
 With --exec, a command is run in place of that: once at the beginning, and whenever something has changed and nothing \
 more did for --settle. It runs without a shell and never twice at a time. It finds the changes on its stdin, as lines of \
-JSON, at first one of type resync with what there is, and TENURE_REVISION in its environment. One that fails is run again, after a pause that grows to a minute.";
+JSON, at first one of type resync with what there is, and TENURE_REVISION in its environment. One that fails is run again, with what has changed meanwhile, after a pause that grows to a minute.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -106,30 +104,38 @@ impl Watch {
         if let Some(after) = after {
             watching = watching.after(after);
         }
-        let stream = watching.begin();
+        let watch = Listening::to(watching.begin());
         match &self.exec {
-            Some(command) => execute(stream, &command.0, self.settle, cursor).await,
-            None => tell(stream, session.output, cursor).await,
+            Some(command) => {
+                let environment = session.chosen.environment();
+                let way = Way {
+                    command: &command.0,
+                    environment: &environment,
+                    settle: self.settle,
+                };
+                Executing::of(watch, way, cursor).run().await
+            }
+            None => tell(watch, session.output, cursor).await,
         }
     }
 }
 
 /// Tells everything, one line for each change.
 async fn tell(
-    mut stream: Stream,
+    mut watch: Listening,
     output: Output,
     cursor: Option<Cursor<'_>>,
 ) -> Result<Exit, Trouble> {
     let mut abandoned = pin!(output::abandoned());
     loop {
         let told = tokio::select! {
-            told = stream.next() => told,
+            told = watch.next() => told?,
             () = &mut abandoned => None,
         };
         let Some(told) = told else {
             return Ok(Exit::DONE);
         };
-        let revision = match told? {
+        let revision = match told {
             Told::Resync { state, revision } => {
                 let lines = match output {
                     Output::Json => resync(&state, revision),
@@ -169,158 +175,6 @@ fn wire(event: &Event) -> String {
     serde_json::to_string(event).expect("wire types have a form in JSON") + "\n"
 }
 
-/// What has changed since the command was last run with success.
-#[derive(Default)]
-struct Due {
-    lines: String,
-    revision: Option<u64>,
-    /// Since when.
-    since: Option<Instant>,
-}
-
-impl Due {
-    fn add(&mut self, told: Told) {
-        self.since.get_or_insert_with(Instant::now);
-        match told {
-            Told::Resync { state, revision } => {
-                // What was before is gone with its history.
-                self.lines = resync(&state, revision);
-                self.revision = Some(revision);
-            }
-            Told::Changes { events, revision } => {
-                self.lines.extend(events.iter().map(wire));
-                self.revision = Some(revision);
-            }
-        }
-    }
-}
-
-impl Due {
-    /// How long to wait for quiet: what never comes to rest is not waited for without end.
-    fn quiet_in(&self, settle: Duration) -> Duration {
-        let waited = self.since.map_or(Duration::ZERO, |since| since.elapsed());
-        settle.min((settle * LONGEST_SETTLE).saturating_sub(waited))
-    }
-}
-
-/// Runs the command for what has changed, once it is quiet.
-async fn execute(
-    mut stream: Stream,
-    command: &[OsString],
-    settle: Duration,
-    cursor: Option<Cursor<'_>>,
-) -> Result<Exit, Trouble> {
-    let mut due = Due::default();
-    let mut pause = None;
-    loop {
-        // A change that comes meanwhile begins the wait anew; a failure is not forgotten for it.
-        let wait = pause.unwrap_or_else(|| due.quiet_in(settle));
-        let quiet = async {
-            match due.revision {
-                Some(_) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            told = stream.next() => match told {
-                Some(told) => due.add(told?),
-                None => return Ok(Exit::DONE),
-            },
-            () = quiet => {
-                let doing = std::mem::take(&mut due);
-                let ended = {
-                    // What happens while it runs is for the next time.
-                    let mut running = pin!(run(command, &doing));
-                    loop {
-                        tokio::select! {
-                            ended = &mut running => break ended?,
-                            told = stream.next() => match told {
-                                Some(told) => due.add(told?),
-                                None => return Ok(Exit::DONE),
-                            },
-                        }
-                    }
-                };
-                pause = match ended {
-                    None => {
-                        if let (Some(cursor), Some(revision)) = (&cursor, doing.revision) {
-                            cursor.write(revision)?;
-                        }
-                        None
-                    }
-                    Some(why) => {
-                        let next = pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-                        note(format!("the command {why}: it is run again in {}", duration::shown(next)));
-                        due = Due {
-                            revision: due.revision.or(doing.revision),
-                            since: doing.since,
-                            lines: doing.lines + &due.lines,
-                        };
-                        Some(next)
-                    }
-                };
-            }
-        }
-    }
-}
-
-/// Runs it to its end; answers what was wrong where it did not succeed.
-async fn run(command: &[OsString], due: &Due) -> Result<Option<String>, Trouble> {
-    let program = command.first().map(OsString::as_os_str).unwrap_or_default();
-    let revision = due.revision.unwrap_or_default().to_string();
-    let child = Command::new(program)
-        .args(command.iter().skip(1))
-        .env("TENURE_REVISION", revision)
-        .stdin(Stdio::piped())
-        .spawn();
-    let mut child = child.map_err(|error| cannot_run(command, &error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A command may end without reading it.
-        let _ = stdin.write_all(due.lines.as_bytes()).await;
-    }
-    let status = child.wait().await?;
-    Ok((!status.success()).then(|| format!("ended with {status}")))
-}
-
-/// The file that says how far a watch came.
-struct Cursor<'a>(&'a Path);
-
-impl Cursor<'_> {
-    fn read(&self) -> Result<Option<u64>, Trouble> {
-        match std::fs::read_to_string(self.0) {
-            Ok(text) => match text.trim().parse() {
-                Ok(revision) => Ok(Some(revision)),
-                Err(_) => Err(self.wrong(&format!("{:?} is no revision", text.trim()))),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.wrong(&format!("cannot be read: {error}"))),
-        }
-    }
-
-    /// Whole or not at all, also where the machine goes down.
-    fn write(&self, revision: u64) -> Result<(), Trouble> {
-        let mut beside = self.0.as_os_str().to_owned();
-        beside.push(".new");
-        let write = || {
-            let mut file = std::fs::File::create(&beside)?;
-            writeln!(file, "{revision}")?;
-            file.sync_all()?;
-            std::fs::rename(&beside, self.0)
-        };
-        let wrong = |error| self.wrong(&format!("cannot be written: {error}"));
-        write().map_err(|error| wrong(error).afterwards())
-    }
-
-    fn wrong(&self, why: &str) -> Trouble {
-        Trouble::new(
-            Exit::CONFIG,
-            format!("the cursor {}: {why}", self.0.display()),
-        )
-        .then("remove the file to begin anew, or name another one")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,32 +185,5 @@ mod tests {
         assert_eq!(prefix("locks"), Ok("locks/".into()));
         let told = prefix("config/").expect_err("it is refused");
         assert!(told.contains("write keys/config/ for keys"), "{told}");
-    }
-
-    #[test]
-    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is_taken_for_one() {
-        let dir = tempfile::tempdir().expect("there is room for a directory");
-        let path = dir.path().join("cursor");
-        let cursor = Cursor(&path);
-        assert_eq!(cursor.read().expect("it is absent"), None);
-        cursor.write(41).expect("it is written");
-        cursor.write(42).expect("it is written over");
-        assert_eq!(cursor.read().expect("it is read"), Some(42));
-        std::fs::write(&path, "forty-two").expect("it is written");
-        let trouble = cursor.read().expect_err("it is no number");
-        assert_eq!(trouble.exit, Exit::CONFIG);
-    }
-
-    #[test]
-    fn a_resync_stands_for_all_that_was_due_before() {
-        let mut due = Due::default();
-        let resync = |revision| Told::Resync {
-            state: Vec::new(),
-            revision,
-        };
-        due.add(resync(7));
-        due.add(resync(9));
-        assert_eq!(due.lines.lines().count(), 1);
-        assert_eq!(due.revision, Some(9));
     }
 }

@@ -193,19 +193,93 @@ async fn an_observer_of_lost_history_is_told_the_present_leader_and_of_each_vaca
     assert_eq!(seats.seat().map(|seat| seat.revision), Some(40));
 }
 
+/// A page of the keys of a mirror, as of a revision.
+fn page(key: &str, next: Option<&str>, revision: u64) -> Does {
+    let keys = snapshot(0, &[(key, "7", 3)])["snapshot"][0]["state"].clone();
+    let page = json!({"keys": [keys], "more": next.is_some(), "next": next, "count": 2, "revision": revision});
+    Does::Answers(200, page)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_state_of_keys_that_is_too_large_for_one_answer_is_read_in_pages_of_one_revision() {
-    let page = |key: &str, next: Option<&str>, revision: u64| {
-        let keys = snapshot(0, &[(key, "7", 3)])["snapshot"][0]["state"].clone();
-        let page = json!({"keys": [keys], "more": next.is_some(), "next": next, "count": 2, "revision": revision});
-        Some(Does::Answers(200, page))
-    };
+async fn a_watch_whose_state_is_read_in_pages_goes_on_when_the_cluster_was_away_meanwhile() {
+    let tries = AtomicUsize::new(0);
     let (members, _, client) = but(move |got| match got.call.as_str() {
         "POST /v1/watch" if got.body["snapshot"] == true => {
             Some(problem(413, "too-large", "not_applied", "never"))
         }
-        "GET /v1/keys?prefix=c%2F" => page("c/a", Some("c/a"), 30),
-        "GET /v1/keys?prefix=c%2F&revision=30&start_after=c%2Fa" => page("c/b", None, 31),
+        "GET /v1/keys?prefix=c%2F" => Some(page("c/a", Some("c/a"), 30)),
+        "GET /v1/keys?prefix=c%2F&revision=30&start_after=c%2Fa" => Some(match nth(&tries) {
+            // For longer than any patience.
+            0..200 => problem(503, "no-leader", "not_applied", "after"),
+            200 => Does::Breaks,
+            _ => page("c/b", None, 31),
+        }),
+        "GET /v1/keys/d?entry=true&revision=30" => Some(match nth(&tries) {
+            202 => Does::Refuses,
+            _ => problem(404, "key-not-found", "not_applied", "never"),
+        }),
+        _ => Some(Does::Hangs),
+    });
+    let start = Instant::now();
+    let mut watch = client.watch("keys/c/").and_one("keys/d").begin();
+    let told = watch.next().await.expect("it goes on");
+    let Ok(Told::Resync { state, revision }) = told else {
+        panic!("{told:?}")
+    };
+    assert_eq!((state.len(), revision), (2, 30));
+    assert!(
+        start.elapsed() > Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    let begun = members.count("GET /v1/keys?prefix=c%2F");
+    assert_eq!(begun, 1, "what was read is not read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_hears_nobody_knows_what_is_wrong_within_its_patience_and_goes_on() {
+    let check = async |after: Option<u64>| {
+        let tries = AtomicUsize::new(0);
+        let away = Arc::new(AtomicUsize::new(1));
+        let (_, _, client) = but({
+            let away = Arc::clone(&away);
+            move |got| {
+                let waits = got.body["wait_ms"].as_u64().unwrap_or_default();
+                Some(match (away.load(Ordering::SeqCst), waits) {
+                    (0, 0) => Does::Answers(200, snapshot(40, &[])),
+                    (0, _) => Does::Hangs,
+                    // One of them does not even refuse.
+                    _ if nth(&tries) == 0 => Does::Hangs,
+                    _ => Does::Refuses,
+                })
+            }
+        });
+        let client = client.with_patience(Duration::from_secs(10));
+        let watching = client.watch("keys/");
+        let mut watch = match after {
+            Some(after) => watching.after(after).begin(),
+            None => watching.begin(),
+        };
+        let heard = timeout(Duration::from_secs(11), watch.next()).await;
+        assert!(heard.is_err() && watch.heard().is_none(), "{heard:?}");
+        let trouble = watch.trouble().expect("it is known");
+        assert!(trouble.to_string().contains("refused"), "{trouble}");
+        away.store(0, Ordering::SeqCst);
+        let _ = timeout(Duration::from_secs(5), watch.next()).await;
+        assert!(watch.heard().is_some() && watch.trouble().is_none());
+    };
+    check(None).await;
+    check(Some(30)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_of_keys_that_is_too_large_for_one_answer_is_read_in_pages_of_one_revision() {
+    let (members, _, client) = but(move |got| match got.call.as_str() {
+        "POST /v1/watch" if got.body["snapshot"] == true => {
+            Some(problem(413, "too-large", "not_applied", "never"))
+        }
+        "GET /v1/keys?prefix=c%2F" => Some(page("c/a", Some("c/a"), 30)),
+        "GET /v1/keys?prefix=c%2F&revision=30&start_after=c%2Fa" => Some(page("c/b", None, 31)),
         "POST /v1/watch" if got.body["after"] == 30 => {
             let change = changed(31, "c/b", Some("8"));
             Some(Does::Late(Duration::from_secs(1), 200, change))

@@ -1,5 +1,6 @@
 //! The client against members that follow a script, on paused time.
 
+mod asleep;
 mod doubt;
 mod holding;
 mod mirroring;

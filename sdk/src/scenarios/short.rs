@@ -145,3 +145,39 @@ async fn a_patience_without_end_is_none_that_cannot_be_added_to() {
         .await;
     assert!(lock.expect("it is acquired").is_held());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_under_a_hold_for_a_second_leaves_a_member_that_does_not_answer_while_it_may_last()
+{
+    const SECOND: Duration = Duration::from_secs(1);
+    let hangs = AtomicUsize::new(0);
+    let (_, _, client) = but(move |got| {
+        let said = |more: Value| {
+            let mut said = json!({"owner": "", "lease": "l0", "fence": 7, "remaining_ms": 1_000, "acquired_revision": 7,
+                "revision": 7});
+            let fields = said.as_object_mut().expect("it is one");
+            fields.extend(more.as_object().expect("it is one").clone());
+            Does::Answers(200, said)
+        };
+        let leads = json!({"election": "e", "state": "leader", "candidate": "me", "value": ""});
+        Some(match got.call.as_str() {
+            ACQUIRE => said(json!({"lock": "a", "state": "held", "mode": "exclusive"})),
+            "POST /v1/elections/e" => said(leads),
+            call if call.starts_with("PUT ") && nth(&hangs).is_multiple_of(2) => Does::Hangs,
+            "PUT /v1/keys/k" => Does::Answers(201, written()),
+            "PUT /v1/elections/e" => said(leads),
+            _ => return None,
+        })
+    });
+    // So long may be believed of a TTL of a second.
+    let believed = Duration::from_millis(930);
+    let lock = client.lock("a").ttl(SECOND).acquire().await;
+    let (lock, start) = (lock.expect("it is acquired"), Instant::now());
+    client.put("k", "v").guard(&lock).await.expect("it is put");
+    assert!(start.elapsed() < believed, "{:?}", start.elapsed());
+    lock.release().await.expect("it is held");
+    let leadership = client.campaign("e", "me").ttl(SECOND).lead().await;
+    let (leadership, start) = (leadership.expect("it leads"), Instant::now());
+    leadership.proclaim("x").await.expect("it leads");
+    assert!(start.elapsed() < believed, "{:?}", start.elapsed());
+}

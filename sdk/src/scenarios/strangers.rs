@@ -46,3 +46,32 @@ async fn where_all_are_of_another_cluster_that_is_told_at_once() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(members.got().len(), 4, "each was asked");
 }
+
+/// Their cluster was restored from a backup, say, and has another id since.
+#[tokio::test(start_paused = true)]
+async fn after_its_cluster_was_restored_a_client_is_refused_until_it_is_made_anew() {
+    let restored = Arc::new(AtomicUsize::new(0));
+    let (members, clock, client) = but({
+        let restored = Arc::clone(&restored);
+        move |got| {
+            let id = ["00ff", "ee"][restored.load(Ordering::SeqCst)];
+            let asked = got.headers.get("tenure-cluster");
+            Some(match asked.is_none_or(|asked| asked == id) {
+                true => Does::Tells(201, written(), vec![("tenure-cluster", id.to_owned())]),
+                false => stranger(),
+            })
+        }
+    });
+    client.put("k", "v").await.expect("it is put");
+    restored.store(1, Ordering::SeqCst);
+    for _ in 0..3 {
+        let error = client.put("k", "v").await.expect_err("all are strangers");
+        assert_eq!(error.code(), Some(Code::WrongCluster));
+        assert!(matches!(error, Error::NotApplied(_)) && !error.may_pass());
+    }
+    let ended = client.watch("keys/").begin().next().await;
+    let ended = ended.expect("it is told").expect_err("it ends");
+    assert_eq!(ended.code(), Some(Code::WrongCluster));
+    let anew = members.client(&clock);
+    anew.put("k", "v").await.expect("it is put");
+}

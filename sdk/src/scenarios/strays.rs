@@ -54,6 +54,33 @@ async fn a_place_that_an_asking_took_while_it_was_being_left_is_left_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_is_left_where_its_waiter_is_refused_in_a_way_that_says_nothing_of_it() {
+    let check = async |queued_before: bool, refusal: fn() -> Does, leaves: usize| {
+        let tries = AtomicUsize::new(usize::from(!queued_before));
+        let (members, _, client) = but(move |got| match got.call.as_str() {
+            ACQUIRE => Some(match nth(&tries) {
+                0 => Does::Answers(202, queued()),
+                _ => refusal(),
+            }),
+            LEAVE => Some(left()),
+            _ => None,
+        });
+        let lease = granted(&client).await;
+        let waiting = client.lock("a").on(&lease).wait(TTL * 2).acquire();
+        let told = waiting.await.expect_err("it is refused");
+        assert!(matches!(told, Error::NotApplied(_)), "{told}");
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(members.count(LEAVE), leaves, "{told}");
+        let again = client.lock("a").on(&lease).acquire().await;
+        let again = again.expect_err("it is refused again, and not by this program");
+        assert_eq!(again.code(), told.code());
+    };
+    check(true, || refused(403, "forbidden"), 1).await;
+    check(true, || refused(409, "wait-expired"), 0).await;
+    check(false, || refused(403, "forbidden"), 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hold_among_more_holders_than_are_shown_is_given_back_by_the_fence_that_its_lease_shows()
 {
     let (members, _, client) = but(|got| match got.call.as_str() {

@@ -75,12 +75,16 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(configuration: Configuration) -> Disk {
+        Disk::holding(Restored::genesis(configuration))
+    }
+
+    pub fn holding(restored: Restored) -> Disk {
         let Restored {
             hard_state,
             base,
             entries,
             applied,
-        } = Restored::genesis(configuration);
+        } = restored;
         Disk {
             hard_state,
             base,
@@ -244,6 +248,14 @@ impl Group {
         self.turn(id);
     }
 
+    /// A member that joins: it has nothing, and was told who votes.
+    pub fn join(&mut self, number: u64) {
+        let known = self.nodes.values().next().unwrap();
+        let configuration = Configuration::clone(known.raft.configuration());
+        let restored = Restored::joining(configuration);
+        self.boot(id(number), Disk::holding(restored));
+    }
+
     pub fn node(&self, number: u64) -> &Node {
         &self.nodes[&id(number)]
     }
@@ -265,6 +277,7 @@ impl Group {
 
     pub fn turn(&mut self, id: MemberId) {
         loop {
+            self.node_mut(id).raft.carry_changes_on();
             let ready = self.node_mut(id).raft.ready();
             self.record(id, &ready);
             self.check_changes(id, &ready.changes);

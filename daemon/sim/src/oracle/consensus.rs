@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tenure_raft::{
-    AppendResult, Body, Entry, LogIndex, LogPosition, MemberId, Message, Payload, Raft, RoleChange,
-    RoleName, Stamp, Status, Term, Write,
+    AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, Message, Payload,
+    Raft, RoleChange, RoleName, Stamp, Status, Term, Write,
 };
 use tenure_state::{Batch, decode_batch};
 
@@ -273,7 +273,9 @@ impl Consensus {
 
     fn demand_committed(&self, member: usize, position: LogPosition, does: &str) {
         demand!(
-            self.committed_term(position.index) == Some(position.term),
+            // The log of a newcomer begins before everything.
+            position == LogPosition::default()
+                || self.committed_term(position.index) == Some(position.term),
             "snapshot-position",
             "n{} {does} {position:?}; committed there is term {:?}",
             member + 1,
@@ -561,26 +563,25 @@ impl Consensus {
             term: view.raft.term_at(index).unwrap_or_default(),
             index,
         };
-        let configuration = view.raft.configuration();
-        let holders: Vec<MemberId> = configuration
-            .members()
-            .into_iter()
-            .filter(|id| {
-                disks
-                    .get(place_of(*id))
-                    .is_some_and(|disk| disk.keeps(position))
-            })
-            .collect();
-        for half in [&configuration.voters, &configuration.outgoing] {
-            let have = holders.iter().filter(|id| half.contains(id)).count();
-            demand!(
-                half.is_empty() || 2 * have > half.len(),
-                "commit-durable",
-                "n{} commits {position:?}, which is durable on {have} of {} voters",
-                member + 1,
-                half.len()
-            );
-        }
+        let keeps = |id: &&MemberId| {
+            let disk = disks.get(place_of(**id));
+            disk.is_some_and(|disk| disk.keeps(position))
+        };
+        let is_durable = |configuration: &Configuration| {
+            let mut halves = [&configuration.voters, &configuration.outgoing].into_iter();
+            halves.all(|half| half.is_empty() || half.len() < 2 * half.iter().filter(keeps).count())
+        };
+        // What a turn commits may let it append the next configuration, by which nothing was counted yet.
+        let (now, committed) = (
+            view.raft.configuration(),
+            view.raft.committed_configuration(),
+        );
+        demand!(
+            is_durable(now) || is_durable(committed),
+            "commit-durable",
+            "n{} commits {position:?}, which is on the disks of too few of {now:?}, and of {committed:?}",
+            member + 1
+        );
     }
 
     fn commit_entry(&mut self, entry: Entry, by: Term) {

@@ -59,9 +59,9 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(plan: &Plan) -> Oracle {
+    pub(crate) fn new(plan: &Plan, places: usize) -> Oracle {
         Oracle {
-            consensus: Consensus::new(plan.members, plan.clocks),
+            consensus: Consensus::new(places, plan.clocks),
             history: History::new(&plan.limits, plan.clocks),
             decisions: Decisions::new(&plan.limits),
             calls: Calls::default(),

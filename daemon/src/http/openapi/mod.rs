@@ -31,7 +31,7 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
 }
 
 /// Every family of routes.
-const FAMILIES: [Family; 23] = [
+const FAMILIES: [Family; 28] = [
     Family::Leases,
     Family::LeaseRenewals,
     Family::Lease,
@@ -47,6 +47,11 @@ const FAMILIES: [Family; 23] = [
     Family::Transaction,
     Family::Watch,
     Family::Cluster,
+    Family::Members,
+    Family::Member,
+    Family::MemberReplacement,
+    Family::MemberPromotion,
+    Family::Leadership,
     Family::Limits,
     Family::Compact,
     Family::Backup,

@@ -100,13 +100,21 @@ pub(super) fn of(family: Family, found: &mut Found) -> Described {
         Family::Transaction => vec![(Post, transact(s).build())],
         Family::Watch => vec![(Get, watch(s).build()), (Post, watch_many(s).build())],
         Family::Cluster => vec![(Get, read_cluster(s).build())],
+        Family::Members => vec![(Post, add_member(s).build())],
+        Family::Member => vec![(Delete, remove_member(s).build())],
+        Family::MemberReplacement => vec![(Post, replace_member(s).build())],
+        Family::MemberPromotion => vec![(Post, promote_member(s).build())],
+        Family::Leadership => vec![(Post, transfer_leadership(s).build())],
         Family::Limits => vec![
             (Get, read_limits(s).build()),
             (Patch, change_limits(s).build()),
         ],
         Family::Compact => vec![(Post, compact(s).build())],
         Family::Backup => vec![(Get, take_backup(s).build())],
-        Family::Status => vec![(Get, read_status(s).build())],
+        Family::Status => vec![
+            (Get, read_status(s).build()),
+            (Patch, change_status(s).build()),
+        ],
         Family::OpenApi => vec![(Get, read_document(s).build())],
         Family::Live => vec![(Get, live(s).build())],
         Family::Ready => vec![(Get, ready(s).build())],
@@ -793,6 +801,78 @@ fn read_cluster(s: &mut Found) -> Operation<'_> {
     .answers::<api::Cluster>(200, "The cluster.", "cluster")
 }
 
+fn add_member(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(s, "addMember", "cluster", "Adds a member.")
+        .text(
+            "As a learner, which is given a vote by itself once it has caught up. The member that is asked asks the new \
+             one at its peer URL who it is, so `tenured` must run there. Repeated, it answers the member as it is.",
+        )
+        .takes::<api::AddMember>("add_member")
+        .answers::<api::MemberChanged>(201, "The member.", "member_added");
+    changes_members(operation)
+}
+
+fn replace_member(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(
+        s,
+        "replaceMember",
+        "cluster",
+        "Adds a member that takes the place of another once it has caught up.",
+    )
+    .text("At one moment, so that neither counts beside the other. Until then nothing is lost by giving up.")
+    .takes::<api::AddMember>("replace_member")
+    .answers::<api::MemberChanged>(201, "The new member.", "member_replacing");
+    changes_members(member_in_path(operation))
+}
+
+fn promote_member(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(
+        s,
+        "promoteMember",
+        "cluster",
+        "Gives a learner that has caught up its vote.",
+    )
+    .answers::<api::MemberChanged>(200, "The member.", "member_promoted")
+    .refuses(&[Code::UnsupportedMediaType, Code::TooLarge]);
+    changes_members(member_in_path(operation))
+}
+
+fn remove_member(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(s, "removeMember", "cluster", "Removes a member, for ever.")
+        .text("Its id is never a member's again, and its process ends. Repeated by its id, it answers the same.")
+        .answers::<api::MemberRemoved>(200, "It was removed.", "member_removed");
+    changes_members(member_in_path(operation))
+}
+
+fn transfer_leadership(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(
+        s,
+        "transferLeadership",
+        "cluster",
+        "Has another member lead, and answers once it does.",
+    )
+    .takes::<api::TransferLeadership>("transfer_leadership")
+    .answers::<api::LeadershipTransferred>(200, "It leads.", "leadership_transferred")
+    .refuses(&[Code::MemberNotFound]);
+    changes_members(operation)
+}
+
+fn member_in_path(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .in_path(
+            "id",
+            "The id of the member, 16 hex digits, or its name.",
+            name(),
+        )
+        .refuses(&[Code::InvalidName, Code::MemberNotFound])
+}
+
+fn changes_members(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .refuses(&[Code::MembershipBusy, Code::MembershipUnsafe])
+        .writes()
+}
+
 fn read_limits(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "readLimits", "cluster", "Every limit in force.")
         .reads()
@@ -835,6 +915,13 @@ fn read_status(s: &mut Found) -> Operation<'_> {
         "The member as it sees itself.",
         "status",
     )
+}
+
+fn change_status(s: &mut Found) -> Operation<'_> {
+    Operation::new(s, "changeStatus", "cluster", "Changes this member.")
+        .text("It lasts until the member is started again or its settings are read again, which sets it back to what they say.")
+        .takes::<api::ChangeStatus>("change_status")
+        .answers::<api::Status>(200, "The member as it sees itself.", "status")
 }
 
 fn read_document(s: &mut Found) -> Operation<'_> {

@@ -8,15 +8,18 @@ use tenure_api as api;
 use tenure_state::Limits;
 
 use super::operation::{LEASE_ID, NO_CONTROLS};
+use crate::http::cluster::MOST_FILTER;
 
 /// The bodies of requests and what is in them.
-const REQUESTS: [&str; 18] = [
+const REQUESTS: [&str; 21] = [
     "AcquireLock",
     "AcquireSemaphore",
     "AcquireTogether",
+    "AddMember",
     "Campaign",
     "ChangeLease",
     "ChangeLimits",
+    "ChangeStatus",
     "Compact",
     "Condition",
     "DeleteKeys",
@@ -28,8 +31,13 @@ const REQUESTS: [&str; 18] = [
     "PutKey",
     "RenewLeases",
     "Transact",
+    "TransferLeadership",
     "WantedLock",
 ];
+/// One part of a filter of log lines.
+const LOG_FILTER: &str = "([A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace)";
+/// `http://host:port` with a port that there is.
+const MEMBER_URL: &str = r"^http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/?$";
 /// Fields of answers that are left out rather than `null`.
 const LEFT_OUT: [&str; 4] = ["key_encoding", "attached", "retry_after_ms", "snapshot"];
 /// Answers in which fields are left out that do not belong to what is shown.
@@ -113,7 +121,10 @@ fn facts(schema: &str, field: &str, is_request: bool) -> Option<Value> {
         ("locks", "AcquireTogether") => {
             json!({"minItems": 1, "maxItems": api::MAX_LOCKS_TOGETHER})
         }
-        ("leader", "Cluster" | "Status") | ("id", "Member") | ("member", "Status") => {
+        ("leader", "Cluster" | "Status" | "LeadershipTransferred")
+        | ("id" | "replaces", "Member")
+        | ("removed", "MemberRemoved")
+        | ("member", "Status") => {
             json!({"pattern": "^[0-9a-f]{16}$"})
         }
         ("cluster", "Cluster" | "Status") | ("digest", "Status") => {
@@ -143,6 +154,12 @@ fn facts(schema: &str, field: &str, is_request: bool) -> Option<Value> {
             });
             json!({"additionalProperties": text, "propertyNames": text})
         }
+        ("name", "AddMember") => json!({
+            "minLength": 1, "maxLength": api::MAX_MEMBER_NAME_BYTES, "pattern": "^[A-Za-z0-9._-]+$"
+        }),
+        ("peer_url" | "client_url", "AddMember") => {
+            json!({"maxLength": api::MAX_URL_BYTES, "pattern": MEMBER_URL})
+        }
         ("value", "Campaign" | "Proclaim") => json!({"maxLength": api::MAX_ELECTION_VALUE_BYTES}),
         ("key" | "name" | "lock" | "semaphore" | "election", _) if is_request => json!({
             "minLength": 1, "maxLength": api::MAX_NAME_BYTES, "pattern": NO_CONTROLS
@@ -151,6 +168,9 @@ fn facts(schema: &str, field: &str, is_request: bool) -> Option<Value> {
             "minLength": 1, "maxLength": api::MAX_NAME_BYTES, "pattern": NO_CONTROLS
         }),
         ("content_type", "PutKey") => json!({"maxLength": 256, "pattern": "^[\\t -~]*$"}),
+        ("log_filter", "ChangeStatus") => json!({
+            "maxLength": MOST_FILTER, "pattern": format!("^{LOG_FILTER}(,{LOG_FILTER})*$")
+        }),
         ("status", "Problem") => json!({"minimum": 400, "maximum": 599}),
         ("type", "Problem") => json!({"pattern": "^urn:tenure:problem:[a-z-]+$"}),
         _ => return None,

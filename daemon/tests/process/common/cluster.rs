@@ -117,6 +117,22 @@ impl Cluster {
             .collect()
     }
 
+    /// One more member, which has nothing on its disk and joins the cluster by the first member. It is not started.
+    pub(crate) fn newcomer(&mut self) -> usize {
+        let first = &self.members[0];
+        let IpAddr::V4(address) = first.client.ip() else {
+            panic!("members of tests have addresses of IPv4");
+        };
+        let [_, first_byte, second_byte, _] = address.octets();
+        let number = u8::try_from(self.members.len() + 1).expect("a test has few members");
+        let network = [first_byte, second_byte];
+        let mut member = Member::new(network, number, self.dir(), None, false);
+        member.settings.clone_from(&first.settings);
+        member.join = Some(format!("http://{}", first.client));
+        self.members.push(member);
+        self.members.len() - 1
+    }
+
     /// A directory for other files of the test.
     pub(crate) fn dir(&self) -> &Path {
         self.dir
@@ -261,6 +277,8 @@ pub(crate) struct Member {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) initial_members: Vec<String>,
+    /// The client URL of the cluster that it joins, in place of forming one.
+    pub(crate) join: Option<String>,
     pub(crate) settings: Vec<(&'static str, String)>,
     process: Mutex<Option<Process>>,
     stopped: AtomicBool,
@@ -283,6 +301,7 @@ impl Member {
             data_dir: data_dir.unwrap_or_else(|| dir.join(&name)),
             log: dir.join(format!("{name}.log")),
             initial_members: Vec::new(),
+            join: None,
             settings: Vec::new(),
             process: Mutex::new(None),
             stopped: AtomicBool::new(false),
@@ -311,6 +330,9 @@ impl Member {
         for member in &self.initial_members {
             flag("initial-member", member.clone());
         }
+        if let Some(cluster) = &self.join {
+            flag("join", cluster.clone());
+        }
         arguments
     }
 
@@ -326,6 +348,12 @@ impl Member {
         assert!(process.is_none(), "{} runs already", self.name);
         *process = Some(Process::start(command, &self.log));
         self.stopped.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends it without warning, and takes its disk away.
+    pub(crate) fn lose_disk(&self) {
+        self.kill();
+        std::fs::remove_dir_all(&self.data_dir).expect("its data can be removed");
     }
 
     /// Ends it without warning; a member that does not run stays so.

@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod machine;

@@ -124,7 +124,8 @@ impl Drop for Process {
 /// Nothing of the caller's settings may reach a member.
 fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("TENURED_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("TENURED_") || text.starts_with("OTEL_") {
             command.env_remove(name);
         }
     }

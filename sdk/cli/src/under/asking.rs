@@ -71,8 +71,13 @@ pub(super) async fn acquire<W: Holdable>(
 pub(super) fn has_ended(told: &Result<(), Error>) -> bool {
     match told {
         Ok(()) | Err(Error::Lost(_)) => true,
-        Err(error) => matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound)),
+        Err(error) => tells_of_its_end(error),
     }
+}
+
+/// Whether it is said of a lease that it is no more.
+pub(super) fn tells_of_its_end(error: &Error) -> bool {
+    matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound))
 }
 
 /// What is told of an asking that failed; by which lease it asked, and whether that is certain to have ended.
@@ -81,11 +86,13 @@ pub(super) fn not_acquired(
     error: Error,
     (lease, ttl, undone): (&str, Duration, bool),
 ) -> Trouble {
+    let error = match error {
+        // Nobody can hold by a lease that has ended: whatever was applied is undone.
+        Error::Unknown(failure) if undone => Error::NotApplied(failure),
+        error => error,
+    };
     let held = matches!(error.code(), Some(Code::LockHeld | Code::WaitExpired));
-    if let Some(by) = error.failure().filter(|_| held).and_then(holders) {
-        let told = format!("{} {} is held by {by}", what.word, what.name);
-        return Trouble::from(error).saying(told);
-    }
+    let by = error.failure().filter(|_| held).and_then(holders);
     let may_hold = format!(
         "lease {lease} may hold {} {} or wait for it, for up to {}: `tenure lease revoke {lease}` ends that",
         what.word,
@@ -93,8 +100,6 @@ pub(super) fn not_acquired(
         duration::shown(ttl)
     );
     match error {
-        // Nobody can hold by a lease that has ended: whatever was applied is undone.
-        Error::Unknown(failure) if undone => Error::NotApplied(failure).into(),
         Error::Lost(loss) => {
             let told = format!(
                 "the place in the queue of {} {} was lost: {loss}",
@@ -108,7 +113,13 @@ pub(super) fn not_acquired(
             }
         }
         unknown @ Error::Unknown(_) => Trouble::from(unknown).then(may_hold),
-        refused => refused.into(),
+        refused @ Error::NotApplied(_) => {
+            let trouble = Trouble::from(refused);
+            match by {
+                Some(by) => trouble.saying(format!("{} {} is held by {by}", what.word, what.name)),
+                None => trouble,
+            }
+        }
     }
 }
 
@@ -146,4 +157,53 @@ fn holders(failure: &Failure) -> Option<String> {
     let more = holders.len().saturating_sub(MOST_TOLD);
     let more = (more > 0).then(|| format!(" and {more} more"));
     (!told.is_empty()).then(|| told.join(", ") + &more.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tenure::api::Retry;
+
+    use super::*;
+
+    /// What is told of an asking that was refused because another holds.
+    fn told(error: fn(Failure) -> Error, undone: bool) -> Trouble {
+        let holder = json!({"owner": "", "lease": "3f9c2a7b5d1e8046", "lease_name": "h:1", "metadata": {}, "fence": 7,
+            "remaining_ms": 9_000});
+        let fields = json!({"holders": [holder]});
+        let failure = Failure {
+            code: Some(Code::LockHeld),
+            detail: "d".into(),
+            retry: Retry::Same,
+            retry_after: None,
+            fields: fields.as_object().expect("it is one").clone(),
+        };
+        let what = What {
+            word: "lock",
+            name: "a".into(),
+            environment: Vec::new(),
+        };
+        let by = ("3f9c2a7b5d1e8047", Duration::from_secs(15), undone);
+        not_acquired(&what, error(failure), by)
+    }
+
+    #[test]
+    fn what_another_holds_was_not_acquired_for_certain_once_the_lease_that_asked_has_ended() {
+        let held = "lock a is held by h:1 (fence 7, 9.0s left unless renewed)";
+        for (error, undone) in [
+            (Error::NotApplied as fn(Failure) -> Error, false),
+            (Error::NotApplied, true),
+            (Error::Unknown, true),
+        ] {
+            let trouble = told(error, undone);
+            assert_eq!(trouble.exit, Exit::NOT_ACQUIRED);
+            assert_eq!(trouble.to_string(), held);
+        }
+        let trouble = told(Error::Unknown, false);
+        assert_eq!(trouble.exit, Exit::IN_DOUBT);
+        assert!(
+            format!("{trouble:?}").contains("may hold lock a"),
+            "{trouble:?}"
+        );
+    }
 }

@@ -1,160 +1,159 @@
 //! An ear for what others do to a hold: a revoked lease, a hold that an operator ended.
 //!
 //! Owns nothing that is believed: renewals decide that, and tell of the same, after a third of the TTL or so. What is heard
-//! here is what the cluster has committed, and ends a command sooner; that nothing is heard means nothing.
+//! here is what the cluster has committed, and ends a command sooner; that nothing is heard means nothing. It listens to
+//! the lease, which tells of all that hangs on it and of nothing else: of a lock that is shared, each holder hears only
+//! what becomes of its own hold.
 
-use serde_json::Value;
-use tenure::api::{Change, Event, Resource};
-use tenure::{Client, Loss, Told, Watch};
+use std::pin::Pin;
+use std::time::Duration;
 
-/// A watch of one hold.
+use tenure::api::{Attached, AttachedState, Lease};
+use tenure::{Client, Error, Loss};
+
+use super::asking::tells_of_its_end;
+
+/// Between askings that no member answered.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Who listens for the end of one hold.
 pub(super) struct Ear {
-    watch: Watch,
-    /// As the resources of watches are called.
+    listening: Pin<Box<dyn Future<Output = Loss> + Send>>,
+    heard: Option<Loss>,
+}
+
+/// A hold as the cluster shows it.
+struct Hold {
     lease: String,
-    /// Where only its holder listens; what is shared would wake all its holders at every change of one.
-    thing: Option<String>,
+    /// As it is called among what hangs on the lease: `locks/jobs/nightly`.
+    thing: String,
     fence: u64,
-    /// An error ends a watch: from then on nothing is heard.
-    deaf: bool,
 }
 
 impl Ear {
-    /// Listens for the end of a lease and, where it is given, of the hold with a fence on a thing.
-    pub(super) fn for_the_end(
-        client: &Client,
-        lease: &str,
-        thing: Option<String>,
-        fence: u64,
-    ) -> Ear {
-        let lease = format!("leases/{lease}");
-        let watching = client.watch_one(&lease);
-        let watching = match &thing {
-            Some(thing) => watching.and_one(thing),
-            None => watching,
-        };
-        Ear {
-            watch: watching.after(fence).begin(),
-            lease,
+    /// Listens for the end of a lease, and of the hold with a fence on a thing.
+    pub(super) fn for_the_end(client: &Client, lease: &str, thing: String, fence: u64) -> Ear {
+        let hold = Hold {
+            lease: lease.to_owned(),
             thing,
             fence,
-            deaf: false,
+        };
+        Ear {
+            listening: Box::pin(listen(client.clone(), hold)),
+            heard: None,
         }
     }
 
     /// Waits until the cluster tells that the hold has ended; for ever, where it does not. Dropping the future loses
     /// nothing.
     pub(super) async fn hears(&mut self) -> Loss {
-        while !self.deaf {
-            let loss = match self.watch.next().await {
-                Some(Ok(Told::Changes { events, .. })) => {
-                    events.iter().find_map(|event| self.in_event(event))
-                }
-                Some(Ok(Told::Resync { state, .. })) => self.in_state(&state),
-                Some(Err(_)) | None => {
-                    self.deaf = true;
-                    None
-                }
-            };
-            if let Some(loss) = loss {
-                return loss;
-            }
-        }
-        std::future::pending().await
-    }
-
-    fn in_event(&self, event: &Event) -> Option<Loss> {
-        match &event.change {
-            Change::Ended { .. } if event.resource == self.lease => Some(Loss::LeaseEnded),
-            Change::Released { fence, .. } | Change::Resigned { fence, .. }
-                if self.thing.as_ref() == Some(&event.resource) && *fence == self.fence =>
-            {
-                Some(Loss::Broken)
-            }
-            _ => None,
+        match self.heard {
+            Some(loss) => loss,
+            None => *self.heard.insert(self.listening.as_mut().await),
         }
     }
+}
 
-    /// In a state that is told whole, what is not shown has ended.
-    fn in_state(&self, state: &[Resource]) -> Option<Loss> {
-        let shown = |name: &String| state.iter().find(|is| is.resource == *name);
-        if shown(&self.lease).is_none() {
-            return Some(Loss::LeaseEnded);
+async fn listen(client: Client, hold: Hold) -> Loss {
+    let mut seen = hold.fence;
+    loop {
+        match client.lease_after(&hold.lease, seen).await {
+            Ok(None) => {}
+            Ok(Some(lease)) => {
+                if !hold.is_held(&client, &lease).await {
+                    return Loss::Broken;
+                }
+                seen = lease.revision;
+            }
+            Err(error) if tells_of_its_end(&error) => return Loss::LeaseEnded,
+            Err(error) if error.may_pass() => tokio::time::sleep(PAUSE).await,
+            // From now on nothing is heard.
+            Err(_) => std::future::pending().await,
         }
-        let thing = self.thing.as_ref()?;
-        let holds = |holder: &Value| holder["fence"].as_u64() == Some(self.fence);
-        let is_held = shown(thing).is_some_and(|is| {
-            let holders = is.state["holders"].as_array();
-            let mut holders = holders.into_iter().flatten();
-            holders.any(holds) || holds(&is.state["leader"])
-        });
-        (!is_held).then_some(Loss::Broken)
+    }
+}
+
+impl Hold {
+    /// Whether it is there, as far as that is told.
+    async fn is_held(&self, client: &Client, lease: &Lease) -> bool {
+        let attached = lease.attached.as_deref().unwrap_or_default();
+        let whole = u64::try_from(attached.len()) == Ok(lease.attached_count);
+        attached.iter().any(|thing| self.is(thing)) || !whole && self.is_shown(client).await
+    }
+
+    fn is(&self, thing: &Attached) -> bool {
+        thing.resource == self.thing
+            && thing.state == Some(AttachedState::Held)
+            && thing.fence == Some(self.fence)
+    }
+
+    /// Whether it is among the holders of its thing, where its lease has more on it than it shows.
+    async fn is_shown(&self, client: &Client) -> bool {
+        let (collection, name) = self.thing.split_once('/').unwrap_or_default();
+        let shown: Result<(Vec<(String, u64)>, u64), Error> = match collection {
+            "locks" => client.inspect_lock(name).await.map(|lock| {
+                let holders = lock.holders.into_iter();
+                (
+                    holders.map(|it| (it.lease, it.fence)).collect(),
+                    lock.holder_count,
+                )
+            }),
+            "semaphores" => client.inspect_semaphore(name).await.map(|semaphore| {
+                let holders = semaphore.holders.into_iter();
+                (
+                    holders.map(|it| (it.lease, it.fence)).collect(),
+                    semaphore.holder_count,
+                )
+            }),
+            _ => client.election(name).await.map(|election| {
+                let leader = election.leader.into_iter();
+                let leader: Vec<_> = leader.map(|it| (it.lease, it.fence)).collect();
+                let count = u64::from(!leader.is_empty());
+                (leader, count)
+            }),
+        };
+        // What is not told is not concluded.
+        let Ok((holders, count)) = shown else {
+            return true;
+        };
+        let whole = u64::try_from(holders.len()) == Ok(count);
+        let is = |(lease, fence): &(String, u64)| *lease == self.lease && *fence == self.fence;
+        holders.iter().any(is) || !whole
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn ear(thing: Option<&str>) -> Ear {
+    /// Whether the hold of a lock is told to be there by a lease with this on it, of so many things.
+    async fn is_held(attached: Value, count: usize) -> bool {
+        let lease = json!({"lease": "3f9c2a7b5d1e8046", "name": "", "metadata": {}, "ttl_ms": 15_000,
+            "remaining_ms": 14_000, "granted_revision": 118, "attached_count": count, "attached_revision": 140,
+            "mod_revision": 140, "attached": attached, "revision": 141});
+        let lease: Lease = serde_json::from_value(lease).expect("it is a lease");
+        let hold = Hold {
+            lease: lease.lease.clone(),
+            thing: "locks/a/b".into(),
+            fence: 121,
+        };
         let client = Client::connect(["http://127.0.0.1:1"]).expect("it is a URL");
-        Ear::for_the_end(&client, "3f9c2a7b5d1e8046", thing.map(str::to_owned), 121)
+        let client = client.with_patience(Duration::from_millis(50));
+        hold.is_held(&client, &lease).await
     }
 
-    fn event(json: &Value) -> Event {
-        serde_json::from_value(json.clone()).expect("it is an event")
-    }
-
-    #[test]
-    fn the_end_of_the_lease_and_of_this_very_hold_are_heard_and_nothing_else() {
-        let ear = ear(Some("locks/a"));
-        let check = |json: Value, loss: Option<Loss>| {
-            assert_eq!(ear.in_event(&event(&json)), loss, "{json}");
-        };
-        let ended = |lease: &str, reason: &str| {
-            json!({"revision": 140, "type": "ended", "resource": format!("leases/{lease}"), "lease": lease,
-                "name": "h:1", "reason": reason})
-        };
-        check(ended("3f9c2a7b5d1e8046", "revoked"), Some(Loss::LeaseEnded));
-        check(ended("3f9c2a7b5d1e8046", "expired"), Some(Loss::LeaseEnded));
-        check(ended("00000000000000aa", "revoked"), None);
-        let released = |fence: u64, reason: &str| {
-            json!({"revision": 140, "type": "released", "resource": "locks/a", "lock": "a", "owner": "",
-                "lease": "3f9c2a7b5d1e8046", "fence": fence, "reason": reason})
-        };
-        check(released(121, "broken"), Some(Loss::Broken));
-        check(released(99, "broken"), None);
-        check(
-            json!({"revision": 141, "type": "resigned", "resource": "elections/a", "election": "a",
-                "candidate": "c", "lease": "3f9c2a7b5d1e8046", "fence": 121, "reason": "broken"}),
-            None,
-        );
-    }
-
-    #[test]
-    fn what_a_whole_state_does_not_show_has_ended() {
-        let is = |resource: &str, state: Value| Resource {
-            resource: resource.into(),
-            state,
-        };
-        let lease = || is("leases/3f9c2a7b5d1e8046", json!({}));
-        let lock = |fence: u64| is("locks/a", json!({"holders": [{"fence": fence}]}));
-        let election = is("elections/a", json!({"leader": {"fence": 121}}));
-        let exclusive = ear(Some("locks/a"));
-        assert_eq!(exclusive.in_state(&[lease(), lock(121)]), None);
-        assert_eq!(
-            exclusive.in_state(&[lease(), lock(122)]),
-            Some(Loss::Broken)
-        );
-        assert_eq!(exclusive.in_state(&[lease()]), Some(Loss::Broken));
-        assert_eq!(exclusive.in_state(&[lock(121)]), Some(Loss::LeaseEnded));
-        assert_eq!(
-            ear(Some("elections/a")).in_state(&[lease(), election]),
-            None
-        );
-        assert_eq!(ear(None).in_state(&[lease()]), None);
-        assert_eq!(ear(None).in_state(&[]), Some(Loss::LeaseEnded));
+    #[tokio::test]
+    async fn the_end_of_this_very_hold_is_heard_and_nothing_else() {
+        let hold = |name: &str, state: &str, fence: u64| json!({"resource": format!("locks/{name}"), "owner": "", "state": state, "fence": fence});
+        let key = json!({"resource": "keys/k"});
+        assert!(is_held(json!([key, hold("a/b", "held", 121)]), 2).await);
+        assert!(!is_held(json!([key]), 1).await);
+        assert!(!is_held(json!([hold("a", "held", 121)]), 1).await);
+        assert!(!is_held(json!([hold("a/b", "held", 122)]), 1).await);
+        assert!(!is_held(json!([hold("a/b", "queued", 121)]), 1).await);
+        // There is more on the lease, and nobody who could be asked: nothing is concluded.
+        assert!(is_held(json!([key]), 200).await);
     }
 }

@@ -42,7 +42,6 @@ impl Elect {
                 ("TENURE_CANDIDATE", candidate.clone().into()),
             ],
             name: self.name,
-            exclusive: true,
         };
         let name = what.name.clone();
         let (value, priority) = (self.value, self.run.priority);

@@ -94,11 +94,11 @@ impl<'a, W: Holdable> Guard<'a, W> {
         let ended = self.watch(signals, ear).await;
         let exit = match ended {
             Some(exit) => {
-                self.clear_up().await;
+                self.clear_up(ear).await;
                 exit
             }
             None => {
-                self.lose(hook, environment).await;
+                self.lose(ear, hook, environment).await;
                 Exit::LOST
             }
         };
@@ -238,16 +238,21 @@ impl<'a, W: Holdable> Guard<'a, W> {
     }
 
     /// The command has ended: what it left running may not go on without the hold.
-    async fn clear_up(&mut self) {
-        if self.wait_until_gone(Until::after(AFTERMATH)).await {
+    async fn clear_up(&mut self, ear: &mut Ear) {
+        if self.wait_while_held(Until::after(AFTERMATH), ear).await {
             return;
         }
         say("the command has ended, but not all that it started: the rest is stopped");
-        self.stop(self.times.grace).await;
+        self.stop(self.times.grace, ear).await;
     }
 
     /// The hold is lost, or will be before the command could be stopped later.
-    async fn lose(&mut self, hook: Option<&[OsString]>, environment: &[(&'static str, OsString)]) {
+    async fn lose(
+        &mut self,
+        ear: &mut Ear,
+        hook: Option<&[OsString]>,
+        environment: &[(&'static str, OsString)],
+    ) {
         let why = match (self.heard, self.hold.state()) {
             (Some(loss), _) | (None, State::Lost(loss)) => loss,
             (None, State::Held | State::InJeopardy) => Loss::Deadline,
@@ -269,7 +274,7 @@ impl<'a, W: Holdable> Guard<'a, W> {
             self.group.spare(hook);
             self.warden.spare(hook);
         }
-        self.stop(grace).await;
+        self.stop(grace, ear).await;
         // The number of the group may soon be another's.
         self.warden.dismiss();
         if let Some(hook) = hook {
@@ -277,14 +282,12 @@ impl<'a, W: Holdable> Guard<'a, W> {
         }
     }
 
-    /// TERM, and KILL where that was not enough in time, until nothing is left.
-    async fn stop(&mut self, grace: Duration) {
-        let before_deadline = self.until.left().saturating_sub(self.times.reserve);
-        let grace = grace.min(before_deadline);
-        if !grace.is_zero() {
+    /// TERM, and KILL where that was not enough in time or the hold has ended meanwhile, until nothing is left.
+    async fn stop(&mut self, grace: Duration, ear: &mut Ear) {
+        if !grace.is_zero() && !self.is_over() {
             self.group.signal_all(Signal::TERM);
             self.group.signal_all(Signal::CONT);
-            if self.wait_until_gone(Until::after(grace)).await {
+            if self.wait_while_held(Until::after(grace), ear).await {
                 return;
             }
         }
@@ -316,6 +319,29 @@ impl<'a, W: Holdable> Guard<'a, W> {
             say(format!(
                 "DANGER: others may hold {word} {name} from now on, and {who} still runs: stop it by hand"
             ));
+        }
+    }
+
+    /// Whether nothing of the command may run any longer.
+    fn is_over(&mut self) -> bool {
+        self.look() <= self.times.reserve
+    }
+
+    /// Waits until nothing is left, for so long; no longer where others may hold, or may soon.
+    async fn wait_while_held(&mut self, end: Until, ear: &mut Ear) -> bool {
+        loop {
+            let nap = Until::after(end.left().min(LONGEST_NAP));
+            let gone = tokio::select! {
+                biased;
+                loss = ear.hears(), if self.heard.is_none() => {
+                    self.heard = Some(loss);
+                    false
+                }
+                gone = self.wait_until_gone(nap) => gone,
+            };
+            if gone || end.left().is_zero() || self.is_over() {
+                return gone;
+            }
         }
     }
 

@@ -38,7 +38,6 @@ impl Lock {
             word: "lock",
             environment: vec![("TENURE_LOCK", self.name.clone().into())],
             name: self.name,
-            exclusive: !self.shared,
         };
         let name = what.name.clone();
         let (shared, priority) = (self.shared, self.run.priority);

@@ -111,15 +111,12 @@ struct What {
     name: String,
     /// What more the command finds in its environment.
     environment: Vec<(&'static str, OsString)>,
-    /// Whether only one can hold it.
-    exclusive: bool,
 }
 
 impl What {
-    /// What a watch calls it, where no more than one has to listen to it.
-    fn resource(&self) -> Option<String> {
-        self.exclusive
-            .then(|| format!("{}s/{}", self.word, self.name))
+    /// What it is called among all that hangs on a lease.
+    fn resource(&self) -> String {
+        format!("{}s/{}", self.word, self.name)
     }
 }
 
@@ -304,12 +301,9 @@ fn environment(
     environment.extend([
         ("TENURE_FENCE", fence.to_string().into()),
         ("TENURE_LEASE", lease.id().into()),
-        ("TENURE_DEADLINE", until.boot_ms().to_string().into()),
-        (
-            "TENURE_ENDPOINTS",
-            session.chosen.cluster.endpoints.join(",").into(),
-        ),
+        ("TENURE_DEADLINE", until.end().boot_ms.to_string().into()),
     ]);
+    environment.extend(session.chosen.environment());
     environment
 }
 
@@ -346,13 +340,13 @@ const CONTRACT: &str = "\
 The command runs without a shell, in a process group of its own, with this program's stdin, stdout and stderr; TERM, INT, \
 HUP, QUIT, USR1 and USR2 are passed on to it. It finds in its environment TENURE_FENCE (refuse whatever comes with a lesser one), \
 TENURE_LEASE, and TENURE_DEADLINE: until when the hold was certain when it started, in milliseconds of CLOCK_BOOTTIME \
-(the first number of /proc/uptime, in seconds). Each renewal moves that on.
+(the first number of /proc/uptime, in seconds). Each renewal moves that on. `tenure` inside of it asks the same cluster in \
+the same way, by TENURE_ENDPOINTS, TENURE_CONTEXT and TENURE_ONLY_GIVEN.
 
 When renewals do not get through, all of the command gets TERM and, after --grace, KILL: before the local deadline, which \
 is before others can hold. When somebody else ends the hold (revokes its lease, breaks it, restores the cluster), others may \
 hold at once: then the command is killed without grace as soon as this program hears of it, which it does at once while a member \
-is reached (of a broken hold that is shared with others, by the next renewal, after a third of the TTL or so). What a \
-command leaves running when it ends is stopped with TERM, --grace and KILL before the hold is given up.
+is reached. What a command leaves running when it ends is stopped with TERM, --grace and KILL before the hold is given up.
 
 The command begins only when a second process, its warden, watches it, which ends it where this program is killed, and at the \
 deadline where this program is stopped. Where there is no warden nothing is run, and this ends with 126.

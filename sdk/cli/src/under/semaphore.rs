@@ -49,7 +49,6 @@ impl Semaphore {
                 ("TENURE_PERMITS", self.permits.to_string().into()),
             ],
             name: self.name,
-            exclusive: false,
         };
         let name = what.name.clone();
         let (limit, permits, priority) = (self.limit, self.permits, self.run.priority);

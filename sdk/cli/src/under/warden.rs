@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process_group, test_kill_process
 use tokio::sync::watch::{self, Sender};
 
 use super::Times;
-use super::clock::{Moment, Until};
+use super::clock::{End, Until};
 use super::gate::THIS_PROGRAM;
 use super::group::Group;
 use super::kin::{Kin, deaf, descend_from, found_nobody};
@@ -29,8 +29,10 @@ use super::voice::{finish, say};
 const NAME: &str = "tenure-warden";
 /// Timers stand still while a machine is suspended: the clock is looked at this often.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
+/// Between two blows at what must be gone.
+const BETWEEN_BLOWS: Duration = Duration::from_millis(10);
 /// A hold whose end has moved by less is not told anew.
-const WORTH_TELLING_MS: u128 = 20;
+const WORTH_TELLING: Duration = Duration::from_millis(20);
 /// How often it says that it watches.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// How long it may take to begin to watch, also on a busy machine.
@@ -41,7 +43,7 @@ pub(super) struct Warden {
     process: Child,
     kin: Kin,
     beats: watch::Receiver<()>,
-    told_ms: u128,
+    told: End,
 }
 
 impl Warden {
@@ -63,7 +65,7 @@ impl Warden {
             kin: Kin::of_child(Pid::from_child(&process)),
             process,
             beats,
-            told_ms: 0,
+            told: End::default(),
         })
     }
 
@@ -76,12 +78,12 @@ impl Warden {
     pub(super) fn watch(&mut self, group: &Group, times: Times, until: Until) {
         let (grace, reserve) = (times.grace.as_millis(), times.reserve.as_millis());
         let (leader, holder) = (group.id().as_raw_pid(), getpid().as_raw_pid());
-        self.told_ms = until.boot_ms();
+        self.told = until.end();
         let spared = group.spared().iter();
         let spared: String = spared
             .map(|kin| format!(" {}", kin.id.as_raw_pid()))
             .collect();
-        let until = self.told_ms;
+        let until = self.told;
         self.say(&format!(
             "{leader} {grace} {reserve} {holder} {until}{spared}"
         ));
@@ -109,10 +111,10 @@ impl Warden {
 
     /// The hold is certain until then.
     pub(super) fn tell(&mut self, until: Until) {
-        let at = until.boot_ms();
-        if at.abs_diff(self.told_ms) >= WORTH_TELLING_MS {
-            self.say(&at.to_string());
-            self.told_ms = at;
+        let end = until.end();
+        if end.differs_by(self.told) >= WORTH_TELLING {
+            self.say(&end.to_string());
+            self.told = end;
         }
     }
 
@@ -157,8 +159,8 @@ struct Order {
     reserve: Duration,
     /// The program that holds.
     holder: Pid,
-    /// Until when its hold is certain, in milliseconds of `CLOCK_BOOTTIME`.
-    until_ms: u128,
+    /// Until when its hold is certain.
+    until: End,
     /// Its children that are not of the command.
     spared: Vec<Kin>,
 }
@@ -195,8 +197,8 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn order(line: &str) -> Option<Order> {
-    let numbers: Option<Vec<u64>> = line.split(' ').map(|number| number.parse().ok()).collect();
-    let [group, grace, reserve, holder, until, spared @ ..] = &numbers?[..] else {
+    let numbers = numbers(line)?;
+    let [group, grace, reserve, holder, boot_ms, raw_ms, spared @ ..] = &numbers[..] else {
         return None;
     };
     let process = |number: &u64| Pid::from_raw(i32::try_from(*number).ok()?);
@@ -207,8 +209,15 @@ fn order(line: &str) -> Option<Order> {
         spared: spared.filter_map(Kin::look).collect(),
         grace: Duration::from_millis(*grace),
         reserve: Duration::from_millis(*reserve),
-        until_ms: u128::from(*until),
+        until: End {
+            boot_ms: *boot_ms,
+            raw_ms: *raw_ms,
+        },
     })
+}
+
+fn numbers(line: &str) -> Option<Vec<u64>> {
+    line.split(' ').map(|number| number.parse().ok()).collect()
 }
 
 fn watch(mut order: Order, lines: &Receiver<String>) {
@@ -224,20 +233,30 @@ fn watch(mut order: Order, lines: &Receiver<String>) {
             let _ = rustix::io::write(stdout(), b".");
             beat = Some(Instant::now());
         }
-        match lines.recv_timeout(LONGEST_NAP) {
+        // The moment to kill is not slept over.
+        let nap = match order.before_the_last_moment() {
+            Duration::ZERO => BETWEEN_BLOWS,
+            left => left.min(LONGEST_NAP),
+        };
+        match lines.recv_timeout(nap) {
             Ok(line) if line == "end" => return,
             Ok(line) => order.heed(&line, &mut known),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return end(&order, known),
         }
-        // The program itself kills at twice this distance; whoever is later than that is stopped, or starved.
-        if left(order.until_ms) <= order.reserve / 2 {
+        if order.before_the_last_moment().is_zero() {
             signal_all(&order, &known, Signal::KILL);
         }
     }
 }
 
 impl Order {
+    /// How long until what is left of the command is killed. The program itself kills at `reserve` before the end of the hold:
+    /// whoever is later than a quarter of that is stopped, or starved, and the rest is for this process to do it in.
+    fn before_the_last_moment(&self) -> Duration {
+        self.until.left().saturating_sub(self.reserve / 4 * 3)
+    }
+
     /// Heeds what was told later.
     fn heed(&mut self, line: &str, known: &mut Vec<Kin>) {
         match line.strip_prefix("spare ") {
@@ -246,7 +265,11 @@ impl Order {
                 known.retain(|kin| Some(kin.id) != spared);
                 self.spared.extend(spared.map(Kin::of_child));
             }
-            None => self.until_ms = line.parse().unwrap_or(self.until_ms),
+            None => {
+                if let Some([boot_ms, raw_ms]) = numbers(line).as_deref() {
+                    (self.until.boot_ms, self.until.raw_ms) = (*boot_ms, *raw_ms);
+                }
+            }
         }
     }
 }
@@ -274,14 +297,9 @@ fn signal_all(order: &Order, known: &[Kin], signal: Signal) {
     elsewhere.for_each(|kin| kin.signal(signal));
 }
 
-fn left(until_ms: u128) -> Duration {
-    let left = until_ms.saturating_sub(Moment::now().boot_ms());
-    Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))
-}
-
 /// TERM, and KILL after the grace or before the end of the hold, until nothing is left that can be ended.
 fn end(order: &Order, mut known: Vec<Kin>) {
-    let before_end = left(order.until_ms).saturating_sub(order.reserve);
+    let before_end = order.until.left().saturating_sub(order.reserve);
     let limit = Until::after(order.grace.min(before_end));
     // The group is found from its leader, too, while that lives.
     walk(order, Some(order.group), &mut known);
@@ -302,7 +320,7 @@ fn end(order: &Order, mut known: Vec<Kin>) {
                 ));
             }
         }
-        thread::sleep(LONGEST_NAP / 5);
+        thread::sleep(BETWEEN_BLOWS);
     }
 }
 
@@ -311,37 +329,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_has_five_numbers_and_those_to_be_spared() {
+    fn an_order_has_six_numbers_and_those_to_be_spared() {
         let own = getpid().as_raw_pid();
-        let order = order(&format!("4711 3750 750 4700 86400000 {own}")).expect("it is one");
+        let order = order(&format!("4711 3750 750 4700 86400000 500 {own}")).expect("it is one");
         assert_eq!(order.group.as_raw_pid(), 4711);
         assert_eq!(order.holder.as_raw_pid(), 4700);
-        assert_eq!(order.until_ms, 86_400_000);
+        assert_eq!(order.until.to_string(), "86400000 500");
+        let mut order = order;
+        order.heed("86400100 600", &mut Vec::new());
+        order.heed("86400200", &mut Vec::new());
+        assert_eq!(order.until.to_string(), "86400100 600");
         assert_eq!(order.spared.len(), 1);
         assert_eq!(order.spared[0].id, getpid());
         assert_eq!(order.grace, Duration::from_millis(3_750));
         assert_eq!(order.reserve, Duration::from_millis(750));
         for wrong in [
             "",
-            "0 1 1 4 5",
-            "4711 1 1 4",
+            "0 1 1 4 5 6",
+            "4711 1 1 4 5",
             "end",
-            "-1 3 4 5 6",
-            "4711 1 1 4 x",
-            "99999999999 1 1 4 5",
+            "-1 3 4 5 6 7",
+            "4711 1 1 4 5 x",
+            "99999999999 1 1 4 5 6",
         ] {
             assert!(super::order(wrong).is_none(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_is_left_is_counted_on_the_clock_that_counts_suspensions() {
-        let now = Moment::now().boot_ms();
-        let ahead = left(now + 10_000);
-        assert!(
-            ahead <= Duration::from_secs(10) && ahead > Duration::from_secs(5),
-            "{ahead:?}"
-        );
-        assert!(left(now.saturating_sub(1)).is_zero());
     }
 }

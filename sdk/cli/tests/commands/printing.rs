@@ -509,3 +509,35 @@ fn there_are_no_colours_but_on_a_terminal() {
     assert_eq!(both.lines().count(), plain.lines().count());
     assert!(!both.contains('\u{1b}'));
 }
+
+#[test]
+fn log_filters_are_changed_of_one_member_or_of_all() {
+    let cluster = Setup::of(3).start();
+    let of_one = ran(&cluster, ["log-filter", "debug", "--member", "n2"]).expect(0);
+    assert_eq!(of_one.stdout, "n2: debug\n");
+    let filter =
+        |member: usize| cluster.members[member].status().expect("it answers")["log_filter"].clone();
+    assert_eq!([filter(0), filter(1), filter(2)], ["info", "debug", "info"]);
+    let of_all = ran(&cluster, ["log-filter", "warn,tenured=info"]).expect(0);
+    let mut lines: Vec<&str> = of_all.stdout.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        "n1: warn,tenured=info",
+        "n2: warn,tenured=info",
+        "n3: warn,tenured=info",
+    ];
+    assert_eq!(lines, expected);
+    let nobody = ran(&cluster, ["log-filter", "info", "--member", "n9"]).expect(2);
+    assert!(
+        nobody.stderr.contains("\"n9\"") && nobody.stderr.contains("n2"),
+        "{}",
+        nobody.stderr
+    );
+    let refused = ran(&cluster, ["log-filter", "loud", "--member", "n1"]);
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused.stderr.contains("tenured=debug"),
+        "{}",
+        refused.stderr
+    );
+}

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::common::{Cluster, Process, SOON, Setup};
-use crate::support::{begun, ran, text_of};
+use crate::support::{begun, lives, ran, text_of};
 
 /// A third of it, after which renewals would tell, is far beyond the time for which tests wait.
 const TTL: &str = "10m";
@@ -66,6 +66,20 @@ fn a_command_is_killed_at_once_and_without_grace_when_its_hold_is_ended_by_someb
             told: "the hold was ended by somebody else",
         },
         Case {
+            holds: &["lock", "shared", "--shared"],
+            ends: |_, fence| words(&format!("break lock shared --reason test --fence {fence}")),
+            told: "the hold was ended by somebody else",
+        },
+        Case {
+            holds: &["semaphore", "permits", "--limit", "2"],
+            ends: |_, fence| {
+                words(&format!(
+                    "break semaphore permits --reason test --fence {fence}"
+                ))
+            },
+            told: "the hold was ended by somebody else",
+        },
+        Case {
             holds: &["elect", "e"],
             ends: |_, fence| words(&format!("break election e --reason test --fence {fence}")),
             told: "the hold was ended by somebody else",
@@ -78,6 +92,27 @@ fn a_command_is_killed_at_once_and_without_grace_when_its_hold_is_ended_by_someb
         assert_eq!(code, 76, "{:?}: {said}", case.holds);
         assert!(said.contains(case.told), "{:?}: {said}", case.holds);
     }
+}
+
+/// The command itself has ended while it held; only what it left behind is in the way.
+#[test]
+fn what_a_command_left_behind_is_killed_without_grace_when_the_hold_is_ended_meanwhile() {
+    let cluster = Setup::of(1).start();
+    let left = cluster.dir().join("left");
+    let script = format!(
+        "trap '' TERM; sh -c 'while :; do sleep 0.05; done' & echo $TENURE_LEASE $! > {}; exit 3",
+        left.display()
+    );
+    let times = ["--ttl", TTL, "--grace", "1m", "--", "sh", "-c", &script];
+    let arguments = ["lock", "a"].into_iter().chain(times);
+    let mut holder = begun(&cluster, "holder", arguments);
+    let told = text_of(&left);
+    let (lease, process) = told.trim().split_once(' ').expect("there are two");
+    holder.wait_for_output("the rest is stopped", SOON);
+    assert!(lives(process), "it ignores TERM");
+    ran(&cluster, ["lease", "revoke", lease]).expect(0);
+    assert_eq!(holder.exit_code(SOON), 3, "{}", holder.output());
+    assert!(!lives(process));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::{Authority, server};
-use crate::common::Setup;
-use crate::support::{Ran, run, tenure};
+use crate::common::{Cluster, Setup};
+use crate::support::{Ran, TENURE, run, tenure};
 
 /// A front, until it is dropped.
 struct Front {
@@ -80,9 +80,8 @@ async fn pass_on(
     tokio::join!(there, back);
 }
 
-#[test]
-fn bench_and_all_others_ask_by_https_with_a_certificate_and_a_token() {
-    let cluster = Setup::of(1).start();
+/// A front before the first member, and contexts that ask it: as it wants to be asked, by nobody, and in distrust.
+fn fronted(cluster: &Cluster) -> Front {
     let (authority, clients) = (Authority::new(), Authority::new());
     let front = Front::before(cluster.members[0].client, &authority, &clients);
     let settings = cluster.dir().join("tenure");
@@ -106,11 +105,20 @@ fn bench_and_all_others_ask_by_https_with_a_certificate_and_a_token() {
              [contexts.distrust]\n{url}\nca_file = \"other.pem\"\n{shown}\n"
         ),
     );
-    let with = |context: &str, arguments: &str| -> Ran {
-        let mut command = tenure(["--context", context, "--timeout", "2s"]);
-        command.args(arguments.split(' '));
-        run(command.env("XDG_CONFIG_HOME", cluster.dir()))
-    };
+    front
+}
+
+fn with(cluster: &Cluster, context: &str, arguments: &str) -> Ran {
+    let mut command = tenure(["--context", context, "--timeout", "2s"]);
+    command.args(arguments.split(' '));
+    run(command.env("XDG_CONFIG_HOME", cluster.dir()))
+}
+
+#[test]
+fn bench_and_all_others_ask_by_https_with_a_certificate_and_a_token() {
+    let cluster = Setup::of(1).start();
+    let front = fronted(&cluster);
+    let with = |context: &str, arguments: &str| with(&cluster, context, arguments);
 
     with("right", "put greeting hello").expect(0);
     assert_eq!(with("right", "get greeting").expect(0).stdout, "hello");
@@ -146,4 +154,65 @@ fn bench_and_all_others_ask_by_https_with_a_certificate_and_a_token() {
         let told = with("distrust", arguments).expect(69).stderr;
         assert!(told.contains("invalid peer certificate"), "{told}");
     }
+}
+
+#[test]
+fn what_runs_under_a_lock_asks_the_same_cluster_with_the_same_certificates_and_token() {
+    let cluster = Setup::of(1).start();
+    let front = fronted(&cluster);
+    with(&cluster, "right", "put greeting hello").expect(0);
+    let before = front.heads.lock().expect("nobody panics").len();
+    let nested = format!("lock a -- {TENURE} lock b -- {TENURE} get greeting");
+    let told = with(&cluster, "right", &nested).expect(0);
+    assert_eq!(told.stdout, "hello");
+    let heads = front.heads.lock().expect("nobody panics").clone();
+    let read = heads[before..]
+        .iter()
+        .find(|head| head.starts_with("GET /v1/keys/"));
+    let read = read.expect("it went through the front");
+    assert!(
+        read.contains("authorization: Bearer ci.5ecre7\r\n"),
+        "{read}"
+    );
+}
+
+/// Members behind the front tell of themselves by http, where anybody could read a token.
+#[test]
+fn status_asks_no_member_by_http_where_https_was_given_and_none_but_the_given_ones_where_told_so() {
+    let cluster = Setup::of(3).start();
+    let front = fronted(&cluster);
+    let table = with(&cluster, "right", "status").expect(0).stdout;
+    assert!(
+        table.starts_with("1 of 3 members are well, 2 not asked, "),
+        "{table}"
+    );
+    assert_eq!(
+        table
+            .matches("is not asked: only https URLs were given")
+            .count(),
+        2,
+        "{table}"
+    );
+    drop(front);
+
+    let url = format!("http://{}", cluster.members[0].client);
+    let flags = ["--endpoints", &url, "--only-given", "status"];
+    let table = run(&mut tenure(flags)).expect(0).stdout;
+    assert!(
+        table.starts_with("1 of 3 members are well, 2 not asked, "),
+        "{table}"
+    );
+    let wire = run(&mut tenure(flags.iter().chain(&["-o", "json"])))
+        .expect(0)
+        .json();
+    let members = wire["members"].as_array().expect("it is a list");
+    let unasked = members.iter().filter(|member| member["well"].is_null());
+    let told = unasked.map(|member| member["error"].to_string());
+    let told: Vec<String> = told.collect();
+    assert_eq!(told.len(), 2, "{wire}");
+    assert!(
+        told.iter()
+            .all(|why| why.contains("only the URLs that were given are")),
+        "{told:?}"
+    );
 }

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::common::machine::{skip, succeeds};
 use crate::common::{Process, SOON, Setup, wait};
@@ -179,31 +180,88 @@ fn inode(file: &impl AsRawFd) -> String {
         .to_owned()
 }
 
+/// A warden of a job, told the order that comes behind the numbers of its group, its grace and its reserve.
+struct Watched {
+    job: Child,
+    warden: Child,
+    order: Option<ChildStdin>,
+    /// The end of the hold, on the clock that counts suspensions.
+    end: Duration,
+}
+
+impl Watched {
+    /// With a hold that is certain for so long, and this much of it kept for the end.
+    fn start(certain_for: Duration, reserve: Duration) -> Watched {
+        let job = Command::new("sleep").arg("60").process_group(0).spawn();
+        let job = job.expect("it starts");
+        let mut warden = Command::new(TENURE);
+        let warden = bare(&mut warden).arg0("tenure-warden");
+        let warden = warden.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut warden = warden.expect("it starts");
+        let mut says = warden.stdout.take().expect("it is piped");
+        let mut order = warden.stdin.take().expect("it is piped");
+        let clocks = [ClockId::Boottime, ClockId::MonotonicRaw];
+        let ends = clocks.map(|clock| shows(clock) + certain_for);
+        // The job stands for its holder, too: what descends from this process is of other tests.
+        let (reserve, [boot, raw]) = (reserve.as_millis(), ends.map(|end| end.as_millis()));
+        writeln!(order, "{0} 1000 {reserve} {0} {boot} {raw}", job.id()).expect("it reads");
+        says.read_exact(&mut [0]).expect("it watches");
+        Watched {
+            job,
+            warden,
+            order: Some(order),
+            end: ends[0],
+        }
+    }
+
+    fn job_has_ended(&mut self) {
+        let ended = wait::until("the group has ended", SOON, || {
+            self.job.try_wait().expect("it is ours")
+        });
+        assert!(!ended.success());
+    }
+}
+
+fn shows(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
+    Duration::new(
+        u64::try_from(now.tv_sec).expect("it only rises"),
+        u32::try_from(now.tv_nsec).expect("a second has fewer"),
+    )
+}
+
 #[test]
 fn a_warden_says_that_it_watches_and_ends_a_group_of_which_it_hears_nothing_more() {
-    let mut job = Command::new("sleep").arg("60").process_group(0).spawn();
-    let job = job.as_mut().expect("it starts");
-    let mut warden = Command::new(TENURE);
-    let warden = bare(&mut warden).arg0("tenure-warden");
-    let warden = warden.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut warden = warden.expect("it starts");
-    let mut says = warden.stdout.take().expect("it is piped");
-    let mut order = warden.stdin.take().expect("it is piped");
-    let uptime = fs::read_to_string("/proc/uptime").expect("it can be read");
-    let seconds = uptime
-        .split('.')
-        .next()
-        .and_then(|now| now.parse::<u64>().ok());
-    let until_ms = (seconds.expect("it is a number") + 600) * 1000;
-    // The job stands for its holder, too: what descends from this process is of other tests.
-    writeln!(order, "{0} 1000 500 {0} {until_ms}", job.id()).expect("it reads");
-    says.read_exact(&mut [0]).expect("it watches");
-    assert!(job.try_wait().expect("it is ours").is_none(), "it runs on");
-    drop(order);
-    let ended = wait::until("the group has ended", SOON, || {
-        job.try_wait().expect("it is ours")
+    let mut watched = Watched::start(Duration::from_secs(600), Duration::from_millis(500));
+    let lives_on = watched.job.try_wait().expect("it is ours").is_none();
+    assert!(lives_on, "it runs on");
+    watched.order = None;
+    watched.job_has_ended();
+    assert!(watched.warden.wait().expect("it is ours").success());
+    assert!(!lives(&watched.job.id().to_string()));
+}
+
+/// The reserve of a hold for a second, of which the warden once slept all that was left to it.
+#[test]
+fn a_warden_kills_with_time_to_spare_before_the_end_of_the_shortest_hold() {
+    const CERTAIN: Duration = Duration::from_millis(400);
+    const ROUNDS: usize = 9;
+    let spare = (0..ROUNDS).map(|_| {
+        let mut watched = Watched::start(CERTAIN, Duration::from_millis(100));
+        let ended = watched.job.wait().expect("it is ours");
+        assert!(!ended.success());
+        let spare = watched.end.saturating_sub(shows(ClockId::Boottime));
+        watched.order = None;
+        watched.warden.wait().expect("it is ours");
+        spare
     });
-    assert!(!ended.success());
-    assert!(warden.wait().expect("it is ours").success());
-    assert!(!lives(&job.id().to_string()));
+    let mut spare: Vec<Duration> = spare.collect();
+    spare.sort();
+    println!("ended before the end of the hold by {spare:?}");
+    // A machine that is busy with other tests may be late now and then.
+    let median = spare[ROUNDS / 2];
+    assert!(
+        median > Duration::from_millis(40) && median < Duration::from_millis(100),
+        "{spare:?}"
+    );
 }

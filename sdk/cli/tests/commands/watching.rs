@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::common::{Process, SOON, Setup, wait};
-use crate::support::{at, begun, ran, text_of};
+use crate::support::{at, begun, ran, run, tenure, text_of, urls};
 
 fn lines(process: &Process) -> Vec<Value> {
     let output = process.output();
@@ -146,6 +146,84 @@ fn a_watch_goes_on_from_its_cursor_and_does_again_what_failed() {
         "{}",
         wrong.stderr
     );
+}
+
+#[test]
+fn a_command_that_failed_is_run_again_also_on_a_prefix_that_is_never_quiet() {
+    let cluster = Setup::of(1).start();
+    let (good, seen) = (cluster.dir().join("good"), cluster.dir().join("seen"));
+    let command = format!(
+        "sh -c 'test -e {} && cat > {}'",
+        good.display(),
+        seen.display()
+    );
+    let arguments = ["watch", "keys/", "--settle", "100ms", "--exec", &command];
+    let mut watch = begun(&cluster, "watch", arguments);
+    watch.wait_for_output("it is run again in 1.0s", SOON);
+    std::fs::write(&good, "").expect("it is written");
+    let mut client = cluster.members[0].client();
+    // One change after the other, each sooner than the pause after a failure or the time to settle.
+    let text = wait::until("it is run again", SOON, || {
+        let _ = client.put("/v1/keys/a", b"x");
+        let text = std::fs::read_to_string(&seen).ok()?;
+        text.contains("keys/a").then_some(text)
+    });
+    assert!(text.contains("resync"), "nothing is left out: {text}");
+}
+
+#[test]
+fn a_command_that_is_run_for_changes_asks_the_same_members() {
+    let cluster = Setup::of(1).start();
+    ran(&cluster, ["put", "a", "1"]).expect(0);
+    let seen = cluster.dir().join("seen");
+    let url = urls(&cluster);
+    let command = format!(
+        "sh -c 'echo $TENURE_ENDPOINTS $TENURE_ONLY_GIVEN > {}'",
+        seen.display()
+    );
+    let arguments = [
+        "--endpoints",
+        &url,
+        "--only-given",
+        "watch",
+        "keys/",
+        "--exec",
+        &command,
+    ];
+    let _watch = Process::start(&mut tenure(arguments), &cluster.dir().join("watch"));
+    assert_eq!(text_of(&seen), format!("{url} true\n"));
+}
+
+/// A wrong port, say: it once waited without a word, for ever.
+#[test]
+fn a_watch_that_never_reaches_a_member_ends_after_its_timeout_and_says_why() {
+    for arguments in [
+        &["watch", "keys/"][..],
+        &["watch", "keys/", "--after", "7"],
+        &["watch", "keys/", "--exec", "true"],
+        &["locks", "--watch"],
+    ] {
+        let flags = ["--endpoints", "http://127.113.0.1:9", "--timeout", "1s"];
+        let told = run(&mut tenure(flags.iter().chain(arguments))).expect(69);
+        assert!(
+            told.stderr
+                .contains("no member of the cluster answered: http://127.113.0.1:9: "),
+            "{arguments:?}: {}",
+            told.stderr
+        );
+    }
+}
+
+#[test]
+fn a_watch_says_that_nobody_answers_any_longer_and_when_somebody_does() {
+    let cluster = Setup::of(1).start();
+    ran(&cluster, ["put", "a", "1"]).expect(0);
+    let mut watch = begun(&cluster, "watch", ["watch", "keys/"]);
+    watch.wait_for_output("keys/a", SOON);
+    cluster.kill_all();
+    watch.wait_for_output("no member has answered for a while", SOON * 2);
+    cluster.members[0].start();
+    watch.wait_for_output("a member answers again: the watch goes on", SOON);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::TcpListener;
 
+use serde_json::Value;
+
 use crate::common::Setup;
 use crate::support::{Ran, ran, run, tenure};
 
@@ -207,6 +209,24 @@ fn a_lease_that_never_was_is_not_told_as_ended_or_lost() {
     ran(&cluster, ["lease", "revoke", lease]).expect(0);
     let told = ran(&cluster, ["lease", "renew", lease]);
     check(&told, 2, &[lease, "has ended"]);
+}
+
+#[test]
+fn leases_that_were_done_with_before_another_failed_are_not_told_as_not_applied() {
+    let cluster = Setup::of(1).start();
+    let lease = ran(&cluster, ["lease", "grant"]).expect(0).stdout;
+    let (lease, never) = (lease.trim(), "0000000000000001");
+    for (deed, leases, outcome) in [
+        ("renew", [lease, never], Value::Null),
+        ("renew", [never, lease], "not_applied".into()),
+        ("revoke", [never, lease], Value::Null),
+        ("revoke", [never, never], "not_applied".into()),
+    ] {
+        let [first, second] = leases;
+        let told = ran(&cluster, ["lease", deed, first, second, "-o", "json"]).expect(2);
+        let problem: Value = serde_json::from_str(&told.stderr).expect("it is JSON");
+        assert_eq!(problem["outcome"], outcome, "{deed} {leases:?}: {problem}");
+    }
 }
 
 #[test]

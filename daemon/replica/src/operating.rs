@@ -1,0 +1,298 @@
+//! What operators ask of the leader, and what members tell it of themselves.
+//!
+//! Owns the way of an operation to the leader and of its answer back, and the introductions: each start of a member has a
+//! number of its own, which the leader has logged in the configuration. A member whose disk does not know the number
+//! that is logged for it runs on an old copy of that disk. An operation is sent at most once; whoever asked hears that it
+//! was done, why it was not, or nothing, which means *unknown*.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tenure_mutants::{Mutant, mutated};
+use tenure_raft::{Change, ChangeError, ChangeFate, LogPosition, MemberId, TransferError};
+
+use crate::core::Core;
+use crate::peer::PeerMessage;
+
+/// An operation that waits for its answer is given up after this time: its outcome is unknown then.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A member that the leader has not taken note of introduces itself so often.
+const INTRODUCE_EVERY: Duration = Duration::from_millis(500);
+
+/// What an operator wants done by the leader.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AdminRequest {
+    /// A change of the membership. Answered when it is committed, and no voters are being changed any more.
+    Change(Change),
+    /// Leadership goes to this member, or to the one that is furthest ahead. Answered as soon as that has begun.
+    Transfer(Option<MemberId>),
+}
+
+/// What came of an operation.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Operated {
+    /// The membership is as asked.
+    Changed,
+    /// Leadership is on its way to this member.
+    HandedTo(MemberId),
+    /// Nothing was done: no leader is known, or the member asked is not it any more.
+    NoLeader,
+    /// Nothing was done: something must be done first, as the sentence says.
+    Busy(String),
+    /// Nothing was done: it would cost the quorum or break what members rely on, as the sentence says.
+    Unsafe(String),
+    /// Nothing was done: there is no such member.
+    NoSuchMember(MemberId),
+    /// It may have been done or not.
+    Unknown,
+}
+
+/// What a member knows of its own starts.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Introduction {
+    /// The number of this start.
+    pub start: u64,
+    /// The numbers of earlier starts that may be the one logged, this one included.
+    pub known: Vec<u64>,
+    /// Where clients reach the member now.
+    pub client_url: String,
+}
+
+impl From<ChangeError> for Operated {
+    fn from(error: ChangeError) -> Operated {
+        match error {
+            ChangeError::NotLeader { .. } => Operated::NoLeader,
+            ChangeError::Busy(reason) => Operated::Busy(reason.to_string()),
+            ChangeError::Unknown(id) => Operated::NoSuchMember(id),
+            ChangeError::Unsafe(reason) => Operated::Unsafe(reason.to_string()),
+        }
+    }
+}
+
+impl From<TransferError> for Operated {
+    fn from(error: TransferError) -> Operated {
+        match error {
+            TransferError::NotLeader => Operated::NoLeader,
+            TransferError::InProgress { .. } => Operated::Busy(error.to_string()),
+            TransferError::AlreadyLeader
+            | TransferError::NotVoter(_)
+            | TransferError::NoCandidate => Operated::Unsafe(error.to_string()),
+        }
+    }
+}
+
+/// Operations under way, and introductions.
+#[derive(Debug, Default)]
+pub(crate) struct Operating {
+    /// Asked of the leader by this member: until when an answer is awaited.
+    asked: BTreeMap<u64, (MemberId, Duration)>,
+    /// Changes that this leader has appended, with whoever asked for them.
+    appended: Vec<(LogPosition, MemberId, u64)>,
+    /// What this member says of itself.
+    introduction: Option<Introduction>,
+    introduced: Option<Duration>,
+    /// What others have said of themselves, to be logged.
+    to_log: BTreeMap<MemberId, Introduction>,
+    /// The number that is logged for this member and that its disk does not know.
+    stranger: Option<u64>,
+}
+
+impl Core {
+    /// What this member says of itself to leaders from now on.
+    pub fn introduce(&mut self, introduction: Introduction) {
+        self.operating.introduction = Some(introduction);
+    }
+
+    /// The number of a start that is logged for this member and of which its disk knows nothing: it is an old copy.
+    pub fn disk_went_back(&self) -> Option<u64> {
+        self.operating.stranger
+    }
+
+    pub(crate) fn operate(&mut self, token: u64, operation: AdminRequest) {
+        let me = self.id;
+        match self.raft.leader() {
+            Some(leader) if leader == me => self.do_operation(me, token, operation),
+            Some(leader) => {
+                let until = self.now + PATIENCE;
+                self.operating.asked.insert(token, (leader, until));
+                self.out
+                    .send
+                    .push((leader, PeerMessage::Operate { token, operation }));
+            }
+            None => self.out.operated.push((token, Operated::NoLeader)),
+        }
+    }
+
+    /// Does an operation here, if this is the leader, and answers unless that has to wait.
+    pub(crate) fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
+        let result = match operation {
+            AdminRequest::Change(_) if !self.log_renewals() => {
+                Operated::Busy("the log takes nothing more just now".to_owned())
+            }
+            AdminRequest::Change(change) => match self.raft.change_membership(change) {
+                Ok(position) => {
+                    self.operating.appended.push((position, from, token));
+                    return;
+                }
+                Err(error) => error.into(),
+            },
+            AdminRequest::Transfer(to) => match self.transfer_leadership(to) {
+                Ok(to) => Operated::HandedTo(to),
+                Err(error) => error.into(),
+            },
+        };
+        self.answer_operation(from, token, result);
+    }
+
+    fn answer_operation(&mut self, to: MemberId, token: u64, result: Operated) {
+        if to == self.id {
+            self.out.operated.push((token, result));
+        } else {
+            let message = PeerMessage::Operated { token, result };
+            self.out.send.push((to, message));
+        }
+    }
+
+    pub(crate) fn hear_operated(&mut self, from: MemberId, token: u64, result: Operated) {
+        let is_awaited = |(leader, _): &(MemberId, Duration)| *leader == from;
+        if self.operating.asked.get(&token).is_some_and(is_awaited) {
+            self.operating.asked.remove(&token);
+            self.out.operated.push((token, result));
+        }
+    }
+
+    /// A member says which start of it this is.
+    pub(crate) fn hear_introduction(&mut self, from: MemberId, introduction: Introduction) {
+        let Some(info) = self.raft.configuration().info.get(&from) else {
+            return;
+        };
+        if !self.raft.is_leader() {
+            return;
+        }
+        match info.start {
+            Some(logged)
+                if !introduction.known.contains(&logged) && !mutated(Mutant::OldCopyWelcome) =>
+            {
+                self.out.send.push((from, PeerMessage::WentBack { logged }));
+            }
+            _ => {
+                self.operating.to_log.insert(from, introduction);
+            }
+        }
+    }
+
+    /// The leader says that it has logged a start of this member that this member knows nothing of.
+    pub(crate) fn hear_went_back(&mut self, from: MemberId, logged: u64) {
+        let Some(introduction) = &self.operating.introduction else {
+            return;
+        };
+        if self.raft.leader() == Some(from) && !introduction.known.contains(&logged) {
+            self.operating.stranger = Some(logged);
+        }
+    }
+
+    /// What time and the log bring about: answers, introductions, and the numbers of starts that are to be logged.
+    pub(crate) fn carry_operations_on(&mut self) {
+        self.give_up_operations();
+        self.answer_changes();
+        self.check_own_start();
+        self.introduce_itself();
+        self.log_starts();
+        if self.raft.has_change_due() && self.log_renewals() {
+            self.raft.carry_changes_on();
+        }
+    }
+
+    fn give_up_operations(&mut self) {
+        let now = self.now;
+        let late = self
+            .operating
+            .asked
+            .extract_if(.., |_, (_, until)| *until <= now);
+        let late: Vec<u64> = late.map(|(token, _)| token).collect();
+        self.out
+            .operated
+            .extend(late.into_iter().map(|token| (token, Operated::Unknown)));
+    }
+
+    fn answer_changes(&mut self) {
+        let appended = std::mem::take(&mut self.operating.appended);
+        for (position, from, token) in appended {
+            match self.raft.change_fate(position) {
+                ChangeFate::Done => self.answer_operation(from, token, Operated::Changed),
+                ChangeFate::Undecided if self.raft.is_leader() => {
+                    self.operating.appended.push((position, from, token));
+                }
+                ChangeFate::Undecided => self.answer_operation(from, token, Operated::Unknown),
+                ChangeFate::RolledBack => self.answer_operation(from, token, Operated::NoLeader),
+            }
+        }
+    }
+
+    /// A member learns from the log, too, that it runs on an old copy, whoever leads.
+    fn check_own_start(&mut self) {
+        let committed = self.raft.committed_configuration();
+        let logged = committed.info.get(&self.id).and_then(|info| info.start);
+        if let (Some(logged), Some(introduction)) = (logged, &self.operating.introduction)
+            && !introduction.known.contains(&logged)
+            && !mutated(Mutant::OldCopyWelcome)
+        {
+            self.operating.stranger = Some(logged);
+        }
+    }
+
+    fn introduce_itself(&mut self) {
+        let (Some(introduction), Some(leader)) = (&self.operating.introduction, self.raft.leader())
+        else {
+            return;
+        };
+        let Some(info) = self.raft.configuration().info.get(&self.id) else {
+            return;
+        };
+        let is_known =
+            info.start == Some(introduction.start) && info.client_url == introduction.client_url;
+        let is_due = self
+            .operating
+            .introduced
+            .is_none_or(|said| said + INTRODUCE_EVERY <= self.now);
+        if is_known || !is_due {
+            return;
+        }
+        let introduction = introduction.clone();
+        self.operating.introduced = Some(self.now);
+        if leader == self.id {
+            self.operating.to_log.insert(self.id, introduction);
+        } else {
+            self.out
+                .send
+                .push((leader, PeerMessage::Introduce(introduction)));
+        }
+    }
+
+    /// One at a time, as members change; what finds the membership busy waits, and is said again anyway.
+    fn log_starts(&mut self) {
+        if !self.raft.is_leader() {
+            return self.operating.to_log.clear();
+        }
+        let Some((id, introduction)) = self.operating.to_log.pop_first() else {
+            return;
+        };
+        let Some(mut info) = self.raft.configuration().info.get(&id).cloned() else {
+            return;
+        };
+        info.start = Some(introduction.start);
+        info.client_url.clone_from(&introduction.client_url);
+        if self.raft.configuration().info.get(&id) == Some(&info) {
+            return;
+        }
+        let update = Change::Update { id, info };
+        let is_busy = !self.log_renewals()
+            || matches!(
+                self.raft.change_membership(update),
+                Err(ChangeError::Busy(_))
+            );
+        if is_busy {
+            self.operating.to_log.insert(id, introduction);
+        }
+    }
+}

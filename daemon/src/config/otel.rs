@@ -1,0 +1,408 @@
+//! The settings of traces: the environment variables that OpenTelemetry has standardized, and no others.
+//!
+//! Owns what they may be. Nothing is sent unless one of them names an endpoint. A value that is not understood is an
+//! error here, where the libraries would go on with another one; a header, which may be a secret, is not shown in it.
+
+use std::time::Duration;
+
+use super::ConfigError;
+
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
+const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
+const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
+const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+const DISABLED: &str = "OTEL_SDK_DISABLED";
+const PROPAGATORS: &str = "OTEL_PROPAGATORS";
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+const BATCH: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+const DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
+const EXPORT_TIMEOUT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
+
+/// A member answers thousands of requests a second, and each write is eight spans. Where nobody says how many are to be
+/// seen, it begins no more traces than this by itself; whoever comes with a sampled trace is followed all the same.
+const ROOTS_A_SECOND: u32 = 100;
+/// The most spans that may be let wait: some 100 MiB.
+const MOST_QUEUED: u64 = 200_000;
+
+/// Where and how spans are sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceSettings {
+    /// The whole URL.
+    pub endpoint: String,
+    /// How they are encoded.
+    pub encoding: Encoding,
+    /// How long one try to send some may take, with what is repeated.
+    pub timeout: Duration,
+    /// Which requests are traced.
+    pub sampling: Sampling,
+    /// Whether the trace of a caller is gone on with.
+    pub follows_callers: bool,
+    /// How many spans wait at most to be sent; more are dropped.
+    pub queue: usize,
+    /// How many are sent together at most.
+    pub batch: usize,
+    /// How long the first of them waits for others.
+    pub delay: Duration,
+}
+
+/// How spans are encoded, over HTTP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Encoding {
+    /// `http/protobuf`.
+    Protobuf,
+    /// `http/json`.
+    Json,
+}
+
+/// Which requests are traced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Whether a caller that brings a trace decides.
+    pub by_parent: bool,
+    /// Which of those that nobody has decided on.
+    pub roots: Roots,
+}
+
+/// Which traces are begun.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Roots {
+    /// All.
+    All,
+    /// None.
+    None,
+    /// This part of them, from 0 to 1.
+    Part(f64),
+    /// No more than this in a second.
+    AtMostASecond(u32),
+}
+
+impl TraceSettings {
+    /// The settings as the environment has them; none where no spans are to be sent.
+    ///
+    /// # Errors
+    ///
+    /// Where a variable has a value that is not accepted.
+    pub fn of_environment() -> Result<Option<TraceSettings>, ConfigError> {
+        TraceSettings::read(&|name| std::env::var(name).ok())
+    }
+
+    fn read(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<TraceSettings>, ConfigError> {
+        // An empty variable is one that is not set (OpenTelemetry, Environment Variable Specification).
+        let get = |name: &'static str| {
+            let value = get(name)?;
+            let value = value.trim();
+            (!value.is_empty()).then(|| (name, value.to_owned()))
+        };
+        let either = |specific, general| get(specific).or_else(|| get(general));
+        let disabled = get(DISABLED).is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"));
+        if disabled || !exports(get(EXPORTER))? {
+            return Ok(None);
+        }
+        let Some(endpoint) = endpoint(get(TRACES_ENDPOINT), get(ENDPOINT))? else {
+            return Ok(None);
+        };
+        check_headers(either(TRACES_HEADERS, HEADERS))?;
+        check_compression(either(TRACES_COMPRESSION, COMPRESSION))?;
+        let queue = number(get(QUEUE), 2048, 1..=MOST_QUEUED)?;
+        let batch = number(get(BATCH), 512.min(queue), 1..=queue)?;
+        let timeout = milliseconds(either(TRACES_TIMEOUT, TIMEOUT), 10_000)?;
+        let settings = TraceSettings {
+            endpoint,
+            encoding: encoding(either(TRACES_PROTOCOL, PROTOCOL))?,
+            timeout: timeout.min(milliseconds(get(EXPORT_TIMEOUT), 30_000)?),
+            sampling: sampling(get(SAMPLER), get(SAMPLER_ARG))?,
+            follows_callers: follows_callers(get(PROPAGATORS))?,
+            queue: queue as usize,
+            batch: batch as usize,
+            delay: milliseconds(get(DELAY), 5_000)?,
+        };
+        Ok(Some(settings))
+    }
+}
+
+/// A variable and its value.
+type Given = (&'static str, String);
+
+fn refused(given: Given, accepted: impl Into<String>) -> ConfigError {
+    let (setting, value) = given;
+    let accepted = accepted.into();
+    ConfigError::Value {
+        setting,
+        value,
+        accepted,
+    }
+}
+
+fn exports(given: Option<Given>) -> Result<bool, ConfigError> {
+    match given {
+        None => Ok(true),
+        Some((_, value)) if value == "otlp" => Ok(true),
+        Some((_, value)) if value == "none" => Ok(false),
+        Some(given) => Err(refused(given, "otlp or none is accepted")),
+    }
+}
+
+/// What names the endpoint of traces is taken as it is; to the one of everything their path is added.
+fn endpoint(
+    of_traces: Option<Given>,
+    of_all: Option<Given>,
+) -> Result<Option<String>, ConfigError> {
+    let (given, path) = match (of_traces, of_all) {
+        (Some(given), _) => (given, ""),
+        (None, Some(given)) => (given, "/v1/traces"),
+        (None, None) => return Ok(None),
+    };
+    let url = match path {
+        "" => given.1.clone(),
+        path => format!("{}{path}", given.1.trim_end_matches('/')),
+    };
+    let parsed = url.parse::<http::Uri>();
+    let usable = parsed.is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    });
+    match usable {
+        true => Ok(Some(url)),
+        false => Err(refused(
+            given,
+            "a URL is accepted, such as http://127.0.0.1:4318 or https://collector.example:4318",
+        )),
+    }
+}
+
+fn encoding(given: Option<Given>) -> Result<Encoding, ConfigError> {
+    match given {
+        None => Ok(Encoding::Protobuf),
+        Some((_, value)) if value == "http/protobuf" => Ok(Encoding::Protobuf),
+        Some((_, value)) if value == "http/json" => Ok(Encoding::Json),
+        Some(given) => Err(refused(
+            given,
+            "http/protobuf or http/json is accepted; collectors take them on port 4318",
+        )),
+    }
+}
+
+fn check_compression(given: Option<Given>) -> Result<(), ConfigError> {
+    match given {
+        None => Ok(()),
+        Some((_, value)) if value == "none" => Ok(()),
+        Some(given) => Err(refused(given, "only none is accepted")),
+    }
+}
+
+/// Whether each is a name and a value, so that none is left out in silence. A value may be a secret, and a slip may put
+/// it anywhere: nothing of it is shown.
+fn check_headers(given: Option<Given>) -> Result<(), ConfigError> {
+    let Some((setting, value)) = given else {
+        return Ok(());
+    };
+    for (place, header) in value.split(',').enumerate() {
+        let named = header.split_once('=').is_some_and(|(name, value)| {
+            http::HeaderName::try_from(name.trim()).is_ok()
+                && http::HeaderValue::try_from(value.trim()).is_ok()
+        });
+        if !named {
+            return Err(ConfigError::Value {
+                setting,
+                value: "…".to_owned(),
+                accepted: format!(
+                    "header {} of it is none; NAME=VALUE,NAME=VALUE is accepted (it is not shown, because it may be a secret)",
+                    place + 1
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn follows_callers(given: Option<Given>) -> Result<bool, ConfigError> {
+    let Some(given) = given else { return Ok(true) };
+    let known = ["tracecontext", "baggage", "none"];
+    let names = || given.1.split(',').map(str::trim);
+    match names().all(|name| known.contains(&name)) {
+        true => Ok(names().any(|name| name == "tracecontext")),
+        false => Err(refused(
+            given,
+            "tracecontext, baggage (which says nothing here) and none are accepted, separated by commas",
+        )),
+    }
+}
+
+fn sampling(given: Option<Given>, argument: Option<Given>) -> Result<Sampling, ConfigError> {
+    let Some(given) = given else {
+        return Ok(Sampling {
+            by_parent: true,
+            roots: Roots::AtMostASecond(ROOTS_A_SECOND),
+        });
+    };
+    let (by_parent, name) = match given.1.strip_prefix("parentbased_") {
+        Some(rest) => (true, rest),
+        None => (false, given.1.as_str()),
+    };
+    let roots = match name {
+        "always_on" => Roots::All,
+        "always_off" => Roots::None,
+        "traceidratio" => Roots::Part(part(argument)?),
+        _ => {
+            return Err(refused(
+                given,
+                "always_on, always_off and traceidratio are accepted, and each of them after parentbased_",
+            ));
+        }
+    };
+    Ok(Sampling { by_parent, roots })
+}
+
+fn part(given: Option<Given>) -> Result<f64, ConfigError> {
+    let Some(given) = given else { return Ok(1.0) };
+    match given.1.parse::<f64>() {
+        Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+        _ => Err(refused(given, "a number from 0 to 1 is accepted")),
+    }
+}
+
+fn number(
+    given: Option<Given>,
+    usual: u64,
+    accepted: std::ops::RangeInclusive<u64>,
+) -> Result<u64, ConfigError> {
+    let Some(given) = given else {
+        return Ok(usual);
+    };
+    match given.1.parse() {
+        Ok(number) if accepted.contains(&number) => Ok(number),
+        _ => {
+            let (least, most) = accepted.into_inner();
+            Err(refused(
+                given,
+                format!("a number from {least} to {most} is accepted"),
+            ))
+        }
+    }
+}
+
+fn milliseconds(given: Option<Given>, usual: u64) -> Result<Duration, ConfigError> {
+    number(given, usual, 1..=600_000).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<TraceSettings>, String> {
+        let get = |wanted: &str| {
+            let mut found = variables.iter().filter(|(name, _)| *name == wanted);
+            found.next().map(|(_, value)| (*value).to_owned())
+        };
+        TraceSettings::read(&get).map_err(|error| error.to_string())
+    }
+
+    fn with(more: &[(&str, &str)]) -> Result<Option<TraceSettings>, String> {
+        let endpoint = [(ENDPOINT, "http://127.0.0.1:4318")];
+        read(&[&endpoint, more].concat())
+    }
+
+    fn settings(more: &[(&str, &str)]) -> TraceSettings {
+        let read = with(more).expect("they are accepted");
+        read.expect("there is an endpoint")
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_is_sent_whatever_else_is_set() {
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[(SAMPLER, "always_on"), (TIMEOUT, "5")]), Ok(None));
+        assert_eq!(read(&[(ENDPOINT, "  ")]), Ok(None));
+        assert_eq!(with(&[(DISABLED, "TRUE")]), Ok(None));
+        assert_eq!(with(&[(EXPORTER, "none")]), Ok(None));
+        assert!(with(&[(DISABLED, "false"), (EXPORTER, "otlp")]).is_ok_and(|read| read.is_some()));
+    }
+
+    #[test]
+    fn the_endpoint_of_traces_is_taken_as_it_is_and_the_general_one_gets_their_path() {
+        assert_eq!(settings(&[]).endpoint, "http://127.0.0.1:4318/v1/traces");
+        let own = settings(&[(TRACES_ENDPOINT, "https://c.example/mine")]);
+        assert_eq!(own.endpoint, "https://c.example/mine");
+        let slash = read(&[(ENDPOINT, "http://c:1/otel/")]).expect("it is accepted");
+        assert_eq!(
+            slash.expect("it is set").endpoint,
+            "http://c:1/otel/v1/traces"
+        );
+    }
+
+    #[test]
+    fn what_is_said_of_traces_goes_before_what_is_said_of_everything() {
+        let set = settings(&[
+            (PROTOCOL, "http/protobuf"),
+            (TRACES_PROTOCOL, "http/json"),
+            (TIMEOUT, "1"),
+            (TRACES_TIMEOUT, "2000"),
+            (EXPORT_TIMEOUT, "1500"),
+            (QUEUE, "100"),
+            (DELAY, "20"),
+            (PROPAGATORS, "baggage"),
+        ]);
+        assert_eq!(set.encoding, Encoding::Json);
+        assert_eq!(set.timeout, Duration::from_millis(1500));
+        assert_eq!((set.queue, set.batch), (100, 100));
+        assert_eq!(set.delay, Duration::from_millis(20));
+        assert!(!set.follows_callers);
+    }
+
+    #[test]
+    fn samplers_are_those_of_the_specification() {
+        let check = |name: &str, argument: &str, by_parent, roots| {
+            let set = settings(&[(SAMPLER, name), (SAMPLER_ARG, argument)]);
+            assert_eq!(set.sampling, Sampling { by_parent, roots }, "{name}");
+        };
+        check("", "", true, Roots::AtMostASecond(ROOTS_A_SECOND));
+        check("always_on", "", false, Roots::All);
+        check("parentbased_always_on", "", true, Roots::All);
+        check("always_off", "", false, Roots::None);
+        check("parentbased_always_off", "", true, Roots::None);
+        check("traceidratio", "0.25", false, Roots::Part(0.25));
+        check("parentbased_traceidratio", "", true, Roots::Part(1.0));
+    }
+
+    #[test]
+    fn a_value_that_is_not_accepted_is_named_with_what_would_be() {
+        let check = |name: &str, value: &str, why: &str| {
+            let error = with(&[(SAMPLER, "traceidratio"), (name, value)]);
+            let error = error.expect_err("it is not accepted");
+            assert!(
+                error.starts_with(&format!("{name} is {value:?}: ")),
+                "{error}"
+            );
+            assert!(error.contains(why), "{error}");
+        };
+        check(TRACES_ENDPOINT, "collector:4318", "http://127.0.0.1:4318");
+        check(TRACES_ENDPOINT, "ftp://c:1", "a URL is accepted");
+        check(PROTOCOL, "grpc", "http/protobuf or http/json");
+        check(SAMPLER_ARG, "1.5", "from 0 to 1");
+        check(QUEUE, "0", "from 1 to 200000");
+        check(BATCH, "4096", "from 1 to 2048");
+        check(TIMEOUT, "ten", "from 1 to 600000");
+        check(COMPRESSION, "gzip", "only none");
+        check(EXPORTER, "zipkin", "otlp or none");
+        check(PROPAGATORS, "b3", "tracecontext");
+        let sampler = with(&[(SAMPLER, "xray")]).expect_err("it is not accepted");
+        assert!(sampler.contains("\"xray\": always_on"), "{sampler}");
+    }
+
+    #[test]
+    fn a_header_that_is_none_is_refused_without_showing_it() {
+        let error = with(&[(HEADERS, "a=b,bearer s3cret")]).expect_err("it is none");
+        assert!(
+            error.contains("header 2") && !error.contains("s3cret"),
+            "{error}"
+        );
+        assert!(with(&[(HEADERS, "authorization=Bearer%20s3cret")]).is_ok());
+    }
+}

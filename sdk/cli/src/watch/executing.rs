@@ -1,0 +1,255 @@
+//! Running a command for what has changed: once it is quiet, never twice at a time, and again where it failed.
+//!
+//! Owns what is due. Nothing of it is dropped before the command has succeeded with it.
+
+use std::ffi::OsString;
+use std::pin::pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tenure::Told;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep_until};
+
+use super::cursor::Cursor;
+use super::listening::Listening;
+use super::{resync, wire};
+use crate::duration;
+use crate::exit::{Exit, Trouble};
+use crate::output::note;
+use crate::under::cannot_run;
+
+/// After a command that failed, and how far the pause grows.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What changes again and again is told after this many times of `--settle`, though it is not quiet.
+const LONGEST_SETTLE: u32 = 25;
+
+/// How a command is run.
+pub(super) struct Way<'a> {
+    pub(super) command: &'a [OsString],
+    /// What it finds in its environment beside what this program has.
+    pub(super) environment: &'a [(&'static str, OsString)],
+    pub(super) settle: Duration,
+}
+
+/// A watch for which a command is run.
+pub(super) struct Executing<'a> {
+    watch: Listening,
+    way: Way<'a>,
+    cursor: Option<Cursor<'a>>,
+    due: Due,
+    failed: Option<Failed>,
+}
+
+/// The command has failed the last time.
+struct Failed {
+    pause: Duration,
+    /// A moment, and not a time from the last change on: on a prefix that is never quiet that would not pass.
+    again_at: Instant,
+}
+
+/// What has changed since the command was last run with success.
+#[derive(Default)]
+struct Due {
+    lines: String,
+    /// Whether it begins with all there is, so that it stands for whatever was due before.
+    is_anew: bool,
+    revision: Option<u64>,
+    /// When the first of it came, and the last.
+    since: Option<(Instant, Instant)>,
+}
+
+impl Due {
+    fn add(&mut self, told: Told, now: Instant) {
+        let first = self.since.map_or(now, |(first, _)| first);
+        self.since = Some((first, now));
+        match told {
+            Told::Resync { state, revision } => {
+                // What was before is gone with its history.
+                self.lines = resync(&state, revision);
+                self.is_anew = true;
+                self.revision = Some(revision);
+            }
+            Told::Changes { events, revision } => {
+                self.lines.extend(events.iter().map(wire));
+                self.revision = Some(revision);
+            }
+        }
+    }
+
+    /// When it is quiet, unless more comes; what never comes to rest is not waited for without end.
+    fn quiet_at(&self, settle: Duration) -> Option<Instant> {
+        let (first, last) = self.since?;
+        Some((last + settle).min(first + settle * LONGEST_SETTLE))
+    }
+
+    /// It once more, with what has come meanwhile.
+    fn again_with(self, news: Due) -> Due {
+        Due {
+            is_anew: self.is_anew || news.is_anew,
+            lines: match news.is_anew {
+                true => news.lines,
+                false => self.lines + &news.lines,
+            },
+            revision: news.revision.or(self.revision),
+            since: match (self.since, news.since) {
+                (Some((first, _)), Some((_, last))) => Some((first, last)),
+                (before, news) => before.or(news),
+            },
+        }
+    }
+}
+
+impl<'a> Executing<'a> {
+    pub(super) fn of(watch: Listening, way: Way<'a>, cursor: Option<Cursor<'a>>) -> Self {
+        Executing {
+            watch,
+            way,
+            cursor,
+            due: Due::default(),
+            failed: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Exit, Trouble> {
+        loop {
+            let run_at = match &self.failed {
+                Some(failed) => Some(failed.again_at),
+                None => self.due.quiet_at(self.way.settle),
+            };
+            if run_at.is_some_and(|at| at <= Instant::now()) {
+                if !self.run_once().await? {
+                    return Ok(Exit::DONE);
+                }
+                continue;
+            }
+            let quiet = async {
+                match run_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                told = self.watch.next() => match told? {
+                    Some(told) => self.due.add(told, Instant::now()),
+                    None => return Ok(Exit::DONE),
+                },
+                () = quiet => {}
+            }
+        }
+    }
+
+    /// Runs the command for what is due. What happens while it runs is for the next time. Answers no where the watch has
+    /// ended.
+    async fn run_once(&mut self) -> Result<bool, Trouble> {
+        let doing = std::mem::take(&mut self.due);
+        let ended = {
+            let mut running = pin!(run(&self.way, &doing));
+            loop {
+                tokio::select! {
+                    ended = &mut running => break ended?,
+                    told = self.watch.next() => match told? {
+                        Some(told) => self.due.add(told, Instant::now()),
+                        None => return Ok(false),
+                    },
+                }
+            }
+        };
+        let Some(why) = ended else {
+            self.failed = None;
+            if let (Some(cursor), Some(revision)) = (&self.cursor, doing.revision) {
+                cursor.write(revision)?;
+            }
+            return Ok(true);
+        };
+        let longer = |failed: &Failed| (failed.pause * 2).min(LONGEST_PAUSE);
+        let pause = self.failed.as_ref().map_or(FIRST_PAUSE, longer);
+        let shown = duration::shown(pause);
+        note(format!("the command {why}: it is run again in {shown}"));
+        self.failed = Some(Failed {
+            pause,
+            again_at: Instant::now() + pause,
+        });
+        self.due = doing.again_with(std::mem::take(&mut self.due));
+        Ok(true)
+    }
+}
+
+/// Runs it to its end; answers what was wrong where it did not succeed.
+async fn run(way: &Way<'_>, due: &Due) -> Result<Option<String>, Trouble> {
+    let command = way.command;
+    let program = command.first().map(OsString::as_os_str).unwrap_or_default();
+    let revision = due.revision.unwrap_or_default().to_string();
+    let child = Command::new(program)
+        .args(command.iter().skip(1))
+        .envs(way.environment.iter().map(|(name, value)| (name, value)))
+        .env("TENURE_REVISION", revision)
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|error| cannot_run(command, &error))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command may end without reading it.
+        let _ = stdin.write_all(due.lines.as_bytes()).await;
+    }
+    let status = child.wait().await?;
+    Ok((!status.success()).then(|| format!("ended with {status}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anew(revision: u64) -> Told {
+        Told::Resync {
+            state: Vec::new(),
+            revision,
+        }
+    }
+
+    fn changed(revision: u64) -> Told {
+        let event = serde_json::json!({"revision": revision, "type": "delete", "resource": "keys/a", "key": "a",
+            "mod_revision": revision, "lease": null, "reason": "deleted"});
+        Told::Changes {
+            events: vec![serde_json::from_value(event).expect("it is an event")],
+            revision,
+        }
+    }
+
+    fn due(all: impl IntoIterator<Item = Told>) -> Due {
+        let mut due = Due::default();
+        let now = Instant::now();
+        all.into_iter().for_each(|told| due.add(told, now));
+        due
+    }
+
+    #[test]
+    fn a_resync_stands_for_all_that_was_due_before_also_where_that_was_run_in_vain() {
+        let check = |due: Due, lines: usize, revision: u64| {
+            assert_eq!(due.lines.lines().count(), lines, "{}", due.lines);
+            assert_eq!(due.revision, Some(revision));
+        };
+        check(due([anew(7), changed(8), anew(9)]), 1, 9);
+        check(due([changed(7)]).again_with(due([changed(8)])), 2, 8);
+        check(
+            due([changed(7)]).again_with(due([anew(9), changed(10)])),
+            2,
+            10,
+        );
+        check(due([changed(7)]).again_with(Due::default()), 1, 7);
+        let twice = due([anew(7)]).again_with(due([changed(8)]));
+        check(due([changed(3)]).again_with(twice), 2, 8);
+    }
+
+    #[test]
+    fn what_never_comes_to_rest_is_quiet_after_so_many_times_to_settle() {
+        let (start, settle) = (Instant::now(), Duration::from_secs(2));
+        let mut due = Due::default();
+        assert_eq!(due.quiet_at(settle), None);
+        due.add(changed(7), start);
+        assert_eq!(due.quiet_at(settle), Some(start + settle));
+        due.add(changed(8), start + Duration::from_secs(49));
+        assert_eq!(due.quiet_at(settle), Some(start + settle * LONGEST_SETTLE));
+    }
+}
