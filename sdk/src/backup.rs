@@ -110,6 +110,22 @@ impl Client {
 
     /// The same of some member's own state, which may be old: also while there is no leader.
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// # let client = tenure::Client::connect([url])?;
+    /// use tenure::{BackedUp, BackupError, BackupProgress};
+    ///
+    /// let mut file = Vec::new();
+    /// let told = |progress: BackupProgress| println!("{} of {} bytes", progress.written, progress.length);
+    /// let made: Result<BackedUp, BackupError> = client.local_backup(&mut file, told).await;
+    /// match made {
+    ///     Ok(made) => println!("what {} had at revision {}", made.member, made.revision),
+    ///     Err(error) => println!("what was written is no backup: {error}"),
+    /// }
+    /// # assert!(!file.is_empty());
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`BackupError`].
