@@ -340,14 +340,24 @@ fn a_change_that_waits_for_a_member_makes_others_wait_and_is_done_when_it_is_bac
     let path = |member: usize| format!("/v1/cluster/members/{}", id_of(&cluster, member));
     let (first, second) = (path(removed), path(paused));
     cluster.members[paused].pause();
-    let under_way = cluster.members[leader]
-        .client()
-        .begin("DELETE", &first, &Value::Null)
-        .expect("it is sent");
+    let begun = || {
+        let client = cluster.members[leader].client();
+        let sent = client.begin("DELETE", &first, &Value::Null);
+        sent.expect("it is sent")
+    };
+    let mut under_way = begun();
     wait::until("the change is under way", SOON, || {
         let mut client = cluster.members[leader].client();
         let local = client.get("/v1/cluster?consistency=local").ok()?;
-        (local.json()["changing"] == true).then_some(())
+        if local.json()["changing"] == true {
+            return Some(());
+        }
+        // That a member has just started is a change, too, and may be the one before.
+        if let Ok(early) = under_way.try_answer(Duration::from_millis(1)) {
+            assert_eq!(early.code(), "membership-busy", "{}", early.text());
+            under_way = begun();
+        }
+        None
     });
     let busy = wait::until("another change has to wait", SOON, || {
         let mut client = cluster.members[leader].client();
@@ -361,6 +371,9 @@ fn a_change_that_waits_for_a_member_makes_others_wait_and_is_done_when_it_is_bac
     let done = under_way.answer(SOON).expect("it is answered").expect(200);
     assert!(first.ends_with(&done.str("removed")));
 }
+
+/// A write that is not answered by then is sent again, to another member.
+const GIVEN_UP: Duration = Duration::from_secs(1);
 
 /// A load on whatever members serve: how often it wrote, and the longest time that one write took.
 #[derive(Default)]
@@ -376,7 +389,8 @@ impl Load {
     fn write(&self, members: &[std::net::SocketAddr], name: &str) {
         let mut clients: Vec<_> = members
             .iter()
-            .map(|address| crate::common::Client::new(*address))
+            // A write that went to a leader which is gone is answered after 5 s: whoever can repeat it asks another.
+            .map(|address| crate::common::Client::new(*address).with_patience(GIVEN_UP))
             .collect();
         let mut turn = 0;
         while !self.stop.load(Ordering::Relaxed) {
