@@ -243,14 +243,6 @@ impl Seen {
             "tenure_raft_peer_voter",
             "1 for a follower with a vote, 0 for a learner",
             peers().map(|(labels, peer)| {
-                let is_voter = self.configuration.is_voter(peer.id);
-                (labels, f64::from(u8::from(is_voter)))
-            }),
-        )?;
-        to.gauge(
-            "tenure_raft_peer_voter",
-            "1 for a member that votes, 0 for a learner",
-            peers().map(|(labels, peer)| {
                 let is_voter = self.configuration.voters.contains(&peer.id);
                 (labels, f64::from(u8::from(is_voter)))
             }),
