@@ -66,9 +66,9 @@ enum Command {
     Elections(standing::Elections),
     Break(breaking::Break),
     Status(status::Status),
+    Backup(backup::Backup),
     LogFilter(log_filter::LogFilter),
     Member(member::Member),
-    Backup(backup::Backup),
     Context(context::Context),
     /// Measures a running cluster
     Bench(bench::Bench),
