@@ -45,7 +45,7 @@ fn wait_for_voters(cluster: &Cluster, names: &[&str]) {
                 .iter()
                 .any(|member| member["name"] == **name && member["role"] == "voter")
         };
-        let all = members.len() == names.len() && names.iter().all(|name| is_voter(&name));
+        let all = members.len() == names.len() && names.iter().all(is_voter);
         (all && shown["changing"] == false).then_some(())
     });
 }
