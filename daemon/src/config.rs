@@ -570,13 +570,16 @@ fn check_host(host: &str) -> Result<(), ConfigError> {
     })
 }
 
+/// The initial members, or the URL of a cluster to join; a member with data needs neither.
+type Origin = (Option<BTreeMap<String, String>>, Option<String>);
+
 /// How a member without data comes to a cluster: what is said by flags or the environment wins over the file, of which
 /// only one may be said.
 fn origin(
     members: Option<&[String]>,
     join: Option<String>,
     file: Cluster,
-) -> Result<(Option<BTreeMap<String, String>>, Option<String>), ConfigError> {
+) -> Result<Origin, ConfigError> {
     let members = members.map(named_urls).transpose()?;
     let (members, join) = match (members, join) {
         (None, None) => (file.initial_members, file.join),

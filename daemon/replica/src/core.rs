@@ -6,6 +6,7 @@
 //! leads; one that was not proposed is refused in words, one that was is answered by the applier of the member that
 //! was asked, or by nobody.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -393,10 +394,12 @@ impl Core {
             .progress
             .iter()
             .filter(|peer| configuration.voters.contains(&peer.id));
-        voters
-            .filter(|peer| peer.silent_for.is_some())
-            .max_by_key(|peer| peer.matched)
-            .map(|peer| peer.id)
+        // Who was heard of long ago may be ahead of nobody by now, and be gone: of those who are equal it is the last.
+        let heard = voters.filter_map(|peer| Some((peer, peer.silent_for?)));
+        let is_silent = |silent: Duration| self.settings.raft.election_timeout <= silent;
+        heard
+            .max_by_key(|(peer, silent)| (!is_silent(*silent), peer.matched, Reverse(*silent)))
+            .map(|(peer, _)| peer.id)
     }
 
     fn hear(&mut self, from: MemberId, message: PeerMessage) {

@@ -216,14 +216,10 @@ impl Core {
 
     fn give_up_operations(&mut self) {
         let now = self.now;
-        let mut late: Vec<u64> = Vec::new();
-        self.operating.asked.retain(|token, (_, until)| {
-            let waits = now < *until;
-            if !waits {
-                late.push(*token);
-            }
-            waits
-        });
+        let asked = &mut self.operating.asked;
+        let late = asked.iter().filter(|(_, (_, until))| *until <= now);
+        let late: Vec<u64> = late.map(|(token, _)| *token).collect();
+        asked.retain(|token, _| !late.contains(token));
         self.out
             .operated
             .extend(late.into_iter().map(|token| (token, Operated::Unknown)));

@@ -18,6 +18,11 @@ const MANY_ENTRIES: u64 = 5_000;
 /// A member stops when it cannot write, and a checkpoint may need as much again as the state.
 const LITTLE_ROOM: u64 = 1 << 30;
 
+/// A change of voters needs a majority of those before and of those to be, and nothing else: it takes milliseconds.
+const LONG_CHANGE: Duration = Duration::from_secs(10);
+/// A learner that has not caught up after this time is perhaps never going to.
+const LONG_CATCH_UP: Duration = Duration::from_secs(300);
+
 /// What is looked at.
 struct Facts {
     lately: Lately,
@@ -31,12 +36,15 @@ struct Facts {
 /// What a leader knows.
 struct Followers {
     voters: usize,
+    changing_for: Option<Duration>,
     each: Vec<Follower>,
 }
 
 struct Follower {
     name: String,
     is_voter: bool,
+    /// How long it has been a learner that is to vote.
+    promoting_for: Option<Duration>,
     silent_for: Duration,
     lag: u64,
     state: PeerState,
@@ -51,12 +59,15 @@ impl Facts {
     fn of(handle: &Handle) -> Facts {
         let status = handle.status();
         let (core, configuration) = handle.consensus();
+        let under_way = handle.under_way();
         let follower = |peer: &tenure_raft::PeerStatus| Follower {
             name: match configuration.info.get(&peer.id) {
                 Some(info) => info.name.clone(),
                 None => peer.id.to_string(),
             },
-            is_voter: configuration.is_voter(peer.id),
+            // Of those who vote when what is under way is done.
+            is_voter: configuration.voters.contains(&peer.id),
+            promoting_for: under_way.promoting_for(peer.id),
             // Who never answered this leader is silent since its election.
             silent_for: peer.silent_for.or(core.leads_for).unwrap_or_default(),
             // A leader that has just been elected knows nothing of how far the others are.
@@ -68,6 +79,7 @@ impl Facts {
         };
         let followers = (core.role == RoleName::Leader).then(|| Followers {
             voters: configuration.voters.len(),
+            changing_for: under_way.changing_for(),
             each: core.progress.iter().map(follower).collect(),
         });
         let (leases, standing_bytes) = handle.read(|state: &State| {
@@ -159,8 +171,21 @@ impl Followers {
                 self.voters
             ));
         }
+        if let Some(hangs) = self.changing_for.filter(|time| LONG_CHANGE < *time) {
+            words.push(format!(
+                "change of members hangs: the voters have been changing for {} s, which needs a majority of those before and of those to be; bring back whoever does not answer",
+                hangs.as_secs()
+            ));
+        }
         for follower in self.each.iter().filter(|follower| !is_missing(follower)) {
-            if follower.state == PeerState::Snapshot {
+            if let Some(long) = follower.promoting_for.filter(|time| LONG_CATCH_UP < *time) {
+                words.push(format!(
+                    "learner does not catch up: {} was added {} s ago, is {} entries behind and does not vote yet; its disk or its network is slower than the cluster is written to, or it is restarted again and again",
+                    follower.name,
+                    long.as_secs(),
+                    follower.lag
+                ));
+            } else if follower.state == PeerState::Snapshot {
                 words.push(format!(
                     "member catching up: {} was away for longer than the log reaches back and is sent a snapshot; wait for it",
                     follower.name
@@ -186,6 +211,7 @@ mod tests {
             free_bytes: Some(1 << 40),
             followers: Some(Followers {
                 voters: 3,
+                changing_for: Some(Duration::from_secs(1)),
                 each: vec![follower("n2", 1), follower("n3", 1)],
             }),
             leases: (5, 1000),
@@ -197,6 +223,7 @@ mod tests {
         Follower {
             name: name.to_owned(),
             is_voter: true,
+            promoting_for: None,
             silent_for: Duration::from_secs(silent_s),
             lag: 3,
             state: PeerState::Replicate,
@@ -277,6 +304,21 @@ mod tests {
             },
             &["member missing"],
         );
+    }
+
+    #[test]
+    fn what_is_under_way_for_too_long_is_said() {
+        let long = Some(Duration::from_secs(301));
+        check(
+            |facts| followers(facts).changing_for = long,
+            &["change of members hangs"],
+        );
+        let learns = |facts: &mut Facts, time| {
+            let learner = &mut followers(facts).each[0];
+            (learner.is_voter, learner.promoting_for) = (false, time);
+        };
+        check(|facts| learns(facts, long), &["learner does not catch up"]);
+        check(|facts| learns(facts, Some(Duration::from_secs(299))), &[]);
     }
 
     #[test]

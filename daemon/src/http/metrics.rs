@@ -145,6 +145,16 @@ impl Seen {
             ),
             ("tenure_raft_voters", "Members that vote", voters as u64),
             (
+                "tenure_raft_learners",
+                "Members that receive the log and do not vote",
+                self.configuration.learners.len() as u64,
+            ),
+            (
+                "tenure_raft_voters_changing",
+                "1 while the voters are being changed",
+                u64::from(self.configuration.is_joint()),
+            ),
+            (
                 "tenure_raft_commit_index",
                 "The last entry known to be committed",
                 node.commit.0,
@@ -183,8 +193,15 @@ impl Seen {
     /// What only a leader knows.
     fn peers(&self, to: &mut Writer<'_>) -> fmt::Result {
         let name = |id: MemberId| {
-            let info = self.configuration.info.get(&id);
-            info.map_or_else(|| id.to_string(), |info| info.name.clone())
+            let all = &self.configuration.info;
+            let Some(info) = all.get(&id) else {
+                return id.to_string();
+            };
+            // While a member takes the place of another, both may have one name, and no series may be told twice.
+            match all.values().filter(|other| other.name == info.name).count() {
+                1 => info.name.clone(),
+                _ => format!("{} {id}", info.name),
+            }
         };
         let names: Vec<String> = self
             .core
@@ -226,7 +243,7 @@ impl Seen {
             "tenure_raft_peer_voter",
             "1 for a follower with a vote, 0 for a learner",
             peers().map(|(labels, peer)| {
-                let is_voter = self.configuration.is_voter(peer.id);
+                let is_voter = self.configuration.voters.contains(&peer.id);
                 (labels, f64::from(u8::from(is_voter)))
             }),
         )?;

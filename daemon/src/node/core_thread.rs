@@ -404,8 +404,11 @@ impl CoreThread {
         });
         let now = self.last_turn.running;
         let is_due = now.saturating_sub(self.last_status) >= STATUS_EVERY;
-        let members = self.core.configuration();
-        if changed || is_due || self.outlets.is_news(members) {
+        let is_news = self.outlets.is_news(self.core.configuration());
+        if is_news {
+            self.shared.tell_members(self.core.configuration());
+        }
+        if changed || is_due || is_news {
             self.last_status = now;
             let status = (self.core.status(), Arc::clone(self.core.configuration()));
             self.outlets

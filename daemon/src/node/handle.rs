@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use super::event::Event;
 use super::freshness::{FreshAt, Freshness};
+use super::under_way::UnderWay;
 use super::waiter::{Waiter, Waiters};
 use crate::storage::{BackupError, Backups, MadeBackup};
 use crate::telemetry::{self, Kind, Metrics, Span, Traces};
@@ -175,6 +176,7 @@ pub(super) struct Shared {
     pub(super) freshness: Freshness,
     pub(super) leader: watch::Sender<LeaderView>,
     pub(super) status: Mutex<(Status, Arc<Configuration>)>,
+    under_way: Mutex<UnderWay>,
     pub(super) stopping: CancellationToken,
     pub(super) files: super::FilePaths,
     pub(super) metrics: Arc<Metrics>,
@@ -230,6 +232,7 @@ impl Shared {
             freshness: Freshness::default(),
             leader: watch::Sender::new(LeaderView::default()),
             status: Mutex::new(status),
+            under_way: Mutex::default(),
             stopping: CancellationToken::new(),
             files,
             metrics: Arc::default(),
@@ -252,6 +255,17 @@ impl Shared {
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn tell_members(&self, configuration: &Configuration) {
+        self.lock_under_way().see(configuration, Instant::now());
+    }
+
+    fn lock_under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends the core an event that must not be lost.
@@ -714,6 +728,11 @@ impl Handle {
         let applier = self.0.applier.read();
         let applier = applier.unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&applier.applied().configuration)
+    }
+
+    /// Since when members are on their way in or out.
+    pub fn under_way(&self) -> UnderWay {
+        self.0.lock_under_way().clone()
     }
 
     /// Where its files are.

@@ -20,6 +20,7 @@ mod freshness;
 mod handle;
 mod outlets;
 mod stages;
+mod under_way;
 mod waiter;
 
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ pub(crate) use desk::Desk;
 pub use freshness::FreshAt;
 pub use handle::{Handle, LeaderView, MemberIdentity, NodeStatus, PIECE, Unserved};
 pub use tenure_replica::{Decided, Interest};
+pub use under_way::UnderWay;
 pub use waiter::Waiter;
 
 use crate::storage::{

@@ -43,7 +43,7 @@ fn configuration() -> impl Strategy<Value = Configuration> {
                 name: name.clone(),
                 peer_url: format!("http://{name}"),
                 client_url: String::new(),
-                start: (id.0 % 3 == 0).then_some(id.0),
+                start: id.0.is_multiple_of(3).then_some(id.0),
             };
             configuration.info.insert(id, info);
             match part {
@@ -52,8 +52,8 @@ fn configuration() -> impl Strategy<Value = Configuration> {
                 1 => drop(configuration.outgoing.insert(id)),
                 2 => {
                     configuration.learners.insert(id);
-                    if id.0 % 2 == 0 {
-                        let replaces = (id.0 % 4 == 0).then_some(MemberId(id.0 / 4));
+                    if id.0.is_multiple_of(2) {
+                        let replaces = id.0.is_multiple_of(4).then_some(MemberId(id.0 / 4));
                         configuration.promoting.insert(id, replaces);
                     }
                 }

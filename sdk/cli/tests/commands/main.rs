@@ -15,6 +15,7 @@ mod benching;
 mod escaping;
 mod holding;
 mod losing;
+mod members;
 mod printing;
 mod revoking;
 mod rights;
