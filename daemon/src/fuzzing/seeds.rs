@@ -708,6 +708,7 @@ const REST: &[&[&str]] = &[
         "GET /v1/limits",
         "PATCH /v1/limits\ncontent-type: application/json\n\n{\"keys\":100}",
         "PATCH /v1/limits\ncontent-type: application/json\n\n{\"keys\":0}",
+        "PATCH /v1/status\ncontent-type: application/json\n\n{\"log_filter\":\"warn,tenured::http=debug\"}",
     ],
     &[
         "POST /v1/compact\ncontent-type: application/json\n\n{\"revision\":5}",
