@@ -260,8 +260,9 @@ impl Member {
             config.http,
             ended.clone(),
         ));
-        let standing = tokio::spawn(tell_standing(node.handle().clone(), supervisor.clone()));
+        // First that it is ready: what it is comes after that.
         supervisor.ready();
+        let standing = tokio::spawn(tell_standing(node.handle().clone(), supervisor.clone()));
         let offers = tokio::spawn(async move {
             if let Some(formed) = offering {
                 keep_offering(&transport, &formed).await;

@@ -25,6 +25,14 @@ const MADE_WITHIN: Duration = Duration::from_secs(600);
 const QUIET: Duration = Duration::from_secs(60);
 
 /// A backup that was written and checked.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// let made = client.backup(&mut Vec::new(), |_| {}).await?;
+/// println!("cluster {} at revision {}, as {} had it", made.cluster, made.revision, made.member);
+/// # assert!(made.bytes > 0 && made.cluster.len() == 32 && made.member.len() == 16);
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct BackedUp {
@@ -41,6 +49,21 @@ pub struct BackedUp {
 }
 
 /// Why there is no backup. Whatever was written by then is none.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::BackupError;
+///
+/// # let mut small = [0; 8];
+/// # let mut file = std::io::Cursor::new(&mut small[..]);
+/// match client.backup(&mut file, |_| {}).await {
+///     Ok(made) => println!("{} bytes", made.bytes),
+///     Err(BackupError::Refused(error)) => println!("no member made one: {error}"),
+///     Err(BackupError::Write(error)) => println!("there is no room for it: {error}"),
+///     Err(error) => println!("take another: {error}"),
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
@@ -68,6 +91,15 @@ pub enum BackupError {
 }
 
 /// A backup on its way, as [`Client::backup`] tells of it.
+///
+/// ```
+/// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+/// use tenure::BackupProgress;
+///
+/// let told = |progress: BackupProgress| eprintln!("{} of {} bytes", progress.written, progress.length);
+/// client.backup(&mut Vec::new(), told).await?;
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct BackupProgress {
@@ -109,6 +141,16 @@ impl Client {
     }
 
     /// The same of some member's own state, which may be old: also while there is no leader.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// # let client = tenure::Client::connect([url])?;
+    /// let mut file = Vec::new();
+    /// let made = client.local_backup(&mut file, |_| {}).await?;
+    /// println!("what {} has, perhaps not the newest: {} bytes", made.member, made.bytes);
+    /// # assert_eq!(made.bytes, file.len() as u64);
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///

@@ -144,10 +144,7 @@ mutants! {
     HigherTermIgnored,
 
     // Membership.
-    /// The membership is changed before an entry of the leader's own term is committed (the flaw of the thesis' first
-    /// edition).
-    ChangeUnsettled,
-    /// The membership is changed while another change is not committed.
+    /// The voters are changed while another change of them is under way.
     ChangeUncommitted,
     /// New voters count at once, without a joint configuration.
     JointSkipped,

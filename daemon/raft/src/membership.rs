@@ -182,11 +182,14 @@ impl Raft {
         if let Some(handover) = &leader.transfer {
             return Err(Busy::Transferring(handover.to));
         }
-        if !self.is_settled() && !mutated(Mutant::ChangeUnsettled) {
+        if !self.is_settled() {
             return Err(Busy::Unsettled);
         }
         let at = self.log.configuration_index();
-        if self.commit < at && !mutated(Mutant::ChangeUncommitted) {
+        if mutated(Mutant::ChangeUncommitted) {
+            return Ok(());
+        }
+        if self.commit < at {
             return Err(Busy::Uncommitted(at));
         }
         if self.configuration().is_joint() {

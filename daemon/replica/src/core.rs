@@ -413,7 +413,9 @@ impl Core {
                     .refused
                     .extend(tokens.into_iter().map(|token| (token, reason)));
             }
-            PeerMessage::Operate { token, operation } => self.do_operation(from, token, operation),
+            PeerMessage::Operate { token, operation } => {
+                self.want_operation(from, token, operation)
+            }
             PeerMessage::Operated { token, result } => self.hear_operated(from, token, result),
             PeerMessage::Introduce(introduction) => self.hear_introduction(from, introduction),
             PeerMessage::WentBack { logged } => self.hear_went_back(from, logged),

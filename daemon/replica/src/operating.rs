@@ -86,6 +86,9 @@ impl From<TransferError> for Operated {
 pub(crate) struct Operating {
     /// Asked of the leader by this member: until when an answer is awaited.
     asked: BTreeMap<u64, (MemberId, Duration)>,
+    /// Operations that have come in this turn. They are done at its end, when every renewal that came before them, or
+    /// beside them, is known: what they append may end leases.
+    wanted: Vec<(MemberId, u64, AdminRequest)>,
     /// Changes that this leader has appended, with whoever asked for them.
     appended: Vec<(LogPosition, MemberId, u64)>,
     /// What this member says of itself.
@@ -111,7 +114,7 @@ impl Core {
     pub(crate) fn operate(&mut self, token: u64, operation: AdminRequest) {
         let me = self.id;
         match self.raft.leader() {
-            Some(leader) if leader == me => self.do_operation(me, token, operation),
+            Some(leader) if leader == me => self.want_operation(me, token, operation),
             Some(leader) => {
                 let until = self.now + PATIENCE;
                 self.operating.asked.insert(token, (leader, until));
@@ -123,8 +126,13 @@ impl Core {
         }
     }
 
+    /// Has an operation done at the end of this turn.
+    pub(crate) fn want_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
+        self.operating.wanted.push((from, token, operation));
+    }
+
     /// Does an operation here, if this is the leader, and answers unless that has to wait.
-    pub(crate) fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
+    fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
         let result = match operation {
             AdminRequest::Change(_) if !self.log_renewals() => {
                 Operated::Busy("the log takes nothing more just now".to_owned())
@@ -193,6 +201,9 @@ impl Core {
 
     /// What time and the log bring about: answers, introductions, and the numbers of starts that are to be logged.
     pub(crate) fn carry_operations_on(&mut self) {
+        for (from, token, operation) in std::mem::take(&mut self.operating.wanted) {
+            self.do_operation(from, token, operation);
+        }
         self.give_up_operations();
         self.answer_changes();
         self.check_own_start();

@@ -234,9 +234,10 @@ impl StateDisk {
         self.installed
     }
 
-    /// The log ends here now. Once it has come to the snapshot, it never ends before what this covers again.
-    pub(crate) fn log_reaches(&mut self, last: LogIndex) {
-        self.installed &= last < self.durable.meta.position.index;
+    /// Once the log has come to the snapshot, it never ends before what this covers again. A log that is longer and another
+    /// one has not come to it (seed 5542).
+    pub(crate) fn log_reaches(&mut self, log: &DurableLog) {
+        self.installed &= !log.holds(self.durable.meta.position);
     }
 
     /// Adds a piece where it fits behind what is there, and says how much there is.

@@ -116,7 +116,7 @@ impl World {
             .skewed_span(Duration::from_millis(20), self.plan.faults.longest)
     }
 
-    fn crash_for_a_while(&mut self, member: usize) {
+    pub(crate) fn crash_for_a_while(&mut self, member: usize) {
         if self.members[member].running.is_some() {
             self.crash(member);
             self.restart_later(member);
@@ -187,7 +187,7 @@ impl World {
     }
 
     /// Two groups that do not hear each other.
-    fn split(&mut self) {
+    pub(crate) fn split(&mut self) {
         let mut members: Vec<usize> = (0..self.members.len()).collect();
         self.chance.shuffle(&mut members);
         let at = if members.len() > 1 {

@@ -50,6 +50,7 @@ impl World {
             self.judge_member(*member);
         }
         self.judge_what_was_told();
+        self.put_back_old_copy(&healed);
     }
 
     /// Judges what clients were told, as far as nothing of it may be forgotten: where a key outlived its record, what it
@@ -109,7 +110,14 @@ impl World {
         let mut members: Vec<usize> = (0..self.members.len()).collect();
         self.chance.shuffle(&mut members);
         let rest = match self.plan.healing {
-            Healing::All => Vec::new(),
+            Healing::All => {
+                if let Some(place) = self.dispensable() {
+                    self.crash(place);
+                    self.members[place].down_for_good = true;
+                }
+                members.retain(|place| !self.members[*place].down_for_good);
+                Vec::new()
+            }
             _ => members.split_off(members.len() / 2 + 1),
         };
         members.sort_unstable();

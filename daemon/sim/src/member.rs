@@ -179,6 +179,7 @@ impl World {
         let status = core.status();
         self.oracle.consensus.started(
             place,
+            &log.base,
             &View {
                 raft: core.raft(),
                 status: &status,

@@ -24,13 +24,27 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Operator {
     pub(crate) chance: Chance,
     plan: Option<ChangePlan>,
+    /// Who runs on an old copy of its disk.
+    old_copy: Option<usize>,
 }
 
 impl Operator {
     pub(crate) fn new(seed: u64) -> Operator {
         let mut chance = Chance::new(seed ^ 0x6d65_6d62_6572_7321);
         let plan = ChangePlan::draw(&mut chance);
-        Operator { chance, plan }
+        Operator {
+            chance,
+            plan,
+            old_copy: None,
+        }
+    }
+
+    /// One that asks for nothing.
+    pub(crate) fn idle(seed: u64) -> Operator {
+        Operator {
+            plan: None,
+            ..Operator::new(seed)
+        }
     }
 
     /// How members come and go, if they do.
@@ -74,6 +88,39 @@ impl World {
         let token = self.members[at].token();
         let operation = request;
         self.tell(at, Input::Operate { token, operation });
+    }
+
+    /// Where a leader has appended a configuration, decides whether something breaks, and after how many of the messages
+    /// that tell of it.
+    pub(crate) fn break_at_change(
+        &mut self,
+        place: usize,
+        changes_members: bool,
+        messages: usize,
+    ) -> Option<usize> {
+        let leads = self.members[place]
+            .running
+            .as_ref()
+            .is_some_and(|running| running.core.is_leader());
+        let changes = self.operator.plan?;
+        let chance = &mut self.operator.chance;
+        let breaks =
+            changes_members && leads && !self.faults.over && chance.happens(changes.breaks);
+        breaks.then(|| chance.index(messages + 1))
+    }
+
+    /// The worst moment for a change of the membership: some have heard of it.
+    pub(crate) fn lose_at_change(&mut self, leader: usize) {
+        self.trace.counts.broken_changes += 1;
+        match self.operator.chance.number(0, 4) {
+            0 => self.crash_for_a_while(leader),
+            1 => self.isolate(leader),
+            2 => {
+                let other = self.operator.chance.index(self.members.len());
+                self.isolate(other);
+            }
+            _ => self.split(),
+        }
     }
 
     fn draw_request(&mut self, known: &Configuration) -> Option<AdminRequest> {
@@ -151,6 +198,11 @@ impl World {
             return;
         };
         if let Some(logged) = running.core.disk_went_back() {
+            if self.operator.old_copy == Some(place) {
+                self.crash(place);
+                self.members[place].down_for_good = true;
+                return;
+            }
             broken(
                 "old-copy",
                 format!(
@@ -166,11 +218,108 @@ impl World {
         }
     }
 
+    /// Who may stay down when the rest is healed: a voter without whom every configuration that may be in force still has
+    /// its majorities.
+    pub(crate) fn dispensable(&mut self) -> Option<usize> {
+        self.operator.plan?;
+        if self.operator.chance.coin() {
+            return None;
+        }
+        let configurations = self.possible_configurations();
+        let mut places: Vec<usize> = (0..self.members.len()).collect();
+        self.operator.chance.shuffle(&mut places);
+        let is_up = |id: &MemberId, without: usize| {
+            let place = crate::oracle::place_of(*id);
+            place != without && !self.members[place].down_for_good
+        };
+        let suffices = |configuration: &Configuration, without: usize| {
+            let mut halves = [&configuration.voters, &configuration.outgoing].into_iter();
+            halves.all(|half| {
+                let left = half.iter().filter(|id| is_up(id, without)).count();
+                half.is_empty() || half.len() < 2 * left
+            })
+        };
+        places.into_iter().find(|place| {
+            let id = self.members[*place].id;
+            let votes = configurations.iter().any(|it| it.is_voter(id));
+            let learns = configurations.iter().any(|it| it.learners.contains(&id));
+            votes && !learns && configurations.iter().all(|it| suffices(it, *place))
+        })
+    }
+
+    /// Every configuration that somebody has in its log or state.
+    fn possible_configurations(&self) -> Vec<Arc<Configuration>> {
+        let mut configurations = Vec::new();
+        for member in self.members.iter().filter(|member| !member.down_for_good) {
+            let log = &member.log.durable;
+            configurations.push(Arc::clone(&log.base.configuration));
+            configurations.push(Arc::clone(&member.state.durable.meta.configuration));
+            configurations.extend(log.entries.iter().filter_map(|entry| match &entry.payload {
+                tenure_raft::Payload::Configuration(configuration) => {
+                    Some(Arc::clone(configuration))
+                }
+                _ => None,
+            }));
+            if let Some(running) = &member.running {
+                configurations.push(Arc::clone(running.core.configuration()));
+            }
+        }
+        configurations
+    }
+
+    /// A member that knows an older start of its own than the one that is logged runs on an old copy of its disk: it must
+    /// hear so, and end.
+    pub(crate) fn put_back_old_copy(&mut self, healed: &[usize]) {
+        let Some(leader) = self
+            .settled_leader(healed)
+            .filter(|_| self.operator.plan.is_some())
+        else {
+            return;
+        };
+        let followers: Vec<usize> = healed.iter().copied().filter(|m| *m != leader).collect();
+        if followers.is_empty() {
+            return;
+        }
+        let victim = followers[self.operator.chance.index(followers.len())];
+        let copied = self.members[victim].starts.clone();
+        self.crash(victim);
+        self.restart(victim);
+        let (id, start) = (
+            self.members[victim].id,
+            self.members[victim].starts.last().copied(),
+        );
+        let logged = self.run_until(self.now + SETTLES_WITHIN, |world| {
+            let configuration = world.leaders_configuration(healed);
+            configuration.is_some_and(|it| it.info.get(&id).and_then(|info| info.start) == start)
+        });
+        demand!(
+            logged,
+            "start-logged",
+            "nobody has logged start {start:x?} of n{}",
+            victim + 1
+        );
+        self.crash(victim);
+        self.members[victim].starts = copied;
+        self.operator.old_copy = Some(victim);
+        self.restart(victim);
+        let refused = self.run_until(self.now + SETTLES_WITHIN, |world| {
+            world.members[victim].running.is_none()
+        });
+        demand!(
+            refused,
+            "old-copy-refused",
+            "n{} runs on an old copy of its disk, and nobody minds",
+            victim + 1
+        );
+    }
+
     /// Waits until what was begun is done, and says who belongs to the cluster then.
     pub(crate) fn settle_membership(&mut self, healed: &[usize]) -> Vec<usize> {
         if self.operator.plan.is_none() {
             return healed.to_vec();
         }
+        // What was asked before is taken up, or lost.
+        self.run_until(self.now + Duration::from_secs(1), |_| false);
         let by = self.now + SETTLES_WITHIN;
         let settled = self.run_until(by, |world| world.settled_members(healed).is_some());
         demand!(
@@ -195,7 +344,7 @@ impl World {
         if now.is_joint() || !now.promoting.is_empty() || !Arc::ptr_eq(now, committed) {
             return None;
         }
-        let members = now.members().into_iter();
-        Some(members.map(crate::oracle::place_of).collect())
+        let members = now.members().into_iter().map(crate::oracle::place_of);
+        Some(members.filter(|place| of.contains(place)).collect())
     }
 }

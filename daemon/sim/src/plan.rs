@@ -48,6 +48,8 @@ pub(crate) struct ChangePlan {
     pub(crate) newcomers: usize,
     /// The longest pause between two changes.
     pub(crate) every: Duration,
+    /// How often something breaks when a change has just been appended, in parts of a million.
+    pub(crate) breaks: u32,
 }
 
 impl ChangePlan {
@@ -58,7 +60,8 @@ impl ChangePlan {
         }
         Some(ChangePlan {
             newcomers: size(chance.number(1, 4)),
-            every: chance.skewed_span(200 * MS, 5000 * MS),
+            every: chance.skewed_span(50 * MS, 5000 * MS),
+            breaks: chance.pick(&[0, 200_000, 500_000]),
         })
     }
 }

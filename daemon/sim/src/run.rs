@@ -50,7 +50,10 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         Options { calm: true, .. } => plan.calm(),
         _ => plan,
     };
-    let operator = Operator::new(seed);
+    let operator = match options {
+        Options { calm: true, .. } | Options { in_doubt: true, .. } => Operator::idle(seed),
+        _ => Operator::new(seed),
+    };
     let plan = match operator.plan() {
         Some(_) => plan.changing(),
         None => plan,

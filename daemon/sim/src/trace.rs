@@ -96,6 +96,8 @@ pub struct Counts {
     pub changed: u64,
     /// Those refused because they would have cost the quorum, or made no sense.
     pub changes_refused: u64,
+    /// Times that something broke when a change had just been appended.
+    pub broken_changes: u64,
     /// Members that learnt that they were removed.
     pub removed: u64,
     /// Leaders elected.
@@ -202,6 +204,7 @@ impl Counts {
             ("changes asked", &mut self.changes_asked),
             ("changes done", &mut self.changed),
             ("changes refused", &mut self.changes_refused),
+            ("changes broken", &mut self.broken_changes),
             ("removed", &mut self.removed),
             ("elections", &mut self.elections),
             ("commits", &mut self.commits),

@@ -84,6 +84,7 @@ impl World {
         } = output;
         let mut proposed = Vec::new();
         let writes = write.is_some();
+        let mut changes_members = false;
         for change in &changes {
             if matches!(change, tenure_raft::RoleChange::Leader { .. }) {
                 self.trace.counts.elections += 1;
@@ -100,6 +101,10 @@ impl World {
                 running.writing_since.get_or_insert(shows);
             }
             let appended = self.waiting_for(place, &write.append);
+            let changes = |entry: &tenure_raft::Entry| {
+                matches!(entry.payload, tenure_raft::Payload::Configuration(_))
+            };
+            changes_members = write.append.iter().any(changes);
             // Before anybody else has heard of it.
             if self.chance.coin() && self.perhaps_lose_leader(place, appended.clone()) {
                 return;
@@ -111,7 +116,15 @@ impl World {
                 return;
             }
         }
-        for (to, message) in send {
+        // Before anybody else has heard of it, or when some have.
+        let heard = self.break_at_change(place, changes_members, send.len());
+        for (number, (to, message)) in send.into_iter().enumerate() {
+            if heard == Some(number) {
+                self.lose_at_change(place);
+                if self.members[place].running.is_none() {
+                    return;
+                }
+            }
             // Some of what a turn sends may have left when it crashes.
             if self.perhaps_crash(place) {
                 return;

@@ -81,7 +81,7 @@ impl World {
             .consensus
             .synced(place, &member.log.durable, &write);
         let id = member.log.perform(write);
-        member.state.log_reaches(member.log.durable.last().index);
+        member.state.log_reaches(&member.log.durable);
         self.judge_disks(place);
         id
     }

@@ -29,7 +29,7 @@ const EXPORT_TIMEOUT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
 
 /// A member answers thousands of requests a second, and each write is eight spans. Where nobody says how many are to be
 /// seen, it begins no more traces than this by itself; whoever comes with a sampled trace is followed all the same.
-const ROOTS_A_SECOND: u32 = 100;
+const ROOTS_A_SECOND: u32 = 10;
 /// The most spans that may be let wait: some 100 MiB.
 const MOST_QUEUED: u64 = 200_000;
 

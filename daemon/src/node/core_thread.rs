@@ -46,7 +46,9 @@ pub(super) struct CoreThread {
     last_handed: WriteId,
     slow_disk_told: Option<Duration>,
     last_leader: Option<MemberId>,
-    /// When it was first seen that this member was removed.
+    /// Another member has said that this one was removed.
+    is_told_removed: bool,
+    /// When it was first known that this member was removed.
     removed_since: Option<Duration>,
     stages: Stages,
 }
@@ -73,6 +75,7 @@ impl CoreThread {
             last_handed: WriteId::default(),
             slow_disk_told: None,
             last_leader: None,
+            is_told_removed: false,
             removed_since: None,
             stages,
         }
@@ -133,14 +136,13 @@ impl CoreThread {
         }
     }
 
-    /// Ends a member that was removed, once the others have had time to hear what it said last, and one that runs on an
-    /// old copy of its disk.
+    /// Ends a member that was removed, once the others and its clients have had time to hear what it said last, and one
+    /// that runs on an old copy of its disk.
     fn check_belongs(&mut self) -> Result<(), NodeError> {
         if let Some(logged) = self.core.disk_went_back() {
             return Err(NodeError::DiskWentBack { logged });
         }
-        if !self.core.raft().is_removed() {
-            self.removed_since = None;
+        if !self.core.raft().is_removed() && !self.is_told_removed {
             return Ok(());
         }
         let now = self.last_turn.running;
@@ -227,6 +229,7 @@ impl CoreThread {
             }
             // Looked at in every turn.
             Event::Applied => {}
+            Event::Removed => self.is_told_removed = true,
             Event::StopAccepting => self.core.stop_accepting(),
             Event::Failed(error) => return Err(error),
             Event::Stop | Event::ApplyEnded => return Ok(false),

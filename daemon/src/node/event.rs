@@ -31,6 +31,8 @@ pub(super) enum Event {
         /// Who wants to know.
         reply: oneshot::Sender<Result<MemberId, TransferError>>,
     },
+    /// Another member says that this one was removed from the cluster.
+    Removed,
     /// Take no more requests of clients.
     StopAccepting,
     /// A thread of the member failed: nothing may go on.

@@ -184,7 +184,7 @@ impl Inbox {
             let event = match incoming {
                 Incoming::Message(received) => Event::Peer(Box::new(received)),
                 Incoming::Unreachable(peer) => Event::Input(Input::Unreachable(peer)),
-                Incoming::Removed => Event::Failed(NodeError::Removed),
+                Incoming::Removed => Event::Removed,
                 Incoming::Panicked => Event::Failed(NodeError::TransportPanicked),
             };
             // The core is gone only when the member ends.

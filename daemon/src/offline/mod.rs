@@ -120,8 +120,8 @@ impl OfflineError {
     }
 }
 
-/// The second in which a cluster is made, which gives it its first revision. No other cluster that is made on this
-/// machine before the second is over has the same one, since each waits for that.
+/// The second in which a cluster is made, which gives it its first revision. Before it has any files, the revisions that it
+/// begins with are behind this machine's clock, so that the next one begins beyond them.
 #[derive(Clone, Copy, Debug)]
 struct Second(u64);
 
@@ -135,11 +135,14 @@ impl Second {
         revision_base(self.0)
     }
 
-    /// Returns when the second is over. A clock that is set back meanwhile is not waited for.
-    fn pass(self) {
-        let next = UNIX_EPOCH + Duration::from_secs(self.0.saturating_add(1));
-        if let Ok(left) = next.duration_since(SystemTime::now()) {
-            std::thread::sleep(left.min(Duration::from_secs(1)));
+    /// Returns when a cluster that is made next begins beyond this revision. A clock that is set back meanwhile is not
+    /// waited for.
+    fn pass(self, made: Revision) {
+        let seconds = (self.0..).find(|second| made < revision_base(*second));
+        let patience = Duration::from_secs(seconds.map_or(0, |until| until - self.0));
+        let until = UNIX_EPOCH + Duration::from_secs(self.0) + patience;
+        if let Ok(left) = until.duration_since(SystemTime::now()) {
+            std::thread::sleep(left.min(patience));
         }
     }
 }
@@ -253,7 +256,13 @@ fn members(configuration: &Arc<Configuration>) -> Vec<(String, MemberId)> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use tenure_raft::{Entry, Payload, Term, Write};
+    use tenure_state::Genesis;
+
     use super::*;
+    use crate::config::{RecoverFlags, ReportForm, VerifyFlags};
+    use crate::storage::{self, DataDir, found};
 
     #[test]
     fn times_are_written_as_the_calendar_has_them() {
@@ -271,8 +280,69 @@ mod tests {
 
     #[test]
     fn a_second_passes_before_the_next_cluster_is_made() {
-        let second = Second::now();
-        second.pass();
-        assert!(second.base() < Second::now().base());
+        for made in [0, 1 << 20] {
+            let second = Second::now();
+            let made = Revision(second.base().0 + made);
+            second.pass(made);
+            assert!(made < Second::now().base());
+        }
+    }
+
+    /// A member whose log has an entry, of index 2, that no version can apply.
+    fn poisoned(path: &Path) {
+        let dir = DataDir::open(path, "n1").expect("a directory");
+        let state = State::genesis(Genesis::default());
+        let base = alone(dir.member(), MemberInfo::default(), &state);
+        found(&dir, ClusterId(7), &base, &state).expect("a member");
+        let mut opened = storage::open(&dir).expect("it opens").expect("formed");
+        let entry = |index, payload| Entry {
+            index: LogIndex(index),
+            term: Term(1),
+            stamp: Stamp(0),
+            payload,
+        };
+        let write = Write {
+            append: vec![
+                entry(2, Payload::Command(Bytes::from_static(b"\xffpoison"))),
+                entry(3, Payload::Empty),
+            ],
+            ..Write::default()
+        };
+        opened.log.write(&[write]).expect("it is written");
+    }
+
+    fn recovered(path: &Path, before: Option<u64>) -> (Result<(), OfflineError>, String) {
+        let mut out = Vec::new();
+        let flags = RecoverFlags {
+            data_dir: Some(path.to_owned()),
+            before,
+            accept_loss: true,
+            ..RecoverFlags::default()
+        };
+        let result = recover(flags, &mut out);
+        (result, String::from_utf8(out).expect("it is text"))
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_applied_is_named_and_a_cluster_is_made_of_the_state_before_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        poisoned(&path);
+        let flags = VerifyFlags {
+            path: path.clone(),
+            output: ReportForm::Text,
+        };
+        let of_verify = verify(&flags, &mut Vec::new()).expect_err("it is poisoned");
+        let of_recover = recovered(&path, None).0.expect_err("it is poisoned");
+        for error in [of_verify, of_recover] {
+            let text = error.to_string();
+            assert_eq!(error.exit_code(), 3, "{text}");
+            let named = text.contains("entry 2 ") && text.contains("recover --before 2");
+            assert!(named, "{text}");
+        }
+        let (result, out) = recovered(&path, Some(2));
+        result.expect("what comes before it is fine");
+        assert!(out.contains("2 entries of its own log"), "{out}");
+        verify(&flags, &mut Vec::new()).expect("it is whole again");
     }
 }

@@ -44,11 +44,14 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     let info = stored.state.meta.configuration.info.get(&old.member);
     let mut info = info.cloned().unwrap_or_default();
     info.name.clone_from(&label.name);
+    // The new member has not been started yet: what its log knows of starts, and what the configuration says, begin anew.
+    info.start = None;
     let applier = replay(&stored, before)?;
     let (applied, at) = (applier.applied().position.index, applier.state().revision());
     let second = Second::now();
     let restored = begin(applier.state().clone(), &path, second)?;
     drop(applier);
+    second.pass(restored.state.revision());
     let cluster = draw_cluster()?;
     let mut member = MemberId(0);
     let kept = replace(
@@ -61,7 +64,6 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
             found(fresh, cluster, &base, &restored.state).map_err(OfflineError::from)
         },
     )?;
-    second.pass();
     tell_done(
         &Done {
             applied,

@@ -40,6 +40,7 @@ pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineE
     let at = state.revision();
     let second = Second::now();
     let restored = begin(state, &file, second)?;
+    second.pass(restored.state.revision());
 
     let dir = DataDir::open(&config.data_dir, &config.name)?;
     let (member, cluster) = (dir.member(), draw_cluster()?);
@@ -52,7 +53,6 @@ pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineE
     let base = alone(member, info, &restored.state);
     found(&dir, cluster, &base, &restored.state)?;
     drop(dir);
-    second.pass();
 
     let data_dir = config.data_dir.display();
     writeln!(

@@ -8,6 +8,7 @@
 //! <data dir>/*.redb.new                    a forming or installation that was cut off: removed at start
 //! <data dir>/snapshots/snap-*.tsnap        snapshots for others; see `snapshot.rs`
 //! <data dir>/snapshots/incoming.{json,part}  the snapshot being received; see `incoming.rs`
+//! <data dir>/recovering, before-recovery-*   the files of a replaced member; see `offline.rs`
 //! ```
 //!
 //! Owns every byte that must outlive the process, and the order in which bytes become durable. Everything blocks, on
@@ -91,6 +92,7 @@ pub struct Opened {
 /// # Errors
 /// Damage, a newer format, files of another cluster or member, or files that do not belong together.
 pub fn open(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
+    offline::check_replaced(dir.path())?;
     files::remove(&unfinished(&dir.log()))?;
     files::remove(&unfinished(&dir.state()))?;
     if !files::exists(&dir.log())? {

@@ -61,6 +61,7 @@ impl Offline {
     /// # Errors
     /// Damage, a newer format, or files that do not belong together.
     pub fn look(held: &Held) -> Result<Option<Offline>, StorageError> {
+        check_replaced(&held.path)?;
         let Some(label) = held.labelled()? else {
             return match held.has_data()? {
                 true => Err(missing(&held.path.join(MEMBER))),
@@ -118,14 +119,30 @@ pub fn found(
 /// Any error of the disk.
 pub fn finish_replacing(dir: &DataDir) -> Result<Option<Moved>, StorageError> {
     let fresh = dir.path().join(FRESH);
-    let began = files::exists(&fresh.join(LOG))? && !files::exists(&fresh.join(MEMBER))?;
-    if !began {
+    if !has_begun(&fresh)? {
         return Ok(None);
     }
     let kept = files::read(&fresh.join(KEPT))?.unwrap_or_default();
     let kept = dir.path().join(String::from_utf8_lossy(&kept).into_owned());
     give_names(dir, &fresh)?;
     Ok(Some(Moved(kept)))
+}
+
+/// Whether some of the new files have their names, and not all of them.
+fn has_begun(fresh: &Path) -> Result<bool, StorageError> {
+    Ok(files::exists(&fresh.join(LOG))? && !files::exists(&fresh.join(MEMBER))?)
+}
+
+/// Refuses a directory in which a replacement was cut off: its files belong to two members.
+pub(super) fn check_replaced(dir: &Path) -> Result<(), StorageError> {
+    match has_begun(&dir.join(FRESH))? {
+        false => Ok(()),
+        true => Err(StorageError::Damaged {
+            path: dir.to_owned(),
+            reason: "`tenured recover` was cut off while it replaced the files".to_owned(),
+            remedy: "run it again with --accept-loss, which finishes that",
+        }),
+    }
 }
 
 /// From the first of these on, what is there belongs to two members, until the last one.
@@ -235,6 +252,12 @@ mod tests {
             let kept = cut_off_after(&path, names);
             let refused = cluster_of(&path).expect_err("a mixture");
             assert_eq!(refused.exit_code(), 3, "{refused}");
+            let held = Held::of(&path).expect("nobody runs on it");
+            let looked = Offline::look(&held).expect_err("a mixture");
+            drop(held);
+            for text in [refused.to_string(), looked.to_string()] {
+                assert!(text.contains("run it again"), "{text}");
+            }
             let dir = DataDir::open(&path, "n1").expect("a directory");
             assert_eq!(finish_replacing(&dir).expect("it can be done"), Some(kept));
             assert_eq!(finish_replacing(&dir).expect("it is done"), None);

@@ -106,7 +106,7 @@ fn a_backup_under_load_has_all_that_was_acknowledged_and_no_hold_of_it_lives_on(
         "{report}"
     );
 
-    let new = unmade();
+    let mut new = unmade();
     let ran = restore(&file, &new.members[0]).expect(0);
     let base = verified(&new.members[0].data_dir)["state"]["compact_revision"].as_u64();
     let base = base.expect("it is a number");
@@ -192,6 +192,25 @@ fn a_backup_under_load_has_all_that_was_acknowledged_and_no_hold_of_it_lives_on(
         (wrong.status, wrong.code().as_str()),
         (421, "wrong-cluster")
     );
+
+    // It is a cluster like any other: others join, and bear its loss.
+    for _ in 0..2 {
+        let joined = new.newcomer();
+        new.members[joined].start();
+        new.members[joined].wait_until_ready();
+    }
+    new.wait_until_equal();
+    let voters = || {
+        let shown = new.members[1].client().get("/v1/cluster").ok()?.json();
+        let members = shown["members"].as_array()?.clone();
+        let all = members.iter().all(|member| member["role"] == "voter");
+        (members.len() == 3 && all && shown["changing"] == false).then_some(())
+    };
+    wait::until("those that joined vote", SOON * 2, voters);
+    new.members[0].kill();
+    let mut client = new.members[1].client().persistent();
+    let read = client.get("/v1/keys/once").expect("an answer");
+    assert_eq!(read.expect(200).text(), "1");
 }
 
 #[test]
@@ -334,6 +353,13 @@ fn a_directory_with_data_is_not_restored_into_and_one_that_a_member_runs_on_is_l
     let report = verified(&member.data_dir);
     assert_eq!(report["name"], "n1");
     assert_eq!(before, contents(&member.data_dir), "looking writes nothing");
+
+    // One that waited to form a cluster has drawn an id, and nobody has counted on it.
+    let waiting = Setup::of(3).prepare();
+    waiting.members[0].start();
+    waiting.members[0].kill();
+    assert!(waiting.members[0].data_dir.join("member.json").exists());
+    restore(&file, &waiting.members[0]).expect(0);
 
     let path = member.data_dir.join("state.redb");
     let mut bytes = fs::read(&path).expect("it is there");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure::api::{Code, Mode};
 use tenure::txn::{Did, Done};
 use tenure::txn::{all_held, delete, delete_prefix, get, held, key, lives, put};
-use tenure::{Client, Error, Loss, State};
+use tenure::{Error, Loss, State};
 
 use crate::common::Setup;
 use crate::sdk::{LONG_TTL, client, client_of, runtime, soon};
@@ -506,15 +506,22 @@ fn a_hold_is_taken_up_again_by_its_lease_after_a_restart() {
 fn the_cluster_and_each_member_are_shown() {
     let cluster = Setup::of(3).start();
     let leader = cluster.leader();
-    let client: Client = client_of(&cluster, cluster.follower());
+    let (all, client) = (client(&cluster), client_of(&cluster, cluster.follower()));
     runtime().block_on(async {
         let shown = soon(client.cluster()).await.expect("it is read");
         assert_eq!(shown.members.len(), 3);
         let local = soon(client.local_cluster()).await.expect("it is read");
         assert_eq!(local.cluster, shown.cluster);
         let url = format!("http://{}", cluster.members[leader].client);
-        let status = soon(client.status_of(&url)).await.expect("it answers");
+        let status = soon(all.status_of(&url)).await.expect("it answers");
         assert_eq!(Some(status.member), shown.leader);
+        // This one was told to ask no others than the one that it was given.
+        let refused = soon(client.status_of(&url)).await;
+        let refused = refused.expect_err("it is not asked").to_string();
+        assert!(
+            refused.contains("only the URLs that were given"),
+            "{refused}"
+        );
         let wrong = soon(client.status_of("127.0.0.1"))
             .await
             .expect_err("it is none");

@@ -4,10 +4,11 @@
 //! the whole log up to them, so that comparing two places compares all before them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use tenure_raft::{
     AppendResult, Body, Configuration, Entry, LogIndex, LogPosition, MemberId, Message, Payload,
-    Raft, RoleChange, RoleName, Stamp, Status, Term, Write,
+    Raft, RoleChange, RoleName, SnapshotMeta, Stamp, Status, Term, Write,
 };
 use tenure_state::{Batch, decode_batch};
 
@@ -28,6 +29,8 @@ pub(crate) struct View<'a> {
 struct Mirror {
     base: LogPosition,
     terms: VecDeque<Term>,
+    /// The configurations along it, that of the base first.
+    configurations: Vec<(LogIndex, Arc<Configuration>)>,
 }
 
 impl Mirror {
@@ -36,6 +39,29 @@ impl Mirror {
         LogPosition {
             term: self.terms.back().copied().unwrap_or(self.base.term),
             index,
+        }
+    }
+
+    /// The configuration in force at `index`.
+    fn configuration_at(&self, index: LogIndex) -> Option<&Arc<Configuration>> {
+        let known = self.configurations.iter().rev();
+        let mut known = known.skip_while(|(at, _)| index < *at);
+        known.next().map(|(_, configuration)| configuration)
+    }
+
+    fn begin_behind(&mut self, meta: &SnapshotMeta) {
+        self.base = meta.position;
+        self.configurations
+            .retain(|(at, _)| meta.position.index < *at);
+        self.configurations
+            .insert(0, (meta.position.index, Arc::clone(&meta.configuration)));
+    }
+
+    fn append(&mut self, entry: &Entry) {
+        self.terms.push_back(entry.term);
+        if let Payload::Configuration(configuration) = &entry.payload {
+            self.configurations
+                .push((entry.index, Arc::clone(configuration)));
         }
     }
 
@@ -138,10 +164,9 @@ impl Consensus {
     }
 
     /// A member starts from its disk.
-    pub(crate) fn started(&mut self, member: usize, view: &View<'_>) {
+    pub(crate) fn started(&mut self, member: usize, log_base: &SnapshotMeta, view: &View<'_>) {
         let (base, commit) = (view.status.base, view.status.commit);
         self.demand_committed(member, base, "begins its log behind");
-        let terms = view.raft.log_entries().map(|entry| entry.term).collect();
         let this = &mut self.members[member];
         demand!(
             this.durable_term <= view.status.term,
@@ -151,7 +176,16 @@ impl Consensus {
             view.status.term,
             this.durable_term
         );
-        this.mirror = Mirror { base, terms };
+        this.mirror = Mirror::default();
+        this.mirror.begin_behind(log_base);
+        // A checkpoint that goes beyond the log takes its place.
+        if log_base.position != base {
+            this.mirror.configurations = vec![(base.index, view.raft.configuration().clone())];
+            this.mirror.base = base;
+        }
+        view.raft
+            .log_entries()
+            .for_each(|entry| this.mirror.append(entry));
         (this.term, this.commit, this.led) = (view.status.term, commit, None);
         let mut previous = base;
         for entry in view.raft.log_entries() {
@@ -172,10 +206,9 @@ impl Consensus {
         if let Some(meta) = &write.reset_to {
             self.demand_committed(member, meta.position, "resets its log to");
             self.demand_kept(member, meta.position.index.next());
-            self.members[member].mirror = Mirror {
-                base: meta.position,
-                terms: VecDeque::new(),
-            };
+            let mirror = &mut self.members[member].mirror;
+            *mirror = Mirror::default();
+            mirror.begin_behind(meta);
         }
         if let Some(from) = write.truncate_from {
             let leads_on = led.is_some() && write.hard_state.is_none();
@@ -188,6 +221,7 @@ impl Consensus {
             );
             self.demand_kept(member, from);
             let mirror = &mut self.members[member].mirror;
+            mirror.configurations.retain(|(at, _)| *at < from);
             let kept = from.0.saturating_sub(mirror.base.index.0 + 1);
             mirror
                 .terms
@@ -205,7 +239,7 @@ impl Consensus {
             );
             let appended = (self.leaders.get(&entry.term) == Some(&member)).then_some(now);
             self.see(member, previous, entry, appended);
-            self.members[member].mirror.terms.push_back(entry.term);
+            self.members[member].mirror.append(entry);
         }
         if let Some(meta) = &write.compact_to {
             self.demand_committed(member, meta.position, "compacts its log to");
@@ -214,7 +248,7 @@ impl Consensus {
                 mirror.base.index = mirror.base.index.next();
                 mirror.terms.pop_front();
             }
-            mirror.base = meta.position;
+            mirror.begin_behind(meta);
         }
     }
 
@@ -483,6 +517,14 @@ impl Consensus {
             member + 1,
             view.raft.forgotten()
         );
+        let in_force = this.mirror.configurations.last();
+        demand!(
+            in_force.is_some_and(|(_, of_log)| of_log == view.raft.configuration()),
+            "configuration",
+            "n{} goes by {:?}; its log says {in_force:?}",
+            member + 1,
+            view.raft.configuration()
+        );
         let old_commit = std::mem::replace(&mut this.commit, status.commit);
         this.term = status.term;
         let leads = (status.role == RoleName::Leader).then_some(status.term);
@@ -572,12 +614,14 @@ impl Consensus {
             halves.all(|half| half.is_empty() || half.len() < 2 * half.iter().filter(keeps).count())
         };
         // What a turn commits may let it append the next configuration, by which nothing was counted yet.
-        let (now, committed) = (
-            view.raft.configuration(),
-            view.raft.committed_configuration(),
-        );
+        let mirror = &self.members[member].mirror;
+        let now = mirror.configurations.last().map(|(_, now)| now);
+        let committed = mirror.configuration_at(index);
         demand!(
-            is_durable(now) || is_durable(committed),
+            [now, committed]
+                .into_iter()
+                .flatten()
+                .any(|it| is_durable(it)),
             "commit-durable",
             "n{} commits {position:?}, which is on the disks of too few of {now:?}, and of {committed:?}",
             member + 1
