@@ -93,7 +93,7 @@ cmp "$work/openapi.json" api/openapi.json || failed+=("the served document is no
 # The second member, which forwards or leads, as it comes. What changes the whole cluster has one to itself. Of the time
 # most is waiting for the cluster, so the tags go side by side: in processes, since threads of schemathesis stumble over
 # one another in what they read of the source.
-changes=(changeLimits compact)
+changes=(changeLimits compact addMember removeMember replaceMember promoteMember transferLeadership)
 runs=()
 for tag in leases locks semaphores elections keys watch cluster; do
     run $((main_port + 2)) "--include-tag=$tag" "${changes[@]/#/--exclude-operation-id=}" >"$work/$tag.log" 2>&1 &

@@ -125,6 +125,9 @@ def in_line(operation, query, headers, body):
         body["request_bytes"] = max(body.get("request_bytes", 0), 131_072)
         body["value_bytes"] = min(body.get("value_bytes", 1024), body["request_bytes"])
         body["history_bytes"] = max(body.get("history_bytes", 0), body["request_bytes"], 1 << 20)
+    if path.endswith("/replace"):
+        # Whoever takes a member's place is given its vote.
+        body.pop("promote", None)
     if path == "/v1/txn":
         for branch in ("then", "else"):
             if branch in body:

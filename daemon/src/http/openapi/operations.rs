@@ -819,7 +819,11 @@ fn replace_member(s: &mut Found) -> Operation<'_> {
         "cluster",
         "Adds a member that takes the place of another once it has caught up.",
     )
-    .text("At one moment, so that neither counts beside the other. Until then nothing is lost by giving up.")
+    .text(
+        "At one moment, so that neither counts beside the other; `promote` is left out or true. While the old one runs with \
+         its data at the same peer URL there is nothing to replace it by. Best asked for by the id of the old one, since \
+         both may have one name; repeated, it answers the new member as it is.",
+    )
     .takes::<api::AddMember>("replace_member")
     .answers::<api::MemberChanged>(201, "The new member.", "member_replacing");
     changes_members(member_in_path(operation))
