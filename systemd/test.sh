@@ -206,7 +206,7 @@ three_members_form_a_cluster() {
     from=$(milliseconds)
     as_printed n1 "Three members" 1
     took=$(($(milliseconds) - from))
-    has_status n1 'WAITS to form a cluster*' || fail "alone, n1 says $(of_unit n1 StatusText)"
+    has_status n1 'WAITS to become part of a cluster*' || fail "alone, n1 says $(of_unit n1 StatusText)"
     as_printed n2 "Three members" 1
     as_printed n3 "Three members" 1
     eventually 20 "three members serve" all_ready
