@@ -77,7 +77,7 @@ async fn replaced(cx: &Context<'_>, old: &str, asked: &AddMember) -> Result<Memb
         }
         // It was begun, or is done, and is asked for again.
         (Meant::Member(old), Probed::Present(id))
-            if configuration.promotions().get(&id) == Some(&Some(old)) =>
+            if membership::takes_the_place(&configuration, old, id) =>
         {
             Ok(id)
         }

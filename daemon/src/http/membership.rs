@@ -250,6 +250,15 @@ fn taken(
     Some(not_safe(detail).with("member", id.to_string()))
 }
 
+/// Whether one member is on its way into the place of another: still catching up, or while the voters are being changed,
+/// in which the new one counts and the old one does, too.
+pub(super) fn takes_the_place(configuration: &Configuration, old: MemberId, new: MemberId) -> bool {
+    let (voters, outgoing) = (&configuration.voters, &configuration.outgoing);
+    let comes = voters.contains(&new) && !outgoing.contains(&new);
+    let leaves = outgoing.contains(&old) && !voters.contains(&old);
+    configuration.promotions().get(&new) == Some(&Some(old)) || comes && leaves
+}
+
 /// A change that could cost the quorum, or that members would not bear.
 pub(super) fn not_safe(detail: String) -> Failure {
     Failure::new(Code::MembershipUnsafe, detail)
@@ -410,6 +419,24 @@ mod tests {
         check_refused(&hello(9, "n2"), &asked("n2"), Some(0xa1), &[replace]);
         let new = judged(&hello(9, "n2"), &asked("n2"), Some(0xa2));
         assert_eq!(new.map_err(drop), Ok(Probed::New(MemberId(9), info("n2"))));
+    }
+
+    #[test]
+    fn a_replacement_that_is_asked_for_again_is_known_also_while_both_count() {
+        let (old, new) = (MemberId(0xa2), MemberId(9));
+        let mut members = configuration();
+        assert!(!takes_the_place(&members, old, new));
+        members.learners.insert(new);
+        members.promoting.insert(new, Some(old));
+        assert!(takes_the_place(&members, old, new));
+        assert!(!takes_the_place(&members, MemberId(0xa1), new));
+        let mut joint = configuration();
+        joint.outgoing = joint.voters.clone();
+        joint.voters.remove(&old);
+        joint.voters.insert(new);
+        assert!(takes_the_place(&joint, old, new));
+        assert!(!takes_the_place(&joint, MemberId(0xa1), new));
+        assert!(!takes_the_place(&joint, old, MemberId(0xa3)));
     }
 
     #[test]
