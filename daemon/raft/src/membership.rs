@@ -19,6 +19,9 @@ use crate::ready::SnapshotTask;
 use crate::role::{Leader, Role};
 use crate::types::{Configuration, LogIndex, LogPosition, MemberId, MemberInfo, Payload};
 
+/// A member that has not answered so many heartbeats is not counted on when the membership is changed.
+const LATELY_HEARTBEATS: u32 = 3;
+
 /// A change of the membership.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
@@ -287,15 +290,16 @@ impl Raft {
         Ok(joint)
     }
 
-    /// Whether a member has answered something that was sent within an election timeout.
+    /// Whether a member has answered something that was sent within the last heartbeats. What is decided by this must not
+    /// count on somebody who died a moment ago: that a sound member is passed over costs only another try.
     fn is_alive(&self, id: MemberId) -> bool {
+        let lately = self.settings.heartbeat_interval * LATELY_HEARTBEATS;
         let Role::Leader(leader) = &self.role else {
             return false;
         };
         id == self.id
             || leader.progress.get(&id).is_some_and(|progress| {
-                progress.heard.is_some()
-                    && self.now.saturating_sub(progress.acked_sent) < self.settings.election_timeout
+                progress.heard.is_some() && self.now.saturating_sub(progress.acked_sent) <= lately
             })
     }
 

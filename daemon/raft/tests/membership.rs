@@ -397,3 +397,21 @@ fn the_only_holder_of_the_entry_that_removes_it_campaigns_once_more() {
     assert_eq!(voters_of(&group, 2), [2]);
     assert!(group.raft(1).is_removed());
 }
+
+/// What is removed and what has just died may together be too much: nobody is counted on who missed some heartbeats,
+/// though nobody would take the leader for cut off yet.
+#[test]
+fn a_member_that_died_a_moment_ago_is_not_counted_on() {
+    let mut group = led(3);
+    group.crash(2);
+    group.pass(ms(200));
+    assert_eq!(group.leader(), Some(1));
+    let error = refused(&mut group, 1, Change::Remove(id(3)));
+    assert!(
+        matches!(
+            error,
+            ChangeError::Unsafe(Unsafe::QuorumLost { alive: 1, .. })
+        ),
+        "{error:?}"
+    );
+}

@@ -20,7 +20,7 @@ mod wakes;
 
 pub use applier::{Applier, Checkpoint, Decided, EntryError, Progress};
 pub use core::{Core, CoreSettings, Input};
-pub use operating::{AdminRequest, Introduction, Operated};
+pub use operating::{AdminRequest, Introduction, KNOWN_STARTS, Operated};
 pub use output::{Output, TracedEntry, TracedRequest};
 pub use peer::{
     ForwardKind, ForwardedRequest, Lane, PeerMessage, ProgressReport, Refused, TraceContext,

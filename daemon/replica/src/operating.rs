@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tenure_mutants::{Mutant, mutated};
-use tenure_raft::{Change, ChangeError, ChangeFate, LogPosition, MemberId, TransferError};
+use tenure_raft::{
+    Change, ChangeError, ChangeFate, Configuration, LogPosition, MemberId, TransferError,
+};
 
 use crate::core::Core;
 use crate::peer::PeerMessage;
@@ -56,6 +58,38 @@ pub struct Introduction {
     pub known: Vec<u64>,
     /// Where clients reach the member now.
     pub client_url: String,
+}
+
+/// More starts of a member are never in doubt than this.
+pub const KNOWN_STARTS: usize = 1024;
+
+impl Introduction {
+    /// What a member says of its next start, whose number is `drawn`: its disk knows the numbers in `known`, and
+    /// `committed` is the configuration at the last entry that it certainly has applied. What was drawn before the number
+    /// that is logged there can be forgotten. One in an entry that is not committed proves nothing: it may be rolled
+    /// back, and the number before it would be the one that is logged. A member that starts again and again and is never
+    /// heard of draws no more.
+    #[must_use]
+    pub fn next(
+        id: MemberId,
+        committed: &Configuration,
+        mut known: Vec<u64>,
+        drawn: u64,
+        client_url: String,
+    ) -> Introduction {
+        let logged = committed.info.get(&id).and_then(|info| info.start);
+        if let Some(at) = known.iter().position(|start| Some(*start) == logged) {
+            known.drain(..at);
+        }
+        if known.len() < KNOWN_STARTS {
+            known.push(drawn);
+        }
+        Introduction {
+            start: known.last().copied().unwrap_or(drawn),
+            known,
+            client_url,
+        }
+    }
 }
 
 impl From<ChangeError> for Operated {
@@ -133,6 +167,13 @@ impl Core {
 
     /// Does an operation here, if this is the leader, and answers unless that has to wait.
     fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
+        let taken = match &operation {
+            AdminRequest::Change(change) => self.name_is_taken(change),
+            AdminRequest::Transfer(_) => None,
+        };
+        if let Some(taken) = taken {
+            return self.answer_operation(from, token, Operated::Unsafe(taken));
+        }
         let result = match operation {
             AdminRequest::Change(_) if !self.log_renewals() => {
                 Operated::Busy("the log takes nothing more just now".to_owned())
@@ -150,6 +191,21 @@ impl Core {
             },
         };
         self.answer_operation(from, token, result);
+    }
+
+    /// Names are labels, and people go by them: whoever comes has one that nobody has but whom it replaces. The leader looks,
+    /// since two may be added at once at two members.
+    fn name_is_taken(&self, change: &Change) -> Option<String> {
+        let (info, replaces) = match change {
+            Change::Add { info, .. } => (info, None),
+            Change::Replace { old, info, .. } => (info, Some(*old)),
+            Change::Promote(_) | Change::Remove(_) | Change::Update { .. } => return None,
+        };
+        let mut others = self.raft.configuration().info.iter();
+        let (id, _) = others.find(|(id, other)| {
+            !other.name.is_empty() && other.name == info.name && Some(**id) != replaces
+        })?;
+        Some(format!("member {id} is called {} already", info.name))
     }
 
     fn answer_operation(&mut self, to: MemberId, token: u64, result: Operated) {
@@ -304,5 +360,47 @@ impl Core {
         if is_busy {
             self.operating.to_log.insert(id, introduction);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tenure_raft::MemberInfo;
+
+    fn with_start(start: Option<u64>) -> Configuration {
+        let info = MemberInfo {
+            start,
+            ..MemberInfo::default()
+        };
+        Configuration {
+            voters: [MemberId(1)].into(),
+            info: [(MemberId(1), info)].into(),
+            ..Configuration::default()
+        }
+    }
+
+    fn next(committed: Option<u64>, known: &[u64], drawn: u64) -> Vec<u64> {
+        let configuration = with_start(committed);
+        let known = known.to_vec();
+        let next = Introduction::next(MemberId(1), &configuration, known, drawn, String::new());
+        assert_eq!(Some(&next.start), next.known.last());
+        next.known
+    }
+
+    #[test]
+    fn starts_are_remembered_until_a_later_one_is_certainly_logged() {
+        assert_eq!(next(None, &[], 7), [7]);
+        // Nobody has heard of 7 and 8, or somebody has and this member does not know.
+        assert_eq!(next(None, &[7, 8], 9), [7, 8, 9]);
+        assert_eq!(next(Some(8), &[7, 8], 9), [8, 9]);
+        // An old copy: the number that is logged is unknown here, and nothing is forgotten.
+        assert_eq!(next(Some(6), &[7, 8], 9), [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_member_that_is_never_heard_of_does_not_draw_for_ever() {
+        let known: Vec<u64> = (0..KNOWN_STARTS as u64).collect();
+        assert_eq!(next(None, &known, 5000), known);
     }
 }

@@ -169,12 +169,15 @@ impl World {
             .unwrap_or_else(|error| {
                 crate::oracle::broken("restart", format!("n{}: {error}", place + 1))
             });
-        member.starts.push(seed);
-        core.introduce(Introduction {
-            start: seed,
-            known: member.starts.clone(),
-            client_url: String::new(),
-        });
+        let introduction = Introduction::next(
+            member.id,
+            core.raft().committed_configuration(),
+            std::mem::take(&mut member.starts),
+            seed,
+            String::new(),
+        );
+        member.starts.clone_from(&introduction.known);
+        core.introduce(introduction);
         let applier = Applier::new(member.id, state, applied);
         let status = core.status();
         self.oracle.consensus.started(

@@ -29,7 +29,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tenure_raft::{Configuration, LogIndex, MemberId, Restored};
+use tenure_raft::{LogIndex, MemberId, Restored};
 use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input, Introduction};
 use tenure_state::{Row, State};
 use tokio::sync::oneshot;
@@ -48,7 +48,7 @@ use crate::storage::{
     SnapshotThread, Snapshots, StateEvent, StateThread, StorageError,
 };
 use crate::telemetry::{Metrics, Telemetry};
-use crate::transport::{ClusterId, Incoming, KNOWN_STARTS, Sink, Transport};
+use crate::transport::{ClusterId, Incoming, Sink, Transport};
 use apply_thread::ApplyThread;
 use core_thread::CoreThread;
 use event::Event;
@@ -242,13 +242,15 @@ impl Node {
             contents,
             ..
         } = files;
-        let known = known_starts(id, core.configuration(), contents.starts);
-        log.note_starts(&known)?;
-        core.introduce(Introduction {
-            start: known.last().copied().unwrap_or_default(),
-            known,
-            client_url: label.client_url.clone(),
-        });
+        let introduction = Introduction::next(
+            id,
+            core.raft().committed_configuration(),
+            contents.starts,
+            random_u64(),
+            label.client_url.clone(),
+        );
+        log.note_starts(&introduction.known)?;
+        core.introduce(introduction);
         let Inbox { sender, receiver } = inbox;
         let identity = MemberIdentity {
             id,
@@ -387,19 +389,6 @@ fn restore(
     };
     let core = Core::new(id, settings.core.clone(), random_u64(), restored)?;
     Ok((core, Applier::new(id, state, loaded.meta.clone())))
-}
-
-/// The numbers of the starts of this member that may be the one logged, the present one last. What was drawn before the
-/// one that is logged can be forgotten. A member that starts again and again and is never heard of draws no more.
-fn known_starts(id: MemberId, configuration: &Configuration, mut known: Vec<u64>) -> Vec<u64> {
-    let logged = configuration.info.get(&id).and_then(|info| info.start);
-    if let Some(at) = known.iter().position(|start| Some(*start) == logged) {
-        known.drain(..at);
-    }
-    if known.len() < KNOWN_STARTS {
-        known.push(random_u64());
-    }
-    known
 }
 
 fn start_log(

@@ -4,16 +4,13 @@
 //! `Configuration` lists, and every text is bounded, since it stays in the log and is shown to people.
 
 use tenure_raft::{Change, Configuration, MemberId, MemberInfo};
-use tenure_replica::{AdminRequest, Introduction, Operated, PeerMessage};
+use tenure_replica::{AdminRequest, Introduction, KNOWN_STARTS, Operated, PeerMessage};
 
 use super::codec::CodecError;
 use super::wire;
 
 /// Longest name, URL or sentence. A name has at most 1024 bytes, and so has a URL.
 const TEXT_BYTES: usize = 4096;
-
-/// More starts of a member are never in doubt than its disk remembers.
-pub(crate) const KNOWN_STARTS: usize = 1024;
 
 pub(super) fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
     let ids = |set: &std::collections::BTreeSet<MemberId>| set.iter().map(|id| id.0).collect();

@@ -41,7 +41,6 @@ pub use directory::{ClusterId, Directory, IdError, Identity, Membership, parse_m
 pub use frame::{Frame, FrameDecoder, FrameError, FrameTooLarge, MAX_FRAME_BYTES, WIRE_VERSION};
 pub use handshake::Refusal;
 pub use hello::{Form, FormMember, Hello, KnownMember, ask_hello, call_client, offer_form};
-pub(crate) use membership::KNOWN_STARTS;
 pub use status::PeerLink;
 pub use streams::Budget;
 pub(crate) use streams::Offer;
