@@ -174,6 +174,9 @@ mutants! {
     /// A member that runs on an old copy of its disk is welcome.
     OldCopyWelcome,
 
+    /// A member whose state differs from that of a majority goes on.
+    DivergedGoesOn,
+
     // What is proposed once.
     /// Requests are forwarded twice.
     ForwardedTwice,

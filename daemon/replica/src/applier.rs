@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::digests::COMPARED_EVERY;
 use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{Entry, LogIndex, MemberId, Payload, SnapshotMeta, Stamp};
 use tenure_state::{Batch, Clock, CodecError, Outcome, Revision, RowChange, State, decode_batch};
@@ -13,6 +14,7 @@ use tenure_state::{Batch, Clock, CodecError, Outcome, Revision, RowChange, State
 /// The state of a member and its place in the log.
 pub struct Applier {
     me: MemberId,
+    compared_every: u64,
     state: State,
     applied: SnapshotMeta,
 }
@@ -26,6 +28,8 @@ pub struct Progress {
     pub before: Revision,
     /// How many leases ran out.
     pub leases_expired: u64,
+    /// The digests of the state at the entries at which states are compared.
+    pub digests: Vec<(LogIndex, u128)>,
 }
 
 /// The outcome of a request, and when it was decided.
@@ -78,7 +82,19 @@ pub enum EntryError {
 impl Applier {
     /// An applier over a state that reflects everything up to `applied`.
     pub fn new(me: MemberId, state: State, applied: SnapshotMeta) -> Applier {
-        Applier { me, state, applied }
+        Applier {
+            me,
+            compared_every: COMPARED_EVERY,
+            state,
+            applied,
+        }
+    }
+
+    /// Has states compared at other entries than is usual; the same ones on every member.
+    #[must_use]
+    pub fn compared_every(mut self, entries: u64) -> Applier {
+        self.compared_every = entries.max(1);
+        self
     }
 
     /// Applies committed entries in order.
@@ -124,6 +140,9 @@ impl Applier {
         }
         self.applied.stamp = entry.stamp;
         progress.leases_expired += applied.leases_expired;
+        if index.0.is_multiple_of(self.compared_every) {
+            progress.digests.push((index, self.state.digest()));
+        }
         let revision = self.state.revision();
         let ours = applied.outcomes.into_iter().filter(|decision| {
             decision.origin.member == self.me.0 || mutated(Mutant::AnswersForOthers)

@@ -20,6 +20,7 @@ use tenure_raft::{
 };
 use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
 
+use crate::digests::Digests;
 use crate::leading::{Formed, Leading};
 use crate::operating::{AdminRequest, Operating};
 use crate::output::{Output, TracedEntry, TracedRequest};
@@ -116,6 +117,13 @@ pub enum Input {
         /// The next deadline of the state after it.
         due: Option<Stamp>,
     },
+    /// The state at an entry at which states are compared.
+    Digest {
+        /// Which entry.
+        index: LogIndex,
+        /// The digest of the whole state behind it.
+        digest: u128,
+    },
     /// A checkpoint of the state is durable.
     Checkpointed(SnapshotMeta),
     /// A snapshot file can be sent.
@@ -194,6 +202,7 @@ pub struct Core {
     /// Where the origins' requests stand in the log while they are not committed.
     appended: BTreeMap<LogIndex, (Term, Vec<Origin>)>,
     pub(crate) operating: Operating,
+    pub(crate) digests: Digests,
     /// The trace of the input that is being taken.
     tracing: Option<TraceContext>,
     /// Of the requests that wait here for an entry those that are traced, and since when. Empty while nobody traces.
@@ -232,6 +241,7 @@ impl Core {
             asked: BTreeMap::new(),
             appended: BTreeMap::new(),
             operating: Operating::default(),
+            digests: Digests::default(),
             tracing: None,
             traced: BTreeMap::new(),
             out: Output::default(),
@@ -273,6 +283,7 @@ impl Core {
                 self.has_applied(self.applied.max(index));
                 self.due = due;
             }
+            Input::Digest { index, digest } => self.state_digest(index, digest),
             Input::Checkpointed(meta) => self.raft.checkpointed(meta),
             Input::SnapshotAvailable { to, file } => self.raft.snapshot_available(to, file),
             Input::SnapshotFailed { to } => self.raft.snapshot_failed(to),
@@ -417,6 +428,8 @@ impl Core {
                 self.want_operation(from, token, operation)
             }
             PeerMessage::Operated { token, result } => self.hear_operated(from, token, result),
+            PeerMessage::Digest { index, digest } => self.hear_digest(from, index, digest),
+            PeerMessage::Agreed { index, digest } => self.hear_agreed(from, index, digest),
             PeerMessage::Introduce(introduction) => self.hear_introduction(from, introduction),
             PeerMessage::WentBack { logged } => self.hear_went_back(from, logged),
             PeerMessage::AskProgress { token } => {

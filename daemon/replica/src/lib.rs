@@ -3,13 +3,14 @@
 //! [`Core`] decides: it owns Raft, forms entries out of what clients ask, forwards to the leader, answers reads.
 //! [`Applier`] carries out: it owns the state and applies what is committed. They share nothing but values, so that
 //! the core never waits for a long apply; the binary gives each a thread, the simulator a place in virtual time.
-//! `operating` is what operators ask of the leader and what members tell it of themselves.
+//! `digests` is whether members have one state. `operating` is what operators ask of the leader and what members tell it of themselves.
 //! [`Wakes`] knows who waits for which change.
 //!
 //! Left out: disks, sockets, clocks, threads. All of them are inputs and outputs.
 
 mod applier;
 mod core;
+mod digests;
 mod leading;
 mod operating;
 mod output;
@@ -20,6 +21,7 @@ mod wakes;
 
 pub use applier::{Applier, Checkpoint, Decided, EntryError, Progress};
 pub use core::{Core, CoreSettings, Input};
+pub use digests::{COMPARED_EVERY, Diverged};
 pub use operating::{AdminRequest, Introduction, KNOWN_STARTS, Operated};
 pub use output::{Output, TracedEntry, TracedRequest};
 pub use peer::{

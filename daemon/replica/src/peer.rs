@@ -49,6 +49,20 @@ pub enum PeerMessage {
         /// What came of it.
         result: Operated,
     },
+    /// A member tells the leader what its state is at an entry at which states are compared.
+    Digest {
+        /// Which entry.
+        index: LogIndex,
+        /// The digest of the whole state behind it.
+        digest: u128,
+    },
+    /// The leader tells a member whose state differs what a majority has there.
+    Agreed {
+        /// Which entry.
+        index: LogIndex,
+        /// The digest that a majority of the voters has.
+        digest: u128,
+    },
     /// A member tells the leader which start of it this is.
     Introduce(Introduction),
     /// The leader tells a member that its disk is an old copy: the start that is logged for it is not one that it knows.
@@ -83,6 +97,8 @@ impl PeerMessage {
             PeerMessage::Operated { .. }
             | PeerMessage::Introduce(_)
             | PeerMessage::WentBack { .. }
+            | PeerMessage::Digest { .. }
+            | PeerMessage::Agreed { .. }
             | PeerMessage::Refused { .. }
             | PeerMessage::AskProgress { .. }
             | PeerMessage::Progress { .. } => Lane::Urgent,

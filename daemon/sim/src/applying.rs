@@ -39,6 +39,7 @@ impl World {
 
     /// Applies what waits, answers those who wait for it, and tells the core.
     pub(crate) fn apply(&mut self, place: usize) {
+        let mut compared = Vec::new();
         let mut answers: Vec<(CallId, LogIndex, Decided)> = Vec::new();
         let Some(running) = &mut self.members[place].running else {
             return;
@@ -71,6 +72,7 @@ impl World {
                 },
             );
             self.trace.counts.applied += 1;
+            compared.extend(progress.digests);
             for (token, decided) in progress.decided {
                 let origin = Origin {
                     member: place as u64 + 1,
@@ -82,6 +84,7 @@ impl World {
                 }
             }
         }
+        let rots = self.operator.rotten == Some(place);
         let applied = running.applier.applied().position.index;
         let due = running.applier.due();
         let unanswered = answers
@@ -101,6 +104,11 @@ impl World {
                 due,
             },
         );
+        for (index, digest) in compared {
+            // What rots in memory shows in the digest, whatever it is.
+            let digest = if rots { !digest } else { digest };
+            self.tell(place, Input::Digest { index, digest });
+        }
         self.serve_waiting(place);
         self.queue_apply(place, Vec::new());
         self.perhaps_crash(place);

@@ -50,6 +50,8 @@ impl World {
             self.judge_member(*member);
         }
         self.judge_what_was_told();
+        let mut healed = healed;
+        self.rot_one(&mut healed);
         self.put_back_old_copy(&healed);
     }
 
@@ -210,7 +212,7 @@ impl World {
         of.iter().copied().find(|place| settled(place))
     }
 
-    fn demand_write(&mut self, member: usize, healed: &[usize]) {
+    pub(crate) fn demand_write(&mut self, member: usize, healed: &[usize]) {
         let timeout = self.plan.core.raft.election_timeout * 2;
         let by = self.now + timeout * 30 + Duration::from_secs(3);
         let key: Bytes = format!("probe/{}", member + 1).into();

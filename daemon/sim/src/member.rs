@@ -22,6 +22,9 @@ use crate::time::{Moment, SimClock};
 use crate::watchers::OpenWatch;
 use crate::world::{Event, Life, World};
 
+/// States are compared more often than in the binary, so that short runs see it.
+const COMPARED_EVERY: u64 = 16;
+
 /// More inputs never wait than these: in the binary the queue is bounded and drops.
 const MOST_INPUTS: usize = 200_000;
 
@@ -178,7 +181,7 @@ impl World {
         );
         member.starts.clone_from(&introduction.known);
         core.introduce(introduction);
-        let applier = Applier::new(member.id, state, applied);
+        let applier = Applier::new(member.id, state, applied).compared_every(COMPARED_EVERY);
         let status = core.status();
         self.oracle.consensus.started(
             place,

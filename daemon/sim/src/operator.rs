@@ -26,6 +26,8 @@ pub(crate) struct Operator {
     plan: Option<ChangePlan>,
     /// Who runs on an old copy of its disk.
     old_copy: Option<usize>,
+    /// Whose state is not that of the others, though it does not know.
+    pub(crate) rotten: Option<usize>,
 }
 
 impl Operator {
@@ -36,6 +38,7 @@ impl Operator {
             chance,
             plan,
             old_copy: None,
+            rotten: None,
         }
     }
 
@@ -199,6 +202,7 @@ impl World {
         };
         if let Some(logged) = running.core.disk_went_back() {
             if self.operator.old_copy == Some(place) {
+                self.trace.counts.old_copies += 1;
                 self.crash(place);
                 self.members[place].down_for_good = true;
                 return;
@@ -210,6 +214,18 @@ impl World {
                     place + 1
                 ),
             );
+        }
+        if let Some(diverged) = running.core.diverged() {
+            demand!(
+                self.operator.rotten == Some(place),
+                "diverged",
+                "n{} is told that its state is not that of the others: {diverged:?}",
+                place + 1
+            );
+            self.trace.counts.diverged += 1;
+            self.crash(place);
+            self.members[place].down_for_good = true;
+            return;
         }
         if running.core.raft().is_removed() {
             self.trace.counts.removed += 1;
@@ -265,6 +281,42 @@ impl World {
             }
         }
         configurations
+    }
+
+    /// A member whose state is another one than that of the majority is found by the digests that they compare, and ends;
+    /// whether it leads or not.
+    pub(crate) fn rot_one(&mut self, healed: &mut Vec<usize>) {
+        let Some(leader) = self.settled_leader(healed) else {
+            return;
+        };
+        let Some(running) = &self.members[leader].running else {
+            return;
+        };
+        let voters = running.core.configuration().voters.clone();
+        let votes = |place: &usize| voters.contains(&self.members[*place].id);
+        let able: Vec<usize> = healed.iter().copied().filter(votes).collect();
+        // The rest must be a majority that agrees.
+        if able.len() <= voters.len() / 2 + 1 {
+            return;
+        }
+        let victim = able[self.operator.chance.index(able.len())];
+        self.operator.rotten = Some(victim);
+        let asked = able.iter().copied().find(|place| *place != victim);
+        for _ in 0..60 {
+            if self.members[victim].running.is_none() {
+                break;
+            }
+            if let Some(asked) = asked {
+                self.demand_write(asked, healed);
+            }
+        }
+        demand!(
+            self.members[victim].running.is_none(),
+            "divergence-found",
+            "n{} has another state than the majority, and nobody minds",
+            victim + 1
+        );
+        healed.retain(|place| *place != victim);
     }
 
     /// A member that knows an older start of its own than the one that is logged runs on an old copy of its disk: it must

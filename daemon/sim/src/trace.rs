@@ -98,6 +98,10 @@ pub struct Counts {
     pub changes_refused: u64,
     /// Times that something broke when a change had just been appended.
     pub broken_changes: u64,
+    /// Members that ended because their state was not that of the others.
+    pub diverged: u64,
+    /// Members that ended because they ran on an old copy of their disk.
+    pub old_copies: u64,
     /// Members that learnt that they were removed.
     pub removed: u64,
     /// Leaders elected.
@@ -205,6 +209,8 @@ impl Counts {
             ("changes done", &mut self.changed),
             ("changes refused", &mut self.changes_refused),
             ("changes broken", &mut self.broken_changes),
+            ("diverged", &mut self.diverged),
+            ("old copies", &mut self.old_copies),
             ("removed", &mut self.removed),
             ("elections", &mut self.elections),
             ("commits", &mut self.commits),

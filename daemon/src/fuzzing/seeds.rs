@@ -227,6 +227,14 @@ fn messages() -> Vec<PeerMessage> {
             client_url: "http://b:7379".to_owned(),
         }),
         PeerMessage::WentBack { logged: 13 },
+        PeerMessage::Digest {
+            index: LogIndex(4096),
+            digest: 1 << 90,
+        },
+        PeerMessage::Agreed {
+            index: LogIndex(4096),
+            digest: 3,
+        },
         PeerMessage::AskProgress { token: 7 },
         PeerMessage::Progress {
             token: 7,

@@ -145,6 +145,10 @@ impl ApplyThread {
         };
         self.watch_clock(term, stamp);
         let (index, leases) = (applied.index, applied.progress.leases_expired);
+        for (index, digest) in applied.progress.digests.clone() {
+            let compared = Input::Digest { index, digest };
+            self.shared.tell_core(Event::Input(compared));
+        }
         self.shared.tell_applied(applied);
         if leases > 0 {
             info!(leases, "leases ran out");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tenure_raft::{MemberId, RoleChange, StepDown, WriteId};
-use tenure_replica::{Core, Input, Output, Refused};
+use tenure_raft::{LogIndex, MemberId, RoleChange, StepDown, WriteId};
+use tenure_replica::{Core, Diverged, Input, Output, Refused};
 use tracing::{debug, info, warn};
 
 use super::clock::{Moment, Passed};
@@ -48,6 +48,7 @@ pub(super) struct CoreThread {
     last_leader: Option<MemberId>,
     /// Another member has said that this one was removed.
     is_told_removed: bool,
+    undecided_told: Option<LogIndex>,
     /// When it was first known that this member was removed.
     removed_since: Option<Duration>,
     stages: Stages,
@@ -76,6 +77,7 @@ impl CoreThread {
             slow_disk_told: None,
             last_leader: None,
             is_told_removed: false,
+            undecided_told: None,
             removed_since: None,
             stages,
         }
@@ -142,6 +144,19 @@ impl CoreThread {
         if let Some(logged) = self.core.disk_went_back() {
             return Err(NodeError::DiskWentBack { logged });
         }
+        if let Some(Diverged {
+            index,
+            here,
+            agreed,
+        }) = self.core.diverged()
+        {
+            return Err(NodeError::Diverged {
+                index,
+                here,
+                agreed,
+            });
+        }
+        self.tell_undecided();
         if !self.core.raft().is_removed() && !self.is_told_removed {
             return Ok(());
         }
@@ -151,6 +166,18 @@ impl CoreThread {
             return Ok(());
         }
         Err(NodeError::Removed)
+    }
+
+    /// Without a majority nobody knows whose state is wrong, and nobody ends for it: somebody has to look.
+    fn tell_undecided(&mut self) {
+        let undecided = self.core.undecided_states();
+        if undecided > self.undecided_told {
+            self.undecided_told = undecided;
+            tracing::error!(
+                index = undecided.map(|index| index.0),
+                "the states of the voters differ, and none of them has a majority: the cluster goes on, and what members answer may differ; make a backup of each member and look into it"
+            );
+        }
     }
 
     fn longest_sleep(&self) -> Duration {

@@ -111,6 +111,18 @@ pub enum NodeError {
         /// The number that is logged.
         logged: u64,
     },
+    /// The state of this member is not that of the others.
+    #[error(
+        "the state of this member differs from that of a majority at entry {index}: its digest is {here:032x}, theirs {agreed:032x}; keep its files for whoever looks into this, and replace this member"
+    )]
+    Diverged {
+        /// At which entry.
+        index: LogIndex,
+        /// Here.
+        here: u128,
+        /// There.
+        agreed: u128,
+    },
     /// An entry cannot be applied.
     #[error("{0}; nothing was changed")]
     Entry(#[from] EntryError),
@@ -144,6 +156,7 @@ impl NodeError {
             | NodeError::Forgotten(_)
             | NodeError::Removed
             | NodeError::DiskWentBack { .. }
+            | NodeError::Diverged { .. }
             | NodeError::Entry(_)
             | NodeError::ApplyPanicked { .. } => 3,
             NodeError::Thread(_)

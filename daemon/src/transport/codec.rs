@@ -50,6 +50,8 @@ mod kind {
     pub(super) const OPERATED: u8 = 37;
     pub(super) const INTRODUCE: u8 = 38;
     pub(super) const WENT_BACK: u8 = 39;
+    pub(super) const DIGEST: u8 = 40;
+    pub(super) const AGREED: u8 = 41;
 }
 
 /// Why a whole, undamaged frame is no message.
@@ -115,6 +117,12 @@ pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), FrameTooL
         }
         PeerMessage::Introduce(introduction) => {
             put(out, kind::INTRODUCE, &introduction_to_wire(introduction))
+        }
+        PeerMessage::Digest { index, digest } => {
+            put(out, kind::DIGEST, &state_digest_to_wire(*index, *digest))
+        }
+        PeerMessage::Agreed { index, digest } => {
+            put(out, kind::AGREED, &state_digest_to_wire(*index, *digest))
         }
         PeerMessage::WentBack { logged } => {
             put(out, kind::WENT_BACK, &wire::WentBack { logged: *logged })
@@ -291,6 +299,14 @@ pub fn decode(frame: Frame, from: MemberId, to: MemberId) -> Result<PeerMessage,
         kind::OPERATE => operate_from_wire(body(frame)?),
         kind::OPERATED => operated_from_wire(body(frame)?),
         kind::INTRODUCE => introduction_from_wire(body(frame)?).map(PeerMessage::Introduce),
+        kind::DIGEST => {
+            let (index, digest) = state_digest_from_wire(body(frame)?)?;
+            Ok(PeerMessage::Digest { index, digest })
+        }
+        kind::AGREED => {
+            let (index, digest) = state_digest_from_wire(body(frame)?)?;
+            Ok(PeerMessage::Agreed { index, digest })
+        }
         kind::WENT_BACK => Ok(PeerMessage::WentBack {
             logged: body::<wire::WentBack>(frame)?.logged,
         }),
@@ -486,6 +502,17 @@ fn digest_to_wire(digest: u128) -> wire::Digest {
         high: (digest >> 64) as u64,
         low: digest as u64,
     }
+}
+
+fn state_digest_to_wire(index: LogIndex, digest: u128) -> wire::StateDigest {
+    wire::StateDigest {
+        index: index.0,
+        digest: digest_to_wire(digest),
+    }
+}
+
+fn state_digest_from_wire(wire: wire::StateDigest) -> Result<(LogIndex, u128), CodecError> {
+    Ok((index(wire.index)?, digest_from_wire(wire.digest)))
 }
 
 fn digest_from_wire(wire: wire::Digest) -> u128 {

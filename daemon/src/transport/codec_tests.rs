@@ -346,6 +346,14 @@ fn message() -> impl Strategy<Value = PeerMessage> {
         1 => operation(),
         1 => operated(),
         1 => introduction(),
+        1 => (small(), any::<u128>()).prop_map(|(index, digest)| PeerMessage::Digest {
+            index: LogIndex(index),
+            digest,
+        }),
+        1 => (small(), any::<u128>()).prop_map(|(index, digest)| PeerMessage::Agreed {
+            index: LogIndex(index),
+            digest,
+        }),
         1 => any::<u64>().prop_map(|logged| PeerMessage::WentBack { logged }),
     ]
 }

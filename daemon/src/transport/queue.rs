@@ -214,6 +214,7 @@ pub(super) fn weight(message: &PeerMessage) -> usize {
         PeerMessage::Introduce(introduction) => 8 * introduction.known.len(),
         PeerMessage::Operate { .. } | PeerMessage::Operated { .. } => 4 * MESSAGE_OVERHEAD,
         PeerMessage::AskProgress { .. } | PeerMessage::WentBack { .. } => 0,
+        PeerMessage::Digest { .. } | PeerMessage::Agreed { .. } => 0,
     };
     payload + MESSAGE_OVERHEAD
 }

@@ -389,6 +389,15 @@ pub(super) struct Introduce {
     pub(super) client_url: String,
 }
 
+/// `Digest` and `Agreed`.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct StateDigest {
+    #[prost(uint64, tag = "1")]
+    pub(super) index: u64,
+    #[prost(message, required, tag = "2")]
+    pub(super) digest: Digest,
+}
+
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct WentBack {
     #[prost(fixed64, tag = "1")]
