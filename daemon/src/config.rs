@@ -3,32 +3,35 @@
 //! Owns the names of all settings and what they may be. Every value is checked here, once, and an error names the
 //! setting, the value and what would be accepted.
 
+mod checks;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod offline;
 mod otel;
+mod reload;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
-use tenure_state::{LimitError, Limits};
+use tenure_state::Limits;
 
+pub use checks::limits;
+use checks::{
+    address, advertised, at_a_time, check_host, check_join, check_members, origin, timing,
+};
+pub(crate) use checks::{check_name, check_url};
+pub use offline::{RecoverFlags, ReportForm, RestoreFlags, VerifyFlags};
 pub use otel::{Encoding, Roots, Sampling, TraceSettings};
+pub use reload::{ReloadFlags, TakesEffect};
 
 /// Where clients are served unless told otherwise.
 const DEFAULT_CLIENT: &str = "127.0.0.1:7379";
 /// Where members are served unless told otherwise.
 const DEFAULT_PEER: &str = "127.0.0.1:7380";
-const DEFAULT_HEARTBEAT_MS: u64 = 50;
-const DEFAULT_ELECTION_MS: u64 = 300;
-/// The longest election timeout: beyond it a dead leader would be missed for longer than most leases live.
-const MOST_ELECTION_MS: u64 = 60_000;
-const MOST_NAME_BYTES: usize = tenure_api::MAX_MEMBER_NAME_BYTES;
-/// The most connections and waits that may be set: more than a process has file descriptors for.
-const MOST_AT_A_TIME: usize = 1_000_000;
 
 /// A setting that cannot be used. The text names it, its value and what is accepted.
 #[derive(Debug, thiserror::Error, Eq, PartialEq)]
@@ -158,109 +161,6 @@ pub struct ServeFlags {
     pub log_filter: Option<String>,
 }
 
-/// What `tenured reload` must know to find the member that it speaks to.
-#[derive(Args, Clone, Debug, Default)]
-pub struct ReloadFlags {
-    /// The TOML file with which the member was started
-    #[arg(long, value_name = "FILE", env = "TENURED_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Where the member keeps its data, where no file says that
-    #[arg(long, value_name = "DIR", env = "TENURED_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
-}
-
-impl ReloadFlags {
-    /// Where the member keeps its data.
-    ///
-    /// # Errors
-    ///
-    /// Where the file cannot be used, or nothing says it.
-    pub fn data_dir(self) -> Result<PathBuf, ConfigError> {
-        let file = match &self.config {
-            Some(path) => read_file(path)?,
-            None => File::default(),
-        };
-        self.data_dir.or(file.data_dir).ok_or(ConfigError::Missing {
-            setting: "data_dir",
-            needed: "say which member is meant: --config FILE, --data-dir DIR, TENURED_CONFIG or TENURED_DATA_DIR",
-        })
-    }
-}
-
-/// The flags of `tenured restore`.
-#[derive(Args, Clone, Debug)]
-pub struct RestoreFlags {
-    /// The backup
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Read the member's settings from this TOML file, as `tenured serve` will
-    #[arg(long, value_name = "FILE", env = "TENURED_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// The name of the member, a label for people
-    #[arg(long, value_name = "NAME", env = "TENURED_NAME")]
-    pub name: Option<String>,
-    /// Where the member will keep its data: an empty directory, or one that is not there
-    #[arg(long, value_name = "DIR", env = "TENURED_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Where clients will reach the member [default: as for `tenured serve`]
-    #[arg(long, value_name = "URL", env = "TENURED_CLIENT_ADVERTISE")]
-    pub client_advertise: Option<String>,
-    /// Where other members will reach the member [default: as for `tenured serve`]
-    #[arg(long, value_name = "URL", env = "TENURED_PEER_ADVERTISE")]
-    pub peer_advertise: Option<String>,
-}
-
-impl From<RestoreFlags> for ServeFlags {
-    fn from(flags: RestoreFlags) -> ServeFlags {
-        ServeFlags {
-            config: flags.config,
-            name: flags.name,
-            data_dir: flags.data_dir,
-            client_advertise: flags.client_advertise,
-            peer_advertise: flags.peer_advertise,
-            ..ServeFlags::default()
-        }
-    }
-}
-
-/// The flags of `tenured recover`.
-#[derive(Args, Clone, Debug, Default)]
-pub struct RecoverFlags {
-    /// The TOML file with which the member was started
-    #[arg(long, value_name = "FILE", env = "TENURED_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Where the member keeps its data, where no file says that
-    #[arg(long, value_name = "DIR", env = "TENURED_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Leave out the entry of this index and all later ones
-    #[arg(long, value_name = "INDEX")]
-    pub before: Option<u64>,
-    /// Do it: without this, it is only said what would be done and what would be lost
-    #[arg(long)]
-    pub accept_loss: bool,
-}
-
-/// The flags of `tenured verify`.
-#[derive(Args, Clone, Debug)]
-pub struct VerifyFlags {
-    /// A data directory or a backup
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
-    /// How it is told
-    #[arg(long, value_name = "FORM", default_value = "text")]
-    pub output: ReportForm,
-}
-
-/// How a report is told.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum ReportForm {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object.
-    Json,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -325,94 +225,7 @@ pub struct Config {
     pub log_filter: String,
 }
 
-/// When a setting that is changed takes effect.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TakesEffect {
-    /// When the settings are read again.
-    AtOnce,
-    /// When the member is started the next time.
-    AtNextStart,
-    /// Only in a cluster that is formed with it.
-    AtForming,
-}
-
 impl Config {
-    /// The settings that are others there, and when each would take effect.
-    pub fn differences(&self, there: &Config) -> Vec<(&'static str, TakesEffect)> {
-        use TakesEffect::{AtForming, AtNextStart, AtOnce};
-        // Named one by one, so that no new setting is forgotten here.
-        let Config {
-            name,
-            data_dir,
-            client_listen,
-            client_advertise,
-            client_hosts,
-            peer_listen,
-            peer_advertise,
-            initial_members,
-            join,
-            limits,
-            max_connections,
-            max_waits,
-            heartbeat_interval,
-            election_timeout,
-            log_format,
-            log_filter,
-        } = there;
-        let settings = [
-            ("name", &self.name != name, AtNextStart),
-            ("data_dir", &self.data_dir != data_dir, AtNextStart),
-            (
-                "client_listen",
-                &self.client_listen != client_listen,
-                AtNextStart,
-            ),
-            (
-                "client_advertise",
-                &self.client_advertise != client_advertise,
-                AtNextStart,
-            ),
-            (
-                "client_hosts",
-                &self.client_hosts != client_hosts,
-                AtNextStart,
-            ),
-            ("peer_listen", &self.peer_listen != peer_listen, AtNextStart),
-            (
-                "peer_advertise",
-                &self.peer_advertise != peer_advertise,
-                AtNextStart,
-            ),
-            (
-                "initial_members",
-                &self.initial_members != initial_members,
-                AtForming,
-            ),
-            ("join", &self.join != join, AtForming),
-            ("limits", &self.limits != limits, AtForming),
-            (
-                "max_connections",
-                &self.max_connections != max_connections,
-                AtNextStart,
-            ),
-            ("max_waits", &self.max_waits != max_waits, AtNextStart),
-            (
-                "heartbeat_interval_ms",
-                &self.heartbeat_interval != heartbeat_interval,
-                AtNextStart,
-            ),
-            (
-                "election_timeout_ms",
-                &self.election_timeout != election_timeout,
-                AtNextStart,
-            ),
-            ("log_format", &self.log_format != log_format, AtNextStart),
-            ("log_filter", &self.log_filter != log_filter, AtOnce),
-        ];
-        let differs = settings.into_iter().filter(|(_, differs, _)| *differs);
-        differs.map(|(name, _, effect)| (name, effect)).collect()
-    }
-
     /// The settings out of flags (which already hold the environment) and the file they name.
     ///
     /// # Errors
@@ -507,284 +320,6 @@ fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     })
 }
 
-fn address(
-    setting: &'static str,
-    given: Option<String>,
-    default: &str,
-) -> Result<SocketAddr, ConfigError> {
-    let value = given.unwrap_or_else(|| default.to_owned());
-    value.parse().map_err(|_| ConfigError::Value {
-        setting,
-        value,
-        accepted: format!("an IP address and a port, such as {default} or [::1]:7379"),
-    })
-}
-
-fn advertised(
-    setting: &'static str,
-    given: Option<String>,
-    listen: SocketAddr,
-) -> Result<String, ConfigError> {
-    match given {
-        Some(url) => check_url(setting, &url).map(|()| url.trim_end_matches('/').to_owned()),
-        None if listen.ip().is_unspecified() => Err(ConfigError::Value {
-            setting,
-            value: String::new(),
-            accepted: format!(
-                "this member listens on every address ({listen}), so it must be told the URL at which others reach it"
-            ),
-        }),
-        None => Ok(format!("http://{listen}")),
-    }
-}
-
-/// A URL of the form `http://host:port`, with nothing behind it.
-pub(crate) fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
-    let wrong = || ConfigError::Value {
-        setting,
-        value: url.to_owned(),
-        accepted: "a URL of the form http://HOST:PORT is needed".to_owned(),
-    };
-    let uri: http::Uri = url.parse().map_err(|_| wrong())?;
-    let plain = uri.scheme_str() == Some("http")
-        && uri.port_u16().is_some_and(|port| port != 0)
-        && uri.host().is_some_and(|host| !host.is_empty())
-        && uri.path() == "/"
-        && uri.query().is_none()
-        && !url.contains(['@', '#']);
-    if plain { Ok(()) } else { Err(wrong()) }
-}
-
-fn check_host(host: &str) -> Result<(), ConfigError> {
-    let plain = !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
-    if plain {
-        return Ok(());
-    }
-    Err(ConfigError::Value {
-        setting: "client_hosts",
-        value: host.to_owned(),
-        accepted: "a host name or address is needed, without scheme or path".to_owned(),
-    })
-}
-
-/// The initial members, or the URL of a cluster to join; a member with data needs neither.
-type Origin = (Option<BTreeMap<String, String>>, Option<String>);
-
-/// How a member without data comes to a cluster: what is said by flags or the environment wins over the file, of which
-/// only one may be said.
-fn origin(
-    members: Option<&[String]>,
-    join: Option<String>,
-    file: Cluster,
-) -> Result<Origin, ConfigError> {
-    let members = members.map(named_urls).transpose()?;
-    let (members, join) = match (members, join) {
-        (None, None) => (file.initial_members, file.join),
-        given => given,
-    };
-    match (&members, &join) {
-        (Some(_), Some(join)) => Err(ConfigError::Value {
-            setting: "join",
-            value: join.clone(),
-            accepted: "it is said beside initial_members, and a member either forms a cluster or joins one"
-                .to_owned(),
-        }),
-        _ => Ok((members, join)),
-    }
-}
-
-fn check_join(name: &str, join: Option<&str>) -> Result<(), ConfigError> {
-    let Some(join) = join else {
-        return Ok(());
-    };
-    check_url("join", join)?;
-    if name.is_empty() {
-        return Err(ConfigError::Missing {
-            setting: "name",
-            needed: "a member that joins a cluster needs a name that no other member has: --name NAME",
-        });
-    }
-    Ok(())
-}
-
-fn named_urls(members: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut urls = BTreeMap::new();
-    for member in members {
-        let (name, url) = member.split_once('=').ok_or_else(|| ConfigError::Value {
-            setting: "initial_members",
-            value: member.clone(),
-            accepted: "each is written NAME=URL, such as n1=http://10.0.0.1:7380".to_owned(),
-        })?;
-        if urls.insert(name.to_owned(), url.to_owned()).is_some() {
-            return Err(ConfigError::Value {
-                setting: "initial_members",
-                value: member.clone(),
-                accepted: format!("the name {name:?} is given twice, and names must differ"),
-            });
-        }
-    }
-    Ok(urls)
-}
-
-/// The limits that a new cluster begins with: those of the file, each of which may be given again as `NAME=VALUE`.
-///
-/// # Errors
-///
-/// Where a name or a value is not accepted.
-pub fn limits(file: BTreeMap<String, u64>, given: &[String]) -> Result<Limits, ConfigError> {
-    let mut values = file;
-    let mut named = BTreeSet::new();
-    for text in given {
-        let wrong = |accepted: &str| ConfigError::Value {
-            setting: "limits",
-            value: text.clone(),
-            accepted: accepted.to_owned(),
-        };
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| wrong("each is written NAME=VALUE, such as history_bytes=67108864"))?;
-        let value = value
-            .parse()
-            .map_err(|_| wrong("the value is a whole number, without unit"))?;
-        if !named.insert(name) {
-            return Err(wrong("this limit is given twice, and once is accepted"));
-        }
-        values.insert(name.to_owned(), value);
-    }
-    let mut limits = Limits::default();
-    for (name, value) in &values {
-        limits
-            .set(name, *value)
-            .map_err(|error| wrong_limit(format!("{name}={value}"), &error))?;
-    }
-    limits.check().map_err(|error| {
-        let given: Vec<_> = values
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        wrong_limit(given.join(","), &error)
-    })?;
-    Ok(limits)
-}
-
-fn wrong_limit(value: String, error: &LimitError) -> ConfigError {
-    ConfigError::Value {
-        setting: "limits",
-        value,
-        accepted: error.to_string(),
-    }
-}
-
-fn at_a_time(
-    setting: &'static str,
-    given: Option<usize>,
-    default: usize,
-) -> Result<usize, ConfigError> {
-    let value = given.unwrap_or(default);
-    if (1..=MOST_AT_A_TIME).contains(&value) {
-        return Ok(value);
-    }
-    Err(ConfigError::Value {
-        setting,
-        value: value.to_string(),
-        accepted: format!("1 to {MOST_AT_A_TIME} are accepted"),
-    })
-}
-
-fn check_members(
-    name: &str,
-    members: Option<&BTreeMap<String, String>>,
-) -> Result<(), ConfigError> {
-    if !name.is_empty() {
-        check_name("name", name)?;
-    }
-    let Some(members) = members else {
-        return Ok(());
-    };
-    for (member, url) in members {
-        check_name("initial_members", member)?;
-        check_url("initial_members", url)?;
-    }
-    if name.is_empty() {
-        return Err(ConfigError::Missing {
-            setting: "name",
-            needed: "with initial_members a member must know which of them it is: --name NAME",
-        });
-    }
-    if !members.contains_key(name) {
-        return Err(ConfigError::Value {
-            setting: "name",
-            value: name.to_owned(),
-            accepted: format!(
-                "it must be one of the initial members: {}",
-                members.keys().cloned().collect::<Vec<_>>().join(", ")
-            ),
-        });
-    }
-    let mut urls: Vec<&str> = members
-        .values()
-        .map(|url| url.trim_end_matches('/'))
-        .collect();
-    urls.sort_unstable();
-    match urls.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(ConfigError::Value {
-            setting: "initial_members",
-            value: pair[0].to_owned(),
-            accepted: "two members have this URL, and each needs its own".to_owned(),
-        }),
-        None => Ok(()),
-    }
-}
-
-/// A name of a member.
-pub(crate) fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
-    let plain = (1..=MOST_NAME_BYTES).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    if plain {
-        return Ok(());
-    }
-    Err(ConfigError::Value {
-        setting,
-        value: name.to_owned(),
-        accepted: format!(
-            "a member's name has 1 to {MOST_NAME_BYTES} letters, digits, '-', '.' and '_'"
-        ),
-    })
-}
-
-fn timing(
-    heartbeat_ms: Option<u64>,
-    election_ms: Option<u64>,
-) -> Result<(Duration, Duration), ConfigError> {
-    let heartbeat = heartbeat_ms.unwrap_or(DEFAULT_HEARTBEAT_MS);
-    let election = election_ms.unwrap_or(DEFAULT_ELECTION_MS);
-    if heartbeat == 0 {
-        return Err(ConfigError::Value {
-            setting: "heartbeat_interval_ms",
-            value: heartbeat.to_string(),
-            accepted: "at least 1 millisecond is needed".to_owned(),
-        });
-    }
-    if !(heartbeat.saturating_mul(3)..=MOST_ELECTION_MS).contains(&election) {
-        return Err(ConfigError::Value {
-            setting: "election_timeout_ms",
-            value: election.to_string(),
-            accepted: format!(
-                "at least three heartbeats of {heartbeat} ms and at most {MOST_ELECTION_MS} ms are needed"
-            ),
-        });
-    }
-    Ok((
-        Duration::from_millis(heartbeat),
-        Duration::from_millis(election),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -802,45 +337,6 @@ mod tests {
 
     fn merged(flags: ServeFlags, text: &str) -> Result<Config, ConfigError> {
         Config::merge(flags, file(text).expect("the file is well-formed"))
-    }
-
-    #[test]
-    fn a_setting_that_differs_is_named_with_the_moment_of_its_effect() {
-        let running = merged(flags(), "").expect("these settings are accepted");
-        assert_eq!(running.differences(&running), []);
-        let text = "log_filter = \"debug\"\nmax_waits = 7\nlimits = { keys_per_revision = 5000 }";
-        let wanted = merged(flags(), text).expect("these settings are accepted");
-        assert_eq!(
-            running.differences(&wanted),
-            [
-                ("limits", TakesEffect::AtForming),
-                ("max_waits", TakesEffect::AtNextStart),
-                ("log_filter", TakesEffect::AtOnce),
-            ]
-        );
-    }
-
-    #[test]
-    fn the_member_that_is_to_reload_is_found_by_flag_or_file() {
-        let dir = tempfile::tempdir().expect("there is room for a directory");
-        let path = dir.path().join("tenured.toml");
-        std::fs::write(&path, "data_dir = \"/of/the/file\"").expect("it can be written");
-        let by = |config: Option<&Path>, data_dir: Option<&str>| {
-            let (config, data_dir) = (config.map(Into::into), data_dir.map(Into::into));
-            ReloadFlags { config, data_dir }.data_dir()
-        };
-        assert_eq!(by(Some(&path), None), Ok("/of/the/file".into()));
-        assert_eq!(by(Some(&path), Some("/given")), Ok("/given".into()));
-        assert!(matches!(
-            by(None, None),
-            Err(ConfigError::Missing {
-                setting: "data_dir",
-                ..
-            })
-        ));
-        std::fs::write(&path, "data_dirr = \"/x\"").expect("it can be written");
-        let error = by(Some(&path), None).expect_err("there is no such key");
-        assert!(error.to_string().contains("data_dirr"), "{error}");
     }
 
     /// Found by a fuzzer: the sentence repeated the name as it was, and so could clear a terminal or forge a line.
