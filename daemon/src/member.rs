@@ -182,6 +182,7 @@ impl Member {
             member: dir.member(),
             name: config.name.clone(),
             client_url: config.client_advertise.clone(),
+            peer_url: config.peer_advertise.clone(),
             initial_members: config.initial_members.clone(),
         };
         let transport = Transport::start(identity, peers, Budgets::default(), inbox.sink())

@@ -260,16 +260,15 @@ async fn a_member_in_anothers_place_is_refused_with_both_names() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_removed_is_cut_off_and_told() {
-    let (a, b, mut configuration) = pair().await;
+    let (mut a, b, mut configuration) = pair().await;
     configuration.voters.remove(&a.id);
     configuration.info.remove(&a.id);
+    configuration.removed.insert(a.id);
     b.transport.update(CLUSTER, &configuration, &configuration);
     let refusal = a.refused(b.id).await;
-    assert_eq!(refusal.code, "unknown-member");
-    assert!(
-        refusal.detail.contains("removed or never added"),
-        "{refusal}"
-    );
+    assert_eq!(refusal.code, "removed");
+    assert!(refusal.detail.contains("was removed"), "{refusal}");
+    a.told_removed().await;
     assert!(b.transport.links().is_empty());
     until("all lanes are cut", || {
         a.link(b.id).connected_for.is_empty()

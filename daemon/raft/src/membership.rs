@@ -142,7 +142,7 @@ pub enum ChangeFate {
     Done,
     /// Neither is known yet.
     Undecided,
-    /// Its entry gave way to another's.
+    /// Another entry is committed in its place.
     RolledBack,
 }
 
@@ -176,6 +176,11 @@ impl Raft {
         let position = self.append_configuration(next);
         self.check_invariants();
         Ok(position)
+    }
+
+    /// What a change of the membership would have to wait for now, at a leader.
+    pub fn change_waits_for(&self) -> Option<Busy> {
+        self.check_may_change().err()
     }
 
     fn check_may_change(&self) -> Result<(), Busy> {
@@ -216,9 +221,26 @@ impl Raft {
             Change::Replace { old, id, info } => {
                 check_is_member(&next, old)?;
                 check_is_new(&next, id)?;
+                // Who was on the way into that place has not arrived.
+                let late: Vec<MemberId> = next
+                    .promoting
+                    .iter()
+                    .filter(|(_, replaced)| **replaced == Some(old))
+                    .map(|(learner, _)| *learner)
+                    .collect();
+                late.into_iter().for_each(|learner| next.forget(learner));
                 next.learners.insert(id);
                 next.info.insert(id, info);
-                next.promoting.insert(id, Some(old));
+                match (next.is_voter(old), next.promoting.get(&old).copied()) {
+                    (true, _) => drop(next.promoting.insert(id, Some(old))),
+                    // A learner has nothing that has to be handed over: the newcomer is what it was.
+                    (false, inherited) => {
+                        next.forget(old);
+                        if let Some(replaced) = inherited {
+                            next.promoting.insert(id, replaced);
+                        }
+                    }
+                }
             }
             Change::Promote(id) => {
                 check_is_member(&next, id)?;
@@ -258,12 +280,7 @@ impl Raft {
         }
         let mut next = self.joint(voters)?;
         next.learners.remove(&id);
-        // A learner that is replaced has no vote to be handed over by the joint configuration.
-        if let Some(Some(old)) = next.promoting.remove(&id)
-            && next.learners.contains(&old)
-        {
-            next.forget(old);
-        }
+        next.promoting.remove(&id);
         Ok(next)
     }
 
@@ -293,13 +310,18 @@ impl Raft {
     /// Whether a member has answered something that was sent within the last heartbeats. What is decided by this must not
     /// count on somebody who died a moment ago: that a sound member is passed over costs only another try.
     fn is_alive(&self, id: MemberId) -> bool {
-        let lately = self.settings.heartbeat_interval * LATELY_HEARTBEATS;
+        let lately = |progress: &Progress| {
+            let heartbeats = self.settings.heartbeat_interval * LATELY_HEARTBEATS;
+            let round_trip = progress.round_trip.unwrap_or_default();
+            (heartbeats + round_trip).min(self.settings.election_timeout)
+        };
         let Role::Leader(leader) = &self.role else {
             return false;
         };
         id == self.id
             || leader.progress.get(&id).is_some_and(|progress| {
-                progress.heard.is_some() && self.now.saturating_sub(progress.acked_sent) <= lately
+                progress.heard.is_some()
+                    && self.now.saturating_sub(progress.acked_sent) <= lately(progress)
             })
     }
 
@@ -426,9 +448,12 @@ impl Raft {
     /// What became of a change that this member appended when it led.
     pub fn change_fate(&self, position: LogPosition) -> ChangeFate {
         match self.log.term_at(position.index) {
-            Some(term) if term != position.term => ChangeFate::RolledBack,
-            // What is compacted was committed, and the base is not of an older term than what it covers.
-            None if self.log.base().position < position => ChangeFate::RolledBack,
+            // An entry that gave way here may still be committed by others (Raft §5.4.2, figure 8), until another is.
+            Some(term) if term != position.term && position.index <= self.commit => {
+                ChangeFate::RolledBack
+            }
+            Some(term) if term != position.term => ChangeFate::Undecided,
+            None if self.log.base().position < position => ChangeFate::Undecided,
             _ if self.commit < position.index || self.committed_configuration().is_joint() => {
                 ChangeFate::Undecided
             }

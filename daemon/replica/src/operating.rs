@@ -168,11 +168,20 @@ impl Core {
     /// Does an operation here, if this is the leader, and answers unless that has to wait.
     fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
         let taken = match &operation {
+            AdminRequest::Change(_) if !self.raft.is_leader() => None,
             AdminRequest::Change(change) => self.name_is_taken(change),
             AdminRequest::Transfer(_) => None,
         };
         if let Some(taken) = taken {
             return self.answer_operation(from, token, Operated::Unsafe(taken));
+        }
+        // Renewals that wait are logged for a change alone, not for one that is refused.
+        if let (AdminRequest::Change(_), true, Some(reason)) = (
+            &operation,
+            self.raft.is_leader(),
+            self.raft.change_waits_for(),
+        ) {
+            return self.answer_operation(from, token, Operated::Busy(reason.to_string()));
         }
         let result = match operation {
             AdminRequest::Change(_) if !self.log_renewals() => {
@@ -196,14 +205,19 @@ impl Core {
     /// Names are labels, and people go by them: whoever comes has one that nobody has but whom it replaces. The leader looks,
     /// since two may be added at once at two members.
     fn name_is_taken(&self, change: &Change) -> Option<String> {
-        let (info, replaces) = match change {
-            Change::Add { info, .. } => (info, None),
-            Change::Replace { old, info, .. } => (info, Some(*old)),
+        let (newcomer, info, replaces) = match change {
+            Change::Add { id, info, .. } => (id, info, None),
+            Change::Replace { old, id, info } => (id, info, Some(*old)),
             Change::Promote(_) | Change::Remove(_) | Change::Update { .. } => return None,
         };
-        let mut others = self.raft.configuration().info.iter();
+        let configuration = self.raft.configuration();
+        let is_replaced = |id: &MemberId| {
+            replaces.is_some()
+                && (Some(*id) == replaces || configuration.promoting.get(id) == Some(&replaces))
+        };
+        let mut others = configuration.info.iter();
         let (id, _) = others.find(|(id, other)| {
-            !other.name.is_empty() && other.name == info.name && Some(**id) != replaces
+            !other.name.is_empty() && other.name == info.name && *id != newcomer && !is_replaced(id)
         })?;
         Some(format!("member {id} is called {} already", info.name))
     }
@@ -352,7 +366,8 @@ impl Core {
             return;
         }
         let update = Change::Update { id, info };
-        let is_busy = !self.log_renewals()
+        let is_busy = self.raft.change_waits_for().is_some()
+            || !self.log_renewals()
             || matches!(
                 self.raft.change_membership(update),
                 Err(ChangeError::Busy(_))

@@ -233,10 +233,13 @@ fn taken(
     asked: &MemberInfo,
     old: Option<MemberId>,
 ) -> Option<Failure> {
+    // Who was on the way into that place gives way as well.
+    let is_on_the_way =
+        |id: &MemberId| old.is_some() && configuration.promotions().get(id) == Some(&old);
     let mut others = configuration
         .info
         .iter()
-        .filter(|(id, _)| Some(**id) != old);
+        .filter(|(id, _)| Some(**id) != old && !is_on_the_way(id));
     let (id, what) = others.find_map(|(id, info)| {
         if info.name == asked.name {
             return Some((id, format!("is called {}", info.name)));

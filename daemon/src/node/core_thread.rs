@@ -420,11 +420,14 @@ impl CoreThread {
         let leader = self.core.raft().leader();
         let term = self.core.raft().term();
         self.shared.leader.send_if_modified(|view| {
-            if view.leader == leader && view.term == term {
+            // By an entry it may come to be reached in another way.
+            let info = leader.and_then(|leader| self.core.configuration().info.get(&leader));
+            let client_url = info.map(|info| &info.client_url);
+            if view.leader == leader && view.term == term && view.client_url.as_ref() == client_url
+            {
                 return false;
             }
-            let info = leader.and_then(|leader| self.core.configuration().info.get(&leader));
-            let client_url = info.map(|info| info.client_url.clone());
+            let client_url = client_url.cloned();
             *view = LeaderView {
                 leader,
                 term,

@@ -63,6 +63,8 @@ pub struct Identity {
     pub name: String,
     /// Where clients reach it, as it tells the others when they form a cluster.
     pub client_url: String,
+    /// Where other members reach it, as it tells those who do not know it yet.
+    pub peer_url: String,
     /// The members that are to form a cluster, names to peer URLs, where it was told of any.
     pub initial_members: Option<BTreeMap<String, String>>,
 }
@@ -81,7 +83,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// The members of a configuration, committed or not, and who was removed by one that is committed.
+    /// The members of a configuration, committed or not, and those of the last that is committed; and who was removed by
+    /// that.
     pub fn new(
         cluster: ClusterId,
         configuration: &Configuration,
@@ -89,7 +92,13 @@ impl Membership {
     ) -> Membership {
         Membership {
             cluster,
-            members: configuration.info.clone(),
+            // Whoever is on the way out counts until that is committed.
+            members: committed
+                .info
+                .iter()
+                .chain(&configuration.info)
+                .map(|(id, info)| (*id, info.clone()))
+                .collect(),
             learners: configuration.learners.clone(),
             removed: committed.removed.clone(),
         }
@@ -101,7 +110,12 @@ impl Membership {
 pub struct Directory {
     identity: Arc<Identity>,
     membership: Arc<RwLock<Option<Arc<Membership>>>>,
+    /// Members of the same cluster, as they say, of whom this one has not heard.
+    guests: Arc<RwLock<BTreeMap<MemberId, MemberInfo>>>,
 }
+
+/// The most guests at a time: as many as a cluster has members that were all replaced while this one was away.
+const GUESTS: usize = 16;
 
 impl Directory {
     /// A member that belongs to no cluster yet, as far as this process knows.
@@ -109,6 +123,7 @@ impl Directory {
         Directory {
             identity: Arc::new(identity),
             membership: Arc::default(),
+            guests: Arc::default(),
         }
     }
 
@@ -125,8 +140,44 @@ impl Directory {
             .clone()
     }
 
+    /// Lets a member in of which this one has not heard, since it may have been away when that one came (thesis §4.1): a
+    /// new leader could not tell it otherwise. Says no where there are too many.
+    pub(super) fn welcome(&self, id: MemberId, info: MemberInfo) -> bool {
+        let mut guests = self.guests.write().unwrap_or_else(PoisonError::into_inner);
+        if guests.len() >= GUESTS && !guests.contains_key(&id) {
+            return false;
+        }
+        guests.insert(id, info);
+        true
+    }
+
+    /// The members of which this one has not heard otherwise.
+    pub(super) fn guests(&self) -> BTreeMap<MemberId, MemberInfo> {
+        self.guests
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether messages are taken from, and sent to, this member.
+    pub(super) fn is_admitted(&self, id: MemberId) -> bool {
+        let known = self.membership();
+        known.is_some_and(|known| known.members.contains_key(&id))
+            || self
+                .guests
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(&id)
+    }
+
     /// Replaces what is known of the cluster.
     pub(super) fn set_membership(&self, membership: Arc<Membership>) {
+        self.guests
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| {
+                !membership.members.contains_key(id) && !membership.removed.contains(id)
+            });
         *self
             .membership
             .write()

@@ -142,6 +142,7 @@ fn directory() -> Directory {
         member: TO,
         name: "n2".to_owned(),
         client_url: String::new(),
+        peer_url: String::new(),
         initial_members: None,
     });
     let members: BTreeMap<_, _> = [FROM, TO].map(|id| (id, MemberInfo::default())).into();

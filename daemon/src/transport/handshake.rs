@@ -6,26 +6,34 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
-use tenure_raft::MemberId;
+use tenure_raft::{MemberId, MemberInfo};
 use tenure_replica::Lane;
 
-use super::directory::{ClusterId, Directory, parse_member_id};
+use super::dial::check_peer_url;
+use super::directory::{ClusterId, Directory, Membership, parse_member_id};
 use super::frame::WIRE_VERSION;
 
 const CLUSTER: &str = "tenure-cluster";
 const FROM: &str = "tenure-from";
 const TO: &str = "tenure-to";
 const VERSION: &str = "tenure-wire-version";
+/// What a member that is not known here is called, and where it is reached.
+const NAME: &str = "tenure-name";
+const PEER_URL: &str = "tenure-peer-url";
 
 /// Longest detail of a refusal that is repeated in a log of ours.
 const DETAIL_CHARS: usize = 512;
 
 /// What a dialer says of itself and of whom it means to reach.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Handshake {
     pub(super) cluster: ClusterId,
     pub(super) from: MemberId,
     pub(super) to: MemberId,
+    /// What the dialer is called.
+    pub(super) name: String,
+    /// Where the dialer is reached.
+    pub(super) peer_url: String,
 }
 
 /// Why a member takes no messages from a dialer, as JSON in the body of its answer.
@@ -110,6 +118,11 @@ pub(super) fn write(headers: &mut HeaderMap, handshake: &Handshake) {
             HeaderValue::from_str(&text).expect("digits are legal in headers"),
         );
     }
+    for (name, text) in [(NAME, &handshake.name), (PEER_URL, &handshake.peer_url)] {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// Decides about a dialer: who it is, or why it is refused.
@@ -125,9 +138,23 @@ pub(super) fn admit(
         cluster: parsed(headers, CLUSTER, |text| text.parse().ok())?,
         from: parsed(headers, FROM, |text| parse_member_id(text).ok())?,
         to: parsed(headers, TO, |text| parse_member_id(text).ok())?,
+        name: text(headers, NAME).unwrap_or_default().to_owned(),
+        peer_url: text(headers, PEER_URL).unwrap_or_default().to_owned(),
     };
     check(&handshake, directory).map_err(|refusal| (StatusCode::MISDIRECTED_REQUEST, refusal))?;
     Ok(handshake.from)
+}
+
+/// A member of which this one has not heard may come all the same, if it says where it is reached: what it sends is judged
+/// by terms and logs, not by who sends it.
+fn welcome(handshake: &Handshake, directory: &Directory) -> bool {
+    let named = (1..=tenure_api::MAX_MEMBER_NAME_BYTES).contains(&handshake.name.len());
+    let info = MemberInfo {
+        name: handshake.name.clone(),
+        peer_url: handshake.peer_url.clone(),
+        ..MemberInfo::default()
+    };
+    named && check_peer_url(&handshake.peer_url).is_ok() && directory.welcome(handshake.from, info)
 }
 
 fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
@@ -150,6 +177,10 @@ fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
             ),
         ));
     }
+    // Also where another has taken over this member's address: whoever was removed must hear so from somebody.
+    if membership.removed.contains(&handshake.from) {
+        return Err(removed(handshake.from, membership.cluster));
+    }
     if handshake.to != identity.member {
         return Err(Refusal::new(
             "wrong-member",
@@ -159,10 +190,8 @@ fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
             ),
         ));
     }
-    if membership.removed.contains(&handshake.from) {
-        return Err(removed(handshake.from, membership.cluster));
-    }
-    if handshake.from == identity.member || !membership.members.contains_key(&handshake.from) {
+    let is_known = membership.members.contains_key(&handshake.from);
+    if handshake.from == identity.member || !is_known && !welcome(handshake, directory) {
         return Err(unknown_member(handshake.from, membership.cluster));
     }
     Ok(())
@@ -180,8 +209,16 @@ fn removed(member: MemberId, cluster: ClusterId) -> Refusal {
     )
 }
 
+/// What a member is told whose streams are ended.
+pub(super) fn ended(member: MemberId, membership: &Membership) -> Refusal {
+    match membership.removed.contains(&member) {
+        true => removed(member, membership.cluster),
+        false => unknown_member(member, membership.cluster),
+    }
+}
+
 /// What a member is told that is not of the cluster.
-pub(super) fn unknown_member(member: MemberId, cluster: ClusterId) -> Refusal {
+fn unknown_member(member: MemberId, cluster: ClusterId) -> Refusal {
     Refusal::new(
         "unknown-member",
         format!(
@@ -230,9 +267,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use tenure_raft::MemberInfo;
-
-    use super::super::directory::{Identity, Membership};
+    use super::super::directory::Identity;
     use super::*;
 
     fn directory() -> Directory {
@@ -240,6 +275,7 @@ mod tests {
             member: MemberId(2),
             name: "n2".into(),
             client_url: String::new(),
+            peer_url: String::new(),
             initial_members: None,
         };
         let directory = Directory::new(identity);
@@ -263,6 +299,8 @@ mod tests {
                 cluster: ClusterId(9),
                 from: MemberId(1),
                 to: MemberId(2),
+                name: "n1".into(),
+                peer_url: String::new(),
             },
         );
         change(&mut headers);
@@ -274,6 +312,30 @@ mod tests {
     #[test]
     fn a_member_of_the_same_cluster_is_admitted() {
         check(|_| (), Ok(1));
+    }
+
+    #[test]
+    fn a_member_that_came_while_this_one_was_away_is_let_in_where_it_says_how_it_is_reached() {
+        let from = |h: &mut HeaderMap, url: &str| {
+            let value = |text: &str| HeaderValue::from_str(text).expect("legal");
+            h.insert(FROM, value(&MemberId(3).to_string()));
+            h.insert(PEER_URL, value(url));
+        };
+        check(|h| from(h, "http://10.0.0.3:7380"), Ok(3));
+        check(|h| from(h, "10.0.0.3"), Err("unknown-member"));
+        let directory = directory();
+        for id in 10..10 + 20 {
+            directory.welcome(MemberId(id), MemberInfo::default());
+        }
+        assert_eq!(directory.guests().len(), 16);
+        assert!(directory.is_admitted(MemberId(10)) && !directory.is_admitted(MemberId(29)));
+        let membership = directory.membership().expect("it belongs to a cluster");
+        let removed = Membership {
+            removed: [MemberId(10)].into(),
+            ..Membership::clone(&membership)
+        };
+        directory.set_membership(Arc::new(removed));
+        assert!(!directory.is_admitted(MemberId(10)));
     }
 
     #[test]

@@ -251,21 +251,23 @@ impl Shared {
     fn dial(&self, membership: &Membership) {
         let from = self.directory.identity().member;
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.directory.guests();
+        all.extend(membership.members.clone());
         peers.retain(|id, peer| {
-            let stays = membership
-                .members
-                .get(id)
-                .is_some_and(|info| peer.is_reached_by(info));
+            let stays = all.get(id).is_some_and(|info| peer.is_reached_by(info));
             if !stays {
                 peer.stop();
             }
             stays
         });
-        for (id, info) in membership.members.iter().filter(|(id, _)| **id != from) {
+        let identity = self.directory.identity();
+        for (id, info) in all.iter().filter(|(id, _)| **id != from) {
             let handshake = Handshake {
                 cluster: membership.cluster,
                 from,
                 to: *id,
+                name: identity.name.clone(),
+                peer_url: identity.peer_url.clone(),
             };
             peers.entry(*id).or_insert_with(|| {
                 Peer::start(
@@ -279,14 +281,14 @@ impl Shared {
         }
     }
 
+    /// A member was heard of: it is dialled soon, also where it is one that was not known.
     fn nudge(&self, member: MemberId) {
-        if let Some(peer) = self
-            .peers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&member)
-        {
-            peer.nudge();
+        let is_dialled = {
+            let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+            peers.get(&member).map(Peer::nudge).is_some()
+        };
+        if !is_dialled && let Some(membership) = self.directory.membership() {
+            self.dial(&membership);
         }
     }
 }

@@ -63,7 +63,7 @@ impl Peer {
         let start = |lane| {
             let dialer = Arc::new(Dialer {
                 lane,
-                handshake,
+                handshake: handshake.clone(),
                 queue: LaneQueue::new(Bounds::of(lane)),
                 nudge: Notify::new(),
                 dropped: Notify::new(),

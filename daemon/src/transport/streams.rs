@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::codec::{self, CodecError};
 use super::directory::Directory;
 use super::frame::{Frame, FrameDecoder, FrameError};
-use super::handshake::{Refusal, unknown_member};
+use super::handshake::{Refusal, ended};
 use super::hello::Form;
 use super::tasks::Tasks;
 use super::throttle::Throttle;
@@ -158,9 +158,9 @@ impl Receiver {
         };
         let mut streams = self.streams();
         streams.retain(|(from, _), open| {
-            let stays = membership.members.contains_key(from);
+            let stays = self.directory.is_admitted(*from);
             if !stays {
-                open.end(unknown_member(*from, membership.cluster));
+                open.end(ended(*from, &membership));
             }
             stays
         });

@@ -70,6 +70,7 @@ pub(crate) fn identity(
         member: MemberId(id),
         name: name.to_owned(),
         client_url,
+        peer_url: String::new(),
         initial_members,
     }
 }
@@ -116,6 +117,17 @@ impl Node {
                 Some(Incoming::Unreachable(member)) => return member,
                 Some(Incoming::Message(_)) => {}
                 Some(Incoming::Removed) => panic!("nobody is removed here"),
+                Some(Incoming::Panicked) => panic!("the thread of the transport panicked"),
+                None => panic!("the transport is gone"),
+            }
+        }
+    }
+
+    pub(crate) async fn told_removed(&mut self) {
+        loop {
+            match within("word of the removal", self.incoming.recv()).await {
+                Some(Incoming::Removed) => return,
+                Some(Incoming::Message(_) | Incoming::Unreachable(_)) => {}
                 Some(Incoming::Panicked) => panic!("the thread of the transport panicked"),
                 None => panic!("the transport is gone"),
             }

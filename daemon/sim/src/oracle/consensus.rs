@@ -697,7 +697,9 @@ fn chain(before: u64, entry: &Entry) -> u64 {
     match &entry.payload {
         Payload::Empty => hash.number(0),
         Payload::Command(bytes) => hash.bytes(bytes),
-        Payload::Configuration(configuration) => hash.number(2 + configuration.size() as u64),
+        Payload::Configuration(configuration) => {
+            hash.bytes(format!("{configuration:?}").as_bytes())
+        }
     }
     hash.value()
 }
