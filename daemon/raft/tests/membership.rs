@@ -415,3 +415,63 @@ fn a_member_that_died_a_moment_ago_is_not_counted_on() {
         "{error:?}"
     );
 }
+
+fn replace(old: u64, number: u64) -> Change {
+    Change::Replace {
+        old: id(old),
+        id: id(number),
+        info: info("new"),
+    }
+}
+
+/// A replacement that is lost while it catches up is itself replaced, and the place is taken once.
+#[test]
+fn a_replacement_that_is_replaced_leaves_nobody_behind() {
+    for second in [replace(3, 5), replace(4, 5)] {
+        let mut group = led(3);
+        group.crash(3);
+        change(&mut group, 1, replace(3, 4)).unwrap();
+        group.pass(ms(100));
+        // Member 4 never comes.
+        change(&mut group, 1, second).unwrap();
+        group.join(5);
+        group.pass(ms(2000));
+        assert_eq!(voters_of(&group, 1), [1, 2, 5]);
+        let configuration = group.raft(1).configuration();
+        assert_eq!(configuration.removed, [3, 4].map(id).into());
+        assert!(configuration.learners.is_empty());
+    }
+}
+
+#[test]
+fn who_replaces_a_learner_that_is_to_stay_one_gets_no_vote() {
+    let mut group = led(3);
+    change(&mut group, 1, add(4, false)).unwrap();
+    group.pass(ms(100));
+    change(&mut group, 1, replace(4, 5)).unwrap();
+    group.join(5);
+    group.pass(ms(2000));
+    assert_eq!(voters_of(&group, 1), [1, 2, 3]);
+    assert_eq!(group.raft(1).configuration().learners, [id(5)].into());
+}
+
+/// Raft §5.4.2, figure 8: an entry that gave way at its leader may be committed by others all the same.
+#[test]
+fn a_change_that_gave_way_here_is_undone_only_when_another_entry_is_committed() {
+    let mut group = led(3);
+    let position = change(&mut group, 1, add(4, false)).unwrap();
+    group.drop_messages(|_| true);
+    group.persist_all(1);
+    group.cut_off(1);
+    group.pass(ms(3000));
+    let next = group.leader().filter(|leader| *leader != 1).unwrap();
+    assert_eq!(group.raft(1).change_fate(position), ChangeFate::Undecided);
+    group.propose(next, "x").unwrap();
+    group.heal();
+    group.pass(ms(1000));
+    assert_eq!(group.raft(1).change_fate(position), ChangeFate::RolledBack);
+    assert_eq!(
+        group.raft(next).change_fate(position),
+        ChangeFate::RolledBack
+    );
+}
