@@ -87,7 +87,7 @@ fn odd_methods_versions_and_targets_are_refused_and_change_nothing() {
         );
         heard.is_problem(method, 405, "method-not-allowed");
         assert!(
-            heard.text().contains("allow: GET, HEAD, OPTIONS"),
+            heard.text().contains("allow: GET, HEAD, PATCH, OPTIONS"),
             "{method}: {}",
             heard.text()
         );
