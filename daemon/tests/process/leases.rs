@@ -147,7 +147,12 @@ fn a_thousand_leases_are_renewed_in_one_entry() {
         // While leases are there the clock is stamped twice a second, in entries of its own.
         let stamps = 2 + 2 * (took.as_millis() as u64).div_ceil(1000);
         println!("1000 renewals took {took:?} and {entries} entries, bare stamps included");
-        assert!(entries <= 1 + stamps, "{entries} entries in {took:?}");
+        // The starts of the three members may still be logged, an entry each.
+        let starts = 3;
+        assert!(
+            entries <= 1 + stamps + starts,
+            "{entries} entries in {took:?}"
+        );
     }
 }
 
