@@ -74,6 +74,14 @@ impl World {
         }
         self.schedule_change();
         let at = self.operator.chance.index(self.members.len());
+        self.ask_for_change(at);
+    }
+
+    /// Asks this member for some change.
+    pub(crate) fn ask_for_change(&mut self, at: usize) {
+        if self.faults.over {
+            return;
+        }
         let Some(running) = &self.members[at].running else {
             return;
         };
@@ -115,6 +123,14 @@ impl World {
     /// The worst moment for a change of the membership: some have heard of it.
     pub(crate) fn lose_at_change(&mut self, leader: usize) {
         self.trace.counts.broken_changes += 1;
+        // An operator who sees nothing happen asks for more.
+        for _ in 0..self.operator.chance.number(0, 3) {
+            let after = self
+                .operator
+                .chance
+                .span(Duration::from_millis(1), Duration::from_millis(80));
+            self.after(after, Event::OperateAt { member: leader });
+        }
         match self.operator.chance.number(0, 4) {
             0 => self.crash_for_a_while(leader),
             1 => self.isolate(leader),

@@ -90,6 +90,8 @@ pub(crate) enum Event {
     Fault,
     /// The operator asks for a change of the membership.
     Operate,
+    /// The same, of this member.
+    OperateAt { member: usize },
     /// A member is cut off from all others.
     CutOff { member: usize },
     /// A member hands its leadership on, if it has one.
@@ -375,6 +377,7 @@ impl World {
             Event::Look { watcher } => self.look(watcher),
             Event::Fault => self.fault(),
             Event::Operate => self.operate(),
+            Event::OperateAt { member } => self.ask_for_change(member),
             Event::CutOff { member } => self.isolate(member),
             Event::HandOn { member } => self.transfer(member),
             Event::Mend { cut } => self.network.mend(cut),
