@@ -64,6 +64,8 @@ pub(crate) fn judge_log(member: usize, raft: &Raft, status: &Status, settings: &
     };
     // An entry carries all renewals that wait, and one batch.
     let most_entry = settings.batch_bytes + settings.waiting_renewals.min(4096) * 32 + ONE_MORE;
+    // A change of the membership is appended whatever waits, and so is the one that ends a joint configuration.
+    let changes = 2 * (raft.configuration().size() + 64);
     let bounds = [
         (
             "uncommitted bytes",
@@ -78,7 +80,7 @@ pub(crate) fn judge_log(member: usize, raft: &Raft, status: &Status, settings: &
     ];
     for (what, bytes, bound) in bounds {
         demand!(
-            bytes <= bound + most_entry,
+            bytes <= bound + most_entry + changes,
             "bounded",
             "n{} leads with {bytes} {what}; the bound is {bound}",
             member + 1
