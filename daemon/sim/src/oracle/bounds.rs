@@ -60,7 +60,9 @@ pub(crate) fn judge_applier(member: usize, waiting: usize, settings: &CoreSettin
 pub(crate) fn judge_log(member: usize, raft: &Raft, status: &Status, settings: &CoreSettings) {
     let bytes_after = |index| -> usize {
         let after = raft.log_entries().skip_while(|entry| entry.index <= index);
-        after.map(tenure_raft::Entry::size).sum()
+        // What it took over may be more: a new leader does not know how much of that is committed (seed 40273).
+        let own = after.filter(|entry| entry.term == status.term);
+        own.map(tenure_raft::Entry::size).sum()
     };
     // An entry carries all renewals that wait, and one batch.
     let most_entry = settings.batch_bytes + settings.waiting_renewals.min(4096) * 32 + ONE_MORE;
