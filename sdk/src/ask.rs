@@ -251,8 +251,8 @@ impl<W: Holdable> Acquire<'_, W> {
     ///
     /// # Errors
     ///
-    /// As there, and [`Error::Unknown`] where giving up failed: no member answered, or the asking without a lease was first
-    /// sent 45 s ago or more, so that members may have forgotten what it was granted.
+    /// As there, and [`Error::Unknown`] where giving up failed: no member answered, it was refused, or the
+    /// asking without a lease was first sent 45 s ago or more, so that members may have forgotten what it was granted.
     pub async fn acquire_unless(
         self,
         stop: impl Future<Output = ()>,

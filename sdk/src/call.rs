@@ -291,19 +291,21 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
     }
 }
 
-/// Asks one member once. Whether it answers says nothing about whom other calls ask.
+/// Asks one member once. Whether it answers says nothing about whom other calls ask. Of a change that was sent and not
+/// answered by a member, nothing is known.
 pub(crate) async fn ask(client: &Inner, call: &Call, member: &str) -> Result<Answer, Error> {
     let request = call.request(member, client)?;
     let sent = client.clock.now();
     let within = call.try_for.min(call.patience);
-    let failed = |why: String| {
-        Err(Error::NotApplied(Failure::local(format!(
-            "{member}: {why}"
-        ))))
+    let changes = call.effect != Effect::Read;
+    let failed = |why: String, sent: bool| {
+        let failure = Failure::local(format!("{member}: {why}"));
+        Err(given_up(sent && changes, failure))
     };
     match timeout(within, client.transport.send(request)).await {
-        Err(_) => failed("no answer came in time".into()),
-        Ok(Err(SendError::NotSent(why) | SendError::Broken(why))) => failed(why),
+        Err(_) => failed("no answer came in time".into(), true),
+        Ok(Err(SendError::NotSent(why))) => failed(why, false),
+        Ok(Err(SendError::Broken(why))) => failed(why, true),
         Ok(Ok(answer)) if answer.status().is_success() => {
             let status = answer.status();
             let body = answer.into_body();
@@ -315,8 +317,13 @@ pub(crate) async fn ask(client: &Inner, call: &Call, member: &str) -> Result<Ans
             })
         }
         Ok(Ok(answer)) => match Failure::read(answer.body()) {
-            Some((failure, _)) => Err(Error::NotApplied(failure)),
-            None => failed(format!("{} without a word of Tenure's", answer.status())),
+            Some((failure, outcome)) => {
+                Err(given_up(outcome == Outcome::Unknown && changes, failure))
+            }
+            None => {
+                let why = format!("{} without a word of Tenure's", answer.status());
+                failed(why, true)
+            }
         },
     }
 }

@@ -100,11 +100,23 @@ impl Client {
     /// Changes which log lines a member writes, until it is started again or its settings are read again. It is asked
     /// once. Dropped before it is done, it may have been applied or may yet be.
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// for member in client.cluster().await?.members {
+    ///     let status = client.set_log_filter_of(&member.client_url, "info,tenured=debug").await?;
+    ///     println!("{} writes {}", status.name, status.log_filter);
+    ///     # assert_eq!(status.log_filter, "info,tenured=debug");
+    /// }
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`Error::NotApplied`] where the URL is none, the member does not answer, or it accepts no such filter.
+    /// [`Error::NotApplied`] where the URL is none or [would not be asked](Client::may_ask), the member is not reached, or
+    /// it accepts no such filter; [`Error::Unknown`] where it was asked and did not answer.
     pub async fn set_log_filter_of(&self, url: &str, filter: &str) -> Result<Status, Error> {
         let url = crate::endpoint::checked(url)?;
+        self.inner.endpoints.may_ask(&url)?;
         let path = "/v1/status".to_owned();
         let call = Call::new(Method::PATCH, path, Effect::Repeatable, self.patience);
         let log_filter = filter.to_owned();

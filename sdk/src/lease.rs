@@ -343,18 +343,17 @@ impl Lease {
 
     /// Ends it, and all that hangs on it, at one revision. From this call on nothing of it is believed in any longer.
     ///
-    /// Dropped before it is done, this goes on in the background as a drop of the lease does.
+    /// Dropped before it is done, or where it fails, this goes on in the background as a drop of the lease does.
     ///
     /// # Errors
     ///
-    /// [`Error::Lost`] where it was lost before, [`Error::Unknown`] where the cluster could not be reached: it then
-    /// ends after its TTL at the latest.
+    /// [`Error::Lost`] where it was lost before. [`Error::NotApplied`] where no member was reached or this was refused,
+    /// and [`Error::Unknown`] where it may have been applied: it then ends after its TTL at the latest.
     pub async fn revoke(mut self) -> Result<(), Error> {
         let before = self.shared.belief.look();
         self.shared.end(Loss::GivenUp);
-        let ended = revoke(&self.client, &self.shared.id).await;
+        revoke(&self.client, &self.shared.id).await?;
         self.revoked = true;
-        ended?;
         match before {
             State::Lost(loss) => Err(Error::Lost(loss)),
             State::Held | State::InJeopardy => Ok(()),

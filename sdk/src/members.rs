@@ -59,6 +59,28 @@ impl Client {
     /// beside the other. `old` is best given by its id, since both may have one name. Dropped as
     /// [`Client::add_member`].
     ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use tenure::api::{AddMember, Code};
+    ///
+    /// // A new machine at the addresses of the old one.
+    /// let old = client.cluster().await?.members.remove(0);
+    /// let new = AddMember {
+    ///     name: old.name,
+    ///     peer_url: old.peer_url,
+    ///     client_url: old.client_url,
+    ///     promote: true,
+    /// };
+    /// # let new = AddMember { peer_url: "http://127.0.0.1:1".into(), ..new };
+    /// match client.replace_member(&old.id, &new).await {
+    ///     Ok(member) => println!("{} takes the place of {}", member.id, old.id),
+    ///     Err(error) if error.code() == Some(Code::MembershipUnsafe) => println!("it cannot be: {error}"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # assert_eq!(client.cluster().await?.members.len(), 1);
+    /// # Ok(()) });
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`Client::add_member`], and with [`Code::MemberNotFound`](tenure_api::Code::MemberNotFound).
@@ -70,6 +92,16 @@ impl Client {
 
     /// Gives a learner that has caught up its vote. One that has it is left as it is. Dropped as
     /// [`Client::add_member`].
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use tenure::api::MemberRole;
+    ///
+    /// # let id = client.cluster().await?.members.remove(0).id;
+    /// let promoted = client.promote_member(&id).await?;
+    /// assert_eq!(promoted.role, MemberRole::Voter);
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     ///

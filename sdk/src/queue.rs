@@ -145,7 +145,7 @@ pub(crate) async fn acquire<W: Holdable>(
             }
             () = &mut stop => {
                 place.may_come();
-                place.leave().await.map(|()| None)
+                given_up(place.leave().await)
             }
         };
     }
@@ -160,12 +160,7 @@ pub(crate) async fn acquire<W: Holdable>(
             if taken_back.is_ok() {
                 first.call = None;
             }
-            return match taken_back {
-                Ok(()) => Ok(None),
-                // What was asked for may have been granted, whatever a later answer said.
-                Err(Error::NotApplied(failure)) => Err(Error::Unknown(failure)),
-                Err(error) => Err(error),
-            };
+            return given_up(taken_back);
         }
     };
     let mut queued = granted.is_none();
@@ -176,11 +171,21 @@ pub(crate) async fn acquire<W: Holdable>(
             waited = wait_on(&asking, &lease.shared, end, &mut queued) => {
                 lease_is_judge(&lease.shared, waited)?
             }
-            () = &mut stop => return lease.revoke().await.map(|()| None),
+            () = &mut stop => return given_up(lease.revoke().await),
         },
     };
     let shared = Arc::clone(&lease.shared);
     hold(&asking, &shared, (Some(lease), Vec::new()), grant).map(Some)
+}
+
+/// What is told to whoever gave up an asking. Where that failed, the place stays or what was asked for may have been
+/// granted, whatever a later answer said: that the giving up was refused is not that nothing was applied.
+fn given_up(told: Result<(), Error>) -> Result<Option<Held>, Error> {
+    match told {
+        Ok(()) => Ok(None),
+        Err(Error::NotApplied(failure)) => Err(Error::Unknown(failure)),
+        Err(error) => Err(error),
+    }
 }
 
 fn hold<W: Holdable>(

@@ -129,6 +129,11 @@ impl Trouble {
         }
     }
 
+    /// Whether it is certain that nothing was done.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.outcome == Some(Outcome::NotApplied)
+    }
+
     /// The same, with another exit code.
     pub(crate) fn ending(mut self, exit: Exit) -> Trouble {
         self.exit = exit;

@@ -1,11 +1,13 @@
 //! `tenure log-filter`: which log lines members write.
 
 use serde_json::json;
-use tenure::Error;
+use tenure::Client;
+use tenure::api::{Member, Status};
 
 use crate::exit::{Exit, Trouble};
 use crate::output::{self, Output};
 use crate::settings::Session;
+use crate::status;
 
 /// Changes which log lines members write
 #[derive(clap::Args, Debug)]
@@ -47,18 +49,50 @@ impl LogFilter {
         if self.members.is_empty() {
             meant.extend(&cluster.members);
         }
-        let mut failed: Option<Error> = None;
+        let mut failed: Option<Trouble> = None;
+        let mut some_done = false;
         for member in meant {
-            let set = client.set_log_filter_of(&member.client_url, &self.filter);
-            match set.await {
-                Ok(status) => tell(session.output, &member.name, &status.log_filter)?,
-                Err(error) => {
-                    output::note(format!("{}: {error}", member.name));
-                    failed = Some(error);
+            match set(client, (member, &cluster.cluster), &self.filter).await {
+                Ok(status) => {
+                    some_done = true;
+                    tell(session.output, &member.name, &status.log_filter)?;
+                }
+                Err(trouble) => {
+                    let what = format!("{}: {trouble}", output::shown(&member.name));
+                    output::note(&what);
+                    failed = Some(graver(failed, trouble.saying(what)));
                 }
             }
         }
-        failed.map_or(Ok(Exit::DONE), |error| Err(error.into()))
+        failed.map_or(Ok(Exit::DONE), |trouble| Err(trouble.after(some_done)))
+    }
+}
+
+/// Changes the filter of a member, at whose URL somebody else may answer: that is asked before anything is changed there,
+/// and seen again in the answer, since behind one URL there may be several.
+async fn set(
+    client: &Client,
+    (member, cluster): (&Member, &str),
+    filter: &str,
+) -> Result<Status, Trouble> {
+    let url = &member.client_url;
+    let strange = |itself: &Status| {
+        let (_, why) = status::strange(itself, &member.id, cluster)?;
+        Some(Trouble::new(Exit::FAILED, why).then("`tenure status` shows who answers where"))
+    };
+    if let Some(trouble) = strange(&client.status_of(url).await?) {
+        return Err(trouble);
+    }
+    let set = client.set_log_filter_of(url, filter).await?;
+    // It was changed, though of another.
+    strange(&set).map_or(Ok(set), |trouble| Err(trouble.afterwards()))
+}
+
+/// Of two troubles the one to end with: what is in doubt with one member is not told as if nothing had been done.
+fn graver(before: Option<Trouble>, trouble: Trouble) -> Trouble {
+    match before {
+        Some(before) if !before.is_certain() => before,
+        _ => trouble,
     }
 }
 

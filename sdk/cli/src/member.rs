@@ -415,7 +415,9 @@ async fn until_it_votes(
                 return Err(Trouble::new(Exit::FAILED, what).afterwards());
             }
             // It goes on whether somebody looks or not.
-            Err(error) => (error.to_string(), new.clone()),
+            Err(error) if error.may_pass() => (error.to_string(), new.clone()),
+            // The member was added; how far it is will not be told to this caller.
+            Err(error) => return Err(Trouble::from(error).afterwards()),
         };
         if progress != said {
             note(format!("{}: {progress}", output::shown(&member.name)));

@@ -151,21 +151,31 @@ fn itself(
 
 /// Whoever answers at the URL of a member may be somebody else: then how that one is says nothing.
 fn of_this_cluster(itself: OfMember, member: &str, cluster: &str) -> Result<OfMember, Silent> {
-    let strange = |short, what: &str, meant: &str, is: &str| {
-        let why = format!("at its URL answers {what} {is}, not {meant}");
-        Err(Silent {
+    match strange(&itself, member, cluster) {
+        None => Ok(itself),
+        Some((short, why)) => Err(Silent {
             short,
             why,
             asked: true,
-        })
-    };
+        }),
+    }
+}
+
+/// Who answers in place of a member of a cluster, in short and in a sentence; none where that is who answers.
+pub(crate) fn strange(
+    itself: &OfMember,
+    member: &str,
+    cluster: &str,
+) -> Option<(&'static str, String)> {
+    let told =
+        |what: &str, meant: &str, is: &str| format!("at its URL answers {what} {is}, not {meant}");
     if itself.cluster != cluster {
-        return strange(STRANGE, "cluster", cluster, &itself.cluster);
+        return Some((STRANGE, told("cluster", cluster, &itself.cluster)));
     }
-    if itself.member != member {
-        return strange("another member answers", "member", member, &itself.member);
-    }
-    Ok(itself)
+    (itself.member != member).then(|| {
+        let why = told("member", member, &itself.member);
+        ("another member answers", why)
+    })
 }
 
 impl Seen {

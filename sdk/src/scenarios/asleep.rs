@@ -65,3 +65,36 @@ async fn an_asking_that_cannot_be_given_up_is_not_told_as_if_nothing_had_been_gr
     let told = client.lock("a").ttl(TTL).acquire_unless(stop).await;
     assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
 }
+
+/// Nobody may end a lease or leave a queue, say because the token was replaced meanwhile: the place stays.
+fn queued_and_never_let_go(got: &Got) -> Option<Does> {
+    match got.call.as_str() {
+        ACQUIRE if got.body["poll_ms"] == 0 => Some(Does::Answers(202, queued())),
+        // As members do: time passes in which the place is kept.
+        ACQUIRE => Some(Does::Late(Duration::from_secs(2), 202, queued())),
+        call if call.starts_with("DELETE ") => {
+            Some(problem(403, "forbidden", "not_applied", "never"))
+        }
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_cannot_be_left_is_not_told_as_if_there_were_none() {
+    let wait = Duration::from_secs(60);
+    let stop = || sleep(Duration::from_secs(1));
+    let (members, _, client) = but(queued_and_never_let_go);
+    let asked = client.lock("a").ttl(TTL).wait(wait);
+    let told = asked.acquire_unless(stop()).await;
+    assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
+    assert_eq!(members.count("DELETE /v1/leases/l0"), 1);
+    // Dropped with the asking, the lease is ended in the background, as it would be without a word.
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(members.count("DELETE /v1/leases/l0"), 2);
+
+    let (_, _, client) = but(queued_and_never_let_go);
+    let lease = granted(&client).await;
+    let asked = client.lock("a").on(&lease).wait(wait);
+    let told = asked.acquire_unless(stop()).await;
+    assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
+}

@@ -168,3 +168,33 @@ async fn a_refusal_that_comes_after_a_long_sleep_is_not_taken_for_a_recorded_dec
     let told = writing.await.expect("it runs");
     assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_one_member_was_asked_for_and_did_not_answer_is_in_doubt_and_a_read_is_not() {
+    let check = async |does: fn() -> Does, is_in_doubt: bool| {
+        let (members, _, client) = but(move |_| Some(does()));
+        let told = client.set_log_filter_of("http://a:1", "debug").await;
+        let error = told.expect_err("it is not answered");
+        assert_eq!(matches!(error, Error::Unknown(_)), is_in_doubt, "{error}");
+        assert_eq!(members.count("PATCH /v1/status"), 1, "it is asked once");
+        let error = client.status_of("http://a:1").await;
+        let error = error.expect_err("it is not answered");
+        assert!(matches!(error, Error::NotApplied(_)), "{error}");
+    };
+    check(|| Does::Hangs, true).await;
+    check(|| Does::Breaks, true).await;
+    let (members, _, client) = but(|_| None);
+    let client = client.at_given_urls_only();
+    let told = client.set_log_filter_of("http://d:1", "debug").await;
+    let error = told.expect_err("it may not be asked there");
+    assert!(matches!(error, Error::NotApplied(_)), "{error}");
+    assert_eq!(members.got().len(), 0, "a token would be shown to it");
+    check(|| Does::Answers(502, json!("a proxy")), true).await;
+    check(|| problem(504, "outcome-unknown", "unknown", "never"), true).await;
+    check(|| Does::Refuses, false).await;
+    check(
+        || problem(400, "invalid-request", "not_applied", "never"),
+        false,
+    )
+    .await;
+}

@@ -8,8 +8,9 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use tenure::api::{Attached, AttachedState, Lease};
+use tenure::api::{Attached, AttachedState, Code, Lease};
 use tenure::{Client, Error, Loss};
+use tokio::task::JoinSet;
 
 use super::asking::tells_of_its_end;
 
@@ -66,11 +67,29 @@ async fn listen(client: Client, hold: Hold) -> Loss {
                 seen = lease.revision;
             }
             Err(error) if tells_of_its_end(&error) => return Loss::LeaseEnded,
+            // It was restored from a backup, and is another one: in that one others may hold at once.
+            Err(error) if error.code() == Some(Code::WrongCluster) => {
+                if !is_there(&client).await {
+                    return Loss::LeaseEnded;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(error) if error.may_pass() => tokio::time::sleep(PAUSE).await,
             // From now on nothing is heard.
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// Whether any member answers as one of the cluster that granted the hold. A stranger among the URLs that were given says
+/// nothing while there is one, also while that has no leader.
+async fn is_there(client: &Client) -> bool {
+    let mut asking = JoinSet::new();
+    for url in client.urls() {
+        let client = client.clone();
+        asking.spawn(async move { client.status_of(&url).await.is_ok() });
+    }
+    asking.join_all().await.contains(&true)
 }
 
 impl Hold {

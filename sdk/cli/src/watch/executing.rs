@@ -142,17 +142,20 @@ impl<'a> Executing<'a> {
     }
 
     /// Runs the command for what is due. What happens while it runs is for the next time. Answers no where the watch has
-    /// ended.
+    /// ended: also then, and where it ended with an error, the command is waited for, so that it is neither left behind nor
+    /// without the rest of its stdin, and what it has done is not done again.
     async fn run_once(&mut self) -> Result<bool, Trouble> {
         let doing = std::mem::take(&mut self.due);
+        let mut over: Option<Result<bool, Trouble>> = None;
         let ended = {
             let mut running = pin!(run(&self.way, &doing));
             loop {
                 tokio::select! {
                     ended = &mut running => break ended?,
-                    told = self.watch.next() => match told? {
-                        Some(told) => self.due.add(told, Instant::now()),
-                        None => return Ok(false),
+                    told = self.watch.next(), if over.is_none() => match told {
+                        Ok(Some(told)) => self.due.add(told, Instant::now()),
+                        Ok(None) => over = Some(Ok(false)),
+                        Err(trouble) => over = Some(Err(trouble)),
                     },
                 }
             }
@@ -162,8 +165,12 @@ impl<'a> Executing<'a> {
             if let (Some(cursor), Some(revision)) = (&self.cursor, doing.revision) {
                 cursor.write(revision)?;
             }
-            return Ok(true);
+            return over.unwrap_or(Ok(true));
         };
+        if let Some(over) = over {
+            note(format!("the command {why}, and the watch has ended"));
+            return over;
+        }
         let longer = |failed: &Failed| (failed.pause * 2).min(LONGEST_PAUSE);
         let pause = self.failed.as_ref().map_or(FIRST_PAUSE, longer);
         let shown = duration::shown(pause);

@@ -1,9 +1,12 @@
 //! `tenure member`: who belongs to the cluster, changed by one command each.
 
-use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 
-use crate::common::{Cluster, SOON, Setup, wait};
-use crate::support::ran;
+use serde_json::{Value, json};
+
+use crate::common::{Cluster, Process, SOON, Setup, wait};
+use crate::support::{ran, tenure};
 
 fn listed(cluster: &Cluster) -> Value {
     let list = ran(cluster, ["member", "list", "-o", "json"]);
@@ -111,4 +114,77 @@ fn what_makes_the_cluster_bear_less_wants_to_be_meant() {
     });
     let nobody = ran(&cluster, ["member", "promote", "nobody"]).expect(2);
     assert!(nobody.stderr.contains("16 hex digits"), "{}", nobody.stderr);
+}
+
+/// A member that adds others, and tells this caller nothing of the cluster; its URL. Its thread ends with the test.
+fn taciturn() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("an address is free");
+    let address = listener.local_addr().expect("it has an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let _ = answer(&stream);
+        }
+    });
+    format!("http://{address}")
+}
+
+fn answer(mut stream: &TcpStream) -> std::io::Result<()> {
+    let mut asked = BufReader::new(stream);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let start = head.len();
+        if asked.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+        let line = head[start..].to_ascii_lowercase();
+        if let Some(told) = line.strip_prefix("content-length:") {
+            length = told.trim().parse().expect("it is a number");
+        }
+    }
+    asked.read_exact(&mut vec![0; length])?;
+    let (status, body) = match head.starts_with("POST ") {
+        true => {
+            let member = json!({"id": "00000000000000a4", "name": "n4", "peer_url": "http://10.0.0.4:7380",
+                "client_url": "http://10.0.0.4:7379", "role": "learner", "promote": true, "replaces": null,
+                "leaving": false, "state": null, "match_index": null, "lag": null, "last_contact_ms": null});
+            (200, json!({"member": member, "revision": 7}))
+        }
+        false => (
+            403,
+            json!({"type": "urn:tenure:problem:forbidden", "title": "t", "status": 403,
+                "detail": "the cluster is shown to operators", "code": "forbidden", "outcome": "not_applied",
+                "retry": "never"}),
+        ),
+    };
+    let (body, kind) = (body.to_string(), "content-type: application/json");
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status} Told\r\n{kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+#[test]
+fn a_new_member_of_which_nothing_will_be_told_is_not_waited_for_without_end() {
+    let cluster = Setup::of(1).prepare();
+    let arguments = [
+        "--endpoints",
+        &taciturn(),
+        "member",
+        "add",
+        "n4",
+        "--peer-url",
+        "http://10.0.0.4:7380",
+        "--client-url",
+        "http://10.0.0.4:7379",
+        "-o",
+        "json",
+    ];
+    let mut adding = Process::start(&mut tenure(arguments), &cluster.dir().join("adding"));
+    assert_eq!(adding.exit_code(SOON), 77, "{}", adding.output());
+    let told = adding.output();
+    let told: Value = serde_json::from_str(told.lines().last().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("{error}: {told}"));
+    // It was added before.
+    assert_eq!(told.get("outcome"), Some(&Value::Null), "{told}");
 }

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::common::proxy::Proxy;
 use crate::common::{Cluster, Process, SOON, Setup, wait};
 use crate::support::{Ran, at, begun, ran, run, wait_for_lock};
 
@@ -540,4 +541,32 @@ fn log_filters_are_changed_of_one_member_or_of_all() {
         "{}",
         refused.stderr
     );
+}
+
+#[test]
+fn a_log_filter_that_some_members_took_is_not_told_as_if_nothing_had_been_done_nor_set_of_another()
+{
+    let cluster = Setup::of(3).start();
+    let (away, other) = (&cluster.members[2], &cluster.members[0]);
+    let filter = || other.status().expect("it answers")["log_filter"].clone();
+    away.kill();
+    let failed = ran(&cluster, ["log-filter", "debug", "-o", "json"]).expect(69);
+    let told = failed.stderr.lines().last().unwrap_or_default();
+    let told: Value = serde_json::from_str(told).expect("it is JSON");
+    assert_eq!(told.get("outcome"), Some(&Value::Null), "{told}");
+    assert_eq!(filter(), "debug");
+    let failed = ["log-filter", "warn", "--member", &away.name, "-o", "json"];
+    let failed = ran(&cluster, failed).expect(69);
+    let told = failed.stderr.lines().last().unwrap_or_default();
+    let told: Value = serde_json::from_str(told).expect("it is JSON");
+    assert_eq!(told["outcome"], "not_applied", "{told}");
+
+    let _in_its_place = Proxy::start(away.client, other.client);
+    let refused = ran(&cluster, ["log-filter", "warn", "--member", &away.name]).expect(1);
+    assert!(
+        refused.stderr.contains("at its URL answers member"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(filter(), "debug");
 }

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::common::{Cluster, Process, SOON, Setup};
-use crate::support::{begun, lives, ran, text_of};
+use crate::support::{begun, lives, ran, restored, text_of};
 
 /// A third of it, after which renewals would tell, is far beyond the time for which tests wait.
 const TTL: &str = "10m";
@@ -92,6 +92,17 @@ fn a_command_is_killed_at_once_and_without_grace_when_its_hold_is_ended_by_someb
         assert_eq!(code, 76, "{:?}: {said}", case.holds);
         assert!(said.contains(case.told), "{:?}: {said}", case.holds);
     }
+}
+
+#[test]
+fn a_command_is_killed_at_once_when_its_cluster_was_restored_and_others_may_hold() {
+    let cluster = Setup::of(1).start();
+    let (mut holder, _, _) = holder(&cluster, &["lock", "a"]);
+    restored(&cluster);
+    let (code, said) = (holder.exit_code(SOON), holder.output());
+    assert_eq!(code, 76, "{said}");
+    assert!(said.contains("the cluster has ended the lease"), "{said}");
+    ran(&cluster, ["lock", "a", "--", "true"]).expect(0);
 }
 
 /// The command itself has ended while it held; only what it left behind is in the way.

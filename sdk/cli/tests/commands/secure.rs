@@ -176,6 +176,22 @@ fn what_runs_under_a_lock_asks_the_same_cluster_with_the_same_certificates_and_t
     );
 }
 
+#[test]
+fn a_log_filter_is_not_changed_by_http_where_https_was_given_and_a_token_could_be_read() {
+    let cluster = Setup::of(1).start();
+    let front = fronted(&cluster);
+    let told = with(&cluster, "right", "log-filter debug")
+        .expect(69)
+        .stderr;
+    assert!(
+        told.contains("is not asked: only https URLs were given"),
+        "{told}"
+    );
+    drop(front);
+    let status = cluster.members[0].status().expect("it answers");
+    assert_eq!(status["log_filter"], "info");
+}
+
 /// Members behind the front tell of themselves by http, where anybody could read a token.
 #[test]
 fn status_asks_no_member_by_http_where_https_was_given_and_none_but_the_given_ones_where_told_so() {

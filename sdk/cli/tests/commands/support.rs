@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::common::offline::{backup, restore};
 use crate::common::{Cluster, Process, SOON, wait};
 
 pub(crate) const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
@@ -99,6 +100,16 @@ pub(crate) fn begun<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
 ) -> Process {
     Process::start(&mut at(cluster, arguments), &cluster.dir().join(log))
+}
+
+/// Puts what a cluster of one member holds back as a backup of it had it: it is another cluster from then on.
+pub(crate) fn restored(cluster: &Cluster) {
+    let file = backup(cluster, 0, "before");
+    let member = &cluster.members[0];
+    member.lose_disk();
+    restore(&file, member).expect(0);
+    member.start();
+    cluster.wait_until_ready();
 }
 
 /// Waits until a file has text in it, and answers that.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::common::{Process, SOON, Setup, wait};
-use crate::support::{at, begun, ran, run, tenure, text_of, urls};
+use crate::support::{at, begun, ran, restored, run, tenure, text_of, urls};
 
 fn lines(process: &Process) -> Vec<Value> {
     let output = process.output();
@@ -240,6 +240,30 @@ fn a_watch_goes_on_after_the_whole_cluster_was_away() {
         (crate::support::run(&mut put).code == 0).then_some(())
     });
     watch.wait_for_output("put         keys/b  2", SOON + Duration::from_secs(15));
+}
+
+#[test]
+fn a_command_that_runs_when_its_watch_ends_with_an_error_is_waited_for_and_counts_as_done() {
+    let cluster = Setup::of(1).start();
+    let path = |name: &str| cluster.dir().join(name).display().to_string();
+    let (cursor, begins, go, ended) = (path("cursor"), path("begins"), path("go"), path("ended"));
+    let command =
+        format!("sh -c 'echo > {begins}; until test -e {go}; do sleep 0.01; done; cat > {ended}'");
+    let mut other = begun(&cluster, "other", ["watch", "keys/"]);
+    let arguments = [
+        "watch", "keys/", "--settle", "10ms", "--cursor", &cursor, "--exec", &command,
+    ];
+    let mut watch = begun(&cluster, "watch", arguments);
+    text_of(begins.as_ref());
+    restored(&cluster);
+    // By then this watch has been told, too, or is about to be.
+    assert_eq!(other.exit_code(SOON), 78, "{}", other.output());
+    assert!(watch.exit_status().is_none(), "{}", watch.output());
+    std::fs::write(&go, "").expect("it is written");
+    assert_eq!(watch.exit_code(SOON), 78, "{}", watch.output());
+    let told = std::fs::read_to_string(&ended).expect("it has ended");
+    assert!(told.contains("resync"), "{told}");
+    assert!(std::fs::exists(&cursor).expect("it can be looked for"));
 }
 
 /// As in `tenure watch … | head -1`: nothing more happens that could be written.
