@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The Debian package under a real systemd, on three throw-away machines with a network between them: installed, started,
-# reloaded, killed, stalled, stopped, upgraded, cut off, restored, recovered and purged. Takes some two minutes.
+# reloaded, killed, stalled, stopped, upgraded, cut off, joined, replaced, removed, restored, recovered and purged. Takes some
+# three minutes.
 #
 #   systemd/test.sh [--binaries DIR]     as for systemd/package.sh
 #
@@ -235,6 +236,76 @@ reloads() {
     said "reload: a good file is taken over, a bad one fails and changes nothing"
 }
 
+tells_the_journal_what_is_asked() {
+    local all=(on n2 journalctl -u tenured -o json)
+    of_cluster_from n1 tenure log-filter debug --member n2 >/dev/null
+    on n2 curl -s http://10.0.0.2:7379/v1/status | grep '"log_filter":"debug"' >/dev/null || fail "n2 has another filter"
+    eventually 5 "n2 tells of requests" \
+        on n2 sh -c 'journalctl -u tenured TENURE_TARGET=tenured::http::service | grep "request was answered"'
+    of_cluster_from n1 tenure log-filter info >/dev/null
+    on n1 curl -s http://10.0.0.2:7379/v1/status | grep '"log_filter":"info"' >/dev/null || fail "the filter stays"
+    # Who tells a line, and whom it is about.
+    eventually 5 "the change is in the audit" on n2 sh -c 'journalctl -u tenured -o json TENURE_TARGET=audit | grep "\"TENURE_EVENT_MEMBER\":\"[0-9a-f]*\""'
+    "${all[@]}" | grep '"TENURE_MEMBER":"n2"' >/dev/null || fail "no line is of n2"
+    "${all[@]}" | grep '"TENURE_MEMBER":\[' >"$logs/twice" && fail "a line has two members: $(head -n 1 "$logs/twice")"
+    on n1 sh -c 'journalctl -u tenured TENURE_PEER=n2 | grep "found peer"' >/dev/null || fail "TENURE_PEER=n2 finds nothing on n1"
+    said "log-filter: n2 tells more, and no more afterwards; TENURE_PEER finds a peer, and each line has one member"
+}
+
+# A command on a machine that asks n1.
+of_cluster_from() { on "$1" env "TENURE_ENDPOINTS=$(address n1)" "${@:2}"; }
+
+sends_traces() {
+    local commands
+    commands=$(awk '/^```/{n++; next} n == 1' monitoring/traces.md)
+    on n2 bash -euo pipefail -c "$commands"
+    eventually 20 "n2 serves again" ready n2
+    put n2 traced x >/dev/null
+    eventually 20 "the journal says why no collector takes them" \
+        on n2 sh -c 'journalctl -u tenured -p warning | grep "spans of traces are lost" | grep "Connection refused"'
+    on n2 rm /etc/tenure/otel.env
+    on n2 systemctl restart tenured
+    eventually 20 "n2 serves again" ready n2
+    said "traces.md: traces are sent, and the journal says why they are lost where nobody takes them"
+}
+
+votes() { of_cluster_from n1 tenure member list -o json | tr -d ' \n' | grep "\"name\":\"$1\"[^{]*\"role\":\"voter\""; }
+does_not_vote() { ! votes "$1"; }
+
+members_come_and_go() {
+    local before
+    # A fourth, as an instance on the machine of n3.
+    sed -e 's/^name = .*/name = "n4"/' -e 's|^data_dir = .*|data_dir = "/var/lib/tenure/n4"|' \
+        -e 's/^client_listen = .*/client_listen = "10.0.0.3:7381"/' -e 's/^peer_listen = .*/peer_listen = "10.0.0.3:7382"/' \
+        -e 's|^initial_members = .*|join = "http://10.0.0.1:7379"|' examples/three-members.toml |
+        on n3 install -m 640 -g tenure /dev/stdin /etc/tenure/n4.toml
+    on n3 systemctl start tenured@n4
+    eventually 30 "n4 votes" votes n4
+    of_cluster_from n1 tenure member remove n4 >/dev/null
+    eventually 20 "n4 ends as one that was removed" stays_down_removed n3 tenured@n4
+    does_not_vote n4 || fail "n4 still votes"
+    on n3 systemctl start tenured@n4 2>/dev/null || true
+    eventually 20 "n4 ends again" stays_down_removed n3 tenured@n4
+    on n3 systemctl reset-failed tenured@n4
+    on n3 rm -r /etc/tenure/n4.toml /var/lib/tenure/n4
+    # The disk of n2 is gone.
+    before=$(member_id n2)
+    on n2 systemctl stop tenured
+    on n2 rm -r /var/lib/tenure/n2
+    on n2 systemctl start tenured
+    of_cluster_from n1 bash -euo pipefail -c "$(printed "Members that come and go" 1)" >"$logs/replaced" 2>&1 ||
+        fail "n2 is not replaced: $(cat "$logs/replaced")"
+    votes n2 >/dev/null || fail "the new n2 does not vote: $(of_cluster_from n1 tenure member list)"
+    [ "$(member_id n2)" != "$before" ] || fail "n2 is the one that it was"
+    eventually 20 "the new n2 serves" ready n2
+    has_key n2 before-all x || fail "the new n2 has not what the old one had"
+    of_cluster_from n1 tenure member lead n2 >/dev/null
+    eventually 10 "n2 leads" has_status n2 'leads in term*'
+    said "README, members: a fourth joins, votes, is removed and stays down; n2 is replaced after its disk is gone, and leads"
+}
+stays_down_removed() { [ "$(of_unit "$1" ActiveState "$2") $(of_unit "$1" ExecMainStatus "$2")" = "failed 3" ]; }
+member_id() { on n1 curl -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"member":"\([0-9a-f]*\)".*/\1/'; }
+
 stays_down_when_misconfigured() {
     on n3 sed -i 's/^name = /nmae = /' /etc/tenure/tenured.toml
     on n3 systemctl restart tenured 2>/dev/null && fail "it starts with a bad file"
@@ -453,11 +524,13 @@ is_removed_and_purged() {
     on n1 dpkg -i "/srv/${upgrade##*/}" >/dev/null 2>&1
     eventually 20 "n1 serves again" ready n1
     has_key n1 before-all x || fail "n1 has lost its data"
-    on n2 systemctl enable tenured@other 2>/dev/null
+    on n2 systemctl enable tenured@other tenured.socket 2>/dev/null
     on n2 dpkg --purge tenure >"$logs/purge" 2>&1 || fail "$(cat "$logs/purge")"
     for path in /etc/tenure /var/lib/tenure /usr/bin/tenured /usr/lib/systemd/system/tenured.service \
-        /etc/needrestart/conf.d/tenure.conf /etc/systemd/system/multi-user.target.wants/tenured@other.service; do
-        [ ! -e "$(box root n2)$path" ] || fail "a purge leaves $path"
+        /etc/needrestart/conf.d/tenure.conf /etc/systemd/system/multi-user.target.wants/tenured@other.service \
+        /etc/systemd/system/sockets.target.wants/tenured.socket; do
+        # What it pointed to is gone, so a link that is left points nowhere.
+        [ ! -e "$(box root n2)$path" ] && [ ! -L "$(box root n2)$path" ] || fail "a purge leaves $path"
     done
     [ -z "$(on n2 systemctl list-units --all --plain --no-legend 'tenured*')" ] || fail "a purge leaves units"
     eventually 20 "the other two take writes" put n3 after-purge x
@@ -479,6 +552,8 @@ one_member_by_the_readme
 one_member_in_an_instance
 three_members_form_a_cluster
 reloads
+tells_the_journal_what_is_asked
+sends_traces
 stays_down_when_misconfigured
 is_restarted_after_a_kill
 is_restarted_when_stalled
@@ -486,6 +561,7 @@ survives_a_partition
 stops_gracefully
 is_upgraded_in_place
 keeps_listening_by_its_socket
+members_come_and_go
 is_backed_up_and_restored
 is_recovered_without_a_quorum
 is_removed_and_purged

@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, fmt, reload};
 use crate::config::{ConfigError, LogFormat};
 
 /// The target of what operators must be told: who broke, changed or compacted what.
-const AUDIT: &str = "audit";
+pub(crate) const AUDIT: &str = "audit";
 /// It is told however few lines an operator wants, unless the filter names it.
 const AUDIT_TOLD: &str = "audit=info";
 

@@ -1,9 +1,13 @@
 //! The settings of traces: the environment variables that OpenTelemetry has standardized, and no others.
 //!
 //! Owns what they may be. Nothing is sent unless one of them names an endpoint. A value that is not understood is an
-//! error here, where the libraries would go on with another one; a header, which may be a secret, is not shown in it.
+//! error here, where the libraries would go on with another one; what may be a secret is not shown in it.
+
+mod headers;
 
 use std::time::Duration;
+
+use http::HeaderMap;
 
 use super::ConfigError;
 
@@ -17,6 +21,16 @@ const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
 const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
 const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
+/// Standardized too, but certificates are those of the machine: they are refused by name, so that nobody takes a
+/// collector for checked, or this member for known to it, who is not.
+const CERTIFICATES: [&str; 6] = [
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+];
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const PROPAGATORS: &str = "OTEL_PROPAGATORS";
@@ -36,8 +50,10 @@ const MOST_QUEUED: u64 = 200_000;
 /// Where and how spans are sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceSettings {
-    /// The whole URL.
+    /// The whole URL. What is behind its authority may be a secret: [`TraceSettings::shown_endpoint`].
     pub endpoint: String,
+    /// What is sent with each request, which `Debug` does not show.
+    pub headers: HeaderMap,
     /// How they are encoded.
     pub encoding: Encoding,
     /// How long one try to send some may take, with what is repeated.
@@ -95,6 +111,17 @@ impl TraceSettings {
         TraceSettings::read(&|name| std::env::var(name).ok())
     }
 
+    /// Where spans are sent, as everybody may see it: without the path and what is asked there, which some collectors
+    /// have as a key.
+    pub fn shown_endpoint(&self) -> String {
+        let parsed = self.endpoint.parse::<http::Uri>().unwrap_or_default();
+        let scheme = parsed.scheme_str().unwrap_or_default();
+        let authority = parsed
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}")
+    }
+
     fn read(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<TraceSettings>, ConfigError> {
         // An empty variable is one that is not set (OpenTelemetry, Environment Variable Specification).
         let get = |name: &'static str| {
@@ -110,13 +137,19 @@ impl TraceSettings {
         let Some(endpoint) = endpoint(get(TRACES_ENDPOINT), get(ENDPOINT))? else {
             return Ok(None);
         };
-        check_headers(either(TRACES_HEADERS, HEADERS))?;
+        if let Some(given) = CERTIFICATES.into_iter().find_map(get) {
+            return Err(refused(
+                given,
+                "it is not supported; a collector with https is checked by the certificates of the machine, and is shown none",
+            ));
+        }
         check_compression(either(TRACES_COMPRESSION, COMPRESSION))?;
         let queue = number(get(QUEUE), 2048, 1..=MOST_QUEUED)?;
         let batch = number(get(BATCH), 512.min(queue), 1..=queue)?;
         let timeout = milliseconds(either(TRACES_TIMEOUT, TIMEOUT), 10_000)?;
         let settings = TraceSettings {
             endpoint,
+            headers: headers(either(TRACES_HEADERS, HEADERS))?,
             encoding: encoding(either(TRACES_PROTOCOL, PROTOCOL))?,
             timeout: timeout.min(milliseconds(get(EXPORT_TIMEOUT), 30_000)?),
             sampling: sampling(get(SAMPLER), get(SAMPLER_ARG))?,
@@ -142,6 +175,11 @@ fn refused(given: Given, accepted: impl Into<String>) -> ConfigError {
     }
 }
 
+/// As [`refused`], of a value that nobody may see.
+fn hidden(setting: &'static str, accepted: String) -> ConfigError {
+    refused((setting, "…".to_owned()), accepted)
+}
+
 fn exports(given: Option<Given>) -> Result<bool, ConfigError> {
     match given {
         None => Ok(true),
@@ -156,26 +194,36 @@ fn endpoint(
     of_traces: Option<Given>,
     of_all: Option<Given>,
 ) -> Result<Option<String>, ConfigError> {
-    let (given, path) = match (of_traces, of_all) {
-        (Some(given), _) => (given, ""),
-        (None, Some(given)) => (given, "/v1/traces"),
+    let (given, path, never) = match (of_traces, of_all) {
+        (Some(given), _) => (given, "", &['@', '#'][..]),
+        // Behind a query no path can be added.
+        (None, Some(given)) => (given, "/v1/traces", &['@', '#', '?'][..]),
         (None, None) => return Ok(None),
     };
+    let (setting, value) = given;
+    if value.contains(never) {
+        let accepted = format!(
+            "a URL is accepted that has none of {never:?}; for a secret there is {HEADERS} (it is not shown, because it \
+             may have one)"
+        );
+        return Err(hidden(setting, accepted));
+    }
     let url = match path {
-        "" => given.1.clone(),
-        path => format!("{}{path}", given.1.trim_end_matches('/')),
+        "" => value.clone(),
+        path => format!("{}{path}", value.trim_end_matches('/')),
     };
     let parsed = url.parse::<http::Uri>();
     let usable = parsed.is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
     });
-    match usable {
-        true => Ok(Some(url)),
-        false => Err(refused(
-            given,
-            "a URL is accepted, such as http://127.0.0.1:4318 or https://collector.example:4318",
-        )),
+    if usable {
+        return Ok(Some(url));
     }
+    let shown = value.split('?').next().unwrap_or_default().to_owned();
+    Err(refused(
+        (setting, shown),
+        "a URL is accepted, such as http://127.0.0.1:4318 or https://collector.example:4318",
+    ))
 }
 
 fn encoding(given: Option<Given>) -> Result<Encoding, ConfigError> {
@@ -198,29 +246,20 @@ fn check_compression(given: Option<Given>) -> Result<(), ConfigError> {
     }
 }
 
-/// Whether each is a name and a value, so that none is left out in silence. A value may be a secret, and a slip may put
-/// it anywhere: nothing of it is shown.
-fn check_headers(given: Option<Given>) -> Result<(), ConfigError> {
+fn headers(given: Option<Given>) -> Result<HeaderMap, ConfigError> {
     let Some((setting, value)) = given else {
-        return Ok(());
+        return Ok(HeaderMap::default());
     };
-    for (place, header) in value.split(',').enumerate() {
-        let named = header.split_once('=').is_some_and(|(name, value)| {
-            http::HeaderName::try_from(name.trim()).is_ok()
-                && http::HeaderValue::try_from(value.trim()).is_ok()
-        });
-        if !named {
-            return Err(ConfigError::Value {
-                setting,
-                value: "…".to_owned(),
-                accepted: format!(
-                    "header {} of it is none; NAME=VALUE,NAME=VALUE is accepted (it is not shown, because it may be a secret)",
-                    place + 1
-                ),
-            });
-        }
-    }
-    Ok(())
+    // A value may be a secret, and a slip may put it anywhere: nothing of it is shown.
+    headers::parse(&value).map_err(|place| {
+        let accepted =
+            "NAME=VALUE,NAME=VALUE is accepted, with values that are not empty and may be percent-encoded";
+        let why = "it is not shown, because it may be a secret";
+        hidden(
+            setting,
+            format!("header {place} of it is none; {accepted} ({why})"),
+        )
+    })
 }
 
 fn follows_callers(given: Option<Given>) -> Result<bool, ConfigError> {
@@ -397,12 +436,51 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_none_is_refused_without_showing_it() {
-        let error = with(&[(HEADERS, "a=b,bearer s3cret")]).expect_err("it is none");
+    fn what_may_have_a_secret_is_refused_without_showing_it() {
+        let check = |name: &'static str, value: &str, why: &str| {
+            let error = read(&[(ENDPOINT, "http://c:1"), (name, value)]);
+            let error = error.expect_err("it is not accepted");
+            assert!(error.starts_with(&format!("{name} is \"…\": ")), "{error}");
+            assert!(error.contains(why) && !error.contains("s3cret"), "{error}");
+        };
+        check(HEADERS, "a=b,bearer s3cret", "header 2");
+        check(TRACES_HEADERS, "api-key=s3cret%0A", "header 1");
+        check(TRACES_ENDPOINT, "https://me:s3cret@c.example", HEADERS);
+        let error = read(&[(ENDPOINT, "https://c.example?api-key=s3cret")]);
+        let error = error.expect_err("no path can be added");
         assert!(
-            error.contains("header 2") && !error.contains("s3cret"),
+            error.contains("'?'") && !error.contains("s3cret"),
             "{error}"
         );
-        assert!(with(&[(HEADERS, "authorization=Bearer%20s3cret")]).is_ok());
+        let error = read(&[(TRACES_ENDPOINT, "c.example?api-key=s3cret")]);
+        let error = error.expect_err("it is no URL");
+        assert!(
+            error.contains("\"c.example\": a URL") && !error.contains("s3cret"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_key_in_a_url_is_sent_and_shown_to_nobody() {
+        let url = "https://c.example:4318/s3cret?api-key=s3cret";
+        let set = settings(&[(TRACES_ENDPOINT, url)]);
+        assert_eq!(set.endpoint, url);
+        assert_eq!(set.shown_endpoint(), "https://c.example:4318");
+    }
+
+    #[test]
+    fn empty_headers_of_traces_do_not_hide_those_of_everything() {
+        let set = settings(&[(TRACES_HEADERS, ""), (HEADERS, "api-key=a")]);
+        assert_eq!(set.headers["api-key"], "a");
+    }
+
+    #[test]
+    fn certificates_of_ones_own_are_refused_by_name_rather_than_left_out_in_silence() {
+        for name in CERTIFICATES {
+            let error = with(&[(name, "/etc/tenure/ca.pem")]).expect_err("it is not supported");
+            let said = format!("{name} is \"/etc/tenure/ca.pem\": it is not supported");
+            assert!(error.starts_with(&said), "{error}");
+            assert_eq!(with(&[(name, " ")]).map(|set| set.is_some()), Ok(true));
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::health;
 use super::reading::Reading;
 use super::reply::Reply;
 use super::service::Context;
+use crate::logging::AUDIT;
 
 /// A member that has not answered its leader for so long is shown as unreachable. Heartbeats go out every 50 ms.
 pub(super) const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
@@ -81,7 +82,7 @@ pub(super) async fn change_status(mut cx: Context<'_>) -> Result<Reply, Failure>
     };
     let audit = Audit::of(&cx, act);
     let wanted = log_filter(&asked.log_filter);
-    // Told while the filter is still the one that it was: the new one may be silent of it.
+    // Told before it is in force, so that it does not drown in the lines that come with it.
     audit.tell(&wanted, &[]);
     let set = cx.log_filter().set(wanted?);
     set.map_err(|error| Failure::invalid(error.to_string()))?;
@@ -89,13 +90,17 @@ pub(super) async fn change_status(mut cx: Context<'_>) -> Result<Reply, Failure>
 }
 
 /// A filter of log lines as callers may set it: less than the settings take, because it comes from anybody who reaches
-/// this address. A filter that looks at spans and their fields costs all others time.
+/// this address. A filter that looks at spans and their fields costs all others time, and what is told of what callers do
+/// (the target `audit`) no caller may silence: only the settings may.
 fn log_filter(text: &str) -> Result<&str, Failure> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let in_target = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | ':');
     let is_directive = |directive: &str| {
         let (target, level) = directive.split_once('=').unwrap_or(("all", directive));
-        !target.is_empty() && target.chars().all(in_target) && LEVELS.contains(&level)
+        !target.is_empty()
+            && target != AUDIT
+            && target.chars().all(in_target)
+            && LEVELS.contains(&level)
     };
     if text.len() <= MOST_FILTER && text.split(',').all(is_directive) {
         return Ok(text);
@@ -103,7 +108,7 @@ fn log_filter(text: &str) -> Result<&str, Failure> {
     let shown: String = text.chars().take(64).collect();
     Err(Failure::invalid(format!(
         "log_filter is {shown:?}: off, error, warn, info, debug or trace are accepted, each for all lines or after \
-         TARGET= as in tenured=debug, separated by commas, in up to {MOST_FILTER} bytes"
+         TARGET= as in tenured=debug, separated by commas, in up to {MOST_FILTER} bytes; the target {AUDIT} is for the settings alone"
     )))
 }
 
@@ -278,7 +283,7 @@ mod tests {
             "debug",
             "off",
             "warn,tenured=debug",
-            "tenured::http=trace,audit=off,error",
+            "tenured::http=trace,auditor=off,error",
         ] {
             assert!(log_filter(filter).is_ok(), "{filter}");
             assert_eq!(crate::logging::check(filter), Ok(()), "{filter}");
@@ -295,6 +300,8 @@ mod tests {
             "tenured=5",
             "DEBUG",
             "a b=info",
+            "audit=off",
+            "debug,audit=info",
             &long,
         ] {
             let refused = log_filter(filter).expect_err(filter);

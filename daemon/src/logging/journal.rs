@@ -40,7 +40,8 @@ impl Journal {
 
     fn at(path: PathBuf, member: &str) -> io::Result<Journal> {
         let socket = UnixDatagram::unbound()?;
-        // It is not waited for: what it has no room for goes the other way.
+        // It is not waited for here: what it has no room for goes to stderr, which is the journal again, by a stream
+        // that is waited for where it is full.
         socket.set_nonblocking(true)?;
         // Nothing is sent, but an address that is none is noticed.
         UnixDatagram::unbound()?.connect(&path)?;
@@ -141,15 +142,20 @@ impl Visit for Said {
     }
 }
 
-/// A field of ours: upper case, and only what the journal takes.
+/// A field of ours: upper case, and only what the journal takes. What every line has means one thing on all lines: an
+/// event that has something else by that name, such as the id of a member, has it beside.
 fn name_of(field: &str) -> Option<String> {
+    let of_event = match field {
+        "member" | "target" => "EVENT_",
+        _ => "",
+    };
     let name = field
         .chars()
         .map(|char| match char.is_ascii_alphanumeric() {
             true => char.to_ascii_uppercase(),
             false => '_',
         });
-    let name = format!("TENURE_{}", name.collect::<String>());
+    let name = format!("TENURE_{of_event}{}", name.collect::<String>());
     (name.len() <= LONGEST_NAME).then_some(name)
 }
 
@@ -204,6 +210,29 @@ mod tests {
             MESSAGE=request{id=\"7f\" route=\"/v1/keys\"}: request was not served status=503 code=\"no-leader\"\n\
             TENURE_STATUS=503\nTENURE_CODE=no-leader\n";
         assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn who_tells_a_line_is_told_once_whomever_the_line_is_about() {
+        let told = told(|| {
+            tracing::info!(target: "audit", member = %7, "an operator takes a backup");
+            tracing::info!(peer = "n2", member = "feed", target = "n3", "found peer");
+        });
+        let [audit, found] = told.as_slice() else {
+            panic!("{told:?}")
+        };
+        let values = |line: &str, name: &str| -> Vec<String> {
+            let fields = line.lines().filter_map(|field| field.split_once('='));
+            let named = fields.filter(|(field, _)| *field == name);
+            named.map(|(_, value)| value.to_owned()).collect()
+        };
+        assert_eq!(values(audit, "TENURE_MEMBER"), ["n1"]);
+        assert_eq!(values(audit, "TENURE_EVENT_MEMBER"), ["7"]);
+        assert_eq!(values(found, "TENURE_MEMBER"), ["n1"]);
+        assert_eq!(values(found, "TENURE_EVENT_MEMBER"), ["feed"]);
+        assert_eq!(values(found, "TENURE_TARGET").len(), 1);
+        assert_eq!(values(found, "TENURE_EVENT_TARGET"), ["n3"]);
+        assert_eq!(values(found, "TENURE_PEER"), ["n2"]);
     }
 
     #[test]

@@ -59,6 +59,11 @@ fn a_filter_is_in_force_until_the_settings_are_read_again() {
         ),
         ("[request]=debug", "after TARGET= as in tenured=debug"),
         ("", "separated by commas"),
+        // Nobody hides what they do next.
+        (
+            "audit=off,off",
+            "the target audit is for the settings alone",
+        ),
     ] {
         let refused = set(&mut client, filter).expect(400);
         assert_eq!(refused.code(), "invalid-request");
@@ -76,11 +81,14 @@ fn a_filter_is_in_force_until_the_settings_are_read_again() {
     assert!(detail.contains("log_filter"), "{detail}");
     assert_eq!(shown(&mut client), "warn,tenured=debug");
 
-    // Silence is told before it falls.
-    set(&mut client, "audit=off,off").expect(200);
-    wait::until("the audit is told that it ends", SOON, || {
-        member.output().contains("audit=off,off").then_some(())
-    });
+    // Refusals are told, and so is what is asked while all other lines are silent.
+    set(&mut client, "off").expect(200);
+    set(&mut client, "error").expect(200);
+    for told in ["audit=off,off", "asked=\"error\""] {
+        wait::until("the audit is told whatever the filter", SOON, || {
+            member.output().contains(told).then_some(())
+        });
+    }
 
     assert_eq!(reload(member), "in force now: log_filter\n");
     assert_eq!(shown(&mut client), "info");

@@ -295,7 +295,10 @@ fn a_collector_that_is_not_there_is_told_and_nothing_else_happens() {
     start(
         &cluster,
         &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.255.255.254:9"),
+            (
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                "http://127.255.255.254:9/v1/traces?api-key=s3cret",
+            ),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "100"),
             ("OTEL_BSP_SCHEDULE_DELAY", "1"),
         ],
@@ -308,12 +311,87 @@ fn a_collector_that_is_not_there_is_told_and_nothing_else_happens() {
             .contains("spans of traces are lost")
             .then_some(())
     });
-    let page = member.client().get("/metrics").expect("the member answers");
+    assert!(failed(member) > 0);
+    // Why is told, and where without what may be a key.
+    let told = member.output();
+    assert!(told.contains("Connection refused"), "{told}");
     assert!(
-        !page.text().contains("outcome=\"failed\"} 0\n"),
-        "{}",
-        page.text()
+        told.contains("http://127.255.255.254:9") && !told.contains("s3cret"),
+        "{told}"
     );
+}
+
+fn failed(member: &Member) -> u64 {
+    let page = member.client().get("/metrics").expect("the member answers");
+    let text = page.text();
+    let failed = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tenure_trace_spans_total{outcome=\"failed\"} "));
+    let failed = failed.expect("it is told");
+    failed.parse().expect("it is a number")
+}
+
+#[test]
+fn spans_that_a_collector_answers_200_to_and_rejects_are_not_counted_as_exported() {
+    let _machine = machine::shared();
+    let collector = Collector::that_rejects();
+    let cluster = Setup::of(1).prepare();
+    start(
+        &cluster,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            // Empty is as good as unset, for headers too.
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", ""),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b%2520"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ],
+    );
+    let member = &cluster.members[0];
+    put_traced(&mut member.client(), TRACE, "01").expect(201);
+    wait::until("it says that spans are lost", SOON, || {
+        let told = member.output();
+        (told.contains("the collector rejected 1 of") && told.contains("one is too old"))
+            .then_some(())
+    });
+    assert!(failed(member) > 0);
+    let heads = collector.heads();
+    assert!(heads.contains("x-key: a b%20\r\n"), "{heads}");
+}
+
+#[test]
+fn a_long_tracestate_of_a_caller_is_not_kept_and_none_is_kept_twice() {
+    let _machine = machine::shared();
+    let collector = Collector::start();
+    let cluster = Setup::of(1).prepare();
+    start(
+        &cluster,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ],
+    );
+    let mut client = cluster.members[0].client();
+    let other = "1af7651916cd43dd8448eb211c80319c";
+    // No value of a vendor is longer than 256 bytes.
+    let fits = format!("a={},b={}", "x".repeat(254), "x".repeat(253));
+    assert_eq!(fits.len(), 512);
+    let long = format!("{fits}x");
+    for (trace, state, kept) in [(TRACE, &fits, fits.as_str()), (other, &long, "")] {
+        let parent = format!("00-{trace}-{CALLER}-01");
+        let headers = [("traceparent", &*parent), ("tracestate", state)];
+        let put = client.call("PUT", "/v1/keys/a", &headers, b"x");
+        assert!(put.expect("the member answers").status < 300);
+        let names = ["PUT /v1/keys/{key}", "propose", "apply", "write the log"];
+        for (name, told) in collector.wait_for(trace, &names) {
+            let expected = match name == names[0] {
+                true => kept,
+                false => "",
+            };
+            assert_eq!(told.str("traceState"), expected, "{name}");
+        }
+    }
 }
 
 #[test]

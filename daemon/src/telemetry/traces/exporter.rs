@@ -7,26 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use opentelemetry::{InstrumentationScope, Key, KeyValue};
-use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector as _};
 use opentelemetry_sdk::trace::{RandomIdGenerator, SpanData, SpanExporter as _};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::collector::{Collector, Heard, Listener};
 use super::{Inner, Traces, sampler};
 use crate::config::{Encoding, TraceSettings};
 use crate::telemetry::{Metrics, Spans};
@@ -35,8 +26,6 @@ use crate::telemetry::{Metrics, Spans};
 const LAST_SPANS: Duration = Duration::from_secs(1);
 /// It is told no more often than this that spans are lost.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// An answer of a collector has no more than this.
-const MOST_ANSWER: usize = 1 << 20;
 
 /// Whose spans they are.
 #[derive(Clone, Debug)]
@@ -70,6 +59,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Told {
     metrics: Arc<Metrics>,
+    /// Where they are sent, as everybody may see it.
     endpoint: String,
     began: Instant,
     /// When it was last told that spans are lost, in milliseconds after the beginning, and one; 0 is never.
@@ -90,13 +80,14 @@ impl Traces {
         whose: &Whose,
         metrics: Arc<Metrics>,
     ) -> Result<(Traces, Exporting), String> {
-        let exporter = exporter(settings, whose)?;
+        let heard = Listener::default();
+        let exporter = exporter(settings, whose, heard.clone())?;
         let (waiting, spans) = channel(settings.queue);
         let queue = Queue {
             waiting,
             told: Arc::new(Told {
                 metrics,
-                endpoint: settings.endpoint.clone(),
+                endpoint: settings.shown_endpoint(),
                 began: Instant::now(),
                 last: AtomicU64::new(0),
                 taken: AtomicBool::new(true),
@@ -106,12 +97,13 @@ impl Traces {
         let sending = Sending {
             spans,
             exporter,
+            heard,
             settings: settings.clone(),
             told: Arc::clone(&queue.told),
             stop: stop.clone(),
         };
         let task = tokio::spawn(sending.run());
-        tracing::info!(endpoint = settings.endpoint, "traces are sent");
+        tracing::info!(endpoint = settings.shown_endpoint(), "traces are sent");
         let scope = InstrumentationScope::builder("tenured").with_version(whose.version);
         let inner = Inner {
             sampler: sampler::of(settings.sampling),
@@ -176,6 +168,8 @@ impl Told {
 struct Sending {
     spans: Receiver<SpanData>,
     exporter: SpanExporter,
+    /// What the collector said, which the exporter keeps to itself.
+    heard: Listener,
     settings: TraceSettings,
     told: Arc<Told>,
     stop: CancellationToken,
@@ -226,16 +220,40 @@ impl Sending {
         self.told
             .taken
             .store(matches!(sent, Ok(Ok(()))), Ordering::Relaxed);
+        let Heard { trouble, rejected } = self.heard.take();
         match sent {
-            Ok(Ok(())) => self.told.metrics.spans(Spans::Exported, count as u64),
-            Ok(Err(error)) => self.told.lost(Spans::Failed, count, &error.to_string()),
-            Err(_) => self.told.lost(Spans::Failed, count, "no answer in time"),
+            Ok(Ok(())) => {
+                let refused = rejected.count.min(count);
+                let taken = (count - refused) as u64;
+                self.told.metrics.spans(Spans::Exported, taken);
+                if refused > 0 {
+                    let why = format!(
+                        "the collector rejected {refused} of {count}: {}",
+                        rejected.why
+                    );
+                    self.told.lost(Spans::Failed, refused, &why);
+                }
+            }
+            Ok(Err(error)) => {
+                let why = trouble.unwrap_or_else(|| error.to_string());
+                self.told.lost(Spans::Failed, count, &why);
+            }
+            Err(_) => {
+                let before =
+                    trouble.map_or_else(String::new, |trouble| format!(", after: {trouble}"));
+                let why = format!("no answer in time{before}");
+                self.told.lost(Spans::Failed, count, &why);
+            }
         }
     }
 }
 
-fn exporter(settings: &TraceSettings, whose: &Whose) -> Result<SpanExporter, String> {
-    let client = Collector::of(&settings.endpoint)?;
+fn exporter(
+    settings: &TraceSettings,
+    whose: &Whose,
+    heard: Listener,
+) -> Result<SpanExporter, String> {
+    let client = Collector::of(settings, heard)?;
     let protocol = match settings.encoding {
         Encoding::Protobuf => Protocol::HttpBinary,
         Encoding::Json => Protocol::HttpJson,
@@ -269,42 +287,4 @@ fn resource(whose: &Whose) -> Resource {
         .filter(|(key, _)| !(is_named && *key == "service.name"));
     let ours = ours.map(|(key, value)| KeyValue::new(key, value.to_owned()));
     Resource::builder().with_attributes(ours).build()
-}
-
-/// An HTTP client for a collector, over the daemon's own stack.
-#[derive(Debug)]
-struct Collector(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
-
-impl Collector {
-    fn of(endpoint: &str) -> Result<Collector, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let unusable = |error: &dyn std::fmt::Display| {
-            format!("certificates for {endpoint} cannot be checked: {error}")
-        };
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable(&error))?;
-        let tls = match endpoint.starts_with("https:") {
-            true => tls.with_native_roots().map_err(|error| unusable(&error))?,
-            // Where nothing is encrypted, nobody is trusted for it.
-            false => tls.with_root_certificates(RootCertStore::empty()),
-        };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.with_no_client_auth())
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Collector(client))
-    }
-}
-
-#[async_trait]
-impl HttpClient for Collector {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.0.request(request.map(Full::new)).await?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MOST_ANSWER).collect().await?.to_bytes();
-        Ok(Response::from_parts(head, body))
-    }
 }

@@ -4,6 +4,7 @@
 //! for anybody: where the queue is full a span is dropped and counted. Without an endpoint there is nothing but one
 //! `None` to look at. No span ever carries the name of a key, a lock or a caller, nor a value or a token.
 
+mod collector;
 mod exporter;
 mod sampler;
 
@@ -27,6 +28,9 @@ use exporter::Queue;
 pub use exporter::{Exporting, Whose};
 
 const TRACEPARENT: &str = "traceparent";
+/// A caller's `tracestate` is kept up to this length, which every vendor can rely on (W3C Trace Context, 3.3.1.5). More
+/// would let callers decide how much memory the spans that wait need.
+const MOST_STATE: usize = 512;
 
 /// Begins spans, where any are to be sent. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +118,10 @@ impl Traces {
             trace,
             span: parent.span_id(),
             is_remote: parent.is_remote(),
-            state: sampled.trace_state,
+            state: match sampled.trace_state {
+                state if state.header().len() <= MOST_STATE => state,
+                _ => TraceState::NONE,
+            },
         };
         Some(inner.begin(parent, Kind::Server, name().into()))
     }
@@ -175,13 +182,14 @@ impl Inner {
 }
 
 impl Span {
-    /// A span within this one.
+    /// A span within this one. The state that a caller brought stays with the span of its request, as with those that
+    /// are told by their ids.
     pub fn child(&self, kind: Kind, name: &'static str) -> Span {
         let parent = Parent {
             trace: self.context.trace_id(),
             span: self.context.span_id(),
             is_remote: false,
-            state: self.context.trace_state().clone(),
+            state: TraceState::NONE,
         };
         self.inner.begin(parent, kind, name.into())
     }

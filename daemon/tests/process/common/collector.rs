@@ -1,4 +1,4 @@
-//! A collector of traces: takes OTLP over HTTP as JSON, or takes connections and never answers.
+//! A collector of traces: takes OTLP over HTTP as JSON, says that it rejects some, or takes connections and never answers.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +14,8 @@ use super::wait;
 #[derive(Default)]
 struct Received {
     requests: Vec<Vec<u8>>,
+    /// The heads of the requests.
+    heads: String,
     connections: usize,
 }
 
@@ -45,15 +47,22 @@ impl Told {
 impl Collector {
     /// One that takes everything.
     pub(crate) fn start() -> Collector {
-        Collector::answering(true)
+        Collector::answering(Some("{}"))
     }
 
     /// One that takes connections and requests, and answers none.
     pub(crate) fn that_hangs() -> Collector {
-        Collector::answering(false)
+        Collector::answering(None)
     }
 
-    fn answering(answers: bool) -> Collector {
+    /// One that takes everything, and says of each request that it rejects one span.
+    pub(crate) fn that_rejects() -> Collector {
+        Collector::answering(Some(
+            r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"one is too old"}}"#,
+        ))
+    }
+
+    fn answering(answer: Option<&'static str>) -> Collector {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let address = listener.local_addr().expect("it has an address");
         let received = Arc::<Mutex<Received>>::default();
@@ -62,7 +71,7 @@ impl Collector {
             for stream in listener.incoming().map_while(Result::ok) {
                 lock(&shared).connections += 1;
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, answers, &shared));
+                std::thread::spawn(move || serve(stream, answer, &shared));
             }
         });
         Collector { address, received }
@@ -81,6 +90,11 @@ impl Collector {
     /// Everything that came to it, as it came.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         lock(&self.received).requests.concat()
+    }
+
+    /// The heads of all requests that came to it.
+    pub(crate) fn heads(&self) -> String {
+        lock(&self.received).heads.clone()
     }
 
     /// The spans of a trace.
@@ -153,20 +167,27 @@ fn attributes(list: &Value) -> BTreeMap<String, String> {
 }
 
 /// Takes the requests of a connection, one after the other.
-fn serve(stream: TcpStream, answers: bool, received: &Mutex<Received>) {
+fn serve(stream: TcpStream, answer: Option<&str>, received: &Mutex<Received>) {
     let mut reader = BufReader::new(stream);
-    while let Some(body) = request(&mut reader) {
-        lock(received).requests.push(body);
-        let answer =
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
-        if answers && reader.get_mut().write_all(answer).is_err() {
+    while let Some((head, body)) = request(&mut reader) {
+        let mut received = lock(received);
+        received.heads.push_str(&head);
+        received.requests.push(body);
+        drop(received);
+        let Some(answer) = answer else { continue };
+        let length = answer.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{answer}"
+        );
+        if reader.get_mut().write_all(answer.as_bytes()).is_err() {
             return;
         }
     }
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
     let mut length = 0;
+    let mut head = String::new();
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     assert!(line.starts_with("POST /v1/traces HTTP/1.1"), "{line}");
@@ -180,8 +201,9 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
         if let Some(value) = header.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
+        head.push_str(&line);
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(body)
+    Some((head, body))
 }
