@@ -226,7 +226,8 @@ pub struct Status {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeStatus {
-    /// Which log lines it writes: levels, each for all or after `TARGET=`, separated by commas.
+    /// Which log lines it writes: levels, each for all or after `TARGET=`, separated by commas. The target `audit` is
+    /// refused: what becomes of the audit is said by the settings of a member alone.
     pub log_filter: String,
 }
 

@@ -119,7 +119,7 @@ fn refused(filter: &str, error: &dyn std::fmt::Display) -> ConfigError {
 }
 
 /// Whether a filter says itself what becomes of the lines on the target `audit`.
-fn names_audit(filter: &str) -> bool {
+pub(crate) fn names_audit(filter: &str) -> bool {
     filter.split(',').any(|directive| {
         let target = directive.trim().split(['=', '[']).next();
         target == Some(AUDIT)

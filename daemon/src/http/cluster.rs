@@ -10,6 +10,8 @@ use tenure_raft::{
 use tenure_replica::ProgressReport;
 use tenure_state::Revision;
 
+use crate::logging;
+
 use super::audit::{Act, Audit};
 use super::failure::{Failure, Purpose};
 use super::health;
@@ -89,7 +91,8 @@ pub(super) async fn change_status(mut cx: Context<'_>) -> Result<Reply, Failure>
 }
 
 /// A filter of log lines as callers may set it: less than the settings take, because it comes from anybody who reaches
-/// this address. A filter that looks at spans and their fields costs all others time.
+/// this address. A filter that looks at spans and their fields costs all others time. The audit tells on callers, so only
+/// the settings may name its target.
 fn log_filter(text: &str) -> Result<&str, Failure> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let in_target = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | ':');
@@ -97,10 +100,16 @@ fn log_filter(text: &str) -> Result<&str, Failure> {
         let (target, level) = directive.split_once('=').unwrap_or(("all", directive));
         !target.is_empty() && target.chars().all(in_target) && LEVELS.contains(&level)
     };
+    let shown: String = text.chars().take(64).collect();
+    if logging::names_audit(text) {
+        return Err(Failure::invalid(format!(
+            "log_filter is {shown:?}: what becomes of lines on the target audit is said by the settings of a member alone; \
+             leave that target out"
+        )));
+    }
     if text.len() <= MOST_FILTER && text.split(',').all(is_directive) {
         return Ok(text);
     }
-    let shown: String = text.chars().take(64).collect();
     Err(Failure::invalid(format!(
         "log_filter is {shown:?}: off, error, warn, info, debug or trace are accepted, each for all lines or after \
          TARGET= as in tenured=debug, separated by commas, in up to {MOST_FILTER} bytes"
@@ -278,10 +287,18 @@ mod tests {
             "debug",
             "off",
             "warn,tenured=debug",
-            "tenured::http=trace,audit=off,error",
+            "tenured::http=trace,auditor=off,error",
         ] {
             assert!(log_filter(filter).is_ok(), "{filter}");
             assert_eq!(crate::logging::check(filter), Ok(()), "{filter}");
+        }
+        for filter in ["audit=off", "debug,audit=info", "audit=off,off", "audit"] {
+            let refused = log_filter(filter).expect_err(filter);
+            assert!(
+                refused.detail.contains("the settings of a member alone"),
+                "{}",
+                refused.detail
+            );
         }
         let long = "debug,".repeat(200) + "debug";
         for filter in [
