@@ -445,6 +445,13 @@ impl Raft {
         self.become_follower(self.term(), None, Some(crate::ready::StepDown::Removed));
     }
 
+    /// Where the configuration in force stands in the log.
+    pub fn configuration_position(&self) -> LogPosition {
+        let index = self.log.configuration_index();
+        let base = self.log.base().position;
+        self.log.position_at(index).unwrap_or(base)
+    }
+
     /// What became of a change that this member appended when it led.
     pub fn change_fate(&self, position: LogPosition) -> ChangeFate {
         match self.log.term_at(position.index) {

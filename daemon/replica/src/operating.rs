@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{
-    Change, ChangeError, ChangeFate, Configuration, LogPosition, MemberId, TransferError,
+    Change, ChangeError, ChangeFate, Configuration, LogPosition, MemberId, MemberInfo,
+    TransferError,
 };
 
 use crate::core::Core;
@@ -167,6 +168,14 @@ impl Core {
 
     /// Does an operation here, if this is the leader, and answers unless that has to wait.
     fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
+        if let AdminRequest::Change(change) = &operation
+            && self.raft.is_leader()
+            && self.is_so(change)
+        {
+            // Two have asked for one thing at once, as a newcomer and its operator may: both hear when it is done.
+            let position = self.raft.configuration_position();
+            return self.operating.appended.push((position, from, token));
+        }
         let taken = match &operation {
             AdminRequest::Change(_) if !self.raft.is_leader() => None,
             AdminRequest::Change(change) => self.name_is_taken(change),
@@ -200,6 +209,22 @@ impl Core {
             },
         };
         self.answer_operation(from, token, result);
+    }
+
+    /// Whether the configuration in force is what the change would make of it.
+    fn is_so(&self, change: &Change) -> bool {
+        let configuration = self.raft.configuration();
+        let (id, info, replaces) = match change {
+            Change::Add { id, info, .. } => (id, info, None),
+            Change::Replace { old, id, info } => (id, info, Some(Some(*old))),
+            Change::Promote(_) | Change::Remove(_) | Change::Update { .. } => return false,
+        };
+        let is_called = |known: &MemberInfo| {
+            (&known.name, &known.peer_url, &known.client_url)
+                == (&info.name, &info.peer_url, &info.client_url)
+        };
+        configuration.info.get(id).is_some_and(is_called)
+            && replaces.is_none_or(|old| configuration.promoting.get(id) == Some(&old))
     }
 
     /// Names are labels, and people go by them: whoever comes has one that nobody has but whom it replaces. The leader looks,
@@ -381,7 +406,6 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenure_raft::MemberInfo;
 
     fn with_start(start: Option<u64>) -> Configuration {
         let info = MemberInfo {
