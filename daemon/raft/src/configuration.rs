@@ -50,6 +50,13 @@ impl Configurations {
         &self.stack[newer - 1].1
     }
 
+    /// The one in force at `index`, and all later ones.
+    pub(crate) fn from(&self, index: LogIndex) -> impl Iterator<Item = &Arc<Configuration>> {
+        let newer = self.stack.partition_point(|(at, _)| *at <= index);
+        let first = newer.saturating_sub(1);
+        self.stack[first..].iter().map(|(_, known)| known)
+    }
+
     /// Adopts the configuration of an entry that is appended at `index`.
     pub(crate) fn push(&mut self, index: LogIndex, configuration: Arc<Configuration>) {
         assert!(

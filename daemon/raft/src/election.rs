@@ -25,11 +25,15 @@ impl Raft {
 
     /// Whether it may campaign: it has a vote, is not in the middle of replacing its state, and terms are not used up.
     ///
-    /// A member without a vote in a configuration that may not be committed still campaigns where it has one in the
-    /// configuration before (thesis §4.2.2): it may be the only one whose log is long enough to win.
+    /// A member without a vote in a configuration that may not be committed still campaigns where it has one in any
+    /// before it that may be the last that is (thesis §4.2.2): it may be the only one whose log is long enough to win. After
+    /// a restart that are many, since nothing is known to be committed behind the checkpoint.
     fn may_campaign(&self) -> bool {
         let has_vote = self.configuration().is_voter(self.id)
-            || self.log.configuration_at(self.commit).is_voter(self.id)
+            || self
+                .log
+                .configurations_from(self.commit)
+                .any(|known| known.is_voter(self.id))
                 && !mutated(Mutant::RemovedNeverCampaigns);
         has_vote
             && (self.installing.is_none() || mutated(Mutant::CampaignDuringInstall))

@@ -82,6 +82,14 @@ impl Log {
         self.configurations.at(index)
     }
 
+    /// The configurations of which any may be the last that is committed, where everything up to `index` is.
+    pub(crate) fn configurations_from(
+        &self,
+        index: LogIndex,
+    ) -> impl Iterator<Item = &Arc<Configuration>> {
+        self.configurations.from(index)
+    }
+
     /// Where the configuration in force stands.
     pub(crate) fn configuration_index(&self) -> LogIndex {
         self.configurations.current_index()

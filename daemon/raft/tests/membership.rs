@@ -475,3 +475,30 @@ fn a_change_that_gave_way_here_is_undone_only_when_another_entry_is_committed() 
         ChangeFate::RolledBack
     );
 }
+
+/// Found by seed 50010182 of the simulator: after a restart nothing behind the checkpoint is known to be committed, and at
+/// the checkpoint the member had no vote yet.
+#[test]
+fn who_came_and_went_since_its_checkpoint_campaigns_once_more_after_a_restart() {
+    let mut group = led(1);
+    change(&mut group, 1, add(2, true)).unwrap();
+    group.join(2);
+    group.pass(ms(500));
+    assert_eq!(voters_of(&group, 2), [1, 2]);
+    group.with_raft(1, |raft| raft.transfer_leadership(id(2)).unwrap());
+    group.pass(ms(200));
+    assert_eq!(group.leader(), Some(2));
+    change(&mut group, 2, Change::Remove(id(2))).unwrap();
+    let joint = group.raft(2).status().last.index;
+    step_until(&mut group, |group| {
+        joint < group.raft(2).status().last.index
+    });
+    group.drop_messages(|_| true);
+    group.persist_all(2);
+    group.crash(2);
+    group.restart(2);
+    assert_eq!(group.raft(2).status().role, RoleName::Learner);
+    group.pass(ms(5000));
+    assert_eq!(group.leader(), Some(1));
+    assert_eq!(voters_of(&group, 1), [1]);
+}
