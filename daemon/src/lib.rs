@@ -22,4 +22,6 @@ pub mod pulse;
 pub mod storage;
 pub mod supervision;
 pub mod telemetry;
+mod throttle;
+pub mod tls;
 pub mod transport;

@@ -10,6 +10,7 @@ use tenure_state::State;
 use super::metrics::free_bytes;
 use crate::node::Handle;
 use crate::telemetry::{Lately, TOO_FAST};
+use crate::tls::Tls;
 
 /// A follower that has not answered for so long is missing.
 const MISSING_AFTER: Duration = Duration::from_secs(5);
@@ -51,8 +52,10 @@ struct Follower {
 }
 
 /// What is wrong with this member or, where it leads, with the cluster, and what to do.
-pub(super) fn warnings(handle: &Handle) -> Vec<String> {
-    Facts::of(handle).in_words()
+pub(super) fn warnings(handle: &Handle, tls: &Tls) -> Vec<String> {
+    let mut words = Facts::of(handle).in_words();
+    words.extend(tls.warnings());
+    words
 }
 
 impl Facts {

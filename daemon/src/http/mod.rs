@@ -1,8 +1,8 @@
 //! REST: the calls of clients over HTTP/1.1 and HTTP/2.
 //!
 //! Owns the way from bytes of a client to commands and reads of this member, and back; alone in knowing status codes.
-//! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: TLS
-//! and who may do what.
+//! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: who may
+//! do what.
 
 mod acquiring;
 mod administration;
@@ -40,6 +40,7 @@ mod reading;
 mod releasing;
 mod reply;
 mod route;
+mod secured;
 mod selection;
 mod semaphores;
 mod service;
@@ -61,6 +62,7 @@ pub(crate) use waiting::serve as serve_waiting;
 
 use crate::logging::LogFilter;
 use crate::node::Handle;
+use crate::tls::Tls;
 
 /// What the client address is served with.
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Which log lines are written, which a call may change.
     pub log_filter: LogFilter,
+    /// What secures connections.
+    pub tls: Tls,
 }
 
 impl Default for Settings {
@@ -85,6 +89,7 @@ impl Default for Settings {
             waits: 20_000,
             drain: Duration::from_secs(5),
             log_filter: LogFilter::default(),
+            tls: Tls::default(),
         }
     }
 }

@@ -43,6 +43,7 @@ use super::{
 use crate::logging::LogFilter;
 use crate::node::{Handle, LeaderView};
 use crate::telemetry::{self, Metrics, Span};
+use crate::tls::Tls;
 use crate::transport::{DialError, Hello};
 
 /// A turn that has not come by then does not come: like every open read, one that waits here ends within a second
@@ -63,6 +64,7 @@ pub(super) struct Service {
     counts: Counts,
     watchers: Arc<Watchers>,
     probe: Probe,
+    tls: Tls,
     leader: channel::Receiver<LeaderView>,
     log_filter: LogFilter,
     cluster: String,
@@ -175,6 +177,7 @@ impl Service {
             counts: Counts::default(),
             watchers: Arc::default(),
             probe: probe::ask,
+            tls: settings.tls.clone(),
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
             member_header: hex(member.id.to_string()),
@@ -481,6 +484,11 @@ impl Context<'_> {
         &self.service.handle
     }
 
+    /// What secures connections.
+    pub(super) fn tls(&self) -> &Tls {
+        &self.service.tls
+    }
+
     /// Refuses parameters that the handler has not taken.
     ///
     /// # Errors
@@ -664,7 +672,7 @@ impl Context<'_> {
     ///
     /// Where nobody is reached, or it is no member.
     pub(super) async fn probe(&self, peer_url: &str) -> Result<Hello, DialError> {
-        (self.service.probe)(peer_url.to_owned()).await
+        (self.service.probe)(peer_url.to_owned(), self.tls().members.clone()).await
     }
 
     /// Waits until a read of this member's state is linearizable; the leader's clock.
