@@ -234,7 +234,8 @@ async fn shake(
 #[tokio::test]
 async fn members_trust_whom_their_authority_signed_while_that_is_valid_and_not_revoked() {
     let dir = dir();
-    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (ours, theirs) = (Authority::called("ours"), Authority::new());
+    let namesake = Authority::called("ours");
     let named = || Wanted::named(&["localhost"]);
     issue(dir.path(), &ours, "good", named());
     issue(dir.path(), &ours, "expired", named().valid(-10, -1));
@@ -242,6 +243,7 @@ async fn members_trust_whom_their_authority_signed_while_that_is_valid_and_not_r
     issue(dir.path(), &ours, "client", named().for_clients());
     let revoked = issue(dir.path(), &ours, "revoked", named());
     theirs.issue(named()).write(dir.path(), "stranger");
+    namesake.issue(named()).write(dir.path(), "namesake");
     write(dir.path(), "good.crl", &ours.revoked(&[&revoked], 10));
     let open = |name: &str| port(dir.path(), name, With::Members);
     let good = open("good");
@@ -254,6 +256,7 @@ async fn members_trust_whom_their_authority_signed_while_that_is_valid_and_not_r
         ("early", "it is not valid before"),
         ("revoked", "it is revoked"),
         ("stranger", "signed by none of the authorities known here"),
+        ("namesake", "not that of the authority of that name"),
     ] {
         let bad = open(name);
         let (dialled, accepted) = shake(&good, &bad, "localhost").await;
@@ -276,7 +279,7 @@ async fn members_trust_whom_their_authority_signed_while_that_is_valid_and_not_r
         );
         assert_eq!(bad.failures(), 1);
     }
-    assert_eq!(good.failures(), 4);
+    assert_eq!(good.failures(), 5);
     let (dialled, _) = shake(&good, &open("good"), "elsewhere.example").await;
     assert!(dialled.is_err_and(|words| words.contains("not valid for name \"elsewhere.example\"")));
     let (dialled, _) = shake(&open("client"), &good, "localhost").await;

@@ -26,7 +26,6 @@ pub(crate) struct Wanted {
 }
 
 /// A certificate and its key in PEM.
-#[derive(Clone)]
 pub(crate) struct Issued {
     pub(crate) certificate: String,
     pub(crate) key: String,
@@ -37,10 +36,13 @@ pub(crate) struct Issued {
 
 impl Authority {
     pub(crate) fn new() -> Authority {
+        Authority::called(&format!("authority {:016x}", fastrand::u64(..)))
+    }
+
+    /// One of this name, as others may be called, too.
+    pub(crate) fn called(name: &str) -> Authority {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "an authority of tests");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
