@@ -725,6 +725,7 @@ mod tests {
             name: "n2".to_owned(),
             member: MemberId(2),
             client_url: "http://c2".to_owned(),
+            tls: None,
             members: list(&[("n1", "http://a"), ("n2", "http://b")]),
             beginning: Beginning::default(),
             said: BTreeMap::new(),
