@@ -81,6 +81,8 @@ pub(crate) struct History {
     keys: BTreeMap<Bytes, LeaseId>,
     /// Leases and places as of the last entry.
     counted: (u64, u64),
+    /// The same of each identity.
+    used: BTreeMap<String, (u64, u64)>,
     /// The clock of the last entry.
     clock: Clock,
     queues: Queues,
@@ -128,6 +130,7 @@ impl History {
             delays: BTreeMap::new(),
             keys: BTreeMap::new(),
             counted: (0, 0),
+            used: BTreeMap::new(),
             clock: Clock(0),
             queues: Queues::default(),
             renewals: Renewals::default(),
@@ -185,6 +188,7 @@ impl History {
         } = around;
         let clock = Clock(committed.stamp.0);
         let decided = decisions.applied(index, clock, &committed.batch, state.digest());
+        let quotas = self.rights.quotas();
         self.rights.judge(index, &committed.batch, &decided);
         let (allowed, decided) = without_denied(index, committed, decided, calls);
         let committed = &*allowed;
@@ -201,6 +205,7 @@ impl History {
         self.note_deadlines(committed, state, &received);
         self.demand_gone(state, clock);
         self.demand_within(&most);
+        self.demand_within_quotas(&quotas);
         self.note_administration(committed, state);
         self.judge_transactions(committed, &decided);
         self.settle_queues(committed);
@@ -241,6 +246,35 @@ impl History {
             self.counted.1
         );
         self.counted = (leases, places);
+    }
+
+    /// The same of each identity, where its quota is what it was before the entry.
+    fn demand_within_quotas(&mut self, before: &BTreeMap<String, (u64, u64)>) {
+        let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for lease in self.leases.values() {
+            if let Some(identity) = &lease.identity {
+                let used = used.entry(identity.clone()).or_default();
+                used.0 += 1;
+                used.1 += lease.places.len() as u64;
+            }
+        }
+        let after = self.rights.quotas();
+        for (identity, (leases, places)) in &used {
+            let Some(quota) = before
+                .get(identity)
+                .filter(|quota| after.get(identity) == Some(*quota))
+            else {
+                continue;
+            };
+            let had = self.used.get(identity).copied().unwrap_or_default();
+            demand!(
+                *leases <= quota.0.max(had.0)
+                    && *places <= MOST_NAMES.saturating_mul(quota.1.max(had.1)),
+                "bounded",
+                "{identity} has {leases} leases and {places} places; its quota is {quota:?} and it had {had:?}"
+            );
+        }
+        self.used = used;
     }
 
     fn note_administration(&mut self, committed: &Committed, state: &State) {

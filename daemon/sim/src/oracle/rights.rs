@@ -90,6 +90,20 @@ impl Rights {
         }
     }
 
+    /// How many leases and places each identity may have; nothing where there is no such bound, or all is allowed.
+    pub(super) fn quotas(&self) -> BTreeMap<String, (u64, u64)> {
+        let bounded = self.identities.iter().filter(|_| self.on);
+        let quota = bounded.map(|(name, identity)| {
+            let quota = identity.quota;
+            let most = (
+                quota.leases.unwrap_or(u64::MAX),
+                quota.places.unwrap_or(u64::MAX),
+            );
+            (name.clone(), most)
+        });
+        quota.collect()
+    }
+
     fn compare(
         &mut self,
         index: LogIndex,
