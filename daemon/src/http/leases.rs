@@ -274,6 +274,11 @@ pub(super) fn remaining_ms(deadline: Clock, clock: Clock) -> u64 {
     deadline.0.saturating_sub(clock.0)
 }
 
+/// How long something has stood, where it is known since when.
+pub(super) fn elapsed_ms(since: Option<Clock>, clock: Clock) -> Option<u64> {
+    since.map(|since| clock.0.saturating_sub(since.0))
+}
+
 /// Metadata as it is written.
 pub(super) fn labels(metadata: &Arc<BTreeMap<String, String>>) -> BTreeMap<String, String> {
     BTreeMap::clone(metadata)

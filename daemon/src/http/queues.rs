@@ -141,6 +141,7 @@ mod tests {
             share: Share::Exclusive,
             fence: Fence(2),
             acquired_revision: Revision(2),
+            acquired_at: None,
             deadline: Clock(0),
             value: "x".repeat(bytes),
         };
