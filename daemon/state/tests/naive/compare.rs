@@ -68,7 +68,14 @@ impl Model {
             .iter()
             .map(|h| {
                 let value = h.value.clone();
-                (h.lease, h.owner.clone(), h.share, h.revision, value)
+                (
+                    h.lease,
+                    h.owner.clone(),
+                    h.share,
+                    h.revision,
+                    Some(Clock(h.since)),
+                    value,
+                )
             })
             .collect();
         let got: Vec<_> = view
@@ -76,7 +83,14 @@ impl Model {
             .iter()
             .map(|h| {
                 let value = h.value.clone();
-                (h.lease, h.owner.clone(), h.share, h.fence.0, value)
+                (
+                    h.lease,
+                    h.owner.clone(),
+                    h.share,
+                    h.fence.0,
+                    h.acquired_at,
+                    value,
+                )
             })
             .collect();
         prop_assert_eq!(expected, got);
@@ -88,7 +102,15 @@ impl Model {
         places.sort_by_key(|place| (-place.priority, place.revision));
         let expected: Vec<_> = places
             .iter()
-            .map(|p| (p.lease, p.owner.clone(), p.revision, p.wait))
+            .map(|p| {
+                (
+                    p.lease,
+                    p.owner.clone(),
+                    p.revision,
+                    Some(Clock(p.since)),
+                    p.wait,
+                )
+            })
             .collect();
         let got: Vec<_> = view
             .queue
@@ -98,6 +120,7 @@ impl Model {
                     p.lease,
                     p.owner.clone(),
                     p.queued_revision.0,
+                    p.queued_at,
                     p.wait_deadline.0,
                 )
             })
