@@ -74,6 +74,8 @@ compaction() {
 puts() { while :; do "$tenure" bench put --clients 8 --rate 500 --warmup 1ms --duration 1s >/dev/null 2>&1 && again; done; }
 member() {
     while :; do
+        # One that was cut off in the middle is a member still.
+        "$tenure" member remove n4 >/dev/null 2>&1 || true
         rm -rf "$directory/n4"
         serve 4 --join http://127.0.7.1:7379 &
         local four=$!
