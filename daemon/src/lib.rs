@@ -22,4 +22,5 @@ pub mod pulse;
 pub mod storage;
 pub mod supervision;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;

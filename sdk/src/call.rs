@@ -446,6 +446,9 @@ fn is_recorded(code: Code) -> bool {
         | Code::Unauthenticated
         | Code::Forbidden
         | Code::MemberNotFound
+        | Code::RoleNotFound
+        | Code::IdentityNotFound
+        | Code::TokenNotFound
         | Code::RouteNotFound
         | Code::MethodNotAllowed
         | Code::NotAcceptable
@@ -459,6 +462,7 @@ fn is_recorded(code: Code) -> bool {
         | Code::LimitMismatch
         | Code::MembershipBusy
         | Code::MembershipUnsafe
+        | Code::AccessConflict
         | Code::Compacted
         | Code::IdempotencyMismatch
         | Code::QuotaExceeded

@@ -300,6 +300,14 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
         Code::MemberNotFound => (Exit::ABSENT, "`tenure member list` shows the members"),
+        Code::RoleNotFound | Code::IdentityNotFound | Code::TokenNotFound => (
+            Exit::ABSENT,
+            "GET /v1/roles, /v1/identities and /v1/tokens show which there are",
+        ),
+        Code::AccessConflict => (
+            Exit::FAILED,
+            "the sentence says what stands against it; change that first",
+        ),
         Code::MembershipBusy => (
             Exit::FAILED,
             "ask again when that is done; `tenure member list` shows what is under way",
