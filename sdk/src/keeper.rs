@@ -313,10 +313,9 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
             }) => lease.end(Loss::LeaseEnded),
             // Neither confirmed nor ended: what is believed runs on.
             Some(RenewResult::Lost { error, .. }) => {
-                let detail = format!("the lease {} is not renewed: {}", lease.id, error.title());
-                lease.was_not_renewed(Error::NotApplied(Failure::of(*error, detail)));
+                lease.was_not_renewed(not_renewed(lease, *error))
             }
-            None => {}
+            None => lease.was_not_renewed(unnamed(lease)),
         }
     }
     let mut seen = Vec::with_capacity(doubtful.len());
@@ -329,6 +328,19 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
             lease.was_searched(shown.revision);
         }
     }
+}
+
+fn not_renewed(lease: &Shared, code: Code) -> Error {
+    let detail = format!("the lease {} is not renewed: {}", lease.id, code.title());
+    Error::NotApplied(Failure::of(code, detail))
+}
+
+fn unnamed(lease: &Shared) -> Error {
+    let detail = format!(
+        "a member answered a renewal without a word on the lease {}",
+        lease.id
+    );
+    Error::Unknown(Failure::local(detail))
 }
 
 /// Whether members do not know who asks, or that may not renew.
