@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
 use tenure_replica::Decided;
 use tenure_state::{
-    Break, Clock, Command, Contention, Fence, Guard, HandOver, Kind, LeaseId, LimitError,
+    Break, Clock, Command, Contention, Denied, Fence, Guard, HandOver, Kind, LeaseId, LimitError,
     Operation, ReadError, Refusal, Release, Revision, Share,
 };
 
@@ -85,6 +85,7 @@ impl Asked {
             | Command::ChangeLease { .. }
             | Command::Acquire(_)
             | Command::ChangeLimits(_)
+            | Command::ChangeAccess(_)
             | Command::Compact { .. } => What::Other,
         };
         Asked {
@@ -150,7 +151,14 @@ impl Asked {
             | Refusal::TooLarge { .. }
             | Refusal::RevisionAhead { .. }
             | Refusal::QuotaExceeded { .. }
+            | Refusal::IdentityQuotaExceeded { .. }
             | Refusal::Limits(_)
+            | Refusal::Denied(_)
+            | Refusal::RoleNotFound(_)
+            | Refusal::IdentityNotFound(_)
+            | Refusal::TokenNotFound(_)
+            | Refusal::TokenIdTaken
+            | Refusal::AccessInvalid(_)
             | Refusal::Unsupported(_) => None,
         }
     }
@@ -497,7 +505,35 @@ impl Failure {
             .with("limit", limit)
             .with("allowed", allowed)
             .with("asked", asked),
+            Refusal::IdentityQuotaExceeded {
+                identity,
+                quota,
+                allowed,
+                asked,
+            } => invalid(
+                Code::QuotaExceeded,
+                format!("{identity:?} may have {allowed} {quota} and this would make it {asked}"),
+            )
+            .with("limit", quota)
+            .with("allowed", allowed)
+            .with("asked", asked),
             Refusal::Limits(error) => Failure::limits(&error),
+            Refusal::Denied(Denied::Unauthenticated) => {
+                invalid(Code::Unauthenticated, "it is not known who asks".into())
+            }
+            Refusal::Denied(Denied::Forbidden { verb, resource }) => {
+                invalid(Code::Forbidden, format!("{verb} on {resource} is not granted"))
+            }
+            Refusal::RoleNotFound(name) => Failure::invalid(format!("there is no role {name:?}")),
+            Refusal::IdentityNotFound(name) => {
+                Failure::invalid(format!("there is no identity {name:?}"))
+            }
+            Refusal::TokenNotFound(id) => Failure::invalid(format!("there is no token {id}")),
+            Refusal::TokenIdTaken => invalid(
+                Code::Overloaded,
+                "the id drawn for the token is in use; ask again".into(),
+            ),
+            Refusal::AccessInvalid(problem) => Failure::invalid(problem),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };
         match failure.revision {

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, Outcome, Retry, header};
 use tenure_replica::{AdminRequest, Decided, Operated};
-use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits};
+use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits, Principal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -603,7 +603,7 @@ impl Context<'_> {
         self.course.proposes(purpose);
         let decided = self
             .handle()
-            .submit(command, idempotency, self.span)
+            .submit(Principal::anonymous(), command, idempotency, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, purpose))?;
         if decided.replayed {
@@ -633,7 +633,7 @@ impl Context<'_> {
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
-            .renew(lease, self.span)
+            .renew(Principal::anonymous(), lease, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
@@ -646,7 +646,7 @@ impl Context<'_> {
     pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
-            .renew_many(leases, self.span)
+            .renew_many(Principal::anonymous(), leases, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
