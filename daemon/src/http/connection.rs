@@ -31,7 +31,7 @@ use super::Settings;
 use super::body::Arriving;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
-use super::service::{OwnTurn, Service};
+use super::service::{Ends, OwnTurn, Service};
 
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_secs(5);
@@ -181,8 +181,16 @@ async fn serve_one(
     activity: &Arc<Activity>,
     shutdown: CancellationToken,
 ) {
-    let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else {
+    let (Ok(local), Ok(client_address), Ok(())) = (
+        stream.local_addr(),
+        stream.peer_addr(),
+        stream.set_nodelay(true),
+    ) else {
         return;
+    };
+    let ends = Ends {
+        local,
+        client: client_address,
     };
     let io = TokioIo::new(Watched {
         stream,
@@ -195,7 +203,7 @@ async fn serve_one(
         let arriving = client.arriving.clone();
         let (serving, on_its_way) = (Serving::begin(&of_requests), OnItsWay::of(&of_requests));
         async move {
-            let (mut response, mut answered) = service.answer(request, arriving, local).await;
+            let (mut response, mut answered) = service.answer(request, arriving, ends).await;
             let needed = |body: &_| hyper::body::Body::size_hint(body).lower();
             let taken = room.take(needed(response.body())).unwrap_or_else(|| {
                 response = service.without_room(&response, &mut answered);

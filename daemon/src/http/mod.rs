@@ -1,15 +1,17 @@
 //! REST: the calls of clients over HTTP/1.1 and HTTP/2.
 //!
 //! Owns the way from bytes of a client to commands and reads of this member, and back; alone in knowing status codes.
-//! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: TLS
-//! and who may do what.
+//! Must never decide anything about leases, locks or keys, nor who may do what: what the state machine answers is only
+//! told. `caller` finds out who asks, `rights` has what each call needs.
 
+mod access;
 mod acquiring;
 mod administration;
 mod audit;
 mod backup;
 mod body;
 mod budget;
+mod caller;
 mod cluster;
 mod condition;
 mod connection;
@@ -39,6 +41,7 @@ mod queues;
 mod reading;
 mod releasing;
 mod reply;
+mod rights;
 mod route;
 mod selection;
 mod semaphores;
@@ -46,6 +49,7 @@ mod service;
 mod snapshot;
 mod stream;
 mod text;
+mod throttle;
 mod together;
 mod transactions;
 mod waiting;
@@ -75,6 +79,17 @@ pub struct Settings {
     pub drain: Duration,
     /// Which log lines are written, which a call may change.
     pub log_filter: LogFilter,
+    /// From where clients and members can reach this member, and how.
+    pub reach: Reach,
+}
+
+/// From where a member can be reached: what an operator is warned of.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Reach {
+    /// Clients on other machines reach it.
+    pub clients: bool,
+    /// They do so over TLS.
+    pub clients_by_tls: bool,
 }
 
 impl Default for Settings {
@@ -85,6 +100,7 @@ impl Default for Settings {
             waits: 20_000,
             drain: Duration::from_secs(5),
             log_filter: LogFilter::default(),
+            reach: Reach::default(),
         }
     }
 }
@@ -98,9 +114,10 @@ pub async fn serve(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let service = service::Service::new(handle.clone(), &settings);
+    let service = Arc::new(service::Service::new(handle.clone(), &settings));
     tokio::select! {
-        () = connection::serve(listener, Arc::new(service), &settings, shutdown) => {}
+        () = connection::serve(listener, Arc::clone(&service), &settings, shutdown) => {}
+        () = service.follow_rights() => {}
         () = handle.wake_watchers() => {}
     }
 }
