@@ -22,6 +22,7 @@ pub mod pulse;
 pub mod storage;
 pub mod supervision;
 pub mod telemetry;
+mod throttle;
 pub mod tls;
 pub mod token;
 pub mod transport;

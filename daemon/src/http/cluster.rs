@@ -140,7 +140,7 @@ async fn itself(cx: &Context<'_>) -> Result<Reply, Failure> {
         digest: format!("{digest:032x}"),
         ready: reasons.is_empty(),
         reasons,
-        warnings: health::warnings(handle),
+        warnings: health::warnings(handle, cx.tls(), cx.is_exposed()),
         log_filter: cx.log_filter().present(),
         log_bytes: status.log_bytes,
         state_bytes: status.state_bytes,

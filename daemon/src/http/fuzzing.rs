@@ -345,6 +345,7 @@ fn furnished() -> State {
             member: 2,
             token: 0,
         },
+        principal: tenure_state::Principal::anonymous(),
         idempotency: None,
         command,
     });

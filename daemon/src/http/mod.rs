@@ -43,6 +43,7 @@ mod releasing;
 mod reply;
 mod rights;
 mod route;
+mod secured;
 mod selection;
 mod semaphores;
 mod service;
@@ -65,6 +66,7 @@ pub(crate) use waiting::serve as serve_waiting;
 
 use crate::logging::LogFilter;
 use crate::node::Handle;
+use crate::tls::Tls;
 
 /// What the client address is served with.
 #[derive(Clone, Debug)]
@@ -79,17 +81,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Which log lines are written, which a call may change.
     pub log_filter: LogFilter,
-    /// From where clients and members can reach this member, and how.
-    pub reach: Reach,
-}
-
-/// From where a member can be reached: what an operator is warned of.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Reach {
-    /// Clients on other machines reach it.
-    pub clients: bool,
-    /// They do so over TLS.
-    pub clients_by_tls: bool,
+    /// What secures connections.
+    pub tls: Tls,
 }
 
 impl Default for Settings {
@@ -100,7 +93,7 @@ impl Default for Settings {
             waits: 20_000,
             drain: Duration::from_secs(5),
             log_filter: LogFilter::default(),
-            reach: Reach::default(),
+            tls: Tls::default(),
         }
     }
 }
@@ -114,7 +107,16 @@ pub async fn serve(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let service = Arc::new(service::Service::new(handle.clone(), &settings));
+    let address = listener.local_addr().ok();
+    let address = address.filter(|address| !address.ip().to_canonical().is_loopback());
+    if let Some(address) = address
+        && !handle.read(|state| state.access().enabled())
+    {
+        tracing::warn!(%address, "clients are served without access control: whoever reaches this address may do everything; give identities their roles and turn it on by PATCH /v1/access");
+    }
+    let service =
+        service::Service::new(handle.clone(), &settings).reached_by_others(address.is_some());
+    let service = Arc::new(service);
     tokio::select! {
         () = connection::serve(listener, Arc::clone(&service), &settings, shutdown) => {}
         () = service.follow_rights() => {}

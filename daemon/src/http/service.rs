@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as cha
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
+use super::Settings;
 use super::audit::Refused;
 use super::body::{self, Arriving, Body};
 use super::caller::{Caller, Changes, Gate};
@@ -38,7 +39,6 @@ use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::rights::{self, Needed, Right};
 use super::route::{self, Call, Family, Target};
-use super::{Reach, Settings};
 use super::{
     access, administration, backup, cluster, elections, key_ranges, keys, leases, locks, members,
     metrics, openapi, semaphores, together, transactions, watch,
@@ -46,6 +46,7 @@ use super::{
 use crate::logging::LogFilter;
 use crate::node::{Handle, LeaderView};
 use crate::telemetry::{self, Metrics, Span};
+use crate::tls::Tls;
 use crate::transport::{DialError, Hello};
 
 /// A turn that has not come by then does not come: like every open read, one that waits here ends within a second
@@ -66,11 +67,13 @@ pub(super) struct Service {
     counts: Counts,
     watchers: Arc<Watchers>,
     probe: Probe,
+    tls: Tls,
     leader: channel::Receiver<LeaderView>,
     log_filter: LogFilter,
     /// Who is let in.
     gate: Arc<Gate>,
-    reach: Reach,
+    /// Clients on other machines may reach this member.
+    exposed: bool,
     cluster: String,
     cluster_header: HeaderValue,
     member_header: HeaderValue,
@@ -190,11 +193,12 @@ impl Service {
             most_waits: settings.waits,
             log_filter: settings.log_filter.clone(),
             gate: Arc::new(Gate::new()),
-            reach: settings.reach,
+            exposed: false,
             pages: Semaphore::new(pages_at_a_time()),
             counts: Counts::default(),
             watchers: Arc::default(),
             probe: probe::ask,
+            tls: settings.tls.clone(),
             leader: handle.leader_watch(),
             cluster_header: hex(cluster.clone()),
             member_header: hex(member.id.to_string()),
@@ -202,6 +206,11 @@ impl Service {
             next: AtomicU64::new(getrandom::u64().unwrap_or_default()),
             handle,
         }
+    }
+
+    /// The same, which clients on other machines may reach.
+    pub(super) fn reached_by_others(self, exposed: bool) -> Service {
+        Service { exposed, ..self }
     }
 
     /// The same, which asks those who are to be members in another way.
@@ -596,9 +605,9 @@ impl Context<'_> {
         Arc::clone(&self.service.gate)
     }
 
-    /// From where this member can be reached.
-    pub(super) fn reach(&self) -> Reach {
-        self.service.reach
+    /// Whether clients on other machines may reach this member.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.service.exposed
     }
 
     /// Looks at the state, where whoever asks has these rights in that same state: what is answered of it is what the
@@ -663,6 +672,11 @@ impl Context<'_> {
                 self.handle().read(&judge)
             }
         }
+    }
+
+    /// What secures connections.
+    pub(super) fn tls(&self) -> &Tls {
+        &self.service.tls
     }
 
     /// Refuses parameters that the handler has not taken.
@@ -856,7 +870,7 @@ impl Context<'_> {
     ///
     /// Where nobody is reached, or it is no member.
     pub(super) async fn probe(&self, peer_url: &str) -> Result<Hello, DialError> {
-        (self.service.probe)(peer_url.to_owned()).await
+        (self.service.probe)(peer_url.to_owned(), self.tls().members.clone()).await
     }
 
     /// Waits until a read of this member's state is linearizable; the leader's clock.
