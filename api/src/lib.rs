@@ -86,9 +86,9 @@ pub const MAX_ACCESS_NAME_BYTES: usize = 128;
 /// The name in a certificate has at most this many bytes.
 pub const MAX_CERTIFICATE_NAME_BYTES: usize = 1_024;
 /// The most grants of a role.
-pub const MAX_GRANTS: usize = 1_000;
+pub const MAX_GRANTS: usize = 256;
 /// The most roles of an identity.
-pub const MAX_ROLES_OF_IDENTITY: usize = 100;
+pub const MAX_ROLES_OF_IDENTITY: usize = 64;
 /// The longest time that a token is given: ten years. One that is given none lasts until it is deleted.
 pub const MAX_TOKEN_MS: u64 = 315_360_000_000;
 /// The name of a member has at most this many bytes.
