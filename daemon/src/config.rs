@@ -9,6 +9,7 @@ pub(crate) mod fuzzing;
 mod offline;
 mod otel;
 mod reload;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tenure_state::Limits;
 
+use crate::tls::{FileError, With};
+
 pub use checks::limits;
 use checks::{
     address, advertised, at_a_time, check_host, check_join, check_members, origin, timing,
@@ -27,6 +30,8 @@ pub(crate) use checks::{check_name, check_url};
 pub use offline::{RecoverFlags, ReportForm, RestoreFlags, VerifyFlags};
 pub use otel::{Encoding, Roots, Sampling, TraceSettings};
 pub use reload::{ReloadFlags, TakesEffect};
+pub use tls::{TlsFlags, TlsSettings};
+use tls::{check_scheme, check_token};
 
 /// Where clients are served unless told otherwise.
 const DEFAULT_CLIENT: &str = "127.0.0.1:7379";
@@ -70,6 +75,9 @@ pub enum ConfigError {
         /// Why it is needed and how to give it.
         needed: &'static str,
     },
+    /// A file that a setting names cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// How log lines are written.
@@ -98,7 +106,7 @@ pub struct ServeFlags {
     /// Serve clients here [default: 127.0.0.1:7379]
     #[arg(long, value_name = "ADDRESS", env = "TENURED_CLIENT_LISTEN")]
     pub client_listen: Option<String>,
-    /// Where clients reach this member [default: http:// and the address it listens on]
+    /// Where clients reach this member [default: http:// or, with TLS, https:// and the address it listens on]
     #[arg(long, value_name = "URL", env = "TENURED_CLIENT_ADVERTISE")]
     pub client_advertise: Option<String>,
     /// A further host name by which clients may call this member (repeat, or separate by commas)
@@ -112,7 +120,7 @@ pub struct ServeFlags {
     /// Serve other members here [default: 127.0.0.1:7380]
     #[arg(long, value_name = "ADDRESS", env = "TENURED_PEER_LISTEN")]
     pub peer_listen: Option<String>,
-    /// Where other members reach this member [default: http:// and the address it listens on]
+    /// Where other members reach this member [default: http:// or, with TLS, https:// and the address it listens on]
     #[arg(long, value_name = "URL", env = "TENURED_PEER_ADVERTISE")]
     pub peer_advertise: Option<String>,
     /// A member that forms the cluster, as NAME=PEER-URL (repeat, or separate by commas; the same on every member)
@@ -159,6 +167,9 @@ pub struct ServeFlags {
     /// Which log lines are written, such as `info` or `tenured=debug`; those of the audit too, without `audit=off` [default: info]
     #[arg(long, value_name = "FILTER", env = "TENURED_LOG_FILTER")]
     pub log_filter: Option<String>,
+    /// TLS
+    #[command(flatten)]
+    pub tls: TlsFlags,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -177,6 +188,17 @@ struct File {
     election_timeout_ms: Option<u64>,
     log_format: Option<LogFormat>,
     log_filter: Option<String>,
+    client_cert_file: Option<PathBuf>,
+    client_key_file: Option<PathBuf>,
+    client_ca_file: Option<PathBuf>,
+    client_crl_file: Option<PathBuf>,
+    client_cert_cn: Option<bool>,
+    peer_cert_file: Option<PathBuf>,
+    peer_key_file: Option<PathBuf>,
+    peer_ca_file: Option<PathBuf>,
+    peer_crl_file: Option<PathBuf>,
+    join_ca_file: Option<PathBuf>,
+    join_token_file: Option<PathBuf>,
     cluster: Option<Cluster>,
     limits: Option<BTreeMap<String, u64>>,
 }
@@ -186,6 +208,25 @@ struct File {
 struct Cluster {
     initial_members: Option<BTreeMap<String, String>>,
     join: Option<String>,
+}
+
+impl File {
+    /// Its settings of TLS, taken out of it.
+    fn tls(&mut self) -> TlsFlags {
+        TlsFlags {
+            client_cert_file: self.client_cert_file.take(),
+            client_key_file: self.client_key_file.take(),
+            client_ca_file: self.client_ca_file.take(),
+            client_crl_file: self.client_crl_file.take(),
+            client_cert_cn: self.client_cert_cn.take(),
+            peer_cert_file: self.peer_cert_file.take(),
+            peer_key_file: self.peer_key_file.take(),
+            peer_ca_file: self.peer_ca_file.take(),
+            peer_crl_file: self.peer_crl_file.take(),
+            join_ca_file: self.join_ca_file.take(),
+            join_token_file: self.join_token_file.take(),
+        }
+    }
 }
 
 /// The settings of a member, checked.
@@ -223,6 +264,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_filter: String,
+    /// Which files secure its connections.
+    pub tls: TlsSettings,
 }
 
 impl Config {
@@ -239,7 +282,8 @@ impl Config {
         Config::merge(flags, file)
     }
 
-    fn merge(flags: ServeFlags, file: File) -> Result<Config, ConfigError> {
+    fn merge(flags: ServeFlags, mut file: File) -> Result<Config, ConfigError> {
+        let tls = flags.tls.or(file.tls()).check()?;
         let client_listen = address(
             "client_listen",
             flags.client_listen.or(file.client_listen),
@@ -258,6 +302,10 @@ impl Config {
         )?;
         check_join(&name, join.as_deref())?;
         check_members(&name, initial_members.as_ref())?;
+        for url in initial_members.iter().flat_map(BTreeMap::values) {
+            check_scheme("initial_members", url, With::Members, tls.members.is_some())?;
+        }
+        check_token(&tls.calling, join.as_deref())?;
         let (heartbeat_interval, election_timeout) = timing(
             flags.heartbeat_interval_ms.or(file.heartbeat_interval_ms),
             flags.election_timeout_ms.or(file.election_timeout_ms),
@@ -279,6 +327,7 @@ impl Config {
                 "client_advertise",
                 flags.client_advertise.or(file.client_advertise),
                 client_listen,
+                (With::Clients, tls.clients.is_some()),
             )?,
             client_listen,
             client_hosts,
@@ -286,6 +335,7 @@ impl Config {
                 "peer_advertise",
                 flags.peer_advertise.or(file.peer_advertise),
                 peer_listen,
+                (With::Members, tls.members.is_some()),
             )?,
             peer_listen,
             initial_members,
@@ -301,6 +351,7 @@ impl Config {
             election_timeout,
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             log_filter: flags.log_filter.or(file.log_filter).unwrap_or_else(|| "info".to_owned()),
+            tls,
         })
     }
 }

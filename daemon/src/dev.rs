@@ -18,6 +18,7 @@ use crate::logging::LogFilter;
 use crate::member::{Member, MemberConfig, MemberError, bind};
 use crate::node::NodeSettings;
 use crate::supervision::Supervisor;
+use crate::tls::{CallingFiles, Tls};
 
 /// How long the cluster may take to be ready before it is said that it takes long.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -117,6 +118,8 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             peer_advertise: format!("http://{}", peer_address(options, member)),
             initial_members: Some(initial_members.clone()),
             join: None,
+            calling: CallingFiles::default(),
+            tls: Tls::default(),
             limits: options.limits.clone(),
             http: http::Settings {
                 log_filter: options.log_filter.clone(),

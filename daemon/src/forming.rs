@@ -9,6 +9,7 @@
 //! is then admitted as a newcomer (`joining`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{Configuration, MemberId, MemberInfo};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::joining::{Joined, admitted};
+use crate::tls::{Calling, Port};
 use crate::transport::{
     ClusterId, DialError, Form, FormMember, Hello, Offer, Refusal, Transport, WIRE_VERSION,
     ask_hello, check_peer_url, offer_form,
@@ -124,6 +126,7 @@ pub enum FormingError<E> {
 /// Cancelling it leaves nothing half done: either the first configuration is on disk, or it is not.
 pub async fn form_or_wait<E, P>(
     transport: &Transport,
+    calling: &Calling,
     limits: Limits,
     persist: P,
 ) -> Result<Belonging, FormingError<E>>
@@ -135,7 +138,7 @@ where
     let mut offers = transport.take_offers().ok_or(FormingError::Stopped)?;
     let decision = tokio::select! {
         () = transport.stopped() => return Err(FormingError::Stopped),
-        decision = forming.decide(&mut offers) => decision,
+        decision = forming.decide(&mut offers, calling) => decision,
     };
     let belonging = decision.belonging;
     let result = persist_blocking(belonging.clone(), persist).await;
@@ -192,6 +195,8 @@ struct Forming {
     name: String,
     member: MemberId,
     client_url: String,
+    /// What secures connections with them.
+    tls: Option<Arc<Port>>,
     /// Names to peer URLs, this member included.
     members: BTreeMap<String, String>,
     /// The limits of a cluster whose first configuration this member writes.
@@ -229,6 +234,7 @@ impl Forming {
             name: identity.name.clone(),
             member: identity.member,
             client_url: identity.client_url.clone(),
+            tls: transport.tls().cloned(),
             members,
             limits,
             said: BTreeMap::new(),
@@ -238,9 +244,9 @@ impl Forming {
     }
 
     /// Asks around until there is a first configuration: one to write, or one that was offered.
-    async fn decide(&mut self, offers: &mut mpsc::Receiver<Offer>) -> Decision {
+    async fn decide(&mut self, offers: &mut mpsc::Receiver<Offer>, calling: &Calling) -> Decision {
         loop {
-            let asking = ask_all(self.others());
+            let asking = ask_all(self.tls.as_ref(), self.others());
             tokio::select! {
                 biased;
                 Some(offer) = offers.recv() => {
@@ -254,7 +260,7 @@ impl Forming {
                         let belonging = Belonging::Formed(formed);
                         return Decision { belonging, reply: None };
                     }
-                    if let Some(joined) = self.admitted_by(awaiting).await {
+                    if let Some(joined) = self.admitted_by(calling, awaiting).await {
                         let belonging = Belonging::Joined(joined);
                         return Decision { belonging, reply: None };
                     }
@@ -278,9 +284,9 @@ impl Forming {
 
     /// The cluster of which this member is a learner, as the first of these shows it that does. One that does not show it
     /// may not have heard of it yet.
-    async fn admitted_by(&mut self, urls: Vec<String>) -> Option<Joined> {
+    async fn admitted_by(&mut self, calling: &Calling, urls: Vec<String>) -> Option<Joined> {
         for url in urls {
-            match admitted(&url, self.member).await {
+            match admitted(calling, &url, self.member).await {
                 Ok(Some(joined)) => return Some(joined),
                 Ok(None) => drop(self.said.remove(&url)),
                 Err(trouble) => {
@@ -534,10 +540,14 @@ impl Forming {
 }
 
 /// Asks every member at once.
-async fn ask_all(others: Vec<(String, String)>) -> BTreeMap<String, Result<Hello, DialError>> {
+async fn ask_all(
+    tls: Option<&Arc<Port>>,
+    others: Vec<(String, String)>,
+) -> BTreeMap<String, Result<Hello, DialError>> {
     let mut asking = JoinSet::new();
     for (name, url) in others {
-        asking.spawn(async move { (name, ask_hello(&url).await) });
+        let tls = tls.cloned();
+        asking.spawn(async move { (name, ask_hello(tls.as_deref(), &url).await) });
     }
     asking.join_all().await.into_iter().collect()
 }
@@ -557,7 +567,12 @@ pub async fn keep_offering(transport: &Transport, formed: &Formed) {
         .iter()
         .filter(|(id, _)| **id != own)
     {
-        offering.spawn(offer_until_taken(form.clone(), *id, info.clone()));
+        offering.spawn(offer_until_taken(
+            transport.tls().cloned(),
+            form.clone(),
+            *id,
+            info.clone(),
+        ));
     }
     tokio::select! {
         () = transport.stopped() => {}
@@ -565,11 +580,11 @@ pub async fn keep_offering(transport: &Transport, formed: &Formed) {
     }
 }
 
-async fn offer_until_taken(form: Form, id: MemberId, info: MemberInfo) {
+async fn offer_until_taken(tls: Option<Arc<Port>>, form: Form, id: MemberId, info: MemberInfo) {
     let mut pause = OFFER_PAUSE / 4;
     let mut said = None;
     loop {
-        match offer_once(&form, id, &info).await {
+        match offer_once(tls.as_deref(), &form, id, &info).await {
             Ok(()) => return,
             Err(problem) => {
                 if let Some(problem) = problem
@@ -590,8 +605,13 @@ async fn offer_until_taken(form: Form, id: MemberId, info: MemberInfo) {
 }
 
 /// Returns `Ok` when the member has the configuration; otherwise what an operator should know, if anything.
-async fn offer_once(form: &Form, id: MemberId, info: &MemberInfo) -> Result<(), Option<String>> {
-    let hello = ask_hello(&info.peer_url).await.map_err(|_| None)?;
+async fn offer_once(
+    tls: Option<&Port>,
+    form: &Form,
+    id: MemberId,
+    info: &MemberInfo,
+) -> Result<(), Option<String>> {
+    let hello = ask_hello(tls, &info.peer_url).await.map_err(|_| None)?;
     match hello.cluster {
         Some(cluster) if cluster == form.cluster => return Ok(()),
         Some(cluster) => {
@@ -609,7 +629,7 @@ async fn offer_once(form: &Form, id: MemberId, info: &MemberInfo) -> Result<(), 
             hello.member
         )));
     }
-    match offer_form(&info.peer_url, form).await {
+    match offer_form(tls, (&info.name, &info.peer_url), form).await {
         Ok(()) => Ok(()),
         Err(DialError::Refused(refusal)) if refusal.code != "not-forming" => {
             Err(Some(refusal.to_string()))

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tenure_api as api;
 use tenure_raft::{Configuration, MemberId, MemberInfo, SnapshotMeta};
 
+use crate::tls::Calling;
 use crate::transport::{ClusterId, DialError, call_client, parse_member_id};
 
 /// Pause between two askings.
@@ -76,10 +77,10 @@ pub enum Trouble {
 }
 
 /// Asks the cluster at `url` to add this member until it has, and says what it waits for. Never gives up.
-pub async fn join(url: &str, newcomer: &Newcomer) -> Joined {
+pub async fn join(calling: &Calling, url: &str, newcomer: &Newcomer) -> Joined {
     let mut said: Option<(String, tokio::time::Instant)> = None;
     loop {
-        let trouble = match ask(url, newcomer).await {
+        let trouble = match ask(calling, url, newcomer).await {
             Ok(joined) => return joined,
             Err(trouble) => trouble,
         };
@@ -113,26 +114,20 @@ pub async fn join(url: &str, newcomer: &Newcomer) -> Joined {
     }
 }
 
-async fn ask(url: &str, newcomer: &Newcomer) -> Result<Joined, Trouble> {
+async fn ask(calling: &Calling, url: &str, newcomer: &Newcomer) -> Result<Joined, Trouble> {
     let body = serde_json::json!({
         "name": newcomer.name,
         "peer_url": newcomer.peer_url,
         "client_url": newcomer.client_url,
     });
     let body = Bytes::from(body.to_string());
-    let (status, answer) = call_client(
-        url,
-        Method::POST,
-        "/v1/cluster/members",
-        body,
-        ANSWER_PATIENCE,
-    )
-    .await?;
+    let request = (Method::POST, "/v1/cluster/members", body);
+    let (status, answer) = call_client(calling, url, request, ANSWER_PATIENCE).await?;
     match status {
         StatusCode::CREATED | StatusCode::OK => {}
         _ => return Err(refusal(status, &answer)),
     }
-    look(url, newcomer.member).await?.ok_or_else(|| {
+    look(calling, url, newcomer.member).await?.ok_or_else(|| {
         Trouble::NotNow("it has added this member and does not show it yet".to_owned())
     })
 }
@@ -141,15 +136,9 @@ async fn ask(url: &str, newcomer: &Newcomer) -> Result<Joined, Trouble> {
 ///
 /// # Errors
 /// Where it cannot be asked.
-async fn look(url: &str, member: MemberId) -> Result<Option<Joined>, Trouble> {
-    let (status, answer) = call_client(
-        url,
-        Method::GET,
-        "/v1/cluster",
-        Bytes::new(),
-        ANSWER_PATIENCE,
-    )
-    .await?;
+async fn look(calling: &Calling, url: &str, member: MemberId) -> Result<Option<Joined>, Trouble> {
+    let request = (Method::GET, "/v1/cluster", Bytes::new());
+    let (status, answer) = call_client(calling, url, request, ANSWER_PATIENCE).await?;
     if status != StatusCode::OK {
         return Err(refusal(status, &answer));
     }
@@ -164,8 +153,12 @@ async fn look(url: &str, member: MemberId) -> Result<Option<Joined>, Trouble> {
 /// # Errors
 ///
 /// Where it cannot be asked, or its answer makes no sense; the text says which.
-pub async fn admitted(url: &str, member: MemberId) -> Result<Option<Joined>, Trouble> {
-    look(url, member).await
+pub async fn admitted(
+    calling: &Calling,
+    url: &str,
+    member: MemberId,
+) -> Result<Option<Joined>, Trouble> {
+    look(calling, url, member).await
 }
 
 fn refusal(status: StatusCode, answer: &[u8]) -> Trouble {

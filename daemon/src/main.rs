@@ -1,7 +1,6 @@
 //! `tenured`: the Tenure daemon.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tenured::pulse::keep_stepping;
 use tenured::supervision::{
     Control, ControlError, Inherited, Reloader, SocketError, Supervisor, ask_to_reload,
 };
+use tenured::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -87,13 +87,28 @@ fn run_serve(flags: ServeFlags) -> Result<(), Failure> {
     let inherited = Inherited::of_this_process().map_err(usage)?;
     let supervisor = Supervisor::of_this_process()
         .map_err(|error| (1, format!("cannot start a thread: {error}")))?;
-    let reloader = Reloader::new(flags, config.clone(), filter.clone(), supervisor.clone());
+    let settings = &config.tls;
+    let tls = Tls::open(
+        settings.clients.as_ref(),
+        settings.members.as_ref(),
+        settings.common_name,
+    );
+    let tls = tls.map_err(usage)?;
+    tls.warn();
+    let reloader = Reloader::new(
+        flags,
+        config.clone(),
+        filter.clone(),
+        supervisor.clone(),
+        tls.clone(),
+    );
     run_to_end(async {
         let stop = stop_on_signals()?;
         let listeners = listen(&config, inherited).await?;
         let telling = (filter, traces);
         let served = serve(
             config,
+            tls,
             listeners,
             supervisor,
             Arc::new(reloader),
@@ -121,8 +136,7 @@ async fn listen(
     config: &Config,
     inherited: Inherited,
 ) -> Result<(TcpListener, TcpListener), Failure> {
-    warn_if_open(config.client_listen, "clients");
-    warn_if_open(config.peer_listen, "members");
+    warn_if_open(config);
     let (clients, peers) = inherited
         .split(config.client_listen, config.peer_listen)
         .map_err(|error: SocketError| usage(error))?;
@@ -140,6 +154,7 @@ async fn listen(
 
 async fn serve(
     config: Config,
+    tls: Tls,
     (clients, peers): (TcpListener, TcpListener),
     supervisor: Supervisor,
     reloader: Arc<Reloader>,
@@ -162,11 +177,14 @@ async fn serve(
             connections: config.max_connections,
             waits: config.max_waits,
             log_filter,
+            tls: tls.clone(),
             ..http::Settings::default()
         },
         peer_advertise: config.peer_advertise,
         initial_members: config.initial_members,
         join: config.join,
+        calling: config.tls.calling,
+        tls: tls.clone(),
         limits: config.limits,
         settings,
         hand_over: true,
@@ -184,7 +202,9 @@ async fn serve(
         Control::bind(&data_dir),
         reloader,
     ));
+    let looking = tokio::spawn(tls.keep_looking());
     let ran = member.run(stop).await;
+    looking.abort();
     reloading.abort();
     ran
 }
@@ -213,13 +233,16 @@ async fn reload_when_asked(
     tokio::join!(by_signal, by_socket);
 }
 
-fn warn_if_open(address: SocketAddr, who: &str) {
-    let loopback = match address.ip() {
-        IpAddr::V4(ip) => ip.is_loopback() && ip != Ipv4Addr::UNSPECIFIED,
-        IpAddr::V6(ip) => ip.is_loopback(),
-    };
-    if !loopback {
-        tracing::warn!(%address, "{who} are served without encryption and without access control: anybody who reaches this address may use it");
+/// Says what is served to others than this machine without protection, and what would protect it.
+fn warn_if_open(config: &Config) {
+    let (clients, members) = (&config.tls.clients, &config.tls.members);
+    let address = config.client_listen;
+    if !address.ip().is_loopback() && clients.is_none() {
+        tracing::warn!(%address, "clients are served without encryption: whoever is on the way reads and changes what they say; give client_cert_file and client_key_file");
+    }
+    let address = config.peer_listen;
+    if !address.ip().is_loopback() && members.is_none() {
+        tracing::warn!(%address, "members are served without encryption and without certificates: anybody who reaches this address may speak as a member; give peer_cert_file, peer_key_file and peer_ca_file");
     }
 }
 

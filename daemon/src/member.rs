@@ -23,6 +23,7 @@ use crate::node::{FilePaths, Inbox, Label, Node, NodeError, NodeSettings};
 use crate::storage::{self, DataDir, Opened, StorageError};
 use crate::supervision::{Supervisor, tell_standing};
 use crate::telemetry::{Exporting, Telemetry, Traces, Whose};
+use crate::tls::{Calling, CallingFiles, FileError, Tls};
 use crate::transport::{Budgets, Identity, Transport};
 
 /// How long open calls may take to end when a member stops (`api.md` §9: all of it within 10 s).
@@ -48,6 +49,10 @@ pub struct MemberConfig {
     pub initial_members: Option<BTreeMap<String, String>>,
     /// Where clients reach a member of the cluster that it joins.
     pub join: Option<String>,
+    /// What calling that cluster needs.
+    pub calling: CallingFiles,
+    /// What secures its connections.
+    pub tls: Tls,
     /// The limits of a cluster that it forms; of no effect afterwards.
     pub limits: Limits,
     /// Settings of its threads.
@@ -91,6 +96,9 @@ pub enum MemberError {
     /// No cluster can be formed.
     #[error("{0}")]
     Forming(String),
+    /// A file of its settings.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Its traces cannot be sent as the environment says.
     #[error("traces cannot be sent: {0}")]
     Traces(String),
@@ -103,7 +111,10 @@ impl MemberError {
             MemberError::Storage(error) => error.exit_code(),
             MemberError::Node(error) => error.exit_code(),
             MemberError::Listen { .. } | MemberError::ClientsUnserved => 1,
-            MemberError::NoCluster(_) | MemberError::Forming(_) | MemberError::Traces(_) => 2,
+            MemberError::NoCluster(_)
+            | MemberError::Forming(_)
+            | MemberError::File(_)
+            | MemberError::Traces(_) => 2,
         }
     }
 }
@@ -185,7 +196,9 @@ impl Member {
             peer_url: config.peer_advertise.clone(),
             initial_members: config.initial_members.clone(),
         };
-        let transport = Transport::start(identity, peers, Budgets::default(), inbox.sink())
+        warn_if_not_own(&config);
+        let tls = config.tls.members.clone();
+        let transport = Transport::start(identity, peers, tls, Budgets::default(), inbox.sink())
             .map_err(NodeError::from)?;
         Ok(Member {
             config,
@@ -223,7 +236,7 @@ impl Member {
                     supervisor.ready();
                     begin(&transport, &config, Arc::clone(&dir)).await
                 } => files?,
-                never = http::serve_waiting(&clients) => match never {},
+                never = http::serve_waiting(&clients, config.tls.clients.as_ref()) => match never {},
                 () = stop.cancelled() => {
                     transport.stop().await;
                     return Ok(());
@@ -299,6 +312,21 @@ impl Member {
     }
 }
 
+/// Says where the certificate that is shown to other members is somebody else's. That is no reason not to start: how the
+/// others know this member is theirs to say, and they look.
+fn warn_if_not_own(config: &MemberConfig) {
+    let Some(port) = &config.tls.members else {
+        return;
+    };
+    if let Err(why) = port.is_of(&config.name, &config.peer_advertise) {
+        tracing::error!(
+            "other members will refuse this one, {} at {}: {why}; give it its own certificate by peer_cert_file",
+            config.name,
+            config.peer_advertise
+        );
+    }
+}
+
 /// What a member tells of itself, and what sends it.
 fn tell(
     traces: Option<&TraceSettings>,
@@ -327,6 +355,9 @@ async fn begin(
     config: &MemberConfig,
     dir: Arc<DataDir>,
 ) -> Result<Opened, MemberError> {
+    let files = config.calling.clone();
+    let calling = tokio::task::spawn_blocking(move || files.read()).await;
+    let calling: Calling = calling.map_err(|_| NodeError::CorePanicked)??;
     match &config.join {
         Some(url) => {
             let newcomer = Newcomer {
@@ -335,7 +366,7 @@ async fn begin(
                 peer_url: config.peer_advertise.clone(),
                 client_url: config.client_advertise.clone(),
             };
-            let joined = join(url, &newcomer).await;
+            let joined = join(&calling, url, &newcomer).await;
             info!(cluster = %joined.cluster, "joined a cluster as a learner");
             let writing = Arc::clone(&dir);
             let belonging = Belonging::Joined(joined);
@@ -344,9 +375,12 @@ async fn begin(
         }
         None => {
             let writing = Arc::clone(&dir);
-            let formed = form_or_wait(transport, config.limits.clone(), move |belonging: &_| {
-                write_first(&writing, belonging)
-            });
+            let formed = form_or_wait(
+                transport,
+                &calling,
+                config.limits.clone(),
+                move |belonging: &_| write_first(&writing, belonging),
+            );
             match formed.await {
                 Ok(_) => {}
                 Err(FormingError::Persist(error)) => return Err(error.into()),

@@ -263,6 +263,24 @@ mutants! {
     /// Refusals that tell how the state stood are not recorded.
     RefusalsNotRecorded,
 
+    // Access.
+    /// Members do what they are asked without judging again who asks.
+    AppliedUnauthorized,
+    /// What was decided is told to whom it would be refused now.
+    ReplayUnauthorized,
+    /// A lease is renewed for whoever names it.
+    LeaseOfAnotherRenewed,
+    /// A lease is used for whoever names it.
+    LeaseOfAnotherUsed,
+    /// A token that is gone still proves who asks.
+    RevokedTokenUsed,
+    /// Of a granted prefix the last byte is not compared.
+    PrefixOffByOne,
+    /// A delay lets pass another identity whose lease has the same name.
+    DelayPassesOthers,
+    /// The quota of an identity is not judged.
+    IdentityQuotaIgnored,
+
     // Keys.
     /// A transaction ignores its conditions.
     ConditionsIgnored,

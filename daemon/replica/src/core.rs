@@ -18,7 +18,9 @@ use tenure_raft::{
     RestoreError, Restored, Settings, SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term,
     TransferError, WriteId,
 };
-use tenure_state::{LeaseId, Origin, Renewal, Request, decode_request, encode_request};
+use tenure_state::{
+    LeaseId, Origin, Principal, Renewal, Request, TokenId, decode_request, encode_request,
+};
 
 use crate::digests::Digests;
 use crate::leading::{Formed, Leading};
@@ -79,6 +81,8 @@ pub enum Input {
     Propose(Request),
     /// Renewals that a client asked for together: one entry takes them all, or none of them is taken.
     Renew {
+        /// Who asked.
+        principal: Principal,
         /// This member's number for each, and which lease.
         renewals: Vec<(u64, LeaseId)>,
         /// How long they may wait for company.
@@ -265,7 +269,11 @@ impl Core {
         match input {
             Input::Peer { from, message } => self.hear(from, message),
             Input::Propose(request) => self.accept(request),
-            Input::Renew { renewals, company } => self.renew(&renewals, company),
+            Input::Renew {
+                principal,
+                renewals,
+                company,
+            } => self.renew(&principal, &renewals, company),
             Input::Traced { context, input } => {
                 self.tracing = Some(context);
                 self.handle(*input);
@@ -477,7 +485,7 @@ impl Core {
         }
     }
 
-    fn renew(&mut self, renewals: &[(u64, LeaseId)], company: Duration) {
+    fn renew(&mut self, principal: &Principal, renewals: &[(u64, LeaseId)], company: Duration) {
         let refused = if self.stopping {
             Some(Refused::ShuttingDown)
         } else if let Some(leading) = &mut self.leading {
@@ -487,6 +495,7 @@ impl Core {
                     member,
                     token: *token,
                 },
+                principal: principal.clone(),
                 lease: *lease,
             });
             let first = renewals.clone().next().map(|renewal| renewal.origin);
@@ -502,7 +511,7 @@ impl Core {
             let hold = company / 2;
             for (token, lease) in renewals {
                 self.forward(*token, ForwardKind::Renewal, hold, || {
-                    encode_renewal(*lease, company - hold)
+                    encode_renewal(*lease, company - hold, principal)
                 });
             }
             None
@@ -652,8 +661,12 @@ impl Core {
                 Ok(_) | Err(_) => return Ok(()),
             },
             ForwardKind::Renewal => match decode_renewal(&forwarded.request) {
-                Some((lease, company)) => leading.wait_for_company(
-                    std::iter::once(Renewal { origin, lease }),
+                Some((lease, company, principal)) => leading.wait_for_company(
+                    std::iter::once(Renewal {
+                        origin,
+                        principal,
+                        lease,
+                    }),
                     now + company,
                     &self.settings,
                 )?,
@@ -920,22 +933,41 @@ fn in_pieces(requests: Vec<ForwardedRequest>, bytes: usize) -> Vec<Vec<Forwarded
 /// What a trace adds to a forwarded request on its way.
 const TRACE_BYTES: usize = 27;
 
-/// A forwarded renewal: the lease, and how many milliseconds it may wait for company.
-fn encode_renewal(lease: LeaseId, company: Duration) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(10);
+/// A forwarded renewal: the lease, how many milliseconds it may wait for company, and of whom it is, which nobody in
+/// particular leaves out: whether there is a token (1 byte), the token (8) and the name of the identity.
+fn encode_renewal(lease: LeaseId, company: Duration, principal: &Principal) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(19 + principal.name().len());
     bytes.put_u64(lease.number());
     bytes.put_u16(u16::try_from(company.as_millis()).unwrap_or(u16::MAX));
+    if let Some(identity) = principal.identity() {
+        bytes.put_u8(u8::from(principal.token().is_some()));
+        bytes.put_u64(principal.token().map_or(0, |token| token.0));
+        bytes.put_slice(identity.as_bytes());
+    }
     bytes.freeze()
 }
 
-fn decode_renewal(bytes: &[u8]) -> Option<(LeaseId, Duration)> {
-    let (lease, company) = bytes.split_first_chunk::<8>()?;
-    let company: [u8; 2] = company.try_into().ok()?;
+fn decode_renewal(bytes: &[u8]) -> Option<(LeaseId, Duration, Principal)> {
+    let (lease, rest) = bytes.split_first_chunk::<8>()?;
+    let (company, of_whom) = rest.split_first_chunk::<2>()?;
     let lease = LeaseId::new(u64::from_be_bytes(*lease))?;
-    Some((
-        lease,
-        Duration::from_millis(u64::from(u16::from_be_bytes(company)).min(MOST_COMPANY_MS)),
-    ))
+    let company_ms = u64::from(u16::from_be_bytes(*company)).min(MOST_COMPANY_MS);
+    let principal = decode_principal(of_whom)?;
+    Some((lease, Duration::from_millis(company_ms), principal))
+}
+
+fn decode_principal(bytes: &[u8]) -> Option<Principal> {
+    let Some((has_token, rest)) = bytes.split_first() else {
+        return Some(Principal::anonymous());
+    };
+    let (token, identity) = rest.split_first_chunk::<8>()?;
+    let token = match has_token {
+        0 => None,
+        1 => Some(TokenId(u64::from_be_bytes(*token))),
+        _ => return None,
+    };
+    let identity = std::str::from_utf8(identity).ok()?;
+    Some(Principal::of(identity, token))
 }
 
 /// No renewal waits longer than this for company (`design.md`, Time).

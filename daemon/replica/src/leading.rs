@@ -316,7 +316,7 @@ mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
     use tenure_raft::{Configuration, MemberId, MemberInfo, Restored, Settings};
-    use tenure_state::{Command, LeaseId};
+    use tenure_state::{Command, LeaseId, Principal};
 
     const ME: MemberId = MemberId(1);
 
@@ -354,6 +354,7 @@ mod tests {
                 member: ME.0,
                 token,
             },
+            principal: Principal::anonymous(),
             idempotency: None,
             command: Command::RevokeLease { lease },
         }

@@ -4,7 +4,8 @@
 //! length would cost as much as encoding it for the log.
 
 use tenure_state::{
-    Acquire, Claim, Command, Condition, Field, NewLease, Operation, Request, Transaction,
+    AccessChange, Acquire, Claim, Command, Condition, Field, NewLease, Operation, Request,
+    Transaction,
 };
 
 /// For numbers, tags and lengths.
@@ -16,7 +17,11 @@ pub(crate) fn request_size(request: &Request) -> usize {
         .idempotency
         .as_ref()
         .map_or(0, |key| key.identity.len() + key.key.len());
-    OVERHEAD + idempotency + command_size(&request.command)
+    let principal = request
+        .principal
+        .identity()
+        .map_or(0, |name| name.len() + 16);
+    OVERHEAD + idempotency + principal + command_size(&request.command)
 }
 
 fn command_size(command: &Command) -> usize {
@@ -28,6 +33,7 @@ fn command_size(command: &Command) -> usize {
         Command::Transaction(transaction) => transaction_size(transaction),
         Command::ChangeLease { .. } | Command::Compact { .. } => 0,
         Command::ChangeLimits(changes) => changes.keys().map(|name| name.len() + 16).sum(),
+        Command::ChangeAccess(change) => access_size(change),
         Command::Break(broken) => {
             let owner = broken.holder.as_ref().map_or(0, |(_, owner)| owner.len());
             broken.name.len() + owner
@@ -38,6 +44,22 @@ fn command_size(command: &Command) -> usize {
         Command::HandOver(hand_over) => {
             hand_over.name.len() + hand_over.candidate.len() + hand_over.to.len()
         }
+    }
+}
+
+fn access_size(change: &AccessChange) -> usize {
+    match change {
+        AccessChange::PutRole { name, grants } => {
+            let grants = grants.iter();
+            name.len() + grants.map(|grant| grant.resource.len() + 32).sum::<usize>()
+        }
+        AccessChange::PutIdentity { name, identity } => {
+            let roles: usize = identity.roles.iter().map(|role| role.len() + 8).sum();
+            name.len() + roles + identity.certificate.as_ref().map_or(0, String::len) + 32
+        }
+        AccessChange::DeleteRole { name } | AccessChange::DeleteIdentity { name } => name.len(),
+        AccessChange::CreateToken { identity, .. } => identity.len() + 64,
+        AccessChange::DeleteToken { .. } | AccessChange::Enable { .. } => 0,
     }
 }
 
@@ -137,6 +159,7 @@ mod tests {
                     member: u64::MAX,
                     token: u64::MAX,
                 },
+                principal: tenure_state::Principal::anonymous(),
                 idempotency: None,
                 command: Command::Transaction(transaction),
             };

@@ -45,6 +45,7 @@ fn follower_far_behind() -> Core {
 fn put(core: &mut Core, token: u64) -> Vec<(u64, Refused)> {
     core.handle(Input::Propose(Request {
         origin: Origin { member: 1, token },
+        principal: tenure_state::Principal::anonymous(),
         idempotency: None,
         command: Command::RevokeLease {
             lease: LeaseId::new(1).expect("it is positive"),

@@ -47,6 +47,7 @@ fn forwarded(member: u64, tokens: std::ops::Range<u64>) -> PeerMessage {
     let forward = |token| {
         let request = Request {
             origin: Origin { member, token },
+            principal: tenure_state::Principal::anonymous(),
             idempotency: None,
             command: Command::RevokeLease {
                 lease: LeaseId::new(1).expect("it is positive"),

@@ -21,6 +21,7 @@ const CONTEXT: TraceContext = TraceContext {
 fn request(member: u64, token: u64) -> Request {
     Request {
         origin: Origin { member, token },
+        principal: tenure_state::Principal::anonymous(),
         idempotency: None,
         command: Command::RevokeLease {
             lease: LeaseId::new(1).expect("it is positive"),

@@ -11,8 +11,8 @@ use tenure_raft::LogIndex;
 use tenure_replica::{Decided, Input, Refused};
 use tenure_state::{
     Answer, Attached, Change, Clock, Command, HoldView, IdempotencyKey, KeyEntry, Kind, LeaseId,
-    LeaseView, Origin, Outcome, QueuedView, ReadError, Refusal, Request, Revision, SHOWN, Selector,
-    Standing,
+    LeaseView, Origin, Outcome, Principal, QueuedView, ReadError, Refusal, Request, Revision,
+    SHOWN, Selector, Standing,
 };
 
 use crate::member::Running;
@@ -236,10 +236,12 @@ impl World {
         let input = match ask {
             Ask::Command { command, once, .. } => Input::Propose(Request {
                 origin,
+                principal: Principal::anonymous(),
                 idempotency: once,
                 command,
             }),
             Ask::Renew { lease, company } => Input::Renew {
+                principal: Principal::anonymous(),
                 renewals: vec![(token, lease)],
                 company,
             },

@@ -135,7 +135,8 @@ impl World {
             | Command::Proclaim(_)
             | Command::Transaction(_)
             | Command::Compact { .. }
-            | Command::ChangeLimits(_) => {}
+            | Command::ChangeLimits(_)
+            | Command::ChangeAccess(_) => {}
         }
     }
 

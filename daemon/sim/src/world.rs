@@ -200,6 +200,7 @@ impl World {
         let genesis = Genesis {
             first_revision: Revision(1),
             limits: self.plan.limits.clone(),
+            root: None,
         };
         let state = State::genesis(genesis);
         let meta = SnapshotMeta {

@@ -77,6 +77,7 @@ fn put(token: u64) -> Input {
     });
     Input::Propose(Request {
         origin: Origin { member: 1, token },
+        principal: tenure_state::Principal::anonymous(),
         idempotency: None,
         command,
     })

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tenure_state::{LimitError, Limits};
 
+use super::tls::check_scheme;
 use super::{Cluster, ConfigError};
+use crate::tls::With;
 
 const DEFAULT_HEARTBEAT_MS: u64 = 50;
 const DEFAULT_ELECTION_MS: u64 = 300;
@@ -36,9 +38,14 @@ pub(super) fn advertised(
     setting: &'static str,
     given: Option<String>,
     listen: SocketAddr,
+    (with, by_tls): (With, bool),
 ) -> Result<String, ConfigError> {
     match given {
-        Some(url) => check_url(setting, &url).map(|()| url.trim_end_matches('/').to_owned()),
+        Some(url) => {
+            check_url(setting, &url)?;
+            check_scheme(setting, &url, with, by_tls)?;
+            Ok(url.trim_end_matches('/').to_owned())
+        }
         None if listen.ip().is_unspecified() => Err(ConfigError::Value {
             setting,
             value: String::new(),
@@ -46,19 +53,20 @@ pub(super) fn advertised(
                 "this member listens on every address ({listen}), so it must be told the URL at which others reach it"
             ),
         }),
+        None if by_tls => Ok(format!("https://{listen}")),
         None => Ok(format!("http://{listen}")),
     }
 }
 
-/// A URL of the form `http://host:port`, with nothing behind it.
+/// A URL of the form `http://host:port` or `https://host:port`, with nothing behind it.
 pub(crate) fn check_url(setting: &'static str, url: &str) -> Result<(), ConfigError> {
     let wrong = || ConfigError::Value {
         setting,
         value: url.to_owned(),
-        accepted: "a URL of the form http://HOST:PORT is needed".to_owned(),
+        accepted: "a URL of the form http://HOST:PORT or https://HOST:PORT is needed".to_owned(),
     };
     let uri: http::Uri = url.parse().map_err(|_| wrong())?;
-    let plain = uri.scheme_str() == Some("http")
+    let plain = matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.port_u16().is_some_and(|port| port != 0)
         && uri.host().is_some_and(|host| !host.is_empty())
         && uri.path() == "/"

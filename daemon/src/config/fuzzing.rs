@@ -42,7 +42,8 @@ fn accepted(config: &Config) {
     assert!(!config.heartbeat_interval.is_zero());
     assert!(config.max_connections > 0 && config.max_waits > 0);
     for url in [&config.client_advertise, &config.peer_advertise] {
-        assert!(url.starts_with("http://") || url.to_lowercase().starts_with("http://"));
+        let url = url.to_lowercase();
+        assert!(url.starts_with("http://") || url.starts_with("https://"));
         assert!(!url.contains(|c: char| c.is_control() || c.is_whitespace()));
     }
     if let Some(members) = &config.initial_members {

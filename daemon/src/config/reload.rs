@@ -70,6 +70,7 @@ impl Config {
             election_timeout,
             log_format,
             log_filter,
+            tls,
         } = there;
         let settings = [
             ("name", &self.name != name, AtNextStart),
@@ -122,7 +123,8 @@ impl Config {
             ("log_filter", &self.log_filter != log_filter, AtOnce),
         ];
         let differs = settings.into_iter().filter(|(_, differs, _)| *differs);
-        differs.map(|(name, _, effect)| (name, effect)).collect()
+        let differs = differs.map(|(name, _, effect)| (name, effect));
+        differs.chain(self.tls.differences(tls)).collect()
     }
 }
 

@@ -321,6 +321,7 @@ fn requests(commands: impl IntoIterator<Item = Command>) -> Batch {
             member: 1,
             token: 1,
         },
+        principal: tenure_state::Principal::anonymous(),
         idempotency: None,
         command,
     };
@@ -401,6 +402,7 @@ fn machine() -> Vec<(String, Vec<u8>)> {
                     member: 1,
                     token: number,
                 },
+                principal: tenure_state::Principal::anonymous(),
                 lease: lease(number),
             })
             .into(),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,9 @@ use super::Settings;
 use super::body::Arriving;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
-use super::service::{OwnTurn, Service};
+use super::secured::Securing;
+use super::service::{Ends, OwnTurn, Service};
+use crate::tls::Wire;
 
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_secs(5);
@@ -88,10 +91,11 @@ pub(super) async fn serve(
     let builder = Arc::new(builder(tasks.clone()));
     let crowd = Arc::new(Crowd::of(settings.connections));
     let (room, arriving) = (Room::of_member(), Arriving::at_member());
-    while let Some((stream, place)) = shutdown
+    let securing = Securing::by(&settings.tls);
+    while let Some((accepted, place)) = shutdown
         .run_until_cancelled(async {
-            let stream = accept(&listener).await;
-            (stream, Crowd::enter(&crowd).await)
+            let accepted = accept(&listener).await;
+            (accepted, Crowd::enter(&crowd).await)
         })
         .await
     {
@@ -101,10 +105,19 @@ pub(super) async fn serve(
             room: room.of_connection(),
             arriving: arriving.of_connection(),
             own_turn: OwnTurn::new(),
+            securing: securing.clone(),
         };
         let connected = service.metrics().connected();
         tasks.spawn(async move {
-            serve_one(stream, &builder, service, client, &place.activity, shutdown).await;
+            serve_one(
+                accepted,
+                &builder,
+                service,
+                client,
+                &place.activity,
+                shutdown,
+            )
+            .await;
             drop((place, connected));
         });
     }
@@ -121,10 +134,10 @@ pub(super) async fn serve(
 }
 
 /// The next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
@@ -171,10 +184,11 @@ struct Client {
     room: Room,
     arriving: Arriving,
     own_turn: OwnTurn,
+    securing: Securing,
 }
 
 async fn serve_one(
-    stream: TcpStream,
+    (stream, address): (TcpStream, SocketAddr),
     builder: &auto::Builder<Tasks>,
     service: Arc<Service>,
     client: Client,
@@ -184,6 +198,18 @@ async fn serve_one(
     let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else {
         return;
     };
+    let ends = Ends {
+        local,
+        client: address,
+    };
+    let secured = tokio::select! {
+        secured = client.securing.secure(stream, address) => secured,
+        () = activity.room_is_needed.notified() => None,
+        () = shutdown.cancelled() => None,
+    };
+    let Some((stream, certificate)) = secured else {
+        return;
+    };
     let io = TokioIo::new(Watched {
         stream,
         activity: Arc::clone(activity),
@@ -191,11 +217,14 @@ async fn serve_one(
     let of_requests = Arc::clone(activity);
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client.own_turn.clone());
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         let (service, room) = (Arc::clone(&service), client.room.clone());
         let arriving = client.arriving.clone();
         let (serving, on_its_way) = (Serving::begin(&of_requests), OnItsWay::of(&of_requests));
         async move {
-            let (mut response, mut answered) = service.answer(request, arriving, local).await;
+            let (mut response, mut answered) = service.answer(request, arriving, ends).await;
             let needed = |body: &_| hyper::body::Body::size_hint(body).lower();
             let taken = room.take(needed(response.body())).unwrap_or_else(|| {
                 response = service.without_room(&response, &mut answered);
@@ -552,7 +581,7 @@ impl Drop for Serving {
 
 /// A stream that tells what happens on it.
 struct Watched {
-    stream: TcpStream,
+    stream: Wire,
     activity: Arc<Activity>,
 }
 
@@ -571,7 +600,7 @@ impl Drop for Watched {
     /// minutes behind a polite end.
     fn drop(&mut self) {
         if self.activity.is_cut.load(Ordering::Relaxed) {
-            let _ = self.stream.set_zero_linger();
+            let _ = self.stream.tcp().set_zero_linger();
         }
     }
 }
@@ -615,7 +644,12 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // What is written into TLS may stay there: only flushing it says whether the client takes it.
+        match self.stream.is_secure() {
+            true => self.note(flushed),
+            false => flushed,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,6 +10,7 @@ use tenure_state::State;
 use super::metrics::free_bytes;
 use crate::node::Handle;
 use crate::telemetry::{Lately, TOO_FAST};
+use crate::tls::Tls;
 
 /// A follower that has not answered for so long is missing.
 const MISSING_AFTER: Duration = Duration::from_secs(5);
@@ -51,8 +52,36 @@ struct Follower {
 }
 
 /// What is wrong with this member or, where it leads, with the cluster, and what to do.
-pub(super) fn warnings(handle: &Handle) -> Vec<String> {
-    Facts::of(handle).in_words()
+pub(super) fn warnings(handle: &Handle, tls: &Tls, is_exposed: bool) -> Vec<String> {
+    let mut words = Facts::of(handle).in_words();
+    words.extend(tls.warnings());
+    words.extend(
+        is_exposed
+            .then(|| exposure(handle, tls))
+            .into_iter()
+            .flatten(),
+    );
+    words
+}
+
+/// What clients on other machines may do or see, though they should not.
+fn exposure(handle: &Handle, tls: &Tls) -> Vec<String> {
+    let mut words = Vec::new();
+    if !handle.read(|state| state.access().enabled()) {
+        words.push(
+            "open to everybody: clients on other machines reach this member, and access control is off; give identities their \
+             roles and turn it on by PATCH /v1/access, or listen on loopback"
+                .to_owned(),
+        );
+    }
+    if tls.clients.is_none() {
+        words.push(
+            "not encrypted: clients on other machines reach this member without TLS, so that tokens and values are read on the \
+             way; give client_cert_file and client_key_file, or listen on loopback"
+                .to_owned(),
+        );
+    }
+    words
 }
 
 impl Facts {

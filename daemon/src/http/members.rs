@@ -254,6 +254,7 @@ async fn probed(
     configuration: &Configuration,
 ) -> Result<Probed, Failure> {
     let me = cx.handle().member();
+    membership::check_scheme(&asked.peer_url, cx.tls().members.is_some())?;
     let hello = cx.probe(&asked.peer_url).await;
     let hello = hello.map_err(|error| membership::unreached(asked, &me.name, &error))?;
     membership::judge(&hello, asked, old, (ClusterId(me.cluster), configuration))

@@ -12,6 +12,7 @@ use tenure_raft::{Configuration, MemberId, MemberInfo};
 use super::failure::Failure;
 use super::text;
 use crate::config;
+use crate::tls::is_secure;
 use crate::transport::{ClusterId, DialError, Hello, WIRE_VERSION, parse_member_id};
 
 /// So many members are named where somebody asks for one that is none.
@@ -121,6 +122,29 @@ pub(super) fn check(asked: &AddMember) -> Result<(), Failure> {
         .map_err(|error| Failure::invalid(error.to_string()))
 }
 
+/// Whoever is to be a member speaks to the others as they speak to each other.
+///
+/// # Errors
+///
+/// `invalid-request`, saying what is needed.
+pub(super) fn check_scheme(peer_url: &str, by_tls: bool) -> Result<(), Failure> {
+    if is_secure(peer_url) == by_tls {
+        return Ok(());
+    }
+    let needed = match by_tls {
+        true => {
+            "members of this cluster speak TLS with one another: start that member with peer certificates, and give its https URL"
+        }
+        false => {
+            "members of this cluster speak with one another without TLS: an http URL is needed"
+        }
+    };
+    Err(Failure::invalid(format!(
+        "peer_url is {}: {needed}",
+        text::shown(peer_url)
+    )))
+}
+
 /// A URL less the slash that may stand behind it.
 fn trimmed(url: &str) -> &str {
     url.trim_end_matches('/')
@@ -134,6 +158,10 @@ pub(super) fn unreached(asked: &AddMember, by: &str, error: &DialError) -> Failu
             "{by} does not reach {} at {url}: {error}; check that tenured runs there with this peer address, and that \
              the network lets members through in both directions",
             asked.name
+        ),
+        DialError::Distrust(why) => format!(
+            "{by} and whoever answers at {url} do not trust each other's certificates: {why}; every member needs a \
+             certificate of the authorities of the cluster, with its own name in it"
         ),
         DialError::Url { .. }
         | DialError::Http(_)

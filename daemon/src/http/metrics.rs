@@ -18,6 +18,7 @@ use super::reply::Reply;
 use super::service::Context;
 use crate::node::{Handle, NodeStatus};
 use crate::telemetry::{self, Buckets, Writer};
+use crate::tls::{Port, Tls};
 
 const KINDS: [(Kind, &str); 3] = [
     (Kind::Lock, "lock"),
@@ -48,6 +49,7 @@ struct Seen {
     waiting_requests: u64,
     free_bytes: Option<u64>,
     process: Option<Process>,
+    tls: Tls,
 }
 
 /// What is seen of the state.
@@ -75,6 +77,7 @@ impl Seen {
             waiting_requests: cx.waiting_requests(),
             free_bytes,
             process: Process::now(),
+            tls: cx.tls().clone(),
             handle,
         }
     }
@@ -97,6 +100,7 @@ impl Seen {
             "Requests that wait here: acquires, campaigns, watches and reads",
             self.waiting_requests,
         )?;
+        self.secured(to)?;
         self.process
             .as_ref()
             .map_or(Ok(()), |process| process.write(to))
@@ -116,6 +120,34 @@ impl Seen {
         ];
         let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
         to.info("tenure_member", "Who this member is", &labels)
+    }
+
+    fn secured(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let of = |label, port: &Port| [(label, port.with().word())];
+        let certificates: Vec<_> = self
+            .tls
+            .ports()
+            .map(|port| (of("certificate", port), port.valid_until()))
+            .collect();
+        to.gauge(
+            "tenure_tls_certificate_expiry_timestamp_seconds",
+            "When the certificates in force end, in seconds since the epoch",
+            certificates
+                .iter()
+                .map(|(labels, until)| (&labels[..], *until as f64)),
+        )?;
+        let failures: Vec<_> = self
+            .tls
+            .ports()
+            .map(|port| (of("listener", port), port.failures()))
+            .collect();
+        to.counter(
+            "tenure_tls_refused_connections",
+            "Connections that were refused before a request: TLS that failed, or none where it is needed",
+            failures
+                .iter()
+                .map(|(labels, failures)| (&labels[..], *failures)),
+        )
     }
 
     fn raft(&self, to: &mut Writer<'_>) -> fmt::Result {

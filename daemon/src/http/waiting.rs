@@ -3,6 +3,7 @@
 //! Owns three answers: it is alive, it is not ready, and it serves nothing else. There is no state to answer from.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +18,9 @@ use tenure_api::{Code, header};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::manners;
 use super::service::made_id;
+use super::{manners, secured};
+use crate::tls::{Port, Wire};
 
 /// Connections at a time: there is nothing to be had here yet.
 const CONNECTIONS: usize = 256;
@@ -29,19 +31,27 @@ const DETAIL: &str = "this member belongs to no cluster yet: it waits for the ot
     the cluster that it is to join, or must be replaced; its log says which";
 
 /// Answers every client until it is dropped, which ends its connections.
-pub(crate) async fn serve(listener: &TcpListener) -> Infallible {
+pub(crate) async fn serve(listener: &TcpListener, tls: Option<&Arc<Port>>) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    let serving = hyper::server::conn::http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEADER_PATIENCE)
-                        .keep_alive(false)
-                        .serve_connection(TokioIo::new(stream), service_fn(answer));
+                Ok((stream, address)) => {
+                    let tls = tls.cloned();
                     connections.spawn(async move {
+                        let wire = match tls {
+                            None => Wire::Plain(stream),
+                            Some(port) => match secured::secure(&port, stream, address, true).await {
+                                Some((wire, _)) => wire,
+                                None => return,
+                            },
+                        };
+                        let serving = hyper::server::conn::http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .header_read_timeout(HEADER_PATIENCE)
+                            .keep_alive(false)
+                            .serve_connection(TokioIo::new(wire), service_fn(answer));
                         // A client that goes away is no news.
                         let _ = serving.await;
                     });

@@ -121,12 +121,17 @@ impl Desk {
                 requests: vec![request],
                 ..Batch::default()
             }),
-            Event::Input(Input::Renew { renewals, .. }) => {
+            Event::Input(Input::Renew {
+                principal,
+                renewals,
+                ..
+            }) => {
                 let renewal = |(token, lease)| Renewal {
                     origin: Origin {
                         member: ME.0,
                         token,
                     },
+                    principal: principal.clone(),
                     lease,
                 };
                 self.write(Batch {

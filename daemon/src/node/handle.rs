@@ -16,7 +16,9 @@ use tenure_raft::{
 use tenure_replica::{
     AdminRequest, Applier, Decided, Input, Interest, Operated, Progress, ProgressReport, Refused,
 };
-use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Origin, Request, Revision, State};
+use tenure_state::{
+    Clock, Command, IdempotencyKey, LeaseId, Origin, Principal, Request, Revision, State,
+};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -448,7 +450,7 @@ impl From<Reached> for Input {
 pub struct Handle(pub(super) Arc<Shared>);
 
 impl Handle {
-    /// Proposes a command, forwarding it to the leader where that is another member, and waits until this member has
+    /// Proposes a command for somebody, forwarding it to the leader where that is another member, and waits until this member has
     /// applied it. With `idempotency`, what apply decides is recorded for repeats; `within` is the span in which it is
     /// traced, if it is.
     ///
@@ -459,6 +461,7 @@ impl Handle {
     /// Every error but [`Unserved::OutcomeUnknown`] means that it was not applied and never will be.
     pub async fn submit(
         &self,
+        principal: Principal,
         command: Command,
         idempotency: Option<IdempotencyKey>,
         within: Option<&Span>,
@@ -470,6 +473,7 @@ impl Handle {
         };
         let request = Request {
             origin,
+            principal,
             idempotency,
             command,
         };
@@ -485,8 +489,13 @@ impl Handle {
     /// # Errors
     ///
     /// As for [`Handle::submit`].
-    pub async fn renew(&self, lease: LeaseId, within: Option<&Span>) -> Result<Decided, Unserved> {
-        let mut decided = self.renew_many(&[lease], within).await?;
+    pub async fn renew(
+        &self,
+        principal: Principal,
+        lease: LeaseId,
+        within: Option<&Span>,
+    ) -> Result<Decided, Unserved> {
+        let mut decided = self.renew_many(principal, &[lease], within).await?;
         decided.pop().ok_or(Unserved::OutcomeUnknown)
     }
 
@@ -500,6 +509,7 @@ impl Handle {
     /// As for [`Handle::submit`]; where some were renewed and others refused it is [`Unserved::OutcomeUnknown`].
     pub async fn renew_many(
         &self,
+        principal: Principal,
         leases: &[LeaseId],
         within: Option<&Span>,
     ) -> Result<Vec<Decided>, Unserved> {
@@ -509,7 +519,11 @@ impl Handle {
             .map(|lease| (self.0.token(), *lease))
             .collect();
         let tokens = renewals.iter().map(|(token, _)| *token).collect();
-        let input = Input::Renew { renewals, company };
+        let input = Input::Renew {
+            principal,
+            renewals,
+            company,
+        };
         self.write(tokens, input, within).await
     }
 

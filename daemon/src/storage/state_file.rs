@@ -20,7 +20,7 @@ use bytes::Bytes;
 use prost::Message;
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    WriteTransaction,
+    TableError, WriteTransaction,
 };
 use tenure_raft::SnapshotMeta;
 use tenure_replica::Checkpoint;
@@ -59,6 +59,7 @@ fn definition(table: Table) -> Rows {
         Table::Places => "places",
         Table::Ended => "ended",
         Table::Idempotency => "idempotency",
+        Table::Access => "access",
     })
 }
 
@@ -634,9 +635,12 @@ fn read_rows(
     mut each: impl FnMut(Table, &[u8], &[u8]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     for table in Table::ALL {
-        let rows = transaction
-            .open_table(definition(table))
-            .map_err(|e| StorageError::database("read", path, e))?;
+        let rows = match transaction.open_table(definition(table)) {
+            Ok(rows) => rows,
+            // Files of before there was access control have no such table, and none of its rows.
+            Err(TableError::TableDoesNotExist(_)) if table == Table::Access => continue,
+            Err(error) => return Err(StorageError::database("read", path, error)),
+        };
         for row in rows
             .iter()
             .map_err(|e| StorageError::database("read", path, e))?

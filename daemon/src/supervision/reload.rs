@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use crate::config::{Config, ConfigError, ServeFlags, TakesEffect};
 use crate::logging::{self, LogFilter};
+use crate::tls::Tls;
 
 /// Reads the settings again, from where they were read first.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Reloader {
     running: Mutex<Config>,
     filter: LogFilter,
     supervisor: Supervisor,
+    tls: Tls,
 }
 
 /// What came of the settings that differ from those in force.
@@ -38,12 +40,14 @@ impl Reloader {
         running: Config,
         filter: LogFilter,
         supervisor: Supervisor,
+        tls: Tls,
     ) -> Reloader {
         Reloader {
             flags,
             running: Mutex::new(running),
             filter,
             supervisor,
+            tls,
         }
     }
 
@@ -75,7 +79,8 @@ impl Reloader {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // It may have been changed since by a call: the file has the last word.
         running.log_filter = self.filter.present();
-        let reloaded = Reloaded::of(running.differences(&wanted));
+        let mut reloaded = Reloaded::of(running.differences(&wanted));
+        reloaded.now.extend(self.tls.reload()?);
         self.filter.set(&wanted.log_filter)?;
         running.log_filter = wanted.log_filter;
         Ok(reloaded)

@@ -123,7 +123,7 @@ fn handshake(head: &[u8]) {
             headers.append(name, value);
         }
     }
-    match admit(&headers, &directory()) {
+    match admit(&headers, None, &directory()) {
         Ok(member) => {
             assert_eq!(member, FROM, "a member that is not known was let in");
             let says = |name: &str, text: String| headers.get(name).is_some_and(|v| *v == *text);

@@ -12,6 +12,7 @@ use tenure_replica::Lane;
 use super::dial::check_peer_url;
 use super::directory::{ClusterId, Directory, Membership, parse_member_id};
 use super::frame::WIRE_VERSION;
+use crate::tls::MemberCertificate;
 
 const CLUSTER: &str = "tenure-cluster";
 const FROM: &str = "tenure-from";
@@ -39,7 +40,7 @@ pub(super) struct Handshake {
 /// Why a member takes no messages from a dialer, as JSON in the body of its answer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Refusal {
-    /// A word for programs: `wrong-cluster`, `wrong-member`, `unknown-member`, `unsupported-wire-version`,
+    /// A word for programs: `wrong-cluster`, `wrong-member`, `wrong-certificate`, `unknown-member`, `unsupported-wire-version`,
     /// `not-formed`, `invalid-handshake`, `corrupt-frame`, `superseded`, `stopping` and the like.
     pub code: String,
     /// A sentence for people that says what is wrong and what to do.
@@ -125,9 +126,10 @@ pub(super) fn write(headers: &mut HeaderMap, handshake: &Handshake) {
     }
 }
 
-/// Decides about a dialer: who it is, or why it is refused.
+/// Decides about a dialer that has shown this certificate, or none where nothing is secured: who it is, or why it is refused.
 pub(super) fn admit(
     headers: &HeaderMap,
+    shown: Option<&MemberCertificate>,
     directory: &Directory,
 ) -> Result<MemberId, (StatusCode, Refusal)> {
     let version = text(headers, VERSION)?;
@@ -141,7 +143,8 @@ pub(super) fn admit(
         name: text(headers, NAME).unwrap_or_default().to_owned(),
         peer_url: text(headers, PEER_URL).unwrap_or_default().to_owned(),
     };
-    check(&handshake, directory).map_err(|refusal| (StatusCode::MISDIRECTED_REQUEST, refusal))?;
+    check(&handshake, shown, directory)
+        .map_err(|refusal| (StatusCode::MISDIRECTED_REQUEST, refusal))?;
     Ok(handshake.from)
 }
 
@@ -157,7 +160,11 @@ fn welcome(handshake: &Handshake, directory: &Directory) -> bool {
     named && check_peer_url(&handshake.peer_url).is_ok() && directory.welcome(handshake.from, info)
 }
 
-fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
+fn check(
+    handshake: &Handshake,
+    shown: Option<&MemberCertificate>,
+    directory: &Directory,
+) -> Result<(), Refusal> {
     let identity = directory.identity();
     let Some(membership) = directory.membership() else {
         return Err(Refusal::new(
@@ -190,11 +197,38 @@ fn check(handshake: &Handshake, directory: &Directory) -> Result<(), Refusal> {
             ),
         ));
     }
+    if let Some(shown) = shown {
+        is_certified(handshake, shown, &membership)?;
+    }
     let is_known = membership.members.contains_key(&handshake.from);
     if handshake.from == identity.member || !is_known && !welcome(handshake, directory) {
         return Err(unknown_member(handshake.from, membership.cluster));
     }
     Ok(())
+}
+
+/// The code for a dialer that shows the certificate of somebody else.
+pub(super) const WRONG_CERTIFICATE: &str = "wrong-certificate";
+
+/// A dialer must have the certificate of the member that it says it is: as the membership knows that member or, where it
+/// does not yet, as it says itself.
+fn is_certified(
+    handshake: &Handshake,
+    shown: &MemberCertificate,
+    membership: &Membership,
+) -> Result<(), Refusal> {
+    let known = membership.members.get(&handshake.from);
+    let claimed = (&handshake.name, &handshake.peer_url);
+    let (name, peer_url) = known.map_or(claimed, |info| (&info.name, &info.peer_url));
+    shown.is_of(name, peer_url).map_err(|why| {
+        let detail = format!(
+            "the caller says that it is {} ({}), and {}",
+            printable(name),
+            handshake.from,
+            printable(&why)
+        );
+        Refusal::new(WRONG_CERTIFICATE, detail)
+    })
 }
 
 /// The code for a member that the cluster has removed: it ends when it hears it.
@@ -304,7 +338,7 @@ mod tests {
             },
         );
         change(&mut headers);
-        let result = admit(&headers, &directory());
+        let result = admit(&headers, None, &directory());
         let result = result.map(|id| id.0).map_err(|(_, refusal)| refusal.code);
         assert_eq!(result, expected.map_err(str::to_owned));
     }

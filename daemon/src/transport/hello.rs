@@ -7,17 +7,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{Method, Request, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use tenure_raft::{Configuration, MemberId, MemberInfo};
 use tenure_state::Limits;
 
-use super::dial::{self, DialError};
+use super::dial::{self, Connection, DialError, Whom};
 use super::directory::{ClusterId, Directory, parse_member_id};
 use super::frame::WIRE_VERSION;
 use super::handshake::Refusal;
+use crate::tls::{Calling, Port};
 
 /// Greatest body of either call: thousands of members with long URLs.
 pub(super) const BODY_LIMIT: usize = 256 << 10;
@@ -218,31 +219,52 @@ impl Form {
     }
 }
 
-/// Asks the member at `peer_url` about itself.
+/// Asks the member at `peer_url` about itself, by TLS where `tls` is given. Then it must be who it says.
 ///
 /// # Errors
 /// Where it cannot be reached within three seconds, or answers something else.
-pub async fn ask_hello(peer_url: &str) -> Result<Hello, DialError> {
-    let (status, body) = call(peer_url, Method::GET, "/hello", Bytes::new(), CALL_TIMEOUT).await?;
-    if status != StatusCode::OK {
-        return Err(DialError::Refused(Refusal::from_peer(status, &body)));
-    }
-    let hello: Hello =
-        serde_json::from_slice(&body).map_err(|error| DialError::Answer(error.to_string()))?;
-    hello.check()
+pub async fn ask_hello(tls: Option<&Port>, peer_url: &str) -> Result<Hello, DialError> {
+    let work = async {
+        let mut connection = dial::connect(peer_url, Whom::Member(tls), &dial::CALL).await?;
+        let (status, body) = exchange(&mut connection, get("/hello")).await?;
+        if status != StatusCode::OK {
+            return Err(DialError::Refused(Refusal::from_peer(status, &body)));
+        }
+        let hello: Hello =
+            serde_json::from_slice(&body).map_err(|error| DialError::Answer(error.to_string()))?;
+        let hello = hello.check()?;
+        connection.check(&hello.name, peer_url)?;
+        Ok(hello)
+    };
+    within(CALL_TIMEOUT, work).await
 }
 
-/// Offers the member at `peer_url` its first configuration; returns when it has it on disk.
+/// Offers the member of this name, at `peer_url`, its first configuration, by TLS where `tls` is given; returns when it has
+/// it on disk.
 ///
 /// # Errors
 /// Where it cannot be reached, or refuses; then nothing was changed there, unless the connection broke.
-pub async fn offer_form(peer_url: &str, form: &Form) -> Result<(), DialError> {
+pub async fn offer_form(
+    tls: Option<&Port>,
+    (name, peer_url): (&str, &str),
+    form: &Form,
+) -> Result<(), DialError> {
     let body = serde_json::to_vec(form).map_err(|error| DialError::Answer(error.to_string()))?;
-    let (status, body) = call(peer_url, Method::POST, "/form", body.into(), FORM_TIMEOUT).await?;
-    match status {
-        StatusCode::OK => Ok(()),
-        _ => Err(DialError::Refused(Refusal::from_peer(status, &body))),
-    }
+    let work = async {
+        let mut connection = dial::connect(peer_url, Whom::Member(tls), &dial::CALL).await?;
+        connection.check(name, peer_url)?;
+        let call = Call {
+            method: Method::POST,
+            body: body.into(),
+            ..get("/form")
+        };
+        let (status, body) = exchange(&mut connection, call).await?;
+        match status {
+            StatusCode::OK => Ok(()),
+            _ => Err(DialError::Refused(Refusal::from_peer(status, &body))),
+        }
+    };
+    within(FORM_TIMEOUT, work).await
 }
 
 /// Calls the public API of the member whose clients reach it at `client_url`.
@@ -250,39 +272,72 @@ pub async fn offer_form(peer_url: &str, form: &Form) -> Result<(), DialError> {
 /// # Errors
 /// Where it cannot be reached, or does not answer in time.
 pub async fn call_client(
+    calling: &Calling,
     client_url: &str,
-    method: Method,
-    path: &'static str,
-    body: Bytes,
-    timeout: Duration,
-) -> Result<(StatusCode, Bytes), DialError> {
-    call(client_url, method, path, body, timeout).await
-}
-
-/// One call on a connection of its own.
-async fn call(
-    peer_url: &str,
-    method: Method,
-    path: &'static str,
-    body: Bytes,
+    (method, path, body): (Method, &'static str, Bytes),
     timeout: Duration,
 ) -> Result<(StatusCode, Bytes), DialError> {
     let work = async {
-        let mut connection = dial::connect(peer_url, &dial::CALL).await?;
-        let request = Request::builder()
-            .method(method)
-            .uri(connection.uri(path))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body));
-        let request = request.map_err(|error| DialError::Answer(error.to_string()))?;
-        let response = connection.send(request).await?;
-        let status = response.status();
-        let body = dial::read_body(response.into_body(), BODY_LIMIT).await?;
-        Ok((status, body))
+        let whom = Whom::AsClient(calling);
+        let mut connection = dial::connect(client_url, whom, &dial::CALL).await?;
+        let call = Call {
+            method,
+            path,
+            body,
+            token: calling.token_for(client_url),
+        };
+        exchange(&mut connection, call).await
     };
-    tokio::time::timeout(timeout, work)
+    within(timeout, work).await
+}
+
+/// What is asked.
+struct Call<'a> {
+    method: Method,
+    path: &'static str,
+    body: Bytes,
+    token: Option<&'a str>,
+}
+
+fn get(path: &'static str) -> Call<'static> {
+    Call {
+        method: Method::GET,
+        path,
+        body: Bytes::new(),
+        token: None,
+    }
+}
+
+/// One call on a connection.
+async fn exchange(
+    connection: &mut Connection<Full<Bytes>>,
+    call: Call<'_>,
+) -> Result<(StatusCode, Bytes), DialError> {
+    let request = Request::builder()
+        .method(call.method)
+        .uri(connection.uri(call.path))
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(call.body));
+    let mut request = request.map_err(|error| DialError::Answer(error.to_string()))?;
+    if let Some(token) = call.token
+        && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}"))
+    {
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    let response = connection.send(request).await?;
+    let status = response.status();
+    let body = dial::read_body(response.into_body(), BODY_LIMIT).await?;
+    Ok((status, body))
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    tokio::time::timeout(limit, work)
         .await
-        .map_err(|_| DialError::TimedOut(timeout))?
+        .map_err(|_| DialError::TimedOut(limit))?
 }
 
 /// Member ids as 16 hex digits.

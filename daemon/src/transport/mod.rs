@@ -23,7 +23,6 @@ mod server;
 mod status;
 mod streams;
 mod tasks;
-mod throttle;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -50,6 +49,8 @@ use peer::Peer;
 use runtime::Runtime;
 use streams::Receiver;
 use tasks::Tasks;
+
+use crate::tls::Port;
 
 /// Offers that wait for whoever forms: there is one cluster to be offered, by few members.
 const OFFERS: usize = 4;
@@ -115,6 +116,7 @@ struct Shared {
     receiver: Arc<Receiver>,
     runtime: Runtime,
     tasks: Tasks,
+    tls: Option<Arc<Port>>,
     peers: RwLock<BTreeMap<MemberId, Peer>>,
     offers: Mutex<Option<mpsc::Receiver<Offer>>>,
     sink: SinkHolder,
@@ -131,7 +133,7 @@ impl std::fmt::Debug for SinkHolder {
 }
 
 impl Transport {
-    /// Begins to listen. Nobody is dialled, and no stream taken, before [`Transport::update`] has said which cluster
+    /// Begins to listen, for TLS and nothing else where `tls` is given. Nobody is dialled, and no stream taken, before [`Transport::update`] has said which cluster
     /// this member belongs to. All of it runs on a thread of its own, whatever runtime the listener comes from.
     ///
     /// # Errors
@@ -139,6 +141,7 @@ impl Transport {
     pub fn start(
         identity: Identity,
         listener: TcpListener,
+        tls: Option<Arc<Port>>,
         budgets: Budgets,
         sink: Sink,
     ) -> io::Result<Transport> {
@@ -172,12 +175,13 @@ impl Transport {
                 receiver: Arc::new(receiver),
                 runtime,
                 tasks: tasks.clone(),
+                tls: tls.clone(),
                 peers: RwLock::default(),
                 offers: Mutex::new(Some(waiting)),
                 sink: SinkHolder(sink),
             }
         });
-        let serving = server::serve(listener, Arc::clone(&shared.receiver), tasks.child());
+        let serving = server::serve(listener, tls, Arc::clone(&shared.receiver), tasks.child());
         tasks.spawn_on(&handle, serving);
         Ok(Transport { shared })
     }
@@ -217,6 +221,11 @@ impl Transport {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         peers.values().map(Peer::link).collect()
+    }
+
+    /// What secures connections with other members.
+    pub fn tls(&self) -> Option<&Arc<Port>> {
+        self.shared.tls.as_ref()
     }
 
     /// Who this member is and what it belongs to.
@@ -275,6 +284,7 @@ impl Shared {
                     &self.tasks,
                     handshake,
                     info,
+                    self.tls.as_ref(),
                     &self.sink.0,
                 )
             });

@@ -15,12 +15,13 @@ use tenure_raft::MemberInfo;
 use tenure_replica::{Lane, PeerMessage};
 use tokio::sync::Notify;
 
-use super::dial::{self, Connection, DialError, Line};
+use super::dial::{self, Connection, DialError, Line, Whom};
 use super::handshake::{self, Handshake, Refusal};
 use super::queue::{Bounds, LaneBody, LaneQueue};
 use super::status::{Contact, PeerLink};
 use super::tasks::Tasks;
 use super::{Incoming, Sink};
+use crate::tls::Port;
 
 /// Greatest answer of a peer that is read where it refuses a stream or closes one.
 const REFUSAL_BYTES: usize = 16 << 10;
@@ -56,6 +57,7 @@ impl Peer {
         tasks: &Tasks,
         handshake: Handshake,
         info: &MemberInfo,
+        tls: Option<&Arc<Port>>,
         sink: &Sink,
     ) -> Peer {
         let tasks = tasks.child();
@@ -68,6 +70,7 @@ impl Peer {
                 nudge: Notify::new(),
                 dropped: Notify::new(),
                 contact: Arc::clone(&contact),
+                tls: tls.cloned(),
                 sink: Arc::clone(sink),
                 tasks: tasks.clone(),
             });
@@ -135,6 +138,7 @@ struct Dialer {
     /// Set when the queue dropped a message.
     dropped: Notify,
     contact: Arc<Contact>,
+    tls: Option<Arc<Port>>,
     sink: Sink,
     tasks: Tasks,
 }
@@ -198,7 +202,10 @@ impl Dialer {
 
     /// Dials and shakes hands.
     async fn open(&self, line: &Line) -> Result<(Connection<LaneBody>, IncomingBody), DialError> {
-        let mut connection = dial::connect_in(&self.tasks, self.contact.peer_url(), line).await?;
+        let (name, peer_url) = (self.contact.name(), self.contact.peer_url());
+        let whom = Whom::Member(self.tls.as_deref());
+        let mut connection = dial::connect_in(&self.tasks, peer_url, whom, line).await?;
+        connection.check(name, peer_url)?;
         let uri = connection.uri(handshake::lane_path(self.lane));
         let request = Request::builder()
             .method(Method::POST)

@@ -22,27 +22,32 @@ use super::hello::{BODY_LIMIT, Form, Hello};
 use super::server::Running;
 use super::streams::Receiver;
 use super::tasks::Tasks;
+use crate::tls::MemberCertificate;
 
 /// How long the body of an offer may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers one request. `running` lives as long as the answer.
+/// Answers one request of whoever has shown this certificate, or none where nothing is secured. `running` lives as long as
+/// the answer.
 pub(super) async fn answer(
     request: Request<IncomingBody>,
+    shown: Option<Arc<MemberCertificate>>,
     receiver: Arc<Receiver>,
     running: Running,
     tasks: Tasks,
 ) -> Result<Response<Answer>, Infallible> {
     if let Some(lane) = handshake::lane_of(request.uri().path()) {
         return Ok(match request.method() {
-            &Method::POST => open_stream(lane, request, &receiver, running, &tasks),
+            &Method::POST => {
+                open_stream(lane, request, shown.as_deref(), &receiver, running, &tasks)
+            }
             _ => method_not_allowed("POST"),
         });
     }
     Ok(match (request.uri().path(), request.method()) {
         ("/hello", &Method::GET) => json(StatusCode::OK, &Hello::of(receiver.directory())),
         ("/hello", _) => method_not_allowed("GET"),
-        ("/form", &Method::POST) => match form(request, &receiver).await {
+        ("/form", &Method::POST) => match form(request, shown.as_deref(), &receiver).await {
             Ok(()) => json(StatusCode::OK, &serde_json::json!({"formed": true})),
             Err((status, refusal)) => refused(status, &refusal),
         },
@@ -61,11 +66,12 @@ pub(super) async fn answer(
 fn open_stream(
     lane: Lane,
     request: Request<IncomingBody>,
+    shown: Option<&MemberCertificate>,
     receiver: &Arc<Receiver>,
     running: Running,
     tasks: &Tasks,
 ) -> Response<Answer> {
-    let from = match handshake::admit(request.headers(), receiver.directory()) {
+    let from = match handshake::admit(request.headers(), shown, receiver.directory()) {
         Ok(from) => from,
         Err((status, refusal)) => {
             receiver.log_refused(&refusal);
@@ -86,6 +92,7 @@ fn open_stream(
 
 async fn form(
     request: Request<IncomingBody>,
+    shown: Option<&MemberCertificate>,
     receiver: &Receiver,
 ) -> Result<(), (StatusCode, Refusal)> {
     let invalid = |detail: String| {
@@ -101,10 +108,33 @@ async fn form(
     let body = body.map_err(|error| invalid(error.to_string()))?.to_bytes();
     let form: Form = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
     form.check().map_err(invalid)?;
+    offered_by_one_of(&form, shown).inspect_err(|(_, refusal)| receiver.log_refused(refusal))?;
     receiver
         .form(form)
         .await
         .map_err(|refusal| (StatusCode::CONFLICT, refusal))
+}
+
+/// A first configuration is offered by one of those who are in it.
+fn offered_by_one_of(
+    form: &Form,
+    shown: Option<&MemberCertificate>,
+) -> Result<(), (StatusCode, Refusal)> {
+    let Some(shown) = shown else {
+        return Ok(());
+    };
+    let mut why = String::new();
+    for member in &form.members {
+        match shown.is_of(&member.name, &member.peer_url) {
+            Ok(()) => return Ok(()),
+            Err(reason) => why = reason,
+        }
+    }
+    let detail = format!("whoever offers a first configuration is none of its members: {why}");
+    Err((
+        StatusCode::FORBIDDEN,
+        Refusal::new(handshake::WRONG_CERTIFICATE, detail),
+    ))
 }
 
 fn method_not_allowed(allow: &'static str) -> Response<Answer> {

@@ -5,6 +5,7 @@
 //! so that nothing that arrives may cost more than its bytes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::requests;
 use super::streams::Receiver;
 use super::tasks::Tasks;
-use super::throttle::Throttle;
+use crate::throttle::Throttle;
+use crate::tls::{Accepted, MemberCertificate, Port, Wire};
 
 /// Most connections at a time: three lanes for each of many members, and some for calls.
 const CONNECTION_LIMIT: usize = 256;
@@ -35,7 +37,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WINDOW_BYTES: u32 = 2 << 20;
 
 /// Accepts connections until told to stop.
-pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>, tasks: Tasks) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<Port>>,
+    receiver: Arc<Receiver>,
+    tasks: Tasks,
+) {
     let connections = Arc::new(Connections::default());
     let trouble = Throttle::default();
     loop {
@@ -51,8 +58,12 @@ pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>, tasks:
                     });
                     continue;
                 };
-                let receiver = Arc::clone(&receiver);
-                tasks.spawn(serve_connection(stream, receiver, place));
+                let (tls, receiver) = (tls.clone(), Arc::clone(&receiver));
+                tasks.spawn(async move {
+                    if let Some((wire, shown)) = secure(stream, address, tls, &place).await {
+                        serve_connection(wire, shown, receiver, place).await;
+                    }
+                });
             }
             Err(error) => {
                 trouble.warn(
@@ -64,14 +75,47 @@ pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>, tasks:
     }
 }
 
-async fn serve_connection(stream: TcpStream, receiver: Arc<Receiver>, place: Place) {
+/// Secures a connection, where that is to be; none where it is refused, or its place is needed.
+async fn secure(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<Port>>,
+    place: &Place,
+) -> Option<(Wire, Option<MemberCertificate>)> {
     // An answer must not wait for company (Nagle). Where this fails the connection is gone already.
     let _ = stream.set_nodelay(true);
+    let Some(port) = tls else {
+        return Some((Wire::Plain(stream), None));
+    };
+    let accepted = tokio::select! {
+        () = place.tasks.stopped() => return None,
+        accepted = port.accept(stream, address, false) => accepted,
+    };
+    match accepted.ok()? {
+        Accepted::Secure(wire, certificate) => {
+            Some((wire, Some(MemberCertificate::of(&certificate?))))
+        }
+        Accepted::Plain(_) => {
+            let why = "it speaks without TLS, and members are served by TLS here: give every member peer_cert_file, peer_key_file and peer_ca_file";
+            port.refused(address, &why);
+            None
+        }
+    }
+}
+
+async fn serve_connection(
+    stream: Wire,
+    shown: Option<MemberCertificate>,
+    receiver: Arc<Receiver>,
+    place: Place,
+) {
+    let shown = shown.map(Arc::new);
     let tasks = place.tasks.clone();
     let activity = Arc::clone(&place.activity);
     let service = service_fn(|request| {
         requests::answer(
             request,
+            shown.clone(),
             Arc::clone(&receiver),
             activity.begin(),
             tasks.clone(),

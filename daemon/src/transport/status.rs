@@ -42,6 +42,8 @@ pub(super) struct Contact {
 struct State {
     connected: BTreeMap<Lane, Instant>,
     refusal: Option<Refusal>,
+    /// Why it was not trusted, or did not trust this member, as it was said.
+    distrust: Option<String>,
     last_error: Option<String>,
     /// What the log says of it: found or lost; nothing yet before the first attempt has ended.
     said: Option<Said>,
@@ -63,6 +65,10 @@ impl Contact {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn peer_url(&self) -> &str {
         &self.peer_url
     }
@@ -72,6 +78,7 @@ impl Contact {
         let mut state = self.lock();
         state.connected.insert(lane, Instant::now());
         state.refusal = None;
+        state.distrust = None;
         tracing::debug!(peer = %self.name, member = %self.member, ?lane, "lane to peer connected");
         // The lane of heartbeats decides what is said: without it a peer is as good as gone, with it the others follow.
         if lane == Lane::Urgent && state.said != Some(Said::Found) {
@@ -86,8 +93,10 @@ impl Contact {
         state.connected.remove(&lane);
         state.last_error = Some(error.to_string());
         tracing::debug!(peer = %self.name, member = %self.member, ?lane, %error, "no lane to peer");
-        if let DialError::Refused(refusal) = error {
-            self.refused(&mut state, refusal);
+        match error {
+            DialError::Refused(refusal) => self.refused(&mut state, refusal),
+            DialError::Distrust(why) => self.distrusted(&mut state, why),
+            _ => {}
         }
         if lane == Lane::Urgent && state.said != Some(Said::Lost) {
             let again = if state.said == Some(Said::Found) {
@@ -97,6 +106,15 @@ impl Contact {
             };
             state.said = Some(Said::Lost);
             tracing::warn!(peer = %self.name, member = %self.member, url = %self.peer_url, %error, "{again}");
+        }
+    }
+
+    fn distrusted(&self, state: &mut State, why: &str) {
+        if state.distrust.as_deref() != Some(why) {
+            state.distrust = Some(why.to_owned());
+            tracing::error!(
+                peer = %self.name, member = %self.member, url = %self.peer_url, "no trust between this member and {}: {why}", self.name
+            );
         }
     }
 

@@ -21,8 +21,8 @@ use super::frame::{Frame, FrameDecoder, FrameError};
 use super::handshake::{Refusal, ended};
 use super::hello::Form;
 use super::tasks::Tasks;
-use super::throttle::Throttle;
 use super::{Budgets, Incoming, Received, Sink};
+use crate::throttle::Throttle;
 
 /// What a message counts for beside its bytes on the wire.
 const MESSAGE_OVERHEAD: usize = 256;

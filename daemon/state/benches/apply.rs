@@ -26,6 +26,7 @@ fn lease(id: u64) -> LeaseId {
 fn batch(commands: Vec<Command>) -> Batch {
     let request = |command| Request {
         origin: ORIGIN,
+        principal: tenure_state::Principal::anonymous(),
         idempotency: None,
         command,
     };
@@ -149,6 +150,7 @@ fn renewals(bencher: Bencher) {
         let renewals = (first..first + 1000)
             .map(|id| Renewal {
                 origin: ORIGIN,
+                principal: tenure_state::Principal::anonymous(),
                 lease: lease(id + 1),
             })
             .collect();

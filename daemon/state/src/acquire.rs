@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tenure_mutants::{Mutant, mutated};
 
+use crate::access::Principal;
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::command::{Acquire, Claim, Guard, Release, Share};
 use crate::ends::{check_metadata, check_size};
@@ -26,9 +27,9 @@ use crate::standing;
 use crate::state::{LAST_CLOCK, Revising, State};
 
 impl State {
-    pub(crate) fn acquire(&mut self, acquire: &Acquire) -> Outcome {
+    pub(crate) fn acquire(&mut self, acquire: &Acquire, who: &Principal) -> Outcome {
         check_acquire(acquire)?;
-        let request = self.waiting(acquire);
+        let request = self.waiting(acquire, who);
         match &acquire.claim {
             Claim::Lease(lease) => {
                 if !self.leases.by_id.contains_key(lease) {
@@ -43,14 +44,14 @@ impl State {
                 }
             }
             Claim::Grant(new) => {
-                self.check_new_lease(new)?;
+                self.check_new_lease(new, who)?;
                 self.check_semaphores(&request)?;
             }
         }
         self.acquire_first(acquire, request)
     }
 
-    fn waiting(&self, acquire: &Acquire) -> Waiting {
+    fn waiting(&self, acquire: &Acquire, who: &Principal) -> Waiting {
         let want = |wanted: &crate::command::Wanted| Want {
             queue: QueueId::new(acquire.kind, &wanted.name),
             share: wanted.share,
@@ -66,6 +67,13 @@ impl State {
             metadata: Arc::new(acquire.metadata.clone()),
             lock_delay_ms: acquire.lock_delay_ms,
             value: acquire.value.clone(),
+            identity: match &acquire.claim {
+                Claim::Lease(lease) => {
+                    let lease = self.leases.by_id.get(lease);
+                    lease.and_then(|lease| lease.identity.clone())
+                }
+                Claim::Grant(_) => self.known_identity(who),
+            },
         }
     }
 
@@ -158,7 +166,7 @@ impl State {
         let in_the_way = request
             .wanted
             .iter()
-            .find(|want| !self.is_free(want, request.priority, &lease_name));
+            .find(|want| !self.is_free(want, &request, &lease_name));
         let in_the_way = in_the_way.map(|want| want.queue.clone());
         if let Some(queue) = in_the_way.as_ref().filter(|_| acquire.wait_ms == 0) {
             return Err(Refusal::LockHeld(self.contention(queue.kind, &queue.name)));
@@ -169,7 +177,7 @@ impl State {
             Claim::Lease(lease) => {
                 self.renew(*lease)?;
             }
-            Claim::Grant(new) => self.add_lease(new, &mut revising),
+            Claim::Grant(new) => self.add_lease(new, request.identity.clone(), &mut revising),
         }
         match in_the_way {
             None => self.add_holds(&request, &mut revising),
@@ -219,7 +227,7 @@ impl State {
     }
 
     /// Whether a request that is not in the queue yet could have it at once.
-    fn is_free(&mut self, want: &Want, priority: i32, lease_name: &str) -> bool {
+    fn is_free(&mut self, want: &Want, request: &Waiting, lease_name: &str) -> bool {
         let Some(queue) = self.queues.get(&want.queue) else {
             return true;
         };
@@ -227,12 +235,14 @@ impl State {
             return false;
         }
         match &queue.delay {
-            Some(delay) => !lease_name.is_empty() && delay.lease_name == lease_name,
+            Some(delay) => delay
+                .passes
+                .lets_pass(lease_name, request.identity.as_deref()),
             None if queue.places.is_empty() || mutated(Mutant::QueueOvertaken) => true,
             None => {
                 let first = self.first_of(&want.queue);
                 let first = first.and_then(|first| self.places.get(&first));
-                first.is_none_or(|first| first.priority < priority)
+                first.is_none_or(|first| first.priority < request.priority)
             }
         }
     }
@@ -250,6 +260,9 @@ impl State {
                 allowed,
                 asked,
             });
+        }
+        if waits {
+            self.check_quota_of(request.identity.as_deref(), "places")?;
         }
         let attached = self
             .leases
@@ -376,6 +389,7 @@ impl State {
             .insert((request.wait_deadline, Due::Place(place)));
         let bytes = standing::of_request(&request);
         self.standing = self.standing.saturating_add(bytes);
+        self.count_place(request.identity.as_ref());
         self.places.insert(place, request);
     }
 
@@ -396,6 +410,7 @@ impl State {
     ) -> Option<Waiting> {
         self.touch(RowId::Place(id));
         let place = self.places.remove(&id)?;
+        self.uncount_place(place.identity.as_deref());
         let bytes = standing::of_request(&place);
         if !mutated(Mutant::QuotaNotReleased) {
             self.standing = self.standing.saturating_sub(bytes);
@@ -545,8 +560,11 @@ impl State {
             None => true,
             Some(delay) => {
                 let lease = self.leases.by_id.get(&place.asker.lease);
-                !delay.lease_name.is_empty()
-                    && lease.is_some_and(|lease| lease.name == delay.lease_name)
+                lease.is_some_and(|lease| {
+                    delay
+                        .passes
+                        .lets_pass(&lease.name, lease.identity.as_deref())
+                })
             }
         };
         let can_be_granted = |place: &PlaceId| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::access::{Denied, TokenId};
 use crate::command::Share;
 use crate::ids::{Clock, Fence, Kind, LeaseId, Origin, Revision};
 use crate::limits::{LimitError, Limits};
@@ -102,6 +103,11 @@ pub enum Answer {
     Limits {
         /// All of them, as they are now.
         limits: Limits,
+        /// The present revision.
+        revision: Revision,
+    },
+    /// A change of who may do what.
+    AccessChanged {
         /// The present revision.
         revision: Revision,
     },
@@ -219,8 +225,31 @@ pub enum Refusal {
         /// How much there would have been.
         asked: u64,
     },
+    /// The quota of the identity would be passed.
+    IdentityQuotaExceeded {
+        /// Whose.
+        identity: String,
+        /// Which quota: `leases` or `places`.
+        quota: &'static str,
+        /// Its value.
+        allowed: u64,
+        /// How much there would have been.
+        asked: u64,
+    },
     /// Limits that are not accepted; none was changed.
     Limits(LimitError),
+    /// Who asks may not have it done.
+    Denied(Denied),
+    /// There is no role of this name.
+    RoleNotFound(String),
+    /// There is no identity of this name.
+    IdentityNotFound(String),
+    /// There is no such token.
+    TokenNotFound(TokenId),
+    /// The id of a token to create is in use: the member draws another.
+    TokenIdTaken,
+    /// A change of who may do what that is not accepted; the sentence says why.
+    AccessInvalid(String),
     /// The command cannot be carried out by this version of the rules, or makes no sense.
     Unsupported(&'static str),
 }

@@ -6,6 +6,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use crate::access::{Principal, TokenId};
+use crate::access_record;
 use crate::command::{
     Acquire, Batch, Break, Claim, Command, Compare, Condition, Field, Guard, HandOver,
     IdempotencyKey, NewLease, Operation, Proclaim, Put, Release, Renewal, Request, Transaction,
@@ -45,20 +47,27 @@ pub enum CodecError {
 /// The bytes of an entry.
 pub fn encode_batch(batch: &Batch) -> Bytes {
     let mut renewals: Vec<RenewalsRecord> = Vec::new();
+    let mut last_principal = None;
     for renewal in &batch.renewals {
-        match renewals
-            .last_mut()
-            .filter(|last| last.member == renewal.origin.member)
-        {
+        let is_of_last = |last: &&mut RenewalsRecord| {
+            last.member == renewal.origin.member && last_principal == Some(&renewal.principal)
+        };
+        match renewals.last_mut().filter(is_of_last) {
             Some(last) => {
                 last.tokens.push(renewal.origin.token);
                 last.leases.push(renewal.lease.number());
             }
-            None => renewals.push(RenewalsRecord {
-                member: renewal.origin.member,
-                tokens: vec![renewal.origin.token],
-                leases: vec![renewal.lease.number()],
-            }),
+            None => {
+                let (identity, credential) = principal_record(&renewal.principal);
+                last_principal = Some(&renewal.principal);
+                renewals.push(RenewalsRecord {
+                    member: renewal.origin.member,
+                    tokens: vec![renewal.origin.token],
+                    leases: vec![renewal.lease.number()],
+                    identity,
+                    credential,
+                });
+            }
         }
     }
     encode(&BatchRecord {
@@ -79,12 +88,14 @@ pub fn decode_batch(bytes: &[u8]) -> Result<Batch, CodecError> {
         if group.tokens.len() != group.leases.len() {
             return Err(CodecError::Invalid("group of renewals"));
         }
+        let principal = principal(group.identity.as_deref(), group.credential)?;
         for (token, lease) in group.tokens.into_iter().zip(group.leases) {
             batch.renewals.push(Renewal {
                 origin: Origin {
                     member: group.member,
                     token,
                 },
+                principal: principal.clone(),
                 lease: lease_id(lease)?,
             });
         }
@@ -132,6 +143,19 @@ fn lease_id(number: u64) -> Result<LeaseId, CodecError> {
     LeaseId::new(number).ok_or(CodecError::Invalid("lease id"))
 }
 
+fn principal_record(principal: &Principal) -> (Option<String>, Option<u64>) {
+    let identity = principal.identity().map(str::to_owned);
+    (identity, principal.token().map(|token| token.0))
+}
+
+fn principal(identity: Option<&str>, credential: Option<u64>) -> Result<Principal, CodecError> {
+    match (identity, credential) {
+        (Some(identity), token) => Ok(Principal::of(identity, token.map(TokenId))),
+        (None, None) => Ok(Principal::anonymous()),
+        (None, Some(_)) => Err(CodecError::Invalid("token of nobody")),
+    }
+}
+
 fn request_record(request: &Request) -> RequestRecord {
     use record::CommandRecord as Record;
     let command = match &request.command {
@@ -169,7 +193,9 @@ fn request_record(request: &Request) -> RequestRecord {
         Command::ChangeLimits(limits) => Record::ChangeLimits(ChangeLimitsRecord {
             limits: limits.clone(),
         }),
+        Command::ChangeAccess(change) => Record::ChangeAccess(access_record::change_record(change)),
     };
+    let (identity, credential) = principal_record(&request.principal);
     RequestRecord {
         member: request.origin.member,
         token: request.origin.token,
@@ -179,6 +205,8 @@ fn request_record(request: &Request) -> RequestRecord {
             digest: Bytes::copy_from_slice(&key.digest.to_be_bytes()),
         }),
         command: Some(command),
+        identity,
+        credential,
     }
 }
 
@@ -224,12 +252,16 @@ fn request(record: RequestRecord) -> Result<Request, CodecError> {
             revision: Revision(revision),
         },
         Record::ChangeLimits(record) => Command::ChangeLimits(record.limits),
+        Record::ChangeAccess(record) => Command::ChangeAccess(
+            access_record::change(record).ok_or(CodecError::Invalid("change of access"))?,
+        ),
     };
     Ok(Request {
         origin: Origin {
             member: record.member,
             token: record.token,
         },
+        principal: principal(record.identity.as_deref(), record.credential)?,
         idempotency: record.idempotency.map(idempotency).transpose()?,
         command,
     })

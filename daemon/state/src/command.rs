@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::access::{AccessChange, Principal};
 use crate::ids::{Fence, Kind, LeaseId, Origin, Revision};
 
 /// The meaning of one entry: renewals first, then what is due, then the requests (`design.md`, State).
@@ -18,10 +19,12 @@ pub struct Batch {
 }
 
 /// A lease to renew, and who wants to know.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Renewal {
-    /// Who asked.
+    /// Which member was asked.
     pub origin: Origin,
+    /// Who asked.
+    pub principal: Principal,
     /// Which lease.
     pub lease: LeaseId,
 }
@@ -29,8 +32,10 @@ pub struct Renewal {
 /// A command and who asked for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
-    /// Who asked.
+    /// Which member was asked.
     pub origin: Origin,
+    /// Who asked.
+    pub principal: Principal,
     /// Under which identity and key its decision is recorded, if it is (`api.md` §2, Exactly once).
     pub idempotency: Option<IdempotencyKey>,
     /// What is asked.
@@ -84,6 +89,8 @@ pub enum Command {
     },
     /// Changes limits, by their names in `GET /v1/limits`; all of them or none.
     ChangeLimits(BTreeMap<String, u64>),
+    /// Changes who may do what.
+    ChangeAccess(AccessChange),
 }
 
 /// A lease to grant.

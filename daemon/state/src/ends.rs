@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tenure_mutants::{Mutant, mutated};
 
+use crate::access::Principal;
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::command::NewLease;
 use crate::event::{DeleteReason, EndReason, Event, LeaveReason, ReleaseReason};
@@ -16,21 +17,21 @@ use crate::limits::{
     MAX_ENDED_FORGOTTEN_PER_ENTRY, MAX_ENDED_THINGS_PER_ENTRY, MAX_ENDS_PER_ENTRY,
     MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_TTL_MS, MIN_TTL_MS,
 };
-use crate::parts::{Delay, Due, FREE, Hanging, Lease, PlaceId, QueueId};
+use crate::parts::{Called, Delay, Due, FREE, Hanging, Lease, PlaceId, QueueId};
 use crate::rows::{self, Meta, RowId};
 use crate::standing;
 use crate::state::{LAST_CLOCK, Revising, State};
 
 impl State {
-    pub(crate) fn grant_lease(&mut self, new: &NewLease) -> Outcome {
-        self.check_new_lease(new)?;
+    pub(crate) fn grant_lease(&mut self, new: &NewLease, who: &Principal) -> Outcome {
+        self.check_new_lease(new, who)?;
         let mut revising = self.revise();
-        self.add_lease(new, &mut revising);
+        self.add_lease(new, self.known_identity(who), &mut revising);
         self.seal(revising);
         self.view_lease(new.lease, self.clock).map(Answer::Lease)
     }
 
-    pub(crate) fn check_new_lease(&self, new: &NewLease) -> Result<(), Refusal> {
+    pub(crate) fn check_new_lease(&self, new: &NewLease, who: &Principal) -> Result<(), Refusal> {
         check_ttl(new.ttl_ms)?;
         if self.leases.by_id.contains_key(&new.lease)
             || self.ended.by_lease.contains_key(&new.lease)
@@ -47,11 +48,17 @@ impl State {
                 asked,
             });
         }
+        self.check_quota_of(who.identity(), "leases")?;
         self.check_standing(standing::of_new_lease(new))
     }
 
     /// Adds a lease that was checked.
-    pub(crate) fn add_lease(&mut self, new: &NewLease, revising: &mut Revising) {
+    pub(crate) fn add_lease(
+        &mut self,
+        new: &NewLease,
+        identity: Option<Arc<str>>,
+        revising: &mut Revising,
+    ) {
         let deadline = Clock(self.clock.0.saturating_add(new.ttl_ms).min(LAST_CLOCK));
         let slot = self.leases.take_slot();
         self.touch(RowId::Lease(new.lease));
@@ -59,6 +66,7 @@ impl State {
         let lease = Lease {
             ttl_ms: new.ttl_ms,
             name: new.name.clone(),
+            identity,
             metadata: Arc::clone(&metadata),
             granted_revision: revising.revision,
             attached_revision: None,
@@ -67,6 +75,7 @@ impl State {
             attached: Default::default(),
         };
         self.standing = self.standing.saturating_add(standing::of_lease(&lease));
+        self.count_lease(lease.identity.as_ref());
         self.leases.by_id.insert(new.lease, lease);
         self.set_deadline(slot, deadline.0);
         self.agenda.insert((deadline, Due::Lease(new.lease)));
@@ -150,6 +159,7 @@ impl State {
         self.touch(RowId::Lease(id));
         let lease = self.leases.by_id.remove(&id)?;
         self.standing = self.standing.saturating_sub(standing::of_lease(&lease));
+        self.uncount_lease(lease.identity.as_deref());
         self.agenda.remove(&(lease.armed, Due::Lease(id)));
         self.set_deadline(lease.slot, FREE);
         self.tally.lease_ended(reason);
@@ -199,7 +209,7 @@ impl State {
                 let delay_ms = hold.map_or(0, |hold| hold.lock_delay_ms);
                 if reason == EndReason::Expired && 0 < delay_ms && !mutated(Mutant::DelayForgotten)
                 {
-                    self.delay(queue, delay_ms, &lease.name);
+                    self.delay(queue, delay_ms, lease.called());
                 }
             }
             Hanging::Place(queue, owner) => {
@@ -231,33 +241,28 @@ impl State {
         self.seal(revising);
     }
 
-    /// Nobody is granted the name for so long, but a lease of the same name.
-    fn delay(&mut self, id: &QueueId, delay_ms: u64, lease_name: &str) {
+    /// Nobody is granted the name for so long, but a lease that is called the same.
+    fn delay(&mut self, id: &QueueId, delay_ms: u64, passes: Called) {
         let until = Clock(self.clock.0.saturating_add(delay_ms).min(LAST_CLOCK));
-        self.delay_until(id, until, lease_name);
+        self.delay_until(id, until, passes);
     }
 
-    /// Nobody is granted the name until then, but a lease of this name, which is nobody where it is empty. Where a delay
-    /// runs already, neither cuts the other short: the later end counts, for nobody but whom both let through.
-    pub(crate) fn delay_until(&mut self, id: &QueueId, until: Clock, lease_name: &str) {
+    /// Nobody is granted the name until then, but a lease that is called so, which is nobody where its name is empty. Where
+    /// a delay runs already, neither cuts the other short: the later end counts, for nobody but whom both let through.
+    pub(crate) fn delay_until(&mut self, id: &QueueId, until: Clock, passes: Called) {
         let running = self.queues.get(id).and_then(|queue| queue.delay.clone());
         let running = running.filter(|_| !mutated(Mutant::DelayCutShort));
-        let (until, lease_name) = match &running {
-            Some(running) if running.lease_name == lease_name => {
-                (until.max(running.until), lease_name)
-            }
-            Some(running) => (until.max(running.until), ""),
-            None => (until, lease_name),
+        let (until, passes) = match running {
+            Some(running) if running.passes == passes => (until.max(running.until), passes),
+            Some(running) => (until.max(running.until), Called::default()),
+            None => (until, passes),
         };
         self.clear_delay(id);
         self.touch(RowId::Queue(id.clone()));
         let Some(queue) = self.queues.get_mut(id) else {
             return;
         };
-        queue.delay = Some(Delay {
-            until,
-            lease_name: lease_name.to_owned(),
-        });
+        queue.delay = Some(Delay { until, passes });
         self.agenda.insert((until, Due::Delay(id.clone())));
         self.firsts.remove(id);
     }

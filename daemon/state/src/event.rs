@@ -261,6 +261,26 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
 }
 
 impl Collection {
+    /// Every collection, in the order of names.
+    pub const ALL: [Collection; 5] = [
+        Collection::Elections,
+        Collection::Keys,
+        Collection::Leases,
+        Collection::Locks,
+        Collection::Semaphores,
+    ];
+
+    /// How its resources begin, as selectors and grants name them.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Collection::Elections => "elections/",
+            Collection::Keys => "keys/",
+            Collection::Leases => "leases/",
+            Collection::Locks => "locks/",
+            Collection::Semaphores => "semaphores/",
+        }
+    }
+
     /// The collection of the things of a kind.
     pub fn of(kind: Kind) -> Collection {
         match kind {

@@ -10,7 +10,7 @@ use crate::command::Break;
 use crate::event::ReleaseReason;
 use crate::ids::Fence;
 use crate::limits::SHOWN;
-use crate::parts::{Asker, Queue, QueueId};
+use crate::parts::{Asker, Called, Queue, QueueId};
 use crate::state::State;
 
 impl State {
@@ -32,7 +32,7 @@ impl State {
         let until = deadline.filter(|until| !broken.now && self.clock < *until);
         let until = until.filter(|_| !mutated(Mutant::BreakWithoutDelay));
         if let Some(until) = until {
-            self.delay_until(&id, until, "");
+            self.delay_until(&id, until, Called::default());
         }
         self.serve(&mut revising);
         self.seal(revising);

@@ -20,6 +20,12 @@ impl State {
         self.check_agenda();
         self.check_history();
         self.repeats.check_invariants();
+        self.access.check_invariants();
+        assert_eq!(
+            self.usage,
+            self.counted_usage(),
+            "what identities use, as counted"
+        );
         assert_eq!(
             self.standing,
             self.counted_standing(),

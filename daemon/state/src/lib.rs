@@ -6,7 +6,12 @@ mod codec;
 mod command;
 mod record;
 
+mod access;
+mod access_record;
+mod authorize;
+
 mod acquire;
+mod change_access;
 mod compact;
 mod elections;
 mod ends;
@@ -27,6 +32,7 @@ mod keys;
 mod parts;
 mod standing;
 mod tally;
+mod usage;
 
 mod invariants;
 mod load;
@@ -37,6 +43,11 @@ mod verdicts;
 mod ids;
 mod limits;
 
+pub use access::{
+    ANONYMOUS, Access, AccessChange, Denied, Identity, MAX_ACCESS_NAME_BYTES, MAX_GRANTS_PER_ROLE,
+    MAX_IDENTITIES, MAX_ROLES, MAX_ROLES_PER_IDENTITY, MAX_TOKENS, Need, Principal, Quota,
+    RoleGrant, RootToken, Scope, Token, TokenId, Verb,
+};
 pub use answer::{
     Answer, Applied, Attached, Contention, Decision, HoldView, HolderView, KeyEntry, LeaseView,
     OperationResult, Outcome, QueueView, QueuedView, Refusal, WaiterView,

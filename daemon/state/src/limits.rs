@@ -3,6 +3,7 @@
 //! Owns every number that decides a result of `apply`. Limits are a row and changed by an entry only; the constants
 //! are part of the rules (`state_version`) and never differ between members of one cluster.
 
+use crate::access::RootToken;
 use crate::ids::Revision;
 
 /// The least TTL of a lease.
@@ -299,6 +300,8 @@ pub struct Genesis {
     pub first_revision: Revision,
     /// The limits it begins with.
     pub limits: Limits,
+    /// The token that may do everything, where access control is on from the beginning.
+    pub root: Option<RootToken>,
 }
 
 impl Default for Genesis {
@@ -306,6 +309,7 @@ impl Default for Genesis {
         Genesis {
             first_revision: Revision(1),
             limits: Limits::default(),
+            root: None,
         }
     }
 }

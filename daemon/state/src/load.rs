@@ -10,18 +10,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::access::Access;
+use crate::access_record::{self, IdentityRecord, RoleRecord, TokenRecord};
 use crate::event::{Change, Event};
 use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
 use crate::keys::{Became, Keys, Version};
 use crate::limits::{Limits, STATE_VERSION};
 use crate::parts::{
-    Asker, Delay, Due, FREE, Hanging, History, Hold, Lease, PlaceId, Queue, QueueId, Recorded,
-    Turn, Waiting, Want, permits,
+    Asker, Called, Delay, Due, FREE, Hanging, History, Hold, Lease, PlaceId, Queue, QueueId,
+    Recorded, Turn, Waiting, Want, permits,
 };
 use crate::record::{self, EndedRow, HoldRow, LeaseRow, PlaceRow, QueueRow, RepeatRow};
 use crate::repeats::{RepeatKey, Repeats};
 use crate::row::{Row, RowChange, Table};
-use crate::rows::{self, BLOCK, Meta, RowId};
+use crate::rows::{self, AccessRow, BLOCK, Meta, RowId};
 use crate::state::{State, cost};
 use crate::verdicts;
 
@@ -145,6 +147,7 @@ impl State {
             .keys()
             .map(|id| RowId::Repeat(Arc::clone(id)))
             .filter_map(row);
+        let access = self.access_rows().map(RowId::Access).filter_map(row);
         let history = self.old_versions().into_iter().filter_map(version_row);
         let history = history.chain(self.history.changes.iter().flat_map(recorded_rows));
         meta.chain(history)
@@ -155,6 +158,18 @@ impl State {
             .chain(places)
             .chain(ended)
             .chain(repeats)
+            .chain(access)
+    }
+
+    fn access_rows(&self) -> impl Iterator<Item = AccessRow> {
+        let access = &self.access;
+        let roles = access.roles.keys().cloned().map(AccessRow::Role);
+        let identities = access.identities.keys().cloned().map(AccessRow::Identity);
+        let tokens = access.tokens.keys().copied().map(AccessRow::Token);
+        std::iter::once(AccessRow::Enabled)
+            .chain(roles)
+            .chain(identities)
+            .chain(tokens)
     }
 
     /// Versions whose revisions are compacted, in the order of their rows.
@@ -223,6 +238,7 @@ struct Loading {
     places: BTreeMap<PlaceId, Waiting>,
     ended: Vec<(Revision, LeaseId, Clock)>,
     repeats: Repeats,
+    access: Access,
     digest: u128,
 }
 
@@ -254,6 +270,7 @@ impl Loading {
                     .push((revision, LeaseId::new(ended.lease)?, Clock(ended.clock)));
             }
             Table::Idempotency => self.take_repeat(row)?,
+            Table::Access => self.take_access(row)?,
         }
         Some(())
     }
@@ -264,6 +281,7 @@ impl Loading {
         let lease = Lease {
             ttl_ms: lease.ttl_ms,
             name: lease.name,
+            identity: lease.identity.map(Arc::from),
             metadata: Arc::new(lease.metadata),
             granted_revision: Revision(lease.granted_revision),
             attached_revision: lease.attached_revision.map(Revision),
@@ -302,7 +320,10 @@ impl Loading {
             mod_revision: Revision(queue.mod_revision),
             delay: queue.delay_until.map(|until| Delay {
                 until: Clock(until),
-                lease_name: queue.delay_name,
+                passes: Called {
+                    name: queue.delay_name,
+                    identity: queue.delay_identity.map(Arc::from),
+                },
             }),
             ..Queue::default()
         };
@@ -346,6 +367,7 @@ impl Loading {
                 share: rows::share(want.share)?,
             })
         });
+        let lease = self.leases.get_mut(&asker.lease)?;
         let waiting = Waiting {
             wanted: wanted.collect::<Option<_>>()?,
             asker,
@@ -355,13 +377,13 @@ impl Loading {
             metadata: Arc::new(place.metadata),
             lock_delay_ms: place.lock_delay_ms,
             value: place.value,
+            identity: lease.identity.clone(),
         };
         let asker = &waiting.asker;
         let turn = Turn {
             priority: Reverse(waiting.priority),
             place: id,
         };
-        let lease = self.leases.get_mut(&asker.lease)?;
         for want in &waiting.wanted {
             let queue = self.queues.get_mut(&want.queue)?;
             queue.add_place(turn, asker, waiting.can_be_handed_it());
@@ -386,6 +408,40 @@ impl Loading {
         }
         self.repeats.add(id, repeat);
         Some(())
+    }
+
+    /// Rows come in the order of their keys: roles before identities, and those before tokens.
+    fn take_access(&mut self, row: &Row) -> Option<()> {
+        let access = &mut self.access;
+        let value = &row.value[..];
+        match AccessRow::of_key(&row.key)? {
+            AccessRow::Enabled => {
+                access.enabled = true;
+                (value == rows::ENABLED).then_some(())
+            }
+            AccessRow::Role(name) => {
+                let grants = access_record::role(RoleRecord::decode(value).ok()?)?;
+                access.set_role(&name, Some(grants)).is_none().then_some(())
+            }
+            AccessRow::Identity(name) => {
+                let identity = access_record::identity(IdentityRecord::decode(value).ok()?);
+                let mut roles = identity.roles.iter();
+                if !roles.all(|role| access.role(role).is_some()) {
+                    return None;
+                }
+                let certificate = identity.certificate.as_ref();
+                if certificate.is_some_and(|name| access.by_certificate.contains_key(name)) {
+                    return None;
+                }
+                let before = access.set_identity(&name, Some(identity));
+                before.is_none().then_some(())
+            }
+            AccessRow::Token(id) => {
+                let token = access_record::token(TokenRecord::decode(value).ok()?)?;
+                access.identity(&token.identity)?;
+                access.set_token(id, Some(token)).is_none().then_some(())
+            }
+        }
     }
 
     fn number(&self, meta: Meta) -> Result<u64, LoadError> {
@@ -423,6 +479,7 @@ impl Loading {
         state.ledger.stored_through = state.revision;
         state.queues = std::mem::take(&mut self.queues);
         state.repeats = std::mem::take(&mut self.repeats);
+        state.access = std::mem::take(&mut self.access);
         let used = state.queues.iter().filter(|(_, queue)| queue.is_used());
         state.active = used.map(|(id, _)| id.clone()).collect();
         state.places = std::mem::take(&mut self.places);
@@ -434,6 +491,7 @@ impl Loading {
         self.finish_history(&mut state)?;
         arm(&mut state);
         state.standing = state.counted_standing();
+        state.usage = state.counted_usage();
         state.count_present();
         Ok(state)
     }

@@ -67,6 +67,8 @@ const FIRST_TURN: Turn = Turn {
 pub(crate) struct Lease {
     pub ttl_ms: u64,
     pub name: String,
+    /// Who was granted it; nobody in particular where access control was off.
+    pub identity: Option<Arc<str>>,
     pub metadata: Metadata,
     pub granted_revision: Revision,
     pub attached_revision: Option<Revision>,
@@ -96,6 +98,16 @@ pub(crate) struct Leases {
     pub deadlines: Vec<u64>,
     /// Free slots below the length of `deadlines`.
     pub free: BTreeSet<u32>,
+}
+
+impl Lease {
+    /// What it is called, and whose it is.
+    pub(crate) fn called(&self) -> Called {
+        Called {
+            name: self.name.clone(),
+            identity: self.identity.clone(),
+        }
+    }
 }
 
 impl Leases {
@@ -163,6 +175,8 @@ pub(crate) struct Waiting {
     pub metadata: Metadata,
     pub lock_delay_ms: u64,
     pub value: String,
+    /// Whose lease it hangs on, whose quota it counts for; the row of the lease says it.
+    pub identity: Option<Arc<str>>,
 }
 
 impl Waiting {
@@ -172,11 +186,28 @@ impl Waiting {
     }
 }
 
-/// Nobody is granted the name for a while, but a lease of this name.
+/// Nobody is granted the name for a while, but whom it lets pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Delay {
     pub until: Clock,
-    pub lease_name: String,
+    pub passes: Called,
+}
+
+/// What a lease is called and whose it is: by this a holder that comes back is known.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Called {
+    /// Empty is nobody.
+    pub name: String,
+    pub identity: Option<Arc<str>>,
+}
+
+impl Called {
+    /// Whether a delay that lets this one pass lets a lease of this name and identity pass.
+    pub(crate) fn lets_pass(&self, name: &str, identity: Option<&str>) -> bool {
+        !self.name.is_empty()
+            && self.name == name
+            && (self.identity.as_deref() == identity || mutated(Mutant::DelayPassesOthers))
+    }
 }
 
 /// A lock, semaphore or election: who holds it and who waits for it.

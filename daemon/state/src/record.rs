@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use crate::access_record::ChangeAccessRecord;
 use crate::command::Share;
 use crate::ids::Kind;
 
@@ -69,7 +70,7 @@ pub(crate) struct BatchRecord {
     pub requests: Vec<RequestRecord>,
 }
 
-/// Renewals that came through one member, in their order: thousands of them are a few kilobytes.
+/// Renewals of one identity that came through one member, in their order: thousands of them are a few kilobytes.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RenewalsRecord {
     #[prost(fixed64, tag = "1")]
@@ -78,6 +79,10 @@ pub(crate) struct RenewalsRecord {
     pub tokens: Vec<u64>,
     #[prost(fixed64, repeated, tag = "3")]
     pub leases: Vec<u64>,
+    #[prost(string, optional, tag = "4")]
+    pub identity: Option<String>,
+    #[prost(fixed64, optional, tag = "5")]
+    pub credential: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -88,8 +93,17 @@ pub(crate) struct RequestRecord {
     pub token: u64,
     #[prost(message, optional, tag = "3")]
     pub idempotency: Option<IdempotencyRecord>,
-    #[prost(oneof = "CommandRecord", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(
+        oneof = "CommandRecord",
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub command: Option<CommandRecord>,
+    /// Who asked; absent is nobody in particular.
+    #[prost(string, optional, tag = "16")]
+    pub identity: Option<String>,
+    /// The token of the identity, if it proved itself by one.
+    #[prost(fixed64, optional, tag = "17")]
+    pub credential: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -116,6 +130,8 @@ pub(crate) enum CommandRecord {
     Compact(u64),
     #[prost(message, tag = "14")]
     ChangeLimits(ChangeLimitsRecord),
+    #[prost(message, tag = "15")]
+    ChangeAccess(ChangeAccessRecord),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -379,6 +395,8 @@ pub(crate) struct LeaseRow {
     pub attached_revision: Option<u64>,
     #[prost(uint32, tag = "6")]
     pub slot: u32,
+    #[prost(string, optional, tag = "7")]
+    pub identity: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -393,6 +411,8 @@ pub(crate) struct QueueRow {
     pub delay_until: Option<u64>,
     #[prost(string, tag = "5")]
     pub delay_name: String,
+    #[prost(string, optional, tag = "6")]
+    pub delay_identity: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

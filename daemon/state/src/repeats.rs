@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use tenure_mutants::{Mutant, mutated};
 
+use crate::access::Principal;
 use crate::acquire::check_control;
 use crate::answer::{Answer, HoldView, HolderView, KeyEntry, OperationResult, Outcome, Refusal};
 use crate::command::{
@@ -152,7 +153,13 @@ impl State {
         &mut self,
         key: &IdempotencyKey,
         command: &Command,
+        who: &Principal,
     ) -> (Outcome, bool) {
+        if self.access.enabled && key.identity != who.name() {
+            // No member of ours asks so: what was decided is told to nobody else.
+            let refusal = Refusal::Unsupported("an idempotency key of another identity");
+            return (Err(refusal), false);
+        }
         let id = match repeat_key(key) {
             Ok(id) => id,
             Err(refusal) => return (Err(refusal), false),
@@ -167,12 +174,12 @@ impl State {
                 return (Err(Refusal::IdempotencyMismatch), false);
             }
             let verdict = repeat.verdict.clone();
-            return (self.replay(&verdict, command), true);
+            return (self.replay(&verdict, command, who), true);
         }
         if let Err(refusal) = self.check_room_for_repeat() {
             return (Err(refusal), false);
         }
-        let outcome = self.decide(command);
+        let outcome = self.decide(command, who);
         if let Some(verdict) = verdict(command, &outcome) {
             self.remember(id, key.digest, verdict);
         }
@@ -244,13 +251,15 @@ impl State {
     }
 
     /// What a repeat is answered. Nothing changes, but where an acquire asks again.
-    fn replay(&mut self, verdict: &Verdict, command: &Command) -> Outcome {
+    fn replay(&mut self, verdict: &Verdict, command: &Command, who: &Principal) -> Outcome {
         match (verdict, command) {
             (Verdict::Granted(lease), Command::GrantLease(_)) => self
                 .view_lease(*lease, self.clock)
                 .map(Answer::Lease)
                 .map_err(|_| Refusal::LeaseExpired(*lease)),
-            (Verdict::Granted(lease), Command::Acquire(acquire)) => self.ask_again(*lease, acquire),
+            (Verdict::Granted(lease), Command::Acquire(acquire)) => {
+                self.ask_again(*lease, acquire, who)
+            }
             (
                 Verdict::Revoked {
                     ended_count,
@@ -316,13 +325,13 @@ impl State {
     }
 
     /// An acquire that granted a lease asks again with that lease: its answer is of the present state.
-    fn ask_again(&mut self, lease: LeaseId, acquire: &Acquire) -> Outcome {
+    fn ask_again(&mut self, lease: LeaseId, acquire: &Acquire, who: &Principal) -> Outcome {
         let claim = Claim::Lease(lease);
         let again = Acquire {
             claim,
             ..acquire.clone()
         };
-        self.acquire(&again).map_err(|refusal| match refusal {
+        self.acquire(&again, who).map_err(|refusal| match refusal {
             Refusal::LeaseNotFound(lease) => Refusal::LeaseExpired(lease),
             other => other,
         })
@@ -511,7 +520,17 @@ impl Refused {
                 present: *present,
             },
             // Might be accepted when it is asked again.
-            Refusal::LeaseIdTaken(_) | Refusal::QuotaExceeded { .. } => return None,
+            Refusal::LeaseIdTaken(_)
+            | Refusal::QuotaExceeded { .. }
+            | Refusal::IdentityQuotaExceeded { .. } => return None,
+            // Might be accepted when its sender has other rights; decided before a record is looked at.
+            Refusal::Denied(_) => return None,
+            // Of changes of access, which are not recorded.
+            Refusal::RoleNotFound(_)
+            | Refusal::IdentityNotFound(_)
+            | Refusal::TokenNotFound(_)
+            | Refusal::TokenIdTaken
+            | Refusal::AccessInvalid(_) => return None,
             // Might be accepted under other limits or rules.
             Refusal::TtlOutOfRange { .. }
             | Refusal::TooLarge { .. }
@@ -556,6 +575,8 @@ impl Command {
             | Command::ChangeLimits(_) => true,
             Command::Acquire(acquire) => matches!(acquire.claim, Claim::Grant(_)),
             Command::ChangeLease { .. } | Command::Release(_) => false,
+            // A secret is told once and never recorded; the others are idempotent by what they say.
+            Command::ChangeAccess(_) => false,
         }
     }
 }
@@ -642,7 +663,8 @@ fn verdict(command: &Command, outcome: &Outcome) -> Option<Verdict> {
         | Answer::HeldTogether(_)
         | Answer::QueuedTogether(_)
         | Answer::Released { .. }
-        | Answer::Left { .. } => return None,
+        | Answer::Left { .. }
+        | Answer::AccessChanged { .. } => return None,
     })
 }
 

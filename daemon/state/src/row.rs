@@ -27,11 +27,13 @@ pub enum Table {
     Ended = 8,
     /// Idempotency records by identity and key.
     Idempotency = 9,
+    /// Roles, identities and tokens, and whether access control is on.
+    Access = 10,
 }
 
 impl Table {
     /// Every table, in the order of numbers.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Meta,
         Table::History,
         Table::Leases,
@@ -41,6 +43,7 @@ impl Table {
         Table::Places,
         Table::Ended,
         Table::Idempotency,
+        Table::Access,
     ];
 
     /// The table of a number, if there is one.

@@ -14,6 +14,10 @@
 //! | places | revision, number (8 + 4) | place |
 //! | ended | revision (8) | lease and clock |
 //! | idempotency | length of the identity (2), identity, key | digest, deadline and what was decided |
+//! | access | 0, alone | one byte, there while access control is on |
+//! | access | 1, name of a role | its grants |
+//! | access | 2, name of an identity | its roles, certificate and quotas |
+//! | access | 3, token (8) | identity, hash, expiry |
 //!
 //! Numbers in keys are big-endian; names have no zero byte.
 
@@ -25,6 +29,8 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use twox_hash::XxHash3_128;
 
+use crate::access::{Access, TokenId};
+use crate::access_record;
 use crate::answer::KeyEntry;
 use crate::command::Share;
 use crate::event::{DeleteReason, EndReason, Event, Grant, LeaveReason, Place, ReleaseReason};
@@ -90,6 +96,62 @@ pub(crate) enum RowId {
     Place(PlaceId),
     Ended(Revision),
     Repeat(RepeatKey),
+    Access(AccessRow),
+}
+
+/// A row of the table of access, in the order of their keys.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum AccessRow {
+    /// There while access control is on.
+    Enabled,
+    Role(Arc<str>),
+    Identity(Arc<str>),
+    Token(TokenId),
+}
+
+impl AccessRow {
+    fn key(&self) -> Bytes {
+        match self {
+            AccessRow::Enabled => Bytes::from_static(&[0]),
+            AccessRow::Role(name) => [&[1], name.as_bytes()].concat().into(),
+            AccessRow::Identity(name) => [&[2], name.as_bytes()].concat().into(),
+            AccessRow::Token(id) => [&[3], &id.0.to_be_bytes()[..]].concat().into(),
+        }
+    }
+
+    /// The row of a key.
+    pub(crate) fn of_key(key: &[u8]) -> Option<AccessRow> {
+        let (kind, name) = key.split_first()?;
+        let text = || Some(std::str::from_utf8(name).ok()?.into());
+        match kind {
+            0 if name.is_empty() => Some(AccessRow::Enabled),
+            1 => Some(AccessRow::Role(text()?)),
+            2 => Some(AccessRow::Identity(text()?)),
+            3 => Some(AccessRow::Token(TokenId(u64::from_be_bytes(
+                name.try_into().ok()?,
+            )))),
+            _ => None,
+        }
+    }
+}
+
+/// What is in the row that is there while access control is on.
+pub(crate) const ENABLED: &[u8] = &[1];
+
+/// A row of the table of access as it is now, if it is there.
+pub(crate) fn access_value(access: &Access, row: &AccessRow) -> Option<Bytes> {
+    Some(match row {
+        AccessRow::Enabled => access.enabled.then(|| Bytes::from_static(ENABLED))?,
+        AccessRow::Role(name) => access_record::role_record(access.role(name)?)
+            .encode_to_vec()
+            .into(),
+        AccessRow::Identity(name) => access_record::identity_record(access.identity(name)?)
+            .encode_to_vec()
+            .into(),
+        AccessRow::Token(id) => access_record::token_record(access.token(*id)?)
+            .encode_to_vec()
+            .into(),
+    })
 }
 
 impl RowId {
@@ -102,6 +164,7 @@ impl RowId {
             RowId::Place(_) => Table::Places,
             RowId::Ended(_) => Table::Ended,
             RowId::Repeat(_) => Table::Idempotency,
+            RowId::Access(_) => Table::Access,
         }
     }
 
@@ -124,6 +187,7 @@ impl RowId {
             RowId::Place(place) => position_key(place.revision, place.number),
             RowId::Ended(revision) => Bytes::copy_from_slice(&revision.0.to_be_bytes()),
             RowId::Repeat(id) => Bytes::copy_from_slice(id),
+            RowId::Access(row) => row.key(),
         }
     }
 }
@@ -230,6 +294,7 @@ pub(crate) fn lease_value(lease: &Lease) -> Bytes {
         granted_revision: lease.granted_revision.0,
         attached_revision: lease.attached_revision.map(|revision| revision.0),
         slot: lease.slot,
+        identity: lease.identity.as_deref().map(str::to_owned),
     }
     .encode_to_vec()
     .into()
@@ -244,8 +309,12 @@ pub(crate) fn queue_value(queue: &Queue) -> Bytes {
         delay_name: queue
             .delay
             .as_ref()
-            .map(|delay| delay.lease_name.clone())
+            .map(|delay| delay.passes.name.clone())
             .unwrap_or_default(),
+        delay_identity: queue
+            .delay
+            .as_ref()
+            .and_then(|delay| Some(delay.passes.identity.as_deref()?.to_owned())),
     }
     .encode_to_vec()
     .into()

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use tenure_mutants::{Mutant, mutated};
 
+use crate::access::{Access, Principal};
 use crate::answer::{Answer, Applied, Decision, LeaseView, Outcome, Refusal};
 use crate::command::{Batch, Command, Request};
 use crate::counted::Counted;
@@ -26,6 +27,7 @@ use crate::row::Row;
 use crate::rows::{self, Ledger, Meta, RowId};
 use crate::standing;
 use crate::tally::Tally;
+use crate::usage::Usage;
 
 /// The replicated state: a function of the entries applied.
 ///
@@ -37,6 +39,7 @@ use crate::tally::Tally;
 /// - a place stands in every queue it names; the first of a queue is not one that could be granted;
 /// - everything with a deadline stands in the agenda, never later than its deadline, and what is first there stands at
 ///   its deadline;
+/// - identities have roles that are there, and tokens identities; nobody uses more than is counted;
 /// - history has every revision after the compact one, each with something in it;
 /// - the digest is the sum over all rows.
 #[derive(Clone, Debug)]
@@ -62,6 +65,8 @@ pub struct State {
     pub(crate) places: BTreeMap<PlaceId, Waiting>,
     pub(crate) agenda: Agenda,
     pub(crate) repeats: Repeats,
+    pub(crate) access: Access,
+    pub(crate) usage: Usage,
     /// Queues whose places were passed over because their leases were due, and which were renewed after all.
     pub(crate) starved: BTreeSet<QueueId>,
     /// The first place of a queue that can be granted anything, for queues that were served in this entry: of many places
@@ -96,6 +101,9 @@ impl State {
         for meta in Meta::ALL {
             state.ledger.touched.insert(RowId::Meta(meta));
         }
+        if let Some(root) = &genesis.root {
+            state.begin_with_root(root);
+        }
         state.settle();
         state
     }
@@ -121,6 +129,8 @@ impl State {
             places: BTreeMap::new(),
             agenda: Agenda::new(),
             repeats: Repeats::default(),
+            access: Access::default(),
+            usage: Usage::default(),
             starved: BTreeSet::new(),
             firsts: BTreeMap::new(),
             ledger: Ledger {
@@ -141,7 +151,7 @@ impl State {
         for renewal in &batch.renewals {
             outcomes.push(Decision {
                 origin: renewal.origin,
-                outcome: self.renew(renewal.lease),
+                outcome: self.renew_for(&renewal.principal, renewal.lease),
                 replayed: false,
             });
         }
@@ -167,20 +177,40 @@ impl State {
         }
     }
 
-    /// What comes of a request, and whether it was decided before.
+    /// What comes of a request, and whether it was decided before. Whether its sender may have it done is judged by the
+    /// rights of this moment, and before anything else: of what was decided once, nobody is told who has lost them.
     fn request(&mut self, request: &Request) -> (Outcome, bool) {
-        let command = &request.command;
+        let (command, who) = (&request.command, &request.principal);
+        let unguarded = mutated(Mutant::AppliedUnauthorized)
+            || mutated(Mutant::ReplayUnauthorized)
+                && request
+                    .idempotency
+                    .as_ref()
+                    .is_some_and(|key| self.is_decided(key));
+        if let Err(denied) = self.authorize_command(who, command)
+            && !unguarded
+        {
+            return (Err(Refusal::Denied(denied)), false);
+        }
         match &request.idempotency {
-            Some(key) if command.is_recorded() => self.decide_once(key, command),
-            _ => (self.decide(command), false),
+            Some(key) if command.is_recorded() => self.decide_once(key, command, who),
+            _ => (self.decide(command, who), false),
         }
     }
 
-    pub(crate) fn decide(&mut self, command: &Command) -> Outcome {
+    /// Renews a lease for somebody, if it is theirs.
+    fn renew_for(&mut self, who: &Principal, lease: LeaseId) -> Outcome {
+        match self.authorize_lease(who, lease) {
+            Err(denied) if !mutated(Mutant::LeaseOfAnotherRenewed) => Err(Refusal::Denied(denied)),
+            _ => self.renew(lease),
+        }
+    }
+
+    pub(crate) fn decide(&mut self, command: &Command, who: &Principal) -> Outcome {
         match command {
-            Command::GrantLease(new) => self.grant_lease(new),
+            Command::GrantLease(new) => self.grant_lease(new, who),
             Command::RevokeLease { lease } => self.revoke_lease(*lease),
-            Command::Acquire(acquire) => self.acquire(acquire),
+            Command::Acquire(acquire) => self.acquire(acquire, who),
             Command::Release(release) => self.release(release),
             Command::ChangeLease { lease, ttl_ms } => self.change_lease(*lease, *ttl_ms),
             Command::Break(broken) => self.break_hold(broken),
@@ -189,6 +219,7 @@ impl State {
             Command::Transaction(transaction) => self.transact(transaction),
             Command::Compact { revision } => self.compact_by_hand(*revision),
             Command::ChangeLimits(changes) => self.change_limits(changes),
+            Command::ChangeAccess(change) => self.change_access(change),
         }
     }
 
@@ -278,6 +309,7 @@ impl State {
             }
             RowId::Place(place) => rows::place_value(self.places.get(place)?),
             RowId::Repeat(id) => rows::repeat_value(self.repeats.by_key.get(id)?),
+            RowId::Access(row) => rows::access_value(&self.access, row)?,
             RowId::Ended(revision) => {
                 let (lease, clock) = self.ended.by_revision.get(revision)?;
                 rows::ended_value(*lease, *clock)

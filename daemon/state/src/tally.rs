@@ -175,6 +175,8 @@ impl State {
         for (tally, loaded) in self.tally.queues.iter_mut().zip(loaded.queues) {
             (tally.held, tally.waiting) = (loaded.held, loaded.waiting);
         }
+        // Whatever was judged by the other state is to be judged again.
+        self.access.changes = before.access.changes.wrapping_add(1);
     }
 
     /// Counts what is there now.

@@ -5,10 +5,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use naive::{Model, RECORDS, RETENTION_MS, as_repeated};
+use naive::{Model, RECORDS, RETENTION_MS, as_repeated, with_root};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{arrange, entries, keys_at};
+use support::{ROOT_TOKEN, arrange, entries, furnish, keys_at};
 use tenure_state::*;
 
 proptest! {
@@ -16,17 +16,23 @@ proptest! {
 
     #[test]
     fn the_state_is_the_model(
-        entries in vec((entries(1), any::<Option<prop::sample::Index>>()), 1..50),
+        mut entries in vec((entries(1), any::<Option<prop::sample::Index>>()), 1..50),
+        guarded in any::<bool>(),
     ) {
         let limits = Limits {
             idempotency_retention_ms: RETENTION_MS,
             idempotency_records: RECORDS as u64,
             ..Limits::default()
         };
-        let mut state = State::genesis(Genesis { limits, ..Genesis::default() });
+        let root = guarded.then_some(RootToken { id: ROOT_TOKEN, hash: [7; 32] });
+        let mut state = State::genesis(Genesis { limits, root, ..Genesis::default() });
         let mut model = Model { revision: 1, ..Model::default() };
+        if guarded {
+            model.access = with_root(ROOT_TOKEN);
+            entries.insert(0, ((0, furnish()), None));
+        }
         let (mut clock, mut sent) = (0, Vec::new());
-        let mut first: BTreeMap<(String, u128), Outcome> = BTreeMap::new();
+        let mut first: BTreeMap<(String, String, u128), Outcome> = BTreeMap::new();
         let mut then: Vec<(Revision, Vec<KeyEntry>)> = Vec::new();
         for ((advance, mut batch), repeat) in entries {
             clock += advance;
@@ -38,7 +44,9 @@ proptest! {
             prop_assert_eq!(said, model.apply(clock, &batch), "{:?}", batch);
             for (request, decision) in batch.requests.iter().zip(&applied.outcomes[batch.renewals.len()..]) {
                 let Some(key) = &request.idempotency else { continue };
-                let name = (key.key.clone(), key.digest);
+                // Whoever may not know is told so, which changes nothing that was decided.
+                if matches!(decision.outcome, Err(Refusal::Denied(_))) { continue }
+                let name = (key.identity.clone(), key.key.clone(), key.digest);
                 match (decision.replayed, first.get(&name).and_then(|first| as_repeated(first, state.clock()))) {
                     (false, _) => { first.insert(name, decision.outcome.clone()); }
                     (true, Some(told)) if !matches!(request.command, Command::Acquire(_) | Command::GrantLease(_)) => {

@@ -14,6 +14,7 @@ fn start(limits: Limits) -> State {
     State::genesis(Genesis {
         first_revision: Revision(1),
         limits,
+        root: None,
     })
 }
 

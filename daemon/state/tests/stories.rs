@@ -297,6 +297,7 @@ fn a_deletion_at_the_edge_of_compaction_is_told_or_refused_but_never_skipped() {
         ..Limits::default()
     };
     let mut state = State::genesis(Genesis {
+        root: None,
         first_revision: Revision(1),
         limits,
     });
@@ -505,6 +506,7 @@ fn a_lock_that_is_free_for_longer_than_history_leaves_nothing_behind() {
         ..Limits::default()
     };
     let mut state = State::genesis(Genesis {
+        root: None,
         first_revision: Revision(1),
         limits,
     });
@@ -546,6 +548,7 @@ fn too_much_is_refused_and_nothing_of_it_is_done() {
         ..Limits::default()
     };
     let mut state = State::genesis(Genesis {
+        root: None,
         first_revision: Revision(1),
         limits,
     });

@@ -222,6 +222,7 @@ fn state() -> State {
         };
         let requests = commands.map(|command| Request {
             origin,
+            principal: tenure_state::Principal::anonymous(),
             idempotency: None,
             command,
         });

@@ -56,7 +56,7 @@ Exit codes:
    74  it is not known whether the change was applied
    75  not acquired: held by others, within --wait
    76  lost: the hold was not renewed in time, or ended by somebody else; its command was stopped
-   77  not allowed
+   77  not allowed, or it is not known who asks
    78  the configuration is wrong
   126  the command cannot be run        127  there is no such command
  128+n ended by signal n
@@ -106,6 +106,18 @@ impl Trouble {
     /// The same, told in other words.
     pub(crate) fn saying(mut self, what: impl Into<String>) -> Trouble {
         self.what = what.into();
+        self
+    }
+
+    /// The same, with more to say.
+    pub(crate) fn saying_also(mut self, what: &str) -> Trouble {
+        self.what = format!("{}; {what}", self.what);
+        self
+    }
+
+    /// The same, where what had been done was undone.
+    pub(crate) fn as_not_done(mut self) -> Trouble {
+        self.outcome = Some(Outcome::NotApplied);
         self
     }
 
@@ -241,9 +253,15 @@ fn advice(code: Code) -> (Exit, &'static str) {
             Exit::USAGE,
             "the sentence says what is accepted; --help has examples",
         ),
-        Code::Unauthenticated | Code::Forbidden => {
-            (Exit::DENIED, "ask whoever runs the cluster for the right")
-        }
+        Code::Unauthenticated => (
+            Exit::DENIED,
+            "say who you are by --token-file FILE, TENURE_TOKEN_FILE, or token_file of the context (`tenure context` shows \
+             which counts); an administrator makes such a file by `tenure token create IDENTITY --out FILE`",
+        ),
+        Code::Forbidden => (
+            Exit::DENIED,
+            "`tenure whoami` shows your roles; an administrator grants what is missing by `tenure role put`",
+        ),
         Code::KeyNotFound => (
             Exit::ABSENT,
             "`tenure ls PREFIX` shows which keys there are",
@@ -291,7 +309,7 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::QuotaExceeded | Code::TooManyRequests | Code::TooManyWaiters => (
             Exit::FAILED,
-            "a limit of the cluster is reached; whoever runs it sees all of them at /v1/limits",
+            "a limit of the cluster is reached, which are at /v1/limits, or of your identity (`tenure identity get NAME`)",
         ),
         Code::WrongCluster => (
             Exit::CONFIG,
@@ -300,6 +318,16 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
         Code::MemberNotFound => (Exit::ABSENT, "`tenure member list` shows the members"),
+        Code::RoleNotFound => (Exit::ABSENT, "`tenure role list` shows the roles"),
+        Code::IdentityNotFound => (
+            Exit::ABSENT,
+            "`tenure identity list` shows the identities; `tenure identity put NAME --role ROLE` makes one",
+        ),
+        Code::TokenNotFound => (Exit::ABSENT, "`tenure token list` shows the tokens"),
+        Code::AccessConflict => (
+            Exit::FAILED,
+            "the sentence says what stands against it; change that first",
+        ),
         Code::MembershipBusy => (
             Exit::FAILED,
             "ask again when that is done; `tenure member list` shows what is under way",

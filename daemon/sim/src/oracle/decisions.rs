@@ -60,6 +60,7 @@ impl Decisions {
             state: State::genesis(Genesis {
                 first_revision: Revision(1),
                 limits: limits.clone(),
+                root: None,
             }),
             told: BTreeMap::new(),
             records: BTreeMap::new(),

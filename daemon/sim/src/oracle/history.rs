@@ -110,6 +110,7 @@ impl History {
         let genesis = State::genesis(Genesis {
             first_revision: Revision(1),
             limits: limits.clone(),
+            root: None,
         });
         History {
             clocks,

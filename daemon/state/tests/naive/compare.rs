@@ -16,6 +16,7 @@ impl Model {
                 .lease(lease.id, state.clock())
                 .expect("the model has it");
             prop_assert_eq!(view.deadline.0, lease.deadline);
+            prop_assert_eq!(state.lease_identity(lease.id), lease.called.1.as_deref());
             let standing = self
                 .holds
                 .iter()
@@ -48,6 +49,19 @@ impl Model {
             .chain((self.compact < self.target).then(|| self.clock.saturating_sub(1)))
             .min();
         prop_assert_eq!(state.next_deadline().map(|clock| clock.0), next);
+        let access = state.access();
+        prop_assert_eq!(access.enabled(), self.access.enabled);
+        let tokens = access
+            .tokens()
+            .map(|(id, token)| (id, token.identity.to_string()));
+        let mut expected: Vec<_> = self
+            .access
+            .tokens
+            .iter()
+            .map(|(id, owner, _)| (*id, owner.clone()))
+            .collect();
+        expected.sort();
+        prop_assert_eq!(tokens.collect::<Vec<_>>(), expected);
         Ok(())
     }
 

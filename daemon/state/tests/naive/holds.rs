@@ -2,7 +2,7 @@
 
 use tenure_state::*;
 
-use super::{MDelay, MStanding, Model};
+use super::{Called, MDelay, MStanding, Model};
 
 impl Model {
     pub(crate) fn break_hold(&mut self, broken: &Break) -> bool {
@@ -28,28 +28,28 @@ impl Model {
         self.revision += 1;
         self.holds.retain(|hold| !named(hold));
         if !broken.now && self.clock < deadline {
-            self.delay(broken.kind, &broken.name, deadline, "");
+            self.delay(broken.kind, &broken.name, deadline, &Called::default());
         }
         self.serve(broken.kind, &broken.name);
         true
     }
 
     /// The later end counts, for nobody but whom both let through.
-    pub(crate) fn delay(&mut self, kind: Kind, name: &str, until: u64, lease_name: &str) {
+    pub(crate) fn delay(&mut self, kind: Kind, name: &str, until: u64, passes: &Called) {
         let running = self.delay_of(kind, name).cloned();
-        let (until, lease_name) = match &running {
-            Some(running) if running.lease_name == lease_name => {
-                (until.max(running.until), lease_name)
+        let (until, passes) = match &running {
+            Some(running) if running.passes == *passes => {
+                (until.max(running.until), passes.clone())
             }
-            Some(running) => (until.max(running.until), ""),
-            None => (until, lease_name),
+            Some(running) => (until.max(running.until), Called::default()),
+            None => (until, passes.clone()),
         };
         self.clear_delay(kind, name);
         self.delays.push(MDelay {
             kind,
             name: name.to_owned(),
             until,
-            lease_name: lease_name.to_owned(),
+            passes,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use tenure_state::*;
 
-use super::{MLease, Model};
+use super::{Called, MLease, Model};
 
 impl Model {
     pub(crate) fn change(&mut self, id: LeaseId, ttl: u64) -> bool {
@@ -79,7 +79,7 @@ impl Model {
             .map(|hold| (hold.kind, hold.name.clone(), hold.delay))
             .collect();
         for (kind, name, delay) in delayed {
-            self.delay(kind, &name, self.clock + delay, &lease.name);
+            self.delay(kind, &name, self.clock + delay, &lease.called);
         }
         self.leases.retain(|lease| lease.id != id);
         self.ended.push(id);
@@ -102,7 +102,7 @@ impl Model {
     pub(crate) fn grantable(&self, new: &NewLease) -> bool {
         let known = self.leases.iter().any(|lease| lease.id == new.lease)
             || self.ended.contains(&new.lease);
-        1000 <= new.ttl_ms && !known
+        1000 <= new.ttl_ms && !known && self.may_have_lease(self.who.identity())
     }
 
     pub(crate) fn grant(&mut self, new: &NewLease) -> bool {
@@ -119,12 +119,12 @@ impl Model {
             id: new.lease,
             ttl: new.ttl_ms,
             deadline: self.clock + new.ttl_ms,
-            name: new.name.clone(),
+            called: self.called_new(new),
         });
     }
 
-    pub(crate) fn name_of(&self, id: LeaseId) -> String {
-        let lease = self.leases.iter().find(|lease| lease.id == id);
-        lease.map(|lease| lease.name.clone()).unwrap_or_default()
+    /// What a lease will be called that is granted to who asks.
+    pub(crate) fn called_new(&self, new: &NewLease) -> Called {
+        (new.name.clone(), self.who.identity().map(str::to_owned))
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! Owns what is there, the order within an entry, and what is decided once. What requests do is in the files beside.
 
+mod access;
 mod compare;
 mod holds;
 mod keys;
 mod leases;
 mod queues;
 
+use access::MAccess;
+pub(crate) use access::with_root;
 pub(crate) use compare::as_repeated;
 use tenure_state::*;
 
@@ -16,8 +19,11 @@ pub(crate) struct MLease {
     pub(crate) id: LeaseId,
     pub(crate) ttl: u64,
     pub(crate) deadline: u64,
-    pub(crate) name: String,
+    pub(crate) called: Called,
 }
+
+/// The name of a lease, and the identity that was granted it.
+pub(crate) type Called = (String, Option<String>);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MStanding {
@@ -36,13 +42,13 @@ pub(crate) struct MStanding {
     pub(crate) value: String,
 }
 
-/// Nobody is granted the name until then, but a lease of this name.
+/// Nobody is granted the name until then, but a lease of this name and identity.
 #[derive(Clone, Debug)]
 pub(crate) struct MDelay {
     pub(crate) kind: Kind,
     pub(crate) name: String,
     pub(crate) until: u64,
-    pub(crate) lease_name: String,
+    pub(crate) passes: Called,
 }
 
 /// What was decided under a key.
@@ -84,6 +90,9 @@ pub(crate) struct Model {
     /// History up to here is gone, and history up to there was told to go.
     pub(crate) compact: u64,
     pub(crate) target: u64,
+    pub(crate) access: MAccess,
+    /// Who asks in the request that is being decided.
+    pub(crate) who: Principal,
 }
 
 pub(crate) const RETENTION_MS: u64 = 3000;
@@ -97,7 +106,10 @@ impl Model {
         let mut said: Vec<(bool, bool)> = batch
             .renewals
             .iter()
-            .map(|renewal| (self.renew(renewal.lease), false))
+            .map(|renewal| {
+                let theirs = self.is_theirs(&renewal.principal, renewal.lease);
+                (theirs && self.renew(renewal.lease), false)
+            })
             .collect();
         self.end_due();
         for request in &batch.requests {
@@ -109,6 +121,10 @@ impl Model {
 
     pub(crate) fn request(&mut self, request: &Request) -> (bool, bool) {
         let command = &request.command;
+        self.who = request.principal.clone();
+        if !self.allows(&request.principal, command) {
+            return (false, false);
+        }
         let granted = match command {
             Command::GrantLease(new) => Some(new.lease),
             Command::Acquire(acquire) => match &acquire.claim {
@@ -119,7 +135,7 @@ impl Model {
         };
         let recorded = match command {
             Command::Acquire(_) => granted.is_some(),
-            Command::Release(_) | Command::ChangeLease { .. } => false,
+            Command::Release(_) | Command::ChangeLease { .. } | Command::ChangeAccess(_) => false,
             _ => true,
         };
         let Some(key) = request.idempotency.as_ref().filter(|_| recorded) else {
@@ -187,6 +203,7 @@ impl Model {
                 }
                 Said::or_no(known)
             }
+            Command::ChangeAccess(change) => Said::or_no(self.change_access(change)),
             Command::ChangeLimits(_) => unreachable!("not drawn"),
         }
     }

@@ -2,7 +2,7 @@
 
 use tenure_state::*;
 
-use super::{MStanding, Model};
+use super::{Called, MStanding, Model};
 
 impl Model {
     pub(crate) fn acquire(&mut self, acquire: &Acquire) -> bool {
@@ -39,19 +39,19 @@ impl Model {
         {
             return false;
         }
-        let lease_name = match &acquire.claim {
-            Claim::Grant(new) => new.name.clone(),
-            Claim::Lease(id) => self.name_of(*id),
+        let called = match &acquire.claim {
+            Claim::Grant(new) => self.called_new(new),
+            Claim::Lease(id) => self.called(*id),
         };
         let turn = match self.delay_of(acquire.kind, name) {
-            Some(_) => self.admitted(acquire.kind, name, &lease_name),
+            Some(_) => self.admitted(acquire.kind, name, &called),
             None => !self
                 .waiting(acquire.kind, name)
                 .iter()
                 .any(|place| acquire.priority <= place.priority),
         };
         let free = self.room(acquire.kind, name, *share) && turn;
-        if !free && acquire.wait_ms == 0 {
+        if !free && (acquire.wait_ms == 0 || !self.may_have_place(called.1.as_deref())) {
             return false;
         }
         self.revision += 1;
@@ -112,9 +112,9 @@ impl Model {
     }
 
     /// Whether a delay of the name lets the lease through.
-    pub(crate) fn admitted(&self, kind: Kind, name: &str, lease_name: &str) -> bool {
+    pub(crate) fn admitted(&self, kind: Kind, name: &str, called: &Called) -> bool {
         self.delay_of(kind, name)
-            .is_none_or(|delay| !lease_name.is_empty() && delay.lease_name == lease_name)
+            .is_none_or(|delay| !called.0.is_empty() && delay.passes == *called)
     }
 
     /// Places of a name that can be granted something, in their order.
@@ -135,7 +135,7 @@ impl Model {
         loop {
             let waiting = self.waiting(kind, name).into_iter();
             let mut admitted =
-                waiting.filter(|place| self.admitted(kind, name, &self.name_of(place.lease)));
+                waiting.filter(|place| self.admitted(kind, name, &self.called(place.lease)));
             let Some(first) = admitted.next() else {
                 return granted;
             };

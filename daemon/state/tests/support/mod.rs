@@ -19,6 +19,7 @@ pub(crate) fn request(command: Command) -> Request {
             member: 1,
             token: 1,
         },
+        principal: Principal::anonymous(),
         idempotency: None,
         command,
     }
@@ -41,6 +42,7 @@ pub(crate) fn renewals(leases: &[u64]) -> Batch {
             .iter()
             .map(|id| Renewal {
                 origin,
+                principal: Principal::anonymous(),
                 lease: lease(*id),
             })
             .collect(),
@@ -508,6 +510,7 @@ pub(crate) fn commands(most_names: usize) -> impl Strategy<Value = Command> {
         2 => hand_overs(),
         1 => (some_lease(), prop::sample::select(vec![999u64, 1000, 3000])).prop_map(|(lease, ttl_ms)| Command::ChangeLease { lease, ttl_ms }),
         1 => limit_changes(),
+        2 => access_changes().prop_map(Command::ChangeAccess),
         1 => (1u64..60).prop_map(|revision| Command::Compact { revision: Revision(revision) }),
     ]
 }
@@ -515,16 +518,155 @@ pub(crate) fn commands(most_names: usize) -> impl Strategy<Value = Command> {
 /// Requests, some of them under one of few keys. Commands of one shape only have one digest, as from an edge.
 fn some_requests(most_names: usize) -> impl Strategy<Value = Request> {
     let key = prop::option::weighted(0.4, prop::sample::select(vec!["k", "l", "m"]));
-    (commands(most_names), key).prop_map(|(command, key)| match key {
-        Some(key) => keyed(key, command),
-        None => request(command),
+    (commands(most_names), key, people()).prop_map(|(command, key, principal)| {
+        let mut request = match key {
+            Some(key) => keyed(key, command),
+            None => request(command),
+        };
+        if let Some(key) = &mut request.idempotency {
+            key.identity = principal.name().to_owned();
+        }
+        request.principal = principal;
+        request
     })
+}
+
+/// The token with which a cluster begins that begins with access control on.
+pub(crate) const ROOT_TOKEN: TokenId = TokenId(100);
+
+/// Who may ask: with their own tokens, with a certificate, with a token of another or one that is not there, or nobody.
+fn people() -> impl Strategy<Value = Principal> {
+    let of = |name, token: u64| Just(Principal::of(name, Some(TokenId(token))));
+    prop_oneof![
+        4 => of("root", ROOT_TOKEN.0),
+        6 => of("a", 101),
+        6 => of("b", 102),
+        2 => Just(Principal::of("a", None)),
+        1 => of("b", 101),
+        1 => of("c", 103),
+        3 => Just(Principal::anonymous()),
+    ]
+}
+
+fn grants() -> impl Strategy<Value = RoleGrant> {
+    let most: Vec<Verb> = Verb::ALL[..9].to_vec();
+    let verbs = prop_oneof![
+        3 => Just(most.clone()),
+        3 => prop::sample::subsequence(most, 0..6),
+        1 => Just(vec![Verb::Admin]),
+    ];
+    let resource = prop::sample::select(vec![
+        "",
+        "",
+        "keys/",
+        "keys/a",
+        "keys/a/",
+        "keys/a/b",
+        "locks/",
+        "locks/x",
+        "semaphores/",
+        "elections/",
+        "elections/y",
+        "leases/",
+        "leases/",
+        "nothing",
+    ]);
+    (verbs, resource, prop::bool::weighted(0.2)).prop_map(|(verbs, resource, exact)| RoleGrant {
+        verbs: verbs.into_iter().collect(),
+        resource: resource.to_owned(),
+        exact,
+    })
+}
+
+fn access_changes() -> impl Strategy<Value = AccessChange> {
+    let role = || prop::sample::select(vec!["root", "r", "s"]).prop_map(str::to_owned);
+    let identity =
+        || prop::sample::select(vec!["root", "a", "b", "a", "b"]).prop_map(str::to_owned);
+    let token = || (100u64..104).prop_map(TokenId);
+    let quota = || prop::option::weighted(0.3, 0u64..3);
+    let expiry = || prop::option::weighted(0.2, 0u64..6);
+    let certificate =
+        prop::option::of(prop::sample::select(vec!["x", "y"]).prop_map(str::to_owned));
+    let identities = (vec(role(), 0..3), certificate, quota(), quota()).prop_map(
+        |(mut roles, certificate, leases, places)| {
+            roles.dedup();
+            roles.sort();
+            roles.dedup();
+            Identity {
+                roles,
+                certificate,
+                quota: Quota {
+                    leases,
+                    places,
+                    requests_per_second: None,
+                },
+            }
+        },
+    );
+    prop_oneof![
+        4 => (role(), vec(grants(), 0..4)).prop_map(|(name, grants)| AccessChange::PutRole { name, grants }),
+        1 => role().prop_map(|name| AccessChange::DeleteRole { name }),
+        4 => (identity(), identities).prop_map(|(name, identity)| AccessChange::PutIdentity { name, identity }),
+        1 => identity().prop_map(|name| AccessChange::DeleteIdentity { name }),
+        4 => (token(), identity(), expiry(), 0u64..6).prop_map(|(id, identity, expires_unix_ms, now_unix_ms)| {
+            AccessChange::CreateToken { id, identity, hash: [7; 32], expires_unix_ms, now_unix_ms }
+        }),
+        1 => token().prop_map(|id| AccessChange::DeleteToken { id }),
+        1 => any::<bool>().prop_map(|enabled| AccessChange::Enable { enabled }),
+    ]
+}
+
+/// What makes two identities with roles, one of which may do most things.
+pub(crate) fn furnish() -> Batch {
+    let most = Verb::ALL[..9].iter().copied().collect();
+    let grant = |verbs, resource: &str| RoleGrant {
+        verbs,
+        resource: resource.to_owned(),
+        exact: false,
+    };
+    let role = |name: &str, grants| AccessChange::PutRole {
+        name: name.to_owned(),
+        grants,
+    };
+    let identity = |name: &str, role: &str| AccessChange::PutIdentity {
+        name: name.to_owned(),
+        identity: Identity {
+            roles: vec![role.to_owned()],
+            ..Identity::default()
+        },
+    };
+    let token = |id, name: &str| AccessChange::CreateToken {
+        id: TokenId(id),
+        identity: name.to_owned(),
+        hash: [7; 32],
+        expires_unix_ms: None,
+        now_unix_ms: 0,
+    };
+    let some: std::collections::BTreeSet<Verb> = most;
+    let changes = [
+        role("r", vec![grant(some.clone(), "")]),
+        role(
+            "s",
+            ["keys/a", "locks/", "leases/"]
+                .map(|name| grant(some.clone(), name))
+                .into(),
+        ),
+        identity("a", "r"),
+        identity("b", "s"),
+        token(101, "a"),
+        token(102, "b"),
+    ];
+    let mut batch = requests(changes.map(Command::ChangeAccess));
+    for request in &mut batch.requests {
+        request.principal = Principal::of("root", Some(ROOT_TOKEN));
+    }
+    batch
 }
 
 /// An entry: how much later than the one before, and what is in it.
 pub(crate) fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> {
     let advance = prop_oneof![3 => Just(0u64), 3 => 1u64..400, 1 => 900u64..2600];
-    let renewed = vec(some_lease(), 0..3);
+    let renewed = vec((some_lease(), people()), 0..3);
     (advance, renewed, vec(some_requests(most_names), 0..4)).prop_map(
         |(advance, renewed, requests)| {
             let mut batch = Batch {
@@ -537,7 +679,11 @@ pub(crate) fn entries(most_names: usize) -> impl Strategy<Value = (u64, Batch)> 
             };
             batch.renewals = renewed
                 .into_iter()
-                .map(|lease| Renewal { origin, lease })
+                .map(|(lease, principal)| Renewal {
+                    origin,
+                    principal,
+                    lease,
+                })
                 .collect();
             (advance, batch)
         },

@@ -8,13 +8,13 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets one line through in ten seconds, and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     state: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Throttle {
     /// Calls `log` with the number of lines held back before, or holds this one back too.
-    pub(super) fn warn(&self, log: impl FnOnce(u64)) {
+    pub(crate) fn warn(&self, log: impl FnOnce(u64)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, held_back) = *state;
         if last.is_some_and(|last| last.elapsed() < INTERVAL) {
