@@ -688,6 +688,7 @@ mod tests {
             name: "n2".to_owned(),
             member: MemberId(2),
             client_url: "http://c2".to_owned(),
+            tls: None,
             members: list(&[("n1", "http://a"), ("n2", "http://b")]),
             limits: Limits::default(),
             said: BTreeMap::new(),

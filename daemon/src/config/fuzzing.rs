@@ -87,6 +87,7 @@ fn as_flags(config: &Config) -> ServeFlags {
             LogFormat::Json => LogFormat::Json,
         }),
         log_filter: Some(config.log_filter.clone()),
+        tls: config.tls.as_flags(),
     }
 }
 
@@ -100,5 +101,6 @@ fn refused(error: &ConfigError) {
         ConfigError::Unreadable { .. } | ConfigError::Unparsable { .. } => {
             assert!(error.to_string().contains("tenured.toml"));
         }
+        ConfigError::File(_) => panic!("no file was looked into"),
     }
 }

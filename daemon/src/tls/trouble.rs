@@ -75,7 +75,9 @@ fn reason(why: &CertificateError) -> String {
         CertificateError::UnknownRevocationStatus => {
             "no revocation list of its authority is known, though there are lists"
         }
-        CertificateError::BadSignature => "its signature is wrong",
+        CertificateError::BadSignature => {
+            "its signature is not that of the authority of that name which is known here"
+        }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "its extended key usage does not allow it to be used so"
         }

@@ -2,9 +2,13 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use serde_json::Value;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::cluster::SOON;
 use super::wait;
@@ -80,9 +84,41 @@ impl Answer {
 /// Whoever calls a member. It keeps one connection and opens another after an error.
 pub(crate) struct Client {
     address: SocketAddr,
-    connection: Option<BufReader<TcpStream>>,
+    connection: Option<BufReader<Line>>,
     patience: Duration,
     persistent: bool,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// A connection, secured or not.
+pub(crate) struct Line {
+    stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.read(buffer),
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(buffer),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.write(bytes),
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.stream.flush(),
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).flush(),
+        }
+    }
 }
 
 impl Client {
@@ -92,7 +128,39 @@ impl Client {
             connection: None,
             patience: PATIENCE,
             persistent: false,
+            tls: None,
         }
+    }
+
+    /// The same by TLS, which makes sure that the other side is at home at the address.
+    pub(crate) fn by_tls(mut self, config: Arc<ClientConfig>) -> Client {
+        self.tls = Some(config);
+        self
+    }
+
+    fn connect(&self) -> io::Result<BufReader<Line>> {
+        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
+        let tls = self.tls.as_ref().map(|config| {
+            let name = ServerName::from(self.address.ip());
+            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)
+        });
+        let tls = tls.transpose()?.map(Box::new);
+        Ok(BufReader::new(Line { stream, tls }))
+    }
+
+    /// The serial number of the certificate that is shown to a new connection.
+    pub(crate) fn serial_shown(&self) -> io::Result<String> {
+        let mut connection = self.connect()?;
+        let Line { stream, tls } = connection.get_mut();
+        let tls = tls.as_mut().expect("it is by TLS");
+        tls.complete_io(stream)?;
+        let shown = tls.peer_certificates().and_then(<[_]>::first);
+        let shown = shown.expect("a server shows a certificate");
+        let (_, shown) = X509Certificate::from_der(shown).map_err(io::Error::other)?;
+        Ok(shown.raw_serial_as_string())
     }
 
     /// The same, which asks again while the member says that it has no leader and that nothing was applied: for tests
@@ -172,7 +240,7 @@ impl Client {
         let deadline = Instant::now() + self.patience;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(self.address, self.patience)?,
+            None => self.connect()?,
         };
         send(
             connection.get_mut(),
@@ -199,7 +267,7 @@ impl Client {
         body: &Value,
         sent: impl FnOnce(),
     ) -> io::Result<()> {
-        let mut connection = connect(self.address, self.patience)?;
+        let mut connection = self.connect()?;
         let headers = [("content-type", "application/json")];
         send(
             connection.get_mut(),
@@ -215,7 +283,7 @@ impl Client {
 
     /// Sends a request whose answer is read later.
     pub(crate) fn begin(&self, method: &str, path: &str, body: &Value) -> io::Result<Pending> {
-        let mut connection = connect(self.address, self.patience)?;
+        let mut connection = self.connect()?;
         let body = if body.is_null() {
             String::new()
         } else {
@@ -239,7 +307,7 @@ impl Client {
 
 /// A request that was sent and whose answer was not read yet.
 pub(crate) struct Pending {
-    connection: BufReader<TcpStream>,
+    connection: BufReader<Line>,
     method: String,
 }
 
@@ -258,15 +326,8 @@ impl Pending {
     }
 }
 
-fn connect(address: SocketAddr, patience: Duration) -> io::Result<BufReader<TcpStream>> {
-    let stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(patience))?;
-    Ok(BufReader::new(stream))
-}
-
 fn send(
-    stream: &mut TcpStream,
+    stream: &mut Line,
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -296,7 +357,7 @@ fn send(
 }
 
 fn read_answer(
-    connection: &mut BufReader<TcpStream>,
+    connection: &mut BufReader<Line>,
     method: &str,
     deadline: Instant,
 ) -> io::Result<Answer> {
@@ -331,7 +392,7 @@ fn read_answer(
 }
 
 fn read_body(
-    connection: &mut BufReader<TcpStream>,
+    connection: &mut BufReader<Line>,
     head: &Answer,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
@@ -355,15 +416,15 @@ fn read_body(
 }
 
 /// Each single read may only take what is left until the deadline.
-fn limit(connection: &BufReader<TcpStream>, deadline: Instant) -> io::Result<()> {
+fn limit(connection: &BufReader<Line>, deadline: Instant) -> io::Result<()> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    connection.get_ref().set_read_timeout(Some(left))
+    connection.get_ref().stream.set_read_timeout(Some(left))
 }
 
-fn read_line(connection: &mut BufReader<TcpStream>, deadline: Instant) -> io::Result<String> {
+fn read_line(connection: &mut BufReader<Line>, deadline: Instant) -> io::Result<String> {
     limit(connection, deadline)?;
     let mut line = Vec::new();
     connection.read_until(b'\n', &mut line)?;
@@ -377,7 +438,7 @@ fn read_line(connection: &mut BufReader<TcpStream>, deadline: Instant) -> io::Re
 }
 
 fn read_exactly(
-    connection: &mut BufReader<TcpStream>,
+    connection: &mut BufReader<Line>,
     length: usize,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
