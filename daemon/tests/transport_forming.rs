@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tenure_raft::MemberId;
 use tenure_state::Limits;
-use tenured::forming::{Belonging, Formed, FormingError, form_or_wait, keep_offering};
+use tenured::forming::{Beginning, Belonging, Formed, FormingError, form_or_wait, keep_offering};
 use tenured::tls::Calling;
 use tenured::transport::{Transport, ask_hello};
 use tokio::task::JoinHandle;
@@ -113,7 +113,8 @@ async fn run(
                 *disk.lock().expect("no panic") = Some(formed.clone());
                 Ok(())
             };
-            match form_or_wait(&transport, &Calling::default(), limits, persist).await? {
+            let beginning = Beginning { limits, root: None };
+            match form_or_wait(&transport, &Calling::default(), beginning, persist).await? {
                 Belonging::Formed(formed) => formed,
                 Belonging::Joined(_) => panic!("nobody is replaced here"),
             }

@@ -78,6 +78,7 @@ fn as_flags(config: &Config) -> ServeFlags {
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
         ),
+        root_token_file: config.root_token_file.clone(),
         max_connections: Some(config.max_connections),
         max_waits: Some(config.max_waits),
         heartbeat_interval_ms: millis(config.heartbeat_interval),
