@@ -3,13 +3,14 @@
 //! Owns the digest at every index and every change by revision, as the first member to apply an entry made them; every
 //! other must agree. Its own account of leases and holds is kept from events and batches alone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_state::{
-    Answer, Change, Clock, Collection, Command, Decision, EndReason, Event, Fence, Genesis, Grant,
-    Kind, LeaseId, Limits, ReleaseReason, Resource, Revision, Selector, Share, State,
+    Answer, Change, Clock, Collection, Command, Decision, EndReason, Event, Fence, Grant, Kind,
+    LeaseId, Limits, ReleaseReason, Resource, Revision, Selector, Share, State,
 };
 
 use super::consensus::{Committed, FIRST_BASE};
@@ -17,6 +18,7 @@ use super::decisions::lease_of;
 use super::keys::{Keys, Said};
 use super::queues::{Queues, Scene};
 use super::renewals::Renewals;
+use super::rights::{Rights, is_denied};
 use super::{Beliefs, Calls, Decisions, Holding, demand};
 use crate::asking::lock_delay_ms;
 use crate::plan::ClockPlan;
@@ -27,6 +29,8 @@ struct Lease {
     deadline: Clock,
     ttl_ms: u64,
     name: String,
+    /// Who was granted it.
+    identity: Option<String>,
     /// It ended because it ran out.
     ran_out: bool,
     /// When the last renewal that was accepted reached a member.
@@ -47,6 +51,7 @@ type Holders = BTreeMap<(LeaseId, String), (Fence, Share)>;
 struct Delay {
     until: Clock,
     lease_name: String,
+    identity: Option<String>,
 }
 
 /// The oracles that learn from an entry that is applied.
@@ -80,6 +85,7 @@ pub(crate) struct History {
     clock: Clock,
     queues: Queues,
     renewals: Renewals,
+    rights: Rights,
     pub(crate) versions: Keys,
     pub(crate) grants: u64,
     pub(crate) expired: u64,
@@ -106,20 +112,15 @@ pub(crate) fn everything() -> Vec<Selector> {
 }
 
 impl History {
-    pub(super) fn new(limits: &Limits, clocks: ClockPlan) -> History {
-        let genesis = State::genesis(Genesis {
-            first_revision: Revision(1),
-            limits: limits.clone(),
-            root: None,
-        });
+    pub(super) fn new(founding: &State, clocks: ClockPlan) -> History {
         History {
             clocks,
-            digests: vec![genesis.digest()],
+            digests: vec![founding.digest()],
             changes: Vec::new(),
-            revisions: vec![genesis.revision()],
+            revisions: vec![founding.revision()],
             stamped: Vec::new(),
             compacted: Revision(0),
-            limits: limits.clone(),
+            limits: founding.limits().clone(),
             ended: Vec::new(),
             leases: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -130,6 +131,7 @@ impl History {
             clock: Clock(0),
             queues: Queues::default(),
             renewals: Renewals::default(),
+            rights: Rights::new(founding),
             versions: Keys::default(),
             grants: 0,
             expired: 0,
@@ -183,6 +185,9 @@ impl History {
         } = around;
         let clock = Clock(committed.stamp.0);
         let decided = decisions.applied(index, clock, &committed.batch, state.digest());
+        self.rights.judge(index, &committed.batch, &decided);
+        let (allowed, decided) = without_denied(index, committed, decided, calls);
+        let committed = &*allowed;
         let received = self.note_requests(index, committed, &decided, calls);
         let most = self.most_allowed(committed);
         self.renewals.entry(committed, calls);
@@ -437,6 +442,7 @@ impl History {
                     deadline,
                     ttl_ms: *ttl_ms,
                     name: name.clone(),
+                    identity: granted_to(committed, *lease),
                     received: committed.appended,
                     ..Lease::default()
                 };
@@ -538,7 +544,11 @@ impl History {
         );
         self.shared += u64::from(holders.len() > 1);
         if let Some(delay) = self.delays.remove(&place) {
-            let let_through = !delay.lease_name.is_empty() && delay.lease_name == grant.lease_name;
+            let asks = self.leases.get(&grant.lease);
+            let identity = asks.and_then(|lease| lease.identity.as_ref());
+            let let_through = !delay.lease_name.is_empty()
+                && delay.lease_name == grant.lease_name
+                && delay.identity.as_ref() == identity;
             demand!(
                 let_through || delay.until.0 < committed.stamp.0,
                 "delay",
@@ -602,6 +612,7 @@ impl History {
                     .map(|lease| Delay {
                         until: Clock(clock.0 + delay_ms),
                         lease_name: lease.name.clone(),
+                        identity: lease.identity.clone(),
                     })
             }
             ReleaseReason::Broken => {
@@ -615,6 +626,7 @@ impl History {
                     until.map(|until| Delay {
                         until,
                         lease_name: String::new(),
+                        identity: None,
                     })
                 }
             }
@@ -629,7 +641,7 @@ impl History {
         let running = self.delays.get(&place);
         if let Some(running) = running.filter(|running| clock <= running.until) {
             delay.until = delay.until.max(running.until);
-            if running.lease_name != delay.lease_name {
+            if (&running.lease_name, &running.identity) != (&delay.lease_name, &delay.identity) {
                 delay.lease_name.clear();
             }
         }
@@ -800,6 +812,34 @@ impl History {
     }
 }
 
+/// An entry without what was denied in it, which did nothing.
+fn without_denied<'a>(
+    index: LogIndex,
+    committed: &'a Committed,
+    decided: Vec<Decision>,
+    calls: &mut Calls,
+) -> (Cow<'a, Committed>, Vec<Decision>) {
+    if !decided.iter().any(is_denied) {
+        return (Cow::Borrowed(committed), decided);
+    }
+    for decision in decided.iter().filter(|decision| is_denied(decision)) {
+        calls.committed(decision.origin, index);
+    }
+    let mut allowed = committed.clone();
+    let (renewals, requests) = decided.split_at(committed.batch.renewals.len());
+    let mut of_renewals = renewals.iter();
+    let mut of_requests = requests.iter();
+    let batch = &mut allowed.batch;
+    batch
+        .renewals
+        .retain(|_| !of_renewals.next().is_some_and(is_denied));
+    batch
+        .requests
+        .retain(|_| !of_requests.next().is_some_and(is_denied));
+    let decided = decided.into_iter().filter(|decision| !is_denied(decision));
+    (Cow::Owned(allowed), decided.collect())
+}
+
 fn fit_together(shares: impl ExactSizeIterator<Item = Share>) -> bool {
     let count = shares.len();
     let mut taken = 0_u64;
@@ -817,6 +857,18 @@ fn fit_together(shares: impl ExactSizeIterator<Item = Share>) -> bool {
     taken <= least
 }
 
+/// Who asked for a lease that an entry grants.
+fn granted_to(committed: &Committed, lease: LeaseId) -> Option<String> {
+    let grants = |command: &Command| match command {
+        Command::GrantLease(new) => new.lease == lease,
+        Command::Acquire(acquire) => acquire.claim.lease() == lease,
+        _ => false,
+    };
+    let mut requests = committed.batch.requests.iter();
+    let request = requests.find(|request| grants(&request.command))?;
+    request.principal.identity().map(str::to_owned)
+}
+
 /// Whether an operator broke this hold and accepted that it may still be believed in.
 fn breaks_now(committed: &Committed, place: &(Kind, String), fence: Fence) -> bool {
     let requests = &committed.batch.requests;
@@ -831,6 +883,11 @@ fn offset(revision: Revision) -> usize {
 }
 
 impl History {
+    /// How much was denied, and how often it was changed who may do what.
+    pub(crate) fn access(&self) -> (u64, u64) {
+        (self.rights.denied, self.rights.changed)
+    }
+
     /// Everything that happened.
     pub(crate) fn changes(&self) -> &[Change] {
         &self.changes
