@@ -86,7 +86,9 @@ fn in_words(error: &Error) -> String {
         Error::AlertReceived(alert) => format!(
             "the other side ends the TLS handshake with the alert {alert:?}; where that is about a certificate, it is the one of this member"
         ),
-        Error::InvalidMessage(_) => "what came is no TLS".to_owned(),
+        Error::InvalidMessage(_) => {
+            "what came is no TLS: it is perhaps spoken without on the other side".to_owned()
+        }
         error => format!("the TLS handshake failed: {error}"),
     }
 }

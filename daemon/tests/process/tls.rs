@@ -3,15 +3,16 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::authority::{Authority, Issued, Wanted, write};
@@ -33,36 +34,25 @@ impl Trust {
 
     /// How a client that shows this makes its connections secure.
     fn client(&self, shows: Option<&Issued>) -> Secure {
-        let config = self.config(shows);
-        Arc::new(move |stream| Ok(Box::new(secure(&config, stream)?)))
+        over(self.config(shows))
     }
 
-    /// How a client knows whom it calls, and what it shows.
-    fn config(&self, shows: Option<&Issued>) -> Arc<ClientConfig> {
-        let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes());
-        let mut roots = RootCertStore::empty();
-        let root = certificate(&self.clients.pem).expect("a certificate");
-        roots.add(root).expect("an authority");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("there are versions")
-            .with_root_certificates(roots);
-        Arc::new(match shows {
-            None => builder.with_no_client_auth(),
-            Some(issued) => {
-                let chain = vec![certificate(&issued.certificate).expect("a certificate")];
-                let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes());
-                let key = key.expect("a key");
-                builder.with_client_auth_cert(chain, key).expect("a pair")
-            }
-        })
+    /// How it knows whom it calls.
+    fn config(&self, shows: Option<&Issued>) -> ClientConfig {
+        let builder = trusting(&self.clients.pem);
+        let Some(issued) = shows else {
+            return builder.with_no_client_auth();
+        };
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes());
+        let chain = vec![certificate(&issued.certificate)];
+        let authenticated = builder.with_client_auth_cert(chain, key.expect("a key"));
+        authenticated.expect("a pair")
     }
 
     /// The serial number of the certificate that a member shows to a new connection of a client.
     fn serial_shown(&self, member: &Member) -> String {
         let stream = TcpStream::connect(member.client).expect("the member listens");
-        let secured = secure(&self.config(None), stream).expect("it is trusted");
+        let secured = secure(&Arc::new(self.config(None)), stream).expect("it is trusted");
         let shown = secured.0.conn.peer_certificates().and_then(<[_]>::first);
         let shown = shown.expect("a server shows a certificate");
         let (_, shown) = X509Certificate::from_der(shown).expect("it is a certificate");
@@ -115,6 +105,27 @@ impl Trust {
             member.settings.push((setting, path.display().to_string()));
         }
     }
+}
+
+fn certificate(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")
+}
+
+/// A client that trusts this authority.
+fn trusting(authority: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(authority)).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("there are versions")
+        .with_root_certificates(roots)
+}
+
+/// Secures connections so.
+fn over(config: ClientConfig) -> Secure {
+    let config = Arc::new(config);
+    Arc::new(move |stream| Ok(Box::new(secure(&config, stream)?)))
 }
 
 /// A connection by TLS.
@@ -187,14 +198,14 @@ fn warnings(member: &Member) -> String {
     status["warnings"].to_string()
 }
 
-/// The line with this text, once the member has written it.
-fn line(member: &Member, part: &str) -> String {
-    let what = format!("{} writes {part:?}", member.name);
+/// Waits until the member has written a line with all of this.
+fn line(member: &Member, parts: &[&str]) {
+    let what = format!("{} writes {parts:?}", member.name);
     wait::until(&what, SOON, || {
         let output = member.output();
-        let line = output.lines().find(|line| line.contains(part))?;
-        Some(line.to_owned())
-    })
+        let is_it = |line: &str| parts.iter().all(|part| line.contains(part));
+        output.lines().any(is_it).then_some(())
+    });
 }
 
 fn put(member: &Member, key: &str) {
@@ -276,7 +287,7 @@ fn members_and_clients_speak_tls_and_certificates_change_while_they_do() {
     shows(&revoked).expect("it is not revoked yet").expect(200);
     let stranger = Authority::new().issue(Wanted::named(&["ci.example"]).for_clients());
     shows(&stranger).expect_err("nobody knows who signed it");
-    line(first, "signed by none of the authorities known here");
+    line(first, &["signed by none of the authorities known here"]);
     write(
         &first_dir,
         "crl.pem",
@@ -461,11 +472,7 @@ fn a_cluster_is_switched_to_tls_and_a_certificate_that_is_not_its_members_is_ref
         third.kill();
         issued.write(&dir, "peer");
         third.start();
-        let here = line(first, why);
-        assert!(
-            here.contains("no trust between this member and n3"),
-            "{here}"
-        );
+        line(first, &["no trust between this member and n3", why]);
         wait::until("the member hears that it is not trusted", SOON, || {
             let output = third.output();
             let heard = [
@@ -597,4 +604,75 @@ fn settings_of_tls_that_cannot_be_used_end_the_start_and_name_the_file() {
         assert!(told.contains(named), "{told}");
         assert!(!told.contains("PRIVATE"), "{told}");
     }
+}
+
+/// The commands of a section of the page for operators.
+fn commands_of_the_page(section: &str) -> String {
+    let page = include_str!("../../../systemd/README.md");
+    let (_, from) = page.split_once(section).expect("there is such a section");
+    let (_, from) = from.split_once("```sh\n").expect("it has commands");
+    let (commands, _) = from.split_once("```\n").expect("they end");
+    commands.to_owned()
+}
+
+fn run(dir: &Path, commands: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", commands]).current_dir(dir);
+    let output = shell.output().expect("there is a shell");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_commands_of_the_page_for_operators_make_certificates_and_take_them_back() {
+    if !machine::succeeds("openssl", &["version"]) {
+        let test = "the_commands_of_the_page_for_operators_make_certificates_and_take_them_back";
+        return machine::skip(test, "there is no openssl");
+    }
+    let _machine = machine::shared();
+    let mut cluster = Setup::of(3).prepare();
+    let dir = cluster.dir().join("made");
+    std::fs::create_dir(&dir).expect("there is room for a directory");
+    let mut commands = commands_of_the_page("## TLS\n");
+    for (number, member) in cluster.members.iter().enumerate() {
+        let printed = format!("IP:10.0.0.{}\n", number + 1);
+        assert_eq!(commands.matches(&printed).count(), 2);
+        commands = commands.replace(&printed, &format!("IP:{}\n", member.peer.ip()));
+    }
+    run(&dir, &commands);
+    let authority = std::fs::read_to_string(dir.join("client-ca.pem")).expect("it was made");
+    let clients = over(trusting(&authority).with_no_client_auth());
+    let taken_back = commands_of_the_page("### A certificate is taken back\n");
+    // At first there is a list with nothing in it.
+    run(
+        &dir,
+        &taken_back.replace("-revoke peer-n2.pem", "-updatedb"),
+    );
+    for member in &mut cluster.members {
+        let name = member.name.clone();
+        member.peers_by_tls = true;
+        member.secure = Some(Arc::clone(&clients));
+        for (setting, file) in [
+            ("peer-cert-file", format!("peer-{name}.pem")),
+            ("peer-key-file", format!("peer-{name}.key")),
+            ("peer-ca-file", "peer-ca.pem".to_owned()),
+            ("peer-crl-file", "peer-crl.pem".to_owned()),
+            ("client-cert-file", format!("client-{name}.pem")),
+            ("client-key-file", format!("client-{name}.key")),
+        ] {
+            let path = dir.join(file).display().to_string();
+            member.settings.push((setting, path));
+        }
+    }
+    form_by_tls(&mut cluster);
+    put(&cluster.members[0], "by-the-page");
+    run(&dir, &taken_back);
+    let (first, second) = (&cluster.members[0], &cluster.members[1]);
+    assert_eq!(text(&reload(first).stdout), "in force now: peer_crl_file\n");
+    second.kill();
+    second.start();
+    line(
+        first,
+        &["no trust between this member and n2", "it is revoked"],
+    );
+    put(first, "without-the-second");
 }
