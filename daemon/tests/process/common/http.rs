@@ -237,6 +237,10 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        let mut headers = headers.to_vec();
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         let deadline = Instant::now() + self.patience;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -247,7 +251,7 @@ impl Client {
             self.address,
             method,
             path,
-            headers,
+            &headers,
             body,
         )?;
         let answer = read_answer(&mut connection, method, deadline)?;
@@ -289,7 +293,10 @@ impl Client {
         } else {
             body.to_string()
         };
-        let headers = [("content-type", "application/json")];
+        let mut headers = vec![("content-type", "application/json")];
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         send(
             connection.get_mut(),
             self.address,
