@@ -5,10 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
 use serde_json::Value;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::cluster::SOON;
 use super::wait;
@@ -84,42 +81,26 @@ impl Answer {
 /// Whoever calls a member. It keeps one connection and opens another after an error.
 pub(crate) struct Client {
     address: SocketAddr,
-    connection: Option<BufReader<Line>>,
+    connection: Option<BufReader<Box<dyn Line>>>,
     patience: Duration,
     persistent: bool,
-    tls: Option<Arc<ClientConfig>>,
+    secure: Option<Secure>,
 }
 
 /// A connection, secured or not.
-pub(crate) struct Line {
-    stream: TcpStream,
-    tls: Option<Box<ClientConnection>>,
+pub(crate) trait Line: Read + Write + Send {
+    /// What is beneath.
+    fn tcp(&self) -> &TcpStream;
 }
 
-impl Read for Line {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.stream.read(buffer),
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(buffer),
-        }
+impl Line for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
     }
 }
 
-impl Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.stream.write(bytes),
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.tls {
-            None => self.stream.flush(),
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).flush(),
-        }
-    }
-}
+/// Secures a connection.
+pub(crate) type Secure = Arc<dyn Fn(TcpStream) -> io::Result<Box<dyn Line>> + Send + Sync>;
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Client {
@@ -128,39 +109,25 @@ impl Client {
             connection: None,
             patience: PATIENCE,
             persistent: false,
-            tls: None,
+            secure: None,
         }
     }
 
-    /// The same by TLS, which makes sure that the other side is at home at the address.
-    pub(crate) fn by_tls(mut self, config: Arc<ClientConfig>) -> Client {
-        self.tls = Some(config);
+    /// The same over connections that are secured so.
+    pub(crate) fn over(mut self, secure: Secure) -> Client {
+        self.secure = Some(secure);
         self
     }
 
-    fn connect(&self) -> io::Result<BufReader<Line>> {
+    fn connect(&self) -> io::Result<BufReader<Box<dyn Line>>> {
         let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(self.patience))?;
         stream.set_write_timeout(Some(self.patience))?;
-        let tls = self.tls.as_ref().map(|config| {
-            let name = ServerName::from(self.address.ip());
-            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)
-        });
-        let tls = tls.transpose()?.map(Box::new);
-        Ok(BufReader::new(Line { stream, tls }))
-    }
-
-    /// The serial number of the certificate that is shown to a new connection.
-    pub(crate) fn serial_shown(&self) -> io::Result<String> {
-        let mut connection = self.connect()?;
-        let Line { stream, tls } = connection.get_mut();
-        let tls = tls.as_mut().expect("it is by TLS");
-        tls.complete_io(stream)?;
-        let shown = tls.peer_certificates().and_then(<[_]>::first);
-        let shown = shown.expect("a server shows a certificate");
-        let (_, shown) = X509Certificate::from_der(shown).map_err(io::Error::other)?;
-        Ok(shown.raw_serial_as_string())
+        let line: Box<dyn Line> = match &self.secure {
+            Some(secure) => secure(stream)?,
+            None => Box::new(stream),
+        };
+        Ok(BufReader::new(line))
     }
 
     /// The same, which asks again while the member says that it has no leader and that nothing was applied: for tests
@@ -247,7 +214,7 @@ impl Client {
             None => self.connect()?,
         };
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             method,
             path,
@@ -274,7 +241,7 @@ impl Client {
         let mut connection = self.connect()?;
         let headers = [("content-type", "application/json")];
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             "POST",
             path,
@@ -298,7 +265,7 @@ impl Client {
             headers.push(("authorization", authorization));
         }
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             method,
             path,
@@ -314,7 +281,7 @@ impl Client {
 
 /// A request that was sent and whose answer was not read yet.
 pub(crate) struct Pending {
-    connection: BufReader<Line>,
+    connection: BufReader<Box<dyn Line>>,
     method: String,
 }
 
@@ -334,7 +301,7 @@ impl Pending {
 }
 
 fn send(
-    stream: &mut Line,
+    stream: &mut dyn Line,
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -364,7 +331,7 @@ fn send(
 }
 
 fn read_answer(
-    connection: &mut BufReader<Line>,
+    connection: &mut BufReader<Box<dyn Line>>,
     method: &str,
     deadline: Instant,
 ) -> io::Result<Answer> {
@@ -399,7 +366,7 @@ fn read_answer(
 }
 
 fn read_body(
-    connection: &mut BufReader<Line>,
+    connection: &mut BufReader<Box<dyn Line>>,
     head: &Answer,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
@@ -423,15 +390,15 @@ fn read_body(
 }
 
 /// Each single read may only take what is left until the deadline.
-fn limit(connection: &BufReader<Line>, deadline: Instant) -> io::Result<()> {
+fn limit(connection: &BufReader<Box<dyn Line>>, deadline: Instant) -> io::Result<()> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    connection.get_ref().stream.set_read_timeout(Some(left))
+    connection.get_ref().tcp().set_read_timeout(Some(left))
 }
 
-fn read_line(connection: &mut BufReader<Line>, deadline: Instant) -> io::Result<String> {
+fn read_line(connection: &mut BufReader<Box<dyn Line>>, deadline: Instant) -> io::Result<String> {
     limit(connection, deadline)?;
     let mut line = Vec::new();
     connection.read_until(b'\n', &mut line)?;
@@ -445,7 +412,7 @@ fn read_line(connection: &mut BufReader<Line>, deadline: Instant) -> io::Result<
 }
 
 fn read_exactly(
-    connection: &mut BufReader<Line>,
+    connection: &mut BufReader<Box<dyn Line>>,
     length: usize,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
