@@ -9,8 +9,6 @@ use serde_json::{Value, json};
 
 use crate::common::{Answer, Client, Cluster, Member};
 
-pub(crate) use open::ends_within_a_second;
-
 /// Every verb but `admin`.
 const VERBS: [&str; 9] = [
     "read", "list", "write", "delete", "lock", "break", "campaign", "lease", "watch",

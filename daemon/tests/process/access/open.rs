@@ -12,7 +12,7 @@ use crate::common::{PATIENCE, Setup, machine, wait};
 const SOON_ENOUGH: Duration = Duration::from_secs(2);
 
 /// Holds what is done after rights were taken away to the time that the contract gives it.
-pub(crate) fn ends_within_a_second<T>(what: &str, end: impl FnOnce() -> T) -> T {
+fn ends_within_a_second<T>(what: &str, end: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let ended = end();
     let took = began.elapsed();

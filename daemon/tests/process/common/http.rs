@@ -85,6 +85,8 @@ pub(crate) struct Client {
     patience: Duration,
     persistent: bool,
     secure: Option<Secure>,
+    /// `Bearer` and the token by which it proves who it is.
+    authorization: Option<String>,
 }
 
 /// A connection, secured or not.
@@ -110,7 +112,14 @@ impl Client {
             patience: PATIENCE,
             persistent: false,
             secure: None,
+            authorization: None,
         }
+    }
+
+    /// The same, which proves who it is by a token.
+    pub(crate) fn with_token(mut self, token: &str) -> Client {
+        self.authorization = Some(format!("Bearer {token}"));
+        self
     }
 
     /// The same over connections that are secured so.
