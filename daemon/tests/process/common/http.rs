@@ -85,6 +85,8 @@ pub(crate) struct Client {
     patience: Duration,
     persistent: bool,
     secure: Option<Secure>,
+    /// `Bearer` and the token by which it proves who it is.
+    authorization: Option<String>,
 }
 
 /// A connection, secured or not.
@@ -110,7 +112,14 @@ impl Client {
             patience: PATIENCE,
             persistent: false,
             secure: None,
+            authorization: None,
         }
+    }
+
+    /// The same, which proves who it is by a token.
+    pub(crate) fn with_token(mut self, token: &str) -> Client {
+        self.authorization = Some(format!("Bearer {token}"));
+        self
     }
 
     /// The same over connections that are secured so.
@@ -204,6 +213,10 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        let mut headers = headers.to_vec();
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         let deadline = Instant::now() + self.patience;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -214,7 +227,7 @@ impl Client {
             self.address,
             method,
             path,
-            headers,
+            &headers,
             body,
         )?;
         let answer = read_answer(&mut connection, method, deadline)?;
@@ -256,7 +269,10 @@ impl Client {
         } else {
             body.to_string()
         };
-        let headers = [("content-type", "application/json")];
+        let mut headers = vec![("content-type", "application/json")];
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         send(
             connection.get_mut().as_mut(),
             self.address,
