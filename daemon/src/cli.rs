@@ -23,7 +23,7 @@ Every setting is a flag, an environment variable and a key of the file, which is
 TENURED_ and in lower case. Flags win over the environment, the environment over the file.";
 
 const RELOAD_HELP: &str = "A file with a mistake in it is refused, the member goes on as it was, and this command fails. Of the settings,
-log_filter is taken over; what else differs is named, with when it takes effect.
+log_filter is taken over, and what lies in the files of certificates; what else differs is named, with when it takes effect.
 
 Examples:
   tenured reload --config /etc/tenure/tenured.toml
@@ -63,6 +63,17 @@ Examples:
   tenured recover --data-dir /var/lib/tenure/n1 --accept-loss
   tenured recover --config /etc/tenure/tenured.toml --before 4120 --accept-loss";
 
+const TOKEN_HELP: &str = "A token is an id and a secret of 256 random bits: 16 hex digits, a dot and 64 hex digits. A cluster that is formed with
+one begins with access control on, and nobody but its owner may do anything. Give the same file to every member that
+forms the cluster, as root_token_file; afterwards no member needs it, and the cluster keeps the SHA-256 of the secret
+only. A file that is there is never written over.
+
+Exit codes: 0 made, 1 failed.
+
+Examples:
+  tenured token --out root.token
+  tenured serve --config /etc/tenure/tenured.toml --root-token-file root.token";
+
 /// The Tenure daemon: locks, elections, leases and watched keys over HTTP.
 #[derive(Parser)]
 #[command(name = "tenured", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -92,6 +103,17 @@ pub enum Command {
     /// Make a cluster of one member out of what one member has left
     #[command(after_help = RECOVER_HELP)]
     Recover(RecoverFlags),
+    /// Make a token that is to be the root of a new cluster with access control
+    #[command(after_help = TOKEN_HELP)]
+    Token(TokenFlags),
+}
+
+/// The flags of `tenured token`.
+#[derive(Args)]
+pub struct TokenFlags {
+    /// Write it to this new file, which only its owner can read, instead of showing it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// The flags of `tenured dev`.

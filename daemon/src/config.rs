@@ -149,6 +149,10 @@ pub struct ServeFlags {
         value_delimiter = ','
     )]
     pub limits: Option<Vec<String>>,
+    /// A file with one token, as `tenured token` makes it: a new cluster begins with access control on, and whoever has
+    /// this token may do everything; the same on every member that forms it, and of no effect once it is formed
+    #[arg(long, value_name = "FILE", env = "TENURED_ROOT_TOKEN_FILE")]
+    pub root_token_file: Option<PathBuf>,
     /// How many client connections this member serves at a time; more wait to be accepted [default: 10000]
     #[arg(long, value_name = "NUMBER", env = "TENURED_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
@@ -182,6 +186,7 @@ struct File {
     client_hosts: Option<Vec<String>>,
     peer_listen: Option<String>,
     peer_advertise: Option<String>,
+    root_token_file: Option<PathBuf>,
     max_connections: Option<usize>,
     max_waits: Option<usize>,
     heartbeat_interval_ms: Option<u64>,
@@ -252,6 +257,8 @@ pub struct Config {
     pub join: Option<String>,
     /// The limits of a cluster that it forms.
     pub limits: Limits,
+    /// Where the token lies with which a cluster that it forms begins.
+    pub root_token_file: Option<PathBuf>,
     /// How many client connections it serves at a time.
     pub max_connections: usize,
     /// How many requests may wait at it at a time.
@@ -341,6 +348,7 @@ impl Config {
             initial_members,
             join,
             limits,
+            root_token_file: flags.root_token_file.or(file.root_token_file),
             max_connections: at_a_time(
                 "max_connections",
                 flags.max_connections.or(file.max_connections),

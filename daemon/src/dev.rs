@@ -121,6 +121,7 @@ async fn open_members(options: &DevOptions, dir: &Path) -> Result<Vec<Member>, M
             calling: CallingFiles::default(),
             tls: Tls::default(),
             limits: options.limits.clone(),
+            root_token_file: None,
             http: http::Settings {
                 log_filter: options.log_filter.clone(),
                 ..http::Settings::default()

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{Configuration, MemberId, MemberInfo};
-use tenure_state::Limits;
+use tenure_state::{Limits, RootToken};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -48,6 +48,18 @@ pub struct Formed {
     pub configuration: Configuration,
     /// The limits it begins with.
     pub limits: Limits,
+    /// The token that may do everything, where it begins with access control on.
+    pub root: Option<RootToken>,
+}
+
+/// What a cluster begins with whose first configuration a member writes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Beginning {
+    /// Its limits.
+    pub limits: Limits,
+    /// The token that may do everything, where it is to begin with access control on. A member that was told one takes
+    /// part in no cluster that begins with another, or without.
+    pub root: Option<RootToken>,
 }
 
 impl Formed {
@@ -67,11 +79,17 @@ impl Formed {
             cluster: form.cluster,
             configuration: form.configuration(),
             limits: form.limits()?,
+            root: form.root()?,
         })
     }
 
     fn form(&self) -> Form {
-        Form::new(self.cluster, &self.configuration, &self.limits)
+        Form::new(
+            self.cluster,
+            &self.configuration,
+            &self.limits,
+            self.root.as_ref(),
+        )
     }
 }
 
@@ -117,7 +135,7 @@ pub enum FormingError<E> {
 }
 
 /// Forms a cluster with the initial members of this member's identity, or waits until it is part of one. Only for a
-/// member without data. Where this member writes the first configuration, the cluster begins with `limits`. `persist` writes what the member belongs to to disk and returns when it is synced; it is called at
+/// member without data. Where this member writes the first configuration, the cluster begins with `beginning`. `persist` writes what the member belongs to to disk and returns when it is synced; it is called at
 /// most once, on a thread where it may block. When this returns, the transport is connecting.
 ///
 /// # Errors
@@ -127,14 +145,14 @@ pub enum FormingError<E> {
 pub async fn form_or_wait<E, P>(
     transport: &Transport,
     calling: &Calling,
-    limits: Limits,
+    beginning: Beginning,
     persist: P,
 ) -> Result<Belonging, FormingError<E>>
 where
     E: std::fmt::Display + Send + 'static,
     P: FnOnce(&Belonging) -> Result<(), E> + Send + 'static,
 {
-    let mut forming = Forming::new(transport, limits)?;
+    let mut forming = Forming::new(transport, beginning)?;
     let mut offers = transport.take_offers().ok_or(FormingError::Stopped)?;
     let decision = tokio::select! {
         () = transport.stopped() => return Err(FormingError::Stopped),
@@ -199,8 +217,8 @@ struct Forming {
     tls: Option<Arc<Port>>,
     /// Names to peer URLs, this member included.
     members: BTreeMap<String, String>,
-    /// The limits of a cluster whose first configuration this member writes.
-    limits: Limits,
+    /// What a cluster begins with whose first configuration this member writes.
+    beginning: Beginning,
     /// What the log said last about each member, so that it says each change once.
     said: BTreeMap<String, String>,
     progress_said: Instant,
@@ -226,7 +244,7 @@ enum Finding {
 }
 
 impl Forming {
-    fn new<E>(transport: &Transport, limits: Limits) -> Result<Forming, FormingError<E>> {
+    fn new<E>(transport: &Transport, beginning: Beginning) -> Result<Forming, FormingError<E>> {
         let identity = transport.directory().identity();
         let members = identity.initial_members.clone().unwrap_or_default();
         check_members(&identity.name, &members).map_err(FormingError::Members)?;
@@ -236,7 +254,7 @@ impl Forming {
             client_url: identity.client_url.clone(),
             tls: transport.tls().cloned(),
             members,
-            limits,
+            beginning,
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
@@ -318,11 +336,15 @@ impl Forming {
             members.push(self.describe(name, *member, client_url));
         }
         members.sort_by_key(|member| member.id);
-        let named = |(name, value): (&str, u64)| (name.to_owned(), value);
+        let Beginning { limits, root } = &self.beginning;
         let form = Form {
-            cluster: draw_cluster_id()?,
             members,
-            limits: self.limits.named().map(named).collect(),
+            ..Form::new(
+                draw_cluster_id()?,
+                &Configuration::default(),
+                limits,
+                root.as_ref(),
+            )
         };
         // Two members of one id can only be two copies of one data directory.
         form.check()
@@ -503,12 +525,26 @@ impl Forming {
                 show(Some(&self.members))
             ));
         }
-        Formed::of(form)
+        let formed = Formed::of(form)?;
+        match &self.beginning.root {
+            Some(told) if formed.root.as_ref() != Some(told) => Err(format!(
+                "{} was told to begin with access control and the root token {}, and it begins with {}; give every member \
+                 the same root_token_file",
+                self.name,
+                told.id,
+                match &formed.root {
+                    Some(root) if root.id == told.id => "another secret of that token".to_owned(),
+                    Some(root) => format!("the root token {}", root.id),
+                    None => "neither".to_owned(),
+                }
+            )),
+            _ => Ok(formed),
+        }
     }
 
     /// Says which of this member's settings were not asked for, because another member wrote the first configuration.
     fn report_limits(&self, limits: &Limits) {
-        for ((name, value), (_, here)) in limits.named().zip(self.limits.named()) {
+        for ((name, value), (_, here)) in limits.named().zip(self.beginning.limits.named()) {
             if value != here {
                 tracing::warn!(
                     "the new cluster begins with {name} {value}, as {} was told; {} was told {here}, which changes nothing",
@@ -675,6 +711,7 @@ fn draw_cluster_id() -> Option<ClusterId> {
 mod tests {
     use super::*;
     use crate::transport::KnownMember;
+    use tenure_state::TokenId;
 
     fn list(members: &[(&str, &str)]) -> BTreeMap<String, String> {
         members
@@ -688,8 +725,9 @@ mod tests {
             name: "n2".to_owned(),
             member: MemberId(2),
             client_url: "http://c2".to_owned(),
+            tls: None,
             members: list(&[("n1", "http://a"), ("n2", "http://b")]),
-            limits: Limits::default(),
+            beginning: Beginning::default(),
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
@@ -779,6 +817,7 @@ mod tests {
             cluster: ClusterId(7),
             configuration: Configuration::default(),
             limits: Limits::default(),
+            root: None,
         };
         Form {
             members: members.collect(),
@@ -795,6 +834,72 @@ mod tests {
         let formed = forming().check_offer(&form).expect("it is for this member");
         assert_eq!(formed.limits.keys, 77);
         assert_eq!(Formed::from_bytes(&formed.to_bytes()), Some(formed));
+    }
+
+    #[test]
+    fn whoever_was_told_a_root_token_takes_part_in_no_cluster_that_begins_otherwise() {
+        let token = |id, byte| RootToken {
+            id: TokenId(id),
+            hash: [byte; 32],
+        };
+        let check = |told: Option<RootToken>, offered: Option<RootToken>, problem: Option<&str>| {
+            let mut me = forming();
+            me.beginning.root = told;
+            let formed = Formed {
+                root: offered.clone(),
+                ..Formed::of(&offer(&BOTH)).expect("an offer")
+            };
+            assert_eq!(Formed::from_bytes(&formed.to_bytes()), Some(formed.clone()));
+            let form = Form {
+                members: offer(&BOTH).members,
+                ..formed.form()
+            };
+            match (me.check_offer(&form), problem) {
+                (Ok(taken), None) => assert_eq!(taken.root, offered),
+                (Err(text), Some(problem)) => {
+                    assert!(
+                        text.contains(problem) && text.contains("root_token_file"),
+                        "{text}"
+                    );
+                }
+                (taken, _) => panic!("{taken:?}"),
+            }
+        };
+        check(Some(token(5, 1)), Some(token(5, 1)), None);
+        check(None, Some(token(5, 1)), None);
+        check(None, None, None);
+        check(Some(token(5, 1)), None, Some("begins with neither"));
+        check(
+            Some(token(5, 1)),
+            Some(token(6, 1)),
+            Some("token 0000000000000006"),
+        );
+        check(Some(token(5, 1)), Some(token(5, 2)), Some("another secret"));
+    }
+
+    #[test]
+    fn an_offer_whose_root_token_is_none_is_refused_and_one_of_before_there_were_any_is_taken() {
+        let json = |root: serde_json::Value| {
+            let mut form = serde_json::to_value(offer(&BOTH)).expect("it is JSON");
+            assert!(form.get("root").is_none(), "as before there were any");
+            form["root"] = root;
+            serde_json::from_value::<Form>(form)
+        };
+        let hash = "0a".repeat(32);
+        let good = json(serde_json::json!({"id": "00000000000000a1", "sha256": hash}));
+        let root = good.expect("its shape is right").root().expect("a token");
+        assert_eq!(root.map(|root| root.id), Some(TokenId(0xa1)));
+        for (id, sha256) in [
+            ("a1", &hash[..]),
+            ("00000000000000a1", "0a"),
+            ("00000000000000A1", &hash),
+        ] {
+            let form =
+                json(serde_json::json!({"id": id, "sha256": sha256})).expect("its shape is right");
+            let problem = form.check().expect_err("it is refused");
+            assert!(problem.contains("root token"), "{problem}");
+            forming().check_offer(&form).expect_err("it is refused");
+        }
     }
 
     #[test]

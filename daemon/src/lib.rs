@@ -19,6 +19,7 @@ pub mod member;
 pub mod node;
 pub mod offline;
 pub mod pulse;
+pub mod root_token;
 pub mod storage;
 pub mod supervision;
 pub mod telemetry;

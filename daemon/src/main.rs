@@ -15,6 +15,7 @@ use tenured::member::{Member, MemberConfig, MemberError, adopt, bind};
 use tenured::node::{NodeError, NodeSettings};
 use tenured::offline::{self, OfflineError};
 use tenured::pulse::keep_stepping;
+use tenured::root_token;
 use tenured::supervision::{
     Control, ControlError, Inherited, Reloader, SocketError, Supervisor, ask_to_reload,
 };
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         Command::Restore(flags) => told(offline::restore(flags, &mut std::io::stdout())),
         Command::Verify(flags) => told(offline::verify(&flags, &mut std::io::stdout())),
         Command::Recover(flags) => told(offline::recover(flags, &mut std::io::stdout())),
+        Command::Token(flags) => root_token::make(flags.out.as_deref(), &mut std::io::stdout())
+            .map_err(|error| (1, error.to_string())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -186,6 +189,7 @@ async fn serve(
         calling: config.tls.calling,
         tls: tls.clone(),
         limits: config.limits,
+        root_token_file: config.root_token_file,
         settings,
         hand_over: true,
         supervisor: supervisor.clone(),

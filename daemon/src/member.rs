@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::TraceSettings;
-use crate::forming::{Belonging, Formed, FormingError, form_or_wait, keep_offering};
+use crate::forming::{Beginning, Belonging, Formed, FormingError, form_or_wait, keep_offering};
 use crate::http;
 use crate::joining::{Newcomer, join};
 use crate::node::{FilePaths, Inbox, Label, Node, NodeError, NodeSettings};
+use crate::root_token::{self, RootTokenError};
 use crate::storage::{self, DataDir, Opened, StorageError};
 use crate::supervision::{Supervisor, tell_standing};
 use crate::telemetry::{Exporting, Telemetry, Traces, Whose};
@@ -55,6 +56,8 @@ pub struct MemberConfig {
     pub tls: Tls,
     /// The limits of a cluster that it forms; of no effect afterwards.
     pub limits: Limits,
+    /// Where the token lies with which a cluster that it forms begins; not looked at afterwards.
+    pub root_token_file: Option<PathBuf>,
     /// Settings of its threads.
     pub settings: NodeSettings,
     /// Whether it hands leadership over when it stops; not where all members stop together.
@@ -99,6 +102,9 @@ pub enum MemberError {
     /// A file of its settings.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The token with which its cluster was to begin.
+    #[error(transparent)]
+    RootToken(#[from] RootTokenError),
     /// Its traces cannot be sent as the environment says.
     #[error("traces cannot be sent: {0}")]
     Traces(String),
@@ -114,6 +120,7 @@ impl MemberError {
             MemberError::NoCluster(_)
             | MemberError::Forming(_)
             | MemberError::File(_)
+            | MemberError::RootToken(_)
             | MemberError::Traces(_) => 2,
         }
     }
@@ -378,7 +385,7 @@ async fn begin(
             let formed = form_or_wait(
                 transport,
                 &calling,
-                config.limits.clone(),
+                beginning(config).await?,
                 move |belonging: &_| write_first(&writing, belonging),
             );
             match formed.await {
@@ -395,21 +402,37 @@ async fn begin(
     files.ok_or_else(|| MemberError::Forming("the files of the new member are gone".to_owned()))
 }
 
+/// What a cluster begins with that this member forms.
+async fn beginning(config: &MemberConfig) -> Result<Beginning, MemberError> {
+    let root = match config.root_token_file.clone() {
+        Some(path) => {
+            let read = tokio::task::spawn_blocking(move || root_token::read(&path)).await;
+            Some(read.map_err(|_| NodeError::CorePanicked)??)
+        }
+        None => None,
+    };
+    Ok(Beginning {
+        limits: config.limits.clone(),
+        root,
+    })
+}
+
 /// Writes the files of a member that has just become part of a cluster: those of its first entry, or of one that begins
 /// before everything.
 fn write_first(dir: &DataDir, belonging: &Belonging) -> Result<(), StorageError> {
-    let (base, limits, founding) = match belonging {
+    let (base, genesis, founding) = match belonging {
         Belonging::Formed(formed) => (
             SnapshotMeta::genesis(formed.configuration.clone()),
-            formed.limits.clone(),
+            Genesis {
+                limits: formed.limits.clone(),
+                root: formed.root.clone(),
+                ..Genesis::default()
+            },
             formed.to_bytes(),
         ),
-        Belonging::Joined(joined) => (joined.base(), Limits::default(), Vec::new()),
+        Belonging::Joined(joined) => (joined.base(), Genesis::default(), Vec::new()),
     };
-    let state = State::genesis(Genesis {
-        limits,
-        ..Genesis::default()
-    });
+    let state = State::genesis(genesis);
     let rows: Vec<_> = state.rows().collect();
     let cluster = storage::ClusterId(belonging.cluster().0);
     storage::form(dir, cluster, &base, state.digest(), &rows, &founding)

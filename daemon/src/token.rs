@@ -97,7 +97,7 @@ impl fmt::Debug for Token {
 }
 
 /// So many bytes in lower-case hex digits, and nothing else.
-fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+pub(crate) fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -283,12 +283,12 @@ async fn an_empty_member_takes_no_stream_and_says_hello() {
         .transport
         .update(CLUSTER, &configuration, &configuration);
     assert_eq!(nodes[0].refused(MemberId(2)).await.code, "not-formed");
-    let hello = ask_hello(&nodes[1].url).await.expect("it answers");
+    let hello = ask_hello(None, &nodes[1].url).await.expect("it answers");
     assert_eq!(
         (hello.member, hello.name.as_str(), hello.cluster),
         (MemberId(2), "n2", None)
     );
-    let hello = ask_hello(&nodes[0].url).await.expect("it answers");
+    let hello = ask_hello(None, &nodes[0].url).await.expect("it answers");
     assert_eq!(hello.cluster, Some(CLUSTER));
     assert_eq!(
         hello.known_names.get("n2").map(|known| known.0),

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tenure_raft::MemberId;
 use tenure_state::Limits;
-use tenured::forming::{Belonging, Formed, FormingError, form_or_wait, keep_offering};
+use tenured::forming::{Beginning, Belonging, Formed, FormingError, form_or_wait, keep_offering};
+use tenured::tls::Calling;
 use tenured::transport::{Transport, ask_hello};
 use tokio::task::JoinHandle;
 
@@ -112,7 +113,8 @@ async fn run(
                 *disk.lock().expect("no panic") = Some(formed.clone());
                 Ok(())
             };
-            match form_or_wait(&transport, limits, persist).await? {
+            let beginning = Beginning { limits, root: None };
+            match form_or_wait(&transport, &Calling::default(), beginning, persist).await? {
                 Belonging::Formed(formed) => formed,
                 Belonging::Joined(_) => panic!("nobody is replaced here"),
             }
@@ -303,7 +305,7 @@ async fn a_member_that_lost_its_data_never_forms_and_is_given_nothing() {
         drop(place.start().await);
     }
     stays_empty(&places[0]).await;
-    let hello = ask_hello(&places[0].url).await.expect("it answers");
+    let hello = ask_hello(None, &places[0].url).await.expect("it answers");
     assert_eq!((hello.member, hello.cluster), (MemberId(99), None));
     assert_eq!(places[1].stored(), Some(formed));
 }

@@ -78,6 +78,7 @@ fn as_flags(config: &Config) -> ServeFlags {
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
         ),
+        root_token_file: config.root_token_file.clone(),
         max_connections: Some(config.max_connections),
         max_waits: Some(config.max_waits),
         heartbeat_interval_ms: millis(config.heartbeat_interval),
@@ -87,6 +88,7 @@ fn as_flags(config: &Config) -> ServeFlags {
             LogFormat::Json => LogFormat::Json,
         }),
         log_filter: Some(config.log_filter.clone()),
+        tls: config.tls.as_flags(),
     }
 }
 
@@ -100,5 +102,6 @@ fn refused(error: &ConfigError) {
         ConfigError::Unreadable { .. } | ConfigError::Unparsable { .. } => {
             assert!(error.to_string().contains("tenured.toml"));
         }
+        ConfigError::File(_) => panic!("no file was looked into"),
     }
 }

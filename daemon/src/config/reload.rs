@@ -64,6 +64,7 @@ impl Config {
             initial_members,
             join,
             limits,
+            root_token_file,
             max_connections,
             max_waits,
             heartbeat_interval,
@@ -103,6 +104,11 @@ impl Config {
             ),
             ("join", &self.join != join, AtForming),
             ("limits", &self.limits != limits, AtForming),
+            (
+                "root_token_file",
+                &self.root_token_file != root_token_file,
+                AtForming,
+            ),
             (
                 "max_connections",
                 &self.max_connections != max_connections,

@@ -130,6 +130,29 @@ impl TlsFlags {
 }
 
 impl TlsSettings {
+    /// The flags that say the same.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn as_flags(&self) -> TlsFlags {
+        let (clients, members) = (self.clients.as_ref(), self.members.as_ref());
+        let certificate = |files: Option<&Files>| files.map(|files| files.certificate.clone());
+        let key = |files: Option<&Files>| files.map(|files| files.key.clone());
+        let ca = |files: Option<&Files>| files.and_then(|files| files.authorities.clone());
+        let crl = |files: Option<&Files>| files.and_then(|files| files.revoked.clone());
+        TlsFlags {
+            client_cert_file: certificate(clients),
+            client_key_file: key(clients),
+            client_ca_file: ca(clients),
+            client_crl_file: crl(clients),
+            client_cert_cn: Some(self.common_name),
+            peer_cert_file: certificate(members),
+            peer_key_file: key(members),
+            peer_ca_file: ca(members),
+            peer_crl_file: crl(members),
+            join_ca_file: self.calling.authorities.clone(),
+            join_token_file: self.calling.token.clone(),
+        }
+    }
+
     /// The settings that are others there. That they name other files takes effect at the next start; what lies in the
     /// files is looked at again by each reload.
     pub(super) fn differences(&self, there: &TlsSettings) -> Vec<(&'static str, TakesEffect)> {

@@ -270,7 +270,7 @@ fn hello() -> Vec<(String, Vec<u8>)> {
         info: meta(1, 1).configuration.info.clone(),
         ..Configuration::default()
     };
-    let form = Form::new(cluster, &configuration, &Limits::default());
+    let form = Form::new(cluster, &configuration, &Limits::default(), None);
     let form = serde_json::to_string(&form).expect("it has a form in JSON");
     let bodies = [
         "",

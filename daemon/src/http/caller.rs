@@ -405,7 +405,7 @@ mod tests {
     const TOKEN: &str =
         "00000000000000a1.000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-    fn headers(values: &[&str]) -> HeaderMap {
+    fn headers(values: &[&String]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
             let value = HeaderValue::from_str(value).expect("a value");
@@ -423,8 +423,8 @@ mod tests {
             &[][..],
             &[&canary],
             &[&basic],
-            &[TOKEN],
-            &["Bearer "],
+            &[&TOKEN.to_owned()],
+            &[&"Bearer ".to_owned()],
             &[&bearer, &bearer],
         ] {
             let Err(failure) = proof(&headers(given), &Extensions::new()) else {
@@ -435,7 +435,7 @@ mod tests {
             assert!(!failure.detail.contains("000102"), "{}", failure.detail);
         }
         for given in [
-            bearer.as_str(),
+            &bearer,
             &format!("bearer  {TOKEN}"),
             &format!("BEARER {TOKEN} "),
         ] {
@@ -456,7 +456,7 @@ mod tests {
         assert!(matches!(by_name, Ok(Proof::Names(names)) if names == ["spiffe://example/deploy"]));
         let both = proof(&headers(&[&format!("Bearer {TOKEN}")]), &extensions);
         assert!(matches!(both, Ok(Proof::Token(_))));
-        let wrong = proof(&headers(&["Bearer nonsense"]), &extensions);
+        let wrong = proof(&headers(&[&"Bearer nonsense".to_owned()]), &extensions);
         assert!(wrong.is_err(), "a token that is given must be right");
     }
 }

@@ -46,7 +46,8 @@ const BREAK: Verbs = &[&[Verb::Break]];
 const LEASE: Verbs = &[&[Verb::Lease]];
 const WRITE: Verbs = &[&[Verb::Write]];
 const DELETE: Verbs = &[&[Verb::Delete]];
-const GUARD: Verbs = &[&[Verb::Read, Verb::Lock, Verb::Campaign]];
+const FENCE: Verbs = &[&[Verb::Read, Verb::Lock]];
+const FENCE_OF_ELECTION: Verbs = &[&[Verb::Read, Verb::Campaign]];
 
 /// What somebody must have to be told something.
 #[derive(Clone, Debug)]
@@ -93,7 +94,7 @@ pub(super) struct Case {
     when: &'static str,
     verbs: Verbs,
     on: &'static str,
-    /// Whoever was granted the lease that is named needs nothing.
+    /// Whoever was granted the lease that is named needs none of them.
     own: bool,
 }
 
@@ -128,7 +129,16 @@ const ON_KEY: &str = "the key";
 const ON_NAME: &str = "the name";
 const ON_RANGE: &str = "all that is asked for";
 const ON_LEASES: &str = "leases/";
-const GUARDED: Case = when("with `Tenure-Guard`", GUARD, "what it names");
+const GUARDED: Case = when(
+    "with `Tenure-Guard` of a lock or semaphore",
+    FENCE,
+    "what it names",
+);
+const GUARDED_BY_ELECTION: Case = when(
+    "with `Tenure-Guard` of an election",
+    FENCE_OF_ELECTION,
+    "what it names",
+);
 const CONDITIONAL: Case = when("with `If-Match` or `If-None-Match`", READ, ON_KEY);
 const GRANTS: Case = when("with `ttl_ms`", LEASE, ON_LEASES);
 const ON_ITS_LEASE: Case = of_lease("with `lease`", ADMIN);
@@ -177,9 +187,17 @@ impl Call {
             Call::Proclaim(_) | Call::HandOver(_) => {
                 Cases(const { &[always(CAMPAIGN, ON_NAME), of_lease("", ADMIN)] })
             }
-            Call::PutKey(_) => {
-                Cases(const { &[always(WRITE, ON_KEY), CONDITIONAL, GUARDED, ON_ITS_LEASE] })
-            }
+            Call::PutKey(_) => Cases(
+                const {
+                    &[
+                        always(WRITE, ON_KEY),
+                        CONDITIONAL,
+                        GUARDED,
+                        GUARDED_BY_ELECTION,
+                        ON_ITS_LEASE,
+                    ]
+                },
+            ),
             Call::ReadKey(_) => Cases(const { &[always(READ, ON_KEY)] }),
             Call::ListKeys => Cases(
                 const {
@@ -189,21 +207,43 @@ impl Call {
                     ]
                 },
             ),
-            Call::DeleteKey(_) => Cases(const { &[always(DELETE, ON_KEY), CONDITIONAL, GUARDED] }),
-            Call::DeleteKeys => Cases(const { &[always(DELETE, ON_RANGE), GUARDED] }),
+            Call::DeleteKey(_) => Cases(
+                const {
+                    &[
+                        always(DELETE, ON_KEY),
+                        CONDITIONAL,
+                        GUARDED,
+                        GUARDED_BY_ELECTION,
+                    ]
+                },
+            ),
+            Call::DeleteKeys => {
+                Cases(const { &[always(DELETE, ON_RANGE), GUARDED, GUARDED_BY_ELECTION] })
+            }
             Call::Transact => Cases(
                 const {
                     &[
                         when("with a `put`", WRITE, ON_KEY),
                         when("with a `delete`", DELETE, "the key, or all with the prefix"),
                         when("with a `get`, or a condition on a key", READ, ON_KEY),
-                        when("with a condition on a fence", GUARD, "what it names"),
                         when(
-                            "with a condition on a lease",
-                            READ,
-                            "the lease, unless it is the caller's own",
+                            "with a condition on the fence of a lock or semaphore",
+                            FENCE,
+                            "what it names",
                         ),
+                        when(
+                            "with a condition on the fence of an election",
+                            FENCE_OF_ELECTION,
+                            "what it names",
+                        ),
+                        Case {
+                            when: "with a condition on a lease",
+                            verbs: READ,
+                            on: ON_LEASES,
+                            own: true,
+                        },
                         GUARDED,
+                        GUARDED_BY_ELECTION,
                         of_lease("with a `put` on a lease", ADMIN),
                     ]
                 },

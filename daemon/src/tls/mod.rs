@@ -4,6 +4,9 @@
 //! a certificate says that somebody is. What is said on a connection is its caller's. Must never let a key, or a token, into
 //! an error or a line of the log.
 
+#[cfg(test)]
+#[path = "../../tests/authority/mod.rs"]
+mod authority;
 mod calling;
 mod configs;
 mod crowd;
@@ -11,6 +14,8 @@ mod files;
 mod identity;
 mod names;
 mod port;
+#[cfg(test)]
+mod tests;
 mod trouble;
 mod wire;
 

@@ -187,7 +187,8 @@ fn offered(body: &[u8]) {
         .limits()
         .expect("an offer that was accepted has limits");
     limits.check().expect("they are accepted ones");
-    let again = Form::new(form.cluster, &configuration, &limits);
+    let root = form.root().expect("a token, or none");
+    let again = Form::new(form.cluster, &configuration, &limits, root.as_ref());
     let sorted = |form: &Form| {
         let mut members = form.members.clone();
         members.sort_by_key(|member| member.id);
@@ -195,4 +196,5 @@ fn offered(body: &[u8]) {
     };
     assert_eq!(sorted(&again), sorted(&form));
     assert_eq!(again.limits, form.limits);
+    assert_eq!(again.root, form.root);
 }

@@ -12,13 +12,14 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use tenure_raft::{Configuration, MemberId, MemberInfo};
-use tenure_state::Limits;
+use tenure_state::{Limits, RootToken, TokenId};
 
 use super::dial::{self, Connection, DialError, Whom};
 use super::directory::{ClusterId, Directory, parse_member_id};
 use super::frame::WIRE_VERSION;
 use super::handshake::Refusal;
 use crate::tls::{Calling, Port};
+use crate::token::hex;
 
 /// Greatest body of either call: thousands of members with long URLs.
 pub(super) const BODY_LIMIT: usize = 256 << 10;
@@ -119,6 +120,34 @@ pub struct Form {
     pub members: Vec<FormMember>,
     /// The limits it begins with, every one of them by name.
     pub limits: BTreeMap<String, u64>,
+    /// The token that may do everything, where it begins with access control on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<FormRoot>,
+}
+
+/// The token of a first configuration, less its secret.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FormRoot {
+    /// Its id, in 16 hex digits.
+    pub id: String,
+    /// The SHA-256 of its secret, in 64 hex digits.
+    pub sha256: String,
+}
+
+impl FormRoot {
+    fn of(root: &RootToken) -> FormRoot {
+        FormRoot {
+            id: root.id.to_string(),
+            sha256: root.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+
+    fn token(&self) -> Option<RootToken> {
+        Some(RootToken {
+            id: TokenId(u64::from_be_bytes(hex(self.id.as_bytes())?)),
+            hash: hex(self.sha256.as_bytes())?,
+        })
+    }
 }
 
 /// One member of a first configuration.
@@ -137,7 +166,12 @@ pub struct FormMember {
 
 impl Form {
     /// The offer of a configuration of voters and of limits.
-    pub fn new(cluster: ClusterId, configuration: &Configuration, limits: &Limits) -> Form {
+    pub fn new(
+        cluster: ClusterId,
+        configuration: &Configuration,
+        limits: &Limits,
+        root: Option<&RootToken>,
+    ) -> Form {
         let members = configuration.info.iter().map(|(id, info)| FormMember {
             id: *id,
             name: info.name.clone(),
@@ -151,7 +185,20 @@ impl Form {
                 .named()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
+            root: root.map(FormRoot::of),
         }
+    }
+
+    /// The token that is offered.
+    ///
+    /// # Errors
+    /// Where what is there instead is none: a cluster that was to begin with access control on never begins without.
+    pub fn root(&self) -> Result<Option<RootToken>, String> {
+        let read = |root: &FormRoot| {
+            root.token()
+                .ok_or("the offer has a root token that is none")
+        };
+        Ok(self.root.as_ref().map(read).transpose()?)
     }
 
     /// The limits that are offered.
@@ -215,6 +262,7 @@ impl Form {
         if !sound {
             return Err("the offer has a name or URL that is too long or not printable".to_owned());
         }
+        self.root()?;
         self.limits().map(|_| ())
     }
 }

@@ -3,6 +3,9 @@
 //! Each test starts its own members on loopback addresses of its own and ends them. Tests that need root, `strace` or
 //! a mountable file system are skipped by name where these are missing; `TENURE_TESTS_STRICT` makes that a failure.
 
+mod access;
+#[path = "../authority/mod.rs"]
+mod authority;
 mod backups;
 mod burdened;
 mod chaos;
@@ -38,6 +41,7 @@ mod stopping;
 mod streams;
 mod supervision;
 mod survival;
+mod tls;
 mod together;
 mod traces;
 mod transactions;

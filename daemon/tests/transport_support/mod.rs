@@ -83,6 +83,7 @@ impl Node {
         let transport = Transport::start(
             identity,
             listener,
+            None,
             Budgets {
                 append_bytes: 0,
                 ..Budgets::default()

@@ -266,7 +266,7 @@ impl Model {
                     !grant.verbs.is_empty()
                         && (everything || grant.resource.contains('/'))
                         && !(everything && grant.exact)
-                        && !(admin && !everything)
+                        && (!admin || everything)
                 })
             }
             AccessChange::DeleteRole { name } => {

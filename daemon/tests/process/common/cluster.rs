@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::http::{Answer, Client};
+use super::http::{Answer, Client, Secure};
 use super::process::Process;
 use super::proxy::Proxy;
 use super::wait;
@@ -110,10 +110,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    fn initial_members(&self) -> Vec<String> {
+    pub(crate) fn initial_members(&self) -> Vec<String> {
         self.members
             .iter()
-            .map(|member| format!("{}=http://{}", member.name, member.peer_advertised))
+            .map(|member| format!("{}={}", member.name, member.peer_url()))
             .collect()
     }
 
@@ -280,6 +280,10 @@ pub(crate) struct Member {
     /// The client URL of the cluster that it joins, in place of forming one.
     pub(crate) join: Option<String>,
     pub(crate) settings: Vec<(&'static str, String)>,
+    /// How clients of the test know whom they call, where it serves them by TLS.
+    pub(crate) secure: Option<Secure>,
+    /// Whether it speaks TLS with other members.
+    pub(crate) peers_by_tls: bool,
     process: Mutex<Option<Process>>,
     stopped: AtomicBool,
 }
@@ -303,10 +307,18 @@ impl Member {
             initial_members: Vec::new(),
             join: None,
             settings: Vec::new(),
+            secure: None,
+            peers_by_tls: false,
             process: Mutex::new(None),
             stopped: AtomicBool::new(false),
             name,
         }
+    }
+
+    /// Where other members reach it.
+    pub(crate) fn peer_url(&self) -> String {
+        let scheme = if self.peers_by_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.peer_advertised)
     }
 
     /// The arguments of `tenured` for this member.
@@ -317,7 +329,7 @@ impl Member {
         flag("data-dir", self.data_dir.display().to_string());
         flag("client-listen", self.client.to_string());
         flag("peer-listen", self.peer.to_string());
-        flag("peer-advertise", format!("http://{}", self.peer_advertised));
+        flag("peer-advertise", self.peer_url());
         let election_timeout = (
             "election-timeout-ms",
             ELECTION_TIMEOUT.as_millis().to_string(),
@@ -339,7 +351,7 @@ impl Member {
     /// Starts it and waits until its listeners are bound.
     pub(crate) fn start(&self) {
         self.start_as(&mut Process::tenured(self.arguments()));
-        self.with(|process| process.wait_for_output("ready: http://", SOON));
+        self.with(|process| process.wait_for_output("ready: http", SOON));
     }
 
     /// Starts it by another command, without waiting.
@@ -426,7 +438,11 @@ impl Member {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.client)
+        let client = Client::new(self.client);
+        match &self.secure {
+            Some(secure) => client.over(Arc::clone(secure)),
+            None => client,
+        }
     }
 
     /// `GET /v1/status`; none while it does not answer.

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -80,10 +81,28 @@ impl Answer {
 /// Whoever calls a member. It keeps one connection and opens another after an error.
 pub(crate) struct Client {
     address: SocketAddr,
-    connection: Option<BufReader<TcpStream>>,
+    connection: Option<BufReader<Box<dyn Line>>>,
     patience: Duration,
     persistent: bool,
+    secure: Option<Secure>,
+    /// `Bearer` and the token by which it proves who it is.
+    authorization: Option<String>,
 }
+
+/// A connection, secured or not.
+pub(crate) trait Line: Read + Write + Send {
+    /// What is beneath.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Line for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+/// Secures a connection.
+pub(crate) type Secure = Arc<dyn Fn(TcpStream) -> io::Result<Box<dyn Line>> + Send + Sync>;
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Client {
@@ -92,7 +111,32 @@ impl Client {
             connection: None,
             patience: PATIENCE,
             persistent: false,
+            secure: None,
+            authorization: None,
         }
+    }
+
+    /// The same, which proves who it is by a token.
+    pub(crate) fn with_token(mut self, token: &str) -> Client {
+        self.authorization = Some(format!("Bearer {token}"));
+        self
+    }
+
+    /// The same over connections that are secured so.
+    pub(crate) fn over(mut self, secure: Secure) -> Client {
+        self.secure = Some(secure);
+        self
+    }
+
+    fn connect(&self) -> io::Result<BufReader<Box<dyn Line>>> {
+        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(self.patience))?;
+        let line: Box<dyn Line> = match &self.secure {
+            Some(secure) => secure(stream)?,
+            None => Box::new(stream),
+        };
+        Ok(BufReader::new(line))
     }
 
     /// The same, which asks again while the member says that it has no leader and that nothing was applied: for tests
@@ -169,17 +213,21 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        let mut headers = headers.to_vec();
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         let deadline = Instant::now() + self.patience;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(self.address, self.patience)?,
+            None => self.connect()?,
         };
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             method,
             path,
-            headers,
+            &headers,
             body,
         )?;
         let answer = read_answer(&mut connection, method, deadline)?;
@@ -199,10 +247,10 @@ impl Client {
         body: &Value,
         sent: impl FnOnce(),
     ) -> io::Result<()> {
-        let mut connection = connect(self.address, self.patience)?;
+        let mut connection = self.connect()?;
         let headers = [("content-type", "application/json")];
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             "POST",
             path,
@@ -215,15 +263,18 @@ impl Client {
 
     /// Sends a request whose answer is read later.
     pub(crate) fn begin(&self, method: &str, path: &str, body: &Value) -> io::Result<Pending> {
-        let mut connection = connect(self.address, self.patience)?;
+        let mut connection = self.connect()?;
         let body = if body.is_null() {
             String::new()
         } else {
             body.to_string()
         };
-        let headers = [("content-type", "application/json")];
+        let mut headers = vec![("content-type", "application/json")];
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             method,
             path,
@@ -239,7 +290,7 @@ impl Client {
 
 /// A request that was sent and whose answer was not read yet.
 pub(crate) struct Pending {
-    connection: BufReader<TcpStream>,
+    connection: BufReader<Box<dyn Line>>,
     method: String,
 }
 
@@ -258,15 +309,8 @@ impl Pending {
     }
 }
 
-fn connect(address: SocketAddr, patience: Duration) -> io::Result<BufReader<TcpStream>> {
-    let stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(patience))?;
-    Ok(BufReader::new(stream))
-}
-
 fn send(
-    stream: &mut TcpStream,
+    stream: &mut dyn Line,
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -296,7 +340,7 @@ fn send(
 }
 
 fn read_answer(
-    connection: &mut BufReader<TcpStream>,
+    connection: &mut BufReader<Box<dyn Line>>,
     method: &str,
     deadline: Instant,
 ) -> io::Result<Answer> {
@@ -331,7 +375,7 @@ fn read_answer(
 }
 
 fn read_body(
-    connection: &mut BufReader<TcpStream>,
+    connection: &mut BufReader<Box<dyn Line>>,
     head: &Answer,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
@@ -355,15 +399,15 @@ fn read_body(
 }
 
 /// Each single read may only take what is left until the deadline.
-fn limit(connection: &BufReader<TcpStream>, deadline: Instant) -> io::Result<()> {
+fn limit(connection: &BufReader<Box<dyn Line>>, deadline: Instant) -> io::Result<()> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    connection.get_ref().set_read_timeout(Some(left))
+    connection.get_ref().tcp().set_read_timeout(Some(left))
 }
 
-fn read_line(connection: &mut BufReader<TcpStream>, deadline: Instant) -> io::Result<String> {
+fn read_line(connection: &mut BufReader<Box<dyn Line>>, deadline: Instant) -> io::Result<String> {
     limit(connection, deadline)?;
     let mut line = Vec::new();
     connection.read_until(b'\n', &mut line)?;
@@ -377,7 +421,7 @@ fn read_line(connection: &mut BufReader<TcpStream>, deadline: Instant) -> io::Re
 }
 
 fn read_exactly(
-    connection: &mut BufReader<TcpStream>,
+    connection: &mut BufReader<Box<dyn Line>>,
     length: usize,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
