@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::authority::Authority;
+use crate::common::offline::tenured;
 use crate::common::{Cluster, SOON, Setup, wait};
+use crate::secure::with;
 use crate::support::{Ran, TENURE, at, begun, ran, run, text_of};
 
 /// Long enough for a busy machine.
@@ -409,4 +412,114 @@ fn what_is_held_goes_on_when_its_token_is_changed_and_is_lost_when_it_is_revoked
         SOON + Duration::from_secs(4),
         || left().is_none().then_some(()),
     );
+}
+
+#[test]
+fn the_token_that_a_cluster_is_formed_with_is_all_that_a_first_administrator_needs() {
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let file = dir.path().join("root.token");
+    let out = file.display().to_string();
+    tenured(&["token", "--out", &out]).expect(0);
+    let cluster = Setup::of(1).with("root-token-file", &out).start();
+    ran(&cluster, ["get", "a"]).expect(77);
+    let by_root = |arguments: &[&str]| run(at(&cluster, arguments).env("TENURE_TOKEN_FILE", &file));
+    let me = by_root(&["whoami", "-o", "json"]).expect(0).json();
+    assert_eq!(
+        (&me["identity"], &me["access"]),
+        (&json!("root"), &json!("on"))
+    );
+    assert_eq!(me["token"], json!(token_in(&file).0));
+    by_root(&["identity", "put", "alice", "--role", "root"]).expect(0);
+    let alice = dir.path().join("alice.token").display().to_string();
+    by_root(&["token", "create", "alice", "--out", &alice]).expect(0);
+    // The first token is for the beginning only.
+    let by_alice =
+        |arguments: &[&str]| run(at(&cluster, arguments).env("TENURE_TOKEN_FILE", &alice));
+    by_alice(&["identity", "delete", "root"]).expect(0);
+    by_root(&["whoami"]).expect(77);
+    let told = by_alice(&["identity", "delete", "alice"]).expect(1).stderr;
+    assert!(told.contains("nobody could administer"), "{told}");
+}
+
+/// A member that serves clients by TLS and lets them show certificates, and contexts by which it is asked.
+fn secure_member() -> Cluster {
+    let mut cluster = Setup::of(1).prepare();
+    let settings = cluster.dir().join("tenure");
+    fs::create_dir(&settings).expect("it is made");
+    let write = |name: &str, text: &str| {
+        let path = settings.join(name);
+        fs::write(&path, text).expect("it is written");
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&path, private).expect("it is ours");
+        path.display().to_string()
+    };
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let address = cluster.members[0].client;
+    let (member, worker) = (
+        authority.issue(&address.ip().to_string()),
+        clients.issue("worker.example.org"),
+    );
+    write("ca.pem", &authority.pem);
+    write("worker.pem", &worker.chain);
+    write("worker.key", &worker.key);
+    let context = |name: &str, more: &str| {
+        format!(
+            "[contexts.{name}]\nendpoints = [\"https://{address}\"]\nca_file = \"ca.pem\"\n{more}"
+        )
+    };
+    let shown = "certificate_file = \"worker.pem\"\nkey_file = \"worker.key\"\n";
+    let contexts = [
+        context("nobody", ""),
+        context("worker", shown),
+        context("alice", "token_file = \"alice.token\"\n"),
+        context("both", &format!("{shown}token_file = \"alice.token\"\n")),
+    ];
+    write("config.toml", &contexts.concat());
+    let settings = [
+        ("client-cert-file", write("member.pem", &member.chain)),
+        ("client-key-file", write("member.key", &member.key)),
+        ("client-ca-file", write("clients.pem", &clients.pem)),
+    ];
+    cluster.members[0].settings.extend(settings);
+    cluster.members[0].start();
+    wait::until("the member serves", SOON, || {
+        (with(&cluster, "nobody", "status").code == 0).then_some(())
+    });
+    cluster
+}
+
+#[test]
+fn a_client_certificate_proves_an_identity_and_a_token_beside_it_counts_more() {
+    let cluster = secure_member();
+    let with = |context: &str, arguments: &str| with(&cluster, context, arguments);
+    with("nobody", "role put admin --grant admin").expect(0);
+    with("nobody", "identity put alice --role admin").expect(0);
+    let alice = cluster.dir().join("tenure/alice.token");
+    let create = format!("token create alice --out {}", alice.display());
+    with("nobody", &create).expect(0);
+    with(
+        "alice",
+        "role put worker --grant lock:locks/jobs/ --grant lease:leases/",
+    )
+    .expect(0);
+    with(
+        "alice",
+        "identity put worker --role worker --certificate worker.example.org",
+    )
+    .expect(0);
+    with("alice", "access on").expect(0);
+
+    with("nobody", "whoami").expect(77);
+    let told = with("worker", "whoami").expect(0).stdout;
+    assert!(told.contains("identity:  worker\n"), "{told}");
+    assert!(told.contains("proved by: a client certificate\n"), "{told}");
+    with("worker", &format!("lock jobs/a -- {TENURE} whoami")).expect(0);
+    let told = with("worker", "put a b").expect(77).stderr;
+    assert!(told.contains("needs `write` on keys/a"), "{told}");
+    let told = with("both", "whoami").expect(0).stdout;
+    assert!(told.contains("identity:  alice\n"), "{told}");
+    // The certificate is as good as ever, and the identity has another one.
+    with("alice", "identity put worker --role worker").expect(0);
+    let told = with("worker", "whoami").expect(77).stderr;
+    assert!(told.contains("worker.example.org"), "{told}");
 }
