@@ -15,6 +15,8 @@ use crate::error::{Error, Failure};
 
 /// While calls are made, the file is read this often.
 const READ_EVERY: Duration = Duration::from_secs(1);
+/// Somebody who has been reading it for so long is not waited for: the disk hangs, or his runtime has ended.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 /// How long a call whose token was refused waits for the file.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// Of a file that is longer than any token not even the beginning is one.
@@ -36,8 +38,8 @@ pub(crate) struct TokenFile {
 
 struct Known {
     token: HeaderValue,
+    /// When it was read last, or somebody began to.
     read: Instant,
-    /// Whether somebody is at it.
     is_being_read: bool,
 }
 
@@ -112,8 +114,15 @@ impl TokenFile {
     /// Whether it is time to. Whoever is told so reads it.
     fn is_to_be_read(&self) -> bool {
         let mut known = self.known();
-        let due = !known.is_being_read && known.read.elapsed() >= READ_EVERY;
-        known.is_being_read |= due;
+        let every = match known.is_being_read {
+            true => GIVEN_UP_AFTER,
+            false => READ_EVERY,
+        };
+        let due = known.read.elapsed() >= every;
+        if due {
+            known.is_being_read = true;
+            known.read = Instant::now();
+        }
         due
     }
 

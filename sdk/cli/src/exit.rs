@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use tenure::api::{Code, Outcome};
-use tenure::{Error, Loss};
+use tenure::{Error, Failure, Loss};
 
 use crate::output::Output;
 
@@ -116,7 +116,7 @@ impl Trouble {
     }
 
     /// The same, where what had been done was undone.
-    pub(crate) fn as_not_done(mut self) -> Trouble {
+    pub(crate) fn undone(mut self) -> Trouble {
         self.outcome = Some(Outcome::NotApplied);
         self
     }
@@ -211,6 +211,10 @@ impl From<Error> for Trouble {
             None if failure.detail.contains(NOT_TLS) => (Exit::UNREACHABLE, NO_TLS),
             None => (Exit::UNREACHABLE, UNREACHABLE),
         };
+        let granting = grant_for(&failure).map(|grant| {
+            format!("`tenure whoami` shows your roles; an administrator adds `{grant}` to one of them by `tenure role put`")
+        });
+        let next = granting.as_deref().unwrap_or(next);
         let what = match failure.code {
             _ if in_doubt => format!("it is not known whether this was applied: {failure}"),
             Some(_) => failure.to_string(),
@@ -229,6 +233,20 @@ impl From<Error> for Trouble {
             io: None,
         }
     }
+}
+
+/// How what is missing is written as a grant, where a member says which verb on which resource.
+fn grant_for(failure: &Failure) -> Option<String> {
+    let text = |field: &str| failure.fields.get(field)?.as_str();
+    let (verb, resource) = (text("verb")?, text("resource")?);
+    if verb == "admin" {
+        return Some("--grant admin".to_owned());
+    }
+    // What is more than letters is shown for people, and may be no word of a shell.
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    let prefix = resource.strip_suffix('*').unwrap_or(resource);
+    let is_plain = prefix.contains('/') && prefix.chars().all(plain);
+    is_plain.then(|| format!("--grant {verb}:{prefix}"))
 }
 
 fn lost(loss: Loss) -> Trouble {
@@ -326,7 +344,7 @@ fn advice(code: Code) -> (Exit, &'static str) {
         Code::TokenNotFound => (Exit::ABSENT, "`tenure token list` shows the tokens"),
         Code::AccessConflict => (
             Exit::FAILED,
-            "the sentence says what stands against it; change that first",
+            "the sentence says what stands against it; change that first (`tenure access --help` shows the steps)",
         ),
         Code::MembershipBusy => (
             Exit::FAILED,
@@ -361,6 +379,28 @@ mod tests {
             assert!(listed, "{code:?} ends with {}", exit.0);
             assert!(!next.is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_as_the_grant_that_gives_it() {
+        let check = |verb: &str, resource: &str, part: &str| {
+            let fields = json!({"verb": verb, "resource": resource});
+            let failure = Failure {
+                code: Some(Code::Forbidden),
+                detail: format!("needs `{verb}` on {resource}"),
+                retry: tenure::api::Retry::Never,
+                retry_after: None,
+                fields: fields.as_object().expect("it is one").clone(),
+            };
+            let trouble = Trouble::from(Error::NotApplied(failure));
+            assert_eq!(trouble.exit, Exit::DENIED);
+            let next = trouble.next.expect("there is a next step");
+            assert!(next.contains(part), "{next}");
+        };
+        check("write", "keys/config/a", "`--grant write:keys/config/a`");
+        check("list", "keys/*", "`--grant list:keys/`");
+        check("admin", "the cluster", "`--grant admin`");
+        check("read", "keys/`rm -r`", "grants what is missing by");
     }
 
     #[test]

@@ -594,7 +594,6 @@ mod tests {
         check(None, None, &[token, in_a], Some("of-env"));
         check(None, None, &[in_a], Some("of-a"));
         check(None, None, &[token], Some("of-env"));
-        check(None, None, &[("TENURE_TOKEN_FILE", ""), in_a], Some("of-a"));
         check(None, None, &[], None);
     }
 

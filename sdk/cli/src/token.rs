@@ -98,11 +98,28 @@ impl Create {
             tell(session.output, &token, out)?;
         }
         if let Some(before) = before {
-            note(format!(
-                "the token {before}, which was there before, is good still: `tenure token revoke {before}` once nobody uses it"
-            ));
+            tell_of(session, &before).await;
         }
         Ok(Exit::DONE)
+    }
+}
+
+/// Says of the token that was there before that it is good still, where it is.
+async fn tell_of(session: &Session, before: &str) {
+    let all = session.client.tokens().limit(1);
+    // The one behind the greatest id that is less.
+    let less = u64::from_str_radix(before, 16).ok();
+    let less = less.and_then(|id| id.checked_sub(1));
+    let found = match less {
+        Some(less) => all.start_after(format!("{less:016x}")).await,
+        None => all.await,
+    };
+    // Where that is not known, it is looked at.
+    let is_gone = found.is_ok_and(|found| found.all.first().is_none_or(|token| token.id != before));
+    if !is_gone {
+        note(format!(
+            "the token {before}, which was there before, is good still: `tenure token revoke {before}` once nobody uses it"
+        ));
     }
 }
 
@@ -110,7 +127,8 @@ impl Create {
 fn id_in(file: &Path) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let (id, _) = text.trim().split_once('.')?;
-    let is_id = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_id = id.len() == 16 && id.bytes().all(is_digit);
     is_id.then(|| id.to_owned())
 }
 
@@ -173,9 +191,7 @@ fn tell(output: Output, token: &NewToken, out: &Path) -> Result<(), Trouble> {
 async fn undone(session: &Session, token: &NewToken, trouble: Trouble) -> Trouble {
     let told = match session.client.revoke_token(token.id()).await {
         Ok(()) => {
-            return trouble
-                .saying_also("the token is revoked again")
-                .as_not_done();
+            return trouble.saying_also("the token is revoked again").undone();
         }
         Err(error) => format!(
             "the token {} could not be revoked again: {error}",

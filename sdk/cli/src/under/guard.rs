@@ -275,8 +275,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
             }
         };
         let refusal = match why {
-            Loss::Deadline => self.refusal(),
-            Loss::LeaseEnded | Loss::Broken | Loss::GivenUp => String::new(),
+            // Told once, when renewals began not to get through.
+            Loss::Deadline if !self.warned => self.refusal(),
+            _ => String::new(),
         };
         say(format!(
             "{} {} is lost ({why}{refusal}): the command is stopped",
