@@ -4,6 +4,7 @@
 //! carried out or what a status line is made of beyond its number: daemon and SDK convert from and to these types at
 //! their own edges. Requests refuse unknown fields; answers may grow, so they are read tolerantly.
 
+mod access;
 mod backup;
 mod cluster;
 mod election;
@@ -17,6 +18,12 @@ mod semaphore;
 mod transaction;
 mod watch;
 
+pub use access::{
+    Access, AccessRole, AccessSwitch, AccessVerb, ChangeAccess, CreateToken, GrantMatch, Identity,
+    IdentityDeleted, IdentityPage, IdentityQuota, IdentitySummary, PutIdentity, PutRole,
+    RoleDeleted, RoleGrant, RolePage, RoleSummary, Token, TokenCreated, TokenDeleted, TokenPage,
+    WhoAmI,
+};
 pub use backup::{BACKUP_END_BYTES, backup_end};
 pub use cluster::{
     AddMember, ChangeStatus, Cluster, LeadershipTransferred, Member, MemberChanged, MemberRemoved,
@@ -74,6 +81,16 @@ pub const MAX_POLL_MS: u64 = 600_000;
 pub const MAX_NAME_BYTES: usize = 1_024;
 /// An owner, and the name of a lease, have at most this many bytes.
 pub const MAX_LABEL_BYTES: usize = 1_024;
+/// The name of a role or of an identity has 1 to this many bytes.
+pub const MAX_ACCESS_NAME_BYTES: usize = 128;
+/// The name in a certificate has at most this many bytes.
+pub const MAX_CERTIFICATE_NAME_BYTES: usize = 1_024;
+/// The most grants of a role.
+pub const MAX_GRANTS: usize = 256;
+/// The most roles of an identity.
+pub const MAX_ROLES_OF_IDENTITY: usize = 64;
+/// The longest time that a token is given: ten years. One that is given none lasts until it is deleted.
+pub const MAX_TOKEN_MS: u64 = 315_360_000_000;
 /// The name of a member has at most this many bytes.
 pub const MAX_MEMBER_NAME_BYTES: usize = 128;
 /// The URL of a member has at most this many bytes.

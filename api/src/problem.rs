@@ -29,6 +29,12 @@ pub enum Code {
     NotHeld,
     /// No such member.
     MemberNotFound,
+    /// No such role.
+    RoleNotFound,
+    /// No such identity.
+    IdentityNotFound,
+    /// No such token.
+    TokenNotFound,
     /// No such path.
     RouteNotFound,
     /// The path exists, the method does not.
@@ -57,6 +63,8 @@ pub enum Code {
     MembershipBusy,
     /// The change could cost the quorum.
     MembershipUnsafe,
+    /// Roles, identities and tokens would contradict each other, or nobody could administer any more.
+    AccessConflict,
     /// History from the given revision is gone.
     Compacted,
     /// The cluster has never been at the given revision.
@@ -89,7 +97,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 37] = [
+    pub const ALL: [Code; 41] = [
         Code::InvalidRequest,
         Code::InvalidName,
         Code::TtlOutOfRange,
@@ -99,6 +107,9 @@ impl Code {
         Code::LeaseNotFound,
         Code::NotHeld,
         Code::MemberNotFound,
+        Code::RoleNotFound,
+        Code::IdentityNotFound,
+        Code::TokenNotFound,
         Code::RouteNotFound,
         Code::MethodNotAllowed,
         Code::NotAcceptable,
@@ -113,6 +124,7 @@ impl Code {
         Code::KeyOnOtherLease,
         Code::MembershipBusy,
         Code::MembershipUnsafe,
+        Code::AccessConflict,
         Code::Compacted,
         Code::RevisionAhead,
         Code::LeaseExpired,
@@ -145,6 +157,9 @@ impl Code {
             Code::LeaseNotFound => (404, "lease-not-found", "There is no such lease"),
             Code::NotHeld => (404, "not-held", "There is neither a hold nor a place"),
             Code::MemberNotFound => (404, "member-not-found", "There is no such member"),
+            Code::RoleNotFound => (404, "role-not-found", "There is no such role"),
+            Code::IdentityNotFound => (404, "identity-not-found", "There is no such identity"),
+            Code::TokenNotFound => (404, "token-not-found", "There is no such token"),
             Code::RouteNotFound => (404, "route-not-found", "There is no such path"),
             Code::MethodNotAllowed => (
                 405,
@@ -183,6 +198,11 @@ impl Code {
             Code::MembershipUnsafe => {
                 (409, "membership-unsafe", "The change could cost the quorum")
             }
+            Code::AccessConflict => (
+                409,
+                "access-conflict",
+                "Roles, identities and tokens would contradict each other",
+            ),
             Code::Compacted => (410, "compacted", "The history is gone"),
             Code::RevisionAhead => (410, "revision-ahead", "The cluster has never been there"),
             Code::LeaseExpired => (410, "lease-expired", "The lease has ended"),
@@ -252,6 +272,9 @@ impl Code {
             | Code::LeaseNotFound
             | Code::NotHeld
             | Code::MemberNotFound
+            | Code::RoleNotFound
+            | Code::IdentityNotFound
+            | Code::TokenNotFound
             | Code::RouteNotFound
             | Code::MethodNotAllowed
             | Code::NotAcceptable
@@ -263,6 +286,7 @@ impl Code {
             | Code::LimitMismatch
             | Code::KeyOnOtherLease
             | Code::MembershipUnsafe
+            | Code::AccessConflict
             | Code::Compacted
             | Code::RevisionAhead
             | Code::LeaseExpired

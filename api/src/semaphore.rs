@@ -118,6 +118,10 @@ pub struct SemaphoreHolder {
     pub fence: u64,
     /// The revision of the grant.
     pub acquired_revision: u64,
+    /// How long it has been held by the cluster clock, which stands still while nobody leads; `null` where the member
+    /// that granted it did not keep that.
+    #[serde(default)]
+    pub held_ms: Option<u64>,
     /// What is left of its lease.
     pub remaining_ms: u64,
 }
@@ -142,6 +146,9 @@ pub struct SemaphorePlace {
     pub priority: i32,
     /// The revision of the place.
     pub queued_revision: u64,
+    /// How long it has waited by the cluster clock; `null` as for a hold.
+    #[serde(default)]
+    pub queued_ms: Option<u64>,
     /// What is left of the whole wait.
     pub wait_remaining_ms: u64,
 }

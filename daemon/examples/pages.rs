@@ -76,12 +76,14 @@ fn settings(serve: &clap::Command) -> Roff {
             // Where settings are read from, which they cannot say.
             "config" => continue,
             "initial_members" => "cluster.initial_members",
+            "join" => "cluster.join",
             key => key,
         };
         let kind = match key.as_str() {
             "initial_members" => "{ NAME = \"URL\", ... }",
             "limits" => "{ NAME = NUMBER, ... }",
             "client_hosts" => "[\"HOST\", ...]",
+            "client_cert_cn" => "true | false",
             key if key.starts_with("max_") || key.ends_with("_ms") => "NUMBER",
             _ => "\"TEXT\"",
         };
@@ -91,6 +93,9 @@ fn settings(serve: &clap::Command) -> Roff {
             .unwrap_or_default();
         let at_once = match key.as_str() {
             "log_filter" => ". At once",
+            key if key.ends_with("_file") && !key.starts_with("join_") => {
+                ". What lies in it: at once"
+            }
             _ => "",
         };
         page.control("TP", []);

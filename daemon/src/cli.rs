@@ -23,7 +23,7 @@ Every setting is a flag, an environment variable and a key of the file, which is
 TENURED_ and in lower case. Flags win over the environment, the environment over the file.";
 
 const RELOAD_HELP: &str = "A file with a mistake in it is refused, the member goes on as it was, and this command fails. Of the settings,
-log_filter is taken over; what else differs is named, with when it takes effect.
+log_filter is taken over, and what lies in the files of certificates; what else differs is named, with when it takes effect.
 
 Examples:
   tenured reload --config /etc/tenure/tenured.toml

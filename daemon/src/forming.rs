@@ -278,9 +278,7 @@ impl Forming {
                         let belonging = Belonging::Formed(formed);
                         return Decision { belonging, reply: None };
                     }
-                    if let Some(url) = awaiting
-                        && let Some(joined) = admitted(calling, &url, self.member).await
-                    {
+                    if let Some(joined) = self.admitted_by(calling, awaiting).await {
                         let belonging = Belonging::Joined(joined);
                         return Decision { belonging, reply: None };
                     }
@@ -292,14 +290,35 @@ impl Forming {
         }
     }
 
-    /// Where clients reach a member whose cluster counts on this one, under the id that it has now.
-    fn awaiting(&self, answers: &BTreeMap<String, Result<Hello, DialError>>) -> Option<String> {
+    /// Where clients reach the members whose cluster counts on this one, under the id that it has now.
+    fn awaiting(&self, answers: &BTreeMap<String, Result<Hello, DialError>>) -> Vec<String> {
         let counts = |hello: &&Hello| {
             hello.cluster.is_some()
                 && hello.known_names.get(&self.name).map(|known| known.0) == Some(self.member)
         };
-        let mut hellos = answers.values().flatten().filter(counts);
-        hellos.next().map(|hello| hello.client_url.clone())
+        let hellos = answers.values().flatten().filter(counts);
+        hellos.map(|hello| hello.client_url.clone()).collect()
+    }
+
+    /// The cluster of which this member is a learner, as the first of these shows it that does. One that does not show it
+    /// may not have heard of it yet.
+    async fn admitted_by(&mut self, calling: &Calling, urls: Vec<String>) -> Option<Joined> {
+        for url in urls {
+            match admitted(calling, &url, self.member).await {
+                Ok(Some(joined)) => return Some(joined),
+                Ok(None) => drop(self.said.remove(&url)),
+                Err(trouble) => {
+                    let trouble = trouble.to_string();
+                    if self.said.get(&url) != Some(&trouble) {
+                        tracing::warn!(
+                            "a cluster counts on this member, but {url} does not show it: {trouble}"
+                        );
+                        self.said.insert(url, trouble);
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// Waits a little for an offer.

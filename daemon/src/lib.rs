@@ -4,7 +4,7 @@
 //! the threads around the core and the applier; `transport`, `forming` and `joining` talk to other members; `storage` remembers;
 //! `telemetry` counts. `offline` works on files while no member runs. `supervision` speaks with the service manager, to
 //! which `pulse` shows which threads move; `logging`
-//! writes lines.
+//! writes lines; `tls` reads certificates and `token` what clients send in their place.
 
 pub mod cli;
 pub mod config;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tenure_raft::MemberId;
 use tenure_state::Limits;
 use tenured::forming::{Beginning, Belonging, Formed, FormingError, form_or_wait, keep_offering};
+use tenured::tls::Calling;
 use tenured::transport::{Transport, ask_hello};
 use tokio::task::JoinHandle;
 

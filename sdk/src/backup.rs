@@ -178,7 +178,8 @@ impl Client {
                 last = Some(error);
                 continue;
             }
-            let request = call.request(&url, &self.inner);
+            let who = self.inner.credential.current();
+            let request = call.request(&url, &self.inner, who.as_ref());
             match self
                 .open(&url, request.map_err(BackupError::Refused)?)
                 .await

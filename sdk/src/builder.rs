@@ -1,13 +1,14 @@
 //! What a client is made of: URLs, and where they are `https`, whom to trust; a token.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use rustls::ClientConfig;
 
 use crate::client::Client;
 use crate::clock::SystemClock;
+use crate::credential::Credential;
 use crate::error::{Error, Failure};
 use crate::tls::Tls;
 use crate::transport::Http;
@@ -24,7 +25,7 @@ use crate::transport::Http;
 /// let client = tenure::Client::builder(["https://n1.internal:7379", "https://n2.internal:7379"])
 ///     .authority(fs::read(files.join("ca.pem"))?)
 ///     .identity(fs::read(files.join("client.pem"))?, fs::read(files.join("client.key"))?)
-///     .token(fs::read_to_string(files.join("token"))?.trim())
+///     .token_file(files.join("token"))
 ///     .build()?;
 /// # assert_eq!(client.urls().len(), 2);
 /// # Ok(())
@@ -35,9 +36,18 @@ use crate::transport::Http;
 pub struct ClientBuilder {
     urls: Vec<String>,
     tls: Tls,
-    token: Option<String>,
+    who: Who,
     patience: Option<Duration>,
     stay: bool,
+}
+
+/// By what it says who asks.
+#[derive(Clone, Default)]
+enum Who {
+    #[default]
+    Nobody,
+    Token(String),
+    File(PathBuf),
 }
 
 impl Client {
@@ -88,9 +98,40 @@ impl ClientBuilder {
     }
 
     /// Says who asks by a token, `<id>.<secret>`, in every request. Over `http` URLs anybody on the way reads it: it is
-    /// sent only to those `http` URLs that are given here, not to a leader or a member that others name.
+    /// sent only to those `http` URLs that are given here, not to a leader or a member that others name. In place of a
+    /// [`ClientBuilder::token_file`] that was given before.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tenure::Error> {
+    /// # let secret = || "00000000000000a1.5ecre7".to_owned();
+    /// let token: String = secret();                     // from wherever this program keeps its secrets
+    /// let client = tenure::Client::builder(["http://10.0.0.1:7379"]).token(token).build()?;
+    /// # let _ = tenure_doctest::certificates;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.who = Who::Token(token.into());
+        self
+    }
+
+    /// The same with a token that is in a file, alone but for blanks around it. While calls are made the file is read again
+    /// every second, and at once where members refuse the token: whoever writes another one to it, of the same identity,
+    /// changes it without this program being started again. What cannot be read later, or is no token, changes nothing.
+    /// In place of a [`ClientBuilder::token`] that was given before.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| {
+    /// let client = tenure::Client::builder(["http://10.0.0.1:7379"]).token_file("/run/secrets/tenure-token");
+    /// # let files = tenure_doctest::certificates()?;
+    /// # let client = tenure::Client::builder([url]).token_file(files.path().join("token"));
+    /// let client = client.build()?;
+    /// client.put("config/colour", "green").await?;
+    /// # Ok(()) });
+    /// ```
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.who = Who::File(path.into());
         self
     }
 
@@ -161,12 +202,16 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// Where there is no URL, or one that is none; where certificates or keys cannot be read or do not fit, or are given
-    /// though no URL is `https`; where the token is none.
+    /// though no URL is `https`; where the token is none, or its file cannot be read.
     pub fn build(self) -> Result<Client, Error> {
         let http = self.tls_config()?.map_or_else(Http::plain, Http::secure);
-        let token = self.token.as_deref().map(bearer).transpose()?;
+        let credential = match self.who {
+            Who::Nobody => Credential::None,
+            Who::Token(token) => Credential::token(&token)?,
+            Who::File(path) => Credential::file(path)?,
+        };
         let clock = Arc::new(SystemClock);
-        let mut client = Client::with(self.urls, Arc::new(http), clock, token)?;
+        let mut client = Client::with(self.urls, Arc::new(http), clock, credential)?;
         if let Some(patience) = self.patience {
             client = client.with_patience(patience);
         }
@@ -175,18 +220,6 @@ impl ClientBuilder {
             false => client,
         })
     }
-}
-
-fn bearer(token: &str) -> Result<HeaderValue, Error> {
-    let graphic = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    let value = graphic.then(|| HeaderValue::try_from(format!("Bearer {token}")).ok());
-    let Some(mut value) = value.flatten() else {
-        // What was given may be a secret with a slip in it: it is not shown.
-        let detail = "the token is none: visible ASCII characters without blanks are accepted, as <id>.<secret>";
-        return Err(Error::NotApplied(Failure::local(detail)));
-    };
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 impl std::fmt::Debug for ClientBuilder {

@@ -1,8 +1,9 @@
 //! One call: tries on one member after the other, until there is an answer or no time left.
 //!
-//! Owns the rule of when a request may be sent again. Every call of this crate is harmless when it is repeated: a read,
-//! idempotent by who asks, or recorded under an `Idempotency-Key` that is the same on every try. What is never concluded
-//! here: that a try without an answer was not applied.
+//! Owns the rule of when a request may be sent again. Nearly every call of this crate is harmless when it is repeated: a
+//! read, idempotent by who asks, or recorded under an `Idempotency-Key` that is the same on every try; one that is not is
+//! not sent again where a member may have seen it. What is never concluded here: that a try without an answer was not
+//! applied.
 
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) enum Effect {
     Read,
     /// Doing it twice is the same as doing it once, but the second answer is of the present.
     Repeatable,
+    /// Doing it twice is not the same as doing it once, and nothing is recorded: what may have been done is not repeated.
+    Once,
     /// The first decision is recorded and told again.
     Recorded,
     /// A lease is granted by it. Only that is recorded and told again: a refusal is of the present, and an earlier try
@@ -190,7 +193,12 @@ impl Call {
         self
     }
 
-    pub(crate) fn request(&self, member: &str, client: &Inner) -> Result<Request<Bytes>, Error> {
+    pub(crate) fn request(
+        &self,
+        member: &str,
+        client: &Inner,
+        who: Option<&HeaderValue>,
+    ) -> Result<Request<Bytes>, Error> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(format!("{member}{}", self.target));
@@ -201,8 +209,8 @@ impl Call {
             request = request.header(header::CLUSTER, cluster);
         }
         // That it may be read on the way to this member was seen to when it became one that is asked.
-        if let Some(token) = &client.token {
-            request = request.header(http::header::AUTHORIZATION, token);
+        if let Some(who) = who {
+            request = request.header(http::header::AUTHORIZATION, who);
         }
         request.body(self.body.clone()).map_err(|error| {
             Error::NotApplied(Failure::local(format!("this is no request: {error}")))
@@ -244,9 +252,15 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
     let mut doubted = false;
     let mut tries = 0;
     let mut last: Option<Failure> = None;
+    let mut who = client.credential.current();
     loop {
+        // Under a key of one identity nothing is recorded that another did: what is in doubt is repeated by who began it.
+        let may_change = !(doubted && call.effect.has_key());
+        if may_change {
+            who = client.credential.current();
+        }
         let (chosen, member) = client.endpoints.choose(call.prefer, Instant::now());
-        let mut request = call.request(&member, client)?;
+        let mut request = call.request(&member, client, who.as_ref())?;
         let attempt = span.attempt(&mut request, tries);
         let left = end.saturating_duration_since(Instant::now());
         let sent = client.clock.now();
@@ -267,12 +281,22 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
                     doubted,
                 });
             }
-            Tried::Refused(failure) => {
+            Tried::Refused(mut failure) => {
+                if failure.code == Some(Code::Unauthenticated) && may_change {
+                    match client.credential.renewed(who.as_ref()).await {
+                        Ok(()) if Instant::now() < end => continue,
+                        Ok(()) => {}
+                        Err(why) => failure.detail.push_str(&why),
+                    }
+                }
                 let told = !doubted || tells_of_earlier(call.effect, &failure) && !is_forgotten();
                 return Err(given_up(!told, failure));
             }
             Tried::Again { failure, unknown } => {
                 doubted |= unknown && call.effect != Effect::Read;
+                if doubted && call.effect == Effect::Once {
+                    return Err(given_up(doubted, failure));
+                }
                 let pause = pause(client, &failure, tries);
                 (failure, pause)
             }
@@ -291,10 +315,34 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
     }
 }
 
-/// Asks one member once. Whether it answers says nothing about whom other calls ask. Of a change that was sent and not
+/// Asks one member once, and once more where it refuses a token in place of which there is another now. Whether it answers says nothing about whom other calls ask. Of a change that was sent and not
 /// answered by a member, nothing is known.
 pub(crate) async fn ask(client: &Inner, call: &Call, member: &str) -> Result<Answer, Error> {
-    let request = call.request(member, client)?;
+    let who = client.credential.current();
+    match ask_as(client, call, member, who.as_ref()).await {
+        Err(Error::NotApplied(mut failure)) if failure.code == Some(Code::Unauthenticated) => {
+            match client.credential.renewed(who.as_ref()).await {
+                Ok(()) => {
+                    let who = client.credential.current();
+                    ask_as(client, call, member, who.as_ref()).await
+                }
+                Err(why) => {
+                    failure.detail.push_str(&why);
+                    Err(Error::NotApplied(failure))
+                }
+            }
+        }
+        told => told,
+    }
+}
+
+async fn ask_as(
+    client: &Inner,
+    call: &Call,
+    member: &str,
+    who: Option<&HeaderValue>,
+) -> Result<Answer, Error> {
+    let request = call.request(member, client, who)?;
     let sent = client.clock.now();
     let within = call.try_for.min(call.patience);
     let changes = call.effect != Effect::Read;
@@ -446,6 +494,9 @@ fn is_recorded(code: Code) -> bool {
         | Code::Unauthenticated
         | Code::Forbidden
         | Code::MemberNotFound
+        | Code::RoleNotFound
+        | Code::IdentityNotFound
+        | Code::TokenNotFound
         | Code::RouteNotFound
         | Code::MethodNotAllowed
         | Code::NotAcceptable
@@ -459,6 +510,7 @@ fn is_recorded(code: Code) -> bool {
         | Code::LimitMismatch
         | Code::MembershipBusy
         | Code::MembershipUnsafe
+        | Code::AccessConflict
         | Code::Compacted
         | Code::IdempotencyMismatch
         | Code::QuotaExceeded

@@ -10,6 +10,7 @@ use tenure_api::header;
 
 use crate::call::{Answer, Call, perform};
 use crate::clock::Clock;
+use crate::credential::Credential;
 use crate::endpoint::{Chosen, Endpoints};
 use crate::error::Error;
 use crate::keeper::Keeper;
@@ -52,7 +53,7 @@ pub(crate) struct Inner {
     /// The cluster that answered first. Another one, behind the same address, is refused by its members.
     pub(crate) cluster: OnceLock<HeaderValue>,
     /// Who asks.
-    pub(crate) token: Option<HeaderValue>,
+    pub(crate) credential: Credential,
     pub(crate) keeper: Keeper,
 }
 
@@ -73,14 +74,14 @@ impl Client {
         urls: impl IntoIterator<Item = U>,
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
-        token: Option<HeaderValue>,
+        credential: Credential,
     ) -> Result<Client, Error> {
         let inner = Inner {
             transport,
             clock,
-            endpoints: Endpoints::new(urls.into_iter().map(Into::into), token.is_some())?,
+            endpoints: Endpoints::new(urls.into_iter().map(Into::into), credential.is_secret())?,
             cluster: OnceLock::new(),
-            token,
+            credential,
             keeper: Keeper::default(),
         };
         Ok(Client {

@@ -121,6 +121,15 @@ impl Failure {
         }
     }
 
+    /// What a member answers with this code, in these words.
+    pub(crate) fn of(code: Code, detail: String) -> Failure {
+        Failure {
+            code: Some(code),
+            retry: code.retry(),
+            ..Failure::local(detail)
+        }
+    }
+
     /// Reads a problem, also one whose code is newer than this crate; none where the body is no problem of ours.
     pub(crate) fn read(body: &[u8]) -> Option<(Failure, Outcome)> {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice(body) else {

@@ -74,6 +74,11 @@ impl<W: Holdable> Guard<W> {
         self.held.hold.belief.remaining()
     }
 
+    /// What kept the last renewal of its lease from being one; as [`Lease::trouble`](crate::Lease::trouble).
+    pub fn trouble(&self) -> Option<Error> {
+        self.held.hold.lease.trouble()
+    }
+
     /// Its changes of state. They are told by a task of the client: whoever must be sure *now* asks [`Guard::state`].
     pub fn watch(&self) -> watch::Receiver<State> {
         self.held.hold.belief.watch()

@@ -305,14 +305,15 @@ pub(crate) trait Paged: Sized + Send {
     fn taken(page: Self::Page) -> Found<Self>;
 }
 
+/// Says of an item what a page of it looks like, and where.
 macro_rules! listable {
     ($item:ty, $page:ty, $field:ident, $collection:literal) => {
-        impl Listable for $item {}
-        impl Paged for $item {
+        impl $crate::holders::Listable for $item {}
+        impl $crate::holders::Paged for $item {
             type Page = $page;
             const COLLECTION: &'static str = $collection;
-            fn taken(page: $page) -> Found<$item> {
-                Found {
+            fn taken(page: $page) -> $crate::holders::Found<$item> {
+                $crate::holders::Found {
                     all: page.$field,
                     count: page.count,
                     next: page.next.filter(|_| page.more),
@@ -322,6 +323,7 @@ macro_rules! listable {
         }
     };
 }
+pub(crate) use listable;
 
 listable!(LockSummary, LockPage, locks, "locks");
 listable!(SemaphoreSummary, SemaphorePage, semaphores, "semaphores");
@@ -329,7 +331,7 @@ listable!(ElectionSummary, ElectionPage, elections, "elections");
 listable!(tenure_api::Lease, LeasePage, leases, "leases");
 
 impl<'a, T: Listable> Listing<'a, T> {
-    fn new(client: &'a Client, prefix: Option<String>) -> Listing<'a, T> {
+    pub(crate) fn new(client: &'a Client, prefix: Option<String>) -> Listing<'a, T> {
         Listing {
             client,
             prefix,

@@ -20,7 +20,7 @@ use crate::claim::Identities;
 use crate::client::{Client, Inner};
 use crate::clock::Deadline;
 use crate::endpoint::backoff;
-use crate::error::Loss;
+use crate::error::{Error, Failure, Loss};
 use crate::hold::Hold;
 use crate::lease::{LAST_WORDS, Shared};
 use crate::name;
@@ -32,6 +32,9 @@ const LONGEST_NAP: Duration = Duration::from_millis(250);
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 /// After a renewal on which all tries failed.
 const PAUSE: Duration = Duration::from_millis(50);
+/// After one that was refused for who asks, at most: a right may be given back before the deadline, which is looked for a few
+/// times in each TTL, and not so often that members would take it for guessing.
+const LONGEST_REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// The leases, and the tasks while there are some.
 #[derive(Default)]
@@ -266,12 +269,19 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
     .with_tries_of(try_for(shortest));
     let answer = perform(&client, &call).await;
     let answer = answer.and_then(|answer| Ok((answer.sent, answer.json::<LeasesRenewed>()?)));
-    let Ok((sent, renewed)) = answer else {
-        let pause = backoff(PAUSE, 0, PAUSE);
-        for lease in leases {
-            lease.end_renewal(&*client.clock, by, Some(pause));
+    let (sent, renewed) = match answer {
+        Ok(renewed) => renewed,
+        Err(error) => {
+            let pause = match is_refused_for_who_asks(error.code()) {
+                true => refused_pause(shortest),
+                false => backoff(PAUSE, 0, PAUSE),
+            };
+            for lease in leases {
+                lease.was_not_renewed(error.clone());
+                lease.end_renewal(&*client.clock, by, Some(pause));
+            }
+            return;
         }
-        return;
     };
     let mut doubtful = Vec::new();
     for lease in leases {
@@ -279,7 +289,14 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
             .results
             .iter()
             .find(|result| id_of(result) == lease.id);
-        lease.end_renewal(&*client.clock, by, result.is_none().then_some(PAUSE));
+        let failed_for = match result {
+            None => Some(PAUSE),
+            Some(RenewResult::Lost { error, .. }) if is_refused_for_who_asks(Some(*error)) => {
+                Some(refused_pause(lease.ttl))
+            }
+            Some(_) => None,
+        };
+        lease.end_renewal(&*client.clock, by, failed_for);
         match result {
             Some(RenewResult::Renewed {
                 remaining_ms,
@@ -295,7 +312,10 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
                 ..
             }) => lease.end(Loss::LeaseEnded),
             // Neither confirmed nor ended: what is believed runs on.
-            Some(RenewResult::Lost { .. }) | None => {}
+            Some(RenewResult::Lost { error, .. }) => {
+                lease.was_not_renewed(not_renewed(lease, *error))
+            }
+            None => lease.was_not_renewed(unnamed(lease)),
         }
     }
     let mut seen = Vec::with_capacity(doubtful.len());
@@ -308,6 +328,28 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
             lease.was_searched(shown.revision);
         }
     }
+}
+
+fn not_renewed(lease: &Shared, code: Code) -> Error {
+    let detail = format!("the lease {} is not renewed: {}", lease.id, code.title());
+    Error::NotApplied(Failure::of(code, detail))
+}
+
+fn unnamed(lease: &Shared) -> Error {
+    let detail = format!(
+        "a member answered a renewal without a word on the lease {}",
+        lease.id
+    );
+    Error::Unknown(Failure::local(detail))
+}
+
+/// Whether members do not know who asks, or that may not renew.
+fn is_refused_for_who_asks(code: Option<Code>) -> bool {
+    matches!(code, Some(Code::Unauthenticated | Code::Forbidden))
+}
+
+fn refused_pause(ttl: Duration) -> Duration {
+    (ttl / 10).clamp(PAUSE, LONGEST_REFUSED_PAUSE)
 }
 
 fn id_of(result: &RenewResult) -> &str {

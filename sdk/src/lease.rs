@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) belief: Belief,
     holds: Mutex<Vec<Weak<Hold>>>,
     renewal: Mutex<Renewal>,
+    /// Why the last renewal was none.
+    trouble: Mutex<Option<Error>>,
     pub(crate) identities: Arc<Identities>,
     /// As of this revision nothing hung on it that a late asking had taken.
     searched: AtomicU64,
@@ -253,6 +255,7 @@ impl Lease {
                 due: sent.after(ttl / 3),
                 under_way: None,
             }),
+            trouble: Mutex::default(),
             identities: client.inner.identities_of(&id),
             id,
             searched: AtomicU64::new(0),
@@ -323,6 +326,27 @@ impl Lease {
     /// What may be believed of it, by the clock.
     pub fn state(&self) -> State {
         self.shared.belief.look()
+    }
+
+    /// What kept the last renewal from being one, also after it is lost: none, where it was renewed. It is believed in until
+    /// its deadline, and where this is [`Code::Unauthenticated`](tenure_api::Code::Unauthenticated) or
+    /// [`Code::Forbidden`](tenure_api::Code::Forbidden), because this program has lost its rights, no longer than that unless
+    /// they are given back.
+    ///
+    /// ```
+    /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
+    /// use std::time::Duration;
+    /// let lease = client.lease(Duration::from_secs(15)).grant().await?;
+    /// match lease.trouble() {
+    ///     None => println!("renewed, and certain for {:?}", lease.remaining()),
+    ///     Some(error) => eprintln!("{:?} left, and not renewed: {error}", lease.remaining()),
+    /// }
+    /// # assert!(lease.trouble().is_none());
+    /// # lease.revoke().await?;
+    /// # Ok(()) });
+    /// ```
+    pub fn trouble(&self) -> Option<Error> {
+        self.shared.trouble()
     }
 
     /// Its changes of state. They are told by a task of this client: whoever must be sure *now* asks [`Lease::state`].
@@ -424,10 +448,24 @@ impl Shared {
 
     /// An answer that renews it, beside what hangs on it.
     pub(crate) fn confirmed(&self, sent: Moment, remaining_ms: u64) {
+        *self.last_trouble() = None;
         self.belief.extend(sent.believed_until(remaining_ms));
         let mut renewal = self.renewal();
         let due = sent.after(self.ttl / 3);
         renewal.due = renewal.due.later(due, sent);
+    }
+
+    /// Nothing more is believed of it, and nothing less.
+    pub(crate) fn was_not_renewed(&self, error: Error) {
+        *self.last_trouble() = Some(error);
+    }
+
+    pub(crate) fn trouble(&self) -> Option<Error> {
+        self.last_trouble().clone()
+    }
+
+    fn last_trouble(&self) -> MutexGuard<'_, Option<Error>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An answer of the keeper's. Answers whether what hangs on it must be seen: before more is believed of some hold, or

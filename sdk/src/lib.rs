@@ -26,7 +26,7 @@
 //! # The parts
 //!
 //! - [`Client`] finds the members that answer and the one that leads, and tries again what may be tried again.
-//!   [`Client::builder`] takes certificates and a token.
+//!   [`Client::builder`] takes certificates and a token, which may be in a file that gets another one meanwhile.
 //! - What is held is a [`Guard`]: a [`Lock`] ([`Client::lock`]), several at once or none, a [`MultiLock`]
 //!   ([`Client::locks_together`]), [`Permits`] ([`Client::semaphore`]), a [`Leadership`] ([`Client::campaign`]). All are
 //!   asked for by one builder, [`Acquire`], and believed in by the same rules.
@@ -36,6 +36,8 @@
 //! - [`Client::watch`] is a stream of changes, [`Client::observe`] one of who leads, [`Client::mirror`] a typed view of
 //!   configuration that is always current.
 //! - [`Client::backup`] writes a copy of everything, of which `tenured restore` makes a new cluster.
+//! - Who may do what: [`Client::whoami`], [`Client::put_role`], [`Client::put_identity`], [`Client::create_token`] and their
+//!   like, and [`Client::set_access`].
 //! - Who holds what: [`Client::locks`], [`Client::inspect_lock`] and their like; an operator's word: [`Client::break_lock`].
 //!
 //! # What a guard believes
@@ -58,6 +60,17 @@
 //! [`Error`] says what may be concluded: *not applied*, *unknown*, or *lost*. The client has by then asked as many
 //! members as often as its time allowed ([`Client::with_patience`]); it repeats nothing that could be applied twice.
 //!
+//! While access control is on, three [codes](api::Code) are of who asks. None of them is waited for in vain:
+//!
+//! | code | what it says | what the client does |
+//! | --- | --- | --- |
+//! | [`Unauthenticated`](api::Code::Unauthenticated) (401) | the token or certificate proves nobody: missing, revoked, expired | it reads a [token file](ClientBuilder::token_file) again and goes on where there is another token; else it says so at once |
+//! | [`Forbidden`](api::Code::Forbidden) (403) | who asks may not: the detail names the verb and the resource that no role of the identity grants | it says so at once |
+//! | [`TooManyRequests`](api::Code::TooManyRequests) (429) | the identity asks more often than its quota allows, or tokens were refused too often | it asks again after as long as it was told, within its patience |
+//!
+//! A [`Lease`] whose renewals are refused so, and what is held on it, is believed in until its deadline and no longer:
+//! [`Lease::trouble`] and [`Guard::trouble`] say why.
+//!
 //! # Cancellation
 //!
 //! Every future may be dropped at any moment; none leaves the client in disorder. What it leaves in the cluster:
@@ -66,7 +79,7 @@
 //! | --- | --- |
 //! | reads, lists, [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
 //! | [`Watch::next`], [`Observe::next`] | nothing, and nothing is lost: the next one goes on |
-//! | puts, deletes, transactions, [`Guard::proclaim`], breaks, [`Client::revoke_lease`], [`Client::change_limits`], [`Client::compact`] | it may have been applied or may yet be |
+//! | puts, deletes, transactions, [`Guard::proclaim`], breaks, [`Client::revoke_lease`], [`Client::change_limits`], [`Client::compact`], [`Client::set_access`] and changes of roles, identities and tokens | it may have been applied or may yet be |
 //! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease; what comes late is given up by a renewal |
 //! | [`Guard::run`] | what ran is dropped; it stays held |
 //! | [`Guard::release`], [`Guard::resign`], [`Lease::revoke`] | it goes on in the background, else it ends with the lease; it is not believed in any longer |
@@ -87,6 +100,7 @@
 //! HTTP/2: a long-poll has a connection of its own. A state of more than 8 MiB at the beginning of a watch of other things
 //! than keys, which a member refuses to show at once. The types of the REST API are at [`api`], for programs that bring their own HTTP client.
 
+mod access;
 mod ask;
 mod backup;
 mod belief;
@@ -97,6 +111,7 @@ mod claim;
 mod client;
 mod clock;
 mod cluster;
+mod credential;
 mod election;
 mod endpoint;
 mod error;
@@ -139,6 +154,7 @@ struct Readme;
 
 pub use tenure_api as api;
 
+pub use access::NewToken;
 pub use ask::{Acquire, Holdable, Labelled};
 pub use backup::{BackedUp, BackupError, BackupProgress};
 pub use belief::State;

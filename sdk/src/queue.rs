@@ -425,6 +425,9 @@ fn says_that_no_place_is_left(code: Code) -> bool {
         | Code::Forbidden
         | Code::KeyNotFound
         | Code::MemberNotFound
+        | Code::RoleNotFound
+        | Code::IdentityNotFound
+        | Code::TokenNotFound
         | Code::RouteNotFound
         | Code::MethodNotAllowed
         | Code::NotAcceptable
@@ -434,6 +437,7 @@ fn says_that_no_place_is_left(code: Code) -> bool {
         | Code::KeyOnOtherLease
         | Code::MembershipBusy
         | Code::MembershipUnsafe
+        | Code::AccessConflict
         | Code::Compacted
         | Code::RevisionAhead
         | Code::ConditionFailed

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::clock::{Clock, Moment};
+use crate::credential::Credential;
 use crate::transport::{Boxed, SendError, Streamed, Transport};
 
 /// Shows the runtime's paused time, and the time in which the machine was suspended on one of its clocks.
@@ -107,10 +108,19 @@ impl Members {
 
     /// A client of three of them.
     pub(crate) fn client(self: &Arc<Self>, clock: &Arc<TestClock>) -> Client {
+        self.client_that_is(Credential::None, clock)
+    }
+
+    /// The same, which says who it is.
+    pub(crate) fn client_that_is(
+        self: &Arc<Self>,
+        credential: Credential,
+        clock: &Arc<TestClock>,
+    ) -> Client {
         let urls = ["http://a:1", "http://b:1", "http://c:1"];
         let transport = Arc::clone(self) as Arc<dyn Transport>;
-        Client::with(urls, transport, Arc::clone(clock) as Arc<dyn Clock>, None)
-            .expect("they are URLs")
+        let clock = Arc::clone(clock) as Arc<dyn Clock>;
+        Client::with(urls, transport, clock, credential).expect("they are URLs")
     }
 }
 

@@ -280,7 +280,7 @@ impl<'a, 'c> Waiting<'a, 'c> {
             return Ok(Acquired::Queued(places));
         };
         let handle = self.cx.handle();
-        let mut poll = Poll::new(handle, until, permit);
+        let mut poll = Poll::new(self.cx, until, permit);
         // Registered before the state is read, so that no grant falls in between. One queue tells of all: the place is
         // granted, or ends, in all of them at one revision.
         let waiter = handle.register(Interest::Place {
@@ -289,8 +289,15 @@ impl<'a, 'c> Waiting<'a, 'c> {
             lease: self.lease,
             owner: self.terms.owner.clone(),
         });
+        let asked = self
+            .terms
+            .command(self.kind, self.wanted, Claim::Lease(self.lease));
+        let asked = Command::Acquire(asked);
         let mut ended = false;
         loop {
+            // The place stays where rights are taken away; only whoever has none any more is told nothing of it.
+            let allowed = handle.read(|state| self.cx.caller().may_submit(state, &asked));
+            allowed.map_err(Failure::after_it_was_done)?;
             match standing(
                 self.cx,
                 self.kind,

@@ -8,6 +8,7 @@ use super::audit::{Act, Audit};
 use super::failure::{Failure, Purpose};
 use super::reading::Reading;
 use super::reply::Reply;
+use super::rights::Needed;
 use super::service::Context;
 
 /// `GET /v1/limits`
@@ -15,10 +16,10 @@ pub(super) async fn read_limits(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let settled = reading.settle(&cx).await?;
-    let (limits, revision) = cx
-        .handle()
-        .read(|state| (state.limits().clone(), state.revision()));
+    let settled = reading.settle(&cx, &Needed::NOTHING).await?;
+    let (limits, revision) = cx.read(&Needed::NOTHING, |state| {
+        (state.limits().clone(), state.revision())
+    })?;
     Ok(settled.mark(in_force(&limits, revision)?))
 }
 

@@ -1,14 +1,68 @@
-//! The audit: who broke, changed, compacted or copied what (`api.md` §8).
+//! The audit: who broke, changed, compacted or copied what, and who was refused what (`api.md` §8).
 //!
 //! Owns the lines on the log target `audit`. What an operator asks for ends or changes what is everybody's, so each
-//! attempt is told, whatever came of it, and whether it was only told again what was decided before.
+//! attempt is told, whatever came of it, and whether it was only told again what was decided before. Refusals are told
+//! within a rate, and those that were left out are counted, so that a flood of them fills no disk. Every text that a caller
+//! or an administrator has chosen is escaped, so that no line can be forged with it.
+
+use std::net::IpAddr;
+use std::time::Duration;
 
 use tenure_api::Code;
 use tenure_state::{Break, HolderView};
 
+use super::caller::{Caller, token_shown};
 use super::failure::Failure;
 use super::leases;
 use super::service::Context;
+use super::throttle::{Lines, Rate};
+
+/// Lines about refusals: so many at once, and then one in each interval.
+const REFUSALS: Rate = Rate::new(Duration::from_millis(100), 50);
+
+/// What is told of those who were refused.
+pub(super) struct Denials(Lines);
+
+/// A request that was refused.
+pub(super) struct Refused<'a> {
+    /// Who asked, where that is known.
+    pub(super) caller: Option<&'a Caller>,
+    /// From where.
+    pub(super) address: IpAddr,
+    /// The id of the request.
+    pub(super) request: &'a str,
+    /// Its method and its path without names.
+    pub(super) call: (&'a str, &'static str),
+}
+
+impl Denials {
+    pub(super) fn new() -> Denials {
+        Denials(Lines::new(REFUSALS))
+    }
+
+    /// Tells that something was refused, and why.
+    pub(super) fn tell(&self, refused: &Refused<'_>, code: Code, why: &str) {
+        let Some(left_out) = self.0.take() else {
+            return;
+        };
+        let (method, route) = refused.call;
+        let identity = refused.caller.map(|caller| caller.principal().name());
+        let token = refused.caller.and_then(|caller| caller.principal().token());
+        tracing::warn!(
+            target: "audit",
+            identity,
+            token = token_shown(token),
+            address = %refused.address,
+            request = refused.request,
+            method,
+            route,
+            code = code.as_str(),
+            ?why,
+            left_out,
+            "a request was refused"
+        );
+    }
+}
 
 /// What an operator asks for.
 pub(super) enum Act<'a> {
@@ -62,12 +116,18 @@ impl<'a, 'c> Audit<'a, 'c> {
         self.told = true;
         let (member, request) = (self.cx.handle().member().id, self.cx.id);
         let replayed = self.cx.is_replayed();
+        let caller = self.cx.caller();
+        let (identity, address) = (caller.principal().name(), caller.address());
+        let token = token_shown(caller.principal().token());
         match &self.act {
             Act::Break { asked, reason } => {
                 let who = |view: &HolderView| format!("{} {:?}", view.lease, view.owner);
                 let broken: Vec<String> = ended.iter().map(who).collect();
                 tracing::info!(
                     target: "audit",
+                    identity,
+                    token,
+                    %address,
                     %member,
                     request,
                     kind = leases::collection(asked.kind),
@@ -83,6 +143,9 @@ impl<'a, 'c> Audit<'a, 'c> {
             }
             Act::Change { what, asked } => tracing::info!(
                 target: "audit",
+                identity,
+                token,
+                %address,
                 %member,
                 request,
                 change = what,
@@ -93,6 +156,9 @@ impl<'a, 'c> Audit<'a, 'c> {
             ),
             Act::Backup => tracing::info!(
                 target: "audit",
+                identity,
+                token,
+                %address,
                 %member,
                 request,
                 outcome,

@@ -19,6 +19,7 @@ use super::audit::{Act, Audit};
 use super::failure::Failure;
 use super::reading::Reading;
 use super::reply::Reply;
+use super::rights;
 use super::service::Context;
 use crate::storage::{BackupError, MadeBackup};
 
@@ -37,7 +38,7 @@ pub(super) async fn take(mut cx: Context<'_>) -> Result<Reply, Failure> {
         // It never waits, so nothing is made, and its length is not known.
         return Ok(Reply::new(200, BACKUP, Bytes::new()));
     }
-    let settled = reading.settle(&cx).await?;
+    let settled = reading.settle(&cx, &rights::admin()).await?;
     let audit = Audit::of(&cx, Act::Backup);
     let made = cx.handle().backup().await;
     let made = made.map_err(|error| {

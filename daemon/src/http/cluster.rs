@@ -15,6 +15,7 @@ use super::failure::{Failure, Purpose};
 use super::health;
 use super::reading::Reading;
 use super::reply::Reply;
+use super::rights::Needed;
 use super::service::Context;
 use crate::logging::AUDIT;
 
@@ -32,9 +33,9 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
         true => None,
         false => Some(ask_leader(&cx).await?),
     };
-    let settled = reading.settle(&cx).await?;
+    let settled = reading.settle(&cx, &Needed::NOTHING).await?;
     let handle = cx.handle();
-    let revision = handle.read(|state| state.revision());
+    let revision = cx.read(&Needed::NOTHING, |state| state.revision())?;
     let status = handle.status();
     let configuration = &status.configuration;
     let members = configuration
@@ -139,7 +140,7 @@ async fn itself(cx: &Context<'_>) -> Result<Reply, Failure> {
         digest: format!("{digest:032x}"),
         ready: reasons.is_empty(),
         reasons,
-        warnings: health::warnings(handle, cx.tls()),
+        warnings: health::warnings(handle, cx.tls(), cx.is_exposed()),
         log_filter: cx.log_filter().present(),
         log_bytes: status.log_bytes,
         state_bytes: status.state_bytes,

@@ -33,7 +33,7 @@ use super::body::Arriving;
 use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
 use super::secured::Securing;
-use super::service::{OwnTurn, Service};
+use super::service::{Ends, OwnTurn, Service};
 use crate::tls::Wire;
 
 /// How often a connection is looked at.
@@ -198,6 +198,10 @@ async fn serve_one(
     let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else {
         return;
     };
+    let ends = Ends {
+        local,
+        client: address,
+    };
     let secured = tokio::select! {
         secured = client.securing.secure(stream, address) => secured,
         () = activity.room_is_needed.notified() => None,
@@ -220,7 +224,7 @@ async fn serve_one(
         let arriving = client.arriving.clone();
         let (serving, on_its_way) = (Serving::begin(&of_requests), OnItsWay::of(&of_requests));
         async move {
-            let (mut response, mut answered) = service.answer(request, arriving, local).await;
+            let (mut response, mut answered) = service.answer(request, arriving, ends).await;
             let needed = |body: &_| hyper::body::Body::size_hint(body).lower();
             let taken = room.take(needed(response.body())).unwrap_or_else(|| {
                 response = service.without_room(&response, &mut answered);

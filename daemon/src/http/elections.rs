@@ -11,7 +11,7 @@ use tenure_state::{
 
 use super::acquiring::{self, Acquired, Terms, in_range, only};
 use super::failure::{Failure, Purpose};
-use super::leases::remaining_ms;
+use super::leases::{elapsed_ms, remaining_ms};
 use super::queues::{self, Page};
 use super::releasing::{self, Ended};
 use super::reply::Reply;
@@ -256,6 +256,7 @@ fn leader(view: &HolderView, clock: Clock) -> api::Leader {
         lease_name: view.lease_name.clone(),
         fence: view.fence.0,
         elected_revision: view.acquired_revision.0,
+        held_ms: elapsed_ms(view.acquired_at, clock),
         remaining_ms: remaining_ms(view.deadline, clock),
     }
 }
@@ -269,6 +270,7 @@ fn candidate(view: &WaiterView, clock: Clock) -> api::Candidate {
         value: view.value.clone(),
         priority: view.priority,
         queued_revision: view.queued_revision.0,
+        queued_ms: elapsed_ms(view.queued_at, clock),
         wait_remaining_ms: remaining_ms(view.wait_deadline, clock),
     }
 }

@@ -3,8 +3,10 @@
 //! The one place that turns refusals of the state machine and of the node into problem codes, and codes into
 //! responses. No match here has a wildcard, so that a new refusal fails to compile until somebody picks its code.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Map, Value, json};
 use tenure_api::{Code, Outcome, PROBLEM_JSON, Problem, Retry};
 use tenure_replica::Decided;
@@ -14,7 +16,7 @@ use tenure_state::{
 };
 
 use super::reply::{Reply, Unsent};
-use super::{elections, leases, locks, semaphores, text};
+use super::{access, elections, leases, locks, semaphores, text};
 use crate::node::Unserved;
 use crate::storage::BackupError;
 
@@ -293,6 +295,8 @@ pub(super) struct Failure {
     fields: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
     revision: Option<Revision>,
+    /// With `retry` `after`: when.
+    retry_after_ms: u64,
 }
 
 impl Failure {
@@ -307,6 +311,7 @@ impl Failure {
             fields: Map::new(),
             headers: Vec::new(),
             revision: None,
+            retry_after_ms: RETRY_AFTER_MS,
         }
     }
 
@@ -371,6 +376,42 @@ impl Failure {
     /// Says whether the same may be asked again, where the code alone does not know.
     pub(super) fn retried(self, retry: Retry) -> Failure {
         Failure { retry, ..self }
+    }
+
+    /// Says when the same may be asked again.
+    pub(super) fn retried_after(self, wait: Duration) -> Failure {
+        let wait_ms = wait.as_nanos().div_ceil(1_000_000);
+        Failure {
+            retry: Retry::After,
+            retry_after_ms: u64::try_from(wait_ms).unwrap_or(u64::MAX).max(1),
+            ..self
+        }
+    }
+
+    /// Says that something was done before it came to this.
+    pub(super) fn after_it_was_done(self) -> Failure {
+        Failure {
+            outcome: Outcome::Unknown,
+            ..self
+        }
+    }
+
+    /// Something that is not done for whoever asks. It names what is missing, and nothing of what there is.
+    pub(super) fn denied(denied: &Denied) -> Failure {
+        match denied {
+            Denied::Unauthenticated => Failure::new(
+                Code::Unauthenticated,
+                "whoever asks is nobody any more: the identity, or the token that proved it, was deleted, or access control was \
+                 turned on since; ask again with a token of an identity",
+            )
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Denied::Forbidden { verb, resource } => {
+                let detail = format!("needs `{verb}` on {resource}");
+                Failure::new(Code::Forbidden, detail)
+                    .with("verb", verb.as_str())
+                    .with("resource", resource.as_str())
+            }
+        }
     }
 
     /// Adds a header.
@@ -512,28 +553,25 @@ impl Failure {
                 asked,
             } => invalid(
                 Code::QuotaExceeded,
-                format!("{identity:?} may have {allowed} {quota} and this would make it {asked}"),
+                format!(
+                    "the quota `{quota}` of identity {identity:?} is {allowed} and this would make it {asked}; make room \
+                     first, or have that quota raised"
+                ),
             )
             .with("limit", quota)
             .with("allowed", allowed)
             .with("asked", asked),
             Refusal::Limits(error) => Failure::limits(&error),
-            Refusal::Denied(Denied::Unauthenticated) => {
-                invalid(Code::Unauthenticated, "it is not known who asks".into())
-            }
-            Refusal::Denied(Denied::Forbidden { verb, resource }) => {
-                invalid(Code::Forbidden, format!("{verb} on {resource} is not granted"))
-            }
-            Refusal::RoleNotFound(name) => Failure::invalid(format!("there is no role {name:?}")),
-            Refusal::IdentityNotFound(name) => {
-                Failure::invalid(format!("there is no identity {name:?}"))
-            }
-            Refusal::TokenNotFound(id) => Failure::invalid(format!("there is no token {id}")),
+            Refusal::Denied(denied) => Failure::denied(&denied),
+            Refusal::RoleNotFound(name) => access::roles::not_found(&name),
+            Refusal::IdentityNotFound(name) => access::identities::not_found(&name),
+            Refusal::TokenNotFound(id) => access::tokens::not_found(id),
+            // Ids are drawn at random, as those of leases.
             Refusal::TokenIdTaken => invalid(
                 Code::Overloaded,
                 "the id drawn for the token is in use; ask again".into(),
             ),
-            Refusal::AccessInvalid(problem) => Failure::invalid(problem),
+            Refusal::AccessInvalid(problem) => invalid(Code::AccessConflict, problem),
             Refusal::Unsupported(what) => Failure::invalid(what),
         };
         match failure.revision {
@@ -616,7 +654,7 @@ impl Failure {
             Some(field) => format!("field {}: {}", text::shown(field), self.detail),
             None => self.detail,
         };
-        let retry_after_ms = (self.retry == Retry::After).then_some(RETRY_AFTER_MS);
+        let retry_after_ms = (self.retry == Retry::After).then_some(self.retry_after_ms);
         let problem = Problem {
             kind: format!("urn:tenure:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
@@ -632,6 +670,10 @@ impl Failure {
             serde_json::to_vec(&problem).unwrap_or_else(|_| json!({}).to_string().into_bytes());
         let mut reply = Reply::new(self.code.status(), PROBLEM_JSON, Bytes::from(body));
         reply.code = Some(self.code);
+        reply.refused = match self.code {
+            Code::Unauthenticated | Code::Forbidden => Some(problem.detail),
+            _ => None,
+        };
         reply.unsent = Some(match self.outcome {
             Outcome::NotApplied => Unsent::NOT_APPLIED,
             Outcome::Unknown => Unsent {

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use tenure_api::Code;
 use tenure_state::{Change, Event, KeyEntry, ReadError, Revision, Span, State, resource_of};
 
+use super::caller::Caller;
 use super::events::{self, Before};
 use super::failure::Failure;
 use super::key_ranges::json_bytes;
+use super::rights::{Needed, WATCH};
 use super::selection::Selection;
 use crate::node::{Handle, PIECE};
 
@@ -109,10 +111,22 @@ impl Kept {
 pub(super) struct Following {
     handle: Handle,
     watchers: Arc<Watchers>,
+    /// Who is told.
+    caller: Caller,
+    /// The changes of rights before it was last looked whether the caller may.
+    allowed_at: Option<u64>,
     selection: Selection,
     previous: bool,
     /// Everything up to here has been seen.
     pub(super) at: Revision,
+}
+
+/// Why nothing is told.
+pub(super) enum NotTold {
+    /// It cannot be read.
+    Unread(ReadError),
+    /// The caller may not be told.
+    Refused(Box<Failure>),
 }
 
 /// The selected events of one revision.
@@ -155,6 +169,7 @@ impl Following {
     pub(super) fn new(
         handle: Handle,
         watchers: Arc<Watchers>,
+        caller: Caller,
         selection: Selection,
         previous: bool,
         at: Revision,
@@ -162,6 +177,8 @@ impl Following {
         Following {
             handle,
             watchers,
+            caller,
+            allowed_at: None,
             selection,
             previous,
             at,
@@ -178,8 +195,9 @@ impl Following {
     ///
     /// # Errors
     ///
-    /// Where history from there on is compacted, or this member has not come so far.
-    pub(super) async fn look(&mut self, room: Room) -> Result<Page, ReadError> {
+    /// Where history from there on is compacted, this member has not come so far, or the caller may not be told of it any
+    /// more.
+    pub(super) async fn look(&mut self, room: Room) -> Result<Page, NotTold> {
         let found = self.look_for(room).await;
         let metrics = self.handle.metrics();
         match &found {
@@ -188,17 +206,37 @@ impl Following {
                 let present = self.handle.read(State::revision);
                 metrics.watcher_told(present.0.saturating_sub(last.0));
             }
-            Ok(_) | Err(ReadError::Ahead) => {}
-            Err(ReadError::Compacted { .. }) => metrics.watcher_lost_history(),
+            Ok(_) | Err(NotTold::Unread(ReadError::Ahead) | NotTold::Refused(_)) => {}
+            Err(NotTold::Unread(ReadError::Compacted { .. })) => metrics.watcher_lost_history(),
         }
         found
     }
 
-    async fn look_for(&mut self, room: Room) -> Result<Page, ReadError> {
+    /// A piece of history, where the caller may be told of it in the state that has it.
+    fn piece(&mut self) -> Result<Span, NotTold> {
+        let (caller, selection, allowed_at) = (&self.caller, &self.selection, self.allowed_at);
+        let (span, allowed_at) = self.handle.read(|state| {
+            let present = state.access().changes();
+            // Where nothing has changed since it was looked at, a thousand selectors are not judged again for every event.
+            let needed = match allowed_at == Some(present) {
+                true => Needed::NOTHING,
+                false => selection.needed(WATCH),
+            };
+            let allowed = caller.may(state, &needed);
+            allowed.map_err(|failure| NotTold::Refused(Box::new(failure)))?;
+            let span = state.history(self.at, PIECE).map_err(NotTold::Unread)?;
+            Ok((span, present))
+        })?;
+        self.allowed_at = Some(allowed_at);
+        Ok(span)
+    }
+
+    async fn look_for(&mut self, room: Room) -> Result<Page, NotTold> {
         let mut page = Page::default();
         loop {
-            let span = match self.handle.read(|state| state.history(self.at, PIECE)) {
+            let span = match self.piece() {
                 Ok(span) => span,
+                Err(refused @ NotTold::Refused(_)) => return Err(refused),
                 // What was found before is told; the next look says what became of the rest.
                 Err(_) if !page.told.is_empty() => {
                     page.more = true;
@@ -222,7 +260,7 @@ impl Following {
                         page.more = true;
                         return Ok(page);
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(NotTold::Unread(error)),
                 };
                 if !page.take(change.revision, encoded, room) {
                     return Ok(page);

@@ -30,7 +30,7 @@ use super::Settings;
 use super::body::Arriving;
 use super::connection::HEAD_BYTES;
 use super::probe;
-use super::service::{OwnTurn, Service};
+use super::service::{Ends, OwnTurn, Service};
 use crate::node::Desk;
 
 const REQUESTS: usize = 8;
@@ -161,10 +161,14 @@ async fn call(desk: &mut Desk, service: &Arc<Service>, raw: &Bytes) -> Vec<u8> {
     };
     let output = Arc::clone(&wire.output);
     let local: SocketAddr = ADDRESS.parse().expect("an address");
+    let ends = Ends {
+        local,
+        client: local,
+    };
     let answer = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(OwnTurn::new());
         let (service, arriving) = (Arc::clone(service), Arriving::at_member());
-        async move { Ok::<_, Infallible>(service.answer(request, arriving, local).await.0) }
+        async move { Ok::<_, Infallible>(service.answer(request, arriving, ends).await.0) }
     });
     let mut connection = pin!(
         http1::Builder::new()

@@ -52,9 +52,35 @@ struct Follower {
 }
 
 /// What is wrong with this member or, where it leads, with the cluster, and what to do.
-pub(super) fn warnings(handle: &Handle, tls: &Tls) -> Vec<String> {
+pub(super) fn warnings(handle: &Handle, tls: &Tls, is_exposed: bool) -> Vec<String> {
     let mut words = Facts::of(handle).in_words();
     words.extend(tls.warnings());
+    words.extend(
+        is_exposed
+            .then(|| exposure(handle, tls))
+            .into_iter()
+            .flatten(),
+    );
+    words
+}
+
+/// What clients on other machines may do or see, though they should not.
+fn exposure(handle: &Handle, tls: &Tls) -> Vec<String> {
+    let mut words = Vec::new();
+    if !handle.read(|state| state.access().enabled()) {
+        words.push(
+            "open to everybody: clients on other machines reach this member, and access control is off; give identities their \
+             roles and turn it on by PATCH /v1/access, or listen on loopback"
+                .to_owned(),
+        );
+    }
+    if tls.clients.is_none() {
+        words.push(
+            "not encrypted: clients on other machines reach this member without TLS, so that tokens and values are read on the \
+             way; give client_cert_file and client_key_file, or listen on loopback"
+                .to_owned(),
+        );
+    }
     words
 }
 

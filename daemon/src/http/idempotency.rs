@@ -10,19 +10,20 @@ use tenure_api::header;
 use tenure_state::IdempotencyKey;
 use twox_hash::XxHash3_128;
 
+use super::caller::Caller;
 use super::failure::Failure;
 use super::query::Query;
 use super::route::Call;
 
 /// The most characters of a key.
 const MOST_KEY_BYTES: usize = 128;
-/// Everybody, while access control is off.
-const ANONYMOUS: &str = "anonymous";
 
 /// A request that carries a key: what of it is known before its body has been read.
 #[derive(Clone, Debug)]
 pub(super) struct Recording {
     key: String,
+    /// Whose the key is.
+    identity: String,
     /// What decides the result, but for the body, in a form that no two different requests share.
     head: Vec<u8>,
 }
@@ -37,7 +38,7 @@ impl Recording {
         method: &Method,
         call: &Call,
         query: &Query,
-        headers: &HeaderMap,
+        (headers, caller): (&HeaderMap, &Caller),
     ) -> Result<Option<Recording>, Failure> {
         let Some(key) = key(headers)? else {
             return Ok(None);
@@ -57,7 +58,11 @@ impl Recording {
                 head.add(value.as_bytes());
             }
         }
-        Ok(Some(Recording { key, head: head.0 }))
+        Ok(Some(Recording {
+            key,
+            identity: caller.principal().name().to_owned(),
+            head: head.0,
+        }))
     }
 
     /// Where the decision on this request is recorded; `body` is what was sent.
@@ -67,7 +72,7 @@ impl Recording {
         parts.add(&(body.len() as u64).to_be_bytes());
         parts.add(&XxHash3_128::oneshot(body).to_be_bytes());
         IdempotencyKey {
-            identity: ANONYMOUS.to_owned(),
+            identity: self.identity.clone(),
             key: self.key.clone(),
             digest: XxHash3_128::oneshot(&parts.0),
         }
@@ -152,7 +157,8 @@ mod tests {
         let call = target.call(method, &mut query).expect(uri);
         let mut headers = headers(pairs);
         headers.insert(header::IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
-        let recording = Recording::of(method, &call, &query, &headers).expect(uri);
+        let caller = Caller::anonymous([127, 0, 0, 1].into());
+        let recording = Recording::of(method, &call, &query, (&headers, &caller)).expect(uri);
         recording.expect("there is a key").with_body(body)
     }
 

@@ -11,7 +11,8 @@ use http::HeaderMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use tenure_api::{self as api, Code};
 use tenure_state::{
-    KeyEntry, KeyRange, Operation, OperationResult, Order, ReadError, Revision, State, Transaction,
+    Collection, KeyEntry, KeyRange, Operation, OperationResult, Order, ReadError, Revision, Scope,
+    State, Transaction,
 };
 
 use super::failure::Failure;
@@ -19,6 +20,7 @@ use super::guard;
 use super::keys::{self, Done};
 use super::reading::Reading;
 use super::reply::Reply;
+use super::rights::{LIST, LIST_WITH_VALUES, Needed};
 use super::service::Context;
 use super::text;
 use crate::node::PIECE;
@@ -105,10 +107,11 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let settled = reading.settle(&cx).await?;
+    let needed = listing.needed();
+    let settled = reading.settle(&cx, &needed).await?;
     let _turn = cx.turn().await?;
     for _ in 0..PAGE_TRIES {
-        match (listing.page(&cx).await, listing.revision) {
+        match (listing.page(&cx, &needed).await?, listing.revision) {
             (Ok(page), _) => {
                 return Ok(settled.mark(Reply::json(200, Revision(page.revision), &page)?));
             }
@@ -218,8 +221,32 @@ impl Listing {
         })
     }
 
-    /// A page, read in pieces at one revision; entries are applied in between.
-    async fn page(&self, cx: &Context<'_>) -> Result<api::KeyPage, ReadError> {
+    /// What whoever asks must have.
+    fn needed(&self) -> Needed<'_> {
+        let verbs = match self.keys_only {
+            true => LIST,
+            false => LIST_WITH_VALUES,
+        };
+        let range = Scope::Range {
+            collection: Collection::Keys,
+            start: &self.range.start,
+            end: self.range.end.as_deref(),
+        };
+        Needed::on(verbs, range)
+    }
+
+    /// A page, read in pieces at one revision; entries are applied in between. Whoever asks has the rights when the last of
+    /// them is read.
+    async fn page(
+        &self,
+        cx: &Context<'_>,
+        needed: &Needed<'_>,
+    ) -> Result<Result<api::KeyPage, ReadError>, Failure> {
+        let page = self.read(cx).await;
+        cx.read(needed, |_| page)
+    }
+
+    async fn read(&self, cx: &Context<'_>) -> Result<api::KeyPage, ReadError> {
         // One more than the page has shows whether there is more.
         let most = self.limit.saturating_add(1);
         let (revision, count, mut piece) = cx.handle().read(|state| {

@@ -12,7 +12,7 @@ use http::header::{
 use tenure_api::{self as api, Code, Encoding, header};
 use tenure_state::{
     Answer, Collection, Command, KeyEntry, Operation, OperationResult, Put, Resource, Revision,
-    Transaction,
+    Scope, Transaction,
 };
 
 use super::condition::{Conditions, etag};
@@ -20,6 +20,7 @@ use super::failure::{Failure, Purpose};
 use super::guard;
 use super::reading::{Looked, Reading};
 use super::reply::Reply;
+use super::rights::{Needed, READ};
 use super::service::Context;
 use super::text;
 
@@ -98,10 +99,16 @@ async fn transact(
     conditions: &Conditions,
     operation: Operation,
 ) -> Result<(Revision, OperationResult), Failure> {
+    let conditions_on_it = conditions.on(key);
+    // Only whoever asks about the key is told of it, which takes a right to read it.
+    let otherwise = match conditions_on_it.is_empty() {
+        true => Vec::new(),
+        false => vec![Operation::Get { key: key.clone() }],
+    };
     let transaction = Transaction {
-        conditions: conditions.on(key),
+        conditions: conditions_on_it,
         then: vec![operation],
-        otherwise: vec![Operation::Get { key: key.clone() }],
+        otherwise,
         guard: guard::of(cx.headers)?,
     };
     match carry_out(cx, transaction).await? {
@@ -176,16 +183,21 @@ pub(super) async fn read(mut cx: Context<'_>, name: String) -> Result<Reply, Fai
         collection: Collection::Keys,
         name: name.clone().into(),
     };
+    let needed = may_read(&name);
     reading
-        .answer(&cx, resource, |_| {
-            let (entry, revision) = cx
-                .handle()
-                .read(|state| (state.key(name.as_bytes()), state.revision()));
+        .answer(&cx, (resource, &needed), |_| {
+            let (entry, revision) = cx.read(&needed, |state| {
+                (state.key(name.as_bytes()), state.revision())
+            })?;
             // A version that is named may be waited to pass; that is told by whoever waits.
             let known = form.conditions.known_version().is_some();
-            form.show(&name, entry, revision, !known)
+            Ok(form.show(&name, entry, revision, !known))
         })
         .await
+}
+
+fn may_read(name: &str) -> Needed<'_> {
+    Needed::on(READ, Scope::One(Collection::Keys, name.as_bytes()))
 }
 
 /// A key as it was at a revision; nothing can be waited for there.
@@ -203,11 +215,12 @@ async fn read_at(
     let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let settled = reading.settle(&cx).await?;
-    let (entry, present) = cx.handle().read(|state| {
+    let needed = may_read(name);
+    let settled = reading.settle(&cx, &needed).await?;
+    let (entry, present) = cx.read(&needed, |state| {
         let entry = state.key_at(revision, name.as_bytes());
         (entry, state.revision())
-    });
+    })?;
     let shown = match entry {
         Ok(entry) => form.show(name, entry, revision, true),
         Err(error) => Looked::Gone(reading.unreadable(error, revision, present)),

@@ -9,14 +9,16 @@ use tenure_api::{
 };
 use tenure_replica::Decided;
 use tenure_state::{
-    Answer, Clock, Collection, Command, Kind, LeaseId, LeaseView, NewLease, Refusal, Resource,
-    Revision,
+    Answer, Attached, Clock, Collection, Command, Denied, Kind, LeaseId, LeaseView, NewLease,
+    Refusal, Resource, Revision, Scope, State,
 };
 
+use super::caller::Caller;
 use super::failure::{Failure, Purpose};
 use super::keys;
 use super::reading::{Looked, Reading, Settled};
 use super::reply::Reply;
+use super::rights::{self, LIST, Needed, SEE_ATTACHED};
 use super::service::Context;
 use super::text;
 
@@ -77,36 +79,54 @@ pub(super) async fn read(mut cx: Context<'_>, id: LeaseId) -> Result<Reply, Fail
         name: id.to_string().into(),
     };
     reading
-        .answer(&cx, resource, |settled| look(&cx, id, settled))
+        .answer(&cx, (resource, &Needed::Lease(id)), |settled| {
+            look(&cx, id, settled)
+        })
         .await
 }
 
 /// One lease as it is now.
-fn look(cx: &Context<'_>, id: LeaseId, settled: &Settled) -> Looked {
-    let (view, attached, clock, revision) = cx.handle().read(|state| {
+fn look(cx: &Context<'_>, id: LeaseId, settled: &Settled) -> Result<Looked, Failure> {
+    let (view, attached, clock, revision) = cx.read(&Needed::Lease(id), |state| {
         let clock = settled.clock(state);
-        (
-            state.lease(id, clock),
-            state.attached(id, ATTACHED_SHOWN),
-            clock,
-            state.revision(),
-        )
-    });
+        let attached = attached(state, cx.caller(), id);
+        (state.lease(id, clock), attached, clock, state.revision())
+    })?;
     let view = match view {
         Ok(view) => view,
-        Err(refusal) => return Looked::Gone(Failure::refused(refusal, clock, revision)),
+        Err(refusal) => return Ok(Looked::Gone(Failure::refused(refusal, clock, revision))),
     };
     let shown = shown(&view, attached, clock, revision);
-    Looked::there(
+    Ok(Looked::there(
         Revision(shown.mod_revision),
         Reply::json(200, revision, &shown),
-    )
+    ))
+}
+
+/// What hangs on a lease, as far as it is shown to whoever asks: all of it to whoever has the lease, and what else may be
+/// seen to others.
+pub(super) fn attached(state: &State, caller: &Caller, id: LeaseId) -> Vec<Attached> {
+    let mut attached = state.attached(id, ATTACHED_SHOWN);
+    if caller.owns(state, id) {
+        return attached;
+    }
+    attached.retain(|attached| {
+        let (collection, name) = match attached {
+            Attached::Key(key) => (Collection::Keys, &key[..]),
+            Attached::Hold { kind, name, .. } | Attached::Place { kind, name, .. } => {
+                (Collection::of(*kind), name.as_bytes())
+            }
+        };
+        let needed = Needed::on(SEE_ATTACHED, Scope::One(collection, name));
+        caller.may(state, &needed).is_ok()
+    });
+    attached
 }
 
 /// A lease as `GET` shows it.
 pub(super) fn shown(
     view: &LeaseView,
-    attached: Vec<tenure_state::Attached>,
+    attached: Vec<Attached>,
     clock: Clock,
     revision: Revision,
 ) -> api::Lease {
@@ -154,12 +174,13 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let reading = Reading::of(&mut cx)?;
     cx.finish_query()?;
     cx.no_body().await?;
-    let settled = reading.settle(&cx).await?;
-    let (mut views, count, clock, revision) = cx.handle().read(|state| {
+    let needed = rights::all_leases(LIST);
+    let settled = reading.settle(&cx, &needed).await?;
+    let (mut views, count, clock, revision) = cx.read(&needed, |state| {
         let clock = settled.clock(state);
         let views = state.leases_page(after, limit + 1, clock);
         (views, state.lease_count(), clock, state.revision())
-    });
+    })?;
     let more = limit < views.len();
     views.truncate(limit);
     let next = views
@@ -220,6 +241,8 @@ fn renewed(lease: LeaseId, decided: Decided) -> Result<RenewResult, Failure> {
         Ok(_) => Err(Failure::unexpected()),
         Err(Refusal::LeaseExpired(_)) => lost(api::Code::LeaseExpired),
         Err(Refusal::LeaseNotFound(_)) => lost(api::Code::LeaseNotFound),
+        // Taken away since it was looked at before all of them were proposed.
+        Err(Refusal::Denied(Denied::Forbidden { .. })) => lost(api::Code::Forbidden),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
 }
@@ -274,6 +297,11 @@ pub(super) fn remaining_ms(deadline: Clock, clock: Clock) -> u64 {
     deadline.0.saturating_sub(clock.0)
 }
 
+/// How long something has stood, where it is known since when.
+pub(super) fn elapsed_ms(since: Option<Clock>, clock: Clock) -> Option<u64> {
+    since.map(|since| clock.0.saturating_sub(since.0))
+}
+
 /// Metadata as it is written.
 pub(super) fn labels(metadata: &Arc<BTreeMap<String, String>>) -> BTreeMap<String, String> {
     BTreeMap::clone(metadata)
@@ -296,8 +324,7 @@ fn lease(view: &LeaseView, clock: Clock) -> api::Lease {
     }
 }
 
-fn thing(attached: tenure_state::Attached) -> api::Attached {
-    use tenure_state::Attached;
+fn thing(attached: Attached) -> api::Attached {
     match attached {
         Attached::Key(key) => {
             let resource = format!("keys/{}", keys::text_of(&key).0);

@@ -11,7 +11,7 @@ use tenure_state::{
 
 use super::acquiring::{self, Acquired, Terms, only};
 use super::failure::Failure;
-use super::leases::{labels, remaining_ms};
+use super::leases::{elapsed_ms, labels, remaining_ms};
 use super::queues::{self, Page};
 use super::releasing::{self, Ended};
 use super::reply::Reply;
@@ -201,6 +201,7 @@ fn holders(views: &[HolderView], clock: Clock) -> Vec<api::LockHolder> {
         mode: mode(view.share),
         fence: view.fence.0,
         acquired_revision: view.acquired_revision.0,
+        held_ms: elapsed_ms(view.acquired_at, clock),
         remaining_ms: remaining_ms(view.deadline, clock),
     };
     views.iter().map(holder).collect()
@@ -216,6 +217,7 @@ fn waiter(view: &WaiterView, clock: Clock) -> api::LockPlace {
         mode: mode(view.share),
         priority: view.priority,
         queued_revision: view.queued_revision.0,
+        queued_ms: elapsed_ms(view.queued_at, clock),
         wait_remaining_ms: remaining_ms(view.wait_deadline, clock),
     }
 }

@@ -1,15 +1,17 @@
 //! REST: the calls of clients over HTTP/1.1 and HTTP/2.
 //!
 //! Owns the way from bytes of a client to commands and reads of this member, and back; alone in knowing status codes.
-//! Must never decide anything about leases, locks or keys: what the state machine answers is only told. Left out: who may
-//! do what.
+//! Must never decide anything about leases, locks or keys, nor who may do what: what the state machine answers is only
+//! told. `caller` finds out who asks, `rights` has what each call needs.
 
+mod access;
 mod acquiring;
 mod administration;
 mod audit;
 mod backup;
 mod body;
 mod budget;
+mod caller;
 mod cluster;
 mod condition;
 mod connection;
@@ -39,6 +41,7 @@ mod queues;
 mod reading;
 mod releasing;
 mod reply;
+mod rights;
 mod route;
 mod secured;
 mod selection;
@@ -47,6 +50,7 @@ mod service;
 mod snapshot;
 mod stream;
 mod text;
+mod throttle;
 mod together;
 mod transactions;
 mod waiting;
@@ -103,9 +107,19 @@ pub async fn serve(
     settings: Settings,
     shutdown: CancellationToken,
 ) {
-    let service = service::Service::new(handle.clone(), &settings);
+    let address = listener.local_addr().ok();
+    let address = address.filter(|address| !address.ip().to_canonical().is_loopback());
+    if let Some(address) = address
+        && !handle.read(|state| state.access().enabled())
+    {
+        tracing::warn!(%address, "clients are served without access control: whoever reaches this address may do everything; give identities their roles and turn it on by PATCH /v1/access");
+    }
+    let service =
+        service::Service::new(handle.clone(), &settings).reached_by_others(address.is_some());
+    let service = Arc::new(service);
     tokio::select! {
-        () = connection::serve(listener, Arc::new(service), &settings, shutdown) => {}
+        () = connection::serve(listener, Arc::clone(&service), &settings, shutdown) => {}
+        () = service.follow_rights() => {}
         () = handle.wake_watchers() => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Long-polls: requests that wait for something to happen.
 //!
-//! Owns what ends a wait beside the thing that is waited for: its time, the member's stop, and lost contact with the
-//! leader. Must never end a lease or a place: a broken wait ends nothing.
+//! Owns what ends a wait beside the thing that is waited for: its time, the member's stop, lost contact with the leader, and
+//! a change of rights, upon which whoever waits looks whether it still may. Must never end a lease or a place: a broken wait ends nothing.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::node::{Handle, LeaderView, Waiter};
+use super::caller::Changes;
+use super::service::Context;
+use crate::node::{LeaderView, Waiter};
 
 /// No grace is shorter, however short the election timeout: an election also takes a few writes to disks.
 const LEAST_GRACE: Duration = Duration::from_millis(100);
@@ -19,7 +21,7 @@ const JITTER_THOUSANDTHS: u64 = 50;
 /// Why a wait came to an end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Woken {
-    /// Something changed: look.
+    /// Something changed, what is waited for or the rights of whoever waits: look.
     Changed,
     /// The time is up.
     TimeUp,
@@ -36,6 +38,8 @@ pub(super) struct Poll {
     /// For how long no leader may be known before the wait is ended for it.
     grace: Duration,
     stopping: CancellationToken,
+    /// Changes of the rights of whoever waits.
+    rights: Changes,
     needs_leader: bool,
     /// Its place among the waiters of this member, given back when the poll is dropped.
     _permit: OwnedSemaphorePermit,
@@ -43,12 +47,14 @@ pub(super) struct Poll {
 
 impl Poll {
     /// A wait until `until`.
-    pub(super) fn new(handle: &Handle, until: Instant, permit: OwnedSemaphorePermit) -> Poll {
+    pub(super) fn new(cx: &Context<'_>, until: Instant, permit: OwnedSemaphorePermit) -> Poll {
+        let handle = cx.handle();
         Poll {
             until,
             leader: handle.leader_watch(),
             grace: grace(handle.election_timeout()),
             stopping: handle.stopping(),
+            rights: cx.changes(),
             needs_leader: true,
             _permit: permit,
         }
@@ -81,6 +87,7 @@ impl Poll {
         tokio::select! {
             biased;
             () = changed => Woken::Changed,
+            () = self.rights.next() => Woken::Changed,
             () = sleep_until(self.until) => Woken::TimeUp,
             () = self.stopping.cancelled() => Woken::Stopping,
             () = leaderless(&mut self.leader, self.grace), if self.needs_leader => Woken::Leaderless,

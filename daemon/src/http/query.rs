@@ -42,6 +42,12 @@ impl Query {
         self.pairs.iter().any(|(n, _)| n == name)
     }
 
+    /// Whether a read of the member's own state is asked for.
+    pub(super) fn is_local(&self) -> bool {
+        let local = |(name, value): &(String, String)| name == "consistency" && value == "local";
+        self.pairs.iter().any(local)
+    }
+
     /// What is there, in an order that does not depend on how it was sent, but for the values of one name.
     pub(super) fn sorted(&self) -> Vec<(&str, &str)> {
         let pairs = self.pairs.iter();

@@ -2,11 +2,14 @@
 //!
 //! Owns the parameters of these reads and what bounds a page. How each kind is shown is its own business.
 
-use tenure_state::{Clock, Collection, HolderView, Kind, QueueView, Resource, Revision};
+use tenure_state::{
+    Clock, Collection, HolderView, Kind, QueueView, Resource, Revision, Scope, prefix_end,
+};
 
 use super::failure::Failure;
 use super::reading::{Looked, Reading, Settled};
 use super::reply::Reply;
+use super::rights::{LIST, Needed, READ};
 use super::service::Context;
 use super::text;
 
@@ -37,17 +40,18 @@ pub(super) async fn read(
         collection: Collection::of(kind),
         name: name.to_owned().into(),
     };
+    let needed = Needed::on(READ, Scope::One(Collection::of(kind), name.as_bytes()));
     let look = |settled: &Settled| {
-        let (view, clock, revision) = cx.handle().read(|state| {
-            (
-                state.queue(kind, name),
-                settled.clock(state),
-                state.revision(),
-            )
-        });
-        Looked::there(view.mod_revision, show(&view, clock, revision))
+        let (view, clock, revision) = cx.read(&needed, |state| {
+            let view = state.queue(kind, name);
+            (view, settled.clock(state), state.revision())
+        })?;
+        Ok(Looked::there(
+            view.mod_revision,
+            show(&view, clock, revision),
+        ))
     };
-    reading.answer(&cx, resource, look).await
+    reading.answer(&cx, (resource, &needed), look).await
 }
 
 /// A page of a list.
@@ -83,13 +87,20 @@ impl Page {
         let limit = limit.transpose()?.unwrap_or(PAGE_DEFAULT);
         cx.finish_query()?;
         cx.no_body().await?;
-        let settled = reading.settle(cx).await?;
-        let (mut page, clock, revision) = cx.handle().read(|state| {
+        let end = prefix_end(prefix.as_bytes());
+        let range = Scope::Range {
+            collection: Collection::of(kind),
+            start: prefix.as_bytes(),
+            end: end.as_deref(),
+        };
+        let needed = Needed::on(LIST, range);
+        let settled = reading.settle(cx, &needed).await?;
+        let (mut page, clock, revision) = cx.read(&needed, |state| {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let start_after = start_after.as_deref();
             let page = state.queues_page(kind, &prefix, start_after, limit, PAGE_ROWS);
             (page, settled.clock(state), state.revision())
-        });
+        })?;
         let fitting = fitting(&page.queues);
         page.more |= fitting < page.queues.len();
         page.queues.truncate(fitting);
@@ -141,6 +152,7 @@ mod tests {
             share: Share::Exclusive,
             fence: Fence(2),
             acquired_revision: Revision(2),
+            acquired_at: None,
             deadline: Clock(0),
             value: "x".repeat(bytes),
         };

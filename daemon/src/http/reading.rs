@@ -15,6 +15,7 @@ use super::condition::{Conditions, etag};
 use super::failure::{Failure, Purpose};
 use super::poll::{Poll, Woken, jittered};
 use super::reply::Reply;
+use super::rights::Needed;
 use super::service::Context;
 use super::text;
 use crate::node::{FreshAt, Unserved, Waiter};
@@ -188,14 +189,20 @@ impl Reading {
         }
     }
 
-    /// Brings this member to a state that may be read.
+    /// Brings this member to a state that may be read by whoever has what is needed for it. What is answered is to be looked
+    /// at with the same needs ([`Context::read`]): rights may be taken away meanwhile.
     ///
     /// # Errors
     ///
-    /// `lagging` where it does not reach `min_revision` in time, `no-leader` where no leader confirms what it has.
-    pub(super) async fn settle(&self, cx: &Context<'_>) -> Result<Settled, Failure> {
+    /// `unauthenticated` and `forbidden`; `lagging` where it does not reach `min_revision` in time, `no-leader` where no leader confirms what it has.
+    pub(super) async fn settle(
+        &self,
+        cx: &Context<'_>,
+        needed: &Needed<'_>,
+    ) -> Result<Settled, Failure> {
+        cx.may(needed, self.local).await?;
         if let Some(wanted) = self.min_revision {
-            self.reach(cx, wanted).await?;
+            self.reach(cx, wanted, needed).await?;
         }
         self.confirm(cx).await
     }
@@ -217,7 +224,12 @@ impl Reading {
     }
 
     /// Waits until this member has applied `wanted`.
-    async fn reach(&self, cx: &Context<'_>, wanted: Revision) -> Result<(), Failure> {
+    async fn reach(
+        &self,
+        cx: &Context<'_>,
+        wanted: Revision,
+        needed: &Needed<'_>,
+    ) -> Result<(), Failure> {
         let handle = cx.handle();
         let present = || handle.read(State::revision);
         if present() >= wanted {
@@ -232,13 +244,13 @@ impl Reading {
         }
         // Listened to before the state is looked at, so that no change falls in between.
         let mut revisions = handle.revision_watch();
-        let mut poll = Poll::new(handle, cx.arrived + wait, cx.wait_permit()?);
+        let mut poll = Poll::new(cx, cx.arrived + wait, cx.wait_permit()?);
         while present() < wanted {
             let changed = async {
                 let _ = revisions.changed().await;
             };
             match poll.next_of(changed).await {
-                Woken::Changed => {}
+                Woken::Changed => cx.read(needed, |_| ())?,
                 Woken::Stopping => {
                     return Err(Failure::unserved(Unserved::ShuttingDown, Purpose::Read));
                 }
@@ -255,8 +267,9 @@ impl Reading {
         Ok(())
     }
 
-    /// Answers a read of one resource, waiting for it to change where the request says so. `look` reads the state and
-    /// shows the resource; it is asked again whenever the resource may have changed.
+    /// Answers a read of one resource, waiting for it to change where the request says so. `look` reads the state, which
+    /// takes what is needed, and shows the resource; it is asked again whenever that may have changed, or the rights of
+    /// whoever asks.
     ///
     /// # Errors
     ///
@@ -264,9 +277,10 @@ impl Reading {
     pub(super) async fn answer(
         &self,
         cx: &Context<'_>,
-        resource: Resource,
-        look: impl Fn(&Settled) -> Looked,
+        (resource, needed): (Resource, &Needed<'_>),
+        look: impl Fn(&Settled) -> Result<Looked, Failure>,
     ) -> Result<Reply, Failure> {
+        cx.may(needed, self.local).await?;
         let wait = self.wait(cx);
         let mut waiting = None;
         if self.waits_for.is_some() && !wait.is_zero() {
@@ -274,13 +288,13 @@ impl Reading {
             let interest = interest_in(resource);
             let waiter: Waiter = cx.handle().register(interest);
             let until = cx.arrived + jittered(wait, cx.seed);
-            let poll = Poll::new(cx.handle(), until, permit).of_own_state(self.local);
+            let poll = Poll::new(cx, until, permit).of_own_state(self.local);
             waiting = Some((waiter, poll));
         }
-        let mut settled = self.settle(cx).await?;
+        let mut settled = self.settle(cx, needed).await?;
         self.check_reached(cx)?;
         loop {
-            let (mod_revision, reply) = match look(&settled) {
+            let (mod_revision, reply) = match look(&settled)? {
                 Looked::There {
                     mod_revision,
                     reply,

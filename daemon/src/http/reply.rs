@@ -32,6 +32,8 @@ pub(super) struct Reply {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// The code of a problem, for the log.
     pub(super) code: Option<Code>,
+    /// Why the caller may not, for the audit.
+    pub(super) refused: Option<String>,
     /// What is told of it where there is no room for it, as far as that is known.
     pub(super) unsent: Option<Unsent>,
 }
@@ -73,6 +75,7 @@ impl Reply {
             revision: None,
             headers: Vec::new(),
             code: None,
+            refused: None,
             unsent: None,
         }
     }

@@ -4,7 +4,7 @@
 //! normalised.
 
 use http::Method;
-use tenure_state::{Kind, LeaseId};
+use tenure_state::{Kind, LeaseId, TokenId};
 
 use super::failure::Failure;
 use super::query::Query;
@@ -53,6 +53,22 @@ pub(super) enum Family {
     Backup,
     /// `/v1/status`
     Status,
+    /// `/v1/roles`
+    Roles,
+    /// `/v1/roles/{name}`
+    Role,
+    /// `/v1/identities`
+    Identities,
+    /// `/v1/identities/{name}`
+    Identity,
+    /// `/v1/tokens`
+    Tokens,
+    /// `/v1/tokens/{id}`
+    Token,
+    /// `/v1/whoami`
+    WhoAmI,
+    /// `/v1/access`
+    Access,
     /// `/v1/openapi.json`
     OpenApi,
     /// `/livez`
@@ -143,6 +159,34 @@ pub(super) enum Call {
     ReadStatus,
     /// `PATCH /v1/status`
     ChangeStatus,
+    /// `GET /v1/roles`
+    ListRoles,
+    /// `GET /v1/roles/{name}`
+    ReadRole(String),
+    /// `PUT /v1/roles/{name}`
+    PutRole(String),
+    /// `DELETE /v1/roles/{name}`
+    DeleteRole(String),
+    /// `GET /v1/identities`
+    ListIdentities,
+    /// `GET /v1/identities/{name}`
+    ReadIdentity(String),
+    /// `PUT /v1/identities/{name}`
+    PutIdentity(String),
+    /// `DELETE /v1/identities/{name}`
+    DeleteIdentity(String),
+    /// `GET /v1/tokens`
+    ListTokens,
+    /// `POST /v1/tokens`
+    CreateToken,
+    /// `DELETE /v1/tokens/{id}`
+    DeleteToken(TokenId),
+    /// `GET /v1/whoami`
+    WhoAmI,
+    /// `GET /v1/access`
+    ReadAccess,
+    /// `PATCH /v1/access`
+    ChangeAccess,
     /// `GET /v1/openapi.json`
     ReadOpenApi,
     /// `GET /livez`
@@ -187,6 +231,18 @@ impl Call {
             Call::Compact => (Family::Compact, None),
             Call::TakeBackup => (Family::Backup, None),
             Call::ReadStatus | Call::ChangeStatus => (Family::Status, None),
+            Call::ListRoles => (Family::Roles, None),
+            Call::ReadRole(name) | Call::PutRole(name) | Call::DeleteRole(name) => {
+                (Family::Role, Some(name.clone()))
+            }
+            Call::ListIdentities => (Family::Identities, None),
+            Call::ReadIdentity(name) | Call::PutIdentity(name) | Call::DeleteIdentity(name) => {
+                (Family::Identity, Some(name.clone()))
+            }
+            Call::ListTokens | Call::CreateToken => (Family::Tokens, None),
+            Call::DeleteToken(id) => (Family::Token, Some(id.to_string())),
+            Call::WhoAmI => (Family::WhoAmI, None),
+            Call::ReadAccess | Call::ChangeAccess => (Family::Access, None),
             Call::ReadOpenApi => (Family::OpenApi, None),
             Call::Live => (Family::Live, None),
             Call::Ready => (Family::Ready, None),
@@ -218,6 +274,13 @@ impl Call {
             | Call::TransferLeadership
             | Call::ChangeLimits
             | Call::Compact
+            | Call::PutRole(_)
+            | Call::DeleteRole(_)
+            | Call::PutIdentity(_)
+            | Call::DeleteIdentity(_)
+            | Call::CreateToken
+            | Call::DeleteToken(_)
+            | Call::ChangeAccess
             | Call::ChangeStatus => true,
             Call::ListLeases
             | Call::ReadLease(_)
@@ -231,6 +294,13 @@ impl Call {
             | Call::ReadLimits
             | Call::TakeBackup
             | Call::ReadStatus
+            | Call::ListRoles
+            | Call::ReadRole(_)
+            | Call::ListIdentities
+            | Call::ReadIdentity(_)
+            | Call::ListTokens
+            | Call::WhoAmI
+            | Call::ReadAccess
             | Call::ReadOpenApi
             | Call::Live
             | Call::Ready
@@ -275,6 +345,14 @@ impl Family {
             Family::Compact => "/v1/compact",
             Family::Backup => "/v1/backup",
             Family::Status => "/v1/status",
+            Family::Roles => "/v1/roles",
+            Family::Role => "/v1/roles/{name}",
+            Family::Identities => "/v1/identities",
+            Family::Identity => "/v1/identities/{name}",
+            Family::Tokens => "/v1/tokens",
+            Family::Token => "/v1/tokens/{id}",
+            Family::WhoAmI => "/v1/whoami",
+            Family::Access => "/v1/access",
             Family::OpenApi => "/v1/openapi.json",
             Family::Live => "/livez",
             Family::Ready => "/readyz",
@@ -285,7 +363,7 @@ impl Family {
     /// What `Allow` says.
     pub(super) fn allow(self) -> &'static str {
         match self {
-            Family::Leases | Family::Watch => "GET, HEAD, POST, OPTIONS",
+            Family::Leases | Family::Watch | Family::Tokens => "GET, HEAD, POST, OPTIONS",
             Family::LeaseRenewals
             | Family::LeaseRenewal
             | Family::Transaction
@@ -294,22 +372,32 @@ impl Family {
             | Family::MemberPromotion
             | Family::Leadership
             | Family::Compact => "POST, OPTIONS",
-            Family::Member => "DELETE, OPTIONS",
+            Family::Member | Family::Token => "DELETE, OPTIONS",
             Family::Lease => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Family::Queues(Kind::Election) | Family::Queue(Kind::Election) => {
                 "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
             }
             Family::Queues(Kind::Lock | Kind::Semaphore)
             | Family::Queue(Kind::Lock | Kind::Semaphore) => "GET, HEAD, POST, DELETE, OPTIONS",
-            Family::Keys | Family::Key => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Family::Limits | Family::Status => "GET, HEAD, PATCH, OPTIONS",
+            Family::Keys | Family::Key | Family::Role | Family::Identity => {
+                "GET, HEAD, PUT, DELETE, OPTIONS"
+            }
+            Family::Limits | Family::Status | Family::Access => "GET, HEAD, PATCH, OPTIONS",
             Family::Cluster
+            | Family::Roles
+            | Family::Identities
+            | Family::WhoAmI
             | Family::Backup
             | Family::OpenApi
             | Family::Live
             | Family::Ready
             | Family::Metrics => "GET, HEAD, OPTIONS",
         }
+    }
+
+    /// Whether nobody has to prove who asks: whoever watches over a member has no secrets.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Family::Live | Family::Ready)
     }
 
     /// Whether the method is one of those; `OPTIONS` is answered before this is asked.
@@ -339,6 +427,11 @@ pub(super) fn find(path: &str) -> Option<Target<'_>> {
         "/v1/compact" => plain(Family::Compact),
         "/v1/backup" => plain(Family::Backup),
         "/v1/status" => plain(Family::Status),
+        "/v1/roles" => plain(Family::Roles),
+        "/v1/identities" => plain(Family::Identities),
+        "/v1/tokens" => plain(Family::Tokens),
+        "/v1/whoami" => plain(Family::WhoAmI),
+        "/v1/access" => plain(Family::Access),
         "/v1/openapi.json" => plain(Family::OpenApi),
         "/livez" => plain(Family::Live),
         "/readyz" => plain(Family::Ready),
@@ -354,6 +447,9 @@ fn named(path: &str) -> Option<Target<'_>> {
         "semaphores" => Family::Queue(Kind::Semaphore),
         "elections" => Family::Queue(Kind::Election),
         "keys" => Family::Key,
+        "roles" => Family::Role,
+        "identities" => Family::Identity,
+        "tokens" => Family::Token,
         "leases" => {
             return match raw.split_once('/') {
                 None => Some(Target {
@@ -435,11 +531,32 @@ impl Target<'_> {
             Family::Backup => Call::TakeBackup,
             Family::Status if reads => Call::ReadStatus,
             Family::Status => Call::ChangeStatus,
+            Family::Roles => Call::ListRoles,
+            Family::Role if reads => Call::ReadRole(self.access_name()?),
+            Family::Role if deletes => Call::DeleteRole(self.access_name()?),
+            Family::Role => Call::PutRole(self.access_name()?),
+            Family::Identities => Call::ListIdentities,
+            Family::Identity if reads => Call::ReadIdentity(self.access_name()?),
+            Family::Identity if deletes => Call::DeleteIdentity(self.access_name()?),
+            Family::Identity => Call::PutIdentity(self.access_name()?),
+            Family::Tokens if reads => Call::ListTokens,
+            Family::Tokens => Call::CreateToken,
+            Family::Token => Call::DeleteToken(text::token_id("the id of a token", self.raw)?),
+            Family::WhoAmI => Call::WhoAmI,
+            Family::Access if reads => Call::ReadAccess,
+            Family::Access => Call::ChangeAccess,
             Family::OpenApi => Call::ReadOpenApi,
             Family::Live => Call::Live,
             Family::Ready => Call::Ready,
             Family::Metrics => Call::ReadMetrics,
         })
+    }
+
+    /// The name of a role or an identity.
+    fn access_name(&self) -> Result<String, Failure> {
+        let name = text::name(self.raw, Decoding::Path)?;
+        text::access_name("the name", &name)?;
+        Ok(name)
     }
 
     /// The name: in the path, or on the collection in `?name=`, for those behind proxies that squash paths.
@@ -569,6 +686,21 @@ mod tests {
         check(Method::POST, "/v1/compact", Call::Compact);
         check(Method::GET, "/v1/openapi.json", Call::ReadOpenApi);
         check(Method::GET, "/v1/watch", Call::Watch);
+        check(Method::GET, "/v1/roles", Call::ListRoles);
+        check(Method::PUT, "/v1/roles/a%2Fb", Call::PutRole("a/b".into()));
+        check(
+            Method::DELETE,
+            "/v1/identities/ci",
+            Call::DeleteIdentity("ci".into()),
+        );
+        check(Method::POST, "/v1/tokens", Call::CreateToken);
+        check(
+            Method::DELETE,
+            "/v1/tokens/00000000000000a1",
+            Call::DeleteToken(TokenId(0xa1)),
+        );
+        check(Method::HEAD, "/v1/whoami", Call::WhoAmI);
+        check(Method::PATCH, "/v1/access", Call::ChangeAccess);
         check(Method::GET, "/v1/cluster", Call::ReadCluster);
         check(Method::GET, "/v1/backup", Call::TakeBackup);
         check(Method::POST, "/v1/cluster/members", Call::AddMember);
@@ -641,6 +773,10 @@ mod tests {
         check(Method::GET, "/v1/leases/xyz", Code::InvalidRequest);
         check(Method::GET, "/v1/leases/", Code::InvalidRequest);
         check(Method::DELETE, "/v1/cluster/members/", Code::InvalidName);
+        check(Method::DELETE, "/v1/tokens/xyz", Code::InvalidRequest);
+        check(Method::GET, "/v1/roles/", Code::InvalidName);
+        let long = format!("/v1/identities/{}", "x".repeat(129));
+        check(Method::GET, &long, Code::InvalidName);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::tls::{Accepted, ClientCertificate, Crowd, MOST_HANDSHAKES, Port, Tls, Wire};
+use crate::tls::{Accepted, ClientCertificate, Crowd, MOST_HANDSHAKES, Port, Tls, Trouble, Wire};
 
 /// How long a client that speaks without TLS may take to read why that is wrong.
 const READING: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl Securing {
         let place = timeout(TURN, self.crowd.enter()).await.ok()?;
         tokio::select! {
             () = place.is_needed() => {
-                port.refused(address, &"its TLS handshake was under way for long, and others wait for theirs");
+                port.refused(address, &Trouble::MadeRoom);
                 None
             }
             secured = secure(port, stream, address, false) => secured,
@@ -70,10 +70,7 @@ pub(super) async fn secure(
             Some((wire, client))
         }
         Accepted::Plain(stream) => {
-            port.refused(
-                address,
-                &"it speaks without TLS, and clients are served by TLS here",
-            );
+            port.refused(address, &Trouble::Plain);
             // Who does not read it is not waited for.
             let _ = timeout(READING, tell(stream)).await;
             None

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use tenure_state::{Collection, Resource, Selector};
+use tenure_state::{Collection, Resource, Scope, Selector, prefix_end};
 
 use super::failure::Failure;
+use super::rights::{Needed, Verbs};
 use super::text;
 
 /// At least one selector, and at most this many.
@@ -18,6 +19,8 @@ const COLLECTIONS: &str = "`keys/`, `locks/`, `semaphores/`, `elections/` and `l
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Selection {
     prefixes: BTreeSet<Resource>,
+    /// Where the names that begin so end, in the order of prefixes.
+    ends: Vec<Option<Bytes>>,
     exact: BTreeSet<Resource>,
 }
 
@@ -40,6 +43,7 @@ impl Selection {
         let resources = resources.iter().map(|text| resource(text, false));
         let mut selection = Selection {
             prefixes: BTreeSet::new(),
+            ends: Vec::new(),
             exact: BTreeSet::new(),
         };
         // In order, a prefix comes before all that begin with it.
@@ -53,6 +57,8 @@ impl Selection {
                 selection.exact.insert(exact);
             }
         }
+        let ends = selection.prefixes.iter();
+        selection.ends = ends.map(|prefix| prefix_end(&prefix.name)).collect();
         Ok(selection)
     }
 
@@ -78,6 +84,19 @@ impl Selection {
     /// The whole names.
     pub(super) fn exact(&self) -> impl Iterator<Item = &Resource> {
         self.exact.iter()
+    }
+
+    /// Verbs on everything that is selected.
+    pub(super) fn needed(&self, verbs: Verbs) -> Needed<'_> {
+        let all = self.prefixes.iter().zip(&self.ends);
+        let prefixes = all.map(|(prefix, end)| Scope::Range {
+            collection: prefix.collection,
+            start: &prefix.name,
+            end: end.as_deref(),
+        });
+        let exact = self.exact.iter();
+        let exact = exact.map(|one| Scope::One(one.collection, &one.name));
+        Needed::on_each(verbs, prefixes.chain(exact))
     }
 
     /// As those who wake waiters take them.

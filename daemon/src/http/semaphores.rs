@@ -11,7 +11,7 @@ use tenure_state::{
 
 use super::acquiring::{self, Acquired, Terms, in_range, only};
 use super::failure::Failure;
-use super::leases::{labels, remaining_ms};
+use super::leases::{elapsed_ms, labels, remaining_ms};
 use super::queues::{self, Page};
 use super::releasing::{self, Ended};
 use super::reply::Reply;
@@ -211,6 +211,7 @@ fn holders(views: &[HolderView], clock: Clock) -> Vec<api::SemaphoreHolder> {
         permits: permits(view.share),
         fence: view.fence.0,
         acquired_revision: view.acquired_revision.0,
+        held_ms: elapsed_ms(view.acquired_at, clock),
         remaining_ms: remaining_ms(view.deadline, clock),
     };
     views.iter().map(holder).collect()
@@ -226,6 +227,7 @@ fn waiter(view: &WaiterView, clock: Clock) -> api::SemaphorePlace {
         permits: permits(view.share),
         priority: view.priority,
         queued_revision: view.queued_revision.0,
+        queued_ms: elapsed_ms(view.queued_at, clock),
         wait_remaining_ms: remaining_ms(view.wait_deadline, clock),
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the order of the checks, which handler serves which call, the headers that every answer has, and the line in
 //! the log. Must never log a name, a value or a header of a caller.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,13 +19,15 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, Outcome, Retry, header};
 use tenure_replica::{AdminRequest, Decided, Operated};
-use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits, Principal};
+use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits, State};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use super::Settings;
+use super::audit::Refused;
 use super::body::{self, Arriving, Body};
+use super::caller::{Caller, Changes, Gate};
 use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
 use super::guard;
@@ -35,10 +37,11 @@ use super::manners::{self, OwnHosts};
 use super::probe::{self, Probe};
 use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
+use super::rights::{self, Needed, Right};
 use super::route::{self, Call, Family, Target};
 use super::{
-    administration, backup, cluster, elections, key_ranges, keys, leases, locks, members, metrics,
-    openapi, semaphores, together, transactions, watch,
+    access, administration, backup, cluster, elections, key_ranges, keys, leases, locks, members,
+    metrics, openapi, semaphores, together, transactions, watch,
 };
 use crate::logging::LogFilter;
 use crate::node::{Handle, LeaderView};
@@ -67,6 +70,10 @@ pub(super) struct Service {
     tls: Tls,
     leader: channel::Receiver<LeaderView>,
     log_filter: LogFilter,
+    /// Who is let in.
+    gate: Arc<Gate>,
+    /// Clients on other machines may reach this member.
+    exposed: bool,
     cluster: String,
     cluster_header: HeaderValue,
     member_header: HeaderValue,
@@ -82,6 +89,8 @@ pub(super) struct Context<'a> {
     /// Its parameters that nobody has taken yet.
     pub(super) query: Query,
     body: &'a mut Body,
+    /// Who asks.
+    caller: &'a Caller,
     own_turn: OwnTurn,
     /// What of it but its body decides the result, if it carries a key.
     recording: Option<Recording>,
@@ -107,6 +116,16 @@ struct Marks<'a> {
     seed: u64,
     id: &'a str,
     span: Option<&'a Span>,
+    caller: &'a Caller,
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// Ours.
+    pub(super) local: SocketAddr,
+    /// The client's.
+    pub(super) client: SocketAddr,
 }
 
 /// What is to be known of a request when its answer is sent, or cannot be.
@@ -173,6 +192,8 @@ impl Service {
             waits: Arc::new(Semaphore::new(settings.waits)),
             most_waits: settings.waits,
             log_filter: settings.log_filter.clone(),
+            gate: Arc::new(Gate::new()),
+            exposed: false,
             pages: Semaphore::new(pages_at_a_time()),
             counts: Counts::default(),
             watchers: Arc::default(),
@@ -187,19 +208,24 @@ impl Service {
         }
     }
 
+    /// The same, which clients on other machines may reach.
+    pub(super) fn reached_by_others(self, exposed: bool) -> Service {
+        Service { exposed, ..self }
+    }
+
     /// The same, which asks those who are to be members in another way.
     #[cfg(any(test, fuzzing))]
     pub(super) fn with_probe(self, probe: Probe) -> Service {
         Service { probe, ..self }
     }
 
-    /// Answers a request that came over a connection made to `local`. It is for the caller to log it, when it is settled
+    /// Answers a request that came over a connection between these ends. It is for the caller to log it, when it is settled
     /// what is sent.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
         arriving: Arriving,
-        local: SocketAddr,
+        ends: Ends,
     ) -> (Response<Sent<()>>, Answered) {
         let arrived = Instant::now();
         let (head, incoming) = request.into_parts();
@@ -216,14 +242,22 @@ impl Service {
         let is_probe = target.is_some_and(|target| PROBES.contains(&target.family));
         let name = || format!("{} {route}", known(&head.method));
         let span = self.handle.traces().request(&head.headers, is_probe, name);
+        let address = ends.client.ip();
+        let (admitted, caller) = match self.admit(&head, target, address).await {
+            Ok(caller) => (Ok(()), caller),
+            Err(failure) => (Err(failure), Caller::anonymous(address)),
+        };
         let served = async {
+            // Nothing else of it is looked at before it is known who asks.
+            admitted?;
             given_id?;
-            self.check(&head, local)?;
+            self.check(&head, ends.local)?;
             let asked = Marks {
                 arrived,
                 seed,
                 id: id.to_str().unwrap_or(""),
                 span: span.as_ref(),
+                caller: &caller,
             };
             self.dispatch(&head, target, &mut body, asked).await
         };
@@ -231,6 +265,18 @@ impl Service {
             .instrument(of_log)
             .await
             .unwrap_or_else(Failure::into_reply);
+        if let (Some(code), Some(why)) = (reply.code, &reply.refused) {
+            let refused = Refused {
+                caller: caller.principal().identity().map(|_| &caller),
+                address,
+                request: id.to_str().unwrap_or(""),
+                call: (known(&head.method), route),
+            };
+            // While nobody proves anything, only where it was asked makes a difference, and that is no matter of rights.
+            if code == Code::Unauthenticated || refused.caller.is_some() {
+                self.gate.denials.tell(&refused, code, why);
+            }
+        }
         body.drain().await;
         let answered = Answered {
             id: id.clone(),
@@ -272,10 +318,34 @@ impl Service {
         self.respond(reply, &Method::GET, answered.id.clone())
     }
 
+    /// Who asks. Of whoever asks only whether this member is well, nothing is wanted.
+    async fn admit(
+        &self,
+        head: &Parts,
+        target: Option<Target<'_>>,
+        address: IpAddr,
+    ) -> Result<Caller, Failure> {
+        if target.is_some_and(|target| target.family.is_open()) {
+            return Ok(Caller::anonymous(address));
+        }
+        let proof = (&head.headers, &head.extensions);
+        self.gate.admit(&self.handle, proof, address).await
+    }
+
+    /// Tells what is open when rights have changed. It never ends.
+    pub(super) async fn follow_rights(&self) {
+        self.gate.follow(&self.handle).await;
+    }
+
     /// What is asked of every request, whatever it wants.
     fn check(&self, head: &Parts, local: SocketAddr) -> Result<(), Failure> {
         manners::check_form(head.version, &head.headers)?;
-        manners::check_host(&self.hosts, &head.uri, &head.headers, local)?;
+        manners::check_one_host(&head.headers)?;
+        // Who proves something is no page of a stranger, whatever name it was led here by.
+        if !self.handle.read(|state| state.access().enabled()) {
+            manners::check_host(&self.hosts, &head.uri, &head.headers, local)?;
+        }
+        manners::check_origin(&head.uri, &head.headers)?;
         manners::check_cluster(&self.cluster, &head.headers)
     }
 
@@ -304,13 +374,16 @@ impl Service {
         }
         let mut query = Query::parse(head.uri.query())?;
         let call = target.call(&head.method, &mut query)?;
+        if let Right::Admin = call.right() {
+            self.check_admin(&call, &query, asked.caller).await?;
+        }
         check_accepts(&call, target.family, &head.headers)?;
         if !call.writes_keys() {
             guard::refuse(&head.headers)?;
         }
         // A read decides nothing that could be told twice: there the key means nothing.
         let recording = match call.writes() {
-            true => Recording::of(&head.method, &call, &query, &head.headers)?,
+            true => Recording::of(&head.method, &call, &query, (&head.headers, asked.caller))?,
             false => None,
         };
         let course = Course::default();
@@ -319,6 +392,7 @@ impl Service {
             headers: &head.headers,
             query,
             body,
+            caller: asked.caller,
             own_turn: own_turn(&head.extensions),
             recorded_at: recording.as_ref().map(|recording| recording.with_body(&[])),
             recording,
@@ -339,6 +413,24 @@ impl Service {
             reply = reply.with(RETRY_AFTER, HeaderValue::from(PAUSE_SECONDS));
         }
         Ok(reply)
+    }
+
+    /// Refuses what is for administrators before anything of it is carried out or told. What concerns this member only, and
+    /// what is read of its own state, is allowed by that state, also where there is no leader; all else by one that is no
+    /// older than the request.
+    async fn check_admin(
+        &self,
+        call: &Call,
+        query: &Query,
+        caller: &Caller,
+    ) -> Result<(), Failure> {
+        let is_local = matches!(call, Call::ChangeStatus) || (!call.writes() && query.is_local());
+        if !is_local && self.handle.read(|state| state.access().enabled()) {
+            let barrier = self.handle.barrier().await;
+            barrier.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
+        }
+        self.handle
+            .read(|state| caller.may(state, &rights::admin()))
     }
 
     fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Sent<()>> {
@@ -472,6 +564,20 @@ async fn serve(call: Call, cx: Context<'_>) -> Result<Reply, Failure> {
         Call::ReadStatus => cluster::status(cx).await,
         Call::ChangeStatus => cluster::change_status(cx).await,
         Call::ReadOpenApi => openapi::read(cx).await,
+        Call::ListRoles => access::roles::list(cx).await,
+        Call::ReadRole(name) => access::roles::read(cx, &name).await,
+        Call::PutRole(name) => access::roles::put(cx, name).await,
+        Call::DeleteRole(name) => access::roles::delete(cx, name).await,
+        Call::ListIdentities => access::identities::list(cx).await,
+        Call::ReadIdentity(name) => access::identities::read(cx, &name).await,
+        Call::PutIdentity(name) => access::identities::put(cx, name).await,
+        Call::DeleteIdentity(name) => access::identities::delete(cx, name).await,
+        Call::ListTokens => access::tokens::list(cx).await,
+        Call::CreateToken => access::tokens::create(cx).await,
+        Call::DeleteToken(id) => access::tokens::delete(cx, id).await,
+        Call::WhoAmI => access::who_am_i(cx).await,
+        Call::ReadAccess => access::read(cx).await,
+        Call::ChangeAccess => access::change(cx).await,
         Call::Live => cluster::live(cx).await,
         Call::Ready => cluster::ready(cx).await,
         Call::ReadMetrics => metrics::read(cx).await,
@@ -482,6 +588,90 @@ impl Context<'_> {
     /// The member.
     pub(super) fn handle(&self) -> &Handle {
         &self.service.handle
+    }
+
+    /// Who asks.
+    pub(super) fn caller(&self) -> &Caller {
+        self.caller
+    }
+
+    /// Changes of rights that concern who asks, from now on.
+    pub(super) fn changes(&self) -> Changes {
+        self.service.gate.changes(self.caller)
+    }
+
+    /// What tells of refusals.
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.service.gate)
+    }
+
+    /// Whether clients on other machines may reach this member.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.service.exposed
+    }
+
+    /// Looks at the state, where whoever asks has these rights in that same state: what is answered of it is what the
+    /// caller may see when it is seen.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` and `forbidden`.
+    pub(super) fn read<T>(
+        &self,
+        needed: &Needed<'_>,
+        look: impl FnOnce(&State) -> T,
+    ) -> Result<T, Failure> {
+        self.handle().read(|state| {
+            self.caller.may(state, needed)?;
+            Ok(look(state))
+        })
+    }
+
+    /// Refuses whoever has not these rights, before anything is done for it. A right that this member does not know of
+    /// may have been given a moment ago: that is looked at once more behind a read barrier, but for a read of this member's
+    /// own state.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` and `forbidden`; `no-leader` where no leader confirms either.
+    pub(super) async fn may(&self, needed: &Needed<'_>, is_local: bool) -> Result<(), Failure> {
+        let judge = |state: &State| self.caller.may(state, needed);
+        self.judged(judge, is_local).await
+    }
+
+    /// The same for leases that whoever asks is to have been granted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::may`].
+    pub(super) async fn may_use(&self, leases: &[LeaseId]) -> Result<(), Failure> {
+        let judge = |state: &State| self.caller.may_use(state, leases);
+        self.judged(judge, false).await
+    }
+
+    /// The same for a command. What is decided in the end is decided where it is applied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::may`].
+    pub(super) async fn may_submit(&self, command: &Command) -> Result<(), Failure> {
+        let judge = |state: &State| self.caller.may_submit(state, command);
+        self.judged(judge, false).await
+    }
+
+    async fn judged(
+        &self,
+        judge: impl Fn(&State) -> Result<(), Failure>,
+        is_local: bool,
+    ) -> Result<(), Failure> {
+        match self.handle().read(&judge) {
+            Ok(()) => Ok(()),
+            Err(failure) if is_local => Err(failure),
+            Err(_) => {
+                self.barrier().await?;
+                self.handle().read(&judge)
+            }
+        }
     }
 
     /// What secures connections.
@@ -600,6 +790,7 @@ impl Context<'_> {
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
+        self.may_submit(&command).await?;
         let recorded_at = self.recorded_at.as_ref();
         let idempotency = recorded_at.filter(|_| command.is_recorded()).cloned();
         let asked = Asked::of(&command).under(idempotency.as_ref().map(|at| at.key.as_str()));
@@ -611,7 +802,12 @@ impl Context<'_> {
         self.course.proposes(purpose);
         let decided = self
             .handle()
-            .submit(Principal::anonymous(), command, idempotency, self.span)
+            .submit(
+                self.caller.principal().clone(),
+                command,
+                idempotency,
+                self.span,
+            )
             .await
             .map_err(|unserved| Failure::unserved(unserved, purpose))?;
         if decided.replayed {
@@ -639,9 +835,10 @@ impl Context<'_> {
     ///
     /// Where it got no outcome.
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
+        self.may_use(&[lease]).await?;
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
-            .renew(Principal::anonymous(), lease, self.span)
+            .renew(self.caller.principal().clone(), lease, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
@@ -652,9 +849,10 @@ impl Context<'_> {
     ///
     /// Where they got no outcome.
     pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
+        self.may_use(leases).await?;
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
-            .renew_many(Principal::anonymous(), leases, self.span)
+            .renew_many(self.caller.principal().clone(), leases, self.span)
             .await
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }

@@ -16,10 +16,13 @@ use tenure_state::{
     ReadError, Resource, Revision, State, resource_of,
 };
 
+use super::caller::Caller;
 use super::failure::Failure;
 use super::following::join;
 use super::reading::Settled;
+use super::rights::Needed;
 use super::selection::Selection;
+use super::service::Context;
 use super::{elections, keys, leases, locks, semaphores};
 use crate::node::{Handle, PIECE};
 
@@ -42,13 +45,16 @@ pub(super) struct Snapshot {
 ///
 /// `too-large`, and `overloaded` where history is compacted faster than a snapshot is taken.
 pub(super) async fn take(
-    handle: &Handle,
+    cx: &Context<'_>,
     selection: &Selection,
-    settled: &Settled,
+    (settled, needed): (&Settled, &Needed<'_>),
 ) -> Result<Snapshot, Failure> {
+    let handle = cx.handle();
     for _ in 0..TRIES {
         let mut taking = Taking {
             handle,
+            caller: cx.caller(),
+            needed,
             selection,
             settled,
             seen: handle.read(State::revision),
@@ -109,6 +115,8 @@ impl Found {
 /// A snapshot that is being taken.
 struct Taking<'a> {
     handle: &'a Handle,
+    caller: &'a Caller,
+    needed: &'a Needed<'a>,
     selection: &'a Selection,
     settled: &'a Settled,
     /// What was read shows every change up to here.
@@ -132,7 +140,7 @@ impl Taking<'_> {
         for resource in self.selection.exact() {
             let (found, clock) = self.handle.read(|state| {
                 let clock = self.settled.clock(state);
-                (find(state, resource, clock), clock)
+                (self.find(state, resource, clock), clock)
             });
             self.show(resource, found, clock)?;
         }
@@ -211,7 +219,7 @@ impl Taking<'_> {
                         more = true;
                         break;
                     }
-                    let attached = state.attached(view.lease, leases::ATTACHED_SHOWN);
+                    let attached = leases::attached(state, self.caller, view.lease);
                     rows += 1 + attached.len();
                     views.push((view, attached));
                 }
@@ -240,6 +248,8 @@ impl Taking<'_> {
     async fn catch_up(&mut self) -> Result<(), Stale> {
         loop {
             let (through, mut changed, found, clock, more) = self.handle.read(|state| {
+                // Nothing is told before the last of these looks: then it is what the caller may see.
+                self.caller.may(state, self.needed)?;
                 let span = state.history(self.seen, PIECE)?;
                 let clock = self.settled.clock(state);
                 let events = span.changes.iter().flat_map(|change| change.events.iter());
@@ -250,8 +260,8 @@ impl Taking<'_> {
                     .filter(|resource| self.selection.selects(resource))
                     .collect();
                 let mut changed = changed.into_iter().peekable();
-                let found = find_some(state, &mut changed, clock);
-                Ok::<_, ReadError>((span.through, changed, found, clock, span.more))
+                let found = self.find_some(state, &mut changed, clock);
+                Ok::<_, Stale>((span.through, changed, found, clock, span.more))
             })?;
             self.show_all(found, clock)?;
             let at_once = changed.peek().is_none();
@@ -259,7 +269,7 @@ impl Taking<'_> {
                 tokio::task::yield_now().await;
                 let (found, clock) = self.handle.read(|state| {
                     let clock = self.settled.clock(state);
-                    (find_some(state, &mut changed, clock), clock)
+                    (self.find_some(state, &mut changed, clock), clock)
                 });
                 self.show_all(found, clock)?;
             }
@@ -269,6 +279,45 @@ impl Taking<'_> {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// The next of these resources, about a piece of rows.
+    fn find_some(
+        &self,
+        state: &State,
+        resources: &mut impl Iterator<Item = Resource>,
+        clock: Clock,
+    ) -> Vec<(Resource, Option<Found>)> {
+        let (mut some, mut rows) = (Vec::new(), 0);
+        while rows < PIECE
+            && let Some(resource) = resources.next()
+        {
+            let found = self.find(state, &resource, clock);
+            rows += 1 + found.as_ref().map_or(0, Found::rows);
+            some.push((resource, found));
+        }
+        some
+    }
+
+    /// A resource, where it exists, is held or is waited for.
+    fn find(&self, state: &State, resource: &Resource, clock: Clock) -> Option<Found> {
+        let kind = match resource.collection {
+            Collection::Keys => return state.key(&resource.name).map(Found::Key),
+            Collection::Leases => {
+                let id = std::str::from_utf8(&resource.name).ok()?;
+                let id = super::text::lease(id).ok()?;
+                let view = state.lease(id, clock).ok()?;
+                let attached = leases::attached(state, self.caller, id);
+                return Some(Found::Lease(view, attached));
+            }
+            Collection::Locks => Kind::Lock,
+            Collection::Semaphores => Kind::Semaphore,
+            Collection::Elections => Kind::Election,
+        };
+        let name = std::str::from_utf8(&resource.name).ok()?;
+        let view = state.queue(kind, name);
+        let used = view.holder_count > 0 || view.queue_length > 0;
+        used.then(|| Found::Queue(kind, name.to_owned(), view))
     }
 
     fn show_all(
@@ -323,44 +372,6 @@ impl Taking<'_> {
             json: Bytes::from(json),
         })
     }
-}
-
-/// The next of these resources, about a piece of rows.
-fn find_some(
-    state: &State,
-    resources: &mut impl Iterator<Item = Resource>,
-    clock: Clock,
-) -> Vec<(Resource, Option<Found>)> {
-    let (mut some, mut rows) = (Vec::new(), 0);
-    while rows < PIECE
-        && let Some(resource) = resources.next()
-    {
-        let found = find(state, &resource, clock);
-        rows += 1 + found.as_ref().map_or(0, Found::rows);
-        some.push((resource, found));
-    }
-    some
-}
-
-/// A resource, where it exists, is held or is waited for.
-fn find(state: &State, resource: &Resource, clock: Clock) -> Option<Found> {
-    let kind = match resource.collection {
-        Collection::Keys => return state.key(&resource.name).map(Found::Key),
-        Collection::Leases => {
-            let id = std::str::from_utf8(&resource.name).ok()?;
-            let id = super::text::lease(id).ok()?;
-            let view = state.lease(id, clock).ok()?;
-            let attached = state.attached(id, leases::ATTACHED_SHOWN);
-            return Some(Found::Lease(view, attached));
-        }
-        Collection::Locks => Kind::Lock,
-        Collection::Semaphores => Kind::Semaphore,
-        Collection::Elections => Kind::Election,
-    };
-    let name = std::str::from_utf8(&resource.name).ok()?;
-    let view = state.queue(kind, name);
-    let used = view.holder_count > 0 || view.queue_length > 0;
-    used.then(|| Found::Queue(kind, name.to_owned(), view))
 }
 
 fn element(resource: &str, found: Found, clock: Clock) -> Bytes {

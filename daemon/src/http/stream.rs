@@ -6,6 +6,7 @@
 //! anything.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll as TaskPoll, ready};
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use tenure_replica::Interest;
 use tenure_state::{ReadError, Revision, State};
 use tokio::time::{Instant, timeout_at};
 
+use super::audit::Refused;
+use super::caller::{Caller, Gate};
 use super::failure::{Failure, Purpose};
-use super::following::{Following, Room, Seat, Told, join};
+use super::following::{Following, NotTold, Room, Seat, Told, join};
 use super::poll::{Poll, Woken, jittered};
 use super::reading::{Reading, lagging};
 use super::reply::Reply;
@@ -47,11 +50,12 @@ pub(super) async fn open(
     reading: Reading,
     asked: Asked,
 ) -> Result<Reply, Failure> {
+    cx.may(&asked.needed(), reading.is_local()).await?;
     let (seat, permit) = watch::place(cx)?;
     // Registered before anything is looked at.
     let handle = cx.handle().clone();
     let waiter = handle.register(Interest::Watch(asked.selection.selectors()));
-    let settled = reading.settle(cx).await?;
+    let settled = reading.settle(cx, &asked.needed()).await?;
     let (at, first) = match (asked.after, asked.snapshot) {
         (Some(after), _) => (after, start(after, None)),
         (None, false) => {
@@ -61,7 +65,8 @@ pub(super) async fn open(
         (None, true) => {
             // The message is made within the turn, for it is the snapshot once more.
             let _turn = cx.turn().await?;
-            let shot = snapshot::take(&handle, &asked.selection, &settled).await?;
+            let needed = asked.needed();
+            let shot = snapshot::take(cx, &asked.selection, (&settled, &needed)).await?;
             (shot.revision, start(shot.revision, Some(shot.json)))
         }
     };
@@ -70,11 +75,12 @@ pub(super) async fn open(
         return Err(settled.mark_failure(lagging(at, present)));
     }
     let until = cx.arrived + watch::held_open(&reading, cx).unwrap_or(ENDLESS);
-    let poll = Poll::new(&handle, until, permit).of_own_state(reading.is_local());
+    let poll = Poll::new(cx, until, permit).of_own_state(reading.is_local());
     let mut watching = Watching {
         following: Following::new(
             handle.clone(),
             cx.watchers().clone(),
+            cx.caller().clone(),
             asked.selection,
             asked.previous,
             at,
@@ -86,6 +92,9 @@ pub(super) async fn open(
         keep_alive: jittered(KEEP_ALIVE, cx.seed),
         last_sent: Instant::now(),
         stage: Stage::Going,
+        request: cx.id.to_owned(),
+        gate: cx.gate(),
+        caller: cx.caller().clone(),
     };
     let first = match watching.check() {
         Ok(()) => first,
@@ -164,6 +173,10 @@ struct Watching {
     keep_alive: Duration,
     last_sent: Instant,
     stage: Stage,
+    /// The id of the request, and who asks: where it ends for want of rights, the audit is told.
+    request: String,
+    gate: Arc<Gate>,
+    caller: Caller,
 }
 
 impl Watching {
@@ -202,7 +215,8 @@ impl Watching {
                     return Some(changes(&page.told));
                 }
                 Ok(_) => {}
-                Err(error) => {
+                Err(NotTold::Refused(failure)) => return Some(self.refuse(*failure)),
+                Err(NotTold::Unread(error)) => {
                     let failure = self.lost(error);
                     return Some(self.end(failure));
                 }
@@ -232,6 +246,20 @@ impl Watching {
     fn lost(&self, error: ReadError) -> Failure {
         let present = self.handle.read(State::revision);
         Failure::unreadable(error, self.following.at, present)
+    }
+
+    /// Ends it for whoever may not go on, and tells the audit: the answer has long begun.
+    fn refuse(&mut self, failure: Failure) -> Bytes {
+        let refused = Refused {
+            caller: Some(&self.caller),
+            address: self.caller.address(),
+            request: &self.request,
+            call: ("GET", "/v1/watch"),
+        };
+        self.gate
+            .denials
+            .tell(&refused, failure.code, &failure.detail);
+        self.end(failure)
     }
 
     fn end(&mut self, failure: Failure) -> Bytes {

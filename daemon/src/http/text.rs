@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use tenure_api::{Code, MAX_LABEL_BYTES, MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_REVISION};
-use tenure_state::LeaseId;
+use tenure_api::{
+    Code, MAX_ACCESS_NAME_BYTES, MAX_LABEL_BYTES, MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_REVISION,
+};
+use tenure_state::{LeaseId, TokenId};
 
 use super::failure::Failure;
 
@@ -134,7 +136,12 @@ pub(super) fn metadata(metadata: &BTreeMap<String, String>) -> Result<(), Failur
     Ok(())
 }
 
-fn bounded(field: &str, text: &str, most: usize) -> Result<(), Failure> {
+/// Text of at most so many bytes without control characters.
+///
+/// # Errors
+///
+/// `invalid-request`, naming the field.
+pub(super) fn bounded(field: &str, text: &str, most: usize) -> Result<(), Failure> {
     if text.len() > most {
         let detail = format!(
             "{field} has {} bytes; at most {most} are accepted",
@@ -174,6 +181,41 @@ pub(super) fn lease(text: &str) -> Result<LeaseId, Failure> {
         Failure::invalid(format!(
             "{} is not the id of a lease; accepted are {accepted}",
             shown(text)
+        ))
+    })
+}
+
+/// The name of a role or an identity.
+///
+/// # Errors
+///
+/// `invalid-name`, naming the field and what is accepted.
+pub(super) fn access_name(field: &str, text: &str) -> Result<(), Failure> {
+    let fits = (1..=MAX_ACCESS_NAME_BYTES).contains(&text.len()) && control_in(text).is_none();
+    if fits {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::InvalidName,
+        format!(
+            "{field} is {}; accepted are 1 to {MAX_ACCESS_NAME_BYTES} bytes of UTF-8 without control characters",
+            shown(text)
+        ),
+    ))
+}
+
+/// The id of a token. What is none may be a whole token with its secret, so it is not told again.
+///
+/// # Errors
+///
+/// `invalid-request`, saying how an id is written.
+pub(super) fn token_id(field: &str, text: &str) -> Result<TokenId, Failure> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_written = text.len() == 16 && text.bytes().all(is_digit);
+    let number = is_written.then(|| u64::from_str_radix(text, 16).ok());
+    number.flatten().map(TokenId).ok_or_else(|| {
+        Failure::invalid(format!(
+            "{field} is written in another way; accepted are 16 lower-case hex digits: what is before the dot in a token"
         ))
     })
 }

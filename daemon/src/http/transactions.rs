@@ -38,21 +38,18 @@ pub(super) async fn transact(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let guard = guard::of(cx.headers)?;
     let asked: api::Transact = cx.json().await?;
     let limits = cx.handle().read(|state| state.limits().clone());
-    let fits = understood(&asked, guard.clone(), &limits).and_then(|transaction| {
-        cx.handle()
-            .read(|state| check_answer(&transaction, state))?;
-        Ok(transaction)
-    });
-    let transaction = match fits {
+    let fits = match understood(&asked, guard.clone(), &limits) {
+        Ok(transaction) => fitting(&cx, transaction).await?,
+        Err(failure) => Err(failure),
+    };
+    let command = match fits {
         // A repeat fitted when it was decided, and its answer has no values.
         Err(failure) if failure.code == Code::TooLarge && cx.is_decided().await? => {
-            understood(&asked, guard, &Limits::most())?
+            Command::Transaction(understood(&asked, guard, &Limits::most())?)
         }
         fits => fits?,
     };
-    let decided = cx
-        .submit(Command::Transaction(transaction), Purpose::Write)
-        .await?;
+    let decided = cx.submit(command, Purpose::Write).await?;
     match decided.outcome {
         Ok(Answer::Transaction {
             succeeded,
@@ -74,6 +71,24 @@ pub(super) async fn transact(mut cx: Context<'_>) -> Result<Reply, Failure> {
         Ok(_) => Err(Failure::unexpected()),
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
+}
+
+/// The command of a transaction whose answer is not too large.
+///
+/// # Errors
+///
+/// What is missing for it: whoever may not read a key is not told how large its value is.
+async fn fitting(
+    cx: &Context<'_>,
+    transaction: Transaction,
+) -> Result<Result<Command, Failure>, Failure> {
+    let command = Command::Transaction(transaction);
+    cx.may_submit(&command).await?;
+    let Command::Transaction(transaction) = &command else {
+        return Ok(Ok(command));
+    };
+    let fits = cx.handle().read(|state| check_answer(transaction, state));
+    Ok(fits.map(|()| command))
 }
 
 /// A transaction as a command.

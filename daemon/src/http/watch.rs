@@ -15,11 +15,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::acquiring::in_range;
 use super::failure::{Failure, Purpose};
-use super::following::{Following, Page, Room, Seat, join};
+use super::following::{Following, NotTold, Page, Room, Seat, join};
 use super::manners;
 use super::poll::{Poll, Woken, jittered};
 use super::reading::{Reading, Settled, lagging};
 use super::reply::Reply;
+use super::rights::{Needed, WATCH, WATCH_WITH_SNAPSHOT};
 use super::selection::Selection;
 use super::service::Context;
 use super::snapshot;
@@ -79,6 +80,14 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// What whoever asks must have.
+    pub(super) fn needed(&self) -> Needed<'_> {
+        self.selection.needed(match self.snapshot {
+            true => WATCH_WITH_SNAPSHOT,
+            false => WATCH,
+        })
+    }
+
     /// Takes it whole: the texts of a thousand selectors are not kept beside the selection while it is waited.
     fn of(asked: api::Watch) -> Result<Asked, Failure> {
         Ok(Asked {
@@ -144,11 +153,13 @@ impl LongPoll<'_, '_> {
     async fn run(self) -> Result<Reply, Failure> {
         let LongPoll { cx, reading, asked } = self;
         if asked.snapshot {
-            let settled = reading.settle(cx).await?;
+            let needed = asked.needed();
+            let settled = reading.settle(cx, &needed).await?;
             let _turn = cx.turn().await?;
-            let shot = snapshot::take(cx.handle(), &asked.selection, &settled).await?;
+            let shot = snapshot::take(cx, &asked.selection, (&settled, &needed)).await?;
             return Ok(settled.mark(reply(Some(&shot.json), &Page::default(), shot.revision)));
         }
+        cx.may(&asked.needed(), reading.is_local()).await?;
         let wait = reading.wait(cx);
         let placed = match wait.is_zero() {
             true => None,
@@ -160,21 +171,22 @@ impl LongPoll<'_, '_> {
                 .handle()
                 .register(Interest::Watch(asked.selection.selectors()));
             let until = cx.arrived + jittered(wait, cx.seed);
-            let poll = Poll::new(cx.handle(), until, permit).of_own_state(reading.is_local());
+            let poll = Poll::new(cx, until, permit).of_own_state(reading.is_local());
             (waiter, poll, seat)
         });
         let (settled, at) = match asked.after {
             // What is at hand is told without asking the leader: it has been committed.
             Some(after) if !reading.needs_more_than_history() => (None, after),
-            Some(after) => (Some(reading.settle(cx).await?), after),
+            Some(after) => (Some(reading.settle(cx, &asked.needed()).await?), after),
             None => {
-                let settled = reading.settle(cx).await?;
+                let settled = reading.settle(cx, &asked.needed()).await?;
                 (Some(settled), cx.handle().read(State::revision))
             }
         };
         let following = Following::new(
             cx.handle().clone(),
             cx.watchers().clone(),
+            cx.caller().clone(),
             asked.selection,
             asked.previous,
             at,
@@ -214,8 +226,11 @@ impl Looking<'_, '_> {
             let lost = match self.look().await? {
                 Ok(page) if !page.told.is_empty() => return Ok(self.reply(&page)),
                 Ok(_) => None,
-                Err(error @ ReadError::Compacted { .. }) => return Err(self.lost(error)),
-                Err(error @ ReadError::Ahead) => Some(error),
+                Err(NotTold::Refused(failure)) => return Err(*failure),
+                Err(NotTold::Unread(error @ ReadError::Compacted { .. })) => {
+                    return Err(self.lost(error));
+                }
+                Err(NotTold::Unread(error @ ReadError::Ahead)) => Some(error),
             };
             // There is nothing at hand, or the caller has been where this member has not: before saying so, or waiting
             // for more, it is made sure that this member has not merely been left behind.
@@ -250,7 +265,7 @@ impl Looking<'_, '_> {
 
     /// A page of what is at hand. A connection has one made at a time, and where it is long, a member has few: else
     /// hundreds that are asked for at once grow together.
-    async fn look(&mut self) -> Result<Result<Page, ReadError>, Failure> {
+    async fn look(&mut self) -> Result<Result<Page, NotTold>, Failure> {
         let _turn = match self.following.is_far_behind() {
             true => self.cx.turn().await?,
             false => self.cx.short_turn().await?,
@@ -286,7 +301,8 @@ impl Looking<'_, '_> {
         match self.look().await? {
             Ok(page) if !page.told.is_empty() => Ok(self.reply(&page)),
             Ok(_) => Err(Failure::unserved(unserved, Purpose::Read)),
-            Err(error) => Err(self.lost(error)),
+            Err(NotTold::Refused(failure)) => Err(*failure),
+            Err(NotTold::Unread(error)) => Err(self.lost(error)),
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::configs::Current;
 use super::files::{FileError, Files, Read, Stamp, Which, With, stamps};
 use super::names::{ClientCertificate, Names};
-use super::trouble::Trouble;
+use super::trouble::{KINDS, Trouble};
 use super::wire::Wire;
 use crate::throttle::Throttle;
 
@@ -34,7 +34,7 @@ pub struct Port {
     current: RwLock<Arc<Current>>,
     looked: Mutex<Looked>,
     failed: AtomicU64,
-    refusals: Throttle,
+    refusals: [Throttle; KINDS],
 }
 
 struct Looked {
@@ -72,7 +72,7 @@ impl Port {
                 trouble: None,
             }),
             failed: AtomicU64::new(0),
-            refusals: Throttle::default(),
+            refusals: Default::default(),
         })
     }
 
@@ -260,10 +260,10 @@ impl Port {
     }
 
     /// Counts a connection that is not taken, and says so.
-    pub(crate) fn refused(&self, address: SocketAddr, why: &impl std::fmt::Display) {
+    pub(crate) fn refused(&self, address: SocketAddr, why: &Trouble) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let listener = self.with.word();
-        self.refusals.warn(|held_back| {
+        self.refusals[why.kind()].warn(|held_back| {
             tracing::warn!(%address, listener, held_back, "refused a connection: {why}");
         });
     }

@@ -140,6 +140,14 @@ fn a_pair_of_which_one_half_is_written_changes_nothing_and_is_taken_when_it_fits
     assert!(port.in_words(until - 100 * DAY).is_empty());
     let after = port.fitting().expect("they fit");
     assert!(after.is_none(), "they are in force already");
+    let last = issue(dir.path(), &authority, "a", Wanted::named(&["a.example"]));
+    let fitting = port.fitting().expect("they fit").expect("they are new");
+    let told = port.take(fitting);
+    let named = format!("client_cert_file (serial {}, valid until ", last.serial);
+    assert!(
+        told[0].starts_with(&named) && told[1] == "client_key_file",
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -8,6 +8,9 @@ use rustls::{CertificateError, Error};
 /// Longest reason that is told: names in it come from the other side.
 const MOST_CHARS: usize = 512;
 
+/// So many kinds of trouble there are.
+pub(super) const KINDS: usize = 4;
+
 /// Why a handshake did not come to its end.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Trouble {
@@ -17,7 +20,16 @@ pub enum Trouble {
     /// It did not end in time.
     #[error("the TLS handshake took longer than {} s", .0.as_secs())]
     TookTooLong(Duration),
-    /// It failed.
+    /// A certificate was missing or not accepted, on either side.
+    #[error("{0}")]
+    Distrust(String),
+    /// It was under way for long, and another was to have its place.
+    #[error("its TLS handshake was under way for long, and others wait for theirs")]
+    MadeRoom,
+    /// The other side speaks without TLS.
+    #[error("it speaks without TLS, and only TLS is spoken here")]
+    Plain,
+    /// It failed otherwise.
     #[error("{0}")]
     Failed(String),
 }
@@ -27,6 +39,14 @@ impl Trouble {
         let of_tls = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<Error>());
+        let is_about_trust = matches!(
+            of_tls,
+            Some(
+                Error::InvalidCertificate(_)
+                    | Error::NoCertificatesPresented
+                    | Error::AlertReceived(_)
+            )
+        );
         let words = match (of_tls, error.kind()) {
             (Some(error), _) => in_words(error),
             (None, io::ErrorKind::UnexpectedEof) => {
@@ -37,7 +57,21 @@ impl Trouble {
         let printable = words
             .chars()
             .map(|c| if c.is_control() { '\u{fffd}' } else { c });
-        Trouble::Failed(printable.take(MOST_CHARS).collect())
+        let words = printable.take(MOST_CHARS).collect();
+        match is_about_trust {
+            true => Trouble::Distrust(words),
+            false => Trouble::Failed(words),
+        }
+    }
+
+    /// Of which kind it is: a line of the log of one kind holds back none of another.
+    pub(super) fn kind(&self) -> usize {
+        match self {
+            Trouble::Distrust(_) => 0,
+            Trouble::TookTooLong(_) | Trouble::MadeRoom => 1,
+            Trouble::Plain => 2,
+            Trouble::SaidNothing | Trouble::Failed(_) => 3,
+        }
     }
 }
 
@@ -52,7 +86,9 @@ fn in_words(error: &Error) -> String {
         Error::AlertReceived(alert) => format!(
             "the other side ends the TLS handshake with the alert {alert:?}; where that is about a certificate, it is the one of this member"
         ),
-        Error::InvalidMessage(_) => "what came is no TLS".to_owned(),
+        Error::InvalidMessage(_) => {
+            "what came is no TLS: it is perhaps spoken without on the other side".to_owned()
+        }
         error => format!("the TLS handshake failed: {error}"),
     }
 }

@@ -36,6 +36,14 @@ pub(super) async fn answer(
     running: Running,
     tasks: Tasks,
 ) -> Result<Response<Answer>, Infallible> {
+    if let Some(Err(why)) = shown.as_deref().map(MemberCertificate::is_of_a_member) {
+        let refusal = Refusal::new(
+            handshake::WRONG_CERTIFICATE,
+            format!("of the caller: {why}"),
+        );
+        receiver.log_refused(&refusal);
+        return Ok(refused(StatusCode::FORBIDDEN, &refusal));
+    }
     if let Some(lane) = handshake::lane_of(request.uri().path()) {
         return Ok(match request.method() {
             &Method::POST => {

@@ -19,7 +19,7 @@ use super::requests;
 use super::streams::Receiver;
 use super::tasks::Tasks;
 use crate::throttle::Throttle;
-use crate::tls::{Accepted, MemberCertificate, Port, Wire};
+use crate::tls::{Accepted, MemberCertificate, Port, Trouble, Wire};
 
 /// Most connections at a time: three lanes for each of many members, and some for calls.
 const CONNECTION_LIMIT: usize = 256;
@@ -96,8 +96,7 @@ async fn secure(
             Some((wire, Some(MemberCertificate::of(&certificate?))))
         }
         Accepted::Plain(_) => {
-            let why = "it speaks without TLS, and members are served by TLS here: give every member peer_cert_file, peer_key_file and peer_ca_file";
-            port.refused(address, &why);
+            port.refused(address, &Trouble::Plain);
             None
         }
     }

@@ -62,6 +62,7 @@ impl State {
             wanted,
             asker: State::asker(acquire.claim.lease(), &acquire.owner),
             priority: acquire.priority,
+            queued_at: Some(self.clock),
             wait_deadline: Clock(self.clock.0.saturating_add(acquire.wait_ms).min(LAST_CLOCK)),
             metadata: Arc::new(acquire.metadata.clone()),
             lock_delay_ms: acquire.lock_delay_ms,
@@ -315,6 +316,7 @@ impl State {
         let hold = Hold {
             share: want.share,
             fence,
+            acquired_at: Some(self.clock),
             metadata: Arc::clone(&request.metadata),
             lock_delay_ms: request.lock_delay_ms,
             value: request.value.clone(),

@@ -402,6 +402,8 @@ pub struct HolderView {
     pub fence: Fence,
     /// The revision of the grant.
     pub acquired_revision: Revision,
+    /// The cluster clock of the grant, where it is known.
+    pub acquired_at: Option<Clock>,
     /// The deadline of its lease.
     pub deadline: Clock,
     /// An election's value.
@@ -427,6 +429,8 @@ pub struct WaiterView {
     pub priority: i32,
     /// The revision of the place.
     pub queued_revision: Revision,
+    /// The cluster clock at which it was first asked for, where it is known.
+    pub queued_at: Option<Clock>,
     /// The cluster clock at which the place ends.
     pub wait_deadline: Clock,
     /// An election's value.

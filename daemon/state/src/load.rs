@@ -343,6 +343,7 @@ impl Loading {
         let hold = Hold {
             share,
             fence: Fence(hold.fence),
+            acquired_at: hold.acquired_at.map(Clock),
             metadata: Arc::new(hold.metadata),
             lock_delay_ms: hold.lock_delay_ms,
             value: hold.value,
@@ -375,6 +376,7 @@ impl Loading {
             wanted: wanted.collect::<Option<_>>()?,
             asker,
             priority: place.priority,
+            queued_at: place.queued_at.map(Clock),
             wait_deadline: Clock(place.wait_deadline),
             metadata: Arc::new(place.metadata),
             lock_delay_ms: place.lock_delay_ms,

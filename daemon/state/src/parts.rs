@@ -148,6 +148,8 @@ pub(crate) type Agenda = BTreeSet<(Clock, Due)>;
 pub(crate) struct Hold {
     pub share: Share,
     pub fence: Fence,
+    /// When it was granted; unknown of one that a version granted which did not keep it.
+    pub acquired_at: Option<Clock>,
     pub metadata: Metadata,
     pub lock_delay_ms: u64,
     pub value: String,
@@ -167,6 +169,8 @@ pub(crate) struct Waiting {
     pub wanted: Vec<Want>,
     pub asker: Asker,
     pub priority: i32,
+    /// When it was first asked for; unknown as of a hold.
+    pub queued_at: Option<Clock>,
     pub wait_deadline: Clock,
     pub metadata: Metadata,
     pub lock_delay_ms: u64,

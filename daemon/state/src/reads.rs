@@ -279,6 +279,7 @@ impl State {
             share: hold.share,
             fence: hold.fence,
             acquired_revision: Revision(hold.fence.0),
+            acquired_at: hold.acquired_at,
             deadline: self.deadline_of(asker.lease).unwrap_or_default(),
             value: hold.value.clone(),
         }
@@ -305,6 +306,7 @@ impl State {
                 share: wanted.share,
                 priority: place.priority,
                 queued_revision: id.revision,
+                queued_at: place.queued_at,
                 wait_deadline: place.wait_deadline,
                 value: place.value.clone(),
             })

@@ -427,6 +427,8 @@ pub(crate) struct HoldRow {
     pub lock_delay_ms: u64,
     #[prost(string, tag = "5")]
     pub value: String,
+    #[prost(uint64, optional, tag = "6")]
+    pub acquired_at: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -449,6 +451,8 @@ pub(crate) struct PlaceRow {
     pub lock_delay_ms: u64,
     #[prost(string, tag = "9")]
     pub value: String,
+    #[prost(uint64, optional, tag = "10")]
+    pub queued_at: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -707,6 +711,8 @@ pub(crate) struct BrokenHoldRecord {
     pub fence: u64,
     #[prost(uint64, tag = "6")]
     pub deadline: u64,
+    #[prost(uint64, optional, tag = "7")]
+    pub acquired_at: Option<u64>,
 }
 
 /// A revision asked for or reached, and the present one.

@@ -130,6 +130,7 @@ pub(crate) struct BrokenHold {
     pub lease_name: String,
     pub share: Share,
     pub fence: Fence,
+    pub acquired_at: Option<Clock>,
     pub deadline: Clock,
 }
 
@@ -374,6 +375,7 @@ impl State {
             share: Share::Exclusive,
             fence,
             acquired_revision: Revision(fence.0),
+            acquired_at: None,
             deadline: self.deadline_of(lease).unwrap_or_default(),
             value: String::new(),
         }
@@ -481,6 +483,7 @@ impl BrokenHold {
             lease_name: view.lease_name.clone(),
             share: view.share,
             fence: view.fence,
+            acquired_at: view.acquired_at,
             deadline: view.deadline,
         }
     }
@@ -494,6 +497,7 @@ impl BrokenHold {
             share: self.share,
             fence: self.fence,
             acquired_revision: Revision(self.fence.0),
+            acquired_at: self.acquired_at,
             deadline: self.deadline,
             value: String::new(),
         }

@@ -324,6 +324,7 @@ pub(crate) fn hold_value(hold: &Hold) -> Bytes {
     HoldRow {
         share: Some(record::share_record(hold.share)),
         fence: hold.fence.0,
+        acquired_at: hold.acquired_at.map(|clock| clock.0),
         metadata: (*hold.metadata).clone(),
         lock_delay_ms: hold.lock_delay_ms,
         value: hold.value.clone(),
@@ -346,6 +347,7 @@ pub(crate) fn place_value(place: &Waiting) -> Bytes {
         lease: place.asker.lease.number(),
         owner: place.asker.owner.to_string(),
         priority: place.priority,
+        queued_at: place.queued_at.map(|clock| clock.0),
         wait_deadline: place.wait_deadline.0,
         metadata: (*place.metadata).clone(),
         lock_delay_ms: place.lock_delay_ms,

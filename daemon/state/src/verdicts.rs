@@ -169,6 +169,7 @@ fn broken_hold_record(hold: &BrokenHold) -> BrokenHoldRecord {
         share: Some(record::share_record(hold.share)),
         fence: hold.fence.0,
         deadline: hold.deadline.0,
+        acquired_at: hold.acquired_at.map(|clock| clock.0),
     }
 }
 
@@ -179,6 +180,7 @@ fn broken_hold(record: BrokenHoldRecord) -> Option<BrokenHold> {
         lease_name: record.lease_name,
         share: rows::share(record.share)?,
         fence: Fence(record.fence),
+        acquired_at: record.acquired_at.map(Clock),
         deadline: Clock(record.deadline),
     })
 }

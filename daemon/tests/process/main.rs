@@ -3,6 +3,7 @@
 //! Each test starts its own members on loopback addresses of its own and ends them. Tests that need root, `strace` or
 //! a mountable file system are skipped by name where these are missing; `TENURE_TESTS_STRICT` makes that a failure.
 
+mod access;
 #[path = "../authority/mod.rs"]
 mod authority;
 mod backups;

@@ -1,12 +1,10 @@
 //! `tenure backup`: a copy of everything, in a file.
 //!
-//! Owns the rule that under the name that was asked for there is a whole backup or nothing of ours: it is written under
-//! another name beside it, checked, synced, and only then given its own.
+//! Owns that under the name that was asked for there is a whole backup or nothing of ours: it is checked before it is given
+//! that name.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, IsTerminal};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,11 +14,10 @@ use tokio::io::AsyncWrite;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Trouble};
+use crate::fresh::Fresh;
 use crate::output::{self, Output};
 use crate::settings::Session;
 
-/// A backup has every value in it, and is for nobody else.
-const PRIVATE: u32 = 0o600;
 const REDRAWN_EVERY: Duration = Duration::from_millis(100);
 
 /// Writes a backup of the whole cluster to a file
@@ -139,90 +136,6 @@ fn trouble(error: BackupError) -> Trouble {
         other => Trouble::new(Exit::FAILED, other.to_string())
             .then("try again, or another member with --endpoints"),
     }
-}
-
-/// A file that is written under another name until it is whole; without its name it is removed.
-struct Fresh {
-    file: File,
-    path: PathBuf,
-    name: PathBuf,
-    force: bool,
-}
-
-impl Fresh {
-    fn beside(name: &Path, force: bool) -> Result<Fresh, Trouble> {
-        let Some(own) = name.file_name() else {
-            let what = format!("{} is no name of a file", name.display());
-            return Err(
-                Trouble::usage(what).then("name a file that is to be made, or - for stdout")
-            );
-        };
-        match name.symlink_metadata() {
-            Ok(metadata) if metadata.is_dir() => {
-                let what = format!("{} is a directory", name.display());
-                return Err(Trouble::usage(what).then("name a file in it"));
-            }
-            Ok(_) if !force => return Err(there_already(name)),
-            Ok(_) | Err(_) => {}
-        }
-        let own = own.to_string_lossy();
-        let path = name.with_file_name(format!(".{own}.{}.part", std::process::id()));
-        let opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(PRIVATE)
-            .open(&path);
-        let file = opened.map_err(|error| cannot("make", &path, &error))?;
-        Ok(Fresh {
-            file,
-            path,
-            name: name.to_owned(),
-            force,
-        })
-    }
-
-    fn failed(&self, error: io::Error) -> Trouble {
-        cannot("write", &self.path, &error)
-    }
-
-    /// On the disk first, then by its name, then the name on the disk.
-    fn give_name(self) -> Result<(), Trouble> {
-        self.file.sync_all().map_err(|error| self.failed(error))?;
-        let named = match self.force {
-            true => std::fs::rename(&self.path, &self.name),
-            // A second name is refused where the file has come to be meanwhile; the first one goes at the end.
-            false => std::fs::hard_link(&self.path, &self.name),
-        };
-        named.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => there_already(&self.name),
-            _ => cannot("give its name to", &self.name, &error),
-        })?;
-        let folder = match self.name.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| cannot("sync", folder, &error))
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        // Where it has its name by now, there is nothing of the other.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn there_already(name: &Path) -> Trouble {
-    let what = format!("{} is there already", name.display());
-    Trouble::usage(what).then("choose another name, or replace it with --force")
-}
-
-fn cannot(what: &str, path: &Path, error: &io::Error) -> Trouble {
-    Trouble::new(
-        Exit::FAILED,
-        format!("cannot {what} {}: {error}", path.display()),
-    )
 }
 
 /// What has come, for whoever looks at a terminal.

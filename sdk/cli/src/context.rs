@@ -31,9 +31,10 @@ The file is $XDG_CONFIG_HOME/tenure/config.toml, or ~/.config/tenure/config.toml
   only_given = true                  ask no leader at another address than these
   ca_file = \"ca.pem\"               who issued the certificates of the members
   certificate_file = \"client.pem\"  with key_file = \"client.key\", where members ask for one
-  token_file = \"token\"             who asks
+  token_file = \"token\"             who asks: `tenure token create --out` writes such a file
 A flag wins over the environment (TENURE_ENDPOINTS, then TENURE_CONTEXT), and that over the file. Where both are set and \
-TENURE_ENDPOINTS has the endpoints of that context, the context counts: so commands that `tenure` runs find them.";
+TENURE_ENDPOINTS has the endpoints of that context, the context counts: so commands that `tenure` runs find them. The token file is \
+that of --token-file; then, unless --context names a cluster with its own, that of TENURE_TOKEN_FILE; then that of the context.";
 
 impl Context {
     pub(crate) fn run(self, chosen: &Chosen, output: Output) -> Result<Exit, Trouble> {
@@ -53,6 +54,7 @@ fn show(chosen: &Chosen, output: Output) -> Result<(), Trouble> {
         Output::Json => output::json(&json!({
             "context": chosen.name, "endpoints": cluster.endpoints, "only_given": cluster.only_given,
             "because": chosen.because, "file": file,
+            "token_file": chosen.token.as_ref().map(|token| token.path.display().to_string()),
         }))?,
         Output::Table => {
             let name = chosen.name.as_deref().unwrap_or("none");
@@ -63,8 +65,12 @@ fn show(chosen: &Chosen, output: Output) -> Result<(), Trouble> {
                 ""
             };
             let endpoints = cluster.endpoints.join(", ");
+            let token = chosen.token.as_ref().map_or_else(
+                || "none".to_owned(),
+                |token| format!("{} ({})", token.path.display(), token.because),
+            );
             output::text(&format!(
-                "context:    {name}\nendpoints:  {endpoints}{only}\nbecause of: {}\nfile:       {file}\n",
+                "context:    {name}\nendpoints:  {endpoints}{only}\nbecause of: {}\nfile:       {file}\ntoken file: {token}\n",
                 chosen.because
             ))?;
         }

@@ -44,6 +44,17 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     )
 }
 
+/// How long a token lasts: 1 s to ten years.
+pub(crate) fn token(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_millis(tenure::api::MAX_TOKEN_MS);
+    within(
+        text,
+        Duration::from_secs(1),
+        most,
+        "a token lasts 1s to 3650d",
+    )
+}
+
 /// The longest TTL and the longest wait.
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
@@ -105,6 +116,7 @@ mod tests {
         check(wait("2days"), "0s (only try) to 24h");
         check(timeout("0s"), "100ms to 1h");
         check(lock_delay("61s"), "a lock delay is 0s to 1m");
+        check(token("3651d"), "a token lasts 1s to 3650d");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use tenure::api::{Code, Outcome};
-use tenure::{Error, Loss};
+use tenure::{Error, Failure, Loss};
 
 use crate::output::Output;
 
@@ -56,7 +56,7 @@ Exit codes:
    74  it is not known whether the change was applied
    75  not acquired: held by others, within --wait
    76  lost: the hold was not renewed in time, or ended by somebody else; its command was stopped
-   77  not allowed
+   77  not allowed, or it is not known who asks
    78  the configuration is wrong
   126  the command cannot be run        127  there is no such command
  128+n ended by signal n
@@ -106,6 +106,18 @@ impl Trouble {
     /// The same, told in other words.
     pub(crate) fn saying(mut self, what: impl Into<String>) -> Trouble {
         self.what = what.into();
+        self
+    }
+
+    /// The same, with more to say.
+    pub(crate) fn saying_also(mut self, what: &str) -> Trouble {
+        self.what = format!("{}; {what}", self.what);
+        self
+    }
+
+    /// The same, where what had been done was undone.
+    pub(crate) fn undone(mut self) -> Trouble {
+        self.outcome = Some(Outcome::NotApplied);
         self
     }
 
@@ -199,6 +211,10 @@ impl From<Error> for Trouble {
             None if failure.detail.contains(NOT_TLS) => (Exit::UNREACHABLE, NO_TLS),
             None => (Exit::UNREACHABLE, UNREACHABLE),
         };
+        let granting = grant_for(&failure).map(|grant| {
+            format!("`tenure whoami` shows your roles; an administrator adds `{grant}` to one of them by `tenure role put`")
+        });
+        let next = granting.as_deref().unwrap_or(next);
         let what = match failure.code {
             _ if in_doubt => format!("it is not known whether this was applied: {failure}"),
             Some(_) => failure.to_string(),
@@ -217,6 +233,20 @@ impl From<Error> for Trouble {
             io: None,
         }
     }
+}
+
+/// How what is missing is written as a grant, where a member says which verb on which resource.
+fn grant_for(failure: &Failure) -> Option<String> {
+    let text = |field: &str| failure.fields.get(field)?.as_str();
+    let (verb, resource) = (text("verb")?, text("resource")?);
+    if verb == "admin" {
+        return Some("--grant admin".to_owned());
+    }
+    // What is more than letters is shown for people, and may be no word of a shell.
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    let prefix = resource.strip_suffix('*').unwrap_or(resource);
+    let is_plain = prefix.contains('/') && prefix.chars().all(plain);
+    is_plain.then(|| format!("--grant {verb}:{prefix}"))
 }
 
 fn lost(loss: Loss) -> Trouble {
@@ -241,9 +271,15 @@ fn advice(code: Code) -> (Exit, &'static str) {
             Exit::USAGE,
             "the sentence says what is accepted; --help has examples",
         ),
-        Code::Unauthenticated | Code::Forbidden => {
-            (Exit::DENIED, "ask whoever runs the cluster for the right")
-        }
+        Code::Unauthenticated => (
+            Exit::DENIED,
+            "say who you are by --token-file FILE, TENURE_TOKEN_FILE, or token_file of the context (`tenure context` shows \
+             which counts); an administrator makes such a file by `tenure token create IDENTITY --out FILE`",
+        ),
+        Code::Forbidden => (
+            Exit::DENIED,
+            "`tenure whoami` shows your roles; an administrator grants what is missing by `tenure role put`",
+        ),
         Code::KeyNotFound => (
             Exit::ABSENT,
             "`tenure ls PREFIX` shows which keys there are",
@@ -291,7 +327,7 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::QuotaExceeded | Code::TooManyRequests | Code::TooManyWaiters => (
             Exit::FAILED,
-            "a limit of the cluster is reached; whoever runs it sees all of them at /v1/limits",
+            "a limit of the cluster is reached, which are at /v1/limits, or of your identity (`tenure identity get NAME`)",
         ),
         Code::WrongCluster => (
             Exit::CONFIG,
@@ -300,6 +336,16 @@ fn advice(code: Code) -> (Exit, &'static str) {
         ),
         Code::OutcomeUnknown => (Exit::IN_DOUBT, IN_DOUBT),
         Code::MemberNotFound => (Exit::ABSENT, "`tenure member list` shows the members"),
+        Code::RoleNotFound => (Exit::ABSENT, "`tenure role list` shows the roles"),
+        Code::IdentityNotFound => (
+            Exit::ABSENT,
+            "`tenure identity list` shows the identities; `tenure identity put NAME --role ROLE` makes one",
+        ),
+        Code::TokenNotFound => (Exit::ABSENT, "`tenure token list` shows the tokens"),
+        Code::AccessConflict => (
+            Exit::FAILED,
+            "the sentence says what stands against it; change that first (`tenure access --help` shows the steps)",
+        ),
         Code::MembershipBusy => (
             Exit::FAILED,
             "ask again when that is done; `tenure member list` shows what is under way",
@@ -333,6 +379,28 @@ mod tests {
             assert!(listed, "{code:?} ends with {}", exit.0);
             assert!(!next.is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_as_the_grant_that_gives_it() {
+        let check = |verb: &str, resource: &str, part: &str| {
+            let fields = json!({"verb": verb, "resource": resource});
+            let failure = Failure {
+                code: Some(Code::Forbidden),
+                detail: format!("needs `{verb}` on {resource}"),
+                retry: tenure::api::Retry::Never,
+                retry_after: None,
+                fields: fields.as_object().expect("it is one").clone(),
+            };
+            let trouble = Trouble::from(Error::NotApplied(failure));
+            assert_eq!(trouble.exit, Exit::DENIED);
+            let next = trouble.next.expect("there is a next step");
+            assert!(next.contains(part), "{next}");
+        };
+        check("write", "keys/config/a", "`--grant write:keys/config/a`");
+        check("list", "keys/*", "`--grant list:keys/`");
+        check("admin", "the cluster", "`--grant admin`");
+        check("read", "keys/`rm -r`", "grants what is missing by");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tenure::{Error, Lease as Renewed};
 
 use crate::duration;
 use crate::exit::{Exit, Trouble};
-use crate::output::{self, Cell, DIM, Output, Table};
+use crate::output::{self, Cell, Output, Table};
 use crate::settings::Session;
 
 /// Grants, renews, shows and revokes leases
@@ -241,10 +241,7 @@ impl List {
     async fn run(self, session: &Session) -> Result<Exit, Trouble> {
         let found = session.client.leases().limit(self.limit).await?;
         if session.output == Output::Json {
-            output::json(
-                &json!({"leases": found.all, "more": found.next.is_some(), "next": found.next,
-                "count": found.count, "revision": found.revision}),
-            )?;
+            output::found("leases", &found)?;
             return Ok(Exit::DONE);
         }
         let mut table = Table::new(&["LEASE", "NAME", "TTL", "LEFT", "HOLDS"]);
@@ -257,14 +254,7 @@ impl List {
                 lease.attached_count.to_string().into(),
             ]);
         }
-        let mut text = table.render();
-        if found.all.is_empty() {
-            text = format!("{DIM}no lease lives{DIM:#}\n");
-        }
-        if found.next.is_some() {
-            text += &format!("of {}: --limit says how many are shown\n", found.count);
-        }
-        output::text(&text)?;
+        output::listed(&table, &found, "no lease lives")?;
         Ok(Exit::DONE)
     }
 }

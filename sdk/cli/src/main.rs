@@ -11,6 +11,7 @@ use clap::error::ErrorKind as Wrong;
 use exit::{CODES, Exit, Trouble};
 use settings::{Options, Session};
 
+mod access;
 mod backup;
 mod bench;
 mod breaking;
@@ -18,6 +19,8 @@ mod context;
 mod duration;
 mod events;
 mod exit;
+mod fresh;
+mod identity;
 mod input;
 mod keys;
 mod lease;
@@ -25,12 +28,15 @@ mod log_filter;
 mod member;
 mod output;
 mod pages;
+mod role;
 mod settings;
 mod standing;
 mod status;
+mod token;
 mod txn;
 mod under;
 mod watch;
+mod whoami;
 
 /// Locks, elections, leases and watched keys of a Tenure cluster
 #[derive(Parser)]
@@ -69,6 +75,11 @@ enum Command {
     Backup(backup::Backup),
     LogFilter(log_filter::LogFilter),
     Member(member::Member),
+    Whoami(whoami::WhoAmI),
+    Role(role::Role),
+    Identity(identity::Identity),
+    Token(token::Token),
+    Access(access::Access),
     Context(context::Context),
     /// Measures a running cluster
     Bench(bench::Bench),
@@ -187,6 +198,11 @@ impl Command {
             Command::Backup(backup) => backup.run(session).await,
             Command::LogFilter(filter) => filter.run(session).await,
             Command::Member(member) => member.run(session).await,
+            Command::Whoami(whoami) => whoami.run(session).await,
+            Command::Role(role) => role.run(session).await,
+            Command::Identity(identity) => identity.run(session).await,
+            Command::Token(token) => token.run(session).await,
+            Command::Access(access) => access.run(session).await,
             Command::Context(_) | Command::Bench(_) | Command::Completion(_) | Command::Man(_) => {
                 unreachable!("these need no runtime and were run without")
             }

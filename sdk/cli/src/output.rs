@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
+use serde_json::json;
+use tenure::Found;
 use unicode_width::UnicodeWidthStr;
 
 /// How answers are written: for people, or for programs with the fields of the REST API.
@@ -66,6 +68,26 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     bytes(&line)
+}
+
+/// Writes what a list has found, as the REST API shows a page of it.
+pub(crate) fn found<T: Serialize>(of: &str, found: &Found<T>) -> io::Result<()> {
+    json(
+        &json!({of: found.all, "more": found.next.is_some(), "next": found.next, "count": found.count,
+            "revision": found.revision}),
+    )
+}
+
+/// A list, as a table; words in place of one that is empty, and a line where it goes on.
+pub(crate) fn listed<T>(table: &Table, found: &Found<T>, none: &str) -> io::Result<()> {
+    let mut shown = table.render();
+    if found.all.is_empty() {
+        shown = format!("{DIM}{none}{DIM:#}\n");
+    }
+    if found.next.is_some() {
+        shown += &format!("of {}: --limit says how many are shown\n", found.count);
+    }
+    text(&shown)
 }
 
 /// Says something beside the answer, on stderr. Where nobody reads that, the work goes on.

@@ -24,6 +24,8 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7379";
 
 const ONLY_GIVEN: &str = "TENURE_ONLY_GIVEN";
 
+const TOKEN_FILE: &str = "TENURE_TOKEN_FILE";
+
 /// What every command takes.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Options of every command")]
@@ -43,6 +45,9 @@ pub(crate) struct Options {
     /// Ask only the members that are given, also where they tell of a leader elsewhere [env: TENURE_ONLY_GIVEN=true]
     #[arg(long, global = true)]
     only_given: bool,
+    /// The file with the token by which this program says who it is [env: TENURE_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// How long one call may take, all its tries together; a cluster that is away is tried for so long, also with --wait
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration::timeout)]
     timeout: Duration,
@@ -84,6 +89,21 @@ pub(crate) struct Context {
     token_file: Option<PathBuf>,
 }
 
+impl Context {
+    /// Whether something says who asks.
+    fn has_certificate(&self) -> bool {
+        self.certificate_file.is_some()
+    }
+}
+
+/// The file with the token.
+pub(crate) struct TokenFile {
+    /// From the root.
+    pub(crate) path: PathBuf,
+    /// Who named it.
+    pub(crate) because: &'static str,
+}
+
 /// What a command needs of all that.
 pub(crate) struct Session {
     pub(crate) client: Client,
@@ -105,15 +125,24 @@ pub(crate) struct Chosen {
     pub(crate) name: Option<String>,
     pub(crate) cluster: Context,
     pub(crate) because: String,
+    /// What has the token, where there is one.
+    pub(crate) token: Option<TokenFile>,
     /// The file, where there is one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) contexts: BTreeMap<String, Context>,
 }
 
 impl Chosen {
+    /// Whether requests say who asks.
+    pub(crate) fn is_somebody(&self) -> bool {
+        self.token.is_some() || self.cluster.has_certificate()
+    }
+
     /// By what `tenure` inside of a command asks the same members in the same way. What is secret stays in the files that
-    /// the context names.
-    pub(crate) fn environment(&self) -> [(&'static str, OsString); 3] {
+    /// are named.
+    pub(crate) fn environment(&self) -> [(&'static str, OsString); 4] {
+        let token = self.token.as_ref();
+        let token = token.map_or_else(OsString::new, |token| token.path.clone().into());
         // What is empty counts as not set.
         let name = self.name.clone().unwrap_or_default();
         let only_given = self.cluster.only_given.to_string();
@@ -121,6 +150,7 @@ impl Chosen {
             ("TENURE_ENDPOINTS", self.cluster.endpoints.join(",").into()),
             ("TENURE_CONTEXT", name.into()),
             (ONLY_GIVEN, only_given.into()),
+            (TOKEN_FILE, token),
         ]
     }
 }
@@ -170,9 +200,7 @@ impl Options {
     fn builder(&self, chosen: &Chosen) -> Result<(ClientBuilder, Option<String>), Trouble> {
         let cluster = &chosen.cluster;
         let read = |path: &PathBuf| {
-            // Relative to the file that names it.
-            let beside = chosen.file.as_deref().and_then(Path::parent);
-            let path = beside.map_or_else(|| path.clone(), |dir| dir.join(path));
+            let path = beside(chosen.file.as_deref(), path);
             fs::read(&path).map_err(|error| {
                 let told = format!("{}: cannot be read: {error}", path.display());
                 Trouble::new(Exit::CONFIG, told)
@@ -186,10 +214,9 @@ impl Options {
         if let Some(path) = &cluster.ca_file {
             builder = builder.authority(read(path)?);
         }
-        let token = cluster.token_file.as_ref().map(read).transpose()?;
-        let token = token.map(|token| String::from_utf8_lossy(&token).trim().to_owned());
-        if let Some(token) = &token {
-            builder = builder.token(token);
+        let token = chosen.token.as_ref().map(TokenFile::read).transpose()?;
+        if let Some(token) = &chosen.token {
+            builder = builder.token_file(&token.path);
         }
         match (&cluster.certificate_file, &cluster.key_file) {
             (Some(certificate), Some(key)) => {
@@ -215,6 +242,11 @@ impl Options {
             true => Exit::CONFIG,
             false => Exit::USAGE,
         };
+        if let Some(token) = chosen.token.as_ref().filter(|_| detail.contains("token")) {
+            return Trouble::new(Exit::CONFIG, format!("{detail} ({})", token.because)).then(
+                "name a file that has a token and nothing else, as `tenure token create --out FILE` writes it",
+            );
+        }
         let endpoints = &chosen.cluster.endpoints;
         let mut bare = endpoints.iter();
         let bare = bare.find(|url| !url.is_empty() && !url.contains("://"));
@@ -293,8 +325,10 @@ impl Options {
                 );
             }
         };
+        let token = self.token(environment, &cluster, place.as_deref());
         Ok(Chosen {
             name,
+            token,
             cluster: Context {
                 only_given,
                 ..cluster
@@ -304,6 +338,51 @@ impl Options {
             contexts: file.contexts,
         })
     }
+
+    /// What has the token. A cluster that is named by `--context` is shown its own token only: the one of the environment
+    /// is for whatever the environment means.
+    fn token(
+        &self,
+        environment: Environment<'_>,
+        cluster: &Context,
+        file: Option<&Path>,
+    ) -> Option<TokenFile> {
+        let of = |because, path: PathBuf| {
+            let path = std::path::absolute(&path).unwrap_or(path);
+            TokenFile { path, because }
+        };
+        let of_context = cluster.token_file.as_ref();
+        let of_context = of_context.map(|path| of("the context", beside(file, path)));
+        match &self.token_file {
+            Some(path) => Some(of("--token-file", path.clone())),
+            None if self.context.is_some() => of_context,
+            None => environment(TOKEN_FILE)
+                .map(|path| of(TOKEN_FILE, path.into()))
+                .or(of_context),
+        }
+    }
+}
+
+impl TokenFile {
+    fn read(&self) -> Result<String, Trouble> {
+        let token = fs::read(&self.path).map_err(|error| {
+            let told = format!(
+                "the token file {} cannot be read: {error} ({})",
+                self.path.display(),
+                self.because
+            );
+            Trouble::new(Exit::CONFIG, told).then(
+                "`tenure context` shows who names it; `tenure token create --out FILE` writes one",
+            )
+        })?;
+        Ok(String::from_utf8_lossy(&token).trim().to_owned())
+    }
+}
+
+/// Relative to the file that names it.
+fn beside(file: Option<&Path>, path: &Path) -> PathBuf {
+    let beside = file.and_then(Path::parent);
+    beside.map_or_else(|| path.to_owned(), |dir| dir.join(path))
 }
 
 fn given(endpoints: Vec<String>) -> Context {
@@ -374,6 +453,7 @@ mod tests {
             endpoints: Vec::new(),
             context: None,
             only_given: false,
+            token_file: None,
             timeout: Duration::from_secs(10),
             output: Output::Table,
         }
@@ -447,7 +527,9 @@ mod tests {
             let inner = inner.expect("somebody is asked");
             let way = |chosen: &Chosen| {
                 let cluster = &chosen.cluster;
+                let token = chosen.token.as_ref().map(|token| token.path.clone());
                 (
+                    token,
                     chosen.name.clone(),
                     cluster.endpoints.clone(),
                     cluster.only_given,
@@ -471,9 +553,48 @@ mod tests {
         );
         check(&options(), &[("TENURE_CONTEXT", "there")]);
         check(&options(), &[]);
+        let with_token = Options {
+            token_file: Some("a/token".into()),
+            ..flags(&[], Some("there"), false)
+        };
+        check(&with_token, &[]);
+        check(&options(), &[("TENURE_TOKEN_FILE", "b/token")]);
+        check(
+            &flags(&[], Some("there"), false),
+            &[("TENURE_TOKEN_FILE", "b/token")],
+        );
         let wrong = chosen(&options(), &[(ONLY_GIVEN, "yes")], None);
         let wrong = wrong.err().expect("it is refused").to_string();
         assert!(wrong.contains("TENURE_ONLY_GIVEN is \"yes\""), "{wrong}");
+    }
+
+    #[test]
+    fn a_token_is_of_the_flag_or_the_environment_or_the_context_and_goes_to_no_other_cluster() {
+        let file = "[contexts.a]\nendpoints = [\"http://a:1\"]\ntoken_file = \"of-a\"\n\
+            [contexts.b]\nendpoints = [\"http://b:1\"]\n";
+        let check = |flag: Option<&str>,
+                     context: Option<&str>,
+                     variables: &[(&str, &str)],
+                     named: Option<&str>| {
+            let options = Options {
+                token_file: flag.map(Into::into),
+                context: context.map(str::to_owned),
+                ..options()
+            };
+            let chosen = chosen(&options, variables, Some(file)).expect("somebody is asked");
+            let token = chosen.token.map(|token| token.path);
+            let name = token.as_ref().and_then(|path| path.file_name()?.to_str());
+            assert_eq!(name, named, "{flag:?} {context:?} {variables:?}");
+            assert!(token.is_none_or(|path| path.is_absolute()));
+        };
+        let (token, in_a) = (("TENURE_TOKEN_FILE", "of-env"), ("TENURE_CONTEXT", "a"));
+        check(Some("of-flag"), Some("a"), &[token], Some("of-flag"));
+        check(None, Some("a"), &[token], Some("of-a"));
+        check(None, Some("b"), &[token], None);
+        check(None, None, &[token, in_a], Some("of-env"));
+        check(None, None, &[in_a], Some("of-a"));
+        check(None, None, &[token], Some("of-env"));
+        check(None, None, &[], None);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! `tenure locks`, `semaphores` and `elections`: who holds what, since when, for how long still, and who waits.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenure::api::{
@@ -39,9 +38,9 @@ pub(crate) struct Look {
 
 /// What the tables say.
 const COLUMNS: &str = "\
-SINCE REVISION is that of the grant, or of the place in the queue: a number that only rises with every change, and no time, which \
-the cluster does not tell. `tenure watch locks/NAME --after REVISION` tells what happened since. SEEN FOR, with --watch, is how \
-long this program has seen it so: it has been so for at least as long. LEFT is what is left of the lease, or of the wait.";
+SINCE is how long ago it was granted, or first asked for, by the clock of the cluster, which stands still while nobody leads. LEFT is \
+what is left of the lease, or of the wait. FENCE is also the revision of the grant: `tenure watch locks/NAME --after FENCE` tells \
+what happened since.";
 
 /// Shows which locks are held or waited for, and by whom
 #[derive(clap::Args, Debug)]
@@ -131,7 +130,7 @@ pub(crate) struct Seat {
     pub(crate) who: String,
     how: String,
     pub(crate) fence: Option<u64>,
-    since: u64,
+    since_ms: Option<u64>,
     pub(crate) left_ms: u64,
     lease: String,
 }
@@ -149,7 +148,7 @@ macro_rules! seat {
                     who: who_and_why(who, note(&shown).map(String::as_str)),
                     how: how(&shown),
                     fence: fence(&shown),
-                    since: shown.$since,
+                    since_ms: shown.$since,
                     left_ms: shown.$left,
                     lease: shown.lease,
                 }
@@ -164,7 +163,7 @@ seat!(
     |it| it.metadata.get(NOTE),
     |it| mode(it.mode).into(),
     |it| Some(it.fence),
-    acquired_revision,
+    held_ms,
     remaining_ms
 );
 seat!(
@@ -173,7 +172,7 @@ seat!(
     |it| it.metadata.get(NOTE),
     |it| mode(it.mode).into(),
     |_| None,
-    queued_revision,
+    queued_ms,
     wait_remaining_ms
 );
 seat!(
@@ -182,7 +181,7 @@ seat!(
     |it| it.metadata.get(NOTE),
     |it| it.permits.to_string(),
     |it| Some(it.fence),
-    acquired_revision,
+    held_ms,
     remaining_ms
 );
 seat!(
@@ -191,7 +190,7 @@ seat!(
     |it| it.metadata.get(NOTE),
     |it| it.permits.to_string(),
     |_| None,
-    queued_revision,
+    queued_ms,
     wait_remaining_ms
 );
 seat!(
@@ -200,7 +199,7 @@ seat!(
     |_| None,
     |it| it.value.clone(),
     |it| Some(it.fence),
-    elected_revision,
+    held_ms,
     remaining_ms
 );
 seat!(
@@ -209,7 +208,7 @@ seat!(
     |_| None,
     |it| it.value.clone(),
     |_| None,
-    queued_revision,
+    queued_ms,
     wait_remaining_ms
 );
 
@@ -335,33 +334,6 @@ async fn elections(client: &Client, look: &Look) -> Result<Seen, Error> {
     })
 }
 
-/// When each grant and each place was first seen, by its name and revision: all that can be told of times.
-#[derive(Default)]
-struct Memory(BTreeMap<(String, u64, String), Instant>);
-
-impl Memory {
-    /// What is seen no more is forgotten.
-    fn see(&mut self, seen: &Seen) {
-        let mut before = std::mem::take(&mut self.0);
-        for thing in &seen.things {
-            for seat in thing.holders.iter().chain(&thing.waiting) {
-                let key = Memory::key(thing, seat);
-                let first = before.remove(&key).unwrap_or_else(Instant::now);
-                self.0.insert(key, first);
-            }
-        }
-    }
-
-    fn shown(&self, thing: &Thing, seat: &Seat) -> String {
-        let first = self.0.get(&Memory::key(thing, seat));
-        first.map_or_else(String::new, |first| duration::shown(first.elapsed()))
-    }
-
-    fn key(thing: &Thing, seat: &Seat) -> (String, u64, String) {
-        (thing.name.clone(), seat.since, seat.lease.clone())
-    }
-}
-
 /// Shows it once, or again and again.
 async fn show(
     session: &Session,
@@ -370,7 +342,6 @@ async fn show(
     seen: impl AsyncFn() -> Result<Seen, Error>,
 ) -> Result<Exit, Trouble> {
     let clears = look.watch && session.output == Output::Table && std::io::stdout().is_terminal();
-    let mut memory = look.watch.then(Memory::default);
     let mut has_seen = false;
     loop {
         let looked = seen().await;
@@ -386,10 +357,7 @@ async fn show(
                 Output::Table => {
                     // To the upper left corner, and the screen empty from there on.
                     let clear = if clears { "\u{1b}[H\u{1b}[J" } else { "" };
-                    if let Some(memory) = &mut memory {
-                        memory.see(&seen);
-                    }
-                    let picture = picture(collection, &look.prefix, &seen, memory.as_ref());
+                    let picture = picture(collection, &look.prefix, &seen);
                     output::text(&format!("{clear}{picture}"))?;
                 }
             },
@@ -407,7 +375,7 @@ async fn show(
     }
 }
 
-fn picture(collection: &str, prefix: &str, seen: &Seen, memory: Option<&Memory>) -> String {
+fn picture(collection: &str, prefix: &str, seen: &Seen) -> String {
     let (head, held, nothing) = match collection {
         "locks" => (["LOCK", "MODE"], "held", "no lock is held or waited for"),
         "semaphores" => (
@@ -421,20 +389,13 @@ fn picture(collection: &str, prefix: &str, seen: &Seen, memory: Option<&Memory>)
             "nobody leads or would like to",
         ),
     };
-    let times: &[&str] = match memory {
-        Some(_) => &["SINCE REVISION", "SEEN FOR", "LEFT"],
-        None => &["SINCE REVISION", "LEFT"],
-    };
-    let whose = [head[0], "STATE", "WHO", head[1], "FENCE"];
-    let heads: Vec<&str> = whose
-        .iter()
-        .chain(times)
-        .chain(&["LEASE"])
-        .copied()
-        .collect();
+    let [first, how] = head;
+    let heads = [
+        first, "STATE", "WHO", how, "FENCE", "SINCE", "LEFT", "LEASE",
+    ];
     let mut table = Table::new(&heads);
     for thing in &seen.things {
-        rows(&mut table, thing, held, memory);
+        rows(&mut table, thing, held);
     }
     let mut text = table.render();
     if seen.things.is_empty() {
@@ -463,27 +424,27 @@ fn picture(collection: &str, prefix: &str, seen: &Seen, memory: Option<&Memory>)
 }
 
 /// The rows of one of them, whose holders are called `held` or what is said in place of that.
-fn rows(table: &mut Table, thing: &Thing, held: &str, memory: Option<&Memory>) {
+fn rows(table: &mut Table, thing: &Thing, held: &str) {
     let row = |state: Cell, seat: &Seat| -> Vec<Cell> {
         let fence = seat
             .fence
             .map_or_else(|| "-".into(), |fence| fence.to_string());
-        let mut cells: Vec<Cell> = vec![
+        let since = seat.since_ms.map_or_else(
+            || "-".into(),
+            |ms| format!("{} ago", duration::shown_ms(ms)),
+        );
+        vec![
             thing.name.as_str().into(),
             state,
             seat.who.as_str().into(),
             seat.how.as_str().into(),
             fence.into(),
-            seat.since.to_string().into(),
-        ];
-        cells.extend(memory.map(|memory| Cell::from(memory.shown(thing, seat))));
-        cells.extend([
+            since.into(),
             duration::shown_ms(seat.left_ms).into(),
             seat.lease.as_str().into(),
-        ]);
-        cells
+        ]
     };
-    let columns = if memory.is_some() { 9 } else { 8 };
+    let columns = 8;
     for holder in &thing.holders {
         table.row(row(Cell::styled(held, GOOD), holder));
     }

@@ -4,6 +4,7 @@ mod asleep;
 mod doubt;
 mod holding;
 mod mirroring;
+mod rights;
 mod short;
 mod strangers;
 mod strays;

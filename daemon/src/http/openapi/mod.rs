@@ -5,6 +5,7 @@
 
 mod operation;
 mod operations;
+mod security;
 mod tighten;
 
 use std::sync::LazyLock;
@@ -31,7 +32,7 @@ pub(super) async fn read(mut cx: Context<'_>) -> Result<Reply, Failure> {
 }
 
 /// Every family of routes.
-const FAMILIES: [Family; 28] = [
+const FAMILIES: [Family; 36] = [
     Family::Leases,
     Family::LeaseRenewals,
     Family::Lease,
@@ -56,6 +57,14 @@ const FAMILIES: [Family; 28] = [
     Family::Compact,
     Family::Backup,
     Family::Status,
+    Family::Roles,
+    Family::Role,
+    Family::Identities,
+    Family::Identity,
+    Family::Tokens,
+    Family::Token,
+    Family::WhoAmI,
+    Family::Access,
     Family::OpenApi,
     Family::Live,
     Family::Ready,
@@ -73,6 +82,7 @@ fn text() -> String {
 fn tightened() -> serde_json::Value {
     let mut document = serde_json::to_value(document()).unwrap_or_default();
     tighten::tighten(&mut document);
+    security::secure(&mut document);
     document
 }
 

@@ -53,6 +53,19 @@ pub(super) struct Operation<'a> {
 }
 
 impl<'a> Operation<'a> {
+    /// An operation that nobody has to say anything for who asks.
+    pub(super) fn open(found: &'a mut Found, id: &str, tag: &str, summary: &str) -> Self {
+        let mut operation = Operation::new(found, id, tag, summary);
+        let is_of_callers = |code: &Code| {
+            matches!(
+                code,
+                Code::Unauthenticated | Code::TooManyRequests | Code::NoLeader
+            )
+        };
+        operation.codes.retain(|code| !is_of_callers(code));
+        operation
+    }
+
     /// An operation with what every call has: a request id, a cluster id, and the problems that anything can meet.
     pub(super) fn new(found: &'a mut Found, id: &str, tag: &str, summary: &str) -> Self {
         let mut builder = OperationBuilder::new()
@@ -68,7 +81,12 @@ impl<'a> Operation<'a> {
             answers: BTreeMap::new(),
             codes: vec![
                 Code::InvalidRequest,
+                Code::Unauthenticated,
                 Code::Forbidden,
+                // Failed proofs from one address, and the rate of one identity.
+                Code::TooManyRequests,
+                // Who asks is not known here, and no leader says who it is.
+                Code::NoLeader,
                 Code::WrongCluster,
                 Code::ShuttingDown,
                 // No room for its body, or for its answer.
@@ -266,6 +284,9 @@ impl<'a> Operation<'a> {
             if code.retry() == Retry::After && !answer.headers.contains(&"Retry-After") {
                 answer.headers.push("Retry-After");
             }
+            if code == Code::Unauthenticated {
+                answer.headers.push("WWW-Authenticate");
+            }
         }
         let too_long = format!(
             "The line and the headers of the request have more than {HEAD_BYTES} bytes. It was not looked at, and the answer has neither a body nor headers of ours."
@@ -301,7 +322,7 @@ fn of_answer(schema: Schema, text: &str) -> Header {
 }
 
 /// The headers that some answers have, by their names.
-pub(super) fn own_headers() -> [(&'static str, Header); 10] {
+pub(super) fn own_headers() -> [(&'static str, Header); 11] {
     let of = of_answer;
     let version = "The version of the key or thing that is shown, in quotes: its `mod_revision`.";
     [
@@ -345,6 +366,10 @@ pub(super) fn own_headers() -> [(&'static str, Header); 10] {
         (
             "Retry-After",
             of(number(0, u64::MAX), "After how many seconds to ask again."),
+        ),
+        (
+            "WWW-Authenticate",
+            of(words(&["Bearer"]), "How to prove who asks."),
         ),
         (
             "X-Content-Type-Options",
@@ -540,6 +565,17 @@ pub(super) fn name() -> Schema {
         .schema_type(Type::String)
         .min_length(Some(1))
         .max_length(Some(tenure_api::MAX_NAME_BYTES))
+        .pattern(Some(NO_CONTROLS))
+        .build()
+        .into()
+}
+
+/// The name of a role or an identity.
+pub(super) fn access_name() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(tenure_api::MAX_ACCESS_NAME_BYTES))
         .pattern(Some(NO_CONTROLS))
         .build()
         .into()

@@ -7,8 +7,8 @@ use tenure_state::Kind;
 use utoipa::openapi::path::{self, HttpMethod};
 
 use super::operation::{
-    Found, Operation, idempotency_key, lease_id, list_of, name, number, pattern, pattern_as,
-    prefix, revision, words,
+    Found, Operation, access_name, hex, idempotency_key, lease_id, list_of, name, number, pattern,
+    pattern_as, prefix, revision, words,
 };
 use crate::http::route::Family;
 
@@ -18,7 +18,9 @@ serves any call. Durations are whole milliseconds and end in `_ms`; revisions an
 whole numbers in JSON are written without fraction and exponent. Lengths of names and texts are limited in bytes of \
 UTF-8, of which a character may take up to four. \
 A name in a path is percent-decoded exactly once and never normalised; every call with a name in its path also takes \
-it as `?name=` on its collection. `HEAD` is answered wherever `GET` is, `OPTIONS` everywhere.";
+it as `?name=` on its collection. While access control is on, everything but `/livez` and `/readyz` takes a token or a client \
+certificate: `401` without one, `403` outside the rights, which name what is missing and nothing of what there is; \
+`x-tenure-verbs` has what each call needs, as `x-tenure-rights` explains. `HEAD` is answered wherever `GET` is, `OPTIONS` everywhere.";
 
 type Described = Vec<(HttpMethod, path::Operation)>;
 
@@ -114,6 +116,28 @@ pub(super) fn of(family: Family, found: &mut Found) -> Described {
         Family::Status => vec![
             (Get, read_status(s).build()),
             (Patch, change_status(s).build()),
+        ],
+        Family::Roles => vec![(Get, list_roles(s).build())],
+        Family::Role => vec![
+            (Get, read_role(s).build()),
+            (Put, put_role(s).build()),
+            (Delete, delete_role(s).build()),
+        ],
+        Family::Identities => vec![(Get, list_identities(s).build())],
+        Family::Identity => vec![
+            (Get, read_identity(s).build()),
+            (Put, put_identity(s).build()),
+            (Delete, delete_identity(s).build()),
+        ],
+        Family::Tokens => vec![
+            (Get, list_tokens(s).build()),
+            (Post, create_token(s).build()),
+        ],
+        Family::Token => vec![(Delete, delete_token(s).build())],
+        Family::WhoAmI => vec![(Get, who_am_i(s).build())],
+        Family::Access => vec![
+            (Get, read_access(s).build()),
+            (Patch, change_access(s).build()),
         ],
         Family::OpenApi => vec![(Get, read_document(s).build())],
         Family::Live => vec![(Get, live(s).build())],
@@ -928,6 +952,187 @@ fn change_status(s: &mut Found) -> Operation<'_> {
         .answers::<api::Status>(200, "The member as it sees itself.", "status")
 }
 
+// Access control.
+
+fn list_roles(s: &mut Found) -> Operation<'_> {
+    paged(Operation::new(
+        s,
+        "listRoles",
+        "access",
+        "The roles, in the order of their names.",
+    ))
+    .answers::<api::RolePage>(200, "The page.", "role_page")
+}
+
+/// A list of what administrators manage.
+fn paged(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .query("limit", "At most so many.", number(1, 1000))
+        .query(
+            "start_after",
+            "Those behind this one: `next` of the page before.",
+            prefix(),
+        )
+        .reads()
+}
+
+fn role_in_path(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .in_path("name", "The name of the role.", access_name())
+        .refuses(&[Code::InvalidName])
+}
+
+fn read_role(s: &mut Found) -> Operation<'_> {
+    role_in_path(Operation::new(s, "readRole", "access", "A role."))
+        .reads()
+        .answers::<api::AccessRole>(200, "The role.", "role")
+        .refuses(&[Code::RoleNotFound])
+}
+
+fn put_role(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(s, "putRole", "access", "Makes a role, or gives it other grants.")
+        .text(
+            "All of its grants: those that are left out are taken away, and what is open for whoever has none any more ends \
+             within a second. Refused where nobody could administer the cluster any more.",
+        )
+        .takes::<api::PutRole>("put_role")
+        .answers::<api::AccessRole>(200, "The role.", "role");
+    changes_access(role_in_path(operation))
+}
+
+fn delete_role(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(
+        s,
+        "deleteRole",
+        "access",
+        "Deletes a role that no identity has.",
+    )
+    .answers::<api::RoleDeleted>(200, "It is gone.", "role_deleted")
+    .refuses(&[Code::RoleNotFound]);
+    changes_access(role_in_path(operation))
+}
+
+/// It changes who may do what.
+fn changes_access(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .header(
+            header::IDEMPOTENCY_KEY,
+            "Accepted and not recorded: asking again for the same is harmless.",
+            idempotency_key(),
+        )
+        .refuses(&[Code::AccessConflict])
+        .writes()
+}
+
+fn list_identities(s: &mut Found) -> Operation<'_> {
+    paged(Operation::new(
+        s,
+        "listIdentities",
+        "access",
+        "The identities, in the order of their names.",
+    ))
+    .answers::<api::IdentityPage>(200, "The page.", "identity_page")
+}
+
+fn identity_in_path(operation: Operation<'_>) -> Operation<'_> {
+    operation
+        .in_path("name", "The name of the identity.", access_name())
+        .refuses(&[Code::InvalidName])
+}
+
+fn read_identity(s: &mut Found) -> Operation<'_> {
+    identity_in_path(Operation::new(s, "readIdentity", "access", "An identity."))
+        .reads()
+        .answers::<api::Identity>(200, "The identity.", "identity")
+        .refuses(&[Code::IdentityNotFound])
+}
+
+fn put_identity(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(s, "putIdentity", "access", "Makes an identity, or changes it.")
+        .text(
+            "All of it: what is left out is taken away. Its roles must be there, and no other identity has its certificate. \
+             A quota that is passed already refuses only growth.",
+        )
+        .takes::<api::PutIdentity>("put_identity")
+        .answers::<api::Identity>(200, "The identity.", "identity");
+    changes_access(identity_in_path(operation))
+}
+
+fn delete_identity(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(s, "deleteIdentity", "access", "Deletes an identity with its tokens.")
+        .text("What hangs on its leases stands until they end, which nobody of that identity renews any more.")
+        .answers::<api::IdentityDeleted>(200, "It is gone.", "identity_deleted")
+        .refuses(&[Code::IdentityNotFound]);
+    changes_access(identity_in_path(operation))
+}
+
+fn list_tokens(s: &mut Found) -> Operation<'_> {
+    Operation::new(
+        s,
+        "listTokens",
+        "access",
+        "The tokens without their secrets, in the order of their ids.",
+    )
+    .query("limit", "At most so many.", number(1, 1000))
+    .query(
+        "start_after",
+        "Those behind this one: `next` of the page before.",
+        hex(16),
+    )
+    .reads()
+    .answers::<api::TokenPage>(200, "The page.", "token_page")
+}
+
+fn create_token(s: &mut Found) -> Operation<'_> {
+    Operation::new(s, "createToken", "access", "Creates a token of an identity, and shows it once.")
+        .text(
+            "It works on every member at once. It is rotated by creating another, which both work, and deleting the first. \
+             `Idempotency-Key` is refused: a repeat could not show the secret again.",
+        )
+        .takes::<api::CreateToken>("create_token")
+        .answers::<api::TokenCreated>(201, "The token with its secret.", "token_created")
+        .refuses(&[Code::IdentityNotFound, Code::InvalidName, Code::AccessConflict])
+        .writes()
+}
+
+fn delete_token(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(s, "deleteToken", "access", "Deletes a token.")
+        .text("It proves nothing from then on, and what was opened with it ends within a second.")
+        .in_path(
+            "id",
+            "The id of the token: what is before its dot.",
+            hex(16),
+        )
+        .answers::<api::TokenDeleted>(200, "It is gone.", "token_deleted")
+        .refuses(&[Code::TokenNotFound]);
+    changes_access(operation)
+}
+
+fn who_am_i(s: &mut Found) -> Operation<'_> {
+    Operation::new(s, "whoAmI", "access", "Who asks.")
+        .reads()
+        .answers::<api::WhoAmI>(200, "The identity and how it was proven.", "who_am_i")
+}
+
+fn read_access(s: &mut Found) -> Operation<'_> {
+    Operation::new(s, "readAccess", "access", "Whether access control is on.")
+        .reads()
+        .answers::<api::Access>(200, "Whether it is.", "access")
+}
+
+fn change_access(s: &mut Found) -> Operation<'_> {
+    let operation = Operation::new(
+        s,
+        "changeAccess",
+        "access",
+        "Turns access control on or off.",
+    )
+    .text("It is turned on only where somebody may administer the cluster then.")
+    .takes::<api::ChangeAccess>("change_access")
+    .answers::<api::Access>(200, "Whether it is on.", "access");
+    changes_access(operation)
+}
+
 fn read_document(s: &mut Found) -> Operation<'_> {
     Operation::new(s, "readOpenApi", "cluster", "This document.")
         .answers_as(200, "OpenAPI 3.1.", api::JSON)
@@ -935,7 +1140,7 @@ fn read_document(s: &mut Found) -> Operation<'_> {
 }
 
 fn live(s: &mut Found) -> Operation<'_> {
-    Operation::new(s, "livez", "cluster", "Whether the process is alive.").answers_as(
+    Operation::open(s, "livez", "cluster", "Whether the process is alive.").answers_as(
         200,
         "`ok`.",
         "text/plain",
@@ -957,7 +1162,7 @@ fn metrics(s: &mut Found) -> Operation<'_> {
 }
 
 fn ready(s: &mut Found) -> Operation<'_> {
-    Operation::new(
+    Operation::open(
         s,
         "readyz",
         "cluster",

@@ -11,24 +11,29 @@ use super::operation::{LEASE_ID, NO_CONTROLS};
 use crate::http::cluster::MOST_FILTER;
 
 /// The bodies of requests and what is in them.
-const REQUESTS: [&str; 21] = [
+const REQUESTS: [&str; 26] = [
     "AcquireLock",
     "AcquireSemaphore",
     "AcquireTogether",
     "AddMember",
     "Campaign",
+    "ChangeAccess",
     "ChangeLease",
     "ChangeLimits",
     "ChangeStatus",
     "Compact",
     "Condition",
+    "CreateToken",
     "DeleteKeys",
     "GetKey",
     "GrantLease",
     "HandOver",
     "Operation",
+    "IdentityQuota",
     "Proclaim",
+    "PutIdentity",
     "PutKey",
+    "PutRole",
     "RenewLeases",
     "Transact",
     "TransferLeadership",
@@ -36,8 +41,8 @@ const REQUESTS: [&str; 21] = [
 ];
 /// One part of a filter of log lines. What becomes of the audit is for the settings of a member to say.
 const LOG_FILTER: &str = "((?!audit=)[A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace)";
-/// `http://host:port` with a port that there is.
-const MEMBER_URL: &str = r"^http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/?$";
+/// `http://host:port` or `https://host:port` with a port that there is.
+const MEMBER_URL: &str = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/?$";
 /// Fields of answers that are left out rather than `null`.
 const LEFT_OUT: [&str; 4] = ["key_encoding", "attached", "retry_after_ms", "snapshot"];
 /// Answers in which fields are left out that do not belong to what is shown.
@@ -171,6 +176,28 @@ fn facts(schema: &str, field: &str, is_request: bool) -> Option<Value> {
         ("log_filter", "ChangeStatus") => json!({
             "maxLength": MOST_FILTER, "pattern": format!("^{LOG_FILTER}(,{LOG_FILTER})*$")
         }),
+        ("role" | "identity", _) => json!({
+            "minLength": 1, "maxLength": api::MAX_ACCESS_NAME_BYTES, "pattern": NO_CONTROLS
+        }),
+        ("roles", "PutIdentity") => json!({
+            "maxItems": api::MAX_ROLES_OF_IDENTITY, "uniqueItems": true, "items": {
+                "type": "string", "minLength": 1, "maxLength": api::MAX_ACCESS_NAME_BYTES, "pattern": NO_CONTROLS
+            }
+        }),
+        ("certificate", "PutIdentity") => json!({
+            "minLength": 1, "maxLength": api::MAX_CERTIFICATE_NAME_BYTES, "pattern": NO_CONTROLS
+        }),
+        ("leases" | "places", "IdentityQuota") => json!({"minimum": 0, "maximum": most}),
+        ("requests_per_second", _) => json!({"minimum": 1, "maximum": most}),
+        ("grants", "PutRole") => json!({"maxItems": api::MAX_GRANTS}),
+        ("verbs", "RoleGrant") => json!({"minItems": 1}),
+        ("expires_in_ms", "CreateToken") => {
+            json!({"minimum": 1_000, "maximum": api::MAX_TOKEN_MS})
+        }
+        ("id", "Token" | "TokenCreated" | "TokenDeleted") | ("token", "WhoAmI") => {
+            json!({"pattern": "^[0-9a-f]{16}$"})
+        }
+        ("token", "TokenCreated") => json!({"pattern": r"^[0-9a-f]{16}\.[0-9a-f]{64}$"}),
         ("status", "Problem") => json!({"minimum": 400, "maximum": 599}),
         ("type", "Problem") => json!({"pattern": "^urn:tenure:problem:[a-z-]+$"}),
         _ => return None,
@@ -253,6 +280,7 @@ fn requests(schemas: &mut Map<String, Value>) {
     add(schemas, "PutKey", put());
     add(schemas, "Condition", condition());
     add(schemas, "Watch", watch());
+    add(schemas, "RoleGrant", grant());
     if let Some(kinds) = schemas.get_mut("Operation") {
         for kind in kinds["oneOf"].as_array_mut().into_iter().flatten() {
             kind["additionalProperties"] = false.into();
@@ -301,6 +329,26 @@ fn put() -> Value {
     });
     let as_text = json!({"properties": {"encoding": {"enum": ["utf-8", null]}}});
     json!({"oneOf": [as_text, in_base64]})
+}
+
+/// On what a grant is, and that `admin` is on everything.
+fn grant() -> Value {
+    let collections = "(keys|locks|semaphores|elections|leases)";
+    let within = |least: usize| format!(r"^{collections}/[^\x00-\x1f\x7f-\x9f]{{{least},1024}}$");
+    let but_admin: Vec<&str> = tenure_state::Verb::ALL
+        .iter()
+        .filter(|verb| **verb != tenure_state::Verb::Admin)
+        .map(|verb| verb.as_str())
+        .collect();
+    let but_admin = json!({"items": {"enum": but_admin}});
+    let by_prefix = json!({"const": "prefix"});
+    json!({"anyOf": [
+        {"properties": {"resource": {"const": ""}, "match": by_prefix}},
+        {"properties": {"verbs": but_admin, "resource": {"pattern": within(0)}, "match": by_prefix}},
+        {"required": ["match"], "properties": {
+            "verbs": but_admin, "resource": {"pattern": within(1)}, "match": {"const": "exact"},
+        }},
+    ]})
 }
 
 fn watch() -> Value {

@@ -82,7 +82,14 @@ impl Model {
             .iter()
             .map(|h| {
                 let value = h.value.clone();
-                (h.lease, h.owner.clone(), h.share, h.revision, value)
+                (
+                    h.lease,
+                    h.owner.clone(),
+                    h.share,
+                    h.revision,
+                    Some(Clock(h.since)),
+                    value,
+                )
             })
             .collect();
         let got: Vec<_> = view
@@ -90,7 +97,14 @@ impl Model {
             .iter()
             .map(|h| {
                 let value = h.value.clone();
-                (h.lease, h.owner.clone(), h.share, h.fence.0, value)
+                (
+                    h.lease,
+                    h.owner.clone(),
+                    h.share,
+                    h.fence.0,
+                    h.acquired_at,
+                    value,
+                )
             })
             .collect();
         prop_assert_eq!(expected, got);
@@ -102,7 +116,15 @@ impl Model {
         places.sort_by_key(|place| (-place.priority, place.revision));
         let expected: Vec<_> = places
             .iter()
-            .map(|p| (p.lease, p.owner.clone(), p.revision, p.wait))
+            .map(|p| {
+                (
+                    p.lease,
+                    p.owner.clone(),
+                    p.revision,
+                    Some(Clock(p.since)),
+                    p.wait,
+                )
+            })
             .collect();
         let got: Vec<_> = view
             .queue
@@ -112,6 +134,7 @@ impl Model {
                     p.lease,
                     p.owner.clone(),
                     p.queued_revision.0,
+                    p.queued_at,
                     p.wait_deadline.0,
                 )
             })

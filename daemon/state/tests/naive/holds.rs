@@ -116,6 +116,7 @@ impl Model {
         self.places.retain(|place| *place != heir);
         self.holds.push(MStanding {
             revision: self.revision,
+            since: self.clock,
             ..heir
         });
         true

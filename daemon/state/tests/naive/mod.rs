@@ -35,6 +35,8 @@ pub(crate) struct MStanding {
     pub(crate) priority: i32,
     /// The revision of the grant or of the place.
     pub(crate) revision: u64,
+    /// The clock of the same.
+    pub(crate) since: u64,
     pub(crate) wait: u64,
     pub(crate) delay: u64,
     pub(crate) value: String,

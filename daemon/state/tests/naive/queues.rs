@@ -67,6 +67,7 @@ impl Model {
             share: *share,
             priority: acquire.priority,
             revision: self.revision,
+            since: self.clock,
             wait: self.clock + acquire.wait_ms,
             delay: acquire.lock_delay_ms,
             value: acquire.value.clone(),
@@ -146,6 +147,7 @@ impl Model {
             self.places.retain(|place| *place != first);
             self.holds.push(MStanding {
                 revision: self.revision,
+                since: self.clock,
                 ..first
             });
         }

@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::http::{Answer, Client};
+use super::http::{Answer, Client, Secure};
 use super::process::Process;
 use super::proxy::Proxy;
 use super::wait;
@@ -282,7 +281,7 @@ pub(crate) struct Member {
     pub(crate) join: Option<String>,
     pub(crate) settings: Vec<(&'static str, String)>,
     /// How clients of the test know whom they call, where it serves them by TLS.
-    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) secure: Option<Secure>,
     /// Whether it speaks TLS with other members.
     pub(crate) peers_by_tls: bool,
     process: Mutex<Option<Process>>,
@@ -308,7 +307,7 @@ impl Member {
             initial_members: Vec::new(),
             join: None,
             settings: Vec::new(),
-            tls: None,
+            secure: None,
             peers_by_tls: false,
             process: Mutex::new(None),
             stopped: AtomicBool::new(false),
@@ -440,8 +439,8 @@ impl Member {
 
     pub(crate) fn client(&self) -> Client {
         let client = Client::new(self.client);
-        match &self.tls {
-            Some(config) => client.by_tls(Arc::clone(config)),
+        match &self.secure {
+            Some(secure) => client.over(Arc::clone(secure)),
             None => client,
         }
     }

@@ -45,6 +45,21 @@ impl EventStream {
         EventStream::send(address, request.as_bytes())
     }
 
+    /// The same for whoever has a token.
+    pub(crate) fn open_as(
+        address: SocketAddr,
+        token: &str,
+        path: &str,
+        last_event_id: Option<u64>,
+    ) -> io::Result<EventStream> {
+        let id = last_event_id.map_or(String::new(), |id| format!("last-event-id: {id}\r\n"));
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+             accept: text/event-stream\r\n{id}\r\n"
+        );
+        EventStream::send(address, request.as_bytes())
+    }
+
     /// The same by `POST`.
     pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> io::Result<EventStream> {
         let body = body.to_string();

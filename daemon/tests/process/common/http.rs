@@ -5,10 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
 use serde_json::Value;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::cluster::SOON;
 use super::wait;
@@ -84,42 +81,28 @@ impl Answer {
 /// Whoever calls a member. It keeps one connection and opens another after an error.
 pub(crate) struct Client {
     address: SocketAddr,
-    connection: Option<BufReader<Line>>,
+    connection: Option<BufReader<Box<dyn Line>>>,
     patience: Duration,
     persistent: bool,
-    tls: Option<Arc<ClientConfig>>,
+    secure: Option<Secure>,
+    /// `Bearer` and the token by which it proves who it is.
+    authorization: Option<String>,
 }
 
 /// A connection, secured or not.
-pub(crate) struct Line {
-    stream: TcpStream,
-    tls: Option<Box<ClientConnection>>,
+pub(crate) trait Line: Read + Write + Send {
+    /// What is beneath.
+    fn tcp(&self) -> &TcpStream;
 }
 
-impl Read for Line {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.stream.read(buffer),
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(buffer),
-        }
+impl Line for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
     }
 }
 
-impl Write for Line {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.stream.write(bytes),
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.tls {
-            None => self.stream.flush(),
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).flush(),
-        }
-    }
-}
+/// Secures a connection.
+pub(crate) type Secure = Arc<dyn Fn(TcpStream) -> io::Result<Box<dyn Line>> + Send + Sync>;
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Client {
@@ -128,39 +111,32 @@ impl Client {
             connection: None,
             patience: PATIENCE,
             persistent: false,
-            tls: None,
+            secure: None,
+            authorization: None,
         }
     }
 
-    /// The same by TLS, which makes sure that the other side is at home at the address.
-    pub(crate) fn by_tls(mut self, config: Arc<ClientConfig>) -> Client {
-        self.tls = Some(config);
+    /// The same, which proves who it is by a token.
+    pub(crate) fn with_token(mut self, token: &str) -> Client {
+        self.authorization = Some(format!("Bearer {token}"));
         self
     }
 
-    fn connect(&self) -> io::Result<BufReader<Line>> {
-        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(self.patience))?;
-        stream.set_write_timeout(Some(self.patience))?;
-        let tls = self.tls.as_ref().map(|config| {
-            let name = ServerName::from(self.address.ip());
-            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)
-        });
-        let tls = tls.transpose()?.map(Box::new);
-        Ok(BufReader::new(Line { stream, tls }))
+    /// The same over connections that are secured so.
+    pub(crate) fn over(mut self, secure: Secure) -> Client {
+        self.secure = Some(secure);
+        self
     }
 
-    /// The serial number of the certificate that is shown to a new connection.
-    pub(crate) fn serial_shown(&self) -> io::Result<String> {
-        let mut connection = self.connect()?;
-        let Line { stream, tls } = connection.get_mut();
-        let tls = tls.as_mut().expect("it is by TLS");
-        tls.complete_io(stream)?;
-        let shown = tls.peer_certificates().and_then(<[_]>::first);
-        let shown = shown.expect("a server shows a certificate");
-        let (_, shown) = X509Certificate::from_der(shown).map_err(io::Error::other)?;
-        Ok(shown.raw_serial_as_string())
+    fn connect(&self) -> io::Result<BufReader<Box<dyn Line>>> {
+        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(self.patience))?;
+        let line: Box<dyn Line> = match &self.secure {
+            Some(secure) => secure(stream)?,
+            None => Box::new(stream),
+        };
+        Ok(BufReader::new(line))
     }
 
     /// The same, which asks again while the member says that it has no leader and that nothing was applied: for tests
@@ -237,17 +213,21 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        let mut headers = headers.to_vec();
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         let deadline = Instant::now() + self.patience;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
         };
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             method,
             path,
-            headers,
+            &headers,
             body,
         )?;
         let answer = read_answer(&mut connection, method, deadline)?;
@@ -270,7 +250,7 @@ impl Client {
         let mut connection = self.connect()?;
         let headers = [("content-type", "application/json")];
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             "POST",
             path,
@@ -289,9 +269,12 @@ impl Client {
         } else {
             body.to_string()
         };
-        let headers = [("content-type", "application/json")];
+        let mut headers = vec![("content-type", "application/json")];
+        if let Some(authorization) = &self.authorization {
+            headers.push(("authorization", authorization));
+        }
         send(
-            connection.get_mut(),
+            connection.get_mut().as_mut(),
             self.address,
             method,
             path,
@@ -307,7 +290,7 @@ impl Client {
 
 /// A request that was sent and whose answer was not read yet.
 pub(crate) struct Pending {
-    connection: BufReader<Line>,
+    connection: BufReader<Box<dyn Line>>,
     method: String,
 }
 
@@ -327,7 +310,7 @@ impl Pending {
 }
 
 fn send(
-    stream: &mut Line,
+    stream: &mut dyn Line,
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -357,7 +340,7 @@ fn send(
 }
 
 fn read_answer(
-    connection: &mut BufReader<Line>,
+    connection: &mut BufReader<Box<dyn Line>>,
     method: &str,
     deadline: Instant,
 ) -> io::Result<Answer> {
@@ -392,7 +375,7 @@ fn read_answer(
 }
 
 fn read_body(
-    connection: &mut BufReader<Line>,
+    connection: &mut BufReader<Box<dyn Line>>,
     head: &Answer,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {
@@ -416,15 +399,15 @@ fn read_body(
 }
 
 /// Each single read may only take what is left until the deadline.
-fn limit(connection: &BufReader<Line>, deadline: Instant) -> io::Result<()> {
+fn limit(connection: &BufReader<Box<dyn Line>>, deadline: Instant) -> io::Result<()> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    connection.get_ref().stream.set_read_timeout(Some(left))
+    connection.get_ref().tcp().set_read_timeout(Some(left))
 }
 
-fn read_line(connection: &mut BufReader<Line>, deadline: Instant) -> io::Result<String> {
+fn read_line(connection: &mut BufReader<Box<dyn Line>>, deadline: Instant) -> io::Result<String> {
     limit(connection, deadline)?;
     let mut line = Vec::new();
     connection.read_until(b'\n', &mut line)?;
@@ -438,7 +421,7 @@ fn read_line(connection: &mut BufReader<Line>, deadline: Instant) -> io::Result<
 }
 
 fn read_exactly(
-    connection: &mut BufReader<Line>,
+    connection: &mut BufReader<Box<dyn Line>>,
     length: usize,
     deadline: Instant,
 ) -> io::Result<Vec<u8>> {

@@ -14,5 +14,5 @@ pub(crate) mod queue;
 pub(crate) mod wait;
 
 pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT, Member, SOON, Setup, acquire, grant};
-pub(crate) use http::{Answer, Client, PATIENCE, Pending};
+pub(crate) use http::{Answer, Client, Line, PATIENCE, Pending, Secure};
 pub(crate) use process::Process;

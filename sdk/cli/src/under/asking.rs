@@ -80,6 +80,11 @@ pub(super) fn tells_of_its_end(error: &Error) -> bool {
     matches!(error.code(), Some(Code::LeaseExpired | Code::LeaseNotFound))
 }
 
+/// Whether members do not know who asks, or that may not. Rights may be given back.
+pub(super) fn is_of_rights(error: &Error) -> bool {
+    matches!(error.code(), Some(Code::Unauthenticated | Code::Forbidden))
+}
+
 /// What is told of an asking that failed; by which lease it asked, and whether that is certain to have ended.
 pub(super) fn not_acquired(
     what: &What,

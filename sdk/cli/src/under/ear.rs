@@ -12,10 +12,12 @@ use tenure::api::{Attached, AttachedState, Code, Lease};
 use tenure::{Client, Error, Loss};
 use tokio::task::JoinSet;
 
-use super::asking::tells_of_its_end;
+use super::asking::{is_of_rights, tells_of_its_end};
 
 /// Between askings that no member answered.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Between askings of who is refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Who listens for the end of one hold.
 pub(super) struct Ear {
@@ -75,6 +77,7 @@ async fn listen(client: Client, hold: Hold) -> Loss {
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) if error.may_pass() => tokio::time::sleep(PAUSE).await,
+            Err(error) if is_of_rights(&error) => tokio::time::sleep(REFUSED_PAUSE).await,
             // From now on nothing is heard.
             Err(_) => std::future::pending().await,
         }

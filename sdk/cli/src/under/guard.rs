@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 use tenure::{Guard as Hold, Holdable, Loss, State};
 
+use super::asking::is_of_rights;
 use super::clock::Until;
 use super::ear::Ear;
 use super::gate::Gate;
@@ -161,8 +162,9 @@ impl<'a, W: Holdable> Guard<'a, W> {
             State::InJeopardy if !self.warned => {
                 let stop = left.saturating_sub(self.times.stop_before());
                 let stop = duration::shown(stop);
+                let why = self.refusal();
                 say(format!(
-                    "{word} {name} is not renewed: the command is stopped in {stop} unless it is"
+                    "{word} {name} is not renewed{why}: the command is stopped in {stop} unless it is"
                 ));
                 self.warned = true;
             }
@@ -173,6 +175,13 @@ impl<'a, W: Holdable> Guard<'a, W> {
             self.warden.tell(self.until);
         }
         left
+    }
+
+    /// What members say of who asks, where that is why it is not renewed.
+    fn refusal(&self) -> String {
+        let refused = self.hold.trouble().filter(is_of_rights);
+        let refused = refused.and_then(|error| error.failure().map(ToString::to_string));
+        refused.map_or_else(String::new, |why| format!("; {why}"))
     }
 
     /// Says once, before it matters, that something of the command cannot be stopped.
@@ -265,8 +274,13 @@ impl<'a, W: Holdable> Guard<'a, W> {
                 Duration::ZERO
             }
         };
+        let refusal = match why {
+            // Told once, when renewals began not to get through.
+            Loss::Deadline if !self.warned => self.refusal(),
+            _ => String::new(),
+        };
         say(format!(
-            "{} {} is lost ({why}): the command is stopped",
+            "{} {} is lost ({why}{refusal}): the command is stopped",
             self.what.word, self.what.name
         ));
         let hook = hook.and_then(|command| last_deed(command, environment, why));

@@ -341,7 +341,7 @@ The command runs without a shell, in a process group of its own, with this progr
 HUP, QUIT, USR1 and USR2 are passed on to it. It finds in its environment TENURE_FENCE (refuse whatever comes with a lesser one), \
 TENURE_LEASE, and TENURE_DEADLINE: until when the hold was certain when it started, in milliseconds of CLOCK_BOOTTIME \
 (the first number of /proc/uptime, in seconds). Each renewal moves that on. `tenure` inside of it asks the same cluster in \
-the same way, by TENURE_ENDPOINTS, TENURE_CONTEXT and TENURE_ONLY_GIVEN.
+the same way, by TENURE_ENDPOINTS, TENURE_CONTEXT, TENURE_ONLY_GIVEN and TENURE_TOKEN_FILE.
 
 When renewals do not get through, all of the command gets TERM and, after --grace, KILL: before the local deadline, which \
 is before others can hold. When somebody else ends the hold (revokes its lease, breaks it, restores the cluster), others may \

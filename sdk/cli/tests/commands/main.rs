@@ -8,6 +8,7 @@
 )]
 mod common;
 
+mod access;
 #[path = "../../../tests/authority/mod.rs"]
 mod authority;
 mod backing;

@@ -201,7 +201,7 @@ fn who_holds_and_who_waits_is_shown() {
     assert_eq!(
         lines[0],
         [
-            "LOCK", "STATE", "WHO", "MODE", "FENCE", "SINCE", "REVISION", "LEFT", "LEASE"
+            "LOCK", "STATE", "WHO", "MODE", "FENCE", "SINCE", "LEFT", "LEASE"
         ]
     );
     assert_eq!(lines[1][..2], ["jobs/a", "held"], "{table}");
@@ -210,6 +210,7 @@ fn who_holds_and_who_waits_is_shown() {
         "{table}"
     );
     assert_eq!(lines[1][3], "exclusive");
+    assert_eq!((lines[1][6], lines[2][7]), ("ago", "ago"), "{table}");
     assert_eq!(lines[2][..3], ["jobs/a", "waits", "1"], "{table}");
     let wire = in_json(&cluster, &["locks", "jobs/a"]);
     assert_eq!(wire["locks"][0]["holders"][0]["mode"], "exclusive");
@@ -286,15 +287,12 @@ fn a_look_that_is_repeated_sees_what_changes() {
     looks.wait_for_output("no lock is held or waited for, at revision", SOON);
     let mut holder = begun(&cluster, "holder", ["lock", "jobs/a", "--", "sleep", "60"]);
     looks.wait_for_output("jobs/a  held", SOON);
-    wait::until("it was seen for a second and more", SOON, || {
+    wait::until("it is held for a second and more", SOON, || {
         let shown = looks.output();
         let line = |part: &str| shown.lines().rfind(|line| line.contains(part));
-        let (head, row) = (line("SEEN FOR")?, line("  held  ")?);
-        let seen_for = row
-            .get(head.find("SEEN FOR")?..)?
-            .split_whitespace()
-            .next()?;
-        let is_whole = seen_for.ends_with('s') && !seen_for.ends_with("ms");
+        let (head, row) = (line("SINCE")?, line("  held  ")?);
+        let since = row.get(head.find("SINCE")?..)?.split_whitespace().next()?;
+        let is_whole = since.ends_with('s') && !since.ends_with("ms");
         is_whole.then_some(())
     });
     holder.signal(rustix::process::Signal::TERM);

@@ -108,7 +108,8 @@ fn fronted(cluster: &Cluster) -> Front {
     front
 }
 
-fn with(cluster: &Cluster, context: &str, arguments: &str) -> Ran {
+/// Runs it by a context of the settings beside the members.
+pub(crate) fn with(cluster: &Cluster, context: &str, arguments: &str) -> Ran {
     let mut command = tenure(["--context", context, "--timeout", "2s"]);
     command.args(arguments.split(' '));
     run(command.env("XDG_CONFIG_HOME", cluster.dir()))

@@ -365,6 +365,6 @@ fn contexts_are_read_from_the_file_and_shown_with_who_said_so() {
     check(
         &context(&["--context", "a", "status"]),
         78,
-        &["the token is none"],
+        &["is no token"],
     );
 }

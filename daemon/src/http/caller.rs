@@ -1,0 +1,462 @@
+//! Who asks: proven before anything else of a request is looked at.
+//!
+//! Owns the ways in which somebody proves who it is, a token or a client certificate, and what it costs to try. Whether
+//! a proof is right is answered by this member's own state, which knows a token by the hash of its secret; a proof that it
+//! does not know is looked for once more behind a read barrier, so that a token works on every member as soon as it was
+//! created. An unknown id and a wrong secret cost the same and are told alike. Must never let a secret into a sentence.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::{Extensions, HeaderMap};
+use tenure_api::{Code, Retry};
+use tenure_state::{
+    Access, Collection, Command, Denied, LeaseId, Need, Principal, Scope, State, TokenId,
+};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, interval};
+
+use super::audit::Denials;
+use super::failure::{Failure, Purpose};
+use super::rights::{Needed, READ};
+use super::throttle::{ByAddress, ByIdentity, Rate};
+use crate::node::Handle;
+use crate::tls::ClientCertificate;
+use crate::token::{TOKEN_FORM, Token};
+
+/// Proofs that fail, from one address: so many at once, and then one in each interval.
+const FAILURES: Rate = Rate::new(Duration::from_secs(1), 20);
+/// So many unknown proofs are looked for at a time: nobody who guesses makes this member ask its leader all the time.
+const LOOKUPS: usize = 4;
+/// How often it is looked whether rights have changed, for the sake of what is open: it ends within a second.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Who asks, as this member has found it out.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    principal: Principal,
+    address: IpAddr,
+    /// When its token expires.
+    expires: Option<Instant>,
+}
+
+impl Caller {
+    /// Whoever asks while nobody has to prove anything.
+    pub(super) fn anonymous(address: IpAddr) -> Caller {
+        Caller {
+            principal: Principal::anonymous(),
+            address,
+            expires: None,
+        }
+    }
+
+    /// As the state machine knows it.
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// From where.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How much longer its token proves who it is; `None` where there is no end.
+    pub(super) fn expires_in(&self) -> Option<Duration> {
+        let expires = self.expires?;
+        Some(expires.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether it has these rights in this state.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` where it is nobody any more, `forbidden` with the right that is missing.
+    pub(super) fn may(&self, state: &State, needed: &Needed<'_>) -> Result<(), Failure> {
+        self.judged(state, |state| match needed {
+            Needed::All(needs) => state.authorize(&self.principal, needs),
+            Needed::Lease(lease) if self.owns(state, *lease) => Ok(()),
+            Needed::Lease(lease) => {
+                let name = lease.to_string();
+                let scope = Scope::One(Collection::Leases, name.as_bytes());
+                state.authorize(&self.principal, &[Need::new(READ[0], scope)])
+            }
+        })
+    }
+
+    /// Whether a command may be carried out for it in this state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::may`].
+    pub(super) fn may_submit(&self, state: &State, command: &Command) -> Result<(), Failure> {
+        self.judged(state, |state| {
+            state.authorize_command(&self.principal, command)
+        })
+    }
+
+    /// Whether it may use these leases in this state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::may`].
+    pub(super) fn may_use(&self, state: &State, leases: &[LeaseId]) -> Result<(), Failure> {
+        self.judged(state, |state| {
+            leases
+                .iter()
+                .try_for_each(|lease| state.authorize_lease(&self.principal, *lease))
+        })
+    }
+
+    /// Whether a lease is its own, or nobody is anybody.
+    pub(super) fn owns(&self, state: &State, lease: LeaseId) -> bool {
+        state.authorize_lease(&self.principal, lease).is_ok()
+    }
+
+    fn judged(
+        &self,
+        state: &State,
+        judge: impl FnOnce(&State) -> Result<(), Denied>,
+    ) -> Result<(), Failure> {
+        let is_expired = self.expires_in().is_some_and(|left| left.is_zero());
+        if is_expired && state.access().enabled() {
+            return Err(expired());
+        }
+        judge(state).map_err(|denied| Failure::denied(&denied))
+    }
+}
+
+/// Ends when rights may have changed since it was made or last ended, or when the caller's token has expired.
+#[derive(Clone, Debug)]
+pub(super) struct Changes {
+    seen: watch::Receiver<u64>,
+    expires: Option<Instant>,
+}
+
+impl Changes {
+    /// Waits. Cancellation loses nothing.
+    pub(super) async fn next(&mut self) {
+        let changed = async {
+            if self.seen.changed().await.is_err() {
+                // The member stops, which ends what waits by itself.
+                std::future::pending::<()>().await;
+            }
+        };
+        let Some(expires) = self.expires else {
+            return changed.await;
+        };
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep_until(expires) => self.expires = None,
+        }
+    }
+}
+
+/// What a request brings to prove who asks.
+enum Proof {
+    Token(Token),
+    Names(Vec<String>),
+}
+
+/// What a look at a proof shows.
+enum Looked {
+    Known(Caller),
+    Expired,
+    Unknown,
+}
+
+/// Where everybody proves who it is.
+pub(super) struct Gate {
+    failures: ByAddress,
+    lookups: Semaphore,
+    rates: ByIdentity,
+    /// What it refused.
+    pub(super) denials: Denials,
+    changes: watch::Sender<u64>,
+}
+
+impl Gate {
+    pub(super) fn new() -> Gate {
+        Gate {
+            failures: ByAddress::new(FAILURES),
+            lookups: Semaphore::new(LOOKUPS),
+            rates: ByIdentity::default(),
+            denials: Denials::new(),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// Tells what is open when rights have changed. It never ends.
+    pub(super) async fn follow(&self, handle: &Handle) {
+        let mut ticks = interval(LOOK_AGAIN);
+        loop {
+            ticks.tick().await;
+            let present = handle.read(|state| state.access().changes());
+            self.changes.send_if_modified(|told| {
+                let is_new = *told != present;
+                *told = present;
+                is_new
+            });
+        }
+    }
+
+    /// Changes that concern a caller, from now on.
+    pub(super) fn changes(&self, caller: &Caller) -> Changes {
+        Changes {
+            seen: self.changes.subscribe(),
+            expires: caller.expires,
+        }
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` where that is not proven, `too-many-requests` where it was tried too often from there, or the
+    /// identity asks more often than it may; `no-leader` where it is not known here and no leader says what is.
+    pub(super) async fn admit(
+        &self,
+        handle: &Handle,
+        (headers, extensions): (&HeaderMap, &Extensions),
+        address: IpAddr,
+    ) -> Result<Caller, Failure> {
+        if !handle.read(|state| state.access().enabled()) {
+            return Ok(Caller::anonymous(address));
+        }
+        let proof = proof(headers, extensions).or_else(|failure| {
+            // Who brings nothing is told what to bring, however often.
+            if headers.contains_key(AUTHORIZATION) {
+                self.count_failure(address)?;
+            }
+            Err(failure)
+        })?;
+        let look = || handle.read(|state| proof.look(state.access(), address));
+        let mut looked = look();
+        if !matches!(looked, Looked::Known(_)) {
+            // Counted also where it is right in the end: that happens once for each token and member.
+            self.count_failure(address)?;
+            if matches!(looked, Looked::Unknown) {
+                let _lookup = self.lookups.try_acquire().map_err(|_| {
+                    let detail = "other unknown proofs are being looked for; ask again later";
+                    Failure::new(Code::TooManyRequests, detail)
+                })?;
+                let barrier = handle.barrier().await;
+                barrier.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
+                looked = look();
+            }
+        }
+        match looked {
+            Looked::Known(caller) => self.within_its_rate(handle, caller),
+            Looked::Expired => Err(expired()),
+            Looked::Unknown => Err(proof.unknown()),
+        }
+    }
+
+    fn count_failure(&self, address: IpAddr) -> Result<(), Failure> {
+        self.failures.take(address).map_err(|wait| {
+            let detail =
+                "attempts to prove who asks failed too often from this address; ask again later";
+            Failure::new(Code::TooManyRequests, detail).retried_after(wait)
+        })
+    }
+
+    fn within_its_rate(&self, handle: &Handle, caller: Caller) -> Result<Caller, Failure> {
+        let name = caller.principal.name();
+        let most = handle.read(|state| {
+            let identity = state.access().identity(name)?;
+            identity.quota.requests_per_second
+        });
+        let Some(most) = most else {
+            return Ok(caller);
+        };
+        let taken = self.rates.take(name, Rate::per_second(most));
+        taken.map(|()| caller.clone()).map_err(|wait| {
+            let detail = format!(
+                "requests_per_second of {name:?} is {most} at each member; ask more slowly, or have the quota raised"
+            );
+            Failure::new(Code::TooManyRequests, detail)
+                .with("limit", "requests_per_second")
+                .with("allowed", most)
+                .retried_after(wait)
+        })
+    }
+}
+
+impl Proof {
+    fn look(&self, access: &Access, address: IpAddr) -> Looked {
+        match self {
+            Proof::Token(token) => {
+                let found = access.token(token.id());
+                // Of an unknown id a hash is compared too: it takes as long as a wrong secret.
+                let hash = found.map_or(&[0; 32], |found| &found.hash);
+                let (is_right, Some(found)) = (token.has_hash(hash), found) else {
+                    return Looked::Unknown;
+                };
+                if !is_right {
+                    return Looked::Unknown;
+                }
+                let left = found.expires_unix_ms.map(|at| left_until(at, unix_ms()));
+                if left.is_some_and(|left| left.is_zero()) {
+                    return Looked::Expired;
+                }
+                Looked::Known(Caller {
+                    principal: Principal::of(&found.identity, Some(token.id())),
+                    address,
+                    expires: left.map(|left| Instant::now() + left),
+                })
+            }
+            Proof::Names(names) => {
+                let known = names.iter();
+                let known = known.filter_map(|name| access.identity_of_certificate(name));
+                known.take(1).next().map_or(Looked::Unknown, |identity| {
+                    Looked::Known(Caller {
+                        principal: Principal::of(identity, None),
+                        address,
+                        expires: None,
+                    })
+                })
+            }
+        }
+    }
+
+    fn unknown(&self) -> Failure {
+        match self {
+            Proof::Token(_) => unauthenticated(
+                "the token in the header `Authorization` is not known here: it was deleted, has expired and was \
+                 forgotten, or was never created; accepted is one that POST /v1/tokens has answered",
+            ),
+            Proof::Names(names) => {
+                let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+                unauthenticated(format!(
+                    "no identity has the certificate {}; accepted is a name that an identity has as `certificate`, or a \
+                     token",
+                    match names.as_slice() {
+                        [] => "of this connection, which has no name".to_owned(),
+                        names => names.join(" or "),
+                    }
+                ))
+            }
+        }
+    }
+}
+
+/// The proof that a request brings. Where it brings a token, that one counts.
+fn proof(headers: &HeaderMap, extensions: &Extensions) -> Result<Proof, Failure> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let accepted = |what: &str| {
+        let detail =
+            format!("the header `Authorization` {what}; accepted is `Bearer ` and {TOKEN_FORM}");
+        unauthenticated(detail)
+    };
+    match (given.next(), given.next()) {
+        (Some(value), None) => bearer(value)
+            .map(Proof::Token)
+            .ok_or_else(|| accepted("is given in another form")),
+        (Some(_), Some(_)) => Err(accepted("is given more than once")),
+        (None, _) => match extensions.get::<ClientCertificate>() {
+            Some(certificate) => Ok(Proof::Names(certificate.names.clone())),
+            None => Err(accepted("is missing")),
+        },
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<Token> {
+    let (scheme, token) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
+        return None;
+    }
+    Token::parse(token.trim_ascii()).ok()
+}
+
+fn unauthenticated(detail: impl Into<String>) -> Failure {
+    Failure::new(Code::Unauthenticated, detail)
+        .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
+
+/// Said only to whoever has the secret.
+fn expired() -> Failure {
+    unauthenticated("the token has expired; have a new one created by POST /v1/tokens")
+        .retried(Retry::Never)
+}
+
+/// The time of this machine, by which tokens expire.
+pub(super) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// What is left until a time, and never so much that timers cannot hold it.
+pub(super) fn left_until(at_ms: u64, now_ms: u64) -> Duration {
+    const MOST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Duration::from_millis(at_ms.saturating_sub(now_ms)).min(MOST)
+}
+
+/// A token as it is written in logs.
+pub(super) fn token_shown(token: Option<TokenId>) -> Option<String> {
+    token.map(|token| token.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str =
+        "00000000000000a1.000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+    fn headers(values: &[&String]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            let value = HeaderValue::from_str(value).expect("a value");
+            headers.append(AUTHORIZATION, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn a_header_in_another_form_is_refused_without_an_echo_of_it() {
+        let bearer = format!("Bearer {TOKEN}");
+        let canary = format!("Bearer {TOKEN}c0ffee");
+        let basic = format!("Basic {TOKEN}");
+        for given in [
+            &[][..],
+            &[&canary],
+            &[&basic],
+            &[&TOKEN.to_owned()],
+            &[&"Bearer ".to_owned()],
+            &[&bearer, &bearer],
+        ] {
+            let Err(failure) = proof(&headers(given), &Extensions::new()) else {
+                panic!("{given:?} is no proof");
+            };
+            assert_eq!(failure.code, Code::Unauthenticated);
+            assert!(failure.detail.contains("Bearer "), "{}", failure.detail);
+            assert!(!failure.detail.contains("000102"), "{}", failure.detail);
+        }
+        for given in [
+            &bearer,
+            &format!("bearer  {TOKEN}"),
+            &format!("BEARER {TOKEN} "),
+        ] {
+            assert!(matches!(
+                proof(&headers(&[given]), &Extensions::new()),
+                Ok(Proof::Token(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_certificate_counts_where_there_is_no_token() {
+        let mut extensions = Extensions::new();
+        extensions.insert(ClientCertificate {
+            names: vec!["spiffe://example/deploy".into()],
+        });
+        let by_name = proof(&headers(&[]), &extensions);
+        assert!(matches!(by_name, Ok(Proof::Names(names)) if names == ["spiffe://example/deploy"]));
+        let both = proof(&headers(&[&format!("Bearer {TOKEN}")]), &extensions);
+        assert!(matches!(both, Ok(Proof::Token(_))));
+        let wrong = proof(&headers(&[&"Bearer nonsense".to_owned()]), &extensions);
+        assert!(wrong.is_err(), "a token that is given must be right");
+    }
+}

@@ -1,0 +1,233 @@
+//! What is open when rights are taken away ends within a second, and what is asked for next is judged anew.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Guarded, done};
+use crate::common::events::EventStream;
+use crate::common::{PATIENCE, Setup, machine, wait};
+
+/// The contract says a second; a busy machine is given another.
+const SOON_ENOUGH: Duration = Duration::from_secs(2);
+
+/// Holds what is done after rights were taken away to the time that the contract gives it.
+fn ends_within_a_second<T>(what: &str, end: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let ended = end();
+    let took = began.elapsed();
+    assert!(took < SOON_ENOUGH, "{what} went on for {took:?}");
+    ended
+}
+
+fn watching() -> Value {
+    json!([
+        {"verbs": ["watch", "read", "list", "write"], "resource": "keys/in/"},
+        {"verbs": ["lock", "read"], "resource": "locks/in/"},
+        {"verbs": ["lease"], "resource": "leases/"},
+    ])
+}
+
+#[test]
+fn streams_and_polls_end_within_a_second_after_their_rights() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let member = &cluster.members[0];
+    let mut root = guarded.root();
+    let holder = done(root.post("/v1/leases", &json!({"ttl_ms": 600_000})), 201).str("lease");
+    done(root.post("/v1/locks/in/x", &json!({"lease": holder})), 200);
+    // Rights that are taken from the role, a token that is deleted, an identity that is, and a token that expires.
+    for (way, status) in [
+        ("role", 403),
+        ("token", 401),
+        ("identity", 401),
+        ("expiry", 401),
+    ] {
+        let name = format!("by-{way}");
+        let mut token = guarded.identity(&name, &watching());
+        let mut opened = Instant::now();
+        if way == "expiry" {
+            let asked = json!({"identity": name, "expires_in_ms": 3_000});
+            opened = Instant::now();
+            token = done(root.post("/v1/tokens", &asked), 201).str("token");
+        }
+        let mut client = guarded.client(&token);
+        let lease = done(client.post("/v1/leases", &json!({"ttl_ms": 600_000})), 201).str("lease");
+        let mut stream =
+            EventStream::open_as(member.client, &token, "/v1/watch?prefix=keys/in/", None)
+                .expect("a stream");
+        assert_eq!(stream.status, 200, "{}", stream.head);
+        assert_eq!(next(&mut stream).event, "start");
+        let after = done(
+            client.put("/v1/keys/in/a", way.as_bytes()),
+            if way == "role" { 201 } else { 200 },
+        );
+        assert_eq!(next(&mut stream).event, "change");
+        let after = after.revision();
+        let begin = |method: &str, path: &str, body: &Value| {
+            guarded
+                .client(&token)
+                .begin(method, path, body)
+                .expect("it is sent")
+        };
+        let watch = format!("/v1/watch?prefix=keys/in/&after={after}&wait_ms=60000");
+        let read = format!("/v1/keys/in/a?after={after}&wait_ms=60000");
+        let acquire = json!({"lease": lease, "wait_ms": 60_000, "poll_ms": 60_000});
+        let open = [
+            ("a watch", begin("GET", &watch, &Value::Null)),
+            ("a read", begin("GET", &read, &Value::Null)),
+            ("an acquire", begin("POST", "/v1/locks/in/x", &acquire)),
+        ];
+        let queued = || {
+            let lock = done(guarded.root().get("/v1/locks/in/x"), 200);
+            (lock.u64("queue_length") > 0).then_some(())
+        };
+        wait::until("the acquire waits in the queue", PATIENCE, queued);
+        match way {
+            "role" => guarded.put_role(&name, &json!([])),
+            "token" => {
+                let id = token.split('.').next().expect("an id");
+                done(root.delete(&format!("/v1/tokens/{id}")), 200);
+            }
+            "identity" => {
+                done(root.delete(&format!("/v1/identities/{name}")), 200);
+            }
+            _ => {
+                let left = Duration::from_secs(3).saturating_sub(opened.elapsed());
+                wait::pass(left, || false);
+            }
+        }
+        ends_within_a_second(&name, || {
+            for (what, pending) in open {
+                let answer = pending.answer(PATIENCE).expect("it is answered");
+                assert_eq!(answer.status, status, "{what} {way}: {}", answer.text());
+            }
+            let last = next(&mut stream);
+            assert_eq!(
+                (last.event.as_str(), last.json()["status"].as_u64()),
+                ("error", Some(status.into()))
+            );
+            assert_eq!(stream.next(PATIENCE).expect("the stream ends"), None);
+        });
+        let place = done(root.get("/v1/locks/in/x"), 200);
+        assert_eq!(
+            place.u64("queue_length"),
+            1,
+            "the place is its lease's, and stays"
+        );
+        done(root.delete(&format!("/v1/leases/{lease}")), 200);
+    }
+}
+
+fn next(stream: &mut EventStream) -> crate::common::events::Message {
+    let message = stream.next(PATIENCE).expect("the stream goes on");
+    message.expect("a message")
+}
+
+#[test]
+fn a_stream_is_resumed_with_the_rights_of_whoever_resumes_it() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let member = &cluster.members[0];
+    let strong = guarded.identity("strong", &watching());
+    let weak = guarded.identity(
+        "weak",
+        &json!([{"verbs": ["watch"], "resource": "keys/in/a/"}]),
+    );
+    let path = "/v1/watch?prefix=keys/in/";
+    let mut stream = EventStream::open_as(member.client, &strong, path, None).expect("a stream");
+    let start = next(&mut stream);
+    let id = start.id.expect("where it begins");
+    done(
+        guarded.client(&strong).put("/v1/keys/in/secret", b"secret"),
+        201,
+    );
+    assert_eq!(next(&mut stream).event, "change");
+    drop(stream);
+    let refused = EventStream::open_as(member.client, &weak, path, Some(id)).expect("an answer");
+    assert_eq!(refused.status, 403, "{}", refused.head);
+    let within = "/v1/watch?prefix=keys/in/a/";
+    let mut allowed =
+        EventStream::open_as(member.client, &weak, within, Some(id)).expect("a stream");
+    assert_eq!(
+        (allowed.status, next(&mut allowed).event.as_str()),
+        (200, "start")
+    );
+    let resumed = EventStream::open_as(member.client, &strong, path, Some(id)).expect("a stream");
+    assert_eq!(resumed.status, 200);
+}
+
+#[test]
+fn a_right_taken_away_anywhere_counts_for_the_next_call_everywhere() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let guarded = Guarded::of(&cluster);
+    let at = |number: usize, token: &str| {
+        cluster.members[number]
+            .client()
+            .persistent()
+            .with_token(token)
+    };
+    let token = guarded.identity("ci", &watching());
+    for round in 0..5 {
+        guarded.put_role("ci", &watching());
+        // The role was given at one member and is known at each, whoever is asked.
+        done(
+            at(follower, &token).put("/v1/keys/in/a", b"x"),
+            if round == 0 { 201 } else { 200 },
+        );
+        done(at(leader, &token).get("/v1/keys/in/a"), 200);
+        let lease = done(
+            at(follower, &token).post("/v1/leases", &json!({"ttl_ms": 60_000})),
+            201,
+        );
+        let lease = lease.str("lease");
+        let mut root = at(leader, &guarded.root);
+        done(
+            root.json("PUT", "/v1/roles/ci", &json!({"grants": []})),
+            200,
+        );
+        for (what, answer) in [
+            ("a write", at(follower, &token).put("/v1/keys/in/a", b"y")),
+            ("a read", at(follower, &token).get("/v1/keys/in/a")),
+            (
+                "a grant",
+                at(follower, &token).post("/v1/leases", &json!({"ttl_ms": 60_000})),
+            ),
+            (
+                "a lock",
+                at(follower, &token).post("/v1/locks/in/x", &json!({"lease": lease})),
+            ),
+            (
+                "a transaction",
+                at(follower, &token).post(
+                    "/v1/txn",
+                    &json!({"then": [{"put": {"key": "in/a", "value": "z"}}]}),
+                ),
+            ),
+        ] {
+            let answer = answer.expect("the member answers");
+            assert_eq!(answer.status, 403, "{what}: {}", answer.text());
+        }
+        assert_eq!(
+            done(root.get("/v1/keys/in/a"), 200).text(),
+            "x",
+            "nothing was written"
+        );
+    }
+    // A token works at every member as soon as it is there, and at none as soon as it is gone.
+    for number in [0, 1, 2, 0, 1, 2] {
+        let token = guarded.token("ci");
+        assert_eq!(
+            done(at(number, &token).get("/v1/whoami"), 200).str("identity"),
+            "ci"
+        );
+        let id = token.split('.').next().expect("an id");
+        let gone = format!("/v1/tokens/{id}");
+        done(at(leader, &guarded.root).delete(&gone), 200);
+        done(at(number, &token).get("/v1/access"), 401);
+    }
+}
