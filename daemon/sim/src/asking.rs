@@ -503,6 +503,11 @@ impl World {
                     .map_or(0, |revision| revision.0);
                 transaction.conditions.push(condition(&key, revision));
                 transaction.then.push(put(key.clone(), value));
+                if self.people.are_told_apart() {
+                    // The branch that is not taken needs other rights than the one that is.
+                    let key = beside(&key);
+                    transaction.otherwise.push(Operation::Delete { key });
+                }
                 transaction.otherwise.push(Operation::Get { key });
             }
             7 => transaction.then.push(Operation::Delete { key }),
