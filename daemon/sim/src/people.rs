@@ -191,7 +191,7 @@ impl People {
         let collections = [
             (
                 "keys/",
-                &["keys/k1", "keys/k", "keys/k3/beside", "keys/plain"][..],
+                &["keys/k0", "keys/k1", "keys/k2", "keys/k", "keys/k3/beside"][..],
             ),
             ("locks/", &["locks/lock0", "locks/del", "locks/lock2"]),
             ("semaphores/", &["semaphores/sem1"]),
