@@ -28,10 +28,14 @@ pub const MAX_ACCESS_NAME_BYTES: u64 = 128;
 /// Whoever asks while access control is off; no identity has this name.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Who asks. Anonymous while access control is off. Cheap to clone.
+/// Who asks. Anonymous while access control is off. Cheap to clone, and one word long: thousands of renewals carry one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Principal {
-    identity: Option<Arc<str>>,
+pub struct Principal(Option<Arc<Proven>>);
+
+/// An identity, and by what it is known.
+#[derive(Debug, Eq, PartialEq)]
+struct Proven {
+    identity: Arc<str>,
     token: Option<TokenId>,
 }
 
@@ -43,30 +47,28 @@ impl Principal {
 
     /// An identity, and the token by which it proved who it is; without one it has a certificate.
     pub fn of(identity: &str, token: Option<TokenId>) -> Principal {
-        Principal {
-            identity: Some(identity.into()),
-            token,
-        }
+        let identity = identity.into();
+        Principal(Some(Arc::new(Proven { identity, token })))
     }
 
     /// The name of the identity, or `anonymous`.
     pub fn name(&self) -> &str {
-        self.identity.as_deref().unwrap_or(ANONYMOUS)
+        self.identity().unwrap_or(ANONYMOUS)
     }
 
     /// The identity, if there is one.
     pub fn identity(&self) -> Option<&str> {
-        self.identity.as_deref()
+        self.0.as_deref().map(|proven| &*proven.identity)
     }
 
     /// The token by which it proved who it is.
     pub fn token(&self) -> Option<TokenId> {
-        self.token
+        self.0.as_deref()?.token
     }
 
     /// The identity, to be kept.
     pub(crate) fn shared_identity(&self) -> Option<Arc<str>> {
-        self.identity.clone()
+        self.0.as_deref().map(|proven| Arc::clone(&proven.identity))
     }
 }
 
