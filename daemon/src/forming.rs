@@ -26,6 +26,8 @@ use crate::transport::{
 
 /// Pause between rounds of questions.
 const ROUND_PAUSE: Duration = Duration::from_millis(250);
+/// After so many rounds in which a cluster could not be looked at, that is said.
+const BLIND_ROUNDS: u32 = 6;
 
 /// How often the log says who is still missing.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -205,6 +207,8 @@ struct Forming {
     said: BTreeMap<String, String>,
     progress_said: Instant,
     replace_said: Option<Instant>,
+    /// In so many rounds a cluster that counts on this member could not be looked at.
+    blind_rounds: u32,
 }
 
 /// What one member is to another that wants to form.
@@ -240,6 +244,7 @@ impl Forming {
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
+            blind_rounds: 0,
         })
     }
 
@@ -260,17 +265,36 @@ impl Forming {
                         let belonging = Belonging::Formed(formed);
                         return Decision { belonging, reply: None };
                     }
-                    if let Some(url) = awaiting
-                        && let Some(joined) = admitted(calling, &url, self.member).await
-                    {
-                        let belonging = Belonging::Joined(joined);
-                        return Decision { belonging, reply: None };
+                    if let Some(url) = awaiting {
+                        match admitted(calling, &url, self.member).await {
+                            Ok(Some(joined)) => {
+                                let belonging = Belonging::Joined(joined);
+                                return Decision { belonging, reply: None };
+                            }
+                            Ok(None) => self.blind_rounds = 0,
+                            Err(error) => self.cannot_look(&url, &error),
+                        }
                     }
                     if let Some(decision) = self.pause(offers).await {
                         return decision;
                     }
                 }
             }
+        }
+    }
+
+    /// Says that the cluster which counts on this member cannot be looked at: not at once, since a cluster that has just been
+    /// formed soon offers what it has, and then again and again.
+    fn cannot_look(&mut self, url: &str, error: &str) {
+        self.blind_rounds += 1;
+        if self.blind_rounds == BLIND_ROUNDS || self.blind_rounds.is_multiple_of(10 * BLIND_ROUNDS)
+        {
+            tracing::warn!(
+                cluster = url,
+                "a cluster counts on {}, which cannot look at it at {url} as clients do: {error}; where that is about \
+                 certificates or rights, give this member join_ca_file and join_token_file",
+                self.name
+            );
         }
     }
 
@@ -694,6 +718,7 @@ mod tests {
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
+            blind_rounds: 0,
         }
     }
 
