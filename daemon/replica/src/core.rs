@@ -18,9 +18,7 @@ use tenure_raft::{
     RestoreError, Restored, Settings, SnapshotFile, SnapshotMeta, Stamp, Status, StepDown, Term,
     TransferError, WriteId,
 };
-use tenure_state::{
-    LeaseId, Origin, Principal, Renewal, Request, TokenId, decode_request, encode_request,
-};
+use tenure_state::{LeaseId, Origin, Principal, Renewal, Request, decode_request, encode_request};
 
 use crate::digests::Digests;
 use crate::leading::{Formed, Leading};
@@ -29,6 +27,7 @@ use crate::output::{Output, TracedEntry, TracedRequest};
 use crate::peer::{
     ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
 };
+use crate::renewal::{decode_renewal, encode_renewal};
 use crate::sizes::Sizes;
 
 /// Settings of the core.
@@ -932,43 +931,3 @@ fn in_pieces(requests: Vec<ForwardedRequest>, bytes: usize) -> Vec<Vec<Forwarded
 
 /// What a trace adds to a forwarded request on its way.
 const TRACE_BYTES: usize = 27;
-
-/// A forwarded renewal: the lease, how many milliseconds it may wait for company, and of whom it is, which nobody in
-/// particular leaves out: whether there is a token (1 byte), the token (8) and the name of the identity.
-fn encode_renewal(lease: LeaseId, company: Duration, principal: &Principal) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(19 + principal.name().len());
-    bytes.put_u64(lease.number());
-    bytes.put_u16(u16::try_from(company.as_millis()).unwrap_or(u16::MAX));
-    if let Some(identity) = principal.identity() {
-        bytes.put_u8(u8::from(principal.token().is_some()));
-        bytes.put_u64(principal.token().map_or(0, |token| token.0));
-        bytes.put_slice(identity.as_bytes());
-    }
-    bytes.freeze()
-}
-
-fn decode_renewal(bytes: &[u8]) -> Option<(LeaseId, Duration, Principal)> {
-    let (lease, rest) = bytes.split_first_chunk::<8>()?;
-    let (company, of_whom) = rest.split_first_chunk::<2>()?;
-    let lease = LeaseId::new(u64::from_be_bytes(*lease))?;
-    let company_ms = u64::from(u16::from_be_bytes(*company)).min(MOST_COMPANY_MS);
-    let principal = decode_principal(of_whom)?;
-    Some((lease, Duration::from_millis(company_ms), principal))
-}
-
-fn decode_principal(bytes: &[u8]) -> Option<Principal> {
-    let Some((has_token, rest)) = bytes.split_first() else {
-        return Some(Principal::anonymous());
-    };
-    let (token, identity) = rest.split_first_chunk::<8>()?;
-    let token = match has_token {
-        0 => None,
-        1 => Some(TokenId(u64::from_be_bytes(*token))),
-        _ => return None,
-    };
-    let identity = std::str::from_utf8(identity).ok()?;
-    Some(Principal::of(identity, token))
-}
-
-/// No renewal waits longer than this for company (`design.md`, Time).
-const MOST_COMPANY_MS: u64 = 250;

@@ -15,6 +15,7 @@ mod leading;
 mod operating;
 mod output;
 mod peer;
+mod renewal;
 mod size;
 mod sizes;
 mod wakes;

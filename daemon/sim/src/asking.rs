@@ -102,7 +102,7 @@ impl World {
         let reused = self.chance.happens(50_000);
         let used = self.clients[place].used_key.clone().filter(|_| reused);
         let once = IdempotencyKey {
-            identity: format!("c{place}"),
+            identity: self.people.name_for(place, &command),
             key: used.unwrap_or_else(|| format!("r{number}")),
             digest: u128::from(number),
         };
@@ -143,12 +143,20 @@ impl World {
     }
 
     fn choose(&mut self, place: usize) -> Ask {
+        if let Some(change) = self.people.administer() {
+            return Ask::command(Command::ChangeAccess(change));
+        }
         if self.chance.happens(self.plan.workload.reads) {
             return Ask::ReadKey(self.some_key());
         }
         let Some(lease) = self.clients[place].lease else {
             return self.without_lease(place);
         };
+        if self.people.trespass()
+            && let Some(ask) = self.use_lease_of_another(place)
+        {
+            return ask;
+        }
         let left = lease.until - self.now;
         let hurry = as_nanos(left) / 1_000_000 < lease.ttl_ms * 6 / 10;
         if hurry && self.chance.happens(700_000) {
@@ -383,6 +391,31 @@ impl World {
             holder: one.then_some((holding.lease, holding.owner)),
             now: self.chance.coin(),
         }))
+    }
+
+    /// Names the lease of somebody else as its own.
+    fn use_lease_of_another(&mut self, place: usize) -> Option<Ask> {
+        let other = self.chance.index(self.clients.len());
+        let lease = self.clients[other].lease.filter(|_| other != place)?;
+        let key = self.some_key();
+        let number = self.next_call;
+        Some(match self.chance.number(0, 3) {
+            0 | 1 => renewal(lease),
+            2 => Ask::command(Command::ChangeLease {
+                lease: lease.id,
+                ttl_ms: lease.ttl_ms,
+            }),
+            _ => Ask::command(Command::Transaction(Transaction {
+                then: vec![Operation::Put(Put {
+                    key,
+                    value: unique_value(&mut self.chance, number, self.plan.workload.value_bytes),
+                    content_type: None,
+                    lease: Some(lease.id),
+                    refuse_other_lease: false,
+                })],
+                ..Transaction::default()
+            })),
+        })
     }
 
     fn change_ttl(&mut self, lease: Known) -> Ask {

@@ -40,6 +40,8 @@ pub(crate) struct Call {
     pub(crate) caller: Caller,
     pub(crate) member: usize,
     pub(crate) ask: Ask,
+    /// In whose name.
+    principal: Principal,
     /// Before its first byte left.
     pub(crate) sent: Moment,
     /// What had been answered to anybody by then.
@@ -173,8 +175,14 @@ impl World {
         self.next_call += 1;
         self.trace.counts.calls += 1;
         let floor = self.oracle.calls.floor();
+        let principal = self.people.principal(caller, &ask);
         self.trace.say(self.now, || {
-            format!("{caller:?} asks n{} as {}: {ask:?}", member + 1, id.0)
+            let who = principal.name();
+            format!(
+                "{caller:?} ({who}) asks n{} as {}: {ask:?}",
+                member + 1,
+                id.0
+            )
         });
         self.calls.insert(
             id,
@@ -182,6 +190,7 @@ impl World {
                 caller,
                 member,
                 ask,
+                principal,
                 sent: self.now,
                 floor,
                 elections: self.trace.counts.elections,
@@ -218,6 +227,7 @@ impl World {
         let Some(Call {
             member: place,
             ask,
+            principal,
             floor,
             ..
         }) = self.calls.get(&id).cloned()
@@ -236,12 +246,12 @@ impl World {
         let input = match ask {
             Ask::Command { command, once, .. } => Input::Propose(Request {
                 origin,
-                principal: Principal::anonymous(),
+                principal,
                 idempotency: once,
                 command,
             }),
             Ask::Renew { lease, company } => Input::Renew {
-                principal: Principal::anonymous(),
+                principal,
                 renewals: vec![(token, lease)],
                 company,
             },

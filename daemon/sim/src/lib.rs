@@ -20,6 +20,7 @@ mod forging;
 mod healing;
 mod member;
 mod network;
+mod people;
 mod plan;
 mod recorded;
 mod snapshot;

@@ -249,6 +249,8 @@ fn transaction_told(
             }
         },
         Err(Refusal::IdempotencyMismatch) => (asked(transaction, None), Told::Failed),
+        // Whoever may not know is not told whether it was done before.
+        Err(Refusal::Denied(_)) if once.is_some() => (asked(transaction, once), Told::Unknown),
         _ => (asked(transaction, once), Told::Failed),
     }
 }

@@ -8,6 +8,7 @@ use crate::chance::Chance;
 use crate::healing::end_of_chaos;
 use crate::operator::Operator;
 use crate::oracle::Violation;
+use crate::people::People;
 use crate::plan::Plan;
 use crate::trace::{Counts, Trace};
 use crate::world::World;
@@ -59,7 +60,11 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         None => plan,
     };
     let trace = Trace::new(options.trace);
-    let mut world = World::new(plan, operator, chance, trace);
+    let people = match options {
+        Options { calm: true, .. } => People::nobody(seed),
+        _ => People::new(seed),
+    };
+    let mut world = World::new(plan, operator, people, chance, trace);
     world.trace.say(world.now, || format!("{:#?}", world.plan));
     let lived = catch_unwind(AssertUnwindSafe(|| {
         world.begin();
@@ -83,6 +88,8 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     counts.in_doubt_not_applied = unknown.in_doubt_not_applied;
     counts.judged = world.recorder.judged;
     counts.searched = world.recorder.searched;
+    counts.guarded = u64::from(world.people.are_told_apart());
+    (counts.denied, counts.access_changes) = history.access();
     let decisions = &world.oracle.decisions;
     counts.replays = decisions.replays;
     counts.mismatches = decisions.mismatches;

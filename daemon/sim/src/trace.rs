@@ -88,6 +88,12 @@ pub struct Counts {
     pub searched: u64,
     /// Faults that came and went, by kind.
     pub faults: FaultCounts,
+    /// Runs in which identities are told apart.
+    pub guarded: u64,
+    /// Requests and renewals that were denied.
+    pub denied: u64,
+    /// Changes of roles, identities and tokens.
+    pub access_changes: u64,
     /// Transfers of leadership asked for.
     pub transfers: u64,
     /// Changes of the membership asked for.
@@ -244,6 +250,9 @@ impl Counts {
             ("judged by search", &mut self.searched),
             ("compacted", &mut self.compacted),
             ("revision ahead", &mut self.ahead),
+            ("runs with access control", &mut self.guarded),
+            ("denied", &mut self.denied),
+            ("access changes", &mut self.access_changes),
         ]
     }
 }

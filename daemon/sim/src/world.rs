@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tenure_raft::{Configuration, MemberId, MemberInfo, SnapshotMeta, Stamp};
 use tenure_replica::PeerMessage;
-use tenure_state::{Genesis, Revision, State};
+use tenure_state::State;
 
 use crate::calls::{Call, CallId, Caller, Reply};
 use crate::chance::Chance;
@@ -21,6 +21,7 @@ use crate::member::Member;
 use crate::network::{CutId, Fate, Network};
 use crate::operator::Operator;
 use crate::oracle::{Oracle, demand};
+use crate::people::People;
 use crate::plan::{ClockPlan, Plan};
 use crate::recorded::Recorder;
 use crate::time::{Moment, SimClock};
@@ -164,6 +165,7 @@ pub(crate) struct World {
     pub(crate) next_call: u64,
     pub(crate) faults: Faults,
     pub(crate) operator: Operator,
+    pub(crate) people: People,
     pub(crate) oracle: Oracle,
     pub(crate) recorder: Recorder,
     pub(crate) trace: Trace,
@@ -171,7 +173,14 @@ pub(crate) struct World {
 
 impl World {
     /// A cluster that has just been formed, with nobody started yet.
-    pub(crate) fn new(plan: Plan, operator: Operator, mut chance: Chance, trace: Trace) -> World {
+    pub(crate) fn new(
+        plan: Plan,
+        operator: Operator,
+        people: People,
+        mut chance: Chance,
+        trace: Trace,
+    ) -> World {
+        let founding = people.founding(&plan.limits);
         let places = plan.members + operator.plan().map_or(0, |changes| changes.newcomers);
         let mut world = World {
             now: Moment(0),
@@ -185,24 +194,19 @@ impl World {
             next_call: 0,
             faults: Faults::default(),
             operator,
-            oracle: Oracle::new(&plan, places),
+            people,
+            oracle: Oracle::new(&plan, places, &founding),
             trace,
             recorder: Recorder::default(),
             chance: Chance::new(chance.seed()),
             plan,
         };
-        world.form(&mut chance);
+        world.form(&mut chance, &founding);
         world
     }
 
     /// All members begin behind the same entry, with the same state and configuration.
-    fn form(&mut self, chance: &mut Chance) {
-        let genesis = Genesis {
-            first_revision: Revision(1),
-            limits: self.plan.limits.clone(),
-            root: None,
-        };
-        let state = State::genesis(genesis);
+    fn form(&mut self, chance: &mut Chance, state: &State) {
         let meta = SnapshotMeta {
             position: crate::oracle::FIRST_BASE,
             stamp: Stamp(0),
@@ -212,13 +216,13 @@ impl World {
             let clock = clock(chance, self.plan.clocks);
             let token = chance.seed() >> 1;
             self.members
-                .push(Member::formed(place, clock, token, &meta, &state));
+                .push(Member::formed(place, clock, token, &meta, state));
         }
         let newcomers = self.operator.plan().map_or(0, |changes| changes.newcomers);
         for place in self.plan.members..self.plan.members + newcomers {
             let clock = clock(&mut self.operator.chance, self.plan.clocks);
             let token = self.operator.chance.seed() >> 1;
-            let mut newcomer = Member::formed(place, clock, token, &meta, &state);
+            let mut newcomer = Member::formed(place, clock, token, &meta, state);
             newcomer.down_for_good = true;
             self.members.push(newcomer);
         }

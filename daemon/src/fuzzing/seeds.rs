@@ -13,9 +13,10 @@ use tenure_replica::{
     ProgressReport, Refused, TraceContext,
 };
 use tenure_state::{
-    Acquire, Batch, Break, Claim, Command, Compare, Condition, Fence, Field, Guard, HandOver,
-    IdempotencyKey, Kind, LeaseId, Limits, NewLease, Operation, Origin, Proclaim, Put, Release,
-    Renewal, Request, Revision, Share, Transaction, Wanted, encode_batch,
+    AccessChange, Acquire, Batch, Break, Claim, Command, Compare, Condition, Fence, Field, Guard,
+    HandOver, IdempotencyKey, Identity, Kind, LeaseId, Limits, NewLease, Operation, Origin,
+    Principal, Proclaim, Put, Quota, Release, Renewal, Request, Revision, RoleGrant, Share,
+    TokenId, Transaction, Verb, Wanted, encode_batch,
 };
 
 use crate::storage::fuzzing::{backup_seeds, record_seeds, snapshot_seeds};
@@ -315,13 +316,47 @@ fn grant(number: u64, ttl_ms: u64) -> Command {
     Command::GrantLease(new_lease(number, ttl_ms))
 }
 
+/// A role, an identity with it and a token, and access control on.
+fn guarded() -> Vec<Command> {
+    let changes = vec![
+        AccessChange::PutRole {
+            name: "all".to_owned(),
+            grants: vec![RoleGrant {
+                verbs: [Verb::Admin].into(),
+                resource: String::new(),
+                exact: false,
+            }],
+        },
+        AccessChange::PutIdentity {
+            name: "ci".to_owned(),
+            identity: Identity {
+                roles: vec!["all".to_owned()],
+                certificate: Some("ci.example".to_owned()),
+                quota: Quota {
+                    leases: Some(1),
+                    ..Quota::default()
+                },
+            },
+        },
+        AccessChange::CreateToken {
+            id: TokenId(7),
+            identity: "ci".to_owned(),
+            hash: [9; 32],
+            expires_unix_ms: Some(5),
+            now_unix_ms: 4,
+        },
+        AccessChange::Enable { enabled: true },
+    ];
+    changes.into_iter().map(Command::ChangeAccess).collect()
+}
+
 fn requests(commands: impl IntoIterator<Item = Command>) -> Batch {
     let request = |command| Request {
         origin: Origin {
             member: 1,
             token: 1,
         },
-        principal: tenure_state::Principal::anonymous(),
+        principal: Principal::anonymous(),
         idempotency: None,
         command,
     };
@@ -402,7 +437,7 @@ fn machine() -> Vec<(String, Vec<u8>)> {
                     member: 1,
                     token: number,
                 },
-                principal: tenure_state::Principal::anonymous(),
+                principal: Principal::anonymous(),
                 lease: lease(number),
             })
             .into(),
@@ -427,6 +462,13 @@ fn machine() -> Vec<(String, Vec<u8>)> {
             owner: "o".to_owned(),
             fence: fence.map(Fence),
         })
+    };
+    let of_ci = |commands: Vec<Command>| {
+        let mut batch = requests(commands);
+        for request in &mut batch.requests {
+            request.principal = Principal::of("ci", Some(TokenId(7)));
+        }
+        batch
     };
     let mut keyed = requests([transaction(vec![], vec![put("k", None)], None)]);
     keyed.requests[0].idempotency = Some(IdempotencyKey {
@@ -492,6 +534,26 @@ fn machine() -> Vec<(String, Vec<u8>)> {
             ),
         ],
         vec![(1, keyed.clone()), (1, keyed)],
+        vec![
+            (1, requests(guarded())),
+            (1, of_ci(vec![grant(1, 2000), grant(2, 2000)])),
+            (
+                1,
+                of_ci(vec![transaction(vec![], vec![put("k", Some(1))], None)]),
+            ),
+            (
+                1,
+                of_ci(vec![
+                    Command::ChangeAccess(AccessChange::DeleteToken { id: TokenId(7) }),
+                    Command::ChangeAccess(AccessChange::DeleteIdentity {
+                        name: "ci".to_owned(),
+                    }),
+                    Command::ChangeAccess(AccessChange::DeleteRole {
+                        name: "all".to_owned(),
+                    }),
+                ]),
+            ),
+        ],
         vec![
             (
                 1,

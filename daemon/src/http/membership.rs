@@ -126,7 +126,7 @@ pub(super) fn check(asked: &AddMember) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// `invalid-request`, saying what is needed.
+/// `membership-unsafe`, saying what is needed.
 pub(super) fn check_scheme(peer_url: &str, by_tls: bool) -> Result<(), Failure> {
     if is_secure(peer_url) == by_tls {
         return Ok(());
@@ -139,10 +139,8 @@ pub(super) fn check_scheme(peer_url: &str, by_tls: bool) -> Result<(), Failure> 
             "members of this cluster speak with one another without TLS: an http URL is needed"
         }
     };
-    Err(Failure::invalid(format!(
-        "peer_url is {}: {needed}",
-        text::shown(peer_url)
-    )))
+    let peer_url = text::shown(peer_url);
+    Err(not_safe(format!("peer_url is {peer_url}: {needed}")))
 }
 
 /// A URL less the slash that may stand behind it.
@@ -491,6 +489,14 @@ mod tests {
         check_wrong(
             |asked| asked.client_url = "http://n4".into(),
             &["client_url", "http://HOST:PORT"],
+        );
+        let scheme = |url, by_tls| check_scheme(url, by_tls).err().map(|failure| failure.code);
+        assert_eq!(scheme("http://n4:7380", false), None);
+        assert_eq!(scheme("HTTPS://n4:7380", true), None);
+        assert_eq!(scheme("http://n4:7380", true), Some(Code::MembershipUnsafe));
+        assert_eq!(
+            scheme("https://n4:7380", false),
+            Some(Code::MembershipUnsafe)
         );
         check_wrong(
             |asked| asked.peer_url = "x".repeat(2000),

@@ -76,7 +76,7 @@ impl Calling {
             .config
             .get_or_init(|| configs::calling(None).map(Arc::new));
         let config = config.as_ref().ok_or_else(|| {
-            Trouble::Failed(
+            Trouble::Distrust(
                 "this machine has no root certificates: name the authority of the cluster by join_ca_file"
                     .to_owned(),
             )

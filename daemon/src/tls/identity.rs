@@ -16,6 +16,8 @@ use super::names::Names;
 
 /// With this, and its name behind it, a URI names a member.
 const MEMBER: &str = "tenure://member/";
+const FOR_CLIENTS: &str =
+    "its certificate is for clients only: its extended key usage has no serverAuth";
 /// So many names of a certificate are told.
 const MOST_TOLD: usize = 5;
 
@@ -42,16 +44,45 @@ impl MemberCertificate {
         }
     }
 
+    /// One with these URIs and DNS names.
+    #[cfg(test)]
+    pub(crate) fn named(uris: &[&str], dns: &[&str]) -> MemberCertificate {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        MemberCertificate {
+            names: Names {
+                uris: owned(uris),
+                dns: owned(dns),
+                ..Names::default()
+            },
+            is_of_client: false,
+        }
+    }
+
+    /// Says why it is no member's at all.
+    ///
+    /// # Errors
+    /// Where it is for clients only, or names nobody.
+    pub fn is_of_a_member(&self) -> Result<(), String> {
+        if self.is_of_client {
+            return Err(FOR_CLIENTS.to_owned());
+        }
+        let Names { uris, dns, ips, .. } = &self.names;
+        let named = uris.iter().any(|uri| uri.starts_with(MEMBER));
+        match named || !dns.is_empty() || !ips.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "its certificate names nobody: it has neither a URI {MEMBER}NAME nor a DNS name or address"
+            )),
+        }
+    }
+
     /// Says why it is not the certificate of the member of this name, which is reached at this URL.
     ///
     /// # Errors
     /// Where it is not.
     pub fn is_of(&self, name: &str, peer_url: &str) -> Result<(), String> {
         if self.is_of_client {
-            return Err(
-                "its certificate is for clients only: its extended key usage has no serverAuth"
-                    .to_owned(),
-            );
+            return Err(FOR_CLIENTS.to_owned());
         }
         let own = member_uri(name);
         let uris = self.names.uris.iter();
@@ -222,6 +253,10 @@ mod tests {
         let mut of_client = certificate(&["tenure://member/n1"], &["n1.example"], &[]);
         of_client.is_of_client = true;
         check(&of_client, URL, Err("for clients only"));
+        let is_refused = |certificate: MemberCertificate| certificate.is_of_a_member().is_err();
+        assert!(is_refused(of_client));
+        assert!(is_refused(certificate(&["spiffe://x/n1"], &[], &[])));
+        assert!(!is_refused(certificate(&[], &["anything"], &[])));
     }
 
     #[test]

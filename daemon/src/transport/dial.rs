@@ -18,7 +18,7 @@ use tokio_util::sync::DropGuard;
 
 use super::handshake::Refusal;
 use super::tasks::Tasks;
-use crate::tls::{Calling, MemberCertificate, Port, Wire, is_secure};
+use crate::tls::{Calling, MemberCertificate, Port, Trouble, Wire, is_secure};
 
 /// The port of a peer URL that names none.
 const DEFAULT_PORT: u16 = 7380;
@@ -172,19 +172,25 @@ async fn secure(
     match whom {
         Whom::AsClient(calling) => {
             let wire = calling.secure(stream, url).await;
-            wire.map(|wire| (wire, None))
-                .map_err(|trouble| DialError::Distrust(trouble.to_string()))
+            wire.map(|wire| (wire, None)).map_err(unsecured)
         }
         Whom::Member(Some(port)) => {
             let dialled = port.dial(stream, host(authority)).await;
-            let (wire, certificate) =
-                dialled.map_err(|trouble| DialError::Distrust(trouble.to_string()))?;
+            let (wire, certificate) = dialled.map_err(unsecured)?;
             Ok((wire, Some(MemberCertificate::of(&certificate))))
         }
         Whom::Member(None) if is_secure(url) => Err(DialError::Distrust(format!(
             "{url} is https, and this member has no certificate to show there: set peer_cert_file, peer_key_file and peer_ca_file"
         ))),
         Whom::Member(None) => Ok((Wire::Plain(stream), None)),
+    }
+}
+
+/// A connection that breaks while it is being secured says nothing about who is there.
+fn unsecured(trouble: Trouble) -> DialError {
+    match trouble {
+        Trouble::Distrust(why) => DialError::Distrust(why),
+        other => DialError::Connect(std::io::Error::other(other)),
     }
 }
 

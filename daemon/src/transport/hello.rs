@@ -451,3 +451,62 @@ mod optional_cluster_id {
             .transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::tls::CallingFiles;
+
+    /// The token that whoever listens here is shown by a call to this host.
+    async fn shown_to(host: &str, calling: &Calling) -> Option<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let port = listener.local_addr().expect("it has an address").port();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let serving = async move {
+            let (stream, _) = listener.accept().await.expect("somebody calls");
+            let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let token = request.headers().get(AUTHORIZATION).cloned();
+                let _ = tell.send(token);
+                async { Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::new()))) }
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), answer).await;
+        };
+        let url = format!("http://{host}:{port}");
+        let request = (Method::GET, "/v1/cluster", Bytes::new());
+        let called = call_client(calling, &url, request, Duration::from_secs(10));
+        let (called, ()) = tokio::join!(called, serving);
+        called.expect("it is answered");
+        let token = told.recv().await.expect("it was asked")?;
+        Some(token.to_str().expect("it is text").to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_token_is_shown_without_tls_to_an_address_of_this_machine_and_to_no_name() {
+        let dir = tempfile::tempdir().expect("there is room for a directory");
+        let file = dir.path().join("token");
+        std::fs::write(&file, "s3cret\n").expect("it can be written");
+        let files = CallingFiles {
+            token: Some(file.clone()),
+            ..CallingFiles::default()
+        };
+        let calling = files.read().expect("it is a token");
+        assert!(!format!("{calling:?}").contains("s3cret"));
+        let shown = shown_to("127.0.0.1", &calling).await;
+        assert_eq!(shown.as_deref(), Some("Bearer s3cret"));
+        assert_eq!(shown_to("localhost", &calling).await, None);
+        assert_eq!(shown_to("127.0.0.1", &Calling::default()).await, None);
+        std::fs::write(&file, "two words\n").expect("it can be written");
+        let error = files.read().expect_err("it is no token").to_string();
+        assert!(
+            error.starts_with("join_token_file is") && !error.contains("two"),
+            "{error}"
+        );
+    }
+}

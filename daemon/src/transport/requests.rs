@@ -36,6 +36,14 @@ pub(super) async fn answer(
     running: Running,
     tasks: Tasks,
 ) -> Result<Response<Answer>, Infallible> {
+    if let Some(Err(why)) = shown.as_deref().map(MemberCertificate::is_of_a_member) {
+        let refusal = Refusal::new(
+            handshake::WRONG_CERTIFICATE,
+            format!("of the caller: {why}"),
+        );
+        receiver.log_refused(&refusal);
+        return Ok(refused(StatusCode::FORBIDDEN, &refusal));
+    }
     if let Some(lane) = handshake::lane_of(request.uri().path()) {
         return Ok(match request.method() {
             &Method::POST => {
@@ -198,5 +206,40 @@ impl Body for Answer {
             Answer::Whole(body) => body.is_end_stream(),
             Answer::Stream(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tenure_raft::MemberId;
+
+    use super::super::directory::ClusterId;
+    use super::super::hello::FormMember;
+    use super::*;
+
+    #[test]
+    fn a_first_configuration_is_taken_from_its_members_only() {
+        let member = |id, name: &str| FormMember {
+            id: MemberId(id),
+            name: name.to_owned(),
+            peer_url: format!("https://{name}.example:7380"),
+            client_url: String::new(),
+        };
+        let form = Form {
+            cluster: ClusterId(9),
+            members: vec![member(1, "n1"), member(2, "n2")],
+            limits: BTreeMap::new(),
+        };
+        let offered = |certificate: Option<&MemberCertificate>| {
+            let refused = offered_by_one_of(&form, certificate).err();
+            refused.map(|(_, refusal)| refusal.code)
+        };
+        assert_eq!(offered(None), None);
+        let second = MemberCertificate::named(&[], &["n2.example"]);
+        assert_eq!(offered(Some(&second)), None);
+        let third = MemberCertificate::named(&["tenure://member/n3"], &["n2.example"]);
+        assert_eq!(offered(Some(&third)).as_deref(), Some("wrong-certificate"));
     }
 }

@@ -262,7 +262,7 @@ impl State {
             });
         }
         if waits {
-            self.check_quota_of(request.identity.as_deref(), "places")?;
+            self.check_place_quota(request.identity.as_deref())?;
         }
         let attached = self
             .leases

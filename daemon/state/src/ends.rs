@@ -48,7 +48,7 @@ impl State {
                 asked,
             });
         }
-        self.check_quota_of(who.identity(), "leases")?;
+        self.check_lease_quota(who.identity())?;
         self.check_standing(standing::of_new_lease(new))
     }
 

@@ -480,6 +480,7 @@ impl Loading {
         state.queues = std::mem::take(&mut self.queues);
         state.repeats = std::mem::take(&mut self.repeats);
         state.access = std::mem::take(&mut self.access);
+        self.share_identities(&state.access, &mut state.places);
         let used = state.queues.iter().filter(|(_, queue)| queue.is_used());
         state.active = used.map(|(id, _)| id.clone()).collect();
         state.places = std::mem::take(&mut self.places);
@@ -494,6 +495,17 @@ impl Loading {
         state.usage = state.counted_usage();
         state.count_present();
         Ok(state)
+    }
+
+    /// The name of an identity is in memory once, whatever it has.
+    fn share_identities(&mut self, access: &Access, places: &mut BTreeMap<PlaceId, Waiting>) {
+        let of_leases = self.leases.values_mut().map(|lease| &mut lease.identity);
+        let of_places = places.values_mut().map(|place| &mut place.identity);
+        for name in of_leases.chain(of_places).flatten() {
+            if let Some((shared, _)) = access.identities.get_key_value(name) {
+                *name = Arc::clone(shared);
+            }
+        }
     }
 
     fn finish_leases(&mut self, state: &mut State) -> Result<(), LoadError> {

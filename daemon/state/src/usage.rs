@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tenure_mutants::{Mutant, mutated};
 
-use crate::access::Principal;
+use crate::access::{Principal, Quota};
 use crate::answer::Refusal;
 use crate::state::State;
 
@@ -32,28 +32,37 @@ impl State {
             .or_else(|| who.shared_identity())
     }
 
-    /// Refuses one lease or one place more than an identity may have.
-    pub(crate) fn check_quota_of(
+    /// Refuses one lease more than an identity may have.
+    pub(crate) fn check_lease_quota(&self, identity: Option<&str>) -> Result<(), Refusal> {
+        let counts = |quota: Quota, used: Used| (quota.leases, used.leases);
+        self.check_quota_of(identity, "leases", counts)
+    }
+
+    /// Refuses one place more than an identity may have.
+    pub(crate) fn check_place_quota(&self, identity: Option<&str>) -> Result<(), Refusal> {
+        let counts = |quota: Quota, used: Used| (quota.places, used.places);
+        self.check_quota_of(identity, "places", counts)
+    }
+
+    /// While access control is off, no quota counts.
+    fn check_quota_of(
         &self,
         identity: Option<&str>,
         quota: &'static str,
+        counts: impl FnOnce(Quota, Used) -> (Option<u64>, u64),
     ) -> Result<(), Refusal> {
-        let Some(identity) = identity.filter(|_| self.access.enabled) else {
+        let identity = identity.filter(|_| self.access.enabled);
+        let known = identity.and_then(|name| Some((name, self.access.identity(name)?)));
+        let Some((name, identity)) = known else {
             return Ok(());
         };
-        let Some(known) = self.access.identity(identity) else {
-            return Ok(());
-        };
-        let used = self.usage.get(identity).copied().unwrap_or_default();
-        let (allowed, present) = match quota {
-            "leases" => (known.quota.leases, used.leases),
-            _ => (known.quota.places, used.places),
-        };
+        let used = self.usage.get(name).copied().unwrap_or_default();
+        let (allowed, present) = counts(identity.quota, used);
         let asked = present.saturating_add(1);
         match allowed {
             Some(allowed) if allowed < asked && !mutated(Mutant::IdentityQuotaIgnored) => {
                 Err(Refusal::IdentityQuotaExceeded {
-                    identity: identity.to_owned(),
+                    identity: name.to_owned(),
                     quota,
                     allowed,
                     asked,

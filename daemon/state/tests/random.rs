@@ -7,15 +7,36 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{acquires, arrange, commands, entries, everything, reload, rows_of, small_limits};
+use support::{
+    ROOT_TOKEN, acquires, arrange, commands, entries, everything, furnish, reload, rows_of,
+    small_limits,
+};
 use tenure_state::*;
 
 fn start(limits: Limits) -> State {
     State::genesis(Genesis {
-        first_revision: Revision(1),
         limits,
-        root: None,
+        ..Genesis::default()
     })
+}
+
+/// One in which people are told apart, or not.
+fn start_with_people(limits: Limits, guarded: bool) -> State {
+    if !guarded {
+        return start(limits);
+    }
+    let hash = [7; 32];
+    let root = Some(RootToken {
+        id: ROOT_TOKEN,
+        hash,
+    });
+    let mut state = State::genesis(Genesis {
+        limits,
+        root,
+        ..Genesis::default()
+    });
+    state.apply(Clock(0), &furnish());
+    state
 }
 
 fn take_into(stored: &mut BTreeMap<(Table, Bytes), Bytes>, state: &mut State) {
@@ -43,8 +64,9 @@ proptest! {
     fn invariants_hold_and_rows_come_back_as_the_same_state(
         entries in vec((entries(3), any::<Option<prop::sample::Index>>()), 1..40),
         small in any::<bool>(),
+        guarded in any::<bool>(),
     ) {
-        let mut state = start(if small { small_limits() } else { Limits::default() });
+        let mut state = start_with_people(if small { small_limits() } else { Limits::default() }, guarded);
         let (mut clock, mut sent) = (0, Vec::new());
         for ((advance, mut batch), repeat) in entries {
             clock += advance;
@@ -64,8 +86,9 @@ proptest! {
     #[test]
     fn a_checkpoint_at_any_entry_is_the_state(
         entries in vec((entries(3), any::<bool>(), any::<Option<prop::sample::Index>>()), 1..40),
+        guarded in any::<bool>(),
     ) {
-        let mut state = start(small_limits());
+        let mut state = start_with_people(small_limits(), guarded);
         let mut stored = BTreeMap::new();
         let (mut clock, mut sent) = (0, Vec::new());
         for ((advance, mut batch), checkpoint, repeat) in entries {

@@ -67,6 +67,8 @@ proptest! {
         prop_assert_eq!(made.leases, leases.len() as u64);
         prop_assert_eq!(leases_of(&new), vec![]);
         prop_assert_eq!(new.limits(), state.limits());
+        let access = |state: &State| rows_of(state).into_iter().filter(|((table, _), _)| *table == Table::Access).collect::<Vec<_>>();
+        prop_assert_eq!(access(&new), access(&state));
         prop_assert_eq!(new.clock(), state.clock());
         let mut deleted = BTreeSet::new();
         for (number, lease) in leases.iter().enumerate() {

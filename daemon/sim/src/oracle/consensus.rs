@@ -93,6 +93,7 @@ struct Seen {
 }
 
 /// A committed entry.
+#[derive(Clone)]
 pub(crate) struct Committed {
     pub(crate) term: Term,
     /// The term of the leader that committed it, which may be later than its own.

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_replica::Decided;
 use tenure_state::{
-    Answer, Batch, Clock, Command, Decision, Event, Genesis, HolderView, LeaseId, Limits,
-    OperationResult, Origin, Outcome, Refusal, Request, Revision, State,
+    Answer, Batch, Clock, Command, Decision, Event, HolderView, LeaseId, OperationResult, Origin,
+    Outcome, Refusal, Request, Revision, State,
 };
 
 use super::demand;
+use super::rights::is_denied;
 
 /// An identity and its key.
 type Key = (String, String);
@@ -55,13 +56,10 @@ pub(crate) struct Decisions {
 }
 
 impl Decisions {
-    pub(super) fn new(limits: &Limits) -> Decisions {
+    pub(super) fn new(founding: &State) -> Decisions {
+        let limits = founding.limits();
         Decisions {
-            state: State::genesis(Genesis {
-                first_revision: Revision(1),
-                limits: limits.clone(),
-                root: None,
-            }),
+            state: founding.clone(),
             told: BTreeMap::new(),
             records: BTreeMap::new(),
             retention_ms: limits.idempotency_retention_ms,
@@ -126,6 +124,16 @@ impl Decisions {
 
     fn judge(&mut self, index: LogIndex, clock: Clock, request: &Request, decision: &Decision) {
         let outcome = &decision.outcome;
+        if is_denied(decision) {
+            // Whoever may not know is told nothing of what was decided, and nothing is recorded of it.
+            demand!(
+                !decision.replayed,
+                "exactly-once",
+                "{:?} at {index} is denied and replayed",
+                request.command
+            );
+            return;
+        }
         let Some(asked) = &request.idempotency else {
             demand!(
                 !decision.replayed,

@@ -3,13 +3,14 @@
 //! Owns the digest at every index and every change by revision, as the first member to apply an entry made them; every
 //! other must agree. Its own account of leases and holds is kept from events and batches alone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tenure_raft::LogIndex;
 use tenure_state::{
-    Answer, Change, Clock, Collection, Command, Decision, EndReason, Event, Fence, Genesis, Grant,
-    Kind, LeaseId, Limits, ReleaseReason, Resource, Revision, Selector, Share, State,
+    Answer, Change, Clock, Collection, Command, Decision, EndReason, Event, Fence, Grant, Kind,
+    LeaseId, Limits, ReleaseReason, Resource, Revision, Selector, Share, State,
 };
 
 use super::consensus::{Committed, FIRST_BASE};
@@ -17,6 +18,7 @@ use super::decisions::lease_of;
 use super::keys::{Keys, Said};
 use super::queues::{Queues, Scene};
 use super::renewals::Renewals;
+use super::rights::{Rights, is_denied};
 use super::{Beliefs, Calls, Decisions, Holding, demand};
 use crate::asking::lock_delay_ms;
 use crate::plan::ClockPlan;
@@ -27,6 +29,8 @@ struct Lease {
     deadline: Clock,
     ttl_ms: u64,
     name: String,
+    /// Who was granted it.
+    identity: Option<String>,
     /// It ended because it ran out.
     ran_out: bool,
     /// When the last renewal that was accepted reached a member.
@@ -47,6 +51,7 @@ type Holders = BTreeMap<(LeaseId, String), (Fence, Share)>;
 struct Delay {
     until: Clock,
     lease_name: String,
+    identity: Option<String>,
 }
 
 /// The oracles that learn from an entry that is applied.
@@ -76,10 +81,13 @@ pub(crate) struct History {
     keys: BTreeMap<Bytes, LeaseId>,
     /// Leases and places as of the last entry.
     counted: (u64, u64),
+    /// The same of each identity.
+    used: BTreeMap<String, (u64, u64)>,
     /// The clock of the last entry.
     clock: Clock,
     queues: Queues,
     renewals: Renewals,
+    rights: Rights,
     pub(crate) versions: Keys,
     pub(crate) grants: u64,
     pub(crate) expired: u64,
@@ -106,20 +114,15 @@ pub(crate) fn everything() -> Vec<Selector> {
 }
 
 impl History {
-    pub(super) fn new(limits: &Limits, clocks: ClockPlan) -> History {
-        let genesis = State::genesis(Genesis {
-            first_revision: Revision(1),
-            limits: limits.clone(),
-            root: None,
-        });
+    pub(super) fn new(founding: &State, clocks: ClockPlan) -> History {
         History {
             clocks,
-            digests: vec![genesis.digest()],
+            digests: vec![founding.digest()],
             changes: Vec::new(),
-            revisions: vec![genesis.revision()],
+            revisions: vec![founding.revision()],
             stamped: Vec::new(),
             compacted: Revision(0),
-            limits: limits.clone(),
+            limits: founding.limits().clone(),
             ended: Vec::new(),
             leases: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -127,9 +130,11 @@ impl History {
             delays: BTreeMap::new(),
             keys: BTreeMap::new(),
             counted: (0, 0),
+            used: BTreeMap::new(),
             clock: Clock(0),
             queues: Queues::default(),
             renewals: Renewals::default(),
+            rights: Rights::new(founding),
             versions: Keys::default(),
             grants: 0,
             expired: 0,
@@ -183,6 +188,10 @@ impl History {
         } = around;
         let clock = Clock(committed.stamp.0);
         let decided = decisions.applied(index, clock, &committed.batch, state.digest());
+        let quotas = self.rights.quotas();
+        self.rights.judge(index, &committed.batch, &decided);
+        let (allowed, decided) = without_denied(index, committed, decided, calls);
+        let committed = &*allowed;
         let received = self.note_requests(index, committed, &decided, calls);
         let most = self.most_allowed(committed);
         self.renewals.entry(committed, calls);
@@ -196,6 +205,7 @@ impl History {
         self.note_deadlines(committed, state, &received);
         self.demand_gone(state, clock);
         self.demand_within(&most);
+        self.demand_within_quotas(&quotas);
         self.note_administration(committed, state);
         self.judge_transactions(committed, &decided);
         self.settle_queues(committed);
@@ -236,6 +246,35 @@ impl History {
             self.counted.1
         );
         self.counted = (leases, places);
+    }
+
+    /// The same of each identity, where its quota is what it was before the entry.
+    fn demand_within_quotas(&mut self, before: &BTreeMap<String, (u64, u64)>) {
+        let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for lease in self.leases.values() {
+            if let Some(identity) = &lease.identity {
+                let used = used.entry(identity.clone()).or_default();
+                used.0 += 1;
+                used.1 += lease.places.len() as u64;
+            }
+        }
+        let after = self.rights.quotas();
+        for (identity, (leases, places)) in &used {
+            let Some(quota) = before
+                .get(identity)
+                .filter(|quota| after.get(identity) == Some(*quota))
+            else {
+                continue;
+            };
+            let had = self.used.get(identity).copied().unwrap_or_default();
+            demand!(
+                *leases <= quota.0.max(had.0)
+                    && *places <= MOST_NAMES.saturating_mul(quota.1.max(had.1)),
+                "bounded",
+                "{identity} has {leases} leases and {places} places; its quota is {quota:?} and it had {had:?}"
+            );
+        }
+        self.used = used;
     }
 
     fn note_administration(&mut self, committed: &Committed, state: &State) {
@@ -437,6 +476,7 @@ impl History {
                     deadline,
                     ttl_ms: *ttl_ms,
                     name: name.clone(),
+                    identity: granted_to(committed, *lease),
                     received: committed.appended,
                     ..Lease::default()
                 };
@@ -538,7 +578,11 @@ impl History {
         );
         self.shared += u64::from(holders.len() > 1);
         if let Some(delay) = self.delays.remove(&place) {
-            let let_through = !delay.lease_name.is_empty() && delay.lease_name == grant.lease_name;
+            let asks = self.leases.get(&grant.lease);
+            let identity = asks.and_then(|lease| lease.identity.as_ref());
+            let let_through = !delay.lease_name.is_empty()
+                && delay.lease_name == grant.lease_name
+                && delay.identity.as_ref() == identity;
             demand!(
                 let_through || delay.until.0 < committed.stamp.0,
                 "delay",
@@ -602,6 +646,7 @@ impl History {
                     .map(|lease| Delay {
                         until: Clock(clock.0 + delay_ms),
                         lease_name: lease.name.clone(),
+                        identity: lease.identity.clone(),
                     })
             }
             ReleaseReason::Broken => {
@@ -615,6 +660,7 @@ impl History {
                     until.map(|until| Delay {
                         until,
                         lease_name: String::new(),
+                        identity: None,
                     })
                 }
             }
@@ -629,7 +675,7 @@ impl History {
         let running = self.delays.get(&place);
         if let Some(running) = running.filter(|running| clock <= running.until) {
             delay.until = delay.until.max(running.until);
-            if running.lease_name != delay.lease_name {
+            if (&running.lease_name, &running.identity) != (&delay.lease_name, &delay.identity) {
                 delay.lease_name.clear();
             }
         }
@@ -800,6 +846,34 @@ impl History {
     }
 }
 
+/// An entry without what was denied in it, which did nothing.
+fn without_denied<'a>(
+    index: LogIndex,
+    committed: &'a Committed,
+    decided: Vec<Decision>,
+    calls: &mut Calls,
+) -> (Cow<'a, Committed>, Vec<Decision>) {
+    if !decided.iter().any(is_denied) {
+        return (Cow::Borrowed(committed), decided);
+    }
+    for decision in decided.iter().filter(|decision| is_denied(decision)) {
+        calls.committed(decision.origin, index);
+    }
+    let mut allowed = committed.clone();
+    let (renewals, requests) = decided.split_at(committed.batch.renewals.len());
+    let mut of_renewals = renewals.iter();
+    let mut of_requests = requests.iter();
+    let batch = &mut allowed.batch;
+    batch
+        .renewals
+        .retain(|_| !of_renewals.next().is_some_and(is_denied));
+    batch
+        .requests
+        .retain(|_| !of_requests.next().is_some_and(is_denied));
+    let decided = decided.into_iter().filter(|decision| !is_denied(decision));
+    (Cow::Owned(allowed), decided.collect())
+}
+
 fn fit_together(shares: impl ExactSizeIterator<Item = Share>) -> bool {
     let count = shares.len();
     let mut taken = 0_u64;
@@ -817,6 +891,18 @@ fn fit_together(shares: impl ExactSizeIterator<Item = Share>) -> bool {
     taken <= least
 }
 
+/// Who asked for a lease that an entry grants.
+fn granted_to(committed: &Committed, lease: LeaseId) -> Option<String> {
+    let grants = |command: &Command| match command {
+        Command::GrantLease(new) => new.lease == lease,
+        Command::Acquire(acquire) => acquire.claim.lease() == lease,
+        _ => false,
+    };
+    let mut requests = committed.batch.requests.iter();
+    let request = requests.find(|request| grants(&request.command))?;
+    request.principal.identity().map(str::to_owned)
+}
+
 /// Whether an operator broke this hold and accepted that it may still be believed in.
 fn breaks_now(committed: &Committed, place: &(Kind, String), fence: Fence) -> bool {
     let requests = &committed.batch.requests;
@@ -831,6 +917,11 @@ fn offset(revision: Revision) -> usize {
 }
 
 impl History {
+    /// How much was denied, and how often it was changed who may do what.
+    pub(crate) fn access(&self) -> (u64, u64) {
+        (self.rights.denied, self.rights.changed)
+    }
+
     /// Everything that happened.
     pub(crate) fn changes(&self) -> &[Change] {
         &self.changes

@@ -13,12 +13,15 @@ mod history;
 mod keys;
 mod queues;
 mod renewals;
+mod rights;
 
 pub(crate) use beliefs::{Beliefs, Holding};
 pub(crate) use calls::Calls;
 pub(crate) use consensus::{Consensus, FIRST_BASE, View, place_of};
 pub(crate) use decisions::Decisions;
 pub(crate) use history::{Around, History, everything};
+
+use tenure_state::State;
 
 use crate::plan::Plan;
 
@@ -59,11 +62,11 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(plan: &Plan, places: usize) -> Oracle {
+    pub(crate) fn new(plan: &Plan, places: usize, founding: &State) -> Oracle {
         Oracle {
             consensus: Consensus::new(places, plan.clocks),
-            history: History::new(&plan.limits, plan.clocks),
-            decisions: Decisions::new(&plan.limits),
+            history: History::new(founding, plan.clocks),
+            decisions: Decisions::new(founding),
             calls: Calls::default(),
             beliefs: Beliefs::new(plan.clocks),
         }

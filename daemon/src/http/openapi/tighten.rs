@@ -41,8 +41,8 @@ const REQUESTS: [&str; 26] = [
 ];
 /// One part of a filter of log lines. What becomes of the audit is for the settings of a member to say.
 const LOG_FILTER: &str = "((?!audit=)[A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace)";
-/// `http://host:port` with a port that there is.
-const MEMBER_URL: &str = r"^http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/?$";
+/// `http://host:port` or `https://host:port` with a port that there is.
+const MEMBER_URL: &str = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/?$";
 /// Fields of answers that are left out rather than `null`.
 const LEFT_OUT: [&str; 4] = ["key_encoding", "attached", "retry_after_ms", "snapshot"];
 /// Answers in which fields are left out that do not belong to what is shown.

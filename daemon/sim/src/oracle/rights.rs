@@ -1,0 +1,351 @@
+//! Nothing is done for anybody who may not have it done, and nothing is refused to who may, by the rights of that very
+//! entry.
+//!
+//! Owns an account of roles, identities and tokens, kept from the changes that were accepted, and of whose each lease is.
+//! It knows names as text and asks of each whether some grant names it: no range is compared, since the keys of a run
+//! can be counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tenure_raft::LogIndex;
+use tenure_state::{
+    AccessChange, Batch, Claim, Command, Condition, Decision, Denied, Guard, Identity, Kind,
+    LeaseId, Operation, Outcome, Principal, Refusal, RoleGrant, State, TokenId, Verb,
+};
+
+use super::demand;
+use crate::asking::all_keys;
+
+#[derive(Default)]
+pub(super) struct Rights {
+    on: bool,
+    roles: BTreeMap<String, Vec<RoleGrant>>,
+    identities: BTreeMap<String, Identity>,
+    tokens: BTreeMap<TokenId, String>,
+    /// Whose each lease is that was ever granted; nobody's in particular where it is none's.
+    owners: BTreeMap<LeaseId, Option<String>>,
+    pub(super) denied: u64,
+    pub(super) changed: u64,
+}
+
+/// What the account says of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum May {
+    Yes,
+    /// But for a lease that is not theirs: where that has ended, they are told so instead.
+    ButForLease,
+    No,
+}
+
+/// Names, one verb of which is enough, as text.
+type Wants = Vec<(Vec<Verb>, String)>;
+
+impl Rights {
+    pub(super) fn new(founding: &State) -> Rights {
+        let access = founding.access();
+        Rights {
+            on: access.enabled(),
+            roles: access
+                .roles()
+                .map(|(name, grants)| (name.to_owned(), grants.to_vec()))
+                .collect(),
+            identities: access
+                .identities()
+                .map(|(name, identity)| (name.to_owned(), identity.clone()))
+                .collect(),
+            tokens: access
+                .tokens()
+                .map(|(id, token)| (id, token.identity.to_string()))
+                .collect(),
+            ..Rights::default()
+        }
+    }
+
+    /// An entry is applied, and this was decided.
+    pub(super) fn judge(&mut self, index: LogIndex, batch: &Batch, decided: &[Decision]) {
+        let (renewals, requests) = decided.split_at(batch.renewals.len());
+        for (renewal, decision) in batch.renewals.iter().zip(renewals) {
+            let may = match self.known(&renewal.principal) {
+                Some(name) if self.may_use(&name, renewal.lease) => May::Yes,
+                Some(_) => May::ButForLease,
+                None => May::No,
+            };
+            self.compare(index, &renewal, may, &decision.outcome);
+        }
+        for (request, decision) in batch.requests.iter().zip(requests) {
+            let may = self.may(&request.principal, &request.command);
+            // Where a condition fails, a lease that is gone is not used.
+            let may = match &request.command {
+                Command::Transaction(asked)
+                    if may == May::ButForLease && !asked.conditions.is_empty() =>
+                {
+                    continue;
+                }
+                _ => may,
+            };
+            self.compare(index, &request, may, &decision.outcome);
+            if decision.outcome.is_ok() && !decision.replayed {
+                self.note(&request.principal, &request.command);
+            }
+        }
+    }
+
+    /// How many leases and places each identity may have; nothing where there is no such bound, or all is allowed.
+    pub(super) fn quotas(&self) -> BTreeMap<String, (u64, u64)> {
+        let bounded = self.identities.iter().filter(|_| self.on);
+        let quota = bounded.map(|(name, identity)| {
+            let quota = identity.quota;
+            let most = (
+                quota.leases.unwrap_or(u64::MAX),
+                quota.places.unwrap_or(u64::MAX),
+            );
+            (name.clone(), most)
+        });
+        quota.collect()
+    }
+
+    fn compare(
+        &mut self,
+        index: LogIndex,
+        asked: &dyn std::fmt::Debug,
+        may: May,
+        outcome: &Outcome,
+    ) {
+        let denied = matches!(outcome, Err(Refusal::Denied(_)));
+        self.denied += u64::from(denied);
+        let fits = match may {
+            May::Yes => !denied,
+            May::ButForLease => outcome.is_err(),
+            May::No => denied,
+        };
+        demand!(
+            fits,
+            "rights",
+            "{asked:?} at {index} is answered {outcome:?}; by the account it may be done: {may:?}"
+        );
+    }
+
+    /// Who that is; `None` where it is not known. While access control is off, everybody is.
+    fn known(&self, who: &Principal) -> Option<String> {
+        let name = who.identity().map(str::to_owned);
+        if !self.on {
+            return Some(name.unwrap_or_default());
+        }
+        let name = name.filter(|name| self.identities.contains_key(name))?;
+        let own = who
+            .token()
+            .is_none_or(|id| self.tokens.get(&id) == Some(&name));
+        own.then_some(name)
+    }
+
+    fn grants(&self, name: &str) -> impl Iterator<Item = &RoleGrant> {
+        let identity = self.identities.get(name).into_iter();
+        let roles = identity.flat_map(|identity| &identity.roles);
+        roles.filter_map(|role| self.roles.get(role)).flatten()
+    }
+
+    fn administers(&self, name: &str) -> bool {
+        !self.on
+            || self
+                .grants(name)
+                .any(|grant| grant.verbs.contains(&Verb::Admin))
+    }
+
+    fn has(&self, name: &str, verbs: &[Verb], resource: &str) -> bool {
+        self.administers(name)
+            || self.grants(name).any(|grant| {
+                let names_it = match grant.exact {
+                    true => grant.resource == resource,
+                    false => resource.starts_with(&grant.resource),
+                };
+                names_it && verbs.iter().any(|verb| grant.verbs.contains(verb))
+            })
+    }
+
+    fn may_use(&self, name: &str, lease: LeaseId) -> bool {
+        match self.owners.get(&lease) {
+            _ if self.administers(name) => true,
+            Some(Some(owner)) => owner == name,
+            Some(None) => self.has(name, &[Verb::Lease], "leases/"),
+            None => true,
+        }
+    }
+
+    fn may(&self, who: &Principal, command: &Command) -> May {
+        let Some(name) = self.known(who) else {
+            return May::No;
+        };
+        let (mut wants, mut leases) = (Wants::new(), Vec::new());
+        if asks_for_cluster(command) {
+            return match self.administers(&name) {
+                true => May::Yes,
+                false => May::No,
+            };
+        }
+        self.list(&name, command, &mut wants, &mut leases);
+        if !wants
+            .iter()
+            .all(|(verbs, resource)| self.has(&name, verbs, resource))
+        {
+            return May::No;
+        }
+        match leases.iter().all(|lease| self.may_use(&name, *lease)) {
+            true => May::Yes,
+            false => May::ButForLease,
+        }
+    }
+
+    fn list(&self, name: &str, command: &Command, wants: &mut Wants, leases: &mut Vec<LeaseId>) {
+        let all_leases = |verb| (vec![verb], "leases/".to_owned());
+        match command {
+            Command::GrantLease(_) => wants.push(all_leases(Verb::Lease)),
+            Command::RevokeLease { lease } | Command::ChangeLease { lease, .. } => {
+                leases.push(*lease)
+            }
+            Command::Acquire(acquire) => {
+                let names = acquire.wanted.iter().map(|wanted| &wanted.name);
+                wants.extend(names.map(|name| holding(acquire.kind, name)));
+                match &acquire.claim {
+                    Claim::Lease(lease) => leases.push(*lease),
+                    Claim::Grant(_) => wants.push(all_leases(Verb::Lease)),
+                }
+            }
+            Command::Release(release) => {
+                wants.push(holding(release.kind, &release.name));
+                leases.push(release.lease);
+            }
+            Command::Break(broken) => {
+                wants.push((vec![Verb::Break], resource(broken.kind, &broken.name)));
+            }
+            Command::Proclaim(proclaim) => {
+                wants.push(holding(Kind::Election, &proclaim.name));
+                leases.push(proclaim.lease);
+            }
+            Command::HandOver(hand_over) => {
+                wants.push(holding(Kind::Election, &hand_over.name));
+                leases.push(hand_over.lease);
+            }
+            Command::Transaction(transaction) => {
+                wants.extend(transaction.guard.iter().map(fence));
+                for condition in &transaction.conditions {
+                    match condition {
+                        Condition::Key { key, .. } => wants.push((vec![Verb::Read], of_key(key))),
+                        Condition::Held(guard) => wants.push(fence(guard)),
+                        Condition::LeaseLive(lease) if self.may_use(name, *lease) => {}
+                        Condition::LeaseLive(_) => wants.push(all_leases(Verb::Read)),
+                    }
+                }
+                for operation in transaction.then.iter().chain(&transaction.otherwise) {
+                    want_operation(operation, wants, leases);
+                }
+            }
+            Command::Compact { .. } | Command::ChangeLimits(_) | Command::ChangeAccess(_) => {}
+        }
+    }
+
+    fn note(&mut self, who: &Principal, command: &Command) {
+        let owner = || who.identity().map(str::to_owned);
+        match command {
+            Command::GrantLease(new) => {
+                self.owners.insert(new.lease, owner());
+            }
+            Command::Acquire(acquire) => {
+                if let Claim::Grant(new) = &acquire.claim {
+                    self.owners.insert(new.lease, owner());
+                }
+            }
+            Command::ChangeAccess(change) => {
+                self.changed += 1;
+                self.change(change);
+            }
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, change: &AccessChange) {
+        match change {
+            AccessChange::PutRole { name, grants } => {
+                self.roles.insert(name.clone(), grants.clone());
+            }
+            AccessChange::DeleteRole { name } => {
+                self.roles.remove(name);
+            }
+            AccessChange::PutIdentity { name, identity } => {
+                self.identities.insert(name.clone(), identity.clone());
+            }
+            AccessChange::DeleteIdentity { name } => {
+                self.identities.remove(name);
+                self.tokens.retain(|_, owner| owner != name);
+            }
+            AccessChange::CreateToken { id, identity, .. } => {
+                self.tokens.insert(*id, identity.clone());
+            }
+            AccessChange::DeleteToken { id } => {
+                self.tokens.remove(id);
+            }
+            AccessChange::Enable { enabled } => self.on = *enabled,
+        }
+    }
+}
+
+/// Whether what is asked was denied.
+pub(super) fn is_denied(decision: &Decision) -> bool {
+    matches!(
+        decision.outcome,
+        Err(Refusal::Denied(
+            Denied::Unauthenticated | Denied::Forbidden { .. }
+        ))
+    )
+}
+
+fn asks_for_cluster(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Compact { .. } | Command::ChangeLimits(_) | Command::ChangeAccess(_)
+    )
+}
+
+fn resource(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::Lock => format!("locks/{name}"),
+        Kind::Semaphore => format!("semaphores/{name}"),
+        Kind::Election => format!("elections/{name}"),
+    }
+}
+
+fn holding(kind: Kind, name: &str) -> (Vec<Verb>, String) {
+    let verb = match kind {
+        Kind::Lock | Kind::Semaphore => Verb::Lock,
+        Kind::Election => Verb::Campaign,
+    };
+    (vec![verb], resource(kind, name))
+}
+
+fn fence(guard: &Guard) -> (Vec<Verb>, String) {
+    let (mut verbs, name) = holding(guard.kind, &guard.name);
+    verbs.push(Verb::Read);
+    (verbs, name)
+}
+
+fn of_key(key: &[u8]) -> String {
+    format!("keys/{}", String::from_utf8_lossy(key))
+}
+
+fn want_operation(operation: &Operation, wants: &mut Wants, leases: &mut Vec<LeaseId>) {
+    match operation {
+        Operation::Put(put) => {
+            wants.push((vec![Verb::Write], of_key(&put.key)));
+            leases.extend(put.lease);
+        }
+        Operation::Get { key } => wants.push((vec![Verb::Read], of_key(key))),
+        Operation::Delete { key } => wants.push((vec![Verb::Delete], of_key(key))),
+        Operation::DeleteRange { start, end } => {
+            let within =
+                |key: &bytes::Bytes| start <= key && end.as_ref().is_none_or(|end| key < end);
+            let keys: BTreeSet<_> = all_keys().filter(within).chain([start.clone()]).collect();
+            wants.extend(keys.iter().map(|key| (vec![Verb::Delete], of_key(key))));
+            // Names that nobody uses lie in it too, so that the right to one name is none to a range.
+            wants.push((vec![Verb::Delete], format!("{}\0", of_key(start))));
+        }
+    }
+}
