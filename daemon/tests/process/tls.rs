@@ -465,6 +465,13 @@ fn a_cluster_is_switched_to_tls_and_a_certificate_that_is_not_its_members_is_ref
         let setting = ("peer-crl-file", list.display().to_string());
         cluster.members[number].settings.push(setting);
         cluster.members[number].start();
+        if number == 0 {
+            // Whoever has not changed yet hears what is wrong.
+            line(
+                &cluster.members[1],
+                &["peer refuses this member", "members speak TLS"],
+            );
+        }
     }
     cluster.wait_until_ready();
     let (first, third) = (&cluster.members[0], &cluster.members[2]);
