@@ -663,6 +663,10 @@ const CONFIG: &[&str] = &[
     "--data-dir=d\n--limit=nothing=1\n",
     "--data-dir=d\n--initial-member=n1\n",
     "",
+    "--data-dir=d\n--name=n1\n--initial-member=n1=https://a:1\n--peer-ca-file=a\n---\npeer_cert_file = \"c\"\npeer_key_file = \"k\"\npeer_crl_file = \"r\"\n",
+    "--data-dir=d\n--client-cert-file=c\n--client-key-file=k\n--client-advertise=http://a:1\n",
+    "--data-dir=d\n--client-cert-file=c\n--client-key-file=k\n--client-ca-file=a\n--client-cert-cn\n--client-hosts=x\n",
+    "--data-dir=d\n--name=n4\n--join=http://a:1\n--join-token-file=t\n",
 ];
 
 fn rest() -> Vec<(String, Vec<u8>)> {
