@@ -276,6 +276,14 @@ mutants! {
     RevokedTokenUsed,
     /// Of a granted prefix the last byte is not compared.
     PrefixOffByOne,
+    /// Of a range only its beginning is compared with what was granted.
+    RangeJudgedByStart,
+    /// Of a transaction only the branch for conditions that hold is judged.
+    OtherBranchUnjudged,
+    /// What a role became is not saved.
+    RoleNotSaved,
+    /// A member that starts does not know whose its leases are.
+    OwnersForgotten,
     /// A delay lets pass another identity whose lease has the same name.
     DelayPassesOthers,
     /// The quota of an identity is not judged.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{
     Configuration, LogIndex, LogPosition, MemberId, Message, Raft, ReadPoint, ReadToken,

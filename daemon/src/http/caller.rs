@@ -400,7 +400,131 @@ pub(super) fn token_shown(token: Option<TokenId>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use tenure_state::{
+        AccessChange, Batch, Clock, Genesis, Identity, Origin, Quota, Request, RootToken,
+    };
+
     use super::*;
+    use crate::node::Desk;
+
+    const ADDRESS: [u8; 4] = [127, 0, 0, 1];
+
+    /// A member of a cluster in which `root` has a token and `deploy` a certificate and a quota.
+    fn member(root: &Token) -> Desk {
+        let mut state = State::genesis(Genesis {
+            root: Some(RootToken {
+                id: root.id(),
+                hash: root.hash(),
+            }),
+            ..Genesis::default()
+        });
+        let change = AccessChange::PutIdentity {
+            name: "deploy".into(),
+            identity: Identity {
+                roles: Vec::new(),
+                certificate: Some("spiffe://example/deploy".into()),
+                quota: Quota {
+                    requests_per_second: Some(1),
+                    ..Quota::default()
+                },
+            },
+        };
+        let request = Request {
+            origin: Origin {
+                member: 1,
+                token: 0,
+            },
+            principal: Principal::of("root", Some(root.id())),
+            idempotency: None,
+            command: Command::ChangeAccess(change),
+        };
+        let batch = Batch {
+            requests: vec![request],
+            ..Batch::default()
+        };
+        let applied = state.apply(Clock(1), &batch);
+        assert!(applied.outcomes[0].outcome.is_ok());
+        Desk::new(state)
+    }
+
+    /// Who is let in with this header and these names in a certificate; the member works meanwhile.
+    async fn admitted(
+        desk: &mut Desk,
+        gate: &Gate,
+        token: Option<&str>,
+        names: &[&str],
+    ) -> Result<Caller, Code> {
+        let headers = token.map_or(HeaderMap::new(), |token| {
+            headers(&[&format!("Bearer {token}")])
+        });
+        let mut extensions = Extensions::new();
+        if !names.is_empty() {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            extensions.insert(ClientCertificate { names });
+        }
+        let handle = desk.handle();
+        let mut asking = pin!(gate.admit(&handle, (&headers, &extensions), ADDRESS.into()));
+        loop {
+            tokio::select! {
+                biased;
+                admitted = &mut asking => return admitted.map_err(|failure| failure.code),
+                () = tokio::task::yield_now() => { desk.work(); }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_counts_before_a_certificate_and_a_certificate_where_there_is_no_token() {
+        let root = Token::parse(TOKEN.as_bytes()).expect("a token");
+        let (mut desk, gate) = (member(&root), Gate::new());
+        let name = |caller: Result<Caller, Code>| {
+            caller.map(|caller| caller.principal().name().to_owned())
+        };
+        let deploy = &["dns.example", "spiffe://example/deploy"][..];
+        let by_token = admitted(&mut desk, &gate, Some(TOKEN), deploy).await;
+        assert_eq!(name(by_token), Ok("root".into()));
+        let by_name = admitted(&mut desk, &gate, None, deploy).await;
+        assert_eq!(name(by_name), Ok("deploy".into()));
+        // Its quota is one in a second.
+        let soon = admitted(&mut desk, &gate, None, deploy).await;
+        assert_eq!(name(soon), Err(Code::TooManyRequests));
+        let wrong = TOKEN.replace("0001", "0000");
+        let with_wrong = admitted(&mut desk, &gate, Some(&wrong), deploy).await;
+        assert_eq!(
+            name(with_wrong),
+            Err(Code::Unauthenticated),
+            "what is given must be right"
+        );
+        let unknown = admitted(&mut desk, &gate, None, &["spiffe://example/other"]).await;
+        assert_eq!(name(unknown), Err(Code::Unauthenticated));
+        let nobody = admitted(&mut desk, &gate, None, &[]).await;
+        assert_eq!(name(nobody), Err(Code::Unauthenticated));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_slowed_down_by_address_and_the_right_token_never_is() {
+        let root = Token::parse(TOKEN.as_bytes()).expect("a token");
+        let (mut desk, gate) = (member(&root), Gate::new());
+        let mut refused = Vec::new();
+        for guess in 0..30 {
+            let guess = format!("{guess:016x}.{}", "00".repeat(32));
+            refused.push(admitted(&mut desk, &gate, Some(&guess), &[]).await.err());
+        }
+        let (first, rest) = refused.split_at(20);
+        assert!(
+            first
+                .iter()
+                .all(|code| *code == Some(Code::Unauthenticated))
+        );
+        assert!(rest.iter().all(|code| *code == Some(Code::TooManyRequests)));
+        assert!(admitted(&mut desk, &gate, Some(TOKEN), &[]).await.is_ok());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let guess = format!("{:016x}.{}", 7, "00".repeat(32));
+        let later = admitted(&mut desk, &gate, Some(&guess), &[]);
+        assert_eq!(later.await.err(), Some(Code::Unauthenticated));
+    }
 
     const TOKEN: &str =
         "00000000000000a1.000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

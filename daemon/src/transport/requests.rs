@@ -231,6 +231,7 @@ mod tests {
             cluster: ClusterId(9),
             members: vec![member(1, "n1"), member(2, "n2")],
             limits: BTreeMap::new(),
+            root: None,
         };
         let offered = |certificate: Option<&MemberCertificate>| {
             let refused = offered_by_one_of(&form, certificate).err();

@@ -292,6 +292,7 @@ impl RoleGrant {
                     || self
                         .name_within(collection)
                         .is_some_and(|own| match self.exact {
+                            _ if mutated(Mutant::RangeJudgedByStart) => start.starts_with(own),
                             // No name lies between a name and the same with a zero byte behind it.
                             true => start == own && end == Some(&[own, &[0]].concat()[..]),
                             false => range_begins_with(start, end, own),

@@ -193,7 +193,9 @@ impl<'a> Needs<'a> {
                 Condition::LeaseLive(lease) => self.seen.push(*lease),
             }
         }
-        for operation in transaction.then.iter().chain(&transaction.otherwise) {
+        let otherwise = transaction.otherwise.iter();
+        let otherwise = otherwise.filter(|_| !mutated(Mutant::OtherBranchUnjudged));
+        for operation in transaction.then.iter().chain(otherwise) {
             match operation {
                 Operation::Put(put) => {
                     self.key(&[Verb::Write], &put.key);

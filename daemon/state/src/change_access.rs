@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::access::{
     ANONYMOUS, Access, AccessChange, Identity, MAX_ACCESS_NAME_BYTES, MAX_GRANTS_PER_ROLE,
     MAX_IDENTITIES, MAX_ROLES, MAX_ROLES_PER_IDENTITY, MAX_TOKENS, RoleGrant, RootToken, Token,
@@ -93,7 +95,9 @@ impl State {
                 "roles",
             )?;
         }
-        self.touch(RowId::Access(AccessRow::Role(name.into())));
+        if !mutated(Mutant::RoleNotSaved) {
+            self.touch(RowId::Access(AccessRow::Role(name.into())));
+        }
         let before = self.access.set_role(name, Some(grants.to_vec()));
         let was_admin = before
             .as_ref()

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use tenure_mutants::{Mutant, mutated};
 
 use crate::access::Access;
 use crate::access_record::{self, IdentityRecord, RoleRecord, TokenRecord};
@@ -281,7 +282,10 @@ impl Loading {
         let lease = Lease {
             ttl_ms: lease.ttl_ms,
             name: lease.name,
-            identity: lease.identity.map(Arc::from),
+            identity: lease
+                .identity
+                .filter(|_| !mutated(Mutant::OwnersForgotten))
+                .map(Arc::from),
             metadata: Arc::new(lease.metadata),
             granted_revision: Revision(lease.granted_revision),
             attached_revision: lease.attached_revision.map(Revision),

@@ -122,3 +122,47 @@ fn file_of_another_cluster_or_member_is_refused_by_name() {
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
+
+/// A file of before there was access control has no table for it. It is no damage, and the first checkpoint makes one.
+#[test]
+fn a_state_of_before_access_control_opens_and_takes_rows_of_it() {
+    let path = std::path::Path::new("state.redb");
+    let disk = Disk::default();
+    let row = |table, key: &'static [u8]| Row {
+        table,
+        key: Bytes::from_static(key),
+        value: Bytes::from_static(b"v"),
+    };
+    let old = [row(Table::Leases, b"l"), row(Table::Idempotency, b"i")];
+    let state =
+        StateFile::create_on(disk.clone(), path, IDENTITY, &meta(1, 1), 5, &old).expect("created");
+    state.close().expect("closed");
+    let table = redb::TableDefinition::<&[u8], &[u8]>::new("access");
+    let database = redb::Database::builder().create_with_backend(disk.clone());
+    let database = database.expect("it opens");
+    let transaction = database.begin_write().expect("it begins");
+    assert!(
+        transaction.delete_table(table).expect("it is deleted"),
+        "it was there"
+    );
+    transaction.commit().expect("it is committed");
+    drop(database);
+
+    let (mut state, loaded) = StateFile::open_on(disk.clone(), path, IDENTITY).expect("it opens");
+    assert_eq!(loaded.rows, old);
+    let new = row(Table::Access, b"\x00");
+    let change = tenure_state::RowChange {
+        table: new.table,
+        key: new.key.clone(),
+        value: Some(new.value.clone()),
+    };
+    let checkpoint = tenure_replica::Checkpoint {
+        meta: meta(1, 2),
+        digest: 6,
+        rows: vec![change],
+    };
+    state.checkpoint(&checkpoint).expect("it is written");
+    state.close().expect("closed");
+    let (_, loaded) = StateFile::open_on(disk, path, IDENTITY).expect("it opens");
+    assert_eq!(loaded.rows, [&old[..], &[new]].concat());
+}
