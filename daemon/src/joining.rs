@@ -61,7 +61,7 @@ pub struct Newcomer {
 
 /// Why a cluster is not joined yet.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub enum Trouble {
     /// It could not be asked, or did not answer in time.
     #[error("{0}")]
     Unreachable(#[from] DialError),
@@ -149,14 +149,16 @@ async fn look(calling: &Calling, url: &str, member: MemberId) -> Result<Option<J
 
 /// The cluster at `url`, if this member is a learner of it: one that lost its data and is being replaced learns so that
 /// it has been admitted under the id that it has now.
-pub async fn admitted(calling: &Calling, url: &str, member: MemberId) -> Option<Joined> {
-    match look(calling, url, member).await {
-        Ok(joined) => joined,
-        Err(error) => {
-            tracing::debug!(%error, "cannot look at the cluster at {url}");
-            None
-        }
-    }
+///
+/// # Errors
+/// Where it cannot be looked at, in words.
+pub async fn admitted(
+    calling: &Calling,
+    url: &str,
+    member: MemberId,
+) -> Result<Option<Joined>, String> {
+    let looked = look(calling, url, member).await;
+    looked.map_err(|error| error.to_string())
 }
 
 fn refusal(status: StatusCode, answer: &[u8]) -> Trouble {

@@ -41,11 +41,29 @@ async fn added(cx: &Context<'_>, asked: &AddMember) -> Result<MemberId, Failure>
     let configuration = settled(cx).await?;
     let (id, info) = match probed(cx, asked, None, &configuration).await? {
         Probed::New(id, info) => (id, info),
-        Probed::Present(id) => return Ok(id),
+        Probed::Present(id) => return present(asked, &configuration, id),
     };
     let promote = asked.promote;
     change(cx, Change::Add { id, info, promote }).await?;
     Ok(id)
+}
+
+/// Of a member that is there already: a member that joins asks for itself, so whoever was added as a learner stays one; but
+/// nobody is told that a member is kept without a vote that it has, or is given.
+fn present(
+    asked: &AddMember,
+    configuration: &Configuration,
+    id: MemberId,
+) -> Result<MemberId, Failure> {
+    let stays_learner =
+        configuration.learners.contains(&id) && !configuration.promoting.contains_key(&id);
+    if asked.promote || stays_learner {
+        return Ok(id);
+    }
+    Err(membership::not_safe(format!(
+        "promote is false, and {} has a vote, or is given one once it has caught up; remove it, and add another as a learner",
+        membership::called(configuration, id)
+    )))
 }
 
 /// `POST /v1/cluster/members/{id}/replace`

@@ -44,7 +44,7 @@ pub use under_way::UnderWay;
 pub use waiter::Waiter;
 
 use crate::storage::{
-    Backups, Loaded, LogEvent, LogThread, Opened, Origin, SharedState, SnapshotEvent,
+    Backups, Loaded, LogEvent, LogThread, Opened, Origin, Reclaimed, SharedState, SnapshotEvent,
     SnapshotThread, Snapshots, StateEvent, StateThread, StorageError,
 };
 use crate::telemetry::{Metrics, Telemetry};
@@ -451,6 +451,14 @@ fn start_state(
             }
             StateEvent::Outdated { .. } => {
                 let _ = apply.send(Apply::CheckpointDone);
+                return;
+            }
+            StateEvent::Reclaimed(Reclaimed { before, after }) => {
+                info!(
+                    before_bytes = before,
+                    after_bytes = after,
+                    "the state file was mostly free and is written anew"
+                );
                 return;
             }
             StateEvent::Failed(error) => Event::Failed(error.into()),

@@ -66,7 +66,7 @@ pub use log_file::{LogContents, LogFile, Written};
 pub use log_thread::{LogEvent, LogThread};
 pub use offline::{Moved, Offline, Stored, finish_replacing, found, replace};
 pub use snapshot_thread::{CheckRows, SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots};
-pub use state_file::{CheckpointOutcome, Loaded, SharedState, StateFile};
+pub use state_file::{CheckpointOutcome, Loaded, Reclaimed, SharedState, StateFile};
 pub use state_thread::{StateEvent, StateThread};
 
 /// The open files of a formed member, and what was in them.

@@ -33,6 +33,11 @@ use super::files;
 use super::identity::Identity;
 use super::unfinished;
 
+mod reclaim;
+
+pub(super) use reclaim::Looks;
+pub use reclaim::Reclaimed;
+
 const FILE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("file");
 const IDENTITY: &str = "identity";
 const CHECKPOINT: &str = "checkpoint";
@@ -635,27 +640,39 @@ fn read_rows(
     mut each: impl FnMut(Table, &[u8], &[u8]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     for table in Table::ALL {
-        let rows = match transaction.open_table(definition(table)) {
-            Ok(rows) => rows,
-            // Files of before there was access control have no such table, and none of its rows.
-            Err(TableError::TableDoesNotExist(_)) if table == Table::Access => continue,
-            Err(error) => return Err(StorageError::database("read", path, error)),
-        };
-        for row in rows
-            .iter()
-            .map_err(|e| StorageError::database("read", path, e))?
-        {
-            let (key, value) = row.map_err(|e| StorageError::database("read", path, e))?;
-            let (key, value) = (key.value(), value.value());
-            let value = codec::unseal(&[&[table as u8], key], value).ok_or_else(|| {
-                let key = key.escape_ascii();
-                StorageError::damaged(
-                    path,
-                    format!("the row `{key}` of {table:?} has a bad checksum"),
-                )
-            })?;
-            each(table, key, value)?;
-        }
+        read_table(transaction, path, table, |key, value| {
+            each(table, key, value)
+        })?;
+    }
+    Ok(())
+}
+
+fn read_table(
+    transaction: &ReadTransaction,
+    path: &Path,
+    table: Table,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let rows = match transaction.open_table(definition(table)) {
+        Ok(rows) => rows,
+        // Files of before there was access control have no such table, and none of its rows.
+        Err(TableError::TableDoesNotExist(_)) if table == Table::Access => return Ok(()),
+        Err(error) => return Err(StorageError::database("read", path, error)),
+    };
+    for row in rows
+        .iter()
+        .map_err(|e| StorageError::database("read", path, e))?
+    {
+        let (key, value) = row.map_err(|e| StorageError::database("read", path, e))?;
+        let (key, value) = (key.value(), value.value());
+        let value = codec::unseal(&[&[table as u8], key], value).ok_or_else(|| {
+            let key = key.escape_ascii();
+            StorageError::damaged(
+                path,
+                format!("the row `{key}` of {table:?} has a bad checksum"),
+            )
+        })?;
+        each(key, value)?;
     }
     Ok(())
 }

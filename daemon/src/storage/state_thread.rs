@@ -9,7 +9,7 @@ use tenure_raft::SnapshotMeta;
 use tenure_replica::Checkpoint;
 
 use super::error::StorageError;
-use super::state_file::{CheckpointOutcome, SharedState};
+use super::state_file::{CheckpointOutcome, Looks, Reclaimed, SharedState};
 use super::worker::Worker;
 use crate::pulse::Pace;
 
@@ -30,6 +30,8 @@ pub enum StateEvent {
         /// What the checkpoint would have covered.
         meta: SnapshotMeta,
     },
+    /// The file was mostly free, and is written anew: it is smaller now.
+    Reclaimed(Reclaimed),
     /// A write failed. The thread has ended; the member must stop.
     Failed(StorageError),
 }
@@ -51,12 +53,27 @@ impl StateThread {
         let panicked = Arc::clone(&on_event);
         let on_panic =
             move || panicked(StateEvent::Failed(StorageError::panicked("tenured-state")));
+        let mut looks = Looks::begin();
         let work = move |state: &mut SharedState,
                          checkpoint,
                          _: &std::sync::mpsc::Receiver<Checkpoint>| {
             let (event, flow) = write(state, checkpoint);
+            // Whoever compacts the log behind the checkpoint need not wait for what follows.
             on_event(event);
-            flow
+            if flow.is_break() || !looks.is_due() {
+                return flow;
+            }
+            match state.lock().reclaim() {
+                Ok(None) => ControlFlow::Continue(()),
+                Ok(Some(reclaimed)) => {
+                    on_event(StateEvent::Reclaimed(reclaimed));
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    on_event(StateEvent::Failed(error));
+                    ControlFlow::Break(())
+                }
+            }
         };
         Worker::start(("tenured-state", Pace::Long), state, work, on_panic).map(StateThread)
     }

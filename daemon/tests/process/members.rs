@@ -109,6 +109,13 @@ fn a_member_alone_grows_to_three_by_members_that_join_and_then_bears_its_loss() 
         &as_asked(&cluster.members[2]),
     );
     assert_eq!(again.expect(201).json()["member"]["role"], "voter");
+    let mut without = as_asked(&cluster.members[2]);
+    without["promote"] = json!(false);
+    let refused = decided(&cluster, 1, "POST", "/v1/cluster/members", &without);
+    check_unsafe(
+        refused,
+        &["promote is false", &cluster.members[2].name, "has a vote"],
+    );
     put(&cluster, "between");
     cluster.wait_until_equal();
 

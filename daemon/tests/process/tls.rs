@@ -99,9 +99,15 @@ impl Trust {
         let address = cluster.members[number].client.ip().to_string();
         let issued = self.clients.issue(Wanted::named(&[&address]));
         let (certificate, key) = issued.write(&dir, "client");
+        // By which it calls the others as clients do, when it is replaced.
+        let authority = write(&dir, "join-ca.pem", &self.clients.pem);
         let member = &mut cluster.members[number];
         member.secure = Some(self.client(None));
-        for (setting, path) in [("client-cert-file", certificate), ("client-key-file", key)] {
+        for (setting, path) in [
+            ("client-cert-file", certificate),
+            ("client-key-file", key),
+            ("join-ca-file", authority),
+        ] {
             member.settings.push((setting, path.display().to_string()));
         }
     }
@@ -381,7 +387,7 @@ fn refuse_what_does_not_fit(trust: &Trust, member: &Member, dir: &Path) {
     assert!(!found.contains("not taken"), "{found}");
 }
 
-/// One more member joins by https and is removed again, which its open connections do not outlive.
+/// One more member joins by https and is removed again, which its open connections do not outlive; and one is replaced.
 fn join_and_leave(trust: &Trust, cluster: &mut Cluster) {
     let number = cluster.newcomer();
     let first = cluster.members[0].client;
@@ -410,6 +416,23 @@ fn join_and_leave(trust: &Trust, cluster: &mut Cluster) {
         (removed.status < 300).then_some(())
     });
     assert_eq!(cluster.members[number].exit_code(SOON), 3);
+
+    // The same for one whose disk is lost, with the settings that it had.
+    let third = &cluster.members[2];
+    let id = third.status().expect("it answers")["member"].clone();
+    third.lose_disk();
+    third.start();
+    wait::until("the member is replaced", SOON, || {
+        let path = format!("/v1/cluster/members/{}/replace", id.as_str()?);
+        let asked = serde_json::json!({
+            "name": third.name,
+            "peer_url": third.peer_url(),
+            "client_url": format!("https://{}", third.client),
+        });
+        let replaced = cluster.members[1].client().post(&path, &asked).ok()?;
+        (replaced.status < 300).then_some(())
+    });
+    third.wait_until_ready();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod faults;
 mod fire;
 mod life;
 mod model;
+mod reclaiming;
 mod rot;
 mod snapshots;
 mod transit;

@@ -9,6 +9,7 @@ mod lies;
 mod packets;
 mod partitions;
 mod processes;
+mod replacing;
 mod resources;
 mod tampering;
 
@@ -96,7 +97,7 @@ const fn nemesis(
 }
 
 /// All of them.
-pub(crate) const ALL: [Nemesis; 31] = [
+pub(crate) const ALL: [Nemesis; 33] = [
     nemesis("kill one", Need::Nothing, processes::kill_one),
     nemesis("kill the leader", Need::Nothing, processes::kill_leader),
     nemesis("kill all", Need::Nothing, processes::kill_all),
@@ -142,6 +143,8 @@ pub(crate) const ALL: [Nemesis; 31] = [
         Need::StraceAndPerl,
         disks::power_loss_of_slow,
     ),
+    nemesis("disk wiped", Need::Nothing, replacing::wiped_disk),
+    nemesis("disk put back", Need::Nothing, replacing::disk_put_back),
     nemesis("sync error", Need::Strace, disks::sync_error),
     nemesis("lying disk", Need::StraceAndPerl, lies::lying_disk),
     nemesis("full disk", Need::Nothing, disks::full),

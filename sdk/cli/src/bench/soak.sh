@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Whether a cluster that lives long grows: three members on loopback go through one cycle of churn after another, and after
+# each it is told what every member takes of memory and of its disk. A cycle writes and overwrites keys, takes and gives
+# back locks and elections, lets thousands of leases run out, and puts keys of 20 MB that are then deleted, much of it
+# recorded under idempotency keys. History is kept for a minute in place of an hour, so that minutes do what days would.
+#
+#   soak.sh DIRECTORY [CYCLES]     on 127.0.8.1 to .3, ports 7379 and 7380
+#
+# TENURED and TENURE name other programs than those in the PATH. Needs curl and jq. The directory must be on a disk.
+set -euo pipefail
+
+usage() {
+    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+    exit 64
+}
+[ $# -eq 1 ] || [ $# -eq 2 ] || usage
+directory=$1 cycles=${2:-20}
+[[ $cycles =~ ^[1-9][0-9]*$ ]] || { echo "CYCLES is \"$cycles\"; a number from 1 on is accepted" >&2 && usage; }
+tenured=${TENURED:-tenured} tenure=${TENURE:-tenure}
+for program in "$tenured" "$tenure" curl jq; do
+    command -v "$program" >/dev/null || { echo "no program \"$program\" is in the PATH" >&2 && exit 1; }
+done
+mkdir -p "$directory"
+[ "$(stat -f -c %T "$directory")" != tmpfs ] || { echo "$directory is on tmpfs, where nothing is synced: a directory on a disk is needed" >&2 && exit 1; }
+
+stop() {
+    trap - EXIT
+    mapfile -t started < <(jobs -pr)
+    kill "${started[@]}" 2>/dev/null || true
+    wait || true
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+initial=() members=()
+for n in 1 2 3; do initial+=(--initial-member "n$n=http://127.0.8.$n:7380"); done
+for n in 1 2 3; do
+    "$tenured" serve --name "n$n" --data-dir "$directory/n$n" --log-filter info \
+        --client-listen "127.0.8.$n:7379" --peer-listen "127.0.8.$n:7380" "${initial[@]}" >>"$directory/n$n.log" 2>&1 &
+    members+=($!)
+done
+export TENURE_ENDPOINTS=http://127.0.8.1:7379,http://127.0.8.2:7379,http://127.0.8.3:7379
+for url in ${TENURE_ENDPOINTS//,/ }; do
+    curl -fs -o /dev/null --retry 100 --retry-delay 1 --retry-all-errors "$url/readyz"
+done
+curl -fs -o /dev/null -X PATCH -H 'Content-Type: application/json' -d '{"history_retention_ms":60000}' http://127.0.8.1:7379/v1/limits
+
+value=$(head -c 7500 /dev/urandom | base64 -w 0)
+run() { "$tenure" bench "$@" --warmup 100ms -o json 2>/dev/null | jq -r '[.measurements[].medians[] | .per_second] | @text'; }
+churn() {
+    run put --clients 64 --duration 4s
+    run lock election handoff --clients 32 --duration 2s
+    # They run out when the program that renewed them has ended.
+    run renew --leases 3000 --ttl 1s --clients 32 --duration 2s
+    local from
+    for ((from = 0; from < 2000; from += 100)); do
+        jq -nc --arg value "$value" --argjson from "$from" \
+            '{then: [range($from; $from + 100) | {put: {key: "churn/\(.)", value: $value}}]}' | "$tenure" txn - >/dev/null
+    done
+    "$tenure" del churn/ --prefix >/dev/null
+}
+mib() { echo $((($1 + 524288) / 1048576)); }
+
+echo "cycle  revision  resident MiB (n1 n2 n3)  log.redb MiB  state.redb MiB"
+for ((cycle = 1; cycle <= cycles; cycle++)); do
+    churn >>"$directory/rates"
+    revision=$(curl -fs http://127.0.8.1:7379/v1/cluster | jq .revision)
+    resident="" log="" state=""
+    for n in 0 1 2; do
+        kilobytes=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/${members[$n]}/status")
+        resident+=" $((kilobytes / 1024))"
+        log+=" $(mib "$(stat -c %s "$directory/n$((n + 1))/log.redb")")"
+        state+=" $(mib "$(stat -c %s "$directory/n$((n + 1))/state.redb")")"
+    done
+    printf '%5d  %8d  %-23s  %-12s  %s\n' "$cycle" "$revision" "$resident" "$log" "$state"
+done
