@@ -128,6 +128,12 @@ fn access_control_is_set_up_used_and_switched_off_by_its_commands() {
     assert_eq!(guarded.by(&ci, &["get", "config/a"]).expect(0).stdout, "1");
     guarded.by(&ci, &["ls", "config/"]).expect(0);
     guarded.by(&ci, &["lock", "jobs/a", "--", "true"]).expect(0);
+    let grants = ["campaign:elections/", "lock:semaphores/", "lease:leases/"];
+    let runner = guarded.somebody("runner", &grants);
+    let elect = ["elect", "services/a", "--", "true"];
+    guarded.by(&runner, &elect).expect(0);
+    let downloads = ["semaphore", "downloads", "--limit", "2", "--", "true"];
+    guarded.by(&runner, &downloads).expect(0);
     let denied = |arguments: &[&str], what: &str, grant: &str| {
         let told = guarded.by(&ci, arguments).expect(77).stderr;
         assert!(told.contains(what) && told.contains(grant), "{told}");
