@@ -6,6 +6,7 @@
 //! created. An unknown id and a wrong secret cost the same and are told alike. Must never let a secret into a sentence.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -39,6 +40,8 @@ pub(super) struct Caller {
     address: IpAddr,
     /// When its token expires.
     expires: Option<Instant>,
+    /// The name in its certificate by which it is known, where it has no token.
+    certificate: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -48,6 +51,7 @@ impl Caller {
             principal: Principal::anonymous(),
             address,
             expires: None,
+            certificate: None,
         }
     }
 
@@ -113,6 +117,14 @@ impl Caller {
         state.authorize_lease(&self.principal, lease).is_ok()
     }
 
+    /// Whether the name in its certificate is still that of its identity, where it is known by one.
+    fn is_of_its_certificate(&self, access: &Access) -> bool {
+        let Some(name) = self.certificate.as_ref().filter(|_| access.enabled()) else {
+            return true;
+        };
+        access.identity_of_certificate(name) == self.principal.identity()
+    }
+
     fn judged(
         &self,
         state: &State,
@@ -121,6 +133,9 @@ impl Caller {
         let is_expired = self.expires_in().is_some_and(|left| left.is_zero());
         if is_expired && state.access().enabled() {
             return Err(expired());
+        }
+        if !self.is_of_its_certificate(state.access()) {
+            return Err(Failure::denied(&Denied::Unauthenticated));
         }
         judge(state).map_err(|denied| Failure::denied(&denied))
     }
@@ -303,16 +318,20 @@ impl Proof {
                     principal: Principal::of(&found.identity, Some(token.id())),
                     address,
                     expires: left.map(|left| Instant::now() + left),
+                    certificate: None,
                 })
             }
             Proof::Names(names) => {
-                let known = names.iter();
-                let known = known.filter_map(|name| access.identity_of_certificate(name));
-                known.take(1).next().map_or(Looked::Unknown, |identity| {
+                let mut known = names.iter().filter_map(|name| {
+                    let identity = access.identity_of_certificate(name)?;
+                    Some((name, identity))
+                });
+                known.next().map_or(Looked::Unknown, |(name, identity)| {
                     Looked::Known(Caller {
                         principal: Principal::of(identity, None),
                         address,
                         expires: None,
+                        certificate: Some(name.as_str().into()),
                     })
                 })
             }
@@ -413,6 +432,11 @@ mod tests {
 
     /// A member of a cluster in which `root` has a token and `deploy` a certificate and a quota.
     fn member(root: &Token) -> Desk {
+        member_with(root, "spiffe://example/deploy")
+    }
+
+    /// The same with a certificate of another name.
+    fn member_with(root: &Token, certificate: &str) -> Desk {
         let mut state = State::genesis(Genesis {
             root: Some(RootToken {
                 id: root.id(),
@@ -424,7 +448,7 @@ mod tests {
             name: "deploy".into(),
             identity: Identity {
                 roles: Vec::new(),
-                certificate: Some("spiffe://example/deploy".into()),
+                certificate: Some(certificate.into()),
                 quota: Quota {
                     requests_per_second: Some(1),
                     ..Quota::default()
@@ -486,7 +510,13 @@ mod tests {
         let by_token = admitted(&mut desk, &gate, Some(TOKEN), deploy).await;
         assert_eq!(name(by_token), Ok("root".into()));
         let by_name = admitted(&mut desk, &gate, None, deploy).await;
+        let opened = by_name.clone().expect("it is let in");
         assert_eq!(name(by_name), Ok("deploy".into()));
+        // What is open ends when the certificate is nobody's any more.
+        let may = |state: &State| opened.may(state, &Needed::NOTHING).is_ok();
+        assert!(desk.handle().read(may));
+        let renamed = member_with(&root, "spiffe://example/another");
+        assert!(!renamed.handle().read(may));
         // Its quota is one in a second.
         let soon = admitted(&mut desk, &gate, None, deploy).await;
         assert_eq!(name(soon), Err(Code::TooManyRequests));
