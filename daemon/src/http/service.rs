@@ -434,7 +434,8 @@ impl Service {
         caller: &Caller,
     ) -> Result<(), Failure> {
         let is_local = matches!(call, Call::ChangeStatus) || (!call.writes() && query.is_local());
-        if !is_local && self.handle.read(|state| state.access().enabled()) {
+        // Also where access control seems to be off: a member that has just joined, or was down, may not know better.
+        if !is_local {
             let barrier = self.handle.barrier().await;
             barrier.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
         }
@@ -880,10 +881,18 @@ impl Context<'_> {
     }
 
     /// Has the leader do something; what came of it. Asking again for the same is harmless, by what members are made
-    /// to be and not by a record.
-    pub(super) async fn operate(&self, operation: AdminRequest) -> Operated {
+    /// to be and not by a record. Judged once more by a state that is no older than this moment: a body, or the member that
+    /// is to be reached, may have taken long, and the leader is not told who asks.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` or `forbidden` where the caller administers no longer; `no-leader`.
+    pub(super) async fn operate(&self, operation: AdminRequest) -> Result<Operated, Failure> {
+        self.barrier().await?;
+        self.handle()
+            .read(|state| self.caller.may(state, &rights::admin()))?;
         self.course.proposes(Purpose::RepeatableWrite);
-        self.handle().operate(operation).await
+        Ok(self.handle().operate(operation).await)
     }
 
     /// Asks whoever is reached at a peer URL who it is.
