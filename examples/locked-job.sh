@@ -13,6 +13,7 @@
 #     TENURE_ENDPOINTS  client URLs of members, separated by commas (http://127.0.0.1:7379)
 #     TENURE_TTL_MS     for how long others wait after this machine has died (15000)
 #     TENURE_WAIT_MS    how long to wait for the lock (86400000; 0 only tries)
+#     TENURE_TOKEN_FILE a file with the token by which this says who it is, where that is asked; it is read for each request
 #
 # Exit codes: those of the command; 1 refused, 64 wrong usage, 69 no member can be reached, 75 the lock is another's, 76 the lock was
 # lost and the command was ended for it.
@@ -33,6 +34,11 @@ for number in "$ttl_ms" "$wait_ms"; do
         exit 64
     fi
 done
+token_file=${TENURE_TOKEN_FILE:-}
+if [[ -n $token_file && ! -r $token_file ]]; then
+    echo "locked-job: the token file '$token_file' cannot be read" >&2
+    exit 64
+fi
 if ! command -v curl >/dev/null; then
     echo "locked-job: there is no curl" >&2
     exit 1
@@ -47,6 +53,9 @@ look() {
 
 # A name as it stands in a URL, every byte of it escaped.
 escaped() { printf %s "$1" | od -An -v -tx1 | tr -d ' \n' | sed 's/../%&/g'; }
+
+# The header that says who asks. curl reads it from a file: arguments are seen by all users of a machine.
+who() { [[ -z $token_file ]] || printf 'authorization: Bearer %s\n' "$(<"$token_file")"; }
 
 # call METHOD PATH TIMEOUT_MS [CURL ARGUMENT...]: asks members in turn until one answers, for as long as that. Leaves
 # `status`, `body`, and in `sent` the moment before the request that was answered. 503 says that another may do better.
@@ -66,7 +75,7 @@ call() {
         fi
         # One member that is silent may not take all the time that there is for asking others.
         answer=$(curl -s -X "$method" --connect-timeout 1 --max-time "$(seconds $((left < try_ms ? left : try_ms)))" \
-            -H 'content-type: application/json' -w '\n%{http_code}' "$@" "$member$path")
+            -H 'content-type: application/json' -H @<(who) -w '\n%{http_code}' "$@" "$member$path")
         status=${answer##*$'\n'}
         body=${answer%$'\n'*}
         if [[ $status != 000 && $status != 503 && $status != 504 ]]; then

@@ -56,9 +56,11 @@ class Moment:
 
 
 class Client:
-    """Asks the members of a cluster in turn until one answers."""
+    """Asks the members of a cluster in turn until one answers. A token is read from its file for each request."""
 
-    def __init__(self, members):
+    def __init__(self, members, token_file=None):
+        self.token_file = token_file
+        self.who = self._read_who()
         self.members = [urllib.parse.urlsplit(member) for member in members]
         for member in self.members:
             if member.scheme != "http" or not member.hostname:
@@ -72,7 +74,12 @@ class Client:
             member = self.members[self.turn % len(self.members)]
             sent = Moment()
             # One member that is silent may not take all the time that there is for asking others.
-            answer = self._try(member, method, path, body, headers or {}, min(left, poll + 2.0))
+            try:
+                self.who = self._read_who()
+            except ValueError:
+                pass  # Whoever changes it may be at it; the token that is known may be good still.
+            with_who = {**(headers or {}), **self.who}
+            answer = self._try(member, method, path, body, with_who, min(left, poll + 2.0))
             if answer is not None:
                 status, text = answer
                 if status >= 400:
@@ -81,6 +88,19 @@ class Client:
             self.turn += 1
             time.sleep(min(0.1, max(0.0, within - began.elapsed())))
         raise Unreachable(f"no member of {', '.join(member.geturl() for member in self.members)} answers")
+
+    def _read_who(self):
+        """The header that says who asks."""
+        if not self.token_file:
+            return {}
+        try:
+            with open(self.token_file, encoding="ascii") as file:
+                token = file.read().strip()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"the token file {self.token_file!r} cannot be read: {error}") from error
+        if not token or not token.isprintable() or " " in token:
+            raise ValueError(f"there is no token in {self.token_file!r}")
+        return {"Authorization": f"Bearer {token}"}
 
     @staticmethod
     def _try(member, method, path, body, headers, timeout):
@@ -303,7 +323,8 @@ def main():
     try:
         members = os.environ.get("TENURE_ENDPOINTS", "http://127.0.0.1:7379").split(",")
         ttl_ms, wait_ms = number("TENURE_TTL_MS", "15000"), number("TENURE_WAIT_MS", "86400000")
-        lock = Lock(Client(members), sys.argv[1], ttl_ms)
+        client = Client(members, os.environ.get("TENURE_TOKEN_FILE"))
+        lock = Lock(client, sys.argv[1], ttl_ms)
         lock.acquire(wait_ms)
         return run(lock, sys.argv[2:])
     except ValueError as error:

@@ -63,6 +63,7 @@ pub struct RoleGrant {
 #[serde(deny_unknown_fields)]
 pub struct PutRole {
     /// What it grants.
+    #[serde(deserialize_with = "crate::object::objects")]
     pub grants: Vec<RoleGrant>,
 }
 
@@ -140,7 +141,7 @@ pub struct PutIdentity {
     #[serde(default)]
     pub certificate: Option<String>,
     /// How much it may have.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::object::object")]
     pub quota: IdentityQuota,
 }
 
@@ -348,6 +349,21 @@ mod tests {
         assert!(logged.contains("00000000000000a1") && !logged.contains("c0ffee"));
         let sent = serde_json::to_string(&created).expect("it has a form");
         assert!(sent.contains("c0ffee"), "it is shown to whoever asked");
+    }
+
+    #[test]
+    fn what_is_an_object_is_not_read_from_an_array_of_its_fields() {
+        let role = |text: &str| serde_json::from_str::<PutRole>(text);
+        assert!(role(r#"{"grants":[{"verbs":["read"],"resource":"keys/"}]}"#).is_ok());
+        let refused = role(r#"{"grants":[[["read"],"keys/","prefix"]]}"#).expect_err("an array");
+        assert!(
+            refused.to_string().contains("expected an object"),
+            "{refused}"
+        );
+        let identity = |text: &str| serde_json::from_str::<PutIdentity>(text);
+        assert!(identity(r#"{"roles":[],"quota":{"leases":1}}"#).is_ok());
+        assert!(identity(r#"{"roles":[],"quota":[1,null,null]}"#).is_err());
+        assert!(identity(r#"{"roles":[],"quota":null}"#).is_err());
     }
 
     #[test]

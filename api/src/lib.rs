@@ -13,6 +13,7 @@ mod lease;
 mod limits;
 mod lock;
 mod metadata;
+mod object;
 mod problem;
 mod semaphore;
 mod transaction;

@@ -44,6 +44,7 @@ pub struct AcquireLock {
 #[serde(deny_unknown_fields)]
 pub struct AcquireTogether {
     /// What is wanted: 1 to 64 locks.
+    #[serde(deserialize_with = "crate::object::objects")]
     pub locks: Vec<WantedLock>,
     /// The lease they hang on; this or `ttl_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

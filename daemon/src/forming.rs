@@ -26,6 +26,8 @@ use crate::transport::{
 
 /// Pause between rounds of questions.
 const ROUND_PAUSE: Duration = Duration::from_millis(250);
+/// After so many rounds in which a cluster could not be looked at, that is said.
+const BLIND_ROUNDS: u32 = 6;
 
 /// How often the log says who is still missing.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -223,6 +225,8 @@ struct Forming {
     said: BTreeMap<String, String>,
     progress_said: Instant,
     replace_said: Option<Instant>,
+    /// In so many rounds a cluster that counts on this member could not be looked at.
+    blind_rounds: u32,
 }
 
 /// What one member is to another that wants to form.
@@ -258,6 +262,7 @@ impl Forming {
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
+            blind_rounds: 0,
         })
     }
 
@@ -290,6 +295,21 @@ impl Forming {
         }
     }
 
+    /// Says that the cluster which counts on this member cannot be looked at: not at once, since a cluster that has just been
+    /// formed soon offers what it has, and then again and again.
+    fn cannot_look(&mut self, url: &str, error: &str) {
+        self.blind_rounds += 1;
+        if self.blind_rounds == BLIND_ROUNDS || self.blind_rounds.is_multiple_of(10 * BLIND_ROUNDS)
+        {
+            tracing::warn!(
+                cluster = url,
+                "a cluster counts on {}, which cannot look at it at {url} as clients do: {error}; where that is about \
+                 certificates or rights, give this member join_ca_file and join_token_file",
+                self.name
+            );
+        }
+    }
+
     /// Where clients reach the members whose cluster counts on this one, under the id that it has now.
     fn awaiting(&self, answers: &BTreeMap<String, Result<Hello, DialError>>) -> Vec<String> {
         let counts = |hello: &&Hello| {
@@ -303,20 +323,17 @@ impl Forming {
     /// The cluster of which this member is a learner, as the first of these shows it that does. One that does not show it
     /// may not have heard of it yet.
     async fn admitted_by(&mut self, calling: &Calling, urls: Vec<String>) -> Option<Joined> {
+        let mut blind = None;
         for url in urls {
             match admitted(calling, &url, self.member).await {
                 Ok(Some(joined)) => return Some(joined),
-                Ok(None) => drop(self.said.remove(&url)),
-                Err(trouble) => {
-                    let trouble = trouble.to_string();
-                    if self.said.get(&url) != Some(&trouble) {
-                        tracing::warn!(
-                            "a cluster counts on this member, but {url} does not show it: {trouble}"
-                        );
-                        self.said.insert(url, trouble);
-                    }
-                }
+                Ok(None) => {}
+                Err(error) => blind = Some((url, error)),
             }
+        }
+        match blind {
+            Some((url, error)) => self.cannot_look(&url, &error),
+            None => self.blind_rounds = 0,
         }
         None
     }
@@ -750,6 +767,7 @@ mod tests {
             said: BTreeMap::new(),
             progress_said: Instant::now(),
             replace_said: None,
+            blind_rounds: 0,
         }
     }
 

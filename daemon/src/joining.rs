@@ -151,14 +151,14 @@ async fn look(calling: &Calling, url: &str, member: MemberId) -> Result<Option<J
 /// it has been admitted under the id that it has now.
 ///
 /// # Errors
-///
-/// Where it cannot be asked, or its answer makes no sense; the text says which.
+/// Where it cannot be looked at, in words.
 pub async fn admitted(
     calling: &Calling,
     url: &str,
     member: MemberId,
-) -> Result<Option<Joined>, Trouble> {
-    look(calling, url, member).await
+) -> Result<Option<Joined>, String> {
+    let looked = look(calling, url, member).await;
+    looked.map_err(|error| error.to_string())
 }
 
 fn refusal(status: StatusCode, answer: &[u8]) -> Trouble {

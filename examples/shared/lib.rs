@@ -1,6 +1,7 @@
 //! What the examples have in common that is not their point: which members they ask, listening, and ending.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -19,6 +20,9 @@ pub struct Members {
         default_value = "http://127.0.0.1:7379"
     )]
     endpoints: Vec<String>,
+    /// The file with the token by which this program says who it is; it may get another one at any time
+    #[arg(long, env = "TENURE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl Members {
@@ -26,9 +30,13 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// Where one of them is no URL.
+    /// Where one of them is no URL, or there is no token in its file.
     pub fn client(&self) -> Result<Client, tenure::Error> {
-        Client::connect(self.endpoints.clone())
+        let client = Client::builder(self.endpoints.clone());
+        match &self.token_file {
+            Some(file) => client.token_file(file).build(),
+            None => client.build(),
+        }
     }
 }
 

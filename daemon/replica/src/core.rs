@@ -22,7 +22,7 @@ use tenure_state::{LeaseId, Origin, Principal, Renewal, Request, decode_request,
 
 use crate::digests::Digests;
 use crate::leading::{Formed, Leading};
-use crate::operating::{AdminRequest, Operating};
+use crate::operating::{AdminRequest, Operated, Operating};
 use crate::output::{Output, TracedEntry, TracedRequest};
 use crate::peer::{
     ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
@@ -421,6 +421,25 @@ impl Core {
     }
 
     fn hear(&mut self, from: MemberId, message: PeerMessage) {
+        if !self.may_ask(from) {
+            // A leader's configuration has every member. Whoever is not in it may send what Raft judges by terms, since it
+            // may be this member that was away; but it has no clients to speak for.
+            match message {
+                PeerMessage::Forward(requests) => {
+                    let origin = |request: ForwardedRequest| Origin {
+                        member: from.0,
+                        token: request.token,
+                    };
+                    let origins = requests.into_iter().map(origin);
+                    return self.refuse(origins.map(|origin| (origin, Refused::NoLeader)));
+                }
+                PeerMessage::Operate { token, .. } => {
+                    return self.answer_operation(from, token, Operated::NoLeader);
+                }
+                PeerMessage::AskProgress { .. } => return,
+                _ => {}
+            }
+        }
         match message {
             PeerMessage::Raft(message) if message.from == from => self.raft.receive(message),
             // Somebody speaks in another's name: never.
@@ -457,6 +476,11 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whether somebody's requests may be done here: a member's.
+    fn may_ask(&self, from: MemberId) -> bool {
+        self.raft.configuration().info.contains_key(&from)
     }
 
     fn accept(&mut self, request: Request) {

@@ -247,7 +247,7 @@ impl Core {
         Some(format!("member {id} is called {} already", info.name))
     }
 
-    fn answer_operation(&mut self, to: MemberId, token: u64, result: Operated) {
+    pub(crate) fn answer_operation(&mut self, to: MemberId, token: u64, result: Operated) {
         if to == self.id {
             self.out.operated.push((token, result));
         } else {

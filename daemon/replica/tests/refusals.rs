@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{hear, member_of_three};
-use tenure_raft::{Body, MemberId, Message, Term};
+use tenure_raft::{Body, Change, MemberId, Message, Term};
 use tenure_replica::{
-    Core, CoreSettings, ForwardKind, ForwardedRequest, Input, PeerMessage, Refused,
+    AdminRequest, Core, CoreSettings, ForwardKind, ForwardedRequest, Input, Operated, PeerMessage,
+    Refused,
 };
 use tenure_state::{Command, LeaseId, Origin, Request, encode_request};
 
@@ -91,4 +92,48 @@ fn a_leader_that_steps_down_gives_back_what_waits_in_one_message_to_each_member(
         (MemberId(3), vec![(0..300).collect()]),
     ]);
     assert_eq!(told, expected);
+}
+
+/// Its certificate may be of the right authority: whoever is no member has no clients to speak for, and is no operator.
+#[test]
+fn whoever_is_no_member_forwards_nothing_and_orders_nothing() {
+    let stranger = MemberId(9);
+    for from in [MemberId(2), stranger] {
+        let mut core = leader();
+        core.output();
+        let operation = AdminRequest::Change(Change::Remove(MemberId(3)));
+        for message in [
+            forwarded(from.0, 0..2),
+            PeerMessage::Operate {
+                token: 7,
+                operation,
+            },
+            PeerMessage::AskProgress { token: 8 },
+        ] {
+            core.handle(Input::Peer { from, message });
+        }
+        let out = core.output();
+        let answers = || out.send.iter().filter(|(to, _)| *to == from);
+        let refused = answers().any(|(_, message)| {
+            matches!(message, PeerMessage::Refused { tokens, reason: Refused::NoLeader } if *tokens == [0, 1])
+        });
+        let turned_away = answers().any(|(_, message)| {
+            matches!(
+                message,
+                PeerMessage::Operated {
+                    token: 7,
+                    result: Operated::NoLeader
+                }
+            )
+        });
+        let told =
+            answers().any(|(_, message)| matches!(message, PeerMessage::Progress { token: 8, .. }));
+        let is_stranger = from == stranger;
+        assert_eq!(
+            (refused, turned_away, told),
+            (is_stranger, is_stranger, !is_stranger),
+            "{from}: {:?}",
+            out.send
+        );
+    }
 }

@@ -663,6 +663,10 @@ const CONFIG: &[&str] = &[
     "--data-dir=d\n--limit=nothing=1\n",
     "--data-dir=d\n--initial-member=n1\n",
     "",
+    "--data-dir=d\n--name=n1\n--initial-member=n1=https://a:1\n--peer-ca-file=a\n---\npeer_cert_file = \"c\"\npeer_key_file = \"k\"\npeer_crl_file = \"r\"\n",
+    "--data-dir=d\n--client-cert-file=c\n--client-key-file=k\n--client-advertise=http://a:1\n",
+    "--data-dir=d\n--client-cert-file=c\n--client-key-file=k\n--client-ca-file=a\n--client-cert-cn\n--client-hosts=x\n",
+    "--data-dir=d\n--name=n4\n--join=http://a:1\n--join-token-file=t\n",
 ];
 
 fn rest() -> Vec<(String, Vec<u8>)> {
@@ -775,6 +779,25 @@ const REST: &[&[&str]] = &[
     &[
         "GET /v1/watch?prefix=keys/&snapshot=true\naccept: text/event-stream",
         "GET /v1/watch?prefix=keys/\naccept: text/event-stream\nlast-event-id: 3",
+    ],
+    &[
+        "PUT /v1/roles/admin\ncontent-type: application/json\n\n{\"grants\":[{\"verbs\":[\"admin\"],\"resource\":\"\"}]}",
+        "PUT /v1/identities/root\ncontent-type: application/json\n\n{\"roles\":[\"admin\"],\"certificate\":\"spiffe://a/b\",\"quota\":{\"leases\":3}}",
+        "POST /v1/tokens\ncontent-type: application/json\n\n{\"identity\":\"root\",\"expires_in_ms\":60000}",
+        "PATCH /v1/access\ncontent-type: application/json\n\n{\"enabled\":true}",
+        "GET /v1/whoami\nauthorization: Bearer 00000000000000a1.000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        "GET /v1/keys/a",
+        "GET /livez",
+    ],
+    &[
+        "PUT /v1/roles/a%2Fb\ncontent-type: application/json\n\n{\"grants\":[{\"verbs\":[\"read\",\"list\"],\"resource\":\"keys/a\",\"match\":\"exact\"}]}",
+        "GET /v1/roles?limit=1",
+        "GET /v1/roles/a%2Fb",
+        "DELETE /v1/roles/a%2Fb",
+        "GET /v1/identities?start_after=a",
+        "GET /v1/tokens?limit=2",
+        "DELETE /v1/tokens/00000000000000a1",
+        "GET /v1/access",
     ],
     &[
         "GET /v1/limits",

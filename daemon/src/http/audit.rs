@@ -57,7 +57,7 @@ impl Denials {
             method,
             route,
             code = code.as_str(),
-            ?why,
+            why,
             left_out,
             "a request was refused"
         );

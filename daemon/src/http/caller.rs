@@ -6,6 +6,7 @@
 //! created. An unknown id and a wrong secret cost the same and are told alike. Must never let a secret into a sentence.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -39,6 +40,8 @@ pub(super) struct Caller {
     address: IpAddr,
     /// When its token expires.
     expires: Option<Instant>,
+    /// The name in its certificate by which it is known, where it has no token.
+    certificate: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -48,6 +51,7 @@ impl Caller {
             principal: Principal::anonymous(),
             address,
             expires: None,
+            certificate: None,
         }
     }
 
@@ -113,6 +117,14 @@ impl Caller {
         state.authorize_lease(&self.principal, lease).is_ok()
     }
 
+    /// Whether the name in its certificate is still that of its identity, where it is known by one.
+    fn is_of_its_certificate(&self, access: &Access) -> bool {
+        let Some(name) = self.certificate.as_ref().filter(|_| access.enabled()) else {
+            return true;
+        };
+        access.identity_of_certificate(name) == self.principal.identity()
+    }
+
     fn judged(
         &self,
         state: &State,
@@ -121,6 +133,9 @@ impl Caller {
         let is_expired = self.expires_in().is_some_and(|left| left.is_zero());
         if is_expired && state.access().enabled() {
             return Err(expired());
+        }
+        if !self.is_of_its_certificate(state.access()) {
+            return Err(Failure::denied(&Denied::Unauthenticated));
         }
         judge(state).map_err(|denied| Failure::denied(&denied))
     }
@@ -303,16 +318,20 @@ impl Proof {
                     principal: Principal::of(&found.identity, Some(token.id())),
                     address,
                     expires: left.map(|left| Instant::now() + left),
+                    certificate: None,
                 })
             }
             Proof::Names(names) => {
-                let known = names.iter();
-                let known = known.filter_map(|name| access.identity_of_certificate(name));
-                known.take(1).next().map_or(Looked::Unknown, |identity| {
+                let mut known = names.iter().filter_map(|name| {
+                    let identity = access.identity_of_certificate(name)?;
+                    Some((name, identity))
+                });
+                known.next().map_or(Looked::Unknown, |(name, identity)| {
                     Looked::Known(Caller {
                         principal: Principal::of(identity, None),
                         address,
                         expires: None,
+                        certificate: Some(name.as_str().into()),
                     })
                 })
             }
@@ -400,7 +419,142 @@ pub(super) fn token_shown(token: Option<TokenId>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use tenure_state::{
+        AccessChange, Batch, Clock, Genesis, Identity, Origin, Quota, Request, RootToken,
+    };
+
     use super::*;
+    use crate::node::Desk;
+
+    const ADDRESS: [u8; 4] = [127, 0, 0, 1];
+
+    /// A member of a cluster in which `root` has a token and `deploy` a certificate and a quota.
+    fn member(root: &Token) -> Desk {
+        member_with(root, "spiffe://example/deploy")
+    }
+
+    /// The same with a certificate of another name.
+    fn member_with(root: &Token, certificate: &str) -> Desk {
+        let mut state = State::genesis(Genesis {
+            root: Some(RootToken {
+                id: root.id(),
+                hash: root.hash(),
+            }),
+            ..Genesis::default()
+        });
+        let change = AccessChange::PutIdentity {
+            name: "deploy".into(),
+            identity: Identity {
+                roles: Vec::new(),
+                certificate: Some(certificate.into()),
+                quota: Quota {
+                    requests_per_second: Some(1),
+                    ..Quota::default()
+                },
+            },
+        };
+        let request = Request {
+            origin: Origin {
+                member: 1,
+                token: 0,
+            },
+            principal: Principal::of("root", Some(root.id())),
+            idempotency: None,
+            command: Command::ChangeAccess(change),
+        };
+        let batch = Batch {
+            requests: vec![request],
+            ..Batch::default()
+        };
+        let applied = state.apply(Clock(1), &batch);
+        assert!(applied.outcomes[0].outcome.is_ok());
+        Desk::new(state)
+    }
+
+    /// Who is let in with this header and these names in a certificate; the member works meanwhile.
+    async fn admitted(
+        desk: &mut Desk,
+        gate: &Gate,
+        token: Option<&str>,
+        names: &[&str],
+    ) -> Result<Caller, Code> {
+        let headers = token.map_or(HeaderMap::new(), |token| {
+            headers(&[&format!("Bearer {token}")])
+        });
+        let mut extensions = Extensions::new();
+        if !names.is_empty() {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            extensions.insert(ClientCertificate { names });
+        }
+        let handle = desk.handle();
+        let mut asking = pin!(gate.admit(&handle, (&headers, &extensions), ADDRESS.into()));
+        loop {
+            tokio::select! {
+                biased;
+                admitted = &mut asking => return admitted.map_err(|failure| failure.code),
+                () = tokio::task::yield_now() => { desk.work(); }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_counts_before_a_certificate_and_a_certificate_where_there_is_no_token() {
+        let root = Token::parse(TOKEN.as_bytes()).expect("a token");
+        let (mut desk, gate) = (member(&root), Gate::new());
+        let name = |caller: Result<Caller, Code>| {
+            caller.map(|caller| caller.principal().name().to_owned())
+        };
+        let deploy = &["dns.example", "spiffe://example/deploy"][..];
+        let by_token = admitted(&mut desk, &gate, Some(TOKEN), deploy).await;
+        assert_eq!(name(by_token), Ok("root".into()));
+        let by_name = admitted(&mut desk, &gate, None, deploy).await;
+        let opened = by_name.clone().expect("it is let in");
+        assert_eq!(name(by_name), Ok("deploy".into()));
+        // What is open ends when the certificate is nobody's any more.
+        let may = |state: &State| opened.may(state, &Needed::NOTHING).is_ok();
+        assert!(desk.handle().read(may));
+        let renamed = member_with(&root, "spiffe://example/another");
+        assert!(!renamed.handle().read(may));
+        // Its quota is one in a second.
+        let soon = admitted(&mut desk, &gate, None, deploy).await;
+        assert_eq!(name(soon), Err(Code::TooManyRequests));
+        let wrong = TOKEN.replace("0001", "0000");
+        let with_wrong = admitted(&mut desk, &gate, Some(&wrong), deploy).await;
+        assert_eq!(
+            name(with_wrong),
+            Err(Code::Unauthenticated),
+            "what is given must be right"
+        );
+        let unknown = admitted(&mut desk, &gate, None, &["spiffe://example/other"]).await;
+        assert_eq!(name(unknown), Err(Code::Unauthenticated));
+        let nobody = admitted(&mut desk, &gate, None, &[]).await;
+        assert_eq!(name(nobody), Err(Code::Unauthenticated));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_slowed_down_by_address_and_the_right_token_never_is() {
+        let root = Token::parse(TOKEN.as_bytes()).expect("a token");
+        let (mut desk, gate) = (member(&root), Gate::new());
+        let mut refused = Vec::new();
+        for guess in 0..30 {
+            let guess = format!("{guess:016x}.{}", "00".repeat(32));
+            refused.push(admitted(&mut desk, &gate, Some(&guess), &[]).await.err());
+        }
+        let (first, rest) = refused.split_at(20);
+        assert!(
+            first
+                .iter()
+                .all(|code| *code == Some(Code::Unauthenticated))
+        );
+        assert!(rest.iter().all(|code| *code == Some(Code::TooManyRequests)));
+        assert!(admitted(&mut desk, &gate, Some(TOKEN), &[]).await.is_ok());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let guess = format!("{:016x}.{}", 7, "00".repeat(32));
+        let later = admitted(&mut desk, &gate, Some(&guess), &[]);
+        assert_eq!(later.await.err(), Some(Code::Unauthenticated));
+    }
 
     const TOKEN: &str =
         "00000000000000a1.000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

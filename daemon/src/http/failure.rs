@@ -21,7 +21,7 @@ use crate::node::Unserved;
 use crate::storage::BackupError;
 
 /// When to come back where nothing better is known: an election takes about so long.
-const RETRY_AFTER_MS: u64 = 500;
+const RETRY_AFTER_MS: u32 = 500;
 
 /// What a request that got no outcome was doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -296,7 +296,7 @@ pub(super) struct Failure {
     headers: Vec<(HeaderName, HeaderValue)>,
     revision: Option<Revision>,
     /// With `retry` `after`: when.
-    retry_after_ms: u64,
+    retry_after_ms: u32,
 }
 
 impl Failure {
@@ -383,7 +383,7 @@ impl Failure {
         let wait_ms = wait.as_nanos().div_ceil(1_000_000);
         Failure {
             retry: Retry::After,
-            retry_after_ms: u64::try_from(wait_ms).unwrap_or(u64::MAX).max(1),
+            retry_after_ms: u32::try_from(wait_ms).unwrap_or(u32::MAX).max(1),
             ..self
         }
     }
@@ -654,7 +654,7 @@ impl Failure {
             Some(field) => format!("field {}: {}", text::shown(field), self.detail),
             None => self.detail,
         };
-        let retry_after_ms = (self.retry == Retry::After).then_some(self.retry_after_ms);
+        let retry_after_ms = (self.retry == Retry::After).then(|| u64::from(self.retry_after_ms));
         let problem = Problem {
             kind: format!("urn:tenure:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),

@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use tenure_api::{EVENT_STREAM, MAX_POLL_MS, Outcome, PROBLEM_JSON, Problem};
 use tenure_state::{
     Acquire, Batch, Claim, Clock, Command, Genesis, Kind, LeaseId, NewLease, Operation, Origin,
-    Put, Revision, Share, State, Transaction, Wanted,
+    Put, Revision, RootToken, Share, State, TokenId, Transaction, Wanted,
 };
 use tokio::time::{Instant, interval};
 
@@ -91,7 +91,37 @@ async fn calls(bytes: &[u8]) -> Vec<u16> {
         }
     }
     desk.handle().read(State::check_invariants);
+    strangers(bytes).await;
     statuses
+}
+
+/// The same where everybody proves who asks, and this client cannot: it is told nothing and writes nothing.
+async fn strangers(bytes: &[u8]) {
+    let mut desk = Desk::new(State::genesis(Genesis {
+        root: Some(RootToken {
+            id: TokenId(1),
+            hash: [1; 32],
+        }),
+        ..Genesis::default()
+    }));
+    let settings = Settings::default();
+    let service = Arc::new(Service::new(desk.handle(), &settings).with_probe(probe::nobody));
+    for text in bytes.split(|byte| *byte == SEPARATOR).take(REQUESTS) {
+        let asked = Asked::of(text);
+        let Some(answer) = Answer::of(call(&mut desk, &service, &asked.raw).await) else {
+            assert!(asked.streams, "no answer to {:?}", asked.line);
+            continue;
+        };
+        let is_ours = answer.header(tenure_api::header::REQUEST_ID).is_some();
+        let is_open = asked.line.contains("livez") || asked.line.contains("readyz");
+        assert!(
+            matches!(answer.status, 401 | 429) || is_open || !is_ours,
+            "a stranger was answered {} to {:?}",
+            answer.status,
+            asked.line
+        );
+    }
+    assert_eq!(desk.writes(), 0, "a stranger wrote");
 }
 
 /// A request as it is sent, and what is to be known of it.

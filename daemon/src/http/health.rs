@@ -231,7 +231,31 @@ impl Followers {
 
 #[cfg(test)]
 mod tests {
+    use tenure_state::{Genesis, RootToken, TokenId};
+
     use super::*;
+    use crate::node::Desk;
+
+    #[test]
+    fn a_member_that_others_reach_is_warned_of_until_everybody_proves_who_asks() {
+        let with = |root: Option<RootToken>, is_exposed: bool| {
+            let genesis = Genesis {
+                root,
+                ..Genesis::default()
+            };
+            let desk = Desk::new(State::genesis(genesis));
+            let words = warnings(&desk.handle(), &Tls::default(), is_exposed);
+            let begins = |word: &str| words.iter().any(|words| words.starts_with(word));
+            (begins("open to everybody: "), begins("not encrypted: "))
+        };
+        let root = RootToken {
+            id: TokenId(1),
+            hash: [1; 32],
+        };
+        assert_eq!(with(None, true), (true, true));
+        assert_eq!(with(Some(root.clone()), true), (false, true));
+        assert_eq!(with(None, false), (false, false));
+    }
 
     fn well() -> Facts {
         Facts {

@@ -210,7 +210,7 @@ async fn transferred(cx: &Context<'_>, to: Option<&str>) -> Result<(MemberId, u6
         )));
     }
     let mut leader = cx.handle().leader_watch();
-    match cx.operate(AdminRequest::Transfer(to)).await {
+    match cx.operate(AdminRequest::Transfer(to)).await? {
         Operated::HandedTo(to) => {
             let arrived = leader.wait_for(|view| view.leader == Some(to));
             match timeout(TAKEN_OVER_WITHIN, arrived).await {
@@ -262,7 +262,7 @@ async fn probed(
 
 /// Has the leader change the membership.
 async fn change(cx: &Context<'_>, change: Change) -> Result<(), Failure> {
-    match cx.operate(AdminRequest::Change(change)).await {
+    match cx.operate(AdminRequest::Change(change)).await? {
         Operated::Changed => Ok(()),
         Operated::HandedTo(_) => Err(Failure::unexpected()),
         refused => {

@@ -46,7 +46,10 @@ impl Securing {
         let Some(port) = &self.port else {
             return Some((Wire::Plain(stream), None));
         };
-        let place = timeout(TURN, self.crowd.enter()).await.ok()?;
+        let Ok(place) = timeout(TURN, self.crowd.enter()).await else {
+            port.refused(address, &Trouble::NoTurn);
+            return None;
+        };
         tokio::select! {
             () = place.is_needed() => {
                 port.refused(address, &Trouble::MadeRoom);

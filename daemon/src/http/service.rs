@@ -251,7 +251,7 @@ impl Service {
             // Nothing else of it is looked at before it is known who asks.
             admitted?;
             given_id?;
-            self.check(&head, ends.local)?;
+            self.check(&head, target, (ends.local, &caller))?;
             let asked = Marks {
                 arrived,
                 seed,
@@ -338,11 +338,20 @@ impl Service {
     }
 
     /// What is asked of every request, whatever it wants.
-    fn check(&self, head: &Parts, local: SocketAddr) -> Result<(), Failure> {
+    fn check(
+        &self,
+        head: &Parts,
+        target: Option<Target<'_>>,
+        (local, caller): (SocketAddr, &Caller),
+    ) -> Result<(), Failure> {
         manners::check_form(head.version, &head.headers)?;
         manners::check_one_host(&head.headers)?;
-        // Who proves something is no page of a stranger, whatever name it was led here by.
-        if !self.handle.read(|state| state.access().enabled()) {
+        // Who proves something is no page of a stranger, whatever name it was led here by. Nobody is anonymous but where
+        // nobody proves anything, or nothing is asked for.
+        let is_open = target.is_some_and(|target| target.family.is_open());
+        let is_anonymous = caller.principal().identity().is_none();
+        let is_off = || !self.handle.read(|state| state.access().enabled());
+        if is_anonymous && (!is_open || is_off()) {
             manners::check_host(&self.hosts, &head.uri, &head.headers, local)?;
         }
         manners::check_origin(&head.uri, &head.headers)?;
@@ -425,7 +434,8 @@ impl Service {
         caller: &Caller,
     ) -> Result<(), Failure> {
         let is_local = matches!(call, Call::ChangeStatus) || (!call.writes() && query.is_local());
-        if !is_local && self.handle.read(|state| state.access().enabled()) {
+        // Also where access control seems to be off: a member that has just joined, or was down, may not know better.
+        if !is_local {
             let barrier = self.handle.barrier().await;
             barrier.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
         }
@@ -639,14 +649,27 @@ impl Context<'_> {
         self.judged(judge, is_local).await
     }
 
-    /// The same for leases that whoever asks is to have been granted.
-    ///
-    /// # Errors
-    ///
-    /// As [`Context::may`].
-    pub(super) async fn may_use(&self, leases: &[LeaseId]) -> Result<(), Failure> {
+    /// The same for leases that whoever asks is to have been granted, before a renewal of them is proposed.
+    async fn may_renew(&self, leases: &[LeaseId]) -> Result<(), Failure> {
+        if self.is_let_through() {
+            return Ok(());
+        }
         let judge = |state: &State| self.caller.may_use(state, leases);
         self.judged(judge, false).await
+    }
+
+    /// The same for a command, before it is proposed.
+    async fn may_propose(&self, command: &Command) -> Result<(), Failure> {
+        match self.is_let_through() {
+            true => Ok(()),
+            false => self.may_submit(command).await,
+        }
+    }
+
+    /// Whether a command is proposed unseen: while nobody proves who asks, what each may do is not looked at before where it
+    /// counts, which is where it is applied.
+    fn is_let_through(&self) -> bool {
+        self.caller.principal().identity().is_none()
     }
 
     /// The same for a command. What is decided in the end is decided where it is applied.
@@ -790,7 +813,7 @@ impl Context<'_> {
         command: Command,
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
-        self.may_submit(&command).await?;
+        self.may_propose(&command).await?;
         let recorded_at = self.recorded_at.as_ref();
         let idempotency = recorded_at.filter(|_| command.is_recorded()).cloned();
         let asked = Asked::of(&command).under(idempotency.as_ref().map(|at| at.key.as_str()));
@@ -835,7 +858,7 @@ impl Context<'_> {
     ///
     /// Where it got no outcome.
     pub(super) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
-        self.may_use(&[lease]).await?;
+        self.may_renew(&[lease]).await?;
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
             .renew(self.caller.principal().clone(), lease, self.span)
@@ -849,7 +872,7 @@ impl Context<'_> {
     ///
     /// Where they got no outcome.
     pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
-        self.may_use(leases).await?;
+        self.may_renew(leases).await?;
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
             .renew_many(self.caller.principal().clone(), leases, self.span)
@@ -858,10 +881,18 @@ impl Context<'_> {
     }
 
     /// Has the leader do something; what came of it. Asking again for the same is harmless, by what members are made
-    /// to be and not by a record.
-    pub(super) async fn operate(&self, operation: AdminRequest) -> Operated {
+    /// to be and not by a record. Judged once more by a state that is no older than this moment: a body, or the member that
+    /// is to be reached, may have taken long, and the leader is not told who asks.
+    ///
+    /// # Errors
+    ///
+    /// `unauthenticated` or `forbidden` where the caller administers no longer; `no-leader`.
+    pub(super) async fn operate(&self, operation: AdminRequest) -> Result<Operated, Failure> {
+        self.barrier().await?;
+        self.handle()
+            .read(|state| self.caller.may(state, &rights::admin()))?;
         self.course.proposes(Purpose::RepeatableWrite);
-        self.handle().operate(operation).await
+        Ok(self.handle().operate(operation).await)
     }
 
     /// Asks whoever is reached at a peer URL who it is.

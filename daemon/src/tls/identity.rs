@@ -44,6 +44,20 @@ impl MemberCertificate {
         }
     }
 
+    /// One with these URIs and DNS names.
+    #[cfg(test)]
+    pub(crate) fn named(uris: &[&str], dns: &[&str]) -> MemberCertificate {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        MemberCertificate {
+            names: Names {
+                uris: owned(uris),
+                dns: owned(dns),
+                ..Names::default()
+            },
+            is_of_client: false,
+        }
+    }
+
     /// Says why it is no member's at all.
     ///
     /// # Errors

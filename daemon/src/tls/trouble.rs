@@ -26,6 +26,9 @@ pub enum Trouble {
     /// It was under way for long, and another was to have its place.
     #[error("its TLS handshake was under way for long, and others wait for theirs")]
     MadeRoom,
+    /// There was no room for its handshake.
+    #[error("too many TLS handshakes are under way")]
+    NoTurn,
     /// The other side speaks without TLS.
     #[error("it speaks without TLS, and only TLS is spoken here")]
     Plain,
@@ -68,7 +71,7 @@ impl Trouble {
     pub(super) fn kind(&self) -> usize {
         match self {
             Trouble::Distrust(_) => 0,
-            Trouble::TookTooLong(_) | Trouble::MadeRoom => 1,
+            Trouble::TookTooLong(_) | Trouble::MadeRoom | Trouble::NoTurn => 1,
             Trouble::Plain => 2,
             Trouble::SaidNothing | Trouble::Failed(_) => 3,
         }

@@ -32,6 +32,14 @@ impl Wire {
     }
 }
 
+/// What HTTP makes of an end without a word is its own affair: rustls only says so at length.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the connection was cut"),
+        _ => error,
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -40,7 +48,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Secure(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Secure(stream) => Pin::new(stream).poll_read(cx, buf).map_err(in_words),
         }
     }
 }

@@ -373,6 +373,59 @@ mod tests {
     }
 
     #[test]
+    fn a_dialer_shows_the_certificate_of_the_member_that_it_says_it_is() {
+        let check = |certificate: &MemberCertificate, from: u64, said: (&str, &str), expected| {
+            let directory = directory();
+            let mut membership = Membership::clone(&directory.membership().expect("it has one"));
+            let known = MemberInfo {
+                name: "n1".into(),
+                peer_url: "https://n1.example:7380".into(),
+                ..MemberInfo::default()
+            };
+            membership.members.insert(MemberId(1), known);
+            directory.set_membership(Arc::new(membership));
+            let mut headers = HeaderMap::new();
+            write(
+                &mut headers,
+                &Handshake {
+                    cluster: ClusterId(9),
+                    from: MemberId(from),
+                    to: MemberId(2),
+                    name: said.0.to_owned(),
+                    peer_url: said.1.to_owned(),
+                },
+            );
+            let result = admit(&headers, Some(certificate), &directory);
+            let result = result.map(|id| id.0).map_err(|(_, refusal)| refusal.code);
+            assert_eq!(result, expected, "{certificate:?}");
+            // Who is refused is no guest, either.
+            let guests = directory.guests().len();
+            assert_eq!(guests, usize::from(from == 7 && expected == Ok(7)));
+        };
+        let wrong = || Err("wrong-certificate".to_owned());
+        let (n1, n7) = ("tenure://member/n1", "tenure://member/n7");
+        let by_uri = MemberCertificate::named(&[n1], &[]);
+        let by_host = MemberCertificate::named(&[], &["n1.example"]);
+        let other = MemberCertificate::named(&[n7], &["n1.example"]);
+        let own = ("n1", "https://n1.example:7380");
+        check(&by_uri, 1, own, Ok(1));
+        check(&by_host, 1, own, Ok(1));
+        check(&other, 1, own, wrong());
+        // What a member says of itself does not count where it is known otherwise,
+        check(&other, 1, ("n7", "https://n7.example:7380"), wrong());
+        check(&by_uri, 1, ("n7", "https://n7.example:7380"), Ok(1));
+        // and does where it is not known.
+        check(&other, 7, ("n7", "https://n7.example:7380"), Ok(7));
+        check(&by_uri, 7, ("n7", "https://n7.example:7380"), wrong());
+        check(
+            &MemberCertificate::named(&[], &[]),
+            7,
+            ("n7", "https://n7.example:7380"),
+            wrong(),
+        );
+    }
+
+    #[test]
     fn every_other_dialer_is_refused_for_its_own_reason() {
         let value = |text: &str| HeaderValue::from_str(text).expect("legal");
         check(

@@ -27,35 +27,66 @@ use crate::tls::MemberCertificate;
 /// How long the body of an offer may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers one request of whoever has shown this certificate, or none where nothing is secured. `running` lives as long as
-/// the answer.
+/// Who is on the other side of a connection.
+#[derive(Debug)]
+pub(super) enum Caller {
+    /// Nobody is asked: nothing is secured.
+    Anybody,
+    /// Whoever has shown this certificate.
+    Certified(MemberCertificate),
+    /// Somebody without TLS where it is needed, who is told so and nothing else.
+    Insecure,
+}
+
+impl Caller {
+    fn certificate(&self) -> Option<&MemberCertificate> {
+        match self {
+            Caller::Certified(certificate) => Some(certificate),
+            Caller::Anybody | Caller::Insecure => None,
+        }
+    }
+
+    /// Why nothing is answered at all.
+    fn check(&self) -> Result<(), Refusal> {
+        match self {
+            Caller::Anybody => Ok(()),
+            Caller::Certified(certificate) => certificate.is_of_a_member().map_err(|why| {
+                Refusal::new(
+                    handshake::WRONG_CERTIFICATE,
+                    format!("of the caller: {why}"),
+                )
+            }),
+            Caller::Insecure => Err(Refusal::new(
+                "tls-required",
+                "members speak TLS with one another here: give the caller peer_cert_file, peer_key_file and peer_ca_file",
+            )),
+        }
+    }
+}
+
+/// Answers one request. `running` lives as long as the answer.
 pub(super) async fn answer(
     request: Request<IncomingBody>,
-    shown: Option<Arc<MemberCertificate>>,
+    caller: Arc<Caller>,
     receiver: Arc<Receiver>,
     running: Running,
     tasks: Tasks,
 ) -> Result<Response<Answer>, Infallible> {
-    if let Some(Err(why)) = shown.as_deref().map(MemberCertificate::is_of_a_member) {
-        let refusal = Refusal::new(
-            handshake::WRONG_CERTIFICATE,
-            format!("of the caller: {why}"),
-        );
+    if let Err(refusal) = caller.check() {
         receiver.log_refused(&refusal);
         return Ok(refused(StatusCode::FORBIDDEN, &refusal));
     }
+    let shown = caller.certificate();
     if let Some(lane) = handshake::lane_of(request.uri().path()) {
         return Ok(match request.method() {
-            &Method::POST => {
-                open_stream(lane, request, shown.as_deref(), &receiver, running, &tasks)
-            }
+            &Method::POST => open_stream(lane, request, shown, &receiver, running, &tasks),
             _ => method_not_allowed("POST"),
         });
     }
     Ok(match (request.uri().path(), request.method()) {
         ("/hello", &Method::GET) => json(StatusCode::OK, &Hello::of(receiver.directory())),
         ("/hello", _) => method_not_allowed("GET"),
-        ("/form", &Method::POST) => match form(request, shown.as_deref(), &receiver).await {
+        ("/form", &Method::POST) => match form(request, shown, &receiver).await {
             Ok(()) => json(StatusCode::OK, &serde_json::json!({"formed": true})),
             Err((status, refusal)) => refused(status, &refusal),
         },
@@ -206,5 +237,41 @@ impl Body for Answer {
             Answer::Whole(body) => body.is_end_stream(),
             Answer::Stream(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tenure_raft::MemberId;
+
+    use super::super::directory::ClusterId;
+    use super::super::hello::FormMember;
+    use super::*;
+
+    #[test]
+    fn a_first_configuration_is_taken_from_its_members_only() {
+        let member = |id, name: &str| FormMember {
+            id: MemberId(id),
+            name: name.to_owned(),
+            peer_url: format!("https://{name}.example:7380"),
+            client_url: String::new(),
+        };
+        let form = Form {
+            cluster: ClusterId(9),
+            members: vec![member(1, "n1"), member(2, "n2")],
+            limits: BTreeMap::new(),
+            root: None,
+        };
+        let offered = |certificate: Option<&MemberCertificate>| {
+            let refused = offered_by_one_of(&form, certificate).err();
+            refused.map(|(_, refusal)| refusal.code)
+        };
+        assert_eq!(offered(None), None);
+        let second = MemberCertificate::named(&[], &["n2.example"]);
+        assert_eq!(offered(Some(&second)), None);
+        let third = MemberCertificate::named(&["tenure://member/n3"], &["n2.example"]);
+        assert_eq!(offered(Some(&third)).as_deref(), Some("wrong-certificate"));
     }
 }

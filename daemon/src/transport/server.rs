@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::requests;
+use super::requests::{self, Caller};
 use super::streams::Receiver;
 use super::tasks::Tasks;
 use crate::throttle::Throttle;
@@ -60,8 +60,8 @@ pub(super) async fn serve(
                 };
                 let (tls, receiver) = (tls.clone(), Arc::clone(&receiver));
                 tasks.spawn(async move {
-                    if let Some((wire, shown)) = secure(stream, address, tls, &place).await {
-                        serve_connection(wire, shown, receiver, place).await;
+                    if let Some((wire, caller)) = secure(stream, address, tls, &place).await {
+                        serve_connection(wire, caller, receiver, place).await;
                     }
                 });
             }
@@ -81,11 +81,11 @@ async fn secure(
     address: SocketAddr,
     tls: Option<Arc<Port>>,
     place: &Place,
-) -> Option<(Wire, Option<MemberCertificate>)> {
+) -> Option<(Wire, Caller)> {
     // An answer must not wait for company (Nagle). Where this fails the connection is gone already.
     let _ = stream.set_nodelay(true);
     let Some(port) = tls else {
-        return Some((Wire::Plain(stream), None));
+        return Some((Wire::Plain(stream), Caller::Anybody));
     };
     let accepted = tokio::select! {
         () = place.tasks.stopped() => return None,
@@ -93,28 +93,24 @@ async fn secure(
     };
     match accepted.ok()? {
         Accepted::Secure(wire, certificate) => {
-            Some((wire, Some(MemberCertificate::of(&certificate?))))
+            let certificate = MemberCertificate::of(&certificate?);
+            Some((wire, Caller::Certified(certificate)))
         }
-        Accepted::Plain(_) => {
+        Accepted::Plain(stream) => {
             port.refused(address, &Trouble::Plain);
-            None
+            Some((Wire::Plain(stream), Caller::Insecure))
         }
     }
 }
 
-async fn serve_connection(
-    stream: Wire,
-    shown: Option<MemberCertificate>,
-    receiver: Arc<Receiver>,
-    place: Place,
-) {
-    let shown = shown.map(Arc::new);
+async fn serve_connection(stream: Wire, caller: Caller, receiver: Arc<Receiver>, place: Place) {
+    let caller = Arc::new(caller);
     let tasks = place.tasks.clone();
     let activity = Arc::clone(&place.activity);
     let service = service_fn(|request| {
         requests::answer(
             request,
-            shown.clone(),
+            Arc::clone(&caller),
             Arc::clone(&receiver),
             activity.begin(),
             tasks.clone(),

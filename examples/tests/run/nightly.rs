@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine};
 use crate::postgres::Postgres;
-use crate::programs::{address, endpoints, program};
+use crate::programs::{address, endpoints, guarded, program};
 
 const LOCK: &str = "jobs/inventory";
 const NIGHT: &str = "2026-11-30";
@@ -183,6 +183,23 @@ fn a_host_that_comes_second_says_that_another_is_at_it_and_touches_nothing() {
         fs::read_dir(rig.store_path()).expect("it is there").count(),
         0
     );
+}
+
+#[test]
+fn a_host_says_who_it_is_by_a_token_where_that_is_asked() {
+    let _machine = machine::shared();
+    let mut rig = Rig::with_files();
+    let tokens = guarded(&rig.cluster, &["lock:locks/jobs/", "lease:leases/"]);
+    let mut nobody = rig.run(&[]);
+    assert_eq!(nobody.exit_code(SOON), 1, "{}", nobody.output());
+    assert!(
+        nobody.output().contains("unauthenticated"),
+        "{}",
+        nobody.output()
+    );
+    let file = tokens.holder.display().to_string();
+    let mut holder = rig.run(&["--token-file", &file]);
+    assert_eq!(holder.exit_code(SOON), 0, "{}", holder.output());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine, wait};
-use crate::programs::{endpoints, example, program};
+use crate::programs::{endpoints, example, guarded, program};
 use crate::rights::{NOBODY, as_root};
 
 const LOCK: &str = "jobs/ä b";
@@ -164,6 +164,33 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
         1,
         "only the holder's is left"
     );
+}
+
+fn says_who_it_is_by_a_token_where_that_is_asked(script: &'static str) {
+    let rig = Rig::of(1, script);
+    let tokens = guarded(&rig.cluster, &["lock:locks/jobs/", "lease:leases/"]);
+    let check = |token: Option<&Path>, code: i32, said: &str| {
+        let mut run = rig.command(&endpoints(&rig.cluster), 15_000);
+        run.envs(token.map(|file| ("TENURE_TOKEN_FILE", file)));
+        let mut run = Process::start(run.arg("true"), &rig.file("run.log"));
+        let found = (run.exit_code(SOON), run.output());
+        assert!(
+            found.0 == code && found.1.contains(said),
+            "{token:?}: {found:?}"
+        );
+    };
+    check(Some(&tokens.holder), 0, "");
+    check(None, 1, "the header `Authorization` is missing");
+    check(
+        Some(Path::new("/nonexistent/token")),
+        64,
+        "/nonexistent/token",
+    );
+    // It has given everything back, which its right to its own lease allows.
+    let admin = fs::read_to_string(&tokens.admin).expect("it is there");
+    let mut client = rig.cluster.members[0].client().with_token(&admin);
+    let left = client.get("/v1/leases").expect("it answers").expect(200);
+    assert_eq!(left.u64("count"), 0);
 }
 
 fn passes_signals_on_and_leaves_nothing_behind(script: &'static str) {
@@ -341,6 +368,8 @@ macro_rules! claims {
 claims! {
     keeps_what_its_command_is_given: bash_keeps_what_its_command_is_given, python_keeps_what_its_command_is_given;
     refuses_where_the_lock_is_held: bash_refuses_where_the_lock_is_held, python_refuses_where_the_lock_is_held;
+    says_who_it_is_by_a_token_where_that_is_asked:
+        bash_says_who_it_is_by_a_token_where_that_is_asked, python_says_who_it_is_by_a_token_where_that_is_asked;
     passes_signals_on_and_leaves_nothing_behind:
         bash_passes_signals_on_and_leaves_nothing_behind, python_passes_signals_on_and_leaves_nothing_behind;
     has_ended_its_command_before_the_next_begins:

@@ -274,3 +274,50 @@ async fn a_lease_is_renewed_on_by_another_token_in_the_file() {
     let last = got.last().expect("it was renewed");
     assert_eq!(last.headers["authorization"], "Bearer new.2");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_goes_on_by_another_token_and_ends_with_the_refusal_of_who_may_not() {
+    let file = file("old.1");
+    let path = file.path().to_owned();
+    let tries = AtomicUsize::new(0);
+    let (members, client) = that_know(&["old.1", "new.2"], file.path(), move |got| {
+        let is_old = got.headers["authorization"].ends_with("old.1");
+        Some(match (nth(&tries), is_old) {
+            (0, _) => {
+                let state = json!({"snapshot": [], "events": [], "revision": 5, "more": false});
+                Does::Answers(200, state)
+            }
+            // The token is changed, and revoked, while a poll is held open.
+            (1, _) => {
+                std::fs::write(&path, "new.2").expect("it is written");
+                unauthenticated()
+            }
+            (_, true) => panic!("it is read again"),
+            (2, false) => {
+                let events = json!({"events": [put_event(6, "k")], "revision": 6, "more": false});
+                Does::Answers(200, events)
+            }
+            _ => forbidden(),
+        })
+    });
+    let mut watch = client.watch("keys/").begin();
+    let first = watch.next().await.expect("it goes on").expect("it is told");
+    assert!(
+        matches!(first, Told::Resync { revision: 5, .. }),
+        "{first:?}"
+    );
+    let next = watch
+        .next()
+        .await
+        .expect("it goes on")
+        .expect("nothing is missed");
+    assert!(
+        matches!(next, Told::Changes { revision: 6, .. }),
+        "{next:?}"
+    );
+    assert_eq!(members.got()[2].body["after"], 5);
+    let end = watch.next().await.expect("it says why it ends");
+    assert_eq!(end.expect_err("it may not").code(), Some(Code::Forbidden));
+    assert!(watch.next().await.is_none());
+    assert_eq!(members.got().len(), 4);
+}

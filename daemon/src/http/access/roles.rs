@@ -260,7 +260,7 @@ mod tests {
             grant(&[Read], "leases/3f9c2a7b5d1e8046", Exact),
             grant(&[Read], &format!("keys/{}", "x".repeat(1024)), Exact),
         ] {
-            assert!(understood(&[fine.clone()]).is_ok(), "{fine:?}");
+            assert!(understood(std::slice::from_ref(&fine)).is_ok(), "{fine:?}");
         }
         refused(grant(&[], "keys/", Prefix), "at least one of read, list");
         refused(grant(&[Read], "key/", Prefix), "begins with no collection");

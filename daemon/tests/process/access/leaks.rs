@@ -184,7 +184,7 @@ fn an_answer_to_whoever_has_rights_to_some_names_does_not_depend_on_what_others_
     grants.as_array_mut().expect("grants").push(lease);
     let token = guarded.identity("ci", &grants);
     let mut client = guarded.client(&token);
-    let alone = told(&mut client, "1st");
+    let alone = told(&mut client, "alone");
 
     let mut root = guarded.root();
     let lease = done(
@@ -210,7 +210,7 @@ fn an_answer_to_whoever_has_rights_to_some_names_does_not_depend_on_what_others_
         let asked = json!({"lease": lease, "candidate": "secret"});
         done(root.post(&format!("/v1/elections/{name}"), &asked), 200);
     }
-    let among_others = told(&mut client, "2nd");
+    let among_others = told(&mut client, "among");
     for (alone, among_others) in alone.iter().zip(&among_others) {
         assert_eq!(alone, among_others);
         assert!(!among_others.contains("secret"), "{among_others}");

@@ -284,7 +284,7 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
         .expect("the put")["fields"];
     assert_eq!(put["identity"], nasty);
     assert_eq!(put["token"].as_str(), token.split('.').next());
-    assert_eq!(put["address"], member.client.ip().to_string());
+    assert_eq!(put["address"], "127.0.0.1");
     let why = put["why"].as_str().expect("why");
     assert!(why.contains("needs `write` on keys/a"), "{why}");
     assert!(!refused("/v1/roles", "forbidden").is_empty());

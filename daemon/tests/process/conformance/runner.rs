@@ -123,7 +123,8 @@ impl Run {
             }
         }
         if method != "HEAD" && method != "OPTIONS" && (200..300).contains(&answer.status) {
-            self.check_options(method, &path, told);
+            let proof = headers.iter().find(|(name, _)| *name == "Authorization");
+            self.check_options(method, &path, proof.copied(), told);
         }
         if !told.is_empty() {
             told.push(format!("{method} {path} {headers:?} {body}"));
@@ -164,12 +165,18 @@ impl Run {
     }
 
     /// `OPTIONS` names the method; asked once for each path.
-    fn check_options(&mut self, method: &str, path: &str, told: &mut Vec<String>) {
+    fn check_options(
+        &mut self,
+        method: &str,
+        path: &str,
+        proof: Option<(&str, &str)>,
+        told: &mut Vec<String>,
+    ) {
         let bare = path.split('?').next().unwrap_or_default();
         if !self.paths.insert(format!("{method} {bare}")) {
             return;
         }
-        match self.client.call("OPTIONS", bare, &[], b"") {
+        match self.client.call("OPTIONS", bare, proof.as_slice(), b"") {
             Err(error) => told.push(format!("OPTIONS: {error}")),
             Ok(answer) => {
                 let allow = answer.header("allow").unwrap_or_default();

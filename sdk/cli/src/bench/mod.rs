@@ -43,7 +43,10 @@ const EXAMPLES: &str = "\
 Each client has one request under way at a time. The first connection goes to the leader, the next to the other members \
 in turn. What is prepared is cleaned up: keys below `bench/` are deleted, leases revoked, also after Ctrl-C. Errors are \
 counted by their code, never as successes, and nothing is retried. OWN CORES is what this program itself used. Members are \
-asked by `https`, with a certificate and a token, where the context says so.
+asked by `https`, with a certificate and a token, where the context says so. With access control its identity needs, without a \
+quota of requests:
+  tenure role put bench --grant read,list,write,delete,watch:keys/bench/ --grant lock:locks/bench/ \\
+    --grant campaign:elections/bench/ --grant lease:leases/
 
 Examples:
   tenure bench put
@@ -60,7 +63,7 @@ Examples:
   sdk/cli/src/bench/three-members.sh etcd DIRECTORY
 
 Exit codes: 0 measured, 1 a workload could not be run or had no success, 64 wrong usage, 69 nobody answered, \
-130 interrupted.";
+77 not allowed, 130 interrupted.";
 
 /// What is measured, and how.
 #[derive(clap::Args)]
@@ -294,11 +297,21 @@ fn trouble(failure: &Failure) -> Trouble {
         }
         "connection" | "no-answer" | "no-leader" | "unavailable" => Exit::UNREACHABLE,
         "invalid-url" => Exit::CONFIG,
+        "unauthenticated" | "forbidden" => Exit::DENIED,
         _ => Exit::FAILED,
+    };
+    let next = match failure.code.as_str() {
+        "unauthenticated" | "forbidden" => {
+            "give --token-file FILE of an identity with the role that --help shows"
+        }
+        "too-many-requests" | "quota-exceeded" => {
+            "what is measured is the quota of this identity (`tenure identity get NAME`), or a limit of the cluster"
+        }
+        _ => "`tenure status` shows which members are well; --endpoints names others",
     };
     Trouble::new(exit, failure.to_string())
         .afterwards()
-        .then("`tenure status` shows which members are well; --endpoints names others")
+        .then(next)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -11,7 +11,7 @@ use crate::authority::Authority;
 use crate::common::offline::tenured;
 use crate::common::{Cluster, SOON, Setup, wait};
 use crate::secure::with;
-use crate::support::{Ran, TENURE, at, begun, ran, run, text_of};
+use crate::support::{Ran, TENURE, at, begun, ran, run, tenure, text_of};
 
 /// Long enough for a busy machine.
 const TTL: &str = "4s";
@@ -128,6 +128,12 @@ fn access_control_is_set_up_used_and_switched_off_by_its_commands() {
     assert_eq!(guarded.by(&ci, &["get", "config/a"]).expect(0).stdout, "1");
     guarded.by(&ci, &["ls", "config/"]).expect(0);
     guarded.by(&ci, &["lock", "jobs/a", "--", "true"]).expect(0);
+    let grants = ["campaign:elections/", "lock:semaphores/", "lease:leases/"];
+    let runner = guarded.somebody("runner", &grants);
+    let elect = ["elect", "services/a", "--", "true"];
+    guarded.by(&runner, &elect).expect(0);
+    let downloads = ["semaphore", "downloads", "--limit", "2", "--", "true"];
+    guarded.by(&runner, &downloads).expect(0);
     let denied = |arguments: &[&str], what: &str, grant: &str| {
         let told = guarded.by(&ci, arguments).expect(77).stderr;
         assert!(told.contains(what) && told.contains(grant), "{told}");
@@ -522,4 +528,35 @@ fn a_client_certificate_proves_an_identity_and_a_token_beside_it_counts_more() {
     with("alice", "identity put worker --role worker").expect(0);
     let told = with("worker", "whoami").expect(77).stderr;
     assert!(told.contains("worker.example.org"), "{told}");
+}
+
+#[test]
+fn a_bench_needs_no_more_than_its_help_says() {
+    let guarded = Guarded::start();
+    let help = run(&mut tenure(["bench", "--help"])).expect(0).stdout;
+    let role = help.split("tenure role put bench ").nth(1);
+    let role = role.and_then(|role| role.split("\n\n").next());
+    let words = role.expect("it is shown").split_whitespace();
+    let grants: Vec<&str> = words.filter(|word| word.contains(':')).collect();
+    assert_eq!(grants.len(), 4, "{grants:?}");
+    let token = guarded.somebody("bench", &grants);
+    let all = "bench put get get-local lock handoff election watch renew --clients 4 --leases 20 --duration 200ms \
+        --warmup 0s -o json";
+    let all: Vec<&str> = all.split(' ').collect();
+    let report = guarded.by(&token, &all).expect(0).json();
+    let measurements = report["measurements"].as_array().expect("it is a list");
+    assert_eq!(measurements.len(), 8);
+    for measurement in measurements {
+        let errors = &measurement["runs"][0]["errors"];
+        assert_eq!(*errors, json!({}), "{measurement}");
+    }
+    let nobody = guarded.somebody("nobody", &["read:keys/other/"]);
+    let told = guarded
+        .by(&nobody, &["bench", "put", "--duration", "200ms"])
+        .expect(77)
+        .stderr;
+    assert!(
+        told.contains("`write` on keys/bench/") && told.contains("the role that --help shows"),
+        "{told}"
+    );
 }
