@@ -9,10 +9,6 @@ use super::stages::Synced;
 use crate::transport::Received;
 
 /// What the core thread is told.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most of what is told is an input: a box for each would cost more than the room of the few others"
-)]
 pub(super) enum Event {
     /// Something for the core itself.
     Input(Input),
