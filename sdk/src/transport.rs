@@ -143,13 +143,16 @@ impl Transport for Http {
         request: Request<Bytes>,
     ) -> Boxed<'static, Result<Response<Streamed>, SendError>> {
         let request = request.map(Full::new);
-        let answer = match self.connections() {
-            Connections::Plain(pool) => pool.request(request),
-            Connections::Secure(pool) => pool.request(request),
+        let (answer, by_tls) = match self.connections() {
+            Connections::Plain(pool) => (pool.request(request), false),
+            Connections::Secure(pool) => (pool.request(request), true),
         };
         Box::pin(async move {
             let answer = answer.await.map_err(|error| {
-                let text = with_causes(&error);
+                let mut text = with_causes(&error);
+                if by_tls && text.contains(NEVER_READY) {
+                    text += WHY_NOT_READY;
+                }
                 if error.is_connect() {
                     SendError::NotSent(text)
                 } else {
@@ -160,6 +163,11 @@ impl Transport for Http {
         })
     }
 }
+
+/// How the library says that a connection was closed before anything could be sent. Its cause is lost: with TLS 1.3, whoever
+/// does not show the certificate that the other side wants is told so only behind the handshake.
+const NEVER_READY: &str = "connection was not ready";
+const WHY_NOT_READY: &str = "; a member that wants a certificate of its clients closes connections so";
 
 fn with_causes(error: &hyper_util::client::legacy::Error) -> String {
     let mut text = error.to_string();
