@@ -21,6 +21,8 @@ const PASSING: [&str; 20] = [
     "exclusive_fence",
     "lease",
     "remaining_ms",
+    "held_ms",
+    "queued_ms",
     "wait_remaining_ms",
     "delay_remaining_ms",
     "term",
