@@ -14,6 +14,7 @@ mod files;
 mod identity;
 mod names;
 mod port;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trouble;

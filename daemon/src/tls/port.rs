@@ -1,7 +1,7 @@
 //! One port and its certificates: connections are secured by those that its files held last, as far as they fitted.
 //!
 //! Owns taking new files without a restart. A pair of which only one half is written yet changes nothing: what was taken
-//! stays until everything fits. Connections that stand go on as they began.
+//! stays until everything fits. Connections that stand go on as they began, but those whose certificate does not hold any more.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::configs::Current;
 use super::files::{FileError, Files, Read, Stamp, Which, With, stamps};
 use super::names::{ClientCertificate, Names};
+use super::standing::{Shown, Standing};
 use super::trouble::{KINDS, Trouble};
 use super::wire::Wire;
 use crate::throttle::Throttle;
@@ -35,6 +36,7 @@ pub struct Port {
     looked: Mutex<Looked>,
     /// The name of the member whose port this is, and where others reach it, once that is known.
     owner: OnceLock<(String, String)>,
+    standing: Standing,
     failed: AtomicU64,
     refusals: [Throttle; KINDS],
 }
@@ -83,6 +85,7 @@ impl Port {
                 key_is_open,
             }),
             owner: OnceLock::new(),
+            standing: Standing::default(),
             failed: AtomicU64::new(0),
             refusals: Default::default(),
         })
@@ -189,6 +192,13 @@ impl Port {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&now);
         self.looked().stamps = fitting.stamps;
         tracing::info!(taken = ?told, "new TLS files are in force for new connections");
+        let differs = |which: Which| before.bytes[which as usize] != now.bytes[which as usize];
+        if (differs(Which::Authorities) || differs(Which::Revoked))
+            && let Some((count, why)) = self.standing.cut_unless(|shown| now.holds(shown))
+        {
+            let listener = self.with.word();
+            tracing::warn!(listener, count, %why, "connections were cut whose certificates do not hold any more");
+        }
         self.warn(now_seconds());
         told
     }
@@ -325,10 +335,26 @@ impl Port {
         };
         let accepted = TlsAcceptor::from(Arc::clone(config)).accept(stream).await;
         let stream = accepted.map_err(|error| Trouble::of(&error))?;
-        let shown = stream.get_ref().1.peer_certificates();
-        let certificate = shown.and_then(<[_]>::first).cloned();
-        let wire = Wire::Secure(Box::new(stream.into()));
+        let shown = Shown::of(stream.get_ref().1.peer_certificates(), None);
+        let certificate = shown
+            .as_ref()
+            .and_then(|shown| shown.chain.first().cloned());
+        self.keep(shown.as_ref(), &current);
+        let wire = Wire::secure(stream.into(), shown);
         Ok(Accepted::Secure(wire, certificate))
+    }
+
+    /// Keeps what was shown when these files were in force.
+    fn keep(&self, shown: Option<&Arc<Shown>>, then: &Arc<Current>) {
+        let Some(shown) = shown else {
+            return;
+        };
+        self.standing.add(shown);
+        // Others may have been taken since the handshake began, before it was among those that stand.
+        let now = self.current();
+        if !Arc::ptr_eq(&now, then) && now.holds(shown).is_err() {
+            shown.cut.cancel();
+        }
     }
 
     /// The names of a client's certificate.
@@ -345,14 +371,17 @@ impl Port {
         stream: TcpStream,
         host: &str,
     ) -> Result<(Wire, CertificateDer<'static>), Trouble> {
-        let config = self.current().dial.clone();
+        let current = self.current();
+        let config = current.dial.clone();
         let config = config.expect("a port of members dials");
         let stream = secure(config, stream, host).await?;
-        let shown = stream.get_ref().1.peer_certificates();
-        let certificate = shown.and_then(<[_]>::first).cloned();
+        let name = ServerName::try_from(host.to_owned()).ok();
+        let shown = Shown::of(stream.get_ref().1.peer_certificates(), name);
         // Without one the handshake fails.
-        let certificate = certificate.ok_or(Trouble::SaidNothing)?;
-        Ok((Wire::Secure(Box::new(stream.into())), certificate))
+        let shown = shown.ok_or(Trouble::SaidNothing)?;
+        self.keep(Some(&shown), &current);
+        let certificate = shown.chain[0].clone();
+        Ok((Wire::secure(stream.into(), Some(shown)), certificate))
     }
 }
 

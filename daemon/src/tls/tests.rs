@@ -356,6 +356,66 @@ async fn members_trust_whom_their_authority_signed_while_that_is_valid_and_not_r
 }
 
 #[tokio::test]
+async fn a_connection_ends_on_both_sides_when_the_certificate_of_the_other_is_taken_back() {
+    let (dir, authority) = (dir(), Authority::new());
+    let named = || Wanted::named(&["localhost"]);
+    let mut issued = Vec::new();
+    for name in ["a", "b"] {
+        issued.push(issue(dir.path(), &authority, name, named()));
+        write(
+            dir.path(),
+            &format!("{name}.crl"),
+            &authority.revoked(&[], 10),
+        );
+    }
+    // Who looks anew, whose certificate is taken back, and who notices.
+    for (reloads, number) in [("a", 1), ("b", 0)] {
+        let ports = ["a", "b"].map(|name| port(dir.path(), name, With::Members));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("it has an address");
+        let dialling = async {
+            let stream = TcpStream::connect(address).await.expect("it listens");
+            ports[0]
+                .dial(stream, "localhost")
+                .await
+                .expect("it is trusted")
+                .0
+        };
+        let accepting = async {
+            let (stream, address) = listener.accept().await.expect("somebody dials");
+            match ports[1].accept(stream, address, false).await {
+                Ok(Accepted::Secure(wire, _)) => wire,
+                other => panic!("{:?}", other.err()),
+            }
+        };
+        let mut wires: [Wire; 2] = tokio::join!(dialling, accepting).into();
+        let list = |revoked: &[&Issued]| {
+            let path = format!("{reloads}.crl");
+            write(dir.path(), &path, &authority.revoked(revoked, 10));
+        };
+        let own = 1 - number;
+        list(&[&issued[own]]);
+        ports[own].look();
+        wires[number].write_all(b"x").await.expect("it stands");
+        let mut byte = [0];
+        let read = wires[own].read_exact(&mut byte).await;
+        read.expect("what is taken back is not what it was shown");
+        list(&[&issued[number]]);
+        let [first, second] = &mut wires;
+        let waiting = match own {
+            0 => first.read_exact(&mut byte),
+            _ => second.read_exact(&mut byte),
+        };
+        let (read, ()) = tokio::join!(waiting, async { ports[own].look() });
+        let error = read.expect_err("it is taken back");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+        let written = wires[own].write_all(b"x").await;
+        written.expect_err("nothing is told to whoever it was, either");
+        list(&[]);
+    }
+}
+
+#[tokio::test]
 async fn a_list_of_another_authority_lets_nobody_in() {
     let dir = dir();
     let (ours, theirs) = (Authority::new(), Authority::new());
