@@ -44,7 +44,7 @@ impl Secured {
     ///
     /// # Errors
     /// The same.
-    fn to_write(&mut self) -> io::Result<Pin<&mut TlsStream<TcpStream>>> {
+    fn writable(&mut self) -> io::Result<Pin<&mut TlsStream<TcpStream>>> {
         let shown = self.shown.as_ref();
         match shown.is_some_and(|(shown, _)| shown.cut.is_cancelled()) {
             true => Err(no_more()),
@@ -117,7 +117,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Secure(secured) => secured.to_write()?.poll_write(cx, buf),
+            Wire::Secure(secured) => secured.writable()?.poll_write(cx, buf),
         }
     }
 
@@ -128,7 +128,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Wire::Secure(secured) => secured.to_write()?.poll_write_vectored(cx, bufs),
+            Wire::Secure(secured) => secured.writable()?.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -142,7 +142,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Secure(secured) => secured.to_write()?.poll_flush(cx),
+            Wire::Secure(secured) => secured.writable()?.poll_flush(cx),
         }
     }
 
