@@ -312,7 +312,7 @@ impl Config {
         for url in initial_members.iter().flat_map(BTreeMap::values) {
             check_scheme("initial_members", url, With::Members, tls.members.is_some())?;
         }
-        check_token(&tls.calling, join.as_deref())?;
+        check_token(&tls.calling, join.as_deref(), tls.members.is_some())?;
         let (heartbeat_interval, election_timeout) = timing(
             flags.heartbeat_interval_ms.or(file.heartbeat_interval_ms),
             flags.election_timeout_ms.or(file.election_timeout_ms),

@@ -780,6 +780,7 @@ mod tests {
             cluster: None,
             initial_members: Some(list(&[("n1", "http://a/"), ("n2", "http://b")])),
             known_names: BTreeMap::new(),
+            known_urls: BTreeMap::new(),
         }
     }
 

@@ -203,8 +203,10 @@ impl Member {
             peer_url: config.peer_advertise.clone(),
             initial_members: config.initial_members.clone(),
         };
-        warn_if_not_own(&config);
         let tls = config.tls.members.clone();
+        if let Some(port) = &tls {
+            port.belongs_to(&config.name, &config.peer_advertise);
+        }
         let transport = Transport::start(identity, peers, tls, Budgets::default(), inbox.sink())
             .map_err(NodeError::from)?;
         Ok(Member {
@@ -316,21 +318,6 @@ impl Member {
         drop(dir);
         info!("stopped");
         Ok(())
-    }
-}
-
-/// Says where the certificate that is shown to other members is somebody else's. That is no reason not to start: how the
-/// others know this member is theirs to say, and they look.
-fn warn_if_not_own(config: &MemberConfig) {
-    let Some(port) = &config.tls.members else {
-        return;
-    };
-    if let Err(why) = port.is_of(&config.name, &config.peer_advertise) {
-        tracing::error!(
-            "other members will refuse this one, {} at {}: {why}; give it its own certificate by peer_cert_file",
-            config.name,
-            config.peer_advertise
-        );
     }
 }
 

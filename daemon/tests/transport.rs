@@ -1,9 +1,12 @@
 //! The transport over real sockets: order, independence of lanes, loss, refusal and garbage.
 
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod authority;
 mod transport_support;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +18,12 @@ use tenure_raft::{
     Body, Configuration, LogPosition, MemberId, MemberInfo, Message, SnapshotFile, SnapshotMeta,
 };
 use tenure_replica::{ForwardKind, ForwardedRequest, Lane, PeerMessage};
-use tenured::transport::{ClusterId, ask_hello};
+use tenured::tls::{Files, Port, With};
+use tenured::transport::{ClusterId, Identity, ask_hello};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use authority::{Authority, Wanted, write};
 use transport_support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,6 +279,64 @@ async fn a_member_that_is_removed_is_cut_off_and_told() {
         a.link(b.id).connected_for.is_empty()
     })
     .await;
+}
+
+/// A member whose certificate says where it is at home, and not who it is.
+async fn at_home(authority: &Authority, dir: &Path, id: u64) -> Node {
+    let name = format!("n{id}");
+    let issued = authority.issue(Wanted::named(&["127.0.0.1"]));
+    let (certificate, key) = issued.write(dir, &name);
+    let files = Files {
+        certificate,
+        key,
+        authorities: Some(write(dir, "ca.pem", &authority.pem)),
+        revoked: None,
+    };
+    let port = Port::open(With::Members, files, false).expect("its files fit");
+    let (listener, url) = listener().await;
+    let identity = Identity {
+        peer_url: url.clone(),
+        ..identity(id, &name, None)
+    };
+    Node::start_by(Some(port), identity, listener, &url)
+}
+
+/// Any machine has a certificate for its own host, where one authority signs those of all machines.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_with_a_good_certificate_is_no_guest_unless_a_member_that_is_known_knows_it() {
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let authority = Authority::new();
+    let mut nodes = Vec::new();
+    for id in 1..=4 {
+        nodes.push(at_home(&authority, dir.path(), id).await);
+    }
+    // The second was away when the third came; the fourth is a machine that came to know the others' ids.
+    let all = configuration_of(&nodes);
+    let of_members = configuration_of(&nodes[..3]);
+    let from_before = configuration_of(&nodes[..2]);
+    for (node, known) in nodes
+        .iter()
+        .zip([&of_members, &from_before, &of_members, &all])
+    {
+        node.transport.update(CLUSTER, known, known);
+    }
+    let [_, second, third, stranger] = &nodes[..] else {
+        panic!("there are four");
+    };
+    third.connected(second.id).await;
+    second.connected(third.id).await;
+    for refusing in &nodes[..3] {
+        let refusal = stranger.refused(refusing.id).await;
+        assert_eq!(refusal.code, "unvouched-member", "{refusal}");
+    }
+    let admits_it = |node: &Node| {
+        let links = node.transport.links();
+        links.iter().any(|link| link.member == stranger.id)
+    };
+    assert!(!nodes[..3].iter().any(admits_it));
+    for node in &nodes {
+        within("stops", node.transport.stop()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -307,9 +307,18 @@ pub(super) fn check_scheme(
     })
 }
 
-/// A token is shown to nobody who may be anybody.
-pub(super) fn check_token(calling: &CallingFiles, join: Option<&str>) -> Result<(), ConfigError> {
+/// A token is shown to nobody who may be anybody: not to a URL that others read on the way, nor, where no URL is given, to one
+/// that anybody may have told who answers at the address of a member.
+pub(super) fn check_token(
+    calling: &CallingFiles,
+    join: Option<&str>,
+    members_by_tls: bool,
+) -> Result<(), ConfigError> {
     match join {
+        None if calling.token.is_some() && !members_by_tls => Err(ConfigError::Missing {
+            setting: "peer_cert_file",
+            needed: "join_token_file is given without join, so that the token is shown where other members say that they are reached, which only members may: give peer_cert_file, peer_key_file and peer_ca_file, or take join_token_file away",
+        }),
         Some(url) if calling.token.is_some() && !is_secure(url) && !is_of_this_machine(url) => {
             Err(ConfigError::Value {
                 setting: "join",
@@ -373,9 +382,14 @@ mod tests {
             token: path(),
             ..CallingFiles::default()
         };
-        let is_ok = |url: &str| check_token(&calling, Some(url)).is_ok();
+        let is_ok = |url: &str| check_token(&calling, Some(url), false).is_ok();
         assert!(is_ok("https://n1:7379") && is_ok("http://127.0.0.1:1") && is_ok("http://[::1]:1"));
         assert!(!is_ok("http://n1:7379") && !is_ok("http://10.0.0.1:7379"));
-        assert!(check_token(&CallingFiles::default(), Some("http://n1:7379")).is_ok());
+        assert!(check_token(&CallingFiles::default(), Some("http://n1:7379"), false).is_ok());
+        // Where the others say that they are reached.
+        assert!(check_token(&calling, None, true).is_ok());
+        let refused = check_token(&calling, None, false).expect_err("anybody may say so");
+        assert!(refused.to_string().starts_with("peer_cert_file is missing"));
+        assert!(check_token(&CallingFiles::default(), None, false).is_ok());
     }
 }

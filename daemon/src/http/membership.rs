@@ -343,6 +343,7 @@ mod tests {
             cluster: None,
             initial_members: None,
             known_names: BTreeMap::new(),
+            known_urls: BTreeMap::new(),
         }
     }
 

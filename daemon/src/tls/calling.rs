@@ -82,7 +82,7 @@ impl Calling {
             )
         })?;
         let stream = secure(Arc::clone(config), stream, &host_of(url)).await?;
-        Ok(Wire::Secure(Box::new(stream.into())))
+        Ok(Wire::secure(stream.into(), None))
     }
 }
 

@@ -7,13 +7,16 @@
 use std::sync::{Arc, LazyLock};
 
 use hyper_rustls::ConfigBuilderExt as _;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
 
 use super::files::{Facts, FileError, Material, Read, Which, With};
+use super::standing::Shown;
 
 static RING: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
@@ -27,6 +30,9 @@ pub(super) struct Current {
     pub(super) accept_http1: Arc<ServerConfig>,
     /// How other members are dialled.
     pub(super) dial: Option<Arc<ClientConfig>>,
+    /// By which it is looked at what those show that dial, and those that are dialled.
+    diallers: Arc<dyn ClientCertVerifier>,
+    dialled: Option<Arc<WebPkiServerVerifier>>,
     pub(super) facts: Facts,
 }
 
@@ -35,28 +41,61 @@ impl Current {
     /// Where the files do not fit together, naming one of them.
     pub(super) fn of(with: With, read: Read) -> Result<Current, FileError> {
         let material = read.material()?;
-        let dial = match with {
+        let dialled = match with {
             With::Clients => None,
-            With::Members => Some(Arc::new(dialling(&read, &material)?)),
+            With::Members => Some(server_verifier(&read, &material)?),
         };
-        let accept = accepting(with, &read, &material)?;
+        let dial = dialled
+            .clone()
+            .map(|verifier| dialling(&read, &material, verifier));
+        let dial = dial.transpose()?.map(Arc::new);
+        let diallers = client_verifier(with, &read, &material)?;
+        let accept = accepting(with, &read, &material, Arc::clone(&diallers))?;
         let mut accept_http1 = accept.clone();
         accept_http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Current {
             accept: Arc::new(accept),
             accept_http1: Arc::new(accept_http1),
             dial,
+            diallers,
+            dialled,
             facts: material.facts,
             bytes: read.bytes,
         })
     }
 }
 
-fn accepting(with: With, read: &Read, material: &Material) -> Result<ServerConfig, FileError> {
+impl Current {
+    /// Whether what somebody has shown before is good now.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) fn holds(&self, shown: &Shown) -> Result<(), rustls::Error> {
+        let Some((first, others)) = shown.chain.split_first() else {
+            return Err(rustls::Error::NoCertificatesPresented);
+        };
+        let now = UnixTime::now();
+        match (&shown.dialled, &self.dialled) {
+            (Some(name), Some(verifier)) => verifier
+                .verify_server_cert(first, others, name, &[], now)
+                .map(drop),
+            _ => self
+                .diallers
+                .verify_client_cert(first, others, now)
+                .map(drop),
+        }
+    }
+}
+
+fn accepting(
+    with: With,
+    read: &Read,
+    material: &Material,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, FileError> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&RING))
         .with_safe_default_protocol_versions()
         .map_err(|error| read.error(Which::Certificate, error.to_string()))?;
-    let verifier = client_verifier(with, read, material)?;
     let looks = material.roots.is_some();
     let mut config = builder
         .with_client_cert_verifier(verifier)
@@ -91,13 +130,23 @@ fn client_verifier(
     builder.build().map_err(|error| unusable(read, &error))
 }
 
-fn dialling(read: &Read, material: &Material) -> Result<ClientConfig, FileError> {
+fn server_verifier(
+    read: &Read,
+    material: &Material,
+) -> Result<Arc<WebPkiServerVerifier>, FileError> {
     let roots = material.roots.clone();
     let roots = roots.unwrap_or_else(|| Arc::new(RootCertStore::empty()));
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&RING))
+    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&RING))
         .with_crls(material.revoked.iter().cloned())
         .build()
-        .map_err(|error| unusable(read, &error))?;
+        .map_err(|error| unusable(read, &error))
+}
+
+fn dialling(
+    read: &Read,
+    material: &Material,
+    verifier: Arc<WebPkiServerVerifier>,
+) -> Result<ClientConfig, FileError> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&RING))
         .with_safe_default_protocol_versions()
         .map_err(|error| read.error(Which::Certificate, error.to_string()))?

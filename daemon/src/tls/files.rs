@@ -140,8 +140,6 @@ pub(super) struct Facts {
     pub(super) authorities: Option<Validity>,
     /// When the revocation list that is oldest should have been replaced.
     pub(super) next_list: Option<i64>,
-    /// Any user of the machine may read the key.
-    pub(super) key_is_open: bool,
 }
 
 /// The bytes of the files of a port, and how they lay there before they were read.
@@ -149,7 +147,8 @@ pub(super) struct Read {
     with: With,
     files: Files,
     pub(super) bytes: [Option<Vec<u8>>; 4],
-    key_is_open: bool,
+    /// Any user of the machine may read the key.
+    pub(super) key_is_open: bool,
 }
 
 /// By which it is seen that a file was changed, replaced or made readable.
@@ -211,7 +210,6 @@ impl Read {
                 certificate,
                 authorities: roots.as_ref().map(|(_, validity)| *validity),
                 next_list,
-                key_is_open: self.key_is_open,
             },
             chain,
             roots: roots.map(|(roots, _)| Arc::new(roots)),

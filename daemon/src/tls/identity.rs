@@ -76,6 +76,11 @@ impl MemberCertificate {
         }
     }
 
+    /// Whether it has the URI of the member of this name, and is for members.
+    pub fn has_uri_of(&self, name: &str) -> bool {
+        !self.is_of_client && self.names.uris.contains(&member_uri(name))
+    }
+
     /// Says why it is not the certificate of the member of this name, which is reached at this URL.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod files;
 mod identity;
 mod names;
 mod port;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -74,7 +75,7 @@ impl Tls {
     /// Reads all files again and takes what is new, if all of it fits. Says what was taken. May block.
     ///
     /// # Errors
-    /// Where some do not fit; then what is in force stays.
+    /// Where some do not fit; then what is in force stays. A port whose own files fit takes them at its next look.
     pub fn reload(&self) -> Result<Vec<String>, FileError> {
         let found: Result<Vec<_>, _> = self
             .ports()

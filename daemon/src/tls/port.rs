@@ -1,11 +1,11 @@
 //! One port and its certificates: connections are secured by those that its files held last, as far as they fitted.
 //!
 //! Owns taking new files without a restart. A pair of which only one half is written yet changes nothing: what was taken
-//! stays until everything fits. Connections that stand go on as they began.
+//! stays until everything fits. Connections that stand go on as they began, but those whose certificate does not hold any more.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -15,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::configs::Current;
 use super::files::{FileError, Files, Read, Stamp, Which, With, stamps};
 use super::names::{ClientCertificate, Names};
+use super::standing::{Shown, Standing};
 use super::trouble::{KINDS, Trouble};
 use super::wire::Wire;
 use crate::throttle::Throttle;
@@ -33,18 +34,27 @@ pub struct Port {
     common_name: bool,
     current: RwLock<Arc<Current>>,
     looked: Mutex<Looked>,
+    /// The name of the member whose port this is, and where others reach it, once that is known.
+    owner: OnceLock<(String, String)>,
+    standing: Standing,
     failed: AtomicU64,
     refusals: [Throttle; KINDS],
 }
 
+/// How the files lie there, which says nothing of those in force.
 struct Looked {
     stamps: [Option<Stamp>; 4],
     /// Why the files are not taken as they are now.
     trouble: Option<String>,
+    /// Any user of the machine may read the key.
+    key_is_open: bool,
 }
 
-/// Files that fit together and differ from those in force.
-pub(crate) struct Fitting(Current);
+/// Files that fit together and differ from those in force, and how they lay there.
+pub(crate) struct Fitting {
+    current: Current,
+    stamps: [Option<Stamp>; 4],
+}
 
 /// A connection that was accepted.
 pub(crate) enum Accepted {
@@ -61,7 +71,9 @@ impl Port {
     /// Where they cannot be read, or do not fit together.
     pub fn open(with: With, files: Files, common_name: bool) -> Result<Port, FileError> {
         let stamps = stamps(&files);
-        let current = Current::of(with, Read::now(with, &files)?)?;
+        let read = Read::now(with, &files)?;
+        let key_is_open = read.key_is_open;
+        let current = Current::of(with, read)?;
         Ok(Port {
             with,
             files,
@@ -70,7 +82,10 @@ impl Port {
             looked: Mutex::new(Looked {
                 stamps,
                 trouble: None,
+                key_is_open,
             }),
+            owner: OnceLock::new(),
+            standing: Standing::default(),
             failed: AtomicU64::new(0),
             refusals: Default::default(),
         })
@@ -91,16 +106,33 @@ impl Port {
         self.current().facts.certificate.until
     }
 
-    /// How many handshakes have failed.
+    /// How many connections were refused.
     pub fn failures(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Says whose port it is that others connect to: where a certificate is somebody else's, that is told from now on. It
+    /// is no reason not to start: how the others know this member is theirs to say, and they look.
+    pub(crate) fn belongs_to(&self, name: &str, peer_url: &str) {
+        let owner = (name.to_owned(), peer_url.to_owned());
+        if self.owner.set(owner).is_ok()
+            && let Some(words) = self.of_another()
+        {
+            tracing::error!("{words}");
+        }
+    }
+
+    /// What is to be done where the certificate in force is not that of the member whose port this is.
+    fn of_another(&self) -> Option<String> {
+        let (name, peer_url) = self.owner.get()?;
+        let why = self.is_of(name, peer_url).err()?;
+        Some(format!(
+            "other members will refuse this one, {name} at {peer_url}: {why}; give it its own certificate by peer_cert_file"
+        ))
+    }
+
     /// Whether the certificate in force is that of the member of this name, which is reached at this URL.
-    ///
-    /// # Errors
-    /// Why it is not.
-    pub fn is_of(&self, name: &str, peer_url: &str) -> Result<(), String> {
+    fn is_of(&self, name: &str, peer_url: &str) -> Result<(), String> {
         let current = self.current();
         let chain = current.bytes[Which::Certificate as usize].as_deref();
         let chain = super::files::certificates(chain.unwrap_or_default())?;
@@ -124,21 +156,26 @@ impl Port {
     pub(crate) fn fitting(&self) -> Result<Option<Fitting>, FileError> {
         let stamps = stamps(&self.files);
         let found = Read::now(self.with, &self.files).and_then(|read| {
+            self.looked().key_is_open = read.key_is_open;
             if read.bytes == self.current().bytes {
                 return Ok(None);
             }
-            Current::of(self.with, read).map(|current| Some(Fitting(current)))
+            let current = Current::of(self.with, read)?;
+            Ok(Some(Fitting { current, stamps }))
         });
         let mut looked = self.looked();
-        looked.stamps = stamps;
         looked.trouble = found.as_ref().err().map(ToString::to_string);
+        // What fits and is not taken after all, since what another port has does not fit, is new at the next look, too.
+        if !matches!(found, Ok(Some(_))) {
+            looked.stamps = stamps;
+        }
         found
     }
 
     /// Puts files into force, and says which.
     pub(crate) fn take(&self, fitting: Fitting) -> Vec<String> {
         let before = self.current();
-        let now = Arc::new(fitting.0);
+        let now = Arc::new(fitting.current);
         let changed = Which::ALL
             .into_iter()
             .filter(|which| before.bytes[*which as usize] != now.bytes[*which as usize]);
@@ -153,7 +190,15 @@ impl Port {
         });
         let told = told.collect();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&now);
+        self.looked().stamps = fitting.stamps;
         tracing::info!(taken = ?told, "new TLS files are in force for new connections");
+        let differs = |which: Which| before.bytes[which as usize] != now.bytes[which as usize];
+        if (differs(Which::Authorities) || differs(Which::Revoked))
+            && let Some((count, why)) = self.standing.cut_unless(|shown| now.holds(shown))
+        {
+            let listener = self.with.word();
+            tracing::warn!(listener, count, %why, "connections were cut whose certificates do not hold any more");
+        }
         self.warn(now_seconds());
         told
     }
@@ -224,12 +269,13 @@ impl Port {
                 named(Which::Revoked)
             ));
         }
-        if facts.key_is_open {
+        if self.looked().key_is_open {
             words.push(format!(
                 "key readable by everybody: {} can be read by any user of this machine; make it mode 0640, and draw a new key where others use the machine",
                 named(Which::Key)
             ));
         }
+        words.extend(self.of_another());
         if let Some(trouble) = &self.looked().trouble {
             words.push(format!(
                 "TLS files not taken: {trouble}; those before stay in force"
@@ -261,11 +307,16 @@ impl Port {
 
     /// Counts a connection that is not taken, and says so.
     pub(crate) fn refused(&self, address: SocketAddr, why: &Trouble) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.count_refusal();
         let listener = self.with.word();
         self.refusals[why.kind()].warn(|held_back| {
             tracing::warn!(%address, listener, held_back, "refused a connection: {why}");
         });
+    }
+
+    /// Counts a connection of which it turned out later that it is not who it says.
+    pub(crate) fn count_refusal(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn shake_hands(&self, stream: TcpStream, only_http1: bool) -> Result<Accepted, Trouble> {
@@ -284,10 +335,26 @@ impl Port {
         };
         let accepted = TlsAcceptor::from(Arc::clone(config)).accept(stream).await;
         let stream = accepted.map_err(|error| Trouble::of(&error))?;
-        let shown = stream.get_ref().1.peer_certificates();
-        let certificate = shown.and_then(<[_]>::first).cloned();
-        let wire = Wire::Secure(Box::new(stream.into()));
+        let shown = Shown::of(stream.get_ref().1.peer_certificates(), None);
+        let certificate = shown
+            .as_ref()
+            .and_then(|shown| shown.chain.first().cloned());
+        self.keep(shown.as_ref(), &current);
+        let wire = Wire::secure(stream.into(), shown);
         Ok(Accepted::Secure(wire, certificate))
+    }
+
+    /// Keeps what was shown when these files were in force.
+    fn keep(&self, shown: Option<&Arc<Shown>>, then: &Arc<Current>) {
+        let Some(shown) = shown else {
+            return;
+        };
+        self.standing.add(shown);
+        // Others may have been taken since the handshake began, before it was among those that stand.
+        let now = self.current();
+        if !Arc::ptr_eq(&now, then) && now.holds(shown).is_err() {
+            shown.cut.cancel();
+        }
     }
 
     /// The names of a client's certificate.
@@ -304,14 +371,17 @@ impl Port {
         stream: TcpStream,
         host: &str,
     ) -> Result<(Wire, CertificateDer<'static>), Trouble> {
-        let config = self.current().dial.clone();
+        let current = self.current();
+        let config = current.dial.clone();
         let config = config.expect("a port of members dials");
         let stream = secure(config, stream, host).await?;
-        let shown = stream.get_ref().1.peer_certificates();
-        let certificate = shown.and_then(<[_]>::first).cloned();
+        let name = ServerName::try_from(host.to_owned()).ok();
+        let shown = Shown::of(stream.get_ref().1.peer_certificates(), name);
         // Without one the handshake fails.
-        let certificate = certificate.ok_or(Trouble::SaidNothing)?;
-        Ok((Wire::Secure(Box::new(stream.into())), certificate))
+        let shown = shown.ok_or(Trouble::SaidNothing)?;
+        self.keep(Some(&shown), &current);
+        let certificate = shown.chain[0].clone();
+        Ok((Wire::secure(stream.into(), Some(shown)), certificate))
     }
 }
 

@@ -189,7 +189,10 @@ fn a_list_that_is_outdated_and_a_key_that_anybody_may_read_are_told() {
     issue(dir.path(), &authority, "a", Wanted::named(&["a.example"]));
     write(dir.path(), "a.crl", &authority.revoked(&[], -1));
     let key = dir.path().join("a.key");
-    fs::set_permissions(key, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let open_to = |mode| {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    open_to(0o644);
     let port = port(dir.path(), "a", With::Members);
     let words = port.in_words(port.valid_until() - 100 * DAY);
     let begins = ["revocation list outdated", "key readable by everybody"];
@@ -201,6 +204,64 @@ fn a_list_that_is_outdated_and_a_key_that_anybody_may_read_are_told() {
                 .all(|(begin, words)| words.starts_with(begin)),
         "{words:?}"
     );
+    // Whoever does what it says is not told so any more, though the key is the same, and is where it is undone.
+    for (mode, expected) in [(0o640, 1), (0o644, 2)] {
+        open_to(mode);
+        port.look();
+        let words = port.in_words(port.valid_until() - 100 * DAY);
+        assert_eq!(words.len(), expected, "{mode:o}: {words:?}");
+    }
+}
+
+#[test]
+fn what_fits_is_taken_at_the_next_look_where_a_reload_failed_for_the_other_port() {
+    let (dir, authority) = (dir(), Authority::new());
+    let named = || Wanted::named(&["a.example"]);
+    issue(dir.path(), &authority, "clients", named());
+    issue(dir.path(), &authority, "members", named());
+    let tls = Tls::open(
+        Some(&files(dir.path(), "clients")),
+        Some(&files(dir.path(), "members")),
+        false,
+    )
+    .expect("they fit");
+    let (clients, members) = match (&tls.clients, &tls.members) {
+        (Some(clients), Some(members)) => (clients, members),
+        _ => panic!("{tls:?}"),
+    };
+    let (until, before) = (clients.valid_until(), members.valid_until());
+    issue(dir.path(), &authority, "clients", named().valid(-1, 500));
+    let torn = authority.issue(named().valid(-1, 500));
+    write(dir.path(), "members.pem", &torn.certificate);
+    let error = tls.reload().expect_err("half of a pair is new");
+    assert!(error.to_string().contains("peer_key_file"), "{error}");
+    assert_eq!(
+        clients.valid_until(),
+        until,
+        "a reload takes all or nothing"
+    );
+    tls.ports().for_each(|port| port.look());
+    assert!(until < clients.valid_until());
+    assert_eq!(members.valid_until(), before);
+}
+
+#[test]
+fn the_certificate_of_another_member_is_told_when_it_is_taken_and_as_long_as_it_is_in_force() {
+    let (dir, authority) = (dir(), Authority::new());
+    let named = |name: &str| Wanted::named(&[&format!("tenure://member/{name}"), "a.example"]);
+    issue(dir.path(), &authority, "a", named("n1"));
+    let port = port(dir.path(), "a", With::Members);
+    port.belongs_to("n1", "https://a.example:7380");
+    let far = port.valid_until() - 100 * DAY;
+    assert!(port.in_words(far).is_empty());
+    issue(dir.path(), &authority, "a", named("n2"));
+    port.look();
+    let words = port.in_words(far);
+    let why = "its certificate is that of tenure://member/n2, not of tenure://member/n1";
+    assert!(words.len() == 1 && words[0].contains(why), "{words:?}");
+    issue(dir.path(), &authority, "a", named("n1"));
+    port.look();
+    assert!(port.in_words(far).is_empty());
 }
 
 /// What becomes of a handshake: what the one that dials says, and what the other says.
@@ -292,6 +353,66 @@ async fn members_trust_whom_their_authority_signed_while_that_is_valid_and_not_r
     assert!(dialled.is_err_and(|words| words.contains("not valid for name \"elsewhere.example\"")));
     let (dialled, _) = shake(&open("client"), &good, "localhost").await;
     assert!(dialled.is_err_and(|words| words.contains("does not allow it to be used so")));
+}
+
+#[tokio::test]
+async fn a_connection_ends_on_both_sides_when_the_certificate_of_the_other_is_taken_back() {
+    let (dir, authority) = (dir(), Authority::new());
+    let named = || Wanted::named(&["localhost"]);
+    let mut issued = Vec::new();
+    for name in ["a", "b"] {
+        issued.push(issue(dir.path(), &authority, name, named()));
+        write(
+            dir.path(),
+            &format!("{name}.crl"),
+            &authority.revoked(&[], 10),
+        );
+    }
+    // Who looks anew, whose certificate is taken back, and who notices.
+    for (reloads, number) in [("a", 1), ("b", 0)] {
+        let ports = ["a", "b"].map(|name| port(dir.path(), name, With::Members));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("it has an address");
+        let dialling = async {
+            let stream = TcpStream::connect(address).await.expect("it listens");
+            ports[0]
+                .dial(stream, "localhost")
+                .await
+                .expect("it is trusted")
+                .0
+        };
+        let accepting = async {
+            let (stream, address) = listener.accept().await.expect("somebody dials");
+            match ports[1].accept(stream, address, false).await {
+                Ok(Accepted::Secure(wire, _)) => wire,
+                other => panic!("{:?}", other.err()),
+            }
+        };
+        let mut wires: [Wire; 2] = tokio::join!(dialling, accepting).into();
+        let list = |revoked: &[&Issued]| {
+            let path = format!("{reloads}.crl");
+            write(dir.path(), &path, &authority.revoked(revoked, 10));
+        };
+        let own = 1 - number;
+        list(&[&issued[own]]);
+        ports[own].look();
+        wires[number].write_all(b"x").await.expect("it stands");
+        let mut byte = [0];
+        let read = wires[own].read_exact(&mut byte).await;
+        read.expect("what is taken back is not what it was shown");
+        list(&[&issued[number]]);
+        let [first, second] = &mut wires;
+        let waiting = match own {
+            0 => first.read_exact(&mut byte),
+            _ => second.read_exact(&mut byte),
+        };
+        let (read, ()) = tokio::join!(waiting, async { ports[own].look() });
+        let error = read.expect_err("it is taken back");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+        let written = wires[own].write_all(b"x").await;
+        written.expect_err("nothing is told to whoever it was, either");
+        list(&[]);
+    }
 }
 
 #[tokio::test]

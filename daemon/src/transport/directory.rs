@@ -112,6 +112,8 @@ pub struct Directory {
     membership: Arc<RwLock<Option<Arc<Membership>>>>,
     /// Members of the same cluster, as they say, of whom this one has not heard.
     guests: Arc<RwLock<BTreeMap<MemberId, MemberInfo>>>,
+    /// Members of which this one has not heard, as members that it knows describe them.
+    vouched: Arc<RwLock<BTreeMap<MemberId, MemberInfo>>>,
 }
 
 /// The most guests at a time: as many as a cluster has members that were all replaced while this one was away.
@@ -124,6 +126,7 @@ impl Directory {
             identity: Arc::new(identity),
             membership: Arc::default(),
             guests: Arc::default(),
+            vouched: Arc::default(),
         }
     }
 
@@ -151,6 +154,20 @@ impl Directory {
         true
     }
 
+    /// A member that is known says that this one is a member, and describes it.
+    pub(super) fn vouch(&self, id: MemberId, info: MemberInfo) {
+        let mut vouched = self.vouched.write().unwrap_or_else(PoisonError::into_inner);
+        if vouched.len() < GUESTS {
+            vouched.insert(id, info);
+        }
+    }
+
+    /// What a member that is known has said of one that is not.
+    pub(super) fn vouched(&self, id: MemberId) -> Option<MemberInfo> {
+        let vouched = self.vouched.read().unwrap_or_else(PoisonError::into_inner);
+        vouched.get(&id).cloned()
+    }
+
     /// The members of which this one has not heard otherwise.
     pub(super) fn guests(&self) -> BTreeMap<MemberId, MemberInfo> {
         self.guests
@@ -172,12 +189,17 @@ impl Directory {
 
     /// Replaces what is known of the cluster.
     pub(super) fn set_membership(&self, membership: Arc<Membership>) {
+        let is_a_guest = |id: &MemberId| {
+            !membership.members.contains_key(id) && !membership.removed.contains(id)
+        };
         self.guests
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|id, _| {
-                !membership.members.contains_key(id) && !membership.removed.contains(id)
-            });
+            .retain(|id, _| is_a_guest(id));
+        self.vouched
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| is_a_guest(id));
         *self
             .membership
             .write()

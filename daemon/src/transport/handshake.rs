@@ -148,16 +148,16 @@ pub(super) fn admit(
     Ok(handshake.from)
 }
 
-/// A member of which this one has not heard may come all the same, if it says where it is reached: what it sends is judged
-/// by terms and logs, not by who sends it.
-fn welcome(handshake: &Handshake, directory: &Directory) -> bool {
-    let named = (1..=tenure_api::MAX_MEMBER_NAME_BYTES).contains(&handshake.name.len());
-    let info = MemberInfo {
+/// A member of which this one has not heard may come all the same, if it says where it is reached, or another has said so:
+/// what it sends is judged by terms and logs, not by who sends it.
+fn welcome(handshake: &Handshake, vouched: Option<MemberInfo>, directory: &Directory) -> bool {
+    let info = vouched.unwrap_or_else(|| MemberInfo {
         name: handshake.name.clone(),
         peer_url: handshake.peer_url.clone(),
         ..MemberInfo::default()
-    };
-    named && check_peer_url(&handshake.peer_url).is_ok() && directory.welcome(handshake.from, info)
+    });
+    let named = (1..=tenure_api::MAX_MEMBER_NAME_BYTES).contains(&info.name.len());
+    named && check_peer_url(&info.peer_url).is_ok() && directory.welcome(handshake.from, info)
 }
 
 fn check(
@@ -197,11 +197,13 @@ fn check(
             ),
         ));
     }
+    let known = membership.members.get(&handshake.from);
+    let vouched = directory.vouched(handshake.from);
     if let Some(shown) = shown {
-        is_certified(handshake, shown, &membership)?;
+        is_certified(handshake, shown, known.or(vouched.as_ref()))?;
     }
-    let is_known = membership.members.contains_key(&handshake.from);
-    if handshake.from == identity.member || !is_known && !welcome(handshake, directory) {
+    let is_admitted = known.is_some() || welcome(handshake, vouched, directory);
+    if handshake.from == identity.member || !is_admitted {
         return Err(unknown_member(handshake.from, membership.cluster));
     }
     Ok(())
@@ -210,14 +212,17 @@ fn check(
 /// The code for a dialer that shows the certificate of somebody else.
 pub(super) const WRONG_CERTIFICATE: &str = "wrong-certificate";
 
-/// A dialer must have the certificate of the member that it says it is: as the membership knows that member or, where it
-/// does not yet, as it says itself.
+/// The code for a dialer that is not known here, and whose certificate does not say by itself that it is a member.
+pub(super) const UNVOUCHED: &str = "unvouched-member";
+
+/// A dialer must have the certificate of the member that it says it is, as that is known: to this member, or to one that has
+/// vouched for it. Where it is not, it needs the URI of the member that it says it is: any machine whose certificate the same
+/// authority has signed is at home at some host.
 fn is_certified(
     handshake: &Handshake,
     shown: &MemberCertificate,
-    membership: &Membership,
+    known: Option<&MemberInfo>,
 ) -> Result<(), Refusal> {
-    let known = membership.members.get(&handshake.from);
     let claimed = (&handshake.name, &handshake.peer_url);
     let (name, peer_url) = known.map_or(claimed, |info| (&info.name, &info.peer_url));
     shown.is_of(name, peer_url).map_err(|why| {
@@ -228,7 +233,22 @@ fn is_certified(
             printable(&why)
         );
         Refusal::new(WRONG_CERTIFICATE, detail)
-    })
+    })?;
+    if known.is_some() || shown.has_uri_of(name) {
+        return Ok(());
+    }
+    let detail = format!(
+        "no member {} ({}) is known here, and its certificate has not the URI of one: it is let in when a member that is known here knows it, too; if it is no member, look who holds its certificate",
+        printable(name),
+        handshake.from
+    );
+    Err(Refusal::new(UNVOUCHED, detail))
+}
+
+/// The name and id of a stranger, as it says itself.
+pub(super) fn stranger(headers: &HeaderMap) -> Option<(MemberId, String)> {
+    let id = parse_member_id(text(headers, FROM).ok()?).ok()?;
+    Some((id, text(headers, NAME).ok()?.to_owned()))
 }
 
 /// The code for a member that the cluster has removed: it ends when it hears it.
@@ -417,12 +437,63 @@ mod tests {
         // and does where it is not known.
         check(&other, 7, ("n7", "https://n7.example:7380"), Ok(7));
         check(&by_uri, 7, ("n7", "https://n7.example:7380"), wrong());
+        // But whoever is at home at some host is no member by that alone.
+        check(
+            &by_host,
+            7,
+            ("n7", "https://n1.example:7380"),
+            Err("unvouched-member".to_owned()),
+        );
         check(
             &MemberCertificate::named(&[], &[]),
             7,
             ("n7", "https://n7.example:7380"),
             wrong(),
         );
+    }
+
+    #[test]
+    fn a_stranger_for_whom_a_member_vouches_is_let_in_by_that_name_until_it_is_removed() {
+        let directory = directory();
+        let shown = MemberCertificate::named(&[], &["n7.example"]);
+        let admitted = |from: u64, name: &str| {
+            let handshake = Handshake {
+                cluster: ClusterId(9),
+                from: MemberId(from),
+                to: MemberId(2),
+                name: name.to_owned(),
+                peer_url: "https://n7.example:7380".to_owned(),
+            };
+            check_against(&handshake, &shown, &directory)
+        };
+        let refused = |code: &str| Err(code.to_owned());
+        assert_eq!(admitted(7, "n7"), refused(UNVOUCHED));
+        // What the other member knows of it counts, and not what it says.
+        let described = |host: &str| MemberInfo {
+            name: "n7".into(),
+            peer_url: format!("https://{host}:7380"),
+            ..MemberInfo::default()
+        };
+        directory.vouch(MemberId(7), described("elsewhere.example"));
+        assert_eq!(admitted(7, "n7"), refused(WRONG_CERTIFICATE));
+        assert!(directory.guests().is_empty());
+        directory.vouch(MemberId(7), described("n7.example"));
+        assert_eq!(admitted(7, "n7"), Ok(()));
+        assert_eq!(directory.guests().len(), 1);
+        assert_eq!(admitted(8, "n7"), refused(UNVOUCHED));
+        let mut membership = Membership::clone(&directory.membership().expect("it has one"));
+        membership.removed.insert(MemberId(7));
+        directory.set_membership(Arc::new(membership));
+        assert_eq!(directory.vouched(MemberId(7)), None);
+        assert_eq!(admitted(7, "n7"), refused(REMOVED));
+    }
+
+    fn check_against(
+        handshake: &Handshake,
+        shown: &MemberCertificate,
+        directory: &Directory,
+    ) -> Result<(), String> {
+        super::check(handshake, Some(shown), directory).map_err(|refusal| refusal.code)
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub struct Hello {
     pub initial_members: Option<BTreeMap<String, String>>,
     /// The members of its cluster, names to ids.
     pub known_names: BTreeMap<String, KnownMember>,
+    /// Where these are reached, names to peer URLs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub known_urls: BTreeMap<String, String>,
 }
 
 /// A member id, as in `known_names`.
@@ -72,6 +75,7 @@ impl Hello {
                 learners.is_some_and(|learners| learners.contains(id)) == learns
             })
         };
+        let all = || known(false).chain(known(true));
         Hello {
             wire_version: WIRE_VERSION,
             name: identity.name.clone(),
@@ -79,9 +83,11 @@ impl Hello {
             client_url: identity.client_url.clone(),
             cluster: membership.as_ref().map(|membership| membership.cluster),
             initial_members: identity.initial_members.clone(),
-            known_names: known(false)
-                .chain(known(true))
+            known_names: all()
                 .map(|(id, info)| (info.name.clone(), KnownMember(*id)))
+                .collect(),
+            known_urls: all()
+                .map(|(_, info)| (info.name.clone(), info.peer_url.clone()))
                 .collect(),
         }
     }
@@ -92,6 +98,7 @@ impl Hello {
             .initial_members
             .iter()
             .flatten()
+            .chain(&self.known_urls)
             .flat_map(|(name, url)| [name, url]);
         let texts = lists
             .chain(self.known_names.keys())

@@ -23,6 +23,7 @@ mod server;
 mod status;
 mod streams;
 mod tasks;
+mod vouching;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -169,6 +170,7 @@ impl Transport {
                 budgets,
                 offers,
                 heard_of,
+                (tls.clone(), &tasks),
             );
             Shared {
                 directory,

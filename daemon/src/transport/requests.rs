@@ -4,6 +4,7 @@
 //! `{code, detail}`.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -67,16 +68,16 @@ impl Caller {
 /// Answers one request. `running` lives as long as the answer.
 pub(super) async fn answer(
     request: Request<IncomingBody>,
-    caller: Arc<Caller>,
+    (address, caller): (SocketAddr, Arc<Caller>),
     receiver: Arc<Receiver>,
     running: Running,
     tasks: Tasks,
 ) -> Result<Response<Answer>, Infallible> {
     if let Err(refusal) = caller.check() {
-        receiver.log_refused(&refusal);
+        receiver.log_refused(address, &refusal);
         return Ok(refused(StatusCode::FORBIDDEN, &refusal));
     }
-    let shown = caller.certificate();
+    let shown = (address, caller.certificate());
     if let Some(lane) = handshake::lane_of(request.uri().path()) {
         return Ok(match request.method() {
             &Method::POST => open_stream(lane, request, shown, &receiver, running, &tasks),
@@ -105,7 +106,7 @@ pub(super) async fn answer(
 fn open_stream(
     lane: Lane,
     request: Request<IncomingBody>,
-    shown: Option<&MemberCertificate>,
+    (address, shown): (SocketAddr, Option<&MemberCertificate>),
     receiver: &Arc<Receiver>,
     running: Running,
     tasks: &Tasks,
@@ -113,7 +114,12 @@ fn open_stream(
     let from = match handshake::admit(request.headers(), shown, receiver.directory()) {
         Ok(from) => from,
         Err((status, refusal)) => {
-            receiver.log_refused(&refusal);
+            receiver.log_refused(address, &refusal);
+            if refusal.code == handshake::UNVOUCHED
+                && let Some((stranger, name)) = handshake::stranger(request.headers())
+            {
+                receiver.ask_about(stranger, &name);
+            }
             return refused(status, &refusal);
         }
     };
@@ -131,7 +137,7 @@ fn open_stream(
 
 async fn form(
     request: Request<IncomingBody>,
-    shown: Option<&MemberCertificate>,
+    (address, shown): (SocketAddr, Option<&MemberCertificate>),
     receiver: &Receiver,
 ) -> Result<(), (StatusCode, Refusal)> {
     let invalid = |detail: String| {
@@ -147,7 +153,8 @@ async fn form(
     let body = body.map_err(|error| invalid(error.to_string()))?.to_bytes();
     let form: Form = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
     form.check().map_err(invalid)?;
-    offered_by_one_of(&form, shown).inspect_err(|(_, refusal)| receiver.log_refused(refusal))?;
+    offered_by_one_of(&form, shown)
+        .inspect_err(|(_, refusal)| receiver.log_refused(address, refusal))?;
     receiver
         .form(form)
         .await

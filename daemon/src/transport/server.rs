@@ -61,7 +61,7 @@ pub(super) async fn serve(
                 let (tls, receiver) = (tls.clone(), Arc::clone(&receiver));
                 tasks.spawn(async move {
                     if let Some((wire, caller)) = secure(stream, address, tls, &place).await {
-                        serve_connection(wire, caller, receiver, place).await;
+                        serve_connection(wire, (address, caller), receiver, place).await;
                     }
                 });
             }
@@ -103,14 +103,19 @@ async fn secure(
     }
 }
 
-async fn serve_connection(stream: Wire, caller: Caller, receiver: Arc<Receiver>, place: Place) {
+async fn serve_connection(
+    stream: Wire,
+    (address, caller): (SocketAddr, Caller),
+    receiver: Arc<Receiver>,
+    place: Place,
+) {
     let caller = Arc::new(caller);
     let tasks = place.tasks.clone();
     let activity = Arc::clone(&place.activity);
     let service = service_fn(|request| {
         requests::answer(
             request,
-            Arc::clone(&caller),
+            (address, Arc::clone(&caller)),
             Arc::clone(&receiver),
             activity.begin(),
             tasks.clone(),

@@ -6,6 +6,7 @@
 //! and the sender's queue fills instead.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,11 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::codec::{self, CodecError};
 use super::directory::Directory;
 use super::frame::{Frame, FrameDecoder, FrameError};
-use super::handshake::{Refusal, ended};
+use super::handshake::{Refusal, UNVOUCHED, WRONG_CERTIFICATE, ended};
 use super::hello::Form;
 use super::tasks::Tasks;
+use super::vouching::Vouching;
 use super::{Budgets, Incoming, Received, Sink};
 use crate::throttle::Throttle;
+use crate::tls::Port;
 
 /// What a message counts for beside its bytes on the wire.
 const MESSAGE_OVERHEAD: usize = 256;
@@ -52,7 +55,10 @@ pub(super) struct Receiver {
     offers: mpsc::Sender<Offer>,
     /// Called when a member opened a stream: it is alive.
     heard_of: Box<dyn Fn(MemberId) + Send + Sync>,
-    refusals: Throttle,
+    /// Where connections are secured.
+    tls: Option<(Arc<Port>, Vouching)>,
+    /// By their codes, so that a member that was removed and dials on hides nobody else who is refused. The codes are ours.
+    refusals: Mutex<BTreeMap<String, Arc<Throttle>>>,
 }
 
 /// A stream that is being read.
@@ -90,6 +96,7 @@ impl Receiver {
         budgets: Budgets,
         offers: mpsc::Sender<Offer>,
         heard_of: Box<dyn Fn(MemberId) + Send + Sync>,
+        (tls, tasks): (Option<Arc<Port>>, &Tasks),
     ) -> Receiver {
         // A frame of the greatest size must fit, or its stream would wait for ever.
         let semaphore = |bytes: usize| {
@@ -106,7 +113,8 @@ impl Receiver {
             streams: Mutex::default(),
             offers,
             heard_of,
-            refusals: Throttle::default(),
+            tls: tls.map(|port| (Arc::clone(&port), Vouching::new(port, tasks.child()))),
+            refusals: Mutex::default(),
         }
     }
 
@@ -114,14 +122,30 @@ impl Receiver {
         &self.directory
     }
 
-    /// Says that somebody was refused. A member that is refused dials every other second, so this is throttled.
-    pub(super) fn log_refused(&self, refusal: &Refusal) {
+    /// Says that somebody was refused, and counts those who are not who they say. A member that is refused dials every
+    /// other second, so what is said is throttled.
+    pub(super) fn log_refused(&self, address: SocketAddr, refusal: &Refusal) {
         if refusal.is_passing() {
             return;
         }
-        self.refusals.warn(|held_back| {
-            tracing::warn!(code = %refusal.code, held_back, "refused a stream: {}", refusal.detail);
+        let is_distrusted = [WRONG_CERTIFICATE, UNVOUCHED].contains(&refusal.code.as_str());
+        if let (Some((port, _)), true) = (&self.tls, is_distrusted) {
+            port.count_refusal();
+        }
+        let throttle = {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(refusals.entry(refusal.code.clone()).or_default())
+        };
+        throttle.warn(|held_back| {
+            tracing::warn!(%address, code = %refusal.code, held_back, "refused a stream: {}", refusal.detail);
         });
+    }
+
+    /// Asks those who are known about a stranger, for when it comes again.
+    pub(super) fn ask_about(&self, stranger: MemberId, name: &str) {
+        if let Some((_, vouching)) = &self.tls {
+            vouching.ask(&self.directory, stranger, name);
+        }
     }
 
     /// Registers a stream, in place of an older one of the same member and lane.

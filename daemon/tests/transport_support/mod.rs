@@ -13,6 +13,7 @@ use tenure_raft::{
     Stamp, Term,
 };
 use tenure_replica::{Lane, PeerMessage};
+use tenured::tls::Port;
 use tenured::transport::{Budgets, ClusterId, Identity, Incoming, PeerLink, Received, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -77,13 +78,23 @@ pub(crate) fn identity(
 
 impl Node {
     pub(crate) fn start(identity: Identity, listener: TcpListener, url: &str) -> Node {
+        Node::start_by(None, identity, listener, url)
+    }
+
+    /// The same, with what secures its connections.
+    pub(crate) fn start_by(
+        tls: Option<Port>,
+        identity: Identity,
+        listener: TcpListener,
+        url: &str,
+    ) -> Node {
         let (sender, incoming) = mpsc::unbounded_channel();
         let sink = Arc::new(move |event| drop(sender.send(event)));
         let id = identity.member;
         let transport = Transport::start(
             identity,
             listener,
-            None,
+            tls.map(Arc::new),
             Budgets {
                 append_bytes: 0,
                 ..Budgets::default()
