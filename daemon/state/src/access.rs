@@ -399,7 +399,7 @@ pub enum AccessChange {
         hash: [u8; 32],
         /// When it is no longer accepted, in milliseconds since 1970; `None` is never.
         expires_unix_ms: Option<u64>,
-        /// The time of the member asked: tokens that expired before it are forgotten.
+        /// The time of the member asked: tokens that expired a day before it are forgotten.
         now_unix_ms: u64,
     },
     /// Deletes a token.

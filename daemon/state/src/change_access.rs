@@ -26,6 +26,9 @@ const ROOT: &str = "root";
 /// How many expired tokens one entry forgets.
 const MAX_TOKENS_FORGOTTEN: usize = 1000;
 
+/// How long ago a token has expired before it is forgotten: the clock of the member that was asked may be ahead.
+const FORGOTTEN_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
+
 impl State {
     pub(crate) fn change_access(&mut self, change: &AccessChange) -> Outcome {
         match change {
@@ -40,8 +43,11 @@ impl State {
                 expires_unix_ms,
                 now_unix_ms,
             } => {
-                self.forget_expired_tokens(*now_unix_ms);
-                self.create_token(*id, identity, *hash, *expires_unix_ms)?;
+                let expired = self.access.long_expired(*now_unix_ms);
+                self.create_token(*id, identity, *hash, *expires_unix_ms, expired.len())?;
+                for id in expired {
+                    self.remove_token(id);
+                }
             }
             AccessChange::DeleteToken { id } => self.delete_token(*id)?,
             AccessChange::Enable { enabled } => self.enable_access(*enabled)?,
@@ -206,6 +212,7 @@ impl State {
         identity: &str,
         hash: [u8; 32],
         expires_unix_ms: Option<u64>,
+        forgotten: usize,
     ) -> Result<(), Refusal> {
         let Some((identity, _)) = self.access.identities.get_key_value(identity) else {
             return Err(Refusal::IdentityNotFound(identity.to_owned()));
@@ -216,7 +223,7 @@ impl State {
         }
         check_count(
             "a cluster with",
-            self.access.tokens.len() + 1,
+            self.access.tokens.len() + 1 - forgotten,
             MAX_TOKENS,
             "tokens",
         )?;
@@ -245,17 +252,6 @@ impl State {
         Ok(())
     }
 
-    /// They prove nothing any more, whoever had them.
-    fn forget_expired_tokens(&mut self, now_unix_ms: u64) {
-        for _ in 0..MAX_TOKENS_FORGOTTEN {
-            let next = self.access.expiring.first().copied();
-            let Some((_, id)) = next.filter(|(expires, _)| *expires < now_unix_ms) else {
-                return;
-            };
-            self.remove_token(id);
-        }
-    }
-
     fn remove_token(&mut self, id: TokenId) {
         self.touch(RowId::Access(AccessRow::Token(id)));
         self.access.set_token(id, None);
@@ -273,13 +269,33 @@ impl State {
 }
 
 impl Access {
-    /// Whether access control is on and nobody could ever change anything.
+    /// Whether access control is on and nobody could change anything in the end. No clock is asked, so a token counts
+    /// only where it never expires: whatever has expired by now, or will, lets nobody in for good.
     fn is_locked_out(&self) -> bool {
+        let lasts = |id: &TokenId| {
+            let token = self.tokens.get(id);
+            token.is_some_and(|token| token.expires_unix_ms.is_none())
+        };
         let can_administer = |(name, identity): (&Arc<str>, &Identity)| {
-            let can_prove_it = identity.certificate.is_some() || self.tokens_of.contains_key(name);
+            let mut tokens = self.tokens_of.get(name).into_iter().flatten();
+            let can_prove_it = identity.certificate.is_some() || tokens.any(lasts);
             can_prove_it && self.is_admin(identity)
         };
         self.enabled && !self.identities.iter().any(can_administer)
+    }
+
+    /// Tokens that may be forgotten: they prove nothing any more, whoever had them. None where every administrator's
+    /// token expires, which an older version let happen: a clock that is ahead would lock them out.
+    fn long_expired(&self, now_unix_ms: u64) -> Vec<TokenId> {
+        if self.is_locked_out() {
+            return Vec::new();
+        }
+        let expired = self
+            .expiring
+            .iter()
+            .take_while(|(expires, _)| expires.saturating_add(FORGOTTEN_AFTER_MS) <= now_unix_ms);
+        let oldest = expired.take(MAX_TOKENS_FORGOTTEN);
+        oldest.map(|(_, id)| *id).collect()
     }
 
     fn tokens_of(&self, identity: &str) -> Vec<TokenId> {
@@ -373,8 +389,9 @@ impl Access {
 
 fn locked_out() -> Refusal {
     Refusal::AccessInvalid(
-        "nobody could administer then: access control needs an identity with a token or a certificate and a role that \
-         grants admin on everything"
+        "nobody could administer then: access control needs an identity with a role that grants admin on everything and \
+         with a token that does not expire, or a certificate; keep one administrator's token without an expiry, or a \
+         certificate"
             .to_owned(),
     )
 }

@@ -906,28 +906,72 @@ fn a_token_that_is_gone_proves_nothing_from_the_next_command_on() {
     assert!(!state.access().tokens().any(|(id, _)| id == TokenId(200)));
 }
 
+const DAY_MS: u64 = 86_400_000;
+
+fn token_ids(state: &State) -> Vec<u64> {
+    state.access().tokens().map(|(id, _)| id.0).collect()
+}
+
 #[test]
-fn expired_tokens_are_forgotten_when_another_is_made_and_only_then() {
+fn tokens_are_forgotten_a_day_after_they_expired_once_another_is_in() {
     let mut state = furnished();
     for (id, expires) in [(200, Some(1000)), (201, Some(2000)), (202, None)] {
         assert!(change(&mut state, token(id, "a", expires, 0)).is_ok());
     }
-    assert!(change(&mut state, token(203, "a", None, 2000)).is_ok());
-    let left: Vec<u64> = state.access().tokens().map(|(id, _)| id.0).collect();
-    assert_eq!(
-        left,
-        [100, 101, 102, 201, 202, 203],
-        "it is accepted until its time"
-    );
-    assert!(
-        change(&mut state, token(203, "a", None, 2001)).is_err(),
-        "its id is taken"
-    );
-    assert_eq!(
-        state.access().token(TokenId(201)),
-        None,
-        "and yet what expired is gone"
-    );
+    let late = 1999 + DAY_MS;
+    let changes = state.access().changes();
+    for refused in [token(202, "a", None, late), token(203, "x", None, late)] {
+        assert!(change(&mut state, refused).is_err());
+        assert_eq!(token_ids(&state), [100, 101, 102, 200, 201, 202]);
+    }
+    assert_eq!(state.access().changes(), changes);
+    // What comes in is not forgotten by the same entry, however old it is.
+    assert!(change(&mut state, token(203, "a", Some(5), late)).is_ok());
+    assert_eq!(token_ids(&state), [100, 101, 102, 201, 202, 203]);
+    assert!(change(&mut state, token(204, "a", None, late + 1)).is_ok());
+    assert_eq!(token_ids(&state), [100, 101, 102, 202, 204]);
+}
+
+#[test]
+fn an_administrator_whose_token_expires_does_not_let_the_last_lasting_one_go() {
+    let mut state = furnished();
+    let mut second = state.clone();
+    assert!(change(&mut state, token(200, "root", Some(u64::MAX), 0)).is_ok());
+    let gone = AccessChange::DeleteToken { id: ROOT_TOKEN };
+    match change(&mut state, gone.clone()) {
+        Err(Refusal::AccessInvalid(text)) => {
+            assert!(text.contains("token without an expiry"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(change(&mut second, token(200, "root", None, 0)).is_ok());
+    assert!(change(&mut second, gone.clone()).is_ok());
+    // Nor is access control turned on where every administrator is let in for a while only.
+    let nobody = Principal::anonymous();
+    assert!(change(&mut state, AccessChange::Enable { enabled: false }).is_ok());
+    assert!(ask(&mut state, &nobody, Command::ChangeAccess(gone)).is_ok());
+    let on = || Command::ChangeAccess(AccessChange::Enable { enabled: true });
+    let refused = ask(&mut state, &nobody, on());
+    assert!(matches!(refused, Err(Refusal::AccessInvalid(_))));
+    // A state of before that rule: a clock that is far ahead forgets nobody's token.
+    let enabled = Row {
+        table: Table::Access,
+        key: Bytes::from_static(b"\x00"),
+        value: Bytes::from_static(b"\x01"),
+    };
+    let rows: Vec<Row> = state.rows().chain([enabled]).collect();
+    let mut state = State::from_rows(rows.into_iter()).expect("it is a state");
+    let who = Principal::of("root", Some(TokenId(200)));
+    for (id, expires) in [(201, Some(1000)), (202, Some(1000))] {
+        let new = Command::ChangeAccess(token(id, "a", expires, u64::MAX));
+        assert!(ask(&mut state, &who, new).is_ok());
+    }
+    assert_eq!(token_ids(&state), [101, 102, 200, 201, 202]);
+    let lasting = Command::ChangeAccess(token(203, "root", None, 0));
+    assert!(ask(&mut state, &who, lasting).is_ok());
+    let ahead = Command::ChangeAccess(token(204, "a", None, 1000 + DAY_MS));
+    assert!(ask(&mut state, &who, ahead).is_ok());
+    assert_eq!(token_ids(&state), [101, 102, 200, 203, 204]);
 }
 
 #[test]
