@@ -89,6 +89,33 @@ impl State {
         self.access.enabled = true;
     }
 
+    /// The way back for whoever has no administrator's token any more, of a state on which no member runs: access control
+    /// is on, and the role `root`, the identity `root` and this token are what they are in a new cluster, whatever they
+    /// were. Whoever else had a role of that name that granted less than everything has it no more.
+    pub fn give_root(&mut self, root: &RootToken) {
+        let was_admin = self
+            .access
+            .role(ROOT)
+            .is_some_and(|grants| grants.iter().any(RoleGrant::is_admin));
+        let had_it = |(name, identity): (&str, &Identity)| {
+            let mut left = identity.clone();
+            left.roles.retain(|role| role != ROOT);
+            (left.roles.len() < identity.roles.len()).then(|| (name.to_owned(), left))
+        };
+        let others = self.access.identities().filter_map(had_it);
+        let others: Vec<_> = others.filter(|_| !was_admin).collect();
+        for (name, left) in others {
+            self.touch(RowId::Access(AccessRow::Identity(name.as_str().into())));
+            self.access.set_identity(&name, Some(left));
+        }
+        for id in self.access.tokens_of(ROOT) {
+            self.remove_token(id);
+        }
+        self.begin_with_root(root);
+        self.access.changes = self.access.changes.wrapping_add(1);
+        self.settle();
+    }
+
     fn put_role(&mut self, name: &str, grants: &[RoleGrant]) -> Result<(), Refusal> {
         check_name("role", name)?;
         check_count("a role with", grants.len(), MAX_GRANTS_PER_ROLE, "grants")?;

@@ -975,6 +975,50 @@ fn an_administrator_whose_token_expires_does_not_let_the_last_lasting_one_go() {
 }
 
 #[test]
+fn a_state_that_gets_a_root_has_it_as_a_new_cluster_does_and_nobody_else_gains_by_it() {
+    let token = RootToken {
+        id: TokenId(300),
+        hash: [9; 32],
+    };
+    // The role of that name was another's, of little weight, and the administrators were called something else.
+    let mut state = furnished();
+    let admins = vec![right(&[Verb::Admin], "", false)];
+    assert!(put_role(&mut state, "admins", admins).is_ok());
+    assert!(put_identity(&mut state, "c", with_roles(&["admins"])).is_ok());
+    let lasting = Command::ChangeAccess(self::token(200, "c", None, 0));
+    assert!(ask(&mut state, &root(), lasting).is_ok());
+    let c = Principal::of("c", Some(TokenId(200)));
+    let small = vec![right(&[Verb::Read], "keys/small/", false)];
+    for change in [
+        AccessChange::PutIdentity {
+            name: "a".to_owned(),
+            identity: with_roles(&["r", "root"]),
+        },
+        AccessChange::PutRole {
+            name: "root".to_owned(),
+            grants: small,
+        },
+    ] {
+        assert!(ask(&mut state, &c, Command::ChangeAccess(change)).is_ok());
+    }
+    let mut off = State::genesis(Genesis::default());
+    for state in [&mut state, &mut off] {
+        state.give_root(&token);
+        state.check_invariants();
+        assert_eq!(reload(state).digest(), state.digest());
+        assert!(state.access().enabled());
+        let who = Principal::of("root", Some(TokenId(300)));
+        let limits = || Command::ChangeLimits([("keys".to_owned(), 9)].into());
+        assert!(ask(state, &who, limits()).is_ok());
+        assert_eq!(ask(state, &root(), limits()), UNKNOWN, "the lost token");
+        assert!(ask(state, &a(), limits()).is_err());
+    }
+    let roles = &state.access().identity("a").expect("it is there").roles;
+    assert_eq!(*roles, ["r"]);
+    assert!(ask(&mut state, &c, grant(1, 5000)).is_ok());
+}
+
+#[test]
 fn no_change_of_access_makes_a_revision_and_all_of_it_outlives_a_restart_and_a_restore() {
     let mut state = furnished();
     let before = state.revision();
