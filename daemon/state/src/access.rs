@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tenure_mutants::{Mutant, mutated};
 
 use crate::event::{Collection, prefix_end};
+use crate::ids::LeaseId;
 
 /// The most roles.
 pub const MAX_ROLES: u64 = 1000;
@@ -240,6 +241,11 @@ pub enum Denied {
         verb: Verb,
         /// On what, as the caller wrote it, escaped for people.
         resource: String,
+    },
+    /// The lease was granted to another identity, and no grant of a verb makes it this one's.
+    Foreign {
+        /// Which lease.
+        lease: LeaseId,
     },
 }
 

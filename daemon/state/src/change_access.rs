@@ -478,10 +478,12 @@ fn check_grant(grant: &RoleGrant) -> Result<(), Refusal> {
             resource.len()
         ));
     }
-    let names_collection = Collection::ALL
-        .iter()
-        .any(|collection| resource.starts_with(collection.prefix()));
-    if !resource.is_empty() && !names_collection {
+    let mut collections = Collection::ALL.into_iter();
+    let named = collections.find(|collection| resource.starts_with(collection.prefix()));
+    if let Some(collection) = named {
+        return check_verbs(grant, collection);
+    }
+    if !resource.is_empty() {
         let known = Collection::ALL.map(Collection::prefix).join(", ");
         return refuse(format!(
             "the grant on {resource:?} names no collection; a resource begins with one of {known}, and everything is the \
@@ -489,4 +491,51 @@ fn check_grant(grant: &RoleGrant) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Refuses a grant that nothing ever asks for: the operator would see a right where there is none. One verb that means
+/// something is enough, so that a list of verbs may be granted on each collection alike.
+fn check_verbs(grant: &RoleGrant, collection: Collection) -> Result<(), Refusal> {
+    let RoleGrant {
+        verbs,
+        resource,
+        exact,
+    } = grant;
+    let part_of_leases = *exact || resource != Collection::Leases.prefix();
+    let means_something = |verb: &Verb| match verb {
+        // A lease has no name before it is granted, so nothing less than all of them is ever asked for.
+        Verb::Lease => collection == Collection::Leases && !part_of_leases,
+        _ => taking(*verb).contains(&collection),
+    };
+    if verbs.iter().any(means_something) {
+        return Ok(());
+    }
+    let each = verbs.iter().map(|verb| {
+        let taking: Vec<_> = taking(*verb).iter().map(|it| it.prefix()).collect();
+        let all = match verb {
+            Verb::Lease => "all of ",
+            _ => "",
+        };
+        format!("{} on {all}{}", verb.as_str(), taking.join(", "))
+    });
+    let each: Vec<String> = each.collect();
+    Err(Refusal::AccessInvalid(format!(
+        "the grant on {resource:?} can never apply; accepted are {}, and any verb on everything, with an empty prefix",
+        each.join("; ")
+    )))
+}
+
+/// The collections of which a verb is ever asked for.
+fn taking(verb: Verb) -> &'static [Collection] {
+    use Collection::{Elections, Keys, Leases, Locks, Semaphores};
+    match verb {
+        Verb::Read | Verb::List | Verb::Watch => &[Elections, Keys, Leases, Locks, Semaphores],
+        Verb::Write | Verb::Delete => &[Keys],
+        Verb::Lock => &[Locks, Semaphores],
+        Verb::Campaign => &[Elections],
+        Verb::Break => &[Elections, Locks, Semaphores],
+        Verb::Lease => &[Leases],
+        // On everything only, which is judged before.
+        Verb::Admin => &[],
+    }
 }

@@ -90,7 +90,12 @@ fn with_roles(roles: &[&str]) -> Identity {
 }
 
 fn is_forbidden(outcome: &Outcome) -> bool {
-    matches!(outcome, Err(Refusal::Denied(Denied::Forbidden { .. })))
+    matches!(
+        outcome,
+        Err(Refusal::Denied(
+            Denied::Forbidden { .. } | Denied::Foreign { .. }
+        ))
+    )
 }
 
 const UNKNOWN: Outcome = Err(Refusal::Denied(Denied::Unauthenticated));
@@ -498,11 +503,7 @@ fn a_lease_is_used_renewed_changed_and_ended_by_whom_it_was_granted_and_by_admin
     ];
     for command in uses {
         let outcome = ask_at(&mut state, 100, &b(), command.clone());
-        let resource = "leases/0000000000000001".to_owned();
-        let denied = Denied::Forbidden {
-            verb: Verb::Lease,
-            resource,
-        };
+        let denied = Denied::Foreign { lease: lease(1) };
         assert_eq!(outcome, Err(Refusal::Denied(denied)), "{command:?}");
     }
     assert!(
@@ -742,6 +743,25 @@ fn a_change_that_makes_no_sense_is_refused_with_what_is_accepted_and_changes_not
             "1105 bytes",
         ),
         (role("x", vec![read(); 257]), "257 grants"),
+        (
+            role("x", vec![right(&[Verb::Lock], "keys/jobs/", false)]),
+            "lock on locks/, semaphores/,",
+        ),
+        (
+            role(
+                "x",
+                vec![right(&[Verb::Write, Verb::Campaign], "locks/a", true)],
+            ),
+            "write on keys/; campaign on elections/,",
+        ),
+        (
+            role("x", vec![right(&[Verb::Lease], "leases/3f", false)]),
+            "lease on all of leases/,",
+        ),
+        (
+            role("x", vec![right(&[Verb::Lease], "leases/", true)]),
+            "lease on all of leases/,",
+        ),
         (identity("", Identity::default()), "1 to 128"),
         (identity("anonymous", Identity::default()), "another name"),
         (identity("x", with_roles(&["none"])), "no role \"none\""),
@@ -765,6 +785,12 @@ fn a_change_that_makes_no_sense_is_refused_with_what_is_accepted_and_changes_not
             "identity \"a\" has",
         ),
     ];
+    let mixed = vec![
+        right(&[Verb::Lock, Verb::Read], "keys/jobs/", false),
+        right(&[Verb::Lock], "", false),
+        right(&[Verb::Lease], "leases/", false),
+    ];
+    assert!(change(&mut state, role("mixed", mixed)).is_ok());
     let before = rows_of(&state);
     for (wrong, part) in refused {
         match change(&mut state, wrong.clone()) {

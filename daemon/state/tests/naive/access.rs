@@ -267,6 +267,7 @@ impl Model {
                         && (everything || grant.resource.contains('/'))
                         && !(everything && grant.exact)
                         && (!admin || everything)
+                        && (everything || can_apply(grant))
                 })
             }
             AccessChange::DeleteRole { name } => {
@@ -335,6 +336,20 @@ impl Model {
         }
         accepted
     }
+}
+
+/// Whether anything ever asks for a verb of a grant on a part of what there is.
+fn can_apply(grant: &RoleGrant) -> bool {
+    let resource = &grant.resource;
+    grant.verbs.iter().any(|verb| match verb {
+        Verb::Read | Verb::List | Verb::Watch => true,
+        Verb::Write | Verb::Delete => resource.starts_with("keys/"),
+        Verb::Lock => resource.starts_with("locks/") || resource.starts_with("semaphores/"),
+        Verb::Campaign => resource.starts_with("elections/"),
+        Verb::Break => !resource.starts_with("keys/") && !resource.starts_with("leases/"),
+        Verb::Lease => resource == "leases/" && !grant.exact,
+        Verb::Admin => false,
+    })
 }
 
 /// A cluster that begins with access control on, as the model has it.
