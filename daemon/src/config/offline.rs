@@ -27,6 +27,10 @@ pub struct RestoreFlags {
     /// Where other members will reach the member [default: as for `tenured serve`]
     #[arg(long, value_name = "URL", env = "TENURED_PEER_ADVERTISE")]
     pub peer_advertise: Option<String>,
+    /// A file with one token, as `tenured token` makes it: access control will be on, and whoever has this token may do
+    /// everything; the role root and the identity root become what they are in a new cluster
+    #[arg(long, value_name = "FILE")]
+    pub root_token_file: Option<PathBuf>,
 }
 
 impl From<RestoreFlags> for ServeFlags {
@@ -54,6 +58,10 @@ pub struct RecoverFlags {
     /// Leave out the entry of this index and all later ones
     #[arg(long, value_name = "INDEX")]
     pub before: Option<u64>,
+    /// A file with one token, as `tenured token` makes it: access control will be on, and whoever has this token may do
+    /// everything; the role root and the identity root become what they are in a new cluster
+    #[arg(long, value_name = "FILE")]
+    pub root_token_file: Option<PathBuf>,
     /// Do it: without this, it is only said what would be done and what would be lost
     #[arg(long)]
     pub accept_loss: bool,

@@ -411,6 +411,12 @@ impl Failure {
                     .with("verb", verb.as_str())
                     .with("resource", resource.as_str())
             }
+            Denied::Foreign { lease } => Failure::new(
+                Code::Forbidden,
+                format!(
+                    "lease {lease} was granted to another identity; only that one and administrators use it"
+                ),
+            ),
         }
     }
 

@@ -242,7 +242,9 @@ fn renewed(lease: LeaseId, decided: Decided) -> Result<RenewResult, Failure> {
         Err(Refusal::LeaseExpired(_)) => lost(api::Code::LeaseExpired),
         Err(Refusal::LeaseNotFound(_)) => lost(api::Code::LeaseNotFound),
         // Taken away since it was looked at before all of them were proposed.
-        Err(Refusal::Denied(Denied::Forbidden { .. })) => lost(api::Code::Forbidden),
+        Err(Refusal::Denied(Denied::Forbidden { .. } | Denied::Foreign { .. })) => {
+            lost(api::Code::Forbidden)
+        }
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
     }
 }

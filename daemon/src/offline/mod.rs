@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenure_raft::{Configuration, LogIndex, MemberId, MemberInfo, SnapshotMeta, Stamp};
 use tenure_replica::{Applier, EntryError};
-use tenure_state::{RestoreError, Restored, Revision, Row, State, revision_base};
+use tenure_state::{RestoreError, Restored, Revision, RootToken, Row, State, revision_base};
 
 pub use recover::recover;
 pub use restore::restore;
@@ -23,6 +23,7 @@ pub use verify::verify;
 
 use crate::config::ConfigError;
 use crate::node::{NodeError, rebuild};
+use crate::root_token::{self, RootTokenError};
 use crate::storage::{ClusterId, StorageError, Stored};
 
 /// Why a command did not do what was asked.
@@ -34,6 +35,9 @@ pub enum OfflineError {
     /// Settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The token that is to let somebody in.
+    #[error(transparent)]
+    RootToken(#[from] RootTokenError),
     /// The rows of a member's state.
     #[error(transparent)]
     State(#[from] NodeError),
@@ -110,6 +114,7 @@ impl OfflineError {
             OfflineError::State(error) => error.exit_code(),
             OfflineError::Backup { .. } | OfflineError::Entry { .. } => 3,
             OfflineError::Config(_)
+            | OfflineError::RootToken(_)
             | OfflineError::NotEmpty(_)
             | OfflineError::Nothing { .. }
             | OfflineError::NothingToRecover(_)
@@ -147,8 +152,21 @@ impl Second {
     }
 }
 
-/// The state with which a cluster begins that is made of `state`, read from `path`.
-fn begin(state: State, path: &Path, second: Second) -> Result<Restored, OfflineError> {
+/// The token that is to let somebody in, where one is named.
+fn root_token(file: Option<&Path>) -> Result<Option<RootToken>, OfflineError> {
+    Ok(file.map(root_token::read).transpose()?)
+}
+
+/// The state with which a cluster begins that is made of `state`, read from `path`, and in which `root` may do everything.
+fn begin(
+    mut state: State,
+    path: &Path,
+    second: Second,
+    root: Option<&RootToken>,
+) -> Result<Restored, OfflineError> {
+    if let Some(root) = root {
+        state.give_root(root);
+    }
     let restored = state.restored(second.base());
     restored.map_err(|reason| OfflineError::Restore {
         path: path.to_owned(),
@@ -225,6 +243,43 @@ fn told_of_restored(restored: &Restored) -> String {
     )
 }
 
+/// Who may do what in a cluster that was made here. Tokens that were revoked since are back, which nobody else says.
+fn tell_access(
+    state: &State,
+    root: Option<&RootToken>,
+    out: &mut impl std::io::Write,
+) -> std::io::Result<()> {
+    let access = state.access();
+    if let Some(root) = root {
+        writeln!(
+            out,
+            "the token {} may do everything: it is that of the identity root, which has the role root; what these were, and \
+             earlier tokens of root, are gone",
+            root.id
+        )?;
+    }
+    let counts = (
+        access.roles().len(),
+        access.identities().len(),
+        access.tokens().len(),
+    );
+    if counts == (0, 0, 0) {
+        return writeln!(
+            out,
+            "access control is off, and nobody has a role or a token"
+        );
+    }
+    writeln!(
+        out,
+        "access control is {}, with {} roles, {} identities and {} tokens as they were then: whatever was revoked since is \
+         back, so look with `tenure token list`, `tenure identity list` and `tenure role list` before clients come",
+        if access.enabled() { "on" } else { "off" },
+        counts.0,
+        counts.1,
+        counts.2
+    )
+}
+
 /// A time as people write it, in UTC (the days of the civil calendar: Hinnant, "chrono-compatible date algorithms").
 fn utc(unix_seconds: u64) -> String {
     let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
@@ -262,7 +317,7 @@ mod tests {
 
     use super::*;
     use crate::config::{RecoverFlags, ReportForm, VerifyFlags};
-    use crate::storage::{self, DataDir, found};
+    use crate::storage::{self, DataDir, Held, Offline, found};
 
     #[test]
     fn times_are_written_as_the_calendar_has_them() {
@@ -312,10 +367,19 @@ mod tests {
     }
 
     fn recovered(path: &Path, before: Option<u64>) -> (Result<(), OfflineError>, String) {
+        recovered_with(path, before, None)
+    }
+
+    fn recovered_with(
+        path: &Path,
+        before: Option<u64>,
+        root_token_file: Option<PathBuf>,
+    ) -> (Result<(), OfflineError>, String) {
         let mut out = Vec::new();
         let flags = RecoverFlags {
             data_dir: Some(path.to_owned()),
             before,
+            root_token_file,
             accept_loss: true,
             ..RecoverFlags::default()
         };
@@ -344,5 +408,42 @@ mod tests {
         result.expect("what comes before it is fine");
         assert!(out.contains("2 entries of its own log"), "{out}");
         verify(&flags, &mut Vec::new()).expect("it is whole again");
+    }
+
+    #[test]
+    fn whoever_lost_the_last_administrators_token_gets_another_one_in_by_recovering() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        poisoned(&path);
+        let access = || {
+            let held = Held::of(&path).expect("a directory");
+            let offline = Offline::look(&held).expect("it opens").expect("formed");
+            let stored = offline.stored.expect("a member");
+            let state = rebuild(&stored.state).expect("it is whole");
+            let tokens = state.access().tokens();
+            let owners = tokens.map(|(id, token)| (id, token.identity.to_string()));
+            (state.access().enabled(), owners.collect::<Vec<_>>())
+        };
+        let missing = Some(dir.path().join("none"));
+        let (result, _) = recovered_with(&path, Some(2), missing);
+        let error = result.expect_err("there is no such file");
+        assert_eq!(error.exit_code(), 2, "{error}");
+        assert_eq!(access(), (false, vec![]), "nothing was changed");
+        // The second one takes the place of the first, as that of a cluster whose token is lost.
+        for name in ["first", "second"] {
+            let file = dir.path().join(name);
+            root_token::make(Some(&file), &mut Vec::new()).expect("it is new");
+            let id = root_token::read(&file).expect("a token").id;
+            let before = (name == "first").then_some(2);
+            let (result, out) = recovered_with(&path, before, Some(file));
+            result.expect("it is recovered");
+            assert_eq!(access(), (true, vec![(id, "root".to_owned())]));
+            let told = format!("the token {id} may do everything");
+            let told = out.contains(&told) && out.contains("1 identities and 1 tokens");
+            assert!(told, "{out}");
+        }
+        let (result, out) = recovered(&path, None);
+        result.expect("it is recovered");
+        assert!(access().0 && out.contains("access control is on"), "{out}");
     }
 }

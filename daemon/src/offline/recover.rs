@@ -6,7 +6,10 @@ use std::io::Write;
 use tenure_raft::{LogIndex, MemberId};
 use tenure_state::Revision;
 
-use super::{OfflineError, Second, alone, begin, draw_cluster, members, replay, told_of_restored};
+use super::{
+    OfflineError, Second, alone, begin, draw_cluster, members, replay, root_token, tell_access,
+    told_of_restored,
+};
 use crate::config::{RecoverFlags, ReloadFlags};
 use crate::storage::{DataDir, Held, Offline, Stored, finish_replacing, found, replace};
 
@@ -17,6 +20,7 @@ use crate::storage::{DataDir, Held, Offline, Stored, finish_replacing, found, re
 /// Where there is nothing to recover from, the files are damaged, an entry cannot be applied, the loss was not accepted, or
 /// the disk fails.
 pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineError> {
+    let root = root_token(flags.root_token_file.as_deref())?;
     let path = ReloadFlags {
         config: flags.config,
         data_dir: flags.data_dir,
@@ -28,7 +32,7 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     if let Some(kept) = finish_replacing(&dir)? {
         writeln!(
             out,
-            "an earlier recovery had been cut off; it is complete now, the old files are in {}",
+            "an earlier recovery had been cut off; it is complete now as it was asked for then, the old files are in {}",
             kept.0.display()
         )?;
         return Ok(());
@@ -37,6 +41,14 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     let stored = stored.ok_or_else(|| OfflineError::NothingToRecover(path.clone()))?;
     let before = before(&stored, flags.before)?;
     tell_plan(&stored, before, out)?;
+    if let Some(root) = &root {
+        writeln!(
+            out,
+            "access control will be on and the token {} that of an administrator, in place of whatever the role root and the \
+             identity root are now",
+            root.id
+        )?;
+    }
     if !flags.accept_loss {
         return Err(OfflineError::Unconfirmed);
     }
@@ -49,7 +61,7 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     let applier = replay(&stored, before)?;
     let (applied, at) = (applier.applied().position.index, applier.state().revision());
     let second = Second::now();
-    let restored = begin(applier.state().clone(), &path, second)?;
+    let restored = begin(applier.state().clone(), &path, second, root.as_ref())?;
     drop(applier);
     second.pass(restored.state.revision());
     let cluster = draw_cluster()?;
@@ -78,6 +90,7 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
         label.name,
         told_of_restored(&restored)
     )?;
+    tell_access(&restored.state, root.as_ref(), out)?;
     writeln!(
         out,
         "the files of member {} of cluster {} are in {}; start this member as before, and add the others with empty data \

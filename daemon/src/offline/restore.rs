@@ -6,7 +6,8 @@ use std::path::Path;
 use tenure_raft::MemberInfo;
 
 use super::{
-    OfflineError, Second, alone, begin, draw_cluster, state_of_backup, told_of_restored, utc,
+    OfflineError, Second, alone, begin, draw_cluster, root_token, state_of_backup, tell_access,
+    told_of_restored, utc,
 };
 use crate::config::{Config, ConfigError, RestoreFlags};
 use crate::storage::{Backup, DataDir, Held, found};
@@ -19,6 +20,7 @@ use crate::storage::{Backup, DataDir, Held, found};
 /// is touched, and a directory that was cut off on the way may be restored into again.
 pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineError> {
     let file = flags.file.clone();
+    let root = root_token(flags.root_token_file.as_deref())?;
     let config = Config::load(flags.into())?;
     if config.name.is_empty() {
         return Err(ConfigError::Missing {
@@ -39,7 +41,7 @@ pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineE
     let state = state_of_backup(&file, rows, digest)?;
     let at = state.revision();
     let second = Second::now();
-    let restored = begin(state, &file, second)?;
+    let restored = begin(state, &file, second, root.as_ref())?;
     second.pass(restored.state.revision());
 
     let dir = DataDir::open(&config.data_dir, &config.name)?;
@@ -70,6 +72,7 @@ pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineE
         second.base(),
         told_of_restored(&restored)
     )?;
+    tell_access(&restored.state, root.as_ref(), out)?;
     writeln!(
         out,
         "it is reached at {} by clients and at {} by members: start it with `tenured serve` and these settings, then add the \

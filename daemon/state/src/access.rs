@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tenure_mutants::{Mutant, mutated};
 
 use crate::event::{Collection, prefix_end};
+use crate::ids::LeaseId;
 
 /// The most roles.
 pub const MAX_ROLES: u64 = 1000;
@@ -241,6 +242,11 @@ pub enum Denied {
         /// On what, as the caller wrote it, escaped for people.
         resource: String,
     },
+    /// The lease was granted to another identity, and no grant of a verb makes it this one's.
+    Foreign {
+        /// Which lease.
+        lease: LeaseId,
+    },
 }
 
 /// A right: verbs on one resource, or on all whose names begin so.
@@ -399,7 +405,7 @@ pub enum AccessChange {
         hash: [u8; 32],
         /// When it is no longer accepted, in milliseconds since 1970; `None` is never.
         expires_unix_ms: Option<u64>,
-        /// The time of the member asked: tokens that expired before it are forgotten.
+        /// The time of the member asked: tokens that expired a day before it are forgotten.
         now_unix_ms: u64,
     },
     /// Deletes a token.

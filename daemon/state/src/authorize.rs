@@ -3,6 +3,9 @@
 //! Owns what each command needs, and the judgement. Nothing here changes the state, so a member asks the same question
 //! before it proposes a command that every member asks when it applies it; only the second answer counts. While access
 //! control is off everything is allowed, and none of this is looked at.
+//!
+//! Whoever may put a key may put it on a lease of its own, and the key ends with that lease: `write` with `lease` is in the
+//! end a delete, and does not need `delete`. A put over the key could leave as little of it.
 
 use tenure_mutants::{Mutant, mutated};
 
@@ -87,20 +90,18 @@ impl State {
         let Some(present) = self.leases.by_id.get(&lease) else {
             return Ok(());
         };
+        let all_leases = Need::new(&[Verb::Lease], Scope::all(Collection::Leases));
         let may_use = match &present.identity {
             Some(owner) => principal.identity() == Some(&**owner),
-            None => {
-                let lease = Need::new(&[Verb::Lease], Scope::all(Collection::Leases));
-                self.access.meets(identity, &lease)
-            }
+            None => self.access.meets(identity, &all_leases),
         };
         if may_use || self.access.is_admin(identity) || mutated(Mutant::LeaseOfAnotherUsed) {
             return Ok(());
         }
-        Err(Denied::Forbidden {
-            verb: Verb::Lease,
-            resource: format!("{}{lease}", Collection::Leases.prefix()),
-        })
+        match present.identity {
+            Some(_) => Err(Denied::Foreign { lease }),
+            None => Err(forbidden(&all_leases)),
+        }
     }
 
     /// The identity that was granted a lease, if it was granted to one.

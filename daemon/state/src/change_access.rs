@@ -26,6 +26,9 @@ const ROOT: &str = "root";
 /// How many expired tokens one entry forgets.
 const MAX_TOKENS_FORGOTTEN: usize = 1000;
 
+/// How long ago a token has expired before it is forgotten: the clock of the member that was asked may be ahead.
+const FORGOTTEN_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
+
 impl State {
     pub(crate) fn change_access(&mut self, change: &AccessChange) -> Outcome {
         match change {
@@ -40,8 +43,11 @@ impl State {
                 expires_unix_ms,
                 now_unix_ms,
             } => {
-                self.forget_expired_tokens(*now_unix_ms);
-                self.create_token(*id, identity, *hash, *expires_unix_ms)?;
+                let expired = self.access.long_expired(*now_unix_ms);
+                self.create_token(*id, identity, *hash, *expires_unix_ms, expired.len())?;
+                for id in expired {
+                    self.remove_token(id);
+                }
             }
             AccessChange::DeleteToken { id } => self.delete_token(*id)?,
             AccessChange::Enable { enabled } => self.enable_access(*enabled)?,
@@ -81,6 +87,33 @@ impl State {
         self.access.set_identity(ROOT, Some(identity));
         self.access.set_token(root.id, Some(token));
         self.access.enabled = true;
+    }
+
+    /// The way back for whoever has no administrator's token any more, of a state on which no member runs: access control
+    /// is on, and the role `root`, the identity `root` and this token are what they are in a new cluster, whatever they
+    /// were. Whoever else had a role of that name that granted less than everything has it no more.
+    pub fn give_root(&mut self, root: &RootToken) {
+        let was_admin = self
+            .access
+            .role(ROOT)
+            .is_some_and(|grants| grants.iter().any(RoleGrant::is_admin));
+        let had_it = |(name, identity): (&str, &Identity)| {
+            let mut left = identity.clone();
+            left.roles.retain(|role| role != ROOT);
+            (left.roles.len() < identity.roles.len()).then(|| (name.to_owned(), left))
+        };
+        let others = self.access.identities().filter_map(had_it);
+        let others: Vec<_> = others.filter(|_| !was_admin).collect();
+        for (name, left) in others {
+            self.touch(RowId::Access(AccessRow::Identity(name.as_str().into())));
+            self.access.set_identity(&name, Some(left));
+        }
+        for id in self.access.tokens_of(ROOT) {
+            self.remove_token(id);
+        }
+        self.begin_with_root(root);
+        self.access.changes = self.access.changes.wrapping_add(1);
+        self.settle();
     }
 
     fn put_role(&mut self, name: &str, grants: &[RoleGrant]) -> Result<(), Refusal> {
@@ -206,6 +239,7 @@ impl State {
         identity: &str,
         hash: [u8; 32],
         expires_unix_ms: Option<u64>,
+        forgotten: usize,
     ) -> Result<(), Refusal> {
         let Some((identity, _)) = self.access.identities.get_key_value(identity) else {
             return Err(Refusal::IdentityNotFound(identity.to_owned()));
@@ -216,7 +250,7 @@ impl State {
         }
         check_count(
             "a cluster with",
-            self.access.tokens.len() + 1,
+            self.access.tokens.len() + 1 - forgotten,
             MAX_TOKENS,
             "tokens",
         )?;
@@ -245,17 +279,6 @@ impl State {
         Ok(())
     }
 
-    /// They prove nothing any more, whoever had them.
-    fn forget_expired_tokens(&mut self, now_unix_ms: u64) {
-        for _ in 0..MAX_TOKENS_FORGOTTEN {
-            let next = self.access.expiring.first().copied();
-            let Some((_, id)) = next.filter(|(expires, _)| *expires < now_unix_ms) else {
-                return;
-            };
-            self.remove_token(id);
-        }
-    }
-
     fn remove_token(&mut self, id: TokenId) {
         self.touch(RowId::Access(AccessRow::Token(id)));
         self.access.set_token(id, None);
@@ -273,13 +296,33 @@ impl State {
 }
 
 impl Access {
-    /// Whether access control is on and nobody could ever change anything.
+    /// Whether access control is on and nobody could change anything in the end. No clock is asked, so a token counts
+    /// only where it never expires: whatever has expired by now, or will, lets nobody in for good.
     fn is_locked_out(&self) -> bool {
+        let lasts = |id: &TokenId| {
+            let token = self.tokens.get(id);
+            token.is_some_and(|token| token.expires_unix_ms.is_none())
+        };
         let can_administer = |(name, identity): (&Arc<str>, &Identity)| {
-            let can_prove_it = identity.certificate.is_some() || self.tokens_of.contains_key(name);
+            let mut tokens = self.tokens_of.get(name).into_iter().flatten();
+            let can_prove_it = identity.certificate.is_some() || tokens.any(lasts);
             can_prove_it && self.is_admin(identity)
         };
         self.enabled && !self.identities.iter().any(can_administer)
+    }
+
+    /// Tokens that may be forgotten: they prove nothing any more, whoever had them. None where every administrator's
+    /// token expires, which an older version let happen: a clock that is ahead would lock them out.
+    fn long_expired(&self, now_unix_ms: u64) -> Vec<TokenId> {
+        if self.is_locked_out() {
+            return Vec::new();
+        }
+        let expired = self
+            .expiring
+            .iter()
+            .take_while(|(expires, _)| expires.saturating_add(FORGOTTEN_AFTER_MS) <= now_unix_ms);
+        let oldest = expired.take(MAX_TOKENS_FORGOTTEN);
+        oldest.map(|(_, id)| *id).collect()
     }
 
     fn tokens_of(&self, identity: &str) -> Vec<TokenId> {
@@ -373,8 +416,9 @@ impl Access {
 
 fn locked_out() -> Refusal {
     Refusal::AccessInvalid(
-        "nobody could administer then: access control needs an identity with a token or a certificate and a role that \
-         grants admin on everything"
+        "nobody could administer then: access control needs an identity with a role that grants admin on everything and \
+         with a token that does not expire, or a certificate; keep one administrator's token without an expiry, or a \
+         certificate"
             .to_owned(),
     )
 }
@@ -434,10 +478,12 @@ fn check_grant(grant: &RoleGrant) -> Result<(), Refusal> {
             resource.len()
         ));
     }
-    let names_collection = Collection::ALL
-        .iter()
-        .any(|collection| resource.starts_with(collection.prefix()));
-    if !resource.is_empty() && !names_collection {
+    let mut collections = Collection::ALL.into_iter();
+    let named = collections.find(|collection| resource.starts_with(collection.prefix()));
+    if let Some(collection) = named {
+        return check_verbs(grant, collection);
+    }
+    if !resource.is_empty() {
         let known = Collection::ALL.map(Collection::prefix).join(", ");
         return refuse(format!(
             "the grant on {resource:?} names no collection; a resource begins with one of {known}, and everything is the \
@@ -445,4 +491,51 @@ fn check_grant(grant: &RoleGrant) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Refuses a grant that nothing ever asks for: the operator would see a right where there is none. One verb that means
+/// something is enough, so that a list of verbs may be granted on each collection alike.
+fn check_verbs(grant: &RoleGrant, collection: Collection) -> Result<(), Refusal> {
+    let RoleGrant {
+        verbs,
+        resource,
+        exact,
+    } = grant;
+    let part_of_leases = *exact || resource != Collection::Leases.prefix();
+    let means_something = |verb: &Verb| match verb {
+        // A lease has no name before it is granted, so nothing less than all of them is ever asked for.
+        Verb::Lease => collection == Collection::Leases && !part_of_leases,
+        _ => taking(*verb).contains(&collection),
+    };
+    if verbs.iter().any(means_something) {
+        return Ok(());
+    }
+    let each = verbs.iter().map(|verb| {
+        let taking: Vec<_> = taking(*verb).iter().map(|it| it.prefix()).collect();
+        let all = match verb {
+            Verb::Lease => "all of ",
+            _ => "",
+        };
+        format!("{} on {all}{}", verb.as_str(), taking.join(", "))
+    });
+    let each: Vec<String> = each.collect();
+    Err(Refusal::AccessInvalid(format!(
+        "the grant on {resource:?} can never apply; accepted are {}, and any verb on everything, with an empty prefix",
+        each.join("; ")
+    )))
+}
+
+/// The collections of which a verb is ever asked for.
+fn taking(verb: Verb) -> &'static [Collection] {
+    use Collection::{Elections, Keys, Leases, Locks, Semaphores};
+    match verb {
+        Verb::Read | Verb::List | Verb::Watch => &[Elections, Keys, Leases, Locks, Semaphores],
+        Verb::Write | Verb::Delete => &[Keys],
+        Verb::Lock => &[Locks, Semaphores],
+        Verb::Campaign => &[Elections],
+        Verb::Break => &[Elections, Locks, Semaphores],
+        Verb::Lease => &[Leases],
+        // On everything only, which is judged before.
+        Verb::Admin => &[],
+    }
 }

@@ -260,7 +260,7 @@ impl State {
     }
 
     /// Ends an entry: the first of the agenda stands at its deadline, and rows that were touched are in the digest.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.settle_agenda();
         for id in std::mem::take(&mut self.ledger.touched) {
             if let Some(row) = self.row(&id) {

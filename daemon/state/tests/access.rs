@@ -90,7 +90,12 @@ fn with_roles(roles: &[&str]) -> Identity {
 }
 
 fn is_forbidden(outcome: &Outcome) -> bool {
-    matches!(outcome, Err(Refusal::Denied(Denied::Forbidden { .. })))
+    matches!(
+        outcome,
+        Err(Refusal::Denied(
+            Denied::Forbidden { .. } | Denied::Foreign { .. }
+        ))
+    )
 }
 
 const UNKNOWN: Outcome = Err(Refusal::Denied(Denied::Unauthenticated));
@@ -498,11 +503,7 @@ fn a_lease_is_used_renewed_changed_and_ended_by_whom_it_was_granted_and_by_admin
     ];
     for command in uses {
         let outcome = ask_at(&mut state, 100, &b(), command.clone());
-        let resource = "leases/0000000000000001".to_owned();
-        let denied = Denied::Forbidden {
-            verb: Verb::Lease,
-            resource,
-        };
+        let denied = Denied::Foreign { lease: lease(1) };
         assert_eq!(outcome, Err(Refusal::Denied(denied)), "{command:?}");
     }
     assert!(
@@ -742,6 +743,25 @@ fn a_change_that_makes_no_sense_is_refused_with_what_is_accepted_and_changes_not
             "1105 bytes",
         ),
         (role("x", vec![read(); 257]), "257 grants"),
+        (
+            role("x", vec![right(&[Verb::Lock], "keys/jobs/", false)]),
+            "lock on locks/, semaphores/,",
+        ),
+        (
+            role(
+                "x",
+                vec![right(&[Verb::Write, Verb::Campaign], "locks/a", true)],
+            ),
+            "write on keys/; campaign on elections/,",
+        ),
+        (
+            role("x", vec![right(&[Verb::Lease], "leases/3f", false)]),
+            "lease on all of leases/,",
+        ),
+        (
+            role("x", vec![right(&[Verb::Lease], "leases/", true)]),
+            "lease on all of leases/,",
+        ),
         (identity("", Identity::default()), "1 to 128"),
         (identity("anonymous", Identity::default()), "another name"),
         (identity("x", with_roles(&["none"])), "no role \"none\""),
@@ -765,6 +785,12 @@ fn a_change_that_makes_no_sense_is_refused_with_what_is_accepted_and_changes_not
             "identity \"a\" has",
         ),
     ];
+    let mixed = vec![
+        right(&[Verb::Lock, Verb::Read], "keys/jobs/", false),
+        right(&[Verb::Lock], "", false),
+        right(&[Verb::Lease], "leases/", false),
+    ];
+    assert!(change(&mut state, role("mixed", mixed)).is_ok());
     let before = rows_of(&state);
     for (wrong, part) in refused {
         match change(&mut state, wrong.clone()) {
@@ -906,28 +932,116 @@ fn a_token_that_is_gone_proves_nothing_from_the_next_command_on() {
     assert!(!state.access().tokens().any(|(id, _)| id == TokenId(200)));
 }
 
+const DAY_MS: u64 = 86_400_000;
+
+fn token_ids(state: &State) -> Vec<u64> {
+    state.access().tokens().map(|(id, _)| id.0).collect()
+}
+
 #[test]
-fn expired_tokens_are_forgotten_when_another_is_made_and_only_then() {
+fn tokens_are_forgotten_a_day_after_they_expired_once_another_is_in() {
     let mut state = furnished();
     for (id, expires) in [(200, Some(1000)), (201, Some(2000)), (202, None)] {
         assert!(change(&mut state, token(id, "a", expires, 0)).is_ok());
     }
-    assert!(change(&mut state, token(203, "a", None, 2000)).is_ok());
-    let left: Vec<u64> = state.access().tokens().map(|(id, _)| id.0).collect();
-    assert_eq!(
-        left,
-        [100, 101, 102, 201, 202, 203],
-        "it is accepted until its time"
-    );
-    assert!(
-        change(&mut state, token(203, "a", None, 2001)).is_err(),
-        "its id is taken"
-    );
-    assert_eq!(
-        state.access().token(TokenId(201)),
-        None,
-        "and yet what expired is gone"
-    );
+    let late = 1999 + DAY_MS;
+    let changes = state.access().changes();
+    for refused in [token(202, "a", None, late), token(203, "x", None, late)] {
+        assert!(change(&mut state, refused).is_err());
+        assert_eq!(token_ids(&state), [100, 101, 102, 200, 201, 202]);
+    }
+    assert_eq!(state.access().changes(), changes);
+    // What comes in is not forgotten by the same entry, however old it is.
+    assert!(change(&mut state, token(203, "a", Some(5), late)).is_ok());
+    assert_eq!(token_ids(&state), [100, 101, 102, 201, 202, 203]);
+    assert!(change(&mut state, token(204, "a", None, late + 1)).is_ok());
+    assert_eq!(token_ids(&state), [100, 101, 102, 202, 204]);
+}
+
+#[test]
+fn an_administrator_whose_token_expires_does_not_let_the_last_lasting_one_go() {
+    let mut state = furnished();
+    let mut second = state.clone();
+    assert!(change(&mut state, token(200, "root", Some(u64::MAX), 0)).is_ok());
+    let gone = AccessChange::DeleteToken { id: ROOT_TOKEN };
+    match change(&mut state, gone.clone()) {
+        Err(Refusal::AccessInvalid(text)) => {
+            assert!(text.contains("token without an expiry"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(change(&mut second, token(200, "root", None, 0)).is_ok());
+    assert!(change(&mut second, gone.clone()).is_ok());
+    // Nor is access control turned on where every administrator is let in for a while only.
+    let nobody = Principal::anonymous();
+    assert!(change(&mut state, AccessChange::Enable { enabled: false }).is_ok());
+    assert!(ask(&mut state, &nobody, Command::ChangeAccess(gone)).is_ok());
+    let on = || Command::ChangeAccess(AccessChange::Enable { enabled: true });
+    let refused = ask(&mut state, &nobody, on());
+    assert!(matches!(refused, Err(Refusal::AccessInvalid(_))));
+    // A state of before that rule: a clock that is far ahead forgets nobody's token.
+    let enabled = Row {
+        table: Table::Access,
+        key: Bytes::from_static(b"\x00"),
+        value: Bytes::from_static(b"\x01"),
+    };
+    let rows: Vec<Row> = state.rows().chain([enabled]).collect();
+    let mut state = State::from_rows(rows.into_iter()).expect("it is a state");
+    let who = Principal::of("root", Some(TokenId(200)));
+    for (id, expires) in [(201, Some(1000)), (202, Some(1000))] {
+        let new = Command::ChangeAccess(token(id, "a", expires, u64::MAX));
+        assert!(ask(&mut state, &who, new).is_ok());
+    }
+    assert_eq!(token_ids(&state), [101, 102, 200, 201, 202]);
+    let lasting = Command::ChangeAccess(token(203, "root", None, 0));
+    assert!(ask(&mut state, &who, lasting).is_ok());
+    let ahead = Command::ChangeAccess(token(204, "a", None, 1000 + DAY_MS));
+    assert!(ask(&mut state, &who, ahead).is_ok());
+    assert_eq!(token_ids(&state), [101, 102, 200, 203, 204]);
+}
+
+#[test]
+fn a_state_that_gets_a_root_has_it_as_a_new_cluster_does_and_nobody_else_gains_by_it() {
+    let token = RootToken {
+        id: TokenId(300),
+        hash: [9; 32],
+    };
+    // The role of that name was another's, of little weight, and the administrators were called something else.
+    let mut state = furnished();
+    let admins = vec![right(&[Verb::Admin], "", false)];
+    assert!(put_role(&mut state, "admins", admins).is_ok());
+    assert!(put_identity(&mut state, "c", with_roles(&["admins"])).is_ok());
+    let lasting = Command::ChangeAccess(self::token(200, "c", None, 0));
+    assert!(ask(&mut state, &root(), lasting).is_ok());
+    let c = Principal::of("c", Some(TokenId(200)));
+    let small = vec![right(&[Verb::Read], "keys/small/", false)];
+    for change in [
+        AccessChange::PutIdentity {
+            name: "a".to_owned(),
+            identity: with_roles(&["r", "root"]),
+        },
+        AccessChange::PutRole {
+            name: "root".to_owned(),
+            grants: small,
+        },
+    ] {
+        assert!(ask(&mut state, &c, Command::ChangeAccess(change)).is_ok());
+    }
+    let mut off = State::genesis(Genesis::default());
+    for state in [&mut state, &mut off] {
+        state.give_root(&token);
+        state.check_invariants();
+        assert_eq!(reload(state).digest(), state.digest());
+        assert!(state.access().enabled());
+        let who = Principal::of("root", Some(TokenId(300)));
+        let limits = || Command::ChangeLimits([("keys".to_owned(), 9)].into());
+        assert!(ask(state, &who, limits()).is_ok());
+        assert_eq!(ask(state, &root(), limits()), UNKNOWN, "the lost token");
+        assert!(ask(state, &a(), limits()).is_err());
+    }
+    let roles = &state.access().identity("a").expect("it is there").roles;
+    assert_eq!(*roles, ["r"]);
+    assert!(ask(&mut state, &c, grant(1, 5000)).is_ok());
 }
 
 #[test]

@@ -293,7 +293,7 @@ pub(super) fn is_denied(decision: &Decision) -> bool {
     matches!(
         decision.outcome,
         Err(Refusal::Denied(
-            Denied::Unauthenticated | Denied::Forbidden { .. }
+            Denied::Unauthenticated | Denied::Forbidden { .. } | Denied::Foreign { .. }
         ))
     )
 }

@@ -109,8 +109,8 @@ impl MAccess {
     fn could_administer(&self) -> bool {
         self.identities.iter().any(|(name, identity)| {
             let mut tokens = self.tokens.iter();
-            let proves =
-                identity.certificate.is_some() || tokens.any(|(_, owner, _)| owner == name);
+            let proves = identity.certificate.is_some()
+                || tokens.any(|(_, owner, expires)| owner == name && expires.is_none());
             proves && self.administers(name)
         })
     }
@@ -267,6 +267,7 @@ impl Model {
                         && (everything || grant.resource.contains('/'))
                         && !(everything && grant.exact)
                         && (!admin || everything)
+                        && (everything || can_apply(grant))
                 })
             }
             AccessChange::DeleteRole { name } => {
@@ -305,12 +306,14 @@ impl Model {
                 now_unix_ms,
                 ..
             } => {
-                // What has expired is forgotten whatever becomes of the new one, and locks nobody out who was in.
-                let expired = |expires: &Option<u64>| expires.is_some_and(|at| at < *now_unix_ms);
-                access.tokens.retain(|(_, _, expires)| !expired(expires));
+                // What expired a day ago is forgotten once the new one is in.
+                let expired = |expires: &Option<u64>| {
+                    expires.is_some_and(|at| at + 86_400_000 <= *now_unix_ms)
+                };
                 let fits = access.identity(identity).is_some()
                     && access.tokens.iter().all(|(other, ..)| other != id);
                 if fits {
+                    access.tokens.retain(|(_, _, expires)| !expired(expires));
                     access
                         .tokens
                         .push((*id, identity.clone(), *expires_unix_ms));
@@ -327,11 +330,7 @@ impl Model {
                 true
             }
         };
-        // An expired token may have been the last: then nobody is locked out by the change.
-        let accepted = accepted
-            && (!self.access.enabled
-                || self.access.could_administer()
-                || takes_nothing(change, &before));
+        let accepted = accepted && (!self.access.enabled || self.access.could_administer());
         if !accepted {
             self.access = before;
         }
@@ -339,22 +338,18 @@ impl Model {
     }
 }
 
-/// Whether a change takes nothing from anybody who could administer.
-fn takes_nothing(change: &AccessChange, before: &MAccess) -> bool {
-    match change {
-        AccessChange::PutRole { name, .. } => before.role(name).is_none_or(|grants| {
-            grants
-                .iter()
-                .all(|grant| !grant.verbs.contains(&Verb::Admin))
-        }),
-        AccessChange::PutIdentity { name, .. } => before.identity(name).is_none(),
-        AccessChange::DeleteToken { id } => {
-            let token = before.tokens.iter().find(|(other, ..)| other == id);
-            token.is_some_and(|(_, owner, _)| !before.administers(owner))
-        }
-        AccessChange::DeleteRole { .. } => true,
-        _ => false,
-    }
+/// Whether anything ever asks for a verb of a grant on a part of what there is.
+fn can_apply(grant: &RoleGrant) -> bool {
+    let resource = &grant.resource;
+    grant.verbs.iter().any(|verb| match verb {
+        Verb::Read | Verb::List | Verb::Watch => true,
+        Verb::Write | Verb::Delete => resource.starts_with("keys/"),
+        Verb::Lock => resource.starts_with("locks/") || resource.starts_with("semaphores/"),
+        Verb::Campaign => resource.starts_with("elections/"),
+        Verb::Break => !resource.starts_with("keys/") && !resource.starts_with("leases/"),
+        Verb::Lease => resource == "leases/" && !grant.exact,
+        Verb::Admin => false,
+    })
 }
 
 /// A cluster that begins with access control on, as the model has it.

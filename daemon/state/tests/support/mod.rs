@@ -585,6 +585,7 @@ fn access_changes() -> impl Strategy<Value = AccessChange> {
     let token = || (100u64..104).prop_map(TokenId);
     let quota = || prop::option::weighted(0.3, 0u64..3);
     let expiry = || prop::option::weighted(0.2, 0u64..6);
+    let expired = || (0u64..6).prop_map(|at| at + 86_400_000);
     let certificate =
         prop::option::of(prop::sample::select(vec!["x", "y"]).prop_map(str::to_owned));
     let identities = (vec(role(), 0..3), certificate, quota(), quota()).prop_map(
@@ -608,7 +609,7 @@ fn access_changes() -> impl Strategy<Value = AccessChange> {
         1 => role().prop_map(|name| AccessChange::DeleteRole { name }),
         4 => (identity(), identities).prop_map(|(name, identity)| AccessChange::PutIdentity { name, identity }),
         1 => identity().prop_map(|name| AccessChange::DeleteIdentity { name }),
-        4 => (token(), identity(), expiry(), 0u64..6).prop_map(|(id, identity, expires_unix_ms, now_unix_ms)| {
+        4 => (token(), identity(), expiry(), expired()).prop_map(|(id, identity, expires_unix_ms, now_unix_ms)| {
             AccessChange::CreateToken { id, identity, hash: [7; 32], expires_unix_ms, now_unix_ms }
         }),
         1 => token().prop_map(|id| AccessChange::DeleteToken { id }),

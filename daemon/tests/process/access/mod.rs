@@ -91,14 +91,28 @@ fn done(answer: std::io::Result<Answer>, status: u16) -> Answer {
     answer.expect("the member answers").expect(status)
 }
 
-/// The same verbs under a beginning of names in every collection. Of leases, which have no names, on all or on none.
+/// The same verbs under a beginning of names in every collection that takes one of them. Of leases, which have no names,
+/// on all or on none.
 fn under(verbs: &[&str], prefix: &str, leases: bool) -> Value {
     let grant = |resource: String| json!({"verbs": verbs, "resource": resource});
-    let mut grants: Vec<Value> = ["keys", "locks", "semaphores", "elections"]
+    let takes = |of_collection: &[&str]| {
+        let of_all = ["read", "list", "watch"];
+        verbs
+            .iter()
+            .any(|verb| of_all.contains(verb) || of_collection.contains(verb))
+    };
+    let collections: [(&str, &[&str]); 4] = [
+        ("keys", &["write", "delete"]),
+        ("locks", &["lock", "break"]),
+        ("semaphores", &["lock", "break"]),
+        ("elections", &["campaign", "break"]),
+    ];
+    let mut grants: Vec<Value> = collections
         .iter()
-        .map(|collection| grant(format!("{collection}/{prefix}")))
+        .filter(|(_, of_collection)| takes(of_collection))
+        .map(|(collection, _)| grant(format!("{collection}/{prefix}")))
         .collect();
-    if leases {
+    if leases && takes(&["lease"]) {
         grants.push(grant("leases/".to_owned()));
     }
     grants.into()
