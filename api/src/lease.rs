@@ -67,7 +67,7 @@ pub enum RenewResult {
     Lost {
         /// Which.
         lease: String,
-        /// `lease-expired` or `lease-not-found`.
+        /// `lease-expired` or `lease-not-found`; `forbidden` where it is not the caller's to renew.
         error: Code,
     },
 }

@@ -13,12 +13,11 @@ use tenure_state::{
     Acquire, Answer, Claim, Clock, Command, Contention, HoldView, Kind, LeaseId, LeaveReason,
     NewLease, QueuedView, Refusal, Standing, State, Wanted,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::failure::{Failure, Purpose};
 use super::leases::{self, remaining_ms};
 use super::poll::{Poll, Woken, jittered};
-use super::service::Context;
+use super::service::{Context, WaitPermit};
 use super::text;
 use crate::node::Waiter;
 
@@ -129,7 +128,7 @@ pub(super) async fn acquire(
 /// # Errors
 ///
 /// `too-many-waiters` for a new one.
-async fn permit_or_repeat(cx: &Context<'_>) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+async fn permit_or_repeat(cx: &Context<'_>) -> Result<Option<WaitPermit>, Failure> {
     match cx.wait_permit() {
         Ok(permit) => Ok(Some(permit)),
         Err(_) if cx.is_decided().await? => Ok(None),
@@ -274,7 +273,7 @@ impl<'a, 'c> Waiting<'a, 'c> {
     async fn run(
         self,
         places: Vec<QueuedView>,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<WaitPermit>,
     ) -> Result<Acquired, Failure> {
         let (Some(permit), Some(until)) = (permit, self.until()) else {
             return Ok(Acquired::Queued(places));

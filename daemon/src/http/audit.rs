@@ -20,8 +20,15 @@ use super::throttle::{Lines, Rate};
 /// Lines about refusals: so many at once, and then one in each interval.
 const REFUSALS: Rate = Rate::new(Duration::from_millis(100), 50);
 
-/// What is told of those who were refused.
-pub(super) struct Denials(Lines);
+/// What was left out is told so much later, if no line after it has told it before.
+const LEFT_OUT: Duration = Duration::from_secs(10);
+
+/// What is told of those who were refused. Those whom nobody knows have a rate of their own: anybody can be refused as often
+/// as he likes, and must not drown what is told of a token in wrong hands.
+pub(super) struct Denials {
+    known: Lines,
+    unknown: Lines,
+}
 
 /// A request that was refused.
 pub(super) struct Refused<'a> {
@@ -37,12 +44,29 @@ pub(super) struct Refused<'a> {
 
 impl Denials {
     pub(super) fn new() -> Denials {
-        Denials(Lines::new(REFUSALS))
+        Denials {
+            known: Lines::new(REFUSALS),
+            unknown: Lines::new(REFUSALS),
+        }
+    }
+
+    /// Tells how many lines were left out, where none has been written since that would have told it. To be asked from
+    /// time to time.
+    pub(super) fn tell_left_out(&self) {
+        for (of, lines) in [("known", &self.known), ("unknown", &self.unknown)] {
+            if let Some(left_out) = lines.left_out_for(LEFT_OUT) {
+                tracing::warn!(target: "audit", callers = of, left_out, "requests were refused");
+            }
+        }
     }
 
     /// Tells that something was refused, and why.
     pub(super) fn tell(&self, refused: &Refused<'_>, code: Code, why: &str) {
-        let Some(left_out) = self.0.take() else {
+        let lines = match refused.caller {
+            Some(_) => &self.known,
+            None => &self.unknown,
+        };
+        let Some(left_out) = lines.take() else {
             return;
         };
         let (method, route) = refused.call;

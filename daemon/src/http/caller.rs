@@ -38,7 +38,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Caller {
     principal: Principal,
     address: IpAddr,
-    /// When its token expires.
+    /// When its token or its certificate expires.
     expires: Option<Instant>,
     /// The name in its certificate by which it is known, where it has no token.
     certificate: Option<Arc<str>>,
@@ -65,10 +65,14 @@ impl Caller {
         self.address
     }
 
-    /// How much longer its token proves who it is; `None` where there is no end.
+    /// How much longer its token or its certificate proves who it is; `None` where there is no end.
     pub(super) fn expires_in(&self) -> Option<Duration> {
         let expires = self.expires?;
         Some(expires.saturating_duration_since(Instant::now()))
+    }
+
+    fn is_expired(&self) -> bool {
+        self.expires_in().is_some_and(|left| left.is_zero())
     }
 
     /// Whether it has these rights in this state.
@@ -99,17 +103,34 @@ impl Caller {
         })
     }
 
-    /// Whether it may use these leases in this state.
+    /// Of each of these leases, whether it may use it in this state.
     ///
     /// # Errors
     ///
-    /// As [`Caller::may`].
-    pub(super) fn may_use(&self, state: &State, leases: &[LeaseId]) -> Result<(), Failure> {
-        self.judged(state, |state| {
-            leases
-                .iter()
-                .try_for_each(|lease| state.authorize_lease(&self.principal, *lease))
-        })
+    /// `unauthenticated` where it is nobody any more, `forbidden` where it may use none of them.
+    pub(super) fn may_use(&self, state: &State, leases: &[LeaseId]) -> Result<Vec<bool>, Failure> {
+        let mut refused = None;
+        let mut may = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let judged = self.judged(state, |state| {
+                state.authorize_lease(&self.principal, *lease)
+            });
+            may.push(judged.is_ok());
+            match judged {
+                Err(failure) if failure.code == Code::Unauthenticated => return Err(failure),
+                judged => refused = refused.or(judged.err()),
+            }
+        }
+        refused
+            .filter(|_| !may.contains(&true))
+            .map_or(Ok(may), Err)
+    }
+
+    /// Whether it has a share only of what all have: who administers the cluster is not kept out of it by himself.
+    pub(super) fn shares(&self, access: &Access) -> bool {
+        let of = |name| access.identity(name);
+        let identity = self.principal.identity().and_then(of);
+        access.enabled() && !identity.is_some_and(|identity| access.is_admin(identity))
     }
 
     /// Whether a lease is its own, or nobody is anybody.
@@ -125,14 +146,22 @@ impl Caller {
         access.identity_of_certificate(name) == self.principal.identity()
     }
 
+    /// Said only to whoever has the secret of the token or the key of the certificate.
+    fn expired(&self) -> Failure {
+        let detail = match self.certificate {
+            None => "the token has expired; have a new one created by POST /v1/tokens",
+            Some(_) => "the client certificate has expired; connect with a new one",
+        };
+        unauthenticated(detail).retried(Retry::Never)
+    }
+
     fn judged(
         &self,
         state: &State,
         judge: impl FnOnce(&State) -> Result<(), Denied>,
     ) -> Result<(), Failure> {
-        let is_expired = self.expires_in().is_some_and(|left| left.is_zero());
-        if is_expired && state.access().enabled() {
-            return Err(expired());
+        if self.is_expired() && state.access().enabled() {
+            return Err(self.expired());
         }
         if !self.is_of_its_certificate(state.access()) {
             return Err(Failure::denied(&Denied::Unauthenticated));
@@ -141,7 +170,7 @@ impl Caller {
     }
 }
 
-/// Ends when rights may have changed since it was made or last ended, or when the caller's token has expired.
+/// Ends when rights may have changed since it was made or last ended, or when the caller's token or certificate has expired.
 #[derive(Clone, Debug)]
 pub(super) struct Changes {
     seen: watch::Receiver<u64>,
@@ -170,14 +199,17 @@ impl Changes {
 /// What a request brings to prove who asks.
 enum Proof {
     Token(Token),
-    Names(Vec<String>),
+    Certificate(ClientCertificate),
 }
 
-/// What a look at a proof shows.
-enum Looked {
-    Known(Caller),
-    Expired,
-    Unknown,
+/// Whether a request counts as one of those that an identity may ask in a second.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Paced {
+    /// It does.
+    Counted,
+    /// It keeps or gives back what its identity has: were it refused, other programs of that identity would lose their locks
+    /// to one that asks too often.
+    Free,
 }
 
 /// Where everybody proves who it is.
@@ -206,6 +238,7 @@ impl Gate {
         let mut ticks = interval(LOOK_AGAIN);
         loop {
             ticks.tick().await;
+            self.denials.tell_left_out();
             let present = handle.read(|state| state.access().changes());
             self.changes.send_if_modified(|told| {
                 let is_new = *told != present;
@@ -223,7 +256,7 @@ impl Gate {
         }
     }
 
-    /// Who asks.
+    /// Who asks, and whether it is let in: who is known may be refused, and is told of as who it is.
     ///
     /// # Errors
     ///
@@ -234,10 +267,30 @@ impl Gate {
         handle: &Handle,
         (headers, extensions): (&HeaderMap, &Extensions),
         address: IpAddr,
-    ) -> Result<Caller, Failure> {
+        pace: Paced,
+    ) -> (Result<(), Failure>, Caller) {
         if !handle.read(|state| state.access().enabled()) {
-            return Ok(Caller::anonymous(address));
+            return (Ok(()), Caller::anonymous(address));
         }
+        let caller = match self.find(handle, (headers, extensions), address).await {
+            Ok(caller) => caller,
+            Err(failure) => return (Err(failure), Caller::anonymous(address)),
+        };
+        let admitted = match (caller.is_expired(), pace) {
+            (true, _) => Err(caller.expired()),
+            (false, Paced::Counted) => self.within_its_rate(handle, &caller),
+            (false, Paced::Free) => Ok(()),
+        };
+        (admitted, caller)
+    }
+
+    /// Whose the proof is that a request brings, also where it is right and comes too late.
+    async fn find(
+        &self,
+        handle: &Handle,
+        (headers, extensions): (&HeaderMap, &Extensions),
+        address: IpAddr,
+    ) -> Result<Caller, Failure> {
         let proof = proof(headers, extensions).or_else(|failure| {
             // Who brings nothing is told what to bring, however often.
             if headers.contains_key(AUTHORIZATION) {
@@ -247,24 +300,19 @@ impl Gate {
         })?;
         let look = || handle.read(|state| proof.look(state.access(), address));
         let mut looked = look();
-        if !matches!(looked, Looked::Known(_)) {
+        // Who has the right secret does not guess, also where it comes too late.
+        if looked.is_none() {
             // Counted also where it is right in the end: that happens once for each token and member.
             self.count_failure(address)?;
-            if matches!(looked, Looked::Unknown) {
-                let _lookup = self.lookups.try_acquire().map_err(|_| {
-                    let detail = "other unknown proofs are being looked for; ask again later";
-                    Failure::new(Code::TooManyRequests, detail)
-                })?;
-                let barrier = handle.barrier().await;
-                barrier.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
-                looked = look();
-            }
+            let _lookup = self.lookups.try_acquire().map_err(|_| {
+                let detail = "other unknown proofs are being looked for; ask again later";
+                Failure::new(Code::TooManyRequests, detail)
+            })?;
+            let barrier = handle.barrier().await;
+            barrier.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
+            looked = look();
         }
-        match looked {
-            Looked::Known(caller) => self.within_its_rate(handle, caller),
-            Looked::Expired => Err(expired()),
-            Looked::Unknown => Err(proof.unknown()),
-        }
+        looked.ok_or_else(|| proof.unknown())
     }
 
     fn count_failure(&self, address: IpAddr) -> Result<(), Failure> {
@@ -275,17 +323,17 @@ impl Gate {
         })
     }
 
-    fn within_its_rate(&self, handle: &Handle, caller: Caller) -> Result<Caller, Failure> {
+    fn within_its_rate(&self, handle: &Handle, caller: &Caller) -> Result<(), Failure> {
         let name = caller.principal.name();
         let most = handle.read(|state| {
             let identity = state.access().identity(name)?;
             identity.quota.requests_per_second
         });
         let Some(most) = most else {
-            return Ok(caller);
+            return Ok(());
         };
         let taken = self.rates.take(name, Rate::per_second(most));
-        taken.map(|()| caller.clone()).map_err(|wait| {
+        taken.map_err(|wait| {
             let detail = format!(
                 "requests_per_second of {name:?} is {most} at each member; ask more slowly, or have the quota raised"
             );
@@ -298,41 +346,34 @@ impl Gate {
 }
 
 impl Proof {
-    fn look(&self, access: &Access, address: IpAddr) -> Looked {
+    /// Whose it is, if it is right.
+    fn look(&self, access: &Access, address: IpAddr) -> Option<Caller> {
         match self {
             Proof::Token(token) => {
                 let found = access.token(token.id());
                 // Of an unknown id a hash is compared too: it takes as long as a wrong secret.
                 let hash = found.map_or(&[0; 32], |found| &found.hash);
-                let (is_right, Some(found)) = (token.has_hash(hash), found) else {
-                    return Looked::Unknown;
-                };
-                if !is_right {
-                    return Looked::Unknown;
-                }
+                let is_right = token.has_hash(hash);
+                let found = found.filter(|_| is_right)?;
                 let left = found.expires_unix_ms.map(|at| left_until(at, unix_ms()));
-                if left.is_some_and(|left| left.is_zero()) {
-                    return Looked::Expired;
-                }
-                Looked::Known(Caller {
+                Some(Caller {
                     principal: Principal::of(&found.identity, Some(token.id())),
                     address,
                     expires: left.map(|left| Instant::now() + left),
                     certificate: None,
                 })
             }
-            Proof::Names(names) => {
-                let mut known = names.iter().filter_map(|name| {
+            Proof::Certificate(certificate) => {
+                let left = certificate.not_after.map(|at| left_until(at, unix_ms()));
+                let mut known = certificate.names.iter().filter_map(|name| {
                     let identity = access.identity_of_certificate(name)?;
                     Some((name, identity))
                 });
-                known.next().map_or(Looked::Unknown, |(name, identity)| {
-                    Looked::Known(Caller {
-                        principal: Principal::of(identity, None),
-                        address,
-                        expires: None,
-                        certificate: Some(name.as_str().into()),
-                    })
+                known.next().map(|(name, identity)| Caller {
+                    principal: Principal::of(identity, None),
+                    address,
+                    expires: left.map(|left| Instant::now() + left),
+                    certificate: Some(name.as_str().into()),
                 })
             }
         }
@@ -344,8 +385,9 @@ impl Proof {
                 "the token in the header `Authorization` is not known here: it was deleted, has expired and was \
                  forgotten, or was never created; accepted is one that POST /v1/tokens has answered",
             ),
-            Proof::Names(names) => {
-                let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            Proof::Certificate(certificate) => {
+                let names = certificate.names.iter();
+                let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
                 unauthenticated(format!(
                     "no identity has the certificate {}; accepted is a name that an identity has as `certificate`, or a \
                      token",
@@ -373,7 +415,7 @@ fn proof(headers: &HeaderMap, extensions: &Extensions) -> Result<Proof, Failure>
             .ok_or_else(|| accepted("is given in another form")),
         (Some(_), Some(_)) => Err(accepted("is given more than once")),
         (None, _) => match extensions.get::<ClientCertificate>() {
-            Some(certificate) => Ok(Proof::Names(certificate.names.clone())),
+            Some(certificate) => Ok(Proof::Certificate(certificate.clone())),
             None => Err(accepted("is missing")),
         },
     }
@@ -390,12 +432,6 @@ fn bearer(value: &HeaderValue) -> Option<Token> {
 fn unauthenticated(detail: impl Into<String>) -> Failure {
     Failure::new(Code::Unauthenticated, detail)
         .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-}
-
-/// Said only to whoever has the secret.
-fn expired() -> Failure {
-    unauthenticated("the token has expired; have a new one created by POST /v1/tokens")
-        .retried(Retry::Never)
 }
 
 /// The time of this machine, by which tokens expire.
@@ -486,14 +522,18 @@ mod tests {
         let mut extensions = Extensions::new();
         if !names.is_empty() {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            extensions.insert(ClientCertificate { names });
+            let not_after = None;
+            extensions.insert(ClientCertificate { names, not_after });
         }
         let handle = desk.handle();
-        let mut asking = pin!(gate.admit(&handle, (&headers, &extensions), ADDRESS.into()));
+        let proof = (&headers, &extensions);
+        let mut asking = pin!(gate.admit(&handle, proof, ADDRESS.into(), Paced::Counted));
         loop {
             tokio::select! {
                 biased;
-                admitted = &mut asking => return admitted.map_err(|failure| failure.code),
+                (admitted, caller) = &mut asking => {
+                    return admitted.map(|()| caller).map_err(|failure| failure.code);
+                }
                 () = tokio::task::yield_now() => { desk.work(); }
             }
         }
@@ -556,6 +596,51 @@ mod tests {
         assert_eq!(later.await.err(), Some(Code::Unauthenticated));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_that_ends_ends_what_it_opened_and_what_is_asked_over_its_connection() {
+        let root = Token::parse(TOKEN.as_bytes()).expect("a token");
+        let (mut desk, gate) = (member(&root), Gate::new());
+        let handle = desk.handle();
+        let ask = |ends_in_ms: i64| {
+            let not_after = unix_ms().saturating_add_signed(ends_in_ms);
+            let mut extensions = Extensions::new();
+            extensions.insert(ClientCertificate {
+                names: vec!["spiffe://example/deploy".into()],
+                not_after: Some(not_after),
+            });
+            let (gate, handle) = (&gate, &handle);
+            async move {
+                let proof = (&HeaderMap::new(), &extensions);
+                gate.admit(handle, proof, ADDRESS.into(), Paced::Free).await
+            }
+        };
+        let (admitted, opened) = ask(60_000).await;
+        assert!(admitted.is_ok());
+        let may = |state: &State| opened.may(state, &Needed::NOTHING);
+        assert!(handle.read(may).is_ok());
+        let mut changes = gate.changes(&opened);
+        let begun = Instant::now();
+        changes.next().await;
+        assert!((59..=60).contains(&begun.elapsed().as_secs()));
+        let ended = handle.read(may).expect_err("it has ended");
+        assert_eq!(ended.code, Code::Unauthenticated);
+        assert!(
+            ended.detail.contains("certificate has expired"),
+            "{}",
+            ended.detail
+        );
+        // Nobody looks at the certificate of a connection again but here. It is known whose it was, and was no guess.
+        for _ in 0..30 {
+            let (refused, caller) = ask(-1).await;
+            assert_eq!(
+                refused.map_err(|failure| failure.code),
+                Err(Code::Unauthenticated)
+            );
+            assert_eq!(caller.principal().name(), "deploy");
+        }
+        assert!(!desk.work(), "no leader is asked for it");
+    }
+
     const TOKEN: &str =
         "00000000000000a1.000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -605,9 +690,12 @@ mod tests {
         let mut extensions = Extensions::new();
         extensions.insert(ClientCertificate {
             names: vec!["spiffe://example/deploy".into()],
+            not_after: None,
         });
         let by_name = proof(&headers(&[]), &extensions);
-        assert!(matches!(by_name, Ok(Proof::Names(names)) if names == ["spiffe://example/deploy"]));
+        assert!(
+            matches!(by_name, Ok(Proof::Certificate(shown)) if shown.names == ["spiffe://example/deploy"])
+        );
         let both = proof(&headers(&[&format!("Bearer {TOKEN}")]), &extensions);
         assert!(matches!(both, Ok(Proof::Token(_))));
         let wrong = proof(&headers(&[&"Bearer nonsense".to_owned()]), &extensions);

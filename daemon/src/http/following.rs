@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::key_ranges::json_bytes;
 use super::rights::{Needed, WATCH};
 use super::selection::Selection;
+use super::shares::{Share, Shares};
 use crate::node::{Handle, PIECE};
 
 /// So many bytes of what keys were before are in one page; of the rest only the version is told (`api.md` §7).
@@ -31,6 +32,7 @@ const KEPT_BYTES: usize = 8 << 20;
 pub(super) struct Watchers {
     kept: Mutex<Kept>,
     count: AtomicU64,
+    shares: Arc<Shares>,
 }
 
 #[derive(Default)]
@@ -54,23 +56,31 @@ struct Encoded {
 }
 
 /// A watcher among those of this member.
-pub(super) struct Seat(Arc<Watchers>);
+pub(super) struct Seat {
+    among: Arc<Watchers>,
+    _share: Option<Share>,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.among.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Watchers {
-    /// A place among the watchers, of which there are at most `most`.
+    /// A place among the watchers, of which there are at most `most`, for whoever has a share of them only.
     ///
     /// # Errors
     ///
     /// `too-many-waiters`.
-    pub(super) fn seat(self: &Arc<Self>, most: u64) -> Result<Seat, Failure> {
+    pub(super) fn seat(self: &Arc<Self>, most: u64, sharer: Option<&str>) -> Result<Seat, Failure> {
+        let share = sharer.map(|identity| self.shares.take(identity, (most, "watchers")));
+        let share = share.transpose()?;
         let before = self.count.fetch_add(1, Ordering::AcqRel);
-        let seat = Seat(Arc::clone(self));
+        let seat = Seat {
+            among: Arc::clone(self),
+            _share: share,
+        };
         if before < most {
             return Ok(seat);
         }
@@ -486,11 +496,16 @@ mod tests {
     #[test]
     fn watchers_are_bounded_and_give_their_place_back() {
         let watchers = Arc::new(Watchers::default());
-        let seats = (watchers.seat(2), watchers.seat(2));
+        let seats = (watchers.seat(2, None), watchers.seat(2, None));
         assert!(seats.0.is_ok() && seats.1.is_ok());
-        let refused = watchers.seat(2).map(|_| ()).expect_err("there are two");
+        let refused = watchers
+            .seat(2, None)
+            .map(|_| ())
+            .expect_err("there are two");
         assert_eq!(refused.code, Code::TooManyWaiters);
         drop(seats);
-        assert!(watchers.seat(1).is_ok());
+        let seat = watchers.seat(2, Some("a"));
+        assert!(seat.is_ok() && watchers.seat(2, Some("a")).is_err());
+        assert!(watchers.seat(2, Some("b")).is_ok());
     }
 }

@@ -55,6 +55,7 @@ struct Follower {
 pub(super) fn warnings(handle: &Handle, tls: &Tls, is_exposed: bool) -> Vec<String> {
     let mut words = Facts::of(handle).in_words();
     words.extend(tls.warnings());
+    words.extend(unproven_members(handle, tls));
     words.extend(
         is_exposed
             .then(|| exposure(handle, tls))
@@ -62,6 +63,16 @@ pub(super) fn warnings(handle: &Handle, tls: &Tls, is_exposed: bool) -> Vec<Stri
             .flatten(),
     );
     words
+}
+
+/// Members say for whom they ask: where they do not prove who they are, access control ends at their port.
+fn unproven_members(handle: &Handle, tls: &Tls) -> Option<String> {
+    let is_on = handle.read(|state| state.access().enabled());
+    (is_on && tls.members.is_none()).then(|| {
+        "access control can be passed by: members speak to each other without TLS, and whoever reaches the port of members asks as \
+         any identity; give peer_cert_file, peer_key_file and peer_ca_file, or let nobody else reach that port"
+            .to_owned()
+    })
 }
 
 /// What clients on other machines may do or see, though they should not.

@@ -211,12 +211,13 @@ pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
     });
     let ids: Vec<LeaseId> = ids.collect::<Result<_, Failure>>()?;
     let decided = cx.renew_many(&ids).await?;
-    let revision = decided.iter().map(|decided| decided.revision).max();
+    let revision = decided.iter().flatten().map(|decided| decided.revision);
+    let revision = revision.max();
     let revision = revision.ok_or_else(Failure::unexpected)?;
-    let results = ids
-        .iter()
-        .zip(decided)
-        .map(|(id, decided)| renewed(*id, decided));
+    let results = ids.iter().zip(decided).map(|(id, decided)| match decided {
+        Some(decided) => renewed(*id, decided),
+        None => Ok(lost(*id, api::Code::Forbidden)),
+    });
     let renewed = api::LeasesRenewed {
         results: results.collect::<Result<_, Failure>>()?,
         revision: revision.0,
@@ -226,12 +227,7 @@ pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
 
 /// What came of one lease among many: a dead one is no failure of the rest.
 fn renewed(lease: LeaseId, decided: Decided) -> Result<RenewResult, Failure> {
-    let lost = |error| {
-        Ok(RenewResult::Lost {
-            lease: lease.to_string(),
-            error,
-        })
-    };
+    let lost = |error| Ok(lost(lease, error));
     match decided.outcome {
         Ok(Answer::Lease(view)) => Ok(RenewResult::Renewed {
             lease: lease.to_string(),
@@ -246,6 +242,13 @@ fn renewed(lease: LeaseId, decided: Decided) -> Result<RenewResult, Failure> {
             lost(api::Code::Forbidden)
         }
         Err(refusal) => Err(Failure::refused(refusal, decided.clock, decided.revision)),
+    }
+}
+
+fn lost(lease: LeaseId, error: api::Code) -> RenewResult {
+    RenewResult::Lost {
+        lease: lease.to_string(),
+        error,
     }
 }
 

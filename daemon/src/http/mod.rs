@@ -47,6 +47,7 @@ mod secured;
 mod selection;
 mod semaphores;
 mod service;
+mod shares;
 mod snapshot;
 mod stream;
 mod text;

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Changes;
-use super::service::Context;
+use super::service::{Context, WaitPermit};
 use crate::node::{LeaderView, Waiter};
 
 /// No grace is shorter, however short the election timeout: an election also takes a few writes to disks.
@@ -42,12 +42,12 @@ pub(super) struct Poll {
     rights: Changes,
     needs_leader: bool,
     /// Its place among the waiters of this member, given back when the poll is dropped.
-    _permit: OwnedSemaphorePermit,
+    _permit: WaitPermit,
 }
 
 impl Poll {
     /// A wait until `until`.
-    pub(super) fn new(cx: &Context<'_>, until: Instant, permit: OwnedSemaphorePermit) -> Poll {
+    pub(super) fn new(cx: &Context<'_>, until: Instant, permit: WaitPermit) -> Poll {
         let handle = cx.handle();
         Poll {
             until,

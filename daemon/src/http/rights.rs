@@ -10,6 +10,12 @@
 //!   owners and labels: the queue is what is asked about. The id of a lease is of no use to anybody else.
 //! - Whoever may list sees what a list shows: of locks, semaphores and elections their holders and leaders, of keys
 //!   without `keys_only=true` their values, for which `read` is needed too.
+//! - Whoever may watch is told all that happens there: the values that are put and, with `previous=true`, those that were
+//!   there before, also of what happened before the right was given, as far back as history reaches. `read` is not needed.
+//! - Whoever may lock, or campaign, may also release and resign what its own leases hold, and see the queue; it breaks
+//!   nothing of others.
+//! - Whoever may put a key, and has a lease, may put the key on it, and it is deleted when that lease ends or is revoked:
+//!   `write` with `lease` includes deleting what may be put.
 //! - Whoever may put or delete a key learns whether it was there, its versions, and the id of the lease that stands against
 //!   the put. A condition on a key tells more, and needs `read`.
 //! - Whoever may read a lease, or has it, sees how many things hang on it; of what they are called, whoever has it sees

@@ -400,6 +400,17 @@ impl Family {
         matches!(self, Family::Live | Family::Ready)
     }
 
+    /// Whether a request renews or gives back what its caller has, and asks for no more.
+    pub(super) fn keeps(self, method: &Method, query: Option<&str>) -> bool {
+        let breaks = || Query::parse(query).is_ok_and(|query| query.has("break"));
+        match (self, method) {
+            (Family::LeaseRenewals | Family::LeaseRenewal, &Method::POST)
+            | (Family::Lease, &Method::DELETE) => true,
+            (Family::Queues(_) | Family::Queue(_), &Method::DELETE) => !breaks(),
+            _ => false,
+        }
+    }
+
     /// Whether the method is one of those; `OPTIONS` is answered before this is asked.
     pub(super) fn allows(self, method: &Method) -> bool {
         self.allow()

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, Outcome, Retry, header};
 use tenure_replica::{AdminRequest, Decided, Operated};
-use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits, State};
+use tenure_state::{Clock, Command, IdempotencyKey, Kind, LeaseId, Limits, Revision, State};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as channel};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 use super::Settings;
 use super::audit::Refused;
 use super::body::{self, Arriving, Body};
-use super::caller::{Caller, Changes, Gate};
+use super::caller::{Caller, Changes, Gate, Paced};
 use super::failure::{Asked, Failure, Purpose};
 use super::following::Watchers;
 use super::guard;
@@ -39,6 +39,7 @@ use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::rights::{self, Needed, Right};
 use super::route::{self, Call, Family, Target};
+use super::shares::{Share, Shares};
 use super::{
     access, administration, backup, cluster, elections, key_ranges, keys, leases, locks, members,
     metrics, openapi, semaphores, together, transactions, watch,
@@ -62,6 +63,7 @@ pub(super) struct Service {
     hosts: OwnHosts,
     waits: Arc<Semaphore>,
     most_waits: usize,
+    wait_shares: Arc<Shares>,
     /// Turns at making pages.
     pages: Semaphore,
     counts: Counts,
@@ -176,6 +178,16 @@ pub(super) struct Answered {
     code: Option<Code>,
     unsent: Unsent,
     span: Option<Span>,
+    tells: Tells,
+}
+
+/// What the headers of an answer tell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tells {
+    /// Which member of which cluster answers, who leads it, and how far it is.
+    OfTheCluster,
+    /// Nothing of that.
+    Nothing,
 }
 
 /// What is asked again and again by machines that watch over a member: nobody wants to see a trace of it.
@@ -191,6 +203,7 @@ impl Service {
             hosts: OwnHosts::new(&settings.client_hosts, &member.client_url),
             waits: Arc::new(Semaphore::new(settings.waits)),
             most_waits: settings.waits,
+            wait_shares: Arc::default(),
             log_filter: settings.log_filter.clone(),
             gate: Arc::new(Gate::new()),
             exposed: false,
@@ -243,10 +256,7 @@ impl Service {
         let name = || format!("{} {route}", known(&head.method));
         let span = self.handle.traces().request(&head.headers, is_probe, name);
         let address = ends.client.ip();
-        let (admitted, caller) = match self.admit(&head, target, address).await {
-            Ok(caller) => (Ok(()), caller),
-            Err(failure) => (Err(failure), Caller::anonymous(address)),
-        };
+        let (admitted, caller) = self.admit(&head, target, address).await;
         let served = async {
             // Nothing else of it is looked at before it is known who asks.
             admitted?;
@@ -286,8 +296,9 @@ impl Service {
             code: reply.code,
             unsent: reply.unsent.unwrap_or(Unsent::NOT_APPLIED),
             span,
+            tells: self.tells(&caller, reply.code),
         };
-        let response = self.respond(reply, &answered.method, id);
+        let response = self.respond(reply, (&answered.method, answered.tells), id);
         (response, answered)
     }
 
@@ -315,7 +326,8 @@ impl Service {
         if let Some(replayed) = answer.headers().get(&name) {
             reply = reply.with(name, replayed.clone());
         }
-        self.respond(reply, &Method::GET, answered.id.clone())
+        let how = (&Method::GET, answered.tells);
+        self.respond(reply, how, answered.id.clone())
     }
 
     /// Who asks. Of whoever asks only whether this member is well, nothing is wanted.
@@ -324,12 +336,27 @@ impl Service {
         head: &Parts,
         target: Option<Target<'_>>,
         address: IpAddr,
-    ) -> Result<Caller, Failure> {
+    ) -> (Result<(), Failure>, Caller) {
         if target.is_some_and(|target| target.family.is_open()) {
-            return Ok(Caller::anonymous(address));
+            return (Ok(()), Caller::anonymous(address));
         }
+        let keeps = |target: Target<'_>| target.family.keeps(&head.method, head.uri.query());
+        let pace = match target.is_some_and(keeps) {
+            true => Paced::Free,
+            false => Paced::Counted,
+        };
         let proof = (&head.headers, &head.extensions);
-        self.gate.admit(&self.handle, proof, address).await
+        self.gate.admit(&self.handle, proof, address, pace).await
+    }
+
+    /// What the headers of an answer tell: nothing of the cluster where somebody has to prove who asks, and has not.
+    fn tells(&self, caller: &Caller, code: Option<Code>) -> Tells {
+        let is_known = caller.principal().identity().is_some();
+        match code {
+            Some(Code::Unauthenticated) => Tells::Nothing,
+            _ if !is_known && self.handle.read(|state| state.access().enabled()) => Tells::Nothing,
+            _ => Tells::OfTheCluster,
+        }
     }
 
     /// Tells what is open when rights have changed. It never ends.
@@ -443,10 +470,40 @@ impl Service {
             .read(|state| caller.may(state, &rights::admin()))
     }
 
-    fn respond(&self, reply: Reply, method: &Method, id: HeaderValue) -> Response<Sent<()>> {
-        let revision = reply
-            .revision
-            .unwrap_or_else(|| self.handle.read(|state| state.revision()));
+    fn respond(
+        &self,
+        reply: Reply,
+        (method, tells): (&Method, Tells),
+        id: HeaderValue,
+    ) -> Response<Sent<()>> {
+        let mut headers = HeaderMap::with_capacity(16);
+        if let Some(content_type) = reply.content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if tells == Tells::OfTheCluster {
+            self.tell_of_the_cluster(&mut headers, reply.revision);
+        }
+        headers.insert(HeaderName::from_static(header::REQUEST_ID), id);
+        headers.extend(reply.headers);
+        let body = match (reply.stream, *method == Method::HEAD) {
+            (None, false) => Sent::whole(reply.body),
+            (None, true) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+                Sent::whole(Bytes::new())
+            }
+            (Some(made), false) => Sent::made(made),
+            (Some(_), true) => Sent::whole(Bytes::new()),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() =
+            StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.headers_mut() = headers;
+        response
+    }
+
+    fn tell_of_the_cluster(&self, headers: &mut HeaderMap, revision: Option<Revision>) {
+        let revision = revision.unwrap_or_else(|| self.handle.read(State::revision));
         let (term, leader) = {
             let view = self.leader.borrow();
             (
@@ -456,11 +513,6 @@ impl Service {
                     .and_then(|url| HeaderValue::from_str(url).ok()),
             )
         };
-        let mut headers = HeaderMap::with_capacity(16);
-        if let Some(content_type) = reply.content_type {
-            headers.insert(CONTENT_TYPE, content_type);
-        }
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(
             HeaderName::from_static(header::REVISION),
             HeaderValue::from(revision.0),
@@ -480,22 +532,6 @@ impl Service {
             HeaderName::from_static(header::CLUSTER),
             self.cluster_header.clone(),
         );
-        headers.insert(HeaderName::from_static(header::REQUEST_ID), id);
-        headers.extend(reply.headers);
-        let body = match (reply.stream, *method == Method::HEAD) {
-            (None, false) => Sent::whole(reply.body),
-            (None, true) => {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-                Sent::whole(Bytes::new())
-            }
-            (Some(made), false) => Sent::made(made),
-            (Some(_), true) => Sent::whole(Bytes::new()),
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() =
-            StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        *response.headers_mut() = headers;
-        response
     }
 
     fn draw(&self) -> u64 {
@@ -649,13 +685,21 @@ impl Context<'_> {
         self.judged(judge, is_local).await
     }
 
-    /// The same for leases that whoever asks is to have been granted, before a renewal of them is proposed.
-    async fn may_renew(&self, leases: &[LeaseId]) -> Result<(), Failure> {
+    /// The same for leases that whoever asks is to have been granted, before a renewal of them is proposed: of each,
+    /// whether it may be.
+    async fn may_renew(&self, leases: &[LeaseId]) -> Result<Vec<bool>, Failure> {
         if self.is_let_through() {
-            return Ok(());
+            return Ok(vec![true; leases.len()]);
         }
         let judge = |state: &State| self.caller.may_use(state, leases);
-        self.judged(judge, false).await
+        match self.handle().read(judge) {
+            Ok(may) if may.iter().all(|may| *may) => Ok(may),
+            // What is refused is looked at once more, as all else.
+            Ok(_) | Err(_) => {
+                self.barrier().await?;
+                self.handle().read(judge)
+            }
+        }
     }
 
     /// The same for a command, before it is proposed.
@@ -866,18 +910,28 @@ impl Context<'_> {
             .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
 
-    /// Renews leases together; what came of each.
+    /// Renews leases together; what came of each, and nothing of those that the caller may not renew: one that is not its
+    /// own is no reason to lose the others.
     ///
     /// # Errors
     ///
-    /// Where they got no outcome.
-    pub(super) async fn renew_many(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
-        self.may_renew(leases).await?;
+    /// `forbidden` where it may renew none of them; where they got no outcome.
+    pub(super) async fn renew_many(
+        &self,
+        leases: &[LeaseId],
+    ) -> Result<Vec<Option<Decided>>, Failure> {
+        let may = self.may_renew(leases).await?;
+        let asked = leases.iter().zip(&may).filter(|(_, may)| **may);
+        let allowed: Vec<LeaseId> = asked.map(|(lease, _)| *lease).collect();
         self.course.proposes(Purpose::RepeatableWrite);
-        self.handle()
-            .renew_many(self.caller.principal().clone(), leases, self.span)
+        let decided = self
+            .handle()
+            .renew_many(self.caller.principal().clone(), &allowed, self.span)
             .await
-            .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
+            .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))?;
+        let mut decided = decided.into_iter();
+        let of = |may: bool| may.then(|| decided.next()).flatten();
+        Ok(may.into_iter().map(of).collect())
     }
 
     /// Has the leader do something; what came of it. Asking again for the same is harmless, by what members are made
@@ -989,16 +1043,37 @@ impl Context<'_> {
     /// # Errors
     ///
     /// `too-many-waiters`.
-    pub(super) fn wait_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        Arc::clone(&self.service.waits)
+    pub(super) fn wait_permit(&self) -> Result<WaitPermit, Failure> {
+        let all = (self.service.most_waits as u64, "waiting_requests");
+        let shares = &self.service.wait_shares;
+        let share = self.sharer().map(|identity| shares.take(identity, all));
+        let share = share.transpose()?;
+        let place = Arc::clone(&self.service.waits)
             .try_acquire_owned()
             .map_err(|_| {
                 let most = self.service.most_waits;
                 let detail =
                     format!("{most} requests wait at this member already; ask another, or later");
                 Failure::new(Code::TooManyWaiters, detail)
-            })
+            })?;
+        Ok(WaitPermit {
+            _place: place,
+            _share: share,
+        })
     }
+
+    /// Who asks, where it has a share only of what all have.
+    pub(super) fn sharer(&self) -> Option<&str> {
+        let identity = self.caller.principal().identity()?;
+        let shares = |state: &State| self.caller.shares(state.access());
+        self.handle().read(shares).then_some(identity)
+    }
+}
+
+/// A place among the requests that wait, given back when it is dropped.
+pub(super) struct WaitPermit {
+    _place: OwnedSemaphorePermit,
+    _share: Option<Share>,
 }
 
 /// What a connection has of turns at making pages.
@@ -1077,5 +1152,92 @@ impl Answered {
         } else {
             tracing::debug!(request = id, %method, route, status, code, ?took, trace, "request was answered");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tenure_state::{
+        AccessChange, Genesis, Identity, Principal, Quota, RoleGrant, TokenId, Verb,
+    };
+
+    use super::*;
+    use crate::node::Desk;
+
+    /// What turns access control on.
+    fn changes() -> [AccessChange; 4] {
+        let grants = vec![RoleGrant {
+            verbs: [Verb::Admin].into(),
+            resource: String::new(),
+            exact: false,
+        }];
+        let identity = Identity {
+            roles: vec!["admin".to_owned()],
+            certificate: None,
+            quota: Quota::default(),
+        };
+        [
+            AccessChange::PutRole {
+                name: "admin".to_owned(),
+                grants,
+            },
+            AccessChange::PutIdentity {
+                name: "root".to_owned(),
+                identity,
+            },
+            AccessChange::CreateToken {
+                id: TokenId(1),
+                identity: "root".to_owned(),
+                hash: [1; 32],
+                expires_unix_ms: None,
+                now_unix_ms: 0,
+            },
+            AccessChange::Enable { enabled: true },
+        ]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_does_not_know_yet_that_access_control_is_on_lets_nobody_administer() {
+        let mut desk = Desk::new(State::genesis(Genesis::default()));
+        let handle = desk.handle();
+        let service = Service::new(handle.clone(), &Settings::default());
+        let nobody = Caller::anonymous([127, 0, 0, 1].into());
+        let query = Query::default();
+        let mut turned_on = pin!(async {
+            for change in changes() {
+                let command = Command::ChangeAccess(change);
+                let decided = handle.submit(Principal::anonymous(), command, None, None);
+                let decided = decided.await.expect("it is decided");
+                assert!(decided.outcome.is_ok(), "{decided:?}");
+            }
+        });
+        let mut turned = false;
+        // It is decided, and not yet applied here, when the request comes: its barrier stands behind it in the queue.
+        let mut asked = pin!(async {
+            let is_on = handle.read(|state| state.access().enabled());
+            assert!(!is_on, "this member does not know");
+            service.check_admin(&Call::AddMember, &query, &nobody).await
+        });
+        while desk.handle().read(|state| state.access().changes()) < 3 {
+            tokio::select! {
+                biased;
+                () = &mut turned_on, if !turned => turned = true,
+                () = tokio::task::yield_now() => { desk.work(); }
+            }
+        }
+        let refused = loop {
+            tokio::select! {
+                biased;
+                () = &mut turned_on, if !turned => turned = true,
+                refused = &mut asked => break refused,
+                () = tokio::task::yield_now() => { desk.work(); }
+            }
+        };
+        assert_eq!(
+            refused.map_err(|failure| failure.code),
+            Err(Code::Unauthenticated)
+        );
     }
 }

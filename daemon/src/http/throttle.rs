@@ -127,10 +127,25 @@ impl ByIdentity {
     }
 }
 
+#[derive(Default)]
+struct Written {
+    pace: Pace,
+    left_out: u64,
+    /// Since when lines were left out that nobody was told of.
+    since: Option<Instant>,
+}
+
+impl Written {
+    fn tell_left_out(&mut self) -> u64 {
+        self.since = None;
+        std::mem::take(&mut self.left_out)
+    }
+}
+
 /// Counts lines, and those that are left out.
 pub(super) struct Lines {
     rate: Rate,
-    state: Mutex<(Pace, u64)>,
+    state: Mutex<Written>,
 }
 
 impl Lines {
@@ -144,14 +159,22 @@ impl Lines {
 
     /// Whether a line may be written, and how many were left out before it.
     pub(super) fn take(&self) -> Option<u64> {
-        let mut state = locked(&self.state);
-        match state.0.take(self.rate, Instant::now()) {
-            Ok(()) => Some(std::mem::take(&mut state.1)),
+        let (mut state, now) = (locked(&self.state), Instant::now());
+        match state.pace.take(self.rate, now) {
+            Ok(()) => Some(state.tell_left_out()),
             Err(_) => {
-                state.1 += 1;
+                state.left_out += 1;
+                state.since.get_or_insert(now);
                 None
             }
         }
+    }
+
+    /// How many were left out, where nobody has been told of it for so long.
+    pub(super) fn left_out_for(&self, long: Duration) -> Option<u64> {
+        let mut state = locked(&self.state);
+        let since = state.since?;
+        (long <= since.elapsed()).then(|| state.tell_left_out())
     }
 }
 
@@ -216,5 +239,13 @@ mod tests {
         }
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(lines.take(), Some(5));
+        // Where nothing more is to be told, what was left out is told all the same.
+        assert_eq!(lines.take(), None);
+        let long = Duration::from_secs(10);
+        assert_eq!(lines.left_out_for(long), None);
+        tokio::time::advance(long).await;
+        assert_eq!(lines.left_out_for(long), Some(1));
+        assert_eq!(lines.left_out_for(long), None);
+        assert_eq!(lines.take(), Some(0));
     }
 }

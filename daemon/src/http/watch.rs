@@ -11,7 +11,6 @@ use http::HeaderMap;
 use tenure_api::{self as api, Code, JSON, MAX_POLL_MS, MAX_REVISION, header};
 use tenure_replica::Interest;
 use tenure_state::{ReadError, Revision, State};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::acquiring::in_range;
 use super::failure::{Failure, Purpose};
@@ -22,7 +21,7 @@ use super::reading::{Reading, Settled, lagging};
 use super::reply::Reply;
 use super::rights::{Needed, WATCH, WATCH_WITH_SNAPSHOT};
 use super::selection::Selection;
-use super::service::Context;
+use super::service::{Context, WaitPermit};
 use super::snapshot;
 use super::stream;
 use super::text;
@@ -137,9 +136,9 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Revision>, Failure> {
 /// # Errors
 ///
 /// `too-many-waiters`.
-pub(super) fn place(cx: &Context<'_>) -> Result<(Seat, OwnedSemaphorePermit), Failure> {
+pub(super) fn place(cx: &Context<'_>) -> Result<(Seat, WaitPermit), Failure> {
     let most = cx.handle().read(|state| state.limits().watchers);
-    Ok((cx.watchers().seat(most)?, cx.wait_permit()?))
+    Ok((cx.watchers().seat(most, cx.sharer())?, cx.wait_permit()?))
 }
 
 /// A watch that is answered once.

@@ -178,6 +178,7 @@ mod tests {
                 .map(|ip| ip.parse().expect("an address"))
                 .collect(),
             common_name: Some("n1".to_owned()),
+            not_after: None,
         };
         MemberCertificate {
             names,

@@ -19,6 +19,8 @@ pub struct ClientCertificate {
     /// Its names in the order in which they are tried: URIs, then DNS names, then, where `client_cert_cn` is set, the
     /// common name.
     pub names: Vec<String>,
+    /// When it ends, in milliseconds of Unix time.
+    pub not_after: Option<u64>,
 }
 
 /// The names of a certificate by their kinds.
@@ -32,6 +34,8 @@ pub struct Names {
     pub ips: Vec<IpAddr>,
     /// The common name of the subject.
     pub common_name: Option<String>,
+    /// When it ends, in milliseconds of Unix time. One that ended before 1970 ended in that year.
+    pub not_after: Option<u64>,
 }
 
 impl Names {
@@ -40,7 +44,12 @@ impl Names {
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
             return Names::default();
         };
-        let mut names = Names::default();
+        let seconds = certificate.validity().not_after.timestamp();
+        let seconds = u64::try_from(seconds).unwrap_or(0);
+        let mut names = Names {
+            not_after: Some(seconds.saturating_mul(1_000)),
+            ..Names::default()
+        };
         let mut common = certificate.subject().iter_common_name();
         names.common_name = common
             .next()
@@ -67,6 +76,7 @@ impl Names {
         let names = self.uris.into_iter().chain(self.dns).chain(common);
         ClientCertificate {
             names: names.collect(),
+            not_after: self.not_after,
         }
     }
 }
@@ -117,12 +127,15 @@ mod tests {
             of(true),
             ["spiffe://example/deploy", "ci.example", "deployer"]
         );
+        // The end that the maker of these certificates gives them, 4096-01-01.
+        let ends = names.clone().of_client(false).not_after;
+        assert_eq!(ends, Some(67_090_118_400_000));
     }
 
     #[test]
     fn a_certificate_without_names_or_sense_names_nobody() {
         let names = Names::of(&certificate(Vec::new())).of_client(false);
-        assert_eq!(names, ClientCertificate::default());
+        assert!(names.names.is_empty(), "{names:?}");
         let senseless = CertificateDer::from(vec![0x30, 3, 1, 2, 3]);
         assert_eq!(Names::of(&senseless), Names::default());
         let uri = "tenure://member/n1\ntenure://member/n2".try_into();

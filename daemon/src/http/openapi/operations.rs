@@ -200,7 +200,10 @@ fn renew_leases(s: &mut Found) -> Operation<'_> {
         "leases",
         "Renews up to 1000 leases at once.",
     )
-    .text("A dead one does not fail the rest.")
+    .text(
+        "A dead one does not fail the rest, and neither does one that is not the caller's, which is answered with `forbidden`; \
+         `403` is for all of it where it may renew none.",
+    )
     .takes::<api::RenewLeases>("renew_leases")
     .answers::<api::LeasesRenewed>(
         200,

@@ -181,7 +181,7 @@ fn requests(operation: &str, lease: &str, other: &str) -> Vec<Asked> {
             .collect(),
         "renewLeases" => vec![
             ask("POST", "/v1/leases/renew").body(json!({"leases": [lease]})),
-            ask("POST", "/v1/leases/renew").body(json!({"leases": [lease, other]})).foreign(),
+            ask("POST", "/v1/leases/renew").body(json!({"leases": [other]})).foreign(),
         ],
         // The own lease is kept for what follows: of the end of one only the refusal is looked at here.
         "revokeLease" => vec![ask("DELETE", format!("/v1/leases/{other}")).foreign()],
@@ -475,6 +475,7 @@ fn each_operation_is_allowed_to_whom_the_document_says_and_to_nobody_else() {
                         answer.text()
                     );
                     assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{id}");
+                    tells_nothing_of_the_cluster(&answer, id);
                 }
             }
         }
@@ -492,6 +493,20 @@ fn each_operation_is_allowed_to_whom_the_document_says_and_to_nobody_else() {
             "{path}"
         );
     }
+    for path in ["/livez", "/readyz"] {
+        tells_nothing_of_the_cluster(&done(nobody.get(path), 200), path);
+    }
+    let known = done(root.get("/v1/whoami"), 200);
+    assert!(known.header("tenure-cluster").is_some());
+}
+
+/// Whoever has proven nothing learns neither which cluster this is nor who leads it or how much is going on.
+fn tells_nothing_of_the_cluster(answer: &Answer, what: &str) {
+    for name in ["cluster", "member", "leader", "term", "revision"] {
+        let header = answer.header(&format!("tenure-{name}"));
+        assert_eq!(header, None, "{what} tells {name}");
+    }
+    assert!(answer.header("tenure-request-id").is_some(), "{what}");
 }
 
 fn check(answer: &Answer, allowed: bool, needed: &[BTreeSet<String>], what: &str, asked: &Asked) {

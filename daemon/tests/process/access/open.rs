@@ -1,5 +1,7 @@
 //! What is open when rights are taken away ends within a second, and what is asked for next is judged anew.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -123,6 +125,77 @@ fn streams_and_polls_end_within_a_second_after_their_rights() {
 fn next(stream: &mut EventStream) -> crate::common::events::Message {
     let message = stream.next(PATIENCE).expect("the stream goes on");
     message.expect("a message")
+}
+
+#[test]
+fn an_administrator_whose_token_goes_while_his_body_is_on_its_way_administers_no_longer() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let member = &cluster.members[0];
+    for is_taken in [false, true] {
+        let token = guarded.token("root");
+        let mut stream = TcpStream::connect(member.client).expect("a connection");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time limit");
+        let head = format!(
+            "POST /v1/cluster/leader HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
+            member.client
+        );
+        stream.write_all(head.as_bytes()).expect("it is sent");
+        // It is asked for the body after it was found to be an administrator's.
+        let mut told = [0; 25];
+        stream.read_exact(&mut told).expect("an answer");
+        assert_eq!(&told[..12], b"HTTP/1.1 100");
+        stream.write_all(b"{").expect("it is sent");
+        if is_taken {
+            let id = token.split('.').next().expect("an id");
+            done(guarded.root().delete(&format!("/v1/tokens/{id}")), 200);
+        }
+        stream.write_all(b"}").expect("it is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let is_refused = answer.starts_with("HTTP/1.1 401");
+        assert_eq!(is_refused, is_taken, "{answer}");
+    }
+}
+
+#[test]
+fn one_identity_waits_in_half_of_the_places_and_another_finds_the_rest() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let member = &cluster.members[0];
+    let limit = json!({"watchers": 4});
+    done(guarded.root().json("PATCH", "/v1/limits", &limit), 200);
+    let (greedy, other) = (
+        guarded.identity("greedy", &watching()),
+        guarded.identity("other", &watching()),
+    );
+    let open = |token: &str| {
+        EventStream::open_as(member.client, token, "/v1/watch?prefix=keys/in/", None)
+            .expect("an answer")
+    };
+    let held = [open(&greedy), open(&greedy)];
+    assert!(held.iter().all(|stream| stream.status == 200));
+    let refused = guarded
+        .client(&greedy)
+        .get("/v1/watch?prefix=keys/in/&after=0&wait_ms=60000");
+    let refused = done(refused, 429);
+    assert_eq!(
+        (
+            refused.code().as_str(),
+            refused.str("limit").as_str(),
+            refused.u64("allowed")
+        ),
+        ("too-many-waiters", "watchers", 2)
+    );
+    assert_eq!(open(&other).status, 200);
+    drop(held);
+    let is_free = || (open(&greedy).status == 200).then_some(());
+    wait::until("the places are given back", PATIENCE, is_free);
 }
 
 #[test]

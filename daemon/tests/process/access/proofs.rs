@@ -124,6 +124,17 @@ fn a_token_expires_and_is_told_so_only_with_its_secret() {
         "{}",
         expired.text()
     );
+    // Who has the right secret does not guess, however often it comes too late: others at its address are not kept out.
+    for _ in 0..30 {
+        done(guarded.client(&token).get("/v1/whoami"), 401);
+    }
+    let told = guarded.member.output();
+    let is_of = |line: &&str| line.contains("has expired") && line.contains("identity=\"ci\"");
+    let line = told
+        .lines()
+        .find(is_of)
+        .expect("the audit says whose it was");
+    assert!(line.contains(&created.str("id")), "{line}");
     let wrong = format!("{}.{}", created.str("id"), "00".repeat(32));
     let wrong = done(guarded.client(&wrong).get("/v1/whoami"), 401);
     let none = format!("{}.{}", "0".repeat(16), "00".repeat(32));
@@ -223,6 +234,14 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
         .filter(|answer| answer.status == 429)
         .collect();
     assert!(10 < refused.len(), "{} of 20", refused.len());
+    // Who asks too often loses nothing that it has, and may give it back.
+    for _ in 0..3 {
+        done(
+            client.post(&format!("/v1/leases/{lease}/renew"), &Value::Null),
+            200,
+        );
+    }
+    done(client.delete(&format!("/v1/leases/{lease}")), 200);
     let first = refused[0];
     assert_eq!(first.str("limit"), "requests_per_second");
     assert!(
@@ -231,6 +250,37 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
         first.text()
     );
     done(guarded.root().get("/v1/whoami"), 200);
+}
+
+#[test]
+fn a_lease_of_somebody_else_is_no_reason_to_lose_the_own_ones() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let grants = json!([{"verbs": ["lease"], "resource": "leases/"}]);
+    let mut client = guarded.client(&guarded.identity("ci", &grants));
+    let grant = json!({"ttl_ms": 60_000});
+    let granted = |client: &mut crate::common::Client| {
+        done(client.post("/v1/leases", &grant), 201).str("lease")
+    };
+    let (a, b) = (granted(&mut client), granted(&mut client));
+    let other = granted(&mut guarded.root());
+    let renew = |leases: Value| json!({"leases": leases});
+    let together = renew(json!([a, other, "7fffffffffffffff", b]));
+    let answer = done(client.post("/v1/leases/renew", &together), 200).json();
+    let results = answer["results"].as_array().expect("results");
+    let told: Vec<_> = results
+        .iter()
+        .map(|result| (result["lease"].as_str(), result["error"].as_str()))
+        .collect();
+    let expected = [
+        (Some(&*a), None),
+        (Some(&*other), Some("forbidden")),
+        (Some("7fffffffffffffff"), Some("lease-not-found")),
+        (Some(&*b), None),
+    ];
+    assert_eq!(told, expected);
+    done(client.post("/v1/leases/renew", &renew(json!([other]))), 403);
 }
 
 #[test]
@@ -261,7 +311,10 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
         )),
         403,
     );
-    done(member.client().get("/v1/keys/a"), 401);
+    // Those whom nobody knows are told of at a rate of their own.
+    for _ in 0..200 {
+        done(member.client().get("/v1/keys/a"), 401);
+    }
     for number in 0..500 {
         done(client.get(&format!("/v1/keys/{number}")), 403);
     }
@@ -298,6 +351,8 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
         "{} lines of 500 refusals: the rest is counted",
         puts.len()
     );
+    let reads = refused("/v1/keys/{key}", "forbidden");
+    assert!(40 < reads.len(), "those who are known are not drowned");
     let changes = lines
         .iter()
         .filter(|line| line["fields"]["change"] == "identities");
