@@ -167,7 +167,8 @@ impl Transport for Http {
 /// How the library says that a connection was closed before anything could be sent. Its cause is lost: with TLS 1.3, whoever
 /// does not show the certificate that the other side wants is told so only behind the handshake.
 const NEVER_READY: &str = "connection was not ready";
-const WHY_NOT_READY: &str = "; a member that wants a certificate of its clients closes connections so";
+const WHY_NOT_READY: &str =
+    "; a member that wants a certificate of its clients closes connections so";
 
 fn with_causes(error: &hyper_util::client::legacy::Error) -> String {
     let mut text = error.to_string();

@@ -23,8 +23,6 @@ const PASSING: [&str; 22] = [
     "exclusive_fence",
     "lease",
     "remaining_ms",
-    "held_ms",
-    "queued_ms",
     "wait_remaining_ms",
     "delay_remaining_ms",
     "term",
