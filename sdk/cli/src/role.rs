@@ -131,7 +131,7 @@ fn exactly(text: &str) -> Result<RoleGrant, String> {
     grant(text, GrantMatch::Exact)
 }
 
-/// What of a grant no call asks for; the cluster takes it all the same.
+/// What of a grant no call asks for; the cluster takes it where another of its verbs can apply.
 fn in_vain(grant: &RoleGrant) -> Option<String> {
     let (collection, asked) = ASKED_FOR
         .iter()

@@ -204,8 +204,10 @@ fn roles_and_identities_are_put_shown_listed_and_deleted() {
     );
     run("role get none").expect(2);
     run("role delete none").expect(2);
-    let told = run("role put odd --grant lock:keys/").expect(0).stderr;
+    let told = run("role put odd --grant read,lock:keys/").expect(0).stderr;
     assert!(told.contains("lock on keys/ allows nothing"), "{told}");
+    let told = run("role put vain --grant lock:keys/").expect(1).stderr;
+    assert!(told.contains("lock on locks/, semaphores/"), "{told}");
     for (wrong, part) in [
         ("role put x", "--no-grants"),
         (
