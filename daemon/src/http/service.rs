@@ -190,6 +190,16 @@ enum Tells {
     Nothing,
 }
 
+/// What the headers of an answer tell: nothing of the cluster where somebody has to prove who asks, and has not.
+fn tells(caller: &Caller, is_open: bool, code: Option<Code>) -> Tells {
+    let is_known = is_open || caller.principal().identity().is_some();
+    match code {
+        Some(Code::Unauthenticated) => Tells::Nothing,
+        _ if !is_known => Tells::Nothing,
+        _ => Tells::OfTheCluster,
+    }
+}
+
 /// What is asked again and again by machines that watch over a member: nobody wants to see a trace of it.
 const PROBES: [Family; 3] = [Family::Live, Family::Ready, Family::Metrics];
 
@@ -257,6 +267,8 @@ impl Service {
         let span = self.handle.traces().request(&head.headers, is_probe, name);
         let address = ends.client.ip();
         let (admitted, caller) = self.admit(&head, target, address).await;
+        // As it was when it was let in: whoever turns access control on is answered as all before.
+        let is_open = self.handle.read(|state| !state.access().enabled());
         let served = async {
             // Nothing else of it is looked at before it is known who asks.
             admitted?;
@@ -296,7 +308,7 @@ impl Service {
             code: reply.code,
             unsent: reply.unsent.unwrap_or(Unsent::NOT_APPLIED),
             span,
-            tells: self.tells(&caller, reply.code),
+            tells: tells(&caller, is_open, reply.code),
         };
         let response = self.respond(reply, (&answered.method, answered.tells), id);
         (response, answered)
@@ -347,16 +359,6 @@ impl Service {
         };
         let proof = (&head.headers, &head.extensions);
         self.gate.admit(&self.handle, proof, address, pace).await
-    }
-
-    /// What the headers of an answer tell: nothing of the cluster where somebody has to prove who asks, and has not.
-    fn tells(&self, caller: &Caller, code: Option<Code>) -> Tells {
-        let is_known = caller.principal().identity().is_some();
-        match code {
-            Some(Code::Unauthenticated) => Tells::Nothing,
-            _ if !is_known && self.handle.read(|state| state.access().enabled()) => Tells::Nothing,
-            _ => Tells::OfTheCluster,
-        }
     }
 
     /// Tells what is open when rights have changed. It never ends.

@@ -198,10 +198,12 @@ fn check_manners(path: &str, answer: &Answer, told: &mut Vec<String>) {
         let value = header(name);
         value.len() == digits && value.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
-    if !is_number("tenure-revision")
-        || !is_number("tenure-term")
-        || !is_hex("tenure-member", 16)
-        || !is_hex("tenure-cluster", 32)
+    let tells_of_cluster = is_number("tenure-revision")
+        && is_number("tenure-term")
+        && is_hex("tenure-member", 16)
+        && is_hex("tenure-cluster", 32);
+    // Whoever has not proven who asks is told nothing of the cluster.
+    if tells_of_cluster == (answer.status == 401)
         || header("tenure-request-id").is_empty()
         || header("cache-control") != "no-store"
     {
