@@ -90,7 +90,7 @@ fn prefix(text: &str) -> Result<String, String> {
 
 impl Watch {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {
-        let cursor = self.cursor.as_deref().map(Cursor);
+        let cursor = self.cursor.as_deref().map(Cursor::of);
         let after = match &cursor {
             Some(cursor) => cursor.read()?,
             None => self.after,
@@ -126,13 +126,19 @@ impl Watch {
 async fn tell(
     mut watch: Listening,
     output: Output,
-    cursor: Option<Cursor<'_>>,
+    mut cursor: Option<Cursor<'_>>,
 ) -> Result<Exit, Trouble> {
     let mut abandoned = pin!(output::abandoned());
     loop {
         let told = tokio::select! {
             told = watch.next() => told?,
             () = &mut abandoned => None,
+            () = Cursor::is_to_follow(&cursor) => {
+                if let Some(cursor) = &mut cursor {
+                    cursor.follow(watch.revision())?;
+                }
+                continue;
+            }
         };
         let Some(told) = told else {
             return Ok(Exit::DONE);
@@ -155,7 +161,7 @@ async fn tell(
                 revision
             }
         };
-        if let Some(cursor) = &cursor {
+        if let Some(cursor) = &mut cursor {
             cursor.write(revision)?;
         }
     }

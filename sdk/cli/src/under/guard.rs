@@ -283,12 +283,14 @@ impl<'a, W: Holdable> Guard<'a, W> {
             "{} {} is lost ({why}{refusal}): the command is stopped",
             self.what.word, self.what.name
         ));
+        // Before anything that may take time: a program may lie on a file system that does not answer.
+        self.ask_to_end(grace);
         let hook = hook.and_then(|command| last_deed(command, environment, why));
         if let Some(hook) = hook {
             self.group.spare(hook);
             self.warden.spare(hook);
         }
-        self.stop(grace, ear).await;
+        self.see_end(grace, ear).await;
         // The number of the group may soon be another's.
         self.warden.dismiss();
         if let Some(hook) = hook {
@@ -298,12 +300,22 @@ impl<'a, W: Holdable> Guard<'a, W> {
 
     /// TERM, and KILL where that was not enough in time or the hold has ended meanwhile, until nothing is left.
     async fn stop(&mut self, grace: Duration, ear: &mut Ear) {
+        self.ask_to_end(grace);
+        self.see_end(grace, ear).await;
+    }
+
+    fn ask_to_end(&mut self, grace: Duration) {
         if !grace.is_zero() && !self.is_over() {
             self.group.signal_all(Signal::TERM);
             self.group.signal_all(Signal::CONT);
-            if self.wait_while_held(Until::after(grace), ear).await {
-                return;
-            }
+        }
+    }
+
+    /// KILL where what was asked to end has not in time, until nothing is left.
+    async fn see_end(&mut self, grace: Duration, ear: &mut Ear) {
+        let was_asked = !grace.is_zero() && !self.is_over();
+        if was_asked && self.wait_while_held(Until::after(grace), ear).await {
+            return;
         }
         // A process that the system does not end is waited for, and not given up while it may still work.
         let (mut told, mut overrun) = (false, false);

@@ -2,15 +2,51 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use crate::exit::{Exit, Trouble};
 
-/// The file that says how far a watch came.
-pub(super) struct Cursor<'a>(pub(super) &'a Path);
+/// How often it follows a watch in quiet times. What others change ages all the same, and a cursor that stood still would
+/// one day point to what is gone: whoever begins there is told everything anew.
+const FOLLOWS_EVERY: Duration = Duration::from_secs(10);
 
-impl Cursor<'_> {
+/// The file that says how far a watch came.
+pub(super) struct Cursor<'a> {
+    path: &'a Path,
+    written: Option<u64>,
+    follows_at: Instant,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn of(path: &'a Path) -> Cursor<'a> {
+        Cursor {
+            path,
+            written: None,
+            follows_at: Instant::now() + FOLLOWS_EVERY,
+        }
+    }
+
+    /// Comes back when it is time to [`follow`](Cursor::follow).
+    pub(super) async fn is_to_follow(cursor: &Option<Cursor<'_>>) {
+        match cursor {
+            Some(cursor) => sleep_until(cursor.follows_at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Everything up to this revision is done with, as far as that is known.
+    pub(super) fn follow(&mut self, revision: Option<u64>) -> Result<(), Trouble> {
+        self.follows_at = Instant::now() + FOLLOWS_EVERY;
+        match revision.filter(|revision| Some(*revision) > self.written) {
+            Some(revision) => self.write(revision),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn read(&self) -> Result<Option<u64>, Trouble> {
-        match std::fs::read_to_string(self.0) {
+        match std::fs::read_to_string(self.path) {
             Ok(text) => match text.trim().parse() {
                 Ok(revision) => Ok(Some(revision)),
                 Err(_) => Err(self.wrong(&format!("{:?} is no revision", text.trim()))),
@@ -21,23 +57,25 @@ impl Cursor<'_> {
     }
 
     /// Whole or not at all, also where the machine goes down.
-    pub(super) fn write(&self, revision: u64) -> Result<(), Trouble> {
-        let mut beside = self.0.as_os_str().to_owned();
+    pub(super) fn write(&mut self, revision: u64) -> Result<(), Trouble> {
+        let mut beside = self.path.as_os_str().to_owned();
         beside.push(".new");
         let write = || {
             let mut file = std::fs::File::create(&beside)?;
             writeln!(file, "{revision}")?;
             file.sync_all()?;
-            std::fs::rename(&beside, self.0)
+            std::fs::rename(&beside, self.path)
         };
         let wrong = |error| self.wrong(&format!("cannot be written: {error}"));
-        write().map_err(|error| wrong(error).afterwards())
+        write().map_err(|error| wrong(error).afterwards())?;
+        self.written = Some(revision);
+        Ok(())
     }
 
     fn wrong(&self, why: &str) -> Trouble {
         Trouble::new(
             Exit::CONFIG,
-            format!("the cursor {}: {why}", self.0.display()),
+            format!("the cursor {}: {why}", self.path.display()),
         )
         .then("remove the file to begin anew, or name another one")
     }
@@ -51,7 +89,7 @@ mod tests {
     fn a_cursor_is_read_as_it_was_written_and_nothing_else_is_taken_for_one() {
         let dir = tempfile::tempdir().expect("there is room for a directory");
         let path = dir.path().join("cursor");
-        let cursor = Cursor(&path);
+        let mut cursor = Cursor::of(&path);
         assert_eq!(cursor.read().expect("it is absent"), None);
         cursor.write(41).expect("it is written");
         cursor.write(42).expect("it is written over");

@@ -137,8 +137,18 @@ impl<'a> Executing<'a> {
                     None => return Ok(Exit::DONE),
                 },
                 () = quiet => {}
+                () = Cursor::is_to_follow(&self.cursor) => self.follow()?,
             }
         }
+    }
+
+    /// What is due is not done with, also where it has come to nothing so far.
+    fn follow(&mut self) -> Result<(), Trouble> {
+        let is_done = self.due.since.is_none() && self.failed.is_none();
+        let revision = self.watch.revision().filter(|_| is_done);
+        self.cursor
+            .as_mut()
+            .map_or(Ok(()), |cursor| cursor.follow(revision))
     }
 
     /// Runs the command for what is due. What happens while it runs is for the next time. Answers no where the watch has
@@ -162,7 +172,7 @@ impl<'a> Executing<'a> {
         };
         let Some(why) = ended else {
             self.failed = None;
-            if let (Some(cursor), Some(revision)) = (&self.cursor, doing.revision) {
+            if let (Some(cursor), Some(revision)) = (&mut self.cursor, doing.revision) {
                 cursor.write(revision)?;
             }
             return over.unwrap_or(Ok(true));

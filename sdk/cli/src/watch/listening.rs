@@ -31,6 +31,11 @@ impl Listening {
         }
     }
 
+    /// Everything up to here was told, and is done with if all of that is.
+    pub(super) fn revision(&self) -> Option<u64> {
+        self.stream.revision()
+    }
+
     /// What comes next; none where the watch has ended. Dropping the future loses nothing.
     ///
     /// # Errors

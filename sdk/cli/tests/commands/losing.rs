@@ -255,6 +255,40 @@ fn a_command_whose_lease_was_revoked_is_stopped_and_on_lost_is_run_with_the_reas
 }
 
 #[test]
+fn a_command_that_nothing_renews_for_is_stopped_and_on_lost_is_run_where_it_can_be() {
+    let mut cluster = Setup::of(1).start();
+    let path = |cluster: &Cluster, name: &str| cluster.dir().join(name);
+    let lost = path(&cluster, "lost");
+    let on_lost = format!(
+        "sh -c 'echo \"$TENURE_LOCK: $TENURE_LOSS\" > {}'",
+        lost.display()
+    );
+    let mut holders = Vec::new();
+    for (name, on_lost) in [("a", on_lost.as_str()), ("b", "/no/such/program")] {
+        let ready = path(&cluster, name);
+        let script = format!("echo > {}; exec sleep 60", ready.display());
+        let options = [
+            "lock", name, "--ttl", "2s", "--on-lost", on_lost, "--", "sh", "-c", &script,
+        ];
+        holders.push(begun(&cluster, &format!("holder-{name}"), options));
+        text_of(&ready);
+    }
+    cluster.members[0].kill();
+    for holder in &mut holders {
+        assert_eq!(holder.exit_code(SOON), 76, "{}", holder.output());
+    }
+    assert_eq!(
+        text_of(&lost),
+        "a: the lease could not be renewed before its local deadline\n"
+    );
+    let told = holders[1].output();
+    assert!(
+        told.contains("--on-lost: cannot run \"/no/such/program\""),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_broken_hold_is_told_in_two_steps_and_its_command_is_stopped() {
     let cluster = Setup::of(1).start();
     let ready = cluster.dir().join("ready");

@@ -301,6 +301,30 @@ fn a_look_that_is_repeated_sees_what_changes() {
 }
 
 #[test]
+fn who_leads_and_since_when_is_seen_anew_at_each_look() {
+    let cluster = Setup::of(1).start();
+    let mut looks = begun(
+        &cluster,
+        "looks",
+        ["elections", "--watch", "--every", "100ms"],
+    );
+    looks.wait_for_output("no election has a leader or candidates", SOON);
+    let arguments = ["elect", "boss", "--value", "here", "--", "sleep", "60"];
+    let mut leader = begun(&cluster, "leader", arguments);
+    looks.wait_for_output("boss  leads", SOON);
+    wait::until("it leads for a second and more", SOON, || {
+        let shown = looks.output();
+        let line = |part: &str| shown.lines().rfind(|line| line.contains(part));
+        let (head, row) = (line("SINCE")?, line("  leads  ")?);
+        let since = row.get(head.find("SINCE")?..)?.split_whitespace().next()?;
+        (since.ends_with('s') && !since.ends_with("ms")).then_some(())
+    });
+    leader.signal(rustix::process::Signal::TERM);
+    leader.exit_code(SOON);
+    assert!(looks.exit_status().is_none());
+}
+
+#[test]
 fn a_transaction_is_read_from_a_file_or_stdin_and_its_branch_told() {
     let cluster = Setup::of(1).start();
     let text = br#"{"if":[{"key":"limit","field":"version","op":"=","value":0}],

@@ -96,6 +96,42 @@ fn a_command_is_run_once_for_changes_that_come_together() {
 }
 
 #[test]
+fn a_cursor_follows_in_quiet_times_so_that_nothing_is_done_anew_when_history_is_gone() {
+    let cluster = Setup::of(1).start();
+    let path = |name: &str| cluster.dir().join(name);
+    let (done, cursor) = (path("done"), path("cursor"));
+    let shown = cursor.display().to_string();
+    let command = format!("sh -c 'echo run >> {}'", done.display());
+    let arguments = [
+        "watch", "keys/mine/", "--settle", "10ms", "--cursor", &shown, "--exec", &command,
+    ];
+    let watch = begun(&cluster, "watch", arguments);
+    let at_first: u64 = text_of(&cursor).trim().parse().expect("a revision");
+    for round in 0..3 {
+        ran(&cluster, ["put", "others/a", &round.to_string()]).expect(0);
+    }
+    wait::until("the cursor follows what others do", SOON, || {
+        let text = std::fs::read_to_string(&cursor).ok()?;
+        let revision: u64 = text.trim().parse().ok()?;
+        (revision >= at_first + 3).then_some(())
+    });
+    drop(watch);
+    // What it had not followed is gone.
+    let body = serde_json::json!({"revision": at_first + 3});
+    let mut client = cluster.members[0].client();
+    let compacted = client.post("/v1/compact", &body).expect("it answers");
+    assert!(compacted.status < 300, "{}", compacted.text());
+
+    let _watch = begun(&cluster, "watch-again", arguments);
+    ran(&cluster, ["put", "mine/a", "1"]).expect(0);
+    let told = wait::until("the change is told", SOON, || {
+        let text = std::fs::read_to_string(&done).ok()?;
+        (text.lines().count() >= 2).then_some(text)
+    });
+    assert_eq!(told, "run\nrun\n", "at the beginning, and for the change");
+}
+
+#[test]
 fn a_watch_goes_on_from_its_cursor_and_does_again_what_failed() {
     let cluster = Setup::of(1).start();
     let (cursor, seen, good) = (
