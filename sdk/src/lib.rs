@@ -50,6 +50,11 @@
 //! guards still hold. Not promised is that a program knows what it lost while it is stopped, for longer than its TTL: what
 //! must not suffer from that checks the fence.
 //!
+//! A copy of a process (of a cloned machine, or a restored checkpoint) may not go on with what was held before: both copies
+//! would renew one lease, and both believe in its holds. It has to end, or to drop its client and ask anew; only a fence
+//! tells the work of the two apart where they ask under leases of their own. What a copy asks for anew has idempotency keys
+//! of its own.
+//!
 //! # One cluster
 //!
 //! A client keeps to the cluster that answered it first. After a restore there is another one, whose members refuse it with
