@@ -268,7 +268,16 @@ fn a_command_that_nothing_renews_for_is_stopped_and_on_lost_is_run_where_it_can_
         let ready = path(&cluster, name);
         let script = format!("echo > {}; exec sleep 60", ready.display());
         let options = [
-            "lock", name, "--ttl", "2s", "--on-lost", on_lost, "--", "sh", "-c", &script,
+            "lock",
+            name,
+            "--ttl",
+            "2s",
+            "--on-lost",
+            on_lost,
+            "--",
+            "sh",
+            "-c",
+            &script,
         ];
         holders.push(begun(&cluster, &format!("holder-{name}"), options));
         text_of(&ready);

@@ -308,7 +308,7 @@ fn who_leads_and_since_when_is_seen_anew_at_each_look() {
         "looks",
         ["elections", "--watch", "--every", "100ms"],
     );
-    looks.wait_for_output("no election has a leader or candidates", SOON);
+    looks.wait_for_output("nobody leads or would like to", SOON);
     let arguments = ["elect", "boss", "--value", "here", "--", "sleep", "60"];
     let mut leader = begun(&cluster, "leader", arguments);
     looks.wait_for_output("boss  leads", SOON);

@@ -103,7 +103,14 @@ fn a_cursor_follows_in_quiet_times_so_that_nothing_is_done_anew_when_history_is_
     let shown = cursor.display().to_string();
     let command = format!("sh -c 'echo run >> {}'", done.display());
     let arguments = [
-        "watch", "keys/mine/", "--settle", "10ms", "--cursor", &shown, "--exec", &command,
+        "watch",
+        "keys/mine/",
+        "--settle",
+        "10ms",
+        "--cursor",
+        &shown,
+        "--exec",
+        &command,
     ];
     let watch = begun(&cluster, "watch", arguments);
     let at_first: u64 = text_of(&cursor).trim().parse().expect("a revision");
