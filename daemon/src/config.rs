@@ -28,7 +28,7 @@ use checks::{
 };
 pub(crate) use checks::{check_name, check_url};
 pub use offline::{RecoverFlags, ReportForm, RestoreFlags, VerifyFlags};
-pub use otel::{Encoding, Roots, Sampling, TraceSettings};
+pub use otel::{Certificates, Encoding, NamedFile, Roots, Sampling, TraceSettings};
 pub use reload::{ReloadFlags, TakesEffect};
 pub use tls::{TlsFlags, TlsSettings};
 use tls::{check_scheme, check_token};
