@@ -232,7 +232,11 @@ fn a_token_that_others_may_read_is_warned_of_and_what_is_no_file_ends_the_start(
         "--join",
         "http://127.0.0.1:9",
     ];
-    let arguments = [&arguments[..], &["--join-token-file", &token]].concat();
+    let arguments = [
+        &arguments[..],
+        &["--name", "n9", "--join-token-file", &token],
+    ]
+    .concat();
     let addresses = [
         "--client-listen",
         "127.0.0.1:0",
