@@ -162,6 +162,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it leaves nothing.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`].
@@ -194,6 +196,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it may have been applied or may yet be.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], with [`Code::RoleNotFound`] where there is none, and [`Code::AccessConflict`] where identities
@@ -222,6 +226,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it may have been applied or may yet be.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], with [`Code::AccessConflict`] where it has a role that is not there, or a certificate that
@@ -243,6 +249,8 @@ impl Client {
     /// }
     /// # Ok(()) });
     /// ```
+    ///
+    /// Dropped, it leaves nothing.
     ///
     /// # Errors
     ///
@@ -276,6 +284,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it may have been applied or may yet be.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], with [`Code::IdentityNotFound`] where there is none, and [`Code::AccessConflict`] where nobody
@@ -290,6 +300,9 @@ impl Client {
     /// revoked. To change one, create another, put it in the place of the old one, and revoke that.
     ///
     /// It is not repeated where it is not known whether it was done.
+    ///
+    /// Dropped, it may leave a live token whose secret nobody knows: [`Client::tokens`] shows it, and [`Client::revoke_token`]
+    /// ends it.
     ///
     /// # Errors
     ///
@@ -333,6 +346,8 @@ impl Client {
 
     /// Deletes a token, by its id: it proves nobody from then on. What its identity holds stands.
     ///
+    /// Dropped, it may have been revoked or may yet be: until that was answered, the token is to be taken for live.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`], with [`Code::TokenNotFound`] where there is none, and [`Code::AccessConflict`] where nobody
@@ -354,6 +369,8 @@ impl Client {
 
     /// Whether access control is on.
     ///
+    /// Dropped, it leaves nothing.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`].
@@ -373,6 +390,8 @@ impl Client {
     /// assert_eq!(refused.code(), Some(Code::AccessConflict));
     /// # Ok(()) });
     /// ```
+    ///
+    /// Dropped, it may have been applied or may yet be: [`Client::access`] shows what came of it.
     ///
     /// # Errors
     ///

@@ -152,6 +152,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it leaves in `out` what had come until then, which is no backup.
+    ///
     /// # Errors
     ///
     /// [`BackupError`].

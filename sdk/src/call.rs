@@ -218,8 +218,12 @@ impl Call {
     }
 }
 
+/// A key that no other request has: asked of the system each time, since a generator within the process goes on alike in
+/// every copy of it (a cloned machine, a restored checkpoint, a fork), and two copies would be answered with one hold.
 fn drawn_key() -> HeaderValue {
-    let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let mut drawn = [0; 16];
+    getrandom::fill(&mut drawn).expect("the system has random numbers");
+    let key = format!("{:032x}", u128::from_be_bytes(drawn));
     HeaderValue::try_from(key).expect("hex digits are a header value")
 }
 
@@ -521,5 +525,44 @@ fn is_recorded(code: Code) -> bool {
         | Code::Overloaded
         | Code::ShuttingDown
         | Code::OutcomeUnknown => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    /// The keys of two requests that a copy of this process makes, as it goes on from the same point.
+    fn keys_of_a_copy() -> [Call; 2] {
+        fastrand::seed(7);
+        let first = Call::new(
+            Method::POST,
+            "/v1/locks/a".into(),
+            Effect::Granting,
+            RECORDED,
+        );
+        let second = first.clone().with_new_key(SystemClock.now());
+        [first, second]
+    }
+
+    #[test]
+    fn copies_of_a_process_do_not_send_the_same_idempotency_keys() {
+        let key = |call: &Call| {
+            let mut keys = call.headers.iter();
+            let (_, key) = keys
+                .find(|(name, _)| *name == IDEMPOTENCY_KEY)
+                .expect("it has a key");
+            assert_eq!(key.len(), 32, "{key:?}");
+            key.clone()
+        };
+        let all: Vec<HeaderValue> = [keys_of_a_copy(), keys_of_a_copy()]
+            .iter()
+            .flatten()
+            .map(key)
+            .collect();
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{all:?}");
+        }
     }
 }

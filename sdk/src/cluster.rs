@@ -34,6 +34,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it leaves nothing.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`] where no member answers.
@@ -87,6 +89,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it leaves nothing.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`] where the URL is none or [would not be asked](Client::may_ask), or the member does not answer.
@@ -125,6 +129,8 @@ impl Client {
     }
 
     /// Every limit in force.
+    ///
+    /// Dropped, it leaves nothing.
     ///
     /// # Errors
     ///

@@ -151,6 +151,8 @@ impl Guard<Led> {
 
     /// Resigns: [`Guard::release`] by another name.
     ///
+    /// Dropped, it goes on in the background, else it ends with the lease; it is not believed in any longer.
+    ///
     /// # Errors
     ///
     /// As there.

@@ -398,8 +398,16 @@ mod tests {
     fn backoff_doubles_up_to_its_limit_and_is_never_the_whole_of_it_for_all() {
         let first = Duration::from_millis(100);
         for (failures, whole) in [(0, 100), (1, 200), (2, 400), (10, 1_000), (99, 1_000)] {
-            let drawn = backoff(first, failures, Duration::from_secs(1)).as_millis();
-            assert!(drawn >= whole / 2 && drawn <= whole, "{failures}: {drawn}");
+            let whole = Duration::from_millis(whole);
+            let draw = || backoff(first, failures, Duration::from_secs(1));
+            let drawn: Vec<Duration> = std::iter::repeat_with(draw).take(100).collect();
+            let is_within = |one: &Duration| *one >= whole / 2 && *one <= whole;
+            assert!(drawn.iter().all(is_within), "{failures}: {drawn:?}");
+            // By lot: that a hundred are all in one half of the range is seen once in 2^99 times.
+            let different: std::collections::BTreeSet<_> = drawn.iter().collect();
+            assert!(different.len() > 10, "{failures}: {drawn:?}");
+            let short = drawn.iter().filter(|one| **one < whole * 3 / 4).count();
+            assert!(short > 0 && short < 100, "{failures}: {drawn:?}");
         }
     }
 }

@@ -41,6 +41,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     ///
+    /// Dropped, it leaves nothing.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`].
@@ -50,6 +52,8 @@ impl Client {
 
     /// Who leads and who waits. A vacancy is a state like another. Its changes are told by [`Client::observe`].
     ///
+    /// Dropped, it leaves nothing.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`].
@@ -58,6 +62,8 @@ impl Client {
     }
 
     /// A lease, with the first 100 things that hang on it.
+    ///
+    /// Dropped, it leaves nothing.
     ///
     /// # Errors
     ///

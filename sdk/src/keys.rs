@@ -49,6 +49,8 @@ pub struct KeyValue {
 impl Client {
     /// Reads a key as it is after everything that was answered before; none where it is absent.
     ///
+    /// Dropped, it leaves nothing.
+    ///
     /// # Errors
     ///
     /// [`Error::NotApplied`].
@@ -66,6 +68,8 @@ impl Client {
     /// assert_eq!(then.value, "green");
     /// # Ok(()) });
     /// ```
+    ///
+    /// Dropped, it leaves nothing.
     ///
     /// # Errors
     ///

@@ -50,6 +50,11 @@
 //! guards still hold. Not promised is that a program knows what it lost while it is stopped, for longer than its TTL: what
 //! must not suffer from that checks the fence.
 //!
+//! A copy of a process (of a cloned machine, or a restored checkpoint) may not go on with what was held before: both copies
+//! would renew one lease, and both believe in its holds. It has to end, or to drop its client and ask anew; only a fence
+//! tells the work of the two apart where they ask under leases of their own. What a copy asks for anew has idempotency keys
+//! of its own.
+//!
 //! # One cluster
 //!
 //! A client keeps to the cluster that answered it first. After a restore there is another one, whose members refuse it with
@@ -77,9 +82,13 @@
 //!
 //! | dropped | leaves |
 //! | --- | --- |
-//! | reads, lists, [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
+//! | reads, lists, [`Client::lease_after`], [`Guard::lost`], [`Lease::lost`], [`ConfigMirror::ready`] | nothing |
 //! | [`Watch::next`], [`Observe::next`] | nothing, and nothing is lost: the next one goes on |
 //! | puts, deletes, transactions, [`Guard::proclaim`], breaks, [`Client::revoke_lease`], [`Client::change_limits`], [`Client::compact`], [`Client::set_access`] and changes of roles, identities and tokens | it may have been applied or may yet be |
+//! | [`Client::create_token`] | a live token may be left whose secret nobody knows |
+//! | [`Client::add_member`], [`Client::replace_member`], [`Client::promote_member`], [`Client::remove_member`], [`Client::transfer_leadership`] | it may have been done, or may yet be: [`Client::cluster`] shows who is a member and who leads |
+//! | [`Client::set_log_filter_of`] | the member may have taken it, or may yet |
+//! | [`Client::backup`], [`Client::local_backup`] | what had come until then is written, which is no backup; nothing in the cluster |
 //! | [`Acquire::acquire`], [`Acquire::acquire_unless`] | the queue is left in the background within 5 s, else at the end of the lease; what comes late is given up by a renewal |
 //! | [`Guard::run`] | what ran is dropped; it stays held |
 //! | [`Guard::release`], [`Guard::resign`], [`Lease::revoke`] | it goes on in the background, else it ends with the lease; it is not believed in any longer |

@@ -73,6 +73,23 @@ fn without_call<'s>(source: &'s str, examples: &str) -> Vec<&'s str> {
     declared.filter(|name| !is_called(name)).collect()
 }
 
+/// The asynchronous public functions whose documentation does not say what is left of them where their future is dropped.
+fn without_word_of_drop(source: &str) -> Vec<&str> {
+    let (mut found, mut says) = (Vec::new(), false);
+    for line in source.lines().map(str::trim_start) {
+        if let Some(doc) = line.strip_prefix("///") {
+            says |= doc.to_lowercase().contains("drop");
+        } else if line.starts_with("#[") {
+            continue;
+        } else {
+            let declared = line.strip_prefix("pub async fn ").filter(|_| !says);
+            found.extend(declared.and_then(|line| line.split(['(', '<']).next()));
+            says = false;
+        }
+    }
+    found
+}
+
 /// The first lines of examples that would not be run against a member, or are not to compile and not marked so.
 fn not_run(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| {
@@ -113,6 +130,7 @@ fn every_public_type_has_an_example_every_function_is_in_one_and_every_example_i
         assert_eq!(without_example(source), Vec::<&str>::new(), "{path}");
         assert_eq!(without_call(source, &calls), Vec::<&str>::new(), "{path}");
         assert_eq!(not_run(source), Vec::<String>::new(), "{path}");
+        assert_eq!(without_word_of_drop(source), Vec::<&str>::new(), "{path}");
     }
     let readme = include_str!("../README.md").lines();
     assert_eq!(examples(readme), Vec::<String>::new(), "the README");
@@ -132,6 +150,9 @@ fn a_type_without_an_example_and_an_example_that_is_not_run_are_noticed() {
         ["wo"],
         "a part of a name is none"
     );
+    let silent = "/// Dropped, it leaves nothing.\n#[must_use]\npub async fn a() {}\n/// Reads.\n\
+        pub async fn b<T>() {}\npub fn c() {}\n";
+    assert_eq!(without_word_of_drop(silent), ["b"]);
     let check = |text: &str, count: usize| assert_eq!(not_run(text).len(), count, "{text}");
     check("/// ```no_run\n/// a();\n/// ```", 1);
     check("    /// ```\n    /// fn example() {}\n    /// ```", 1);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenure::api::{
-    Candidate, Leader, LockHolder, LockPlace, Mode, SemaphoreHolder, SemaphorePlace,
+    Candidate, Election, ElectionSummary, Leader, Lock, LockHolder, LockPlace, LockSummary, Mode,
+    Semaphore, SemaphoreHolder, SemaphorePlace, SemaphoreSummary,
 };
 use tenure::{Client, Error};
 
@@ -40,7 +41,7 @@ pub(crate) struct Look {
 const COLUMNS: &str = "\
 SINCE is how long ago it was granted, or first asked for, by the clock of the cluster, which stands still while nobody leads. LEFT is \
 what is left of the lease, or of the wait. FENCE is also the revision of the grant: `tenure watch locks/NAME --after FENCE` tells \
-what happened since.";
+what happened since. Who waits is shown of the first 50 names for which anybody does; of the others, how many.";
 
 /// Shows which locks are held or waited for, and by whom
 #[derive(clap::Args, Debug)]
@@ -239,26 +240,116 @@ pub(crate) fn free_in(delay_ms: u64) -> String {
     format!("free for others in {}", duration::shown_ms(delay_ms))
 }
 
+/// Into which of what was listed it is looked: the first `MOST_QUEUES` of those for which somebody waits.
+#[derive(Default)]
+struct Looks(usize);
+
+impl Looks {
+    fn may_look(&mut self, queue_length: u64) -> bool {
+        let may = queue_length > 0 && self.0 < MOST_QUEUES;
+        self.0 += usize::from(may);
+        may
+    }
+}
+
+impl From<Lock> for Thing {
+    fn from(shown: Lock) -> Thing {
+        Thing {
+            wire: wire(&shown),
+            note: delay(shown.delay_remaining_ms),
+            holder_count: shown.holder_count,
+            holders: seats(shown.holders),
+            waiting: seats(shown.queue),
+            queue_length: shown.queue_length,
+            name: shown.lock,
+        }
+    }
+}
+
+impl From<LockSummary> for Thing {
+    fn from(shown: LockSummary) -> Thing {
+        Thing {
+            wire: wire(&shown),
+            note: delay(shown.delay_remaining_ms),
+            holder_count: shown.holder_count,
+            holders: seats(shown.holders),
+            waiting: Vec::new(),
+            queue_length: shown.queue_length,
+            name: shown.lock,
+        }
+    }
+}
+
+impl From<Semaphore> for Thing {
+    fn from(shown: Semaphore) -> Thing {
+        Thing {
+            wire: wire(&shown),
+            note: delay(shown.delay_remaining_ms)
+                .or_else(|| permits(shown.permits_held, shown.limit)),
+            holder_count: shown.holder_count,
+            holders: seats(shown.holders),
+            waiting: seats(shown.queue),
+            queue_length: shown.queue_length,
+            name: shown.semaphore,
+        }
+    }
+}
+
+impl From<SemaphoreSummary> for Thing {
+    fn from(shown: SemaphoreSummary) -> Thing {
+        Thing {
+            wire: wire(&shown),
+            note: delay(shown.delay_remaining_ms)
+                .or_else(|| permits(shown.permits_held, shown.limit)),
+            holder_count: shown.holder_count,
+            holders: seats(shown.holders),
+            waiting: Vec::new(),
+            queue_length: shown.queue_length,
+            name: shown.semaphore,
+        }
+    }
+}
+
+impl From<Election> for Thing {
+    fn from(shown: Election) -> Thing {
+        Thing {
+            wire: wire(&shown),
+            note: delay(shown.delay_remaining_ms),
+            holder_count: u64::from(shown.leader.is_some()),
+            holders: seats(shown.leader),
+            waiting: seats(shown.candidates),
+            queue_length: shown.candidate_count,
+            name: shown.election,
+        }
+    }
+}
+
+impl From<ElectionSummary> for Thing {
+    fn from(shown: ElectionSummary) -> Thing {
+        Thing {
+            wire: wire(&shown),
+            note: None,
+            holder_count: u64::from(shown.leader.is_some()),
+            holders: seats(shown.leader),
+            waiting: Vec::new(),
+            queue_length: shown.candidate_count,
+            name: shown.election,
+        }
+    }
+}
+
+fn permits(held: u64, limit: Option<u64>) -> Option<String> {
+    limit.map(|limit| format!("{held} of {limit} permits"))
+}
+
 async fn locks(client: &Client, look: &Look) -> Result<Seen, Error> {
     let found = client.locks(&look.prefix).limit(look.limit).await?;
-    let mut things = Vec::new();
+    let (mut things, mut looks) = (Vec::new(), Looks::default());
     for lock in found.all {
-        let looked = lock.queue_length > 0 && things.len() < MOST_QUEUES;
-        let (seen, queue) = match looked {
-            true => {
-                let whole = client.inspect_lock(&lock.lock).await?;
-                (wire(&whole), whole.queue)
-            }
-            false => (wire(&lock), Vec::new()),
-        };
-        things.push(Thing {
-            name: lock.lock,
-            note: delay(lock.delay_remaining_ms),
-            holders: seats(lock.holders),
-            holder_count: lock.holder_count,
-            waiting: seats(queue),
-            queue_length: lock.queue_length,
-            wire: seen,
+        // All of a row is of one moment: that of the list, or that of the look into it.
+        things.push(match looks.may_look(lock.queue_length) {
+            true => client.inspect_lock(&lock.lock).await?.into(),
+            false => lock.into(),
         });
     }
     Ok(Seen {
@@ -270,28 +361,12 @@ async fn locks(client: &Client, look: &Look) -> Result<Seen, Error> {
 
 async fn semaphores(client: &Client, look: &Look) -> Result<Seen, Error> {
     let found = client.semaphores(&look.prefix).limit(look.limit).await?;
-    let mut things = Vec::new();
+    let (mut things, mut looks) = (Vec::new(), Looks::default());
     for semaphore in found.all {
-        let looked = semaphore.queue_length > 0 && things.len() < MOST_QUEUES;
-        let (seen, queue) = match looked {
-            true => {
-                let whole = client.inspect_semaphore(&semaphore.semaphore).await?;
-                (wire(&whole), whole.queue)
-            }
-            false => (wire(&semaphore), Vec::new()),
-        };
-        let held = semaphore.permits_held;
-        let limit = semaphore
-            .limit
-            .map(|limit| format!("{held} of {limit} permits"));
-        things.push(Thing {
-            name: semaphore.semaphore,
-            note: delay(semaphore.delay_remaining_ms).or(limit),
-            holders: seats(semaphore.holders),
-            holder_count: semaphore.holder_count,
-            waiting: seats(queue),
-            queue_length: semaphore.queue_length,
-            wire: seen,
+        // All of a row is of one moment: that of the list, or that of the look into it.
+        things.push(match looks.may_look(semaphore.queue_length) {
+            true => client.inspect_semaphore(&semaphore.semaphore).await?.into(),
+            false => semaphore.into(),
         });
     }
     Ok(Seen {
@@ -303,28 +378,12 @@ async fn semaphores(client: &Client, look: &Look) -> Result<Seen, Error> {
 
 async fn elections(client: &Client, look: &Look) -> Result<Seen, Error> {
     let found = client.elections(&look.prefix).limit(look.limit).await?;
-    let mut things = Vec::new();
+    let (mut things, mut looks) = (Vec::new(), Looks::default());
     for election in found.all {
-        let looked = election.candidate_count > 0 && things.len() < MOST_QUEUES;
-        let (seen, queue, note) = match looked {
-            true => {
-                let whole = client.election(&election.election).await?;
-                (
-                    wire(&whole),
-                    whole.candidates,
-                    delay(whole.delay_remaining_ms),
-                )
-            }
-            false => (wire(&election), Vec::new(), None),
-        };
-        things.push(Thing {
-            name: election.election,
-            note,
-            holder_count: u64::from(election.leader.is_some()),
-            holders: seats(election.leader),
-            waiting: seats(queue),
-            queue_length: election.candidate_count,
-            wire: seen,
+        // All of a row is of one moment: that of the list, or that of the look into it.
+        things.push(match looks.may_look(election.candidate_count) {
+            true => client.election(&election.election).await?.into(),
+            false => election.into(),
         });
     }
     Ok(Seen {
@@ -466,5 +525,64 @@ fn rows(table: &mut Table, thing: &Thing, held: &str) {
         let mut row: Vec<Cell> = vec![thing.name.as_str().into(), "free".into()];
         row.resize_with(columns, || "".into());
         table.row(row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_looked_into_wherever_it_stands_and_no_more_than_fifty_are() {
+        let check = |queues: Vec<u64>, expected: &[usize]| {
+            let mut looks = Looks::default();
+            let looked: Vec<usize> = (0..queues.len())
+                .filter(|at| looks.may_look(queues[*at]))
+                .collect();
+            assert_eq!(looked, expected, "{queues:?}");
+        };
+        let alone = |at: usize| (0..60).map(|name| u64::from(name == at)).collect();
+        check(alone(0), &[0]);
+        check(alone(59), &[59]);
+        check(vec![0; 60], &[]);
+        let first: Vec<usize> = (0..MOST_QUEUES).collect();
+        check(vec![3; 60], &first);
+        let every_other: Vec<usize> = (0..60).filter(|at| at % 2 == 1).collect();
+        check((0..60).map(|at| at % 2).collect(), &every_other);
+    }
+
+    #[test]
+    fn what_was_looked_into_is_shown_as_it_was_then_and_not_as_it_was_listed() {
+        let listed: LockSummary = serde_json::from_value(json!({
+            "lock": "a", "holders": [holder("before", 3)], "holder_count": 1, "queue_length": 1,
+            "last_fence": 3, "exclusive_fence": 3, "delay_remaining_ms": null, "mod_revision": 3,
+        }))
+        .expect("it is a summary");
+        let whole: Lock = serde_json::from_value(json!({
+            "lock": "a", "holders": [holder("after", 9)], "queue": [], "holder_count": 1,
+            "queue_length": 0, "last_fence": 9, "exclusive_fence": 9, "delay_remaining_ms": null,
+            "mod_revision": 9, "revision": 9,
+        }))
+        .expect("it is a lock");
+        let check = |thing: Thing, who: &str, fence: u64, waiting: u64| {
+            assert!(
+                thing.holders[0].who.contains(who),
+                "{}",
+                thing.holders[0].who
+            );
+            assert_eq!(thing.holders[0].fence, Some(fence));
+            assert_eq!(thing.wire["last_fence"], fence);
+            assert_eq!(thing.queue_length, waiting);
+            assert_eq!(thing.wire["queue_length"], waiting);
+        };
+        check(listed.into(), "before", 3, 1);
+        check(whole.into(), "after", 9, 0);
+    }
+
+    fn holder(owner: &str, fence: u64) -> Value {
+        json!({
+            "owner": owner, "mode": "exclusive", "fence": fence, "lease": "7", "lease_name": "",
+            "acquired_revision": fence, "remaining_ms": 900, "held_ms": 100, "metadata": {},
+        })
     }
 }

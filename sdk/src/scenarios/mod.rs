@@ -277,7 +277,7 @@ async fn a_lease_that_is_not_renewed_is_in_jeopardy_and_then_lost_at_the_deadlin
 
 #[tokio::test(start_paused = true)]
 async fn belief_counts_from_when_the_answered_request_was_sent() {
-    // The member thinks for two seconds before it renews, every time: so much less is believed.
+    // The member thinks for a second and a half before it renews, every time: so much less is believed.
     let (members, _, client) = but(|got| {
         (got.call == RENEW).then(|| Does::Late(Duration::from_millis(1_500), 200, renewed(got, 0)))
     });
