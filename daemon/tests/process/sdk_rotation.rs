@@ -79,7 +79,7 @@ fn a_certificate_that_is_replaced_in_time_is_shown_from_then_on_and_nothing_is_l
                 place.write(&place.issue(3_600));
                 replaced = true;
             }
-            let put = soon(client.put("load", "x")).await;
+            let put = soon(client.put("load", "x").into_future()).await;
             put.unwrap_or_else(|error| panic!("after {:?}: {error}", issued.elapsed()));
             assert!(lock.is_held(), "after {:?}", issued.elapsed());
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -99,7 +99,7 @@ fn a_certificate_that_expired_is_told_with_its_file_and_the_next_call_shows_anot
     let place = Workplace::new();
     let client = place.client(place.write(&place.issue(4)));
     let runtime = runtime();
-    let put = || runtime.block_on(soon(client.put("load", "x")));
+    let put = || runtime.block_on(soon(client.put("load", "x").into_future()));
     put().expect("it is put");
     let error = wait::until("the certificate expires", SOON, || put().err());
     assert_eq!(error.code(), Some(Code::Unauthenticated), "{error}");

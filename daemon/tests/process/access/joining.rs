@@ -19,12 +19,8 @@ fn a_newcomer_is_added_by_its_token_or_by_an_operator_and_never_by_nobody() {
             guarded.identity("joining", &everything),
         )
     };
-    let with_root = |number: usize| {
-        let member = &cluster.members[number];
-        member.client().with_token(&root).persistent()
-    };
-    done(with_root(0).put("/v1/keys/a", b"x"), 201);
-    drop(with_root);
+    let mut at_first = cluster.members[0].client().with_token(&root).persistent();
+    done(at_first.put("/v1/keys/a", b"x"), 201);
     let number = cluster.newcomer();
     let waits_for = |cluster: &crate::common::Cluster, number: usize, words: &str| {
         let member = &cluster.members[number];
@@ -45,7 +41,6 @@ fn a_newcomer_is_added_by_its_token_or_by_an_operator_and_never_by_nobody() {
     cluster.members[number].settings.push(setting);
     cluster.members[number].start();
     waits_for(&cluster, number, "forbidden");
-    let mut at_first = cluster.members[0].client().with_token(&root).persistent();
     let known = done(at_first.get("/v1/cluster"), 200).json();
     assert_eq!(
         known["members"].as_array().map(Vec::len),
