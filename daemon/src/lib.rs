@@ -17,6 +17,7 @@ pub mod http;
 pub mod joining;
 pub mod logging;
 pub mod member;
+mod network;
 pub mod node;
 pub mod offline;
 pub mod pulse;
