@@ -312,7 +312,7 @@ fn members(configuration: &Arc<Configuration>) -> Vec<(String, MemberId)> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tenure_raft::{Entry, Payload, Term, Write};
+    use tenure_raft::{Entry, HardState, Payload, Term, Write};
     use tenure_state::Genesis;
 
     use super::*;
@@ -343,27 +343,82 @@ mod tests {
         }
     }
 
-    /// A member whose log has an entry, of index 2, that no version can apply.
-    fn poisoned(path: &Path) {
+    fn entry(index: u64, term: u64, payload: Payload) -> Entry {
+        Entry {
+            index: LogIndex(index),
+            term: Term(term),
+            stamp: Stamp(0),
+            payload,
+        }
+    }
+
+    /// A member with a checkpoint at entry 1 and these entries in its log.
+    fn with_log(path: &Path, append: Vec<Entry>, hard_state: Option<HardState>) {
         let dir = DataDir::open(path, "n1").expect("a directory");
         let state = State::genesis(Genesis::default());
         let base = alone(dir.member(), MemberInfo::default(), &state);
         found(&dir, ClusterId(7), &base, &state).expect("a member");
         let mut opened = storage::open(&dir).expect("it opens").expect("formed");
-        let entry = |index, payload| Entry {
-            index: LogIndex(index),
-            term: Term(1),
-            stamp: Stamp(0),
-            payload,
-        };
         let write = Write {
-            append: vec![
-                entry(2, Payload::Command(Bytes::from_static(b"\xffpoison"))),
-                entry(3, Payload::Empty),
-            ],
+            append,
+            hard_state,
             ..Write::default()
         };
         opened.log.write(&[write]).expect("it is written");
+    }
+
+    /// A member whose log has an entry, of index 2, that no version can apply.
+    fn poisoned(path: &Path) {
+        let poison = Payload::Command(Bytes::from_static(b"\xffpoison"));
+        let append = vec![entry(2, 1, poison), entry(3, 1, Payload::Empty)];
+        with_log(path, append, None);
+    }
+
+    #[test]
+    fn the_better_log_is_told_by_the_term_of_its_last_entry_and_not_by_its_length_or_the_members_term()
+     {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // What the leader of term 2 never got to a majority, and what the leader of term 5 did. Only the first one has
+        // heard of term 9: it campaigned, and nobody answered.
+        let (longer, better) = (dir.path().join("longer"), dir.path().join("better"));
+        let in_term = |term| {
+            Some(HardState {
+                term: Term(term),
+                ..HardState::default()
+            })
+        };
+        let old = (2..=9).map(|index| entry(index, 2, Payload::Empty));
+        with_log(&longer, old.collect(), in_term(9));
+        let new = vec![entry(2, 2, Payload::Empty), entry(3, 5, Payload::Empty)];
+        with_log(&better, new, in_term(5));
+        let told = |path: &Path| {
+            let verified = |output| {
+                let (path, mut out) = (path.to_owned(), Vec::new());
+                verify(&VerifyFlags { path, output }, &mut out).expect("it is whole");
+                String::from_utf8(out).expect("it is text")
+            };
+            let json = verified(ReportForm::Json);
+            let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+            let number = |name: &str| json["log"][name].as_u64().expect("a number");
+            let (last, of_term) = (number("last"), number("last_term"));
+            let shown = format!("up to {last} of term {of_term}, in term {}", number("term"));
+            let text = verified(ReportForm::Text);
+            assert!(text.contains(&shown), "{shown:?} is not in {text}");
+            let (mut plan, flags) = (
+                Vec::new(),
+                RecoverFlags {
+                    data_dir: Some(path.to_owned()),
+                    ..RecoverFlags::default()
+                },
+            );
+            let refused = recover(flags, &mut plan).expect_err("the loss is not accepted");
+            assert!(matches!(refused, OfflineError::Unconfirmed), "{refused}");
+            let plan = String::from_utf8(plan).expect("it is text");
+            let shown = format!("a log up to entry {last} of term {of_term};");
+            assert!(plan.contains(&shown), "{shown:?} is not in {plan}");
+            (last, of_term, number("term"))
+        };
+        assert_eq!((told(&longer), told(&better)), ((9, 2, 9), (3, 5, 5)));
     }
 
     fn recovered(path: &Path, before: Option<u64>) -> (Result<(), OfflineError>, String) {

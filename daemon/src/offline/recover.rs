@@ -118,7 +118,7 @@ fn tell_done(done: &Done, out: &mut impl Write) -> std::io::Result<()> {
 
 /// The first entry that is left out.
 fn before(stored: &Stored, asked: Option<u64>) -> Result<LogIndex, OfflineError> {
-    let (covered, end) = ends(stored);
+    let (covered, end) = (stored.state.meta.position.index, stored.last().index);
     let Some(before) = asked else {
         return Ok(end.next());
     };
@@ -139,24 +139,21 @@ fn before(stored: &Stored, asked: Option<u64>) -> Result<LogIndex, OfflineError>
     Ok(LogIndex(before))
 }
 
-/// What the checkpoint covers, and the last entry that counts.
-fn ends(stored: &Stored) -> (LogIndex, LogIndex) {
-    let covered = stored.state.meta.position.index;
-    let end = match stored.log_counts {
-        true => stored.log.last().index.max(covered),
-        false => covered,
-    };
-    (covered, end)
-}
-
 /// Says what would be done, and what is lost by it.
 fn tell_plan(stored: &Stored, before: LogIndex, out: &mut impl Write) -> std::io::Result<()> {
-    let (covered, end) = ends(stored);
+    let (covered, end) = (stored.state.meta.position, stored.last());
     let last = before.previous();
     writeln!(
         out,
-        "member {} of cluster {} has a checkpoint up to entry {covered} and a log up to entry {end}",
-        stored.identity.member, stored.identity.cluster
+        "member {} of cluster {} has a checkpoint up to entry {} of term {} and a log up to entry {} of term {}; of the members \
+         that are left, the one with the greatest term of the last entry has the most, and among equals the one with the \
+         greatest entry",
+        stored.identity.member,
+        stored.identity.cluster,
+        covered.index,
+        covered.term,
+        end.index,
+        end.term
     )?;
     writeln!(
         out,
@@ -166,7 +163,7 @@ fn tell_plan(stored: &Stored, before: LogIndex, out: &mut impl Write) -> std::io
         out,
         "lost are: whatever other members have and this one does not; {} entries of its own log; every lease, with what hangs \
          on it. Entries of its log count that may never have been committed",
-        end.0.saturating_sub(last.0)
+        end.index.0.saturating_sub(last.0)
     )?;
     let others: Vec<String> = members(&stored.state.meta.configuration)
         .into_iter()
