@@ -178,6 +178,7 @@ impl World {
             std::mem::take(&mut member.starts),
             seed,
             String::new(),
+            None,
         );
         member.starts.clone_from(&introduction.known);
         core.introduce(introduction);
