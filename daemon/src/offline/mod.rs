@@ -87,6 +87,12 @@ pub enum OfflineError {
         "the data directory {} has no log and state of a member: there is nothing to recover from", .0.display()
     )]
     NothingToRecover(PathBuf),
+    /// The member joined and was told nothing.
+    #[error(
+        "the member in {} had joined a cluster and never received its state: a cluster made of this would be empty; take another \
+         member, or a backup", .0.display()
+    )]
+    NothingReceived(PathBuf),
     /// The log does not reach so far, or the state is beyond it.
     #[error("--before {before} is not accepted: {reason}")]
     Before {
@@ -118,6 +124,7 @@ impl OfflineError {
             | OfflineError::NotEmpty(_)
             | OfflineError::Nothing { .. }
             | OfflineError::NothingToRecover(_)
+            | OfflineError::NothingReceived(_)
             | OfflineError::Before { .. }
             | OfflineError::Unconfirmed => 2,
             OfflineError::Restore { .. } | OfflineError::Random | OfflineError::Output(_) => 1,
@@ -463,6 +470,52 @@ mod tests {
         result.expect("what comes before it is fine");
         assert!(out.contains("2 entries of its own log"), "{out}");
         verify(&flags, &mut Vec::new()).expect("it is whole again");
+    }
+
+    #[test]
+    fn a_member_that_joined_and_received_nothing_makes_no_empty_cluster() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        let member = DataDir::open(&path, "n1").expect("a directory");
+        let state = State::genesis(Genesis::default());
+        found(&member, ClusterId(7), &SnapshotMeta::default(), &state).expect("a member");
+        drop(member);
+        let (result, _) = recovered(&path, None);
+        let error = result.expect_err("it has nothing");
+        assert!(matches!(error, OfflineError::NothingReceived(_)), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_recovery_that_was_cut_off_is_ended_only_where_the_loss_is_accepted() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        poisoned(&path);
+        let fresh = path.join("recovering");
+        let other = DataDir::open(&fresh, "n1").expect("a directory");
+        let state = State::genesis(Genesis::default());
+        let base = alone(other.member(), MemberInfo::default(), &state);
+        found(&other, ClusterId(8), &base, &state).expect("a member");
+        drop(other);
+        std::fs::write(fresh.join("kept"), "before-recovery-1").expect("written");
+        // The first of the files has its name.
+        std::fs::rename(fresh.join("member.json"), path.join("member.json")).expect("renamed");
+        let mut out = Vec::new();
+        let flags = RecoverFlags {
+            data_dir: Some(path.clone()),
+            ..RecoverFlags::default()
+        };
+        let error = recover(flags, &mut out).expect_err("the loss is not accepted");
+        assert!(matches!(error, OfflineError::Unconfirmed), "{error}");
+        let out = String::from_utf8(out).expect("it is text");
+        assert!(out.contains("was cut off"), "{out}");
+        let (result, out) = recovered(&path, None);
+        result.expect("it is completed");
+        assert!(out.contains("it is complete now"), "{out}");
+        let held = Held::of(&path).expect("a directory");
+        let offline = Offline::look(&held).expect("it is whole").expect("formed");
+        let stored = offline.stored.expect("a member");
+        assert_eq!(stored.identity.cluster, ClusterId(8));
     }
 
     #[test]

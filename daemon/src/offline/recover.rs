@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use tenure_raft::{LogIndex, MemberId};
+use tenure_raft::{LogIndex, LogPosition, MemberId};
 use tenure_state::Revision;
 
 use super::{
@@ -11,7 +11,9 @@ use super::{
     told_of_restored,
 };
 use crate::config::{RecoverFlags, ReloadFlags};
-use crate::storage::{DataDir, Held, Offline, Stored, finish_replacing, found, replace};
+use crate::storage::{
+    DataDir, Held, Offline, Stored, finish_replacing, found, is_half_replaced, replace,
+};
 
 /// Makes a cluster of one member out of the files of a member.
 ///
@@ -29,6 +31,14 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     let label = Held::of(&path)?.labelled()?;
     let label = label.ok_or_else(|| OfflineError::NothingToRecover(path.clone()))?;
     let dir = DataDir::open(&path, &label.name)?;
+    if is_half_replaced(&dir)? && !flags.accept_loss {
+        writeln!(
+            out,
+            "an earlier recovery of this directory was cut off while the new files took the place of the old ones; it would be \
+             completed as it was asked for then"
+        )?;
+        return Err(OfflineError::Unconfirmed);
+    }
     if let Some(kept) = finish_replacing(&dir)? {
         writeln!(
             out,
@@ -39,6 +49,10 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     }
     let stored = Offline::look(&dir.held())?.and_then(|offline| offline.stored);
     let stored = stored.ok_or_else(|| OfflineError::NothingToRecover(path.clone()))?;
+    // A member that joined begins before everything: what it has is not even the state that the cluster began with.
+    if stored.last() == LogPosition::default() {
+        return Err(OfflineError::NothingReceived(path));
+    }
     let before = before(&stored, flags.before)?;
     tell_plan(&stored, before, out)?;
     if let Some(root) = &root {

@@ -139,6 +139,14 @@ pub fn finish_replacing(dir: &DataDir) -> Result<Option<Moved>, StorageError> {
     Ok(Some(Moved(kept)))
 }
 
+/// Whether a replacement was cut off while files were given their names, so that only its end is left to be done.
+///
+/// # Errors
+/// Any error of the disk.
+pub fn is_half_replaced(dir: &DataDir) -> Result<bool, StorageError> {
+    has_begun(&dir.path().join(FRESH))
+}
+
 /// Whether some of the new files have their names, and not all of them.
 fn has_begun(fresh: &Path) -> Result<bool, StorageError> {
     Ok(files::exists(&fresh.join(LOG))? && !files::exists(&fresh.join(MEMBER))?)
