@@ -551,7 +551,7 @@ fn after_snapshot_work(event: SnapshotEvent, apply: &Sender<Apply>) -> Option<Ev
             };
         }
         SnapshotEvent::Rejected { file, error } => {
-            warn!(%error, "a snapshot was damaged on its way; it is asked for again");
+            warn!(%error, "a snapshot that arrived is not used; it is asked for again");
             Input::SnapshotRejected(file)
         }
         SnapshotEvent::Failed(error) => return Some(Event::Failed(error.into())),
