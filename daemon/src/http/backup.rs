@@ -96,7 +96,7 @@ impl Leave {
 
     /// Returns when it is taken from him, or his token or certificate has expired, and tells the audit: the answer has long
     /// begun.
-    async fn is_taken(mut self) {
+    async fn taken(mut self) {
         let failure = loop {
             self.changes.next().await;
             let may = |state: &State| self.caller.may(state, &rights::admin());
@@ -132,7 +132,7 @@ impl Sending {
         Sending {
             made: Arc::new(made),
             stopping,
-            leave_is_taken: Box::pin(leave.is_taken()),
+            leave_is_taken: Box::pin(leave.taken()),
             sent: 0,
             next: None,
             is_cut_off: false,
