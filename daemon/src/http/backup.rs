@@ -50,6 +50,8 @@ pub(super) async fn take(mut cx: Context<'_>) -> Result<Reply, Failure> {
     });
     audit.tell(&made, &[]);
     let made = made?;
+    // It may have taken minutes.
+    cx.read(&rights::admin(), |_| ())?;
     let (size, revision) = (made.size, Revision(made.revision));
     let name = format!("attachment; filename=\"tenure-{revision}.backup\"");
     let name = HeaderValue::try_from(name).unwrap_or(HeaderValue::from_static("attachment"));
