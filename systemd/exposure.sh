@@ -22,7 +22,7 @@ etcd() {
 }
 
 if ! command -v systemd-analyze >/dev/null; then
-    echo "skipped: exposure: systemd-analyze is not here"
+    echo "SKIPPED: exposure: systemd-analyze is not here"
     [ -z "${TENURE_TESTS_STRICT:-}" ]
     exit
 fi

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The Debian package under a real systemd, on three throw-away machines with a network between them: installed, started,
-# reloaded, killed, stalled, stopped, upgraded, cut off, joined, replaced, removed, restored, recovered and purged. Takes some
-# three minutes.
+# reloaded, killed, stalled, stopped, upgraded, cut off, joined, replaced, restored, recovered, begun anew with TLS and access
+# control, removed and purged.
 #
 #   systemd/test.sh [--binaries DIR]     as for systemd/package.sh
 #
-# Where no systemd can be booted it says why, which is a failure with TENURE_TESTS_STRICT.
+# Where no systemd can be booted it says why, in a line that begins with SKIPPED. That is a failure with TENURE_TESTS_STRICT, and in
+# CI (CI=true) on a machine that has booted one before.
 set -euo pipefail
 cd "$(dirname "$0")"
 binaries=(--binaries "${CARGO_TARGET_DIR:-../target}/debug")
@@ -17,6 +18,12 @@ machines=(n1 n2 n3)
 prefix=t$$-
 logs=$(mktemp -d)
 began=$SECONDS
+# There since a systemd was first booted on this machine.
+booted=/var/tmp/tenure-box-booted
+# How clients come: what `curl` is told of TLS and tokens, and `tenure` by its environment.
+scheme=http
+curled=()
+asking=(TENURE_ENDPOINTS=http://10.0.0.1:7379)
 
 box() { ./box "$1" "$prefix$2" "${@:3}"; }
 on() { box exec "$@"; }
@@ -26,8 +33,11 @@ fail() {
     exit 1
 }
 skipped() {
-    echo "skipped: the package under a real systemd: $*"
-    [ -z "${TENURE_TESTS_STRICT:-}" ] || exit 1
+    echo "SKIPPED: the package under a real systemd: $*"
+    [ -z "${TENURE_TESTS_STRICT:-}" ] || fail "TENURE_TESTS_STRICT lets nothing be skipped"
+    if [ "${CI:-}" = true ] && [ -e "$booted" ]; then
+        fail "this machine has booted one before ($booted, $(date -r "$booted" +%F)): find what it has lost, or remove that file"
+    fi
     exit 0
 }
 
@@ -41,7 +51,7 @@ finish() {
         if [ $code -ne 0 ] && [ -e "/run/tenure-box/$prefix$name/inner" ]; then
             echo "--- $name:"
             on "$name" systemctl status --no-pager --lines=0 'tenured*' 2>&1 | head -n 30 || true
-            on "$name" journalctl --no-pager --lines=40 -o short-precise -u tenured -u tenured@solo || true
+            on "$name" journalctl --no-pager --lines=40 -o short-precise -u 'tenured*' || true
         fi
     done
     for name in "${machines[@]}"; do
@@ -67,15 +77,20 @@ eventually() {
 of_unit() { on "$1" systemctl show --value -p "$2" "${3:-tenured}"; }
 is() { [ "$(of_unit "$1" "$2" "${4:-tenured}")" = "$3" ] || fail "$2 of ${4:-tenured} on $1 is \"$(of_unit "$1" "$2" "${4:-tenured}")\", not \"$3\""; }
 has_status() { [[ "$(of_unit "$1" StatusText)" == $2 ]]; }
-address() { echo "http://10.0.0.${1#n}:7379"; }
-ready() { on n1 curl -sf --max-time 2 "$(address "$1")/readyz"; }
+address() { echo "$scheme://10.0.0.${1#n}:7379"; }
+curl_on() { on "$1" curl "${curled[@]}" "${@:2}"; }
+ready() { curl_on n1 -sf --max-time 2 "$(address "$1")/readyz"; }
 all_ready() { ready n1 && ready n2 && ready n3; }
-put() { on n1 curl -sf --max-time 5 -X PUT "$(address "$1")/v1/keys/$2" -d "$3"; }
-has_key() { [ "$(on n1 curl -s --max-time 5 "$(address "$1")/v1/keys/$2?consistency=local")" = "$3" ]; }
+put() { curl_on n1 -sf --max-time 5 -X PUT "$(address "$1")/v1/keys/$2" -d "$3"; }
+has_key() { [ "$(curl_on n1 -s --max-time 5 "$(address "$1")/v1/keys/$2?consistency=local")" = "$3" ]; }
 milliseconds() { date +%s%3N; }
 
-# A block of commands of the README, as it is printed there for n2: under which heading, and which of those there.
-printed() { awk -v heading="## $1" -v wanted="$2" '/^## /{here = $0 == heading} here && /^```sh/{n++; inside = n == wanted; next} /^```/{inside = 0} inside' README.md; }
+# A block of the README, as it is printed there for n2: under which heading, and which of those there that are commands, or in another
+# language.
+printed() {
+    awk -v heading="## $1" -v wanted="$2" -v open="\`\`\`${3:-sh}" \
+        '/^## /{here = $0 == heading} here && $0 == open {n++; inside = n == wanted; next} /^```/{inside = 0} inside' README.md
+}
 # The same with the name and the address of another machine.
 as_printed() {
     local name=$1 commands
@@ -114,7 +129,7 @@ first_write() {
 boot() {
     local name number
     [ "$(id -u)" = 0 ] || skipped "only root can boot one"
-    for tool in unshare nsenter setpriv ip pgrep dpkg; do
+    for tool in unshare nsenter setpriv ip pgrep dpkg script openssl; do
         command -v "$tool" >/dev/null || skipped "$tool is not here"
     done
     [ -x /lib/systemd/systemd ] || skipped "there is no systemd on this machine"
@@ -134,6 +149,7 @@ boot() {
         box net "$name" addr add "10.0.0.$number/24" dev eth0
         box net "$name" link set eth0 up
     done
+    [ -e "$booted" ] || touch "$booted"
     said "three machines run $(on n1 systemctl --version | head -n 1)"
 }
 
@@ -253,7 +269,7 @@ tells_the_journal_what_is_asked() {
 }
 
 # A command on a machine that asks n1.
-of_cluster_from() { on "$1" env "TENURE_ENDPOINTS=$(address n1)" "${@:2}"; }
+of_cluster_from() { on "$1" env "${asking[@]}" "${@:2}"; }
 
 sends_traces() {
     local commands
@@ -272,13 +288,16 @@ sends_traces() {
 votes() { of_cluster_from n1 tenure member list -o json | tr -d ' \n' | grep "\"name\":\"$1\"[^{]*\"role\":\"voter\""; }
 does_not_vote() { ! votes "$1"; }
 
-members_come_and_go() {
-    local before
-    # A fourth, as an instance on the machine of n3.
+# A fourth, as an instance on the machine of n3.
+newcomer_settings() {
     sed -e 's/^name = .*/name = "n4"/' -e 's|^data_dir = .*|data_dir = "/var/lib/tenure/n4"|' \
         -e 's/^client_listen = .*/client_listen = "10.0.0.3:7381"/' -e 's/^peer_listen = .*/peer_listen = "10.0.0.3:7382"/' \
-        -e 's|^initial_members = .*|join = "http://10.0.0.1:7379"|' examples/three-members.toml |
-        on n3 install -m 640 -g tenure /dev/stdin /etc/tenure/n4.toml
+        -e 's|^initial_members = .*|join = "http://10.0.0.1:7379"|' examples/three-members.toml
+}
+
+members_come_and_go() {
+    local before
+    newcomer_settings | on n3 install -m 640 -g tenure /dev/stdin /etc/tenure/n4.toml
     on n3 systemctl start tenured@n4
     eventually 30 "n4 votes" votes n4
     of_cluster_from n1 tenure member remove n4 >/dev/null
@@ -304,7 +323,7 @@ members_come_and_go() {
     said "README, members: a fourth joins, votes, is removed and stays down; n2 is replaced after its disk is gone, and leads"
 }
 stays_down_removed() { [ "$(of_unit "$1" ActiveState "$2") $(of_unit "$1" ExecMainStatus "$2")" = "failed 3" ]; }
-member_id() { on n1 curl -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"member":"\([0-9a-f]*\)".*/\1/'; }
+member_id() { curl_on n1 -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"member":"\([0-9a-f]*\)".*/\1/'; }
 
 stays_down_when_misconfigured() {
     on n3 sed -i 's/^name = /nmae = /' /etc/tenure/tenured.toml
@@ -398,8 +417,69 @@ write_on() {
     echo "$worst" >"$logs/worst"
 }
 
+# Two more members on the machine of n1, of which the first will not start again.
+has_instances_that_do_not_come_back() {
+    local number
+    for number in 1 2; do
+        sed "s/n1/aside$number/g; s/:7379/:739$number/g; s/:7380/:738$((number + 2))/g" examples/one-member.toml |
+            on n1 install -m 640 -g tenure /dev/stdin "/etc/tenure/aside$number.toml"
+        on n1 systemctl start "tenured@aside$number"
+    done
+    on n1 sed -i 's/^name = /nmae = /' /etc/tenure/aside1.toml
+}
+runs_old_program() { [[ "$(on n1 readlink "/proc/$(of_unit n1 MainPID "$1")/exe")" == *'(deleted)' ]]; }
+
+# The upgrade of n1 has ended well, and says what is left to do.
+is_told_who_does_not_come_back() {
+    local pid commands
+    pid=$1
+    grep -xF 'tenure: tenured@aside1.service did not start with the new program; see: journalctl -u tenured@aside1.service' "$logs/printed-n1" >/dev/null ||
+        fail "the upgrade does not say who does not come back: $(cat "$logs/printed-n1")"
+    commands=$(sed -n 's/^    \(systemctl restart .*\)/\1/p' "$logs/printed-n1")
+    [ "$commands" = $'systemctl restart tenured@aside1.service\nsystemctl restart tenured@aside2.service' ] ||
+        fail "the upgrade says to do: $commands"
+    is n1 ActiveState failed tenured@aside1
+    is n1 ExecMainStatus 2 tenured@aside1
+    is n1 MainPID "$pid" tenured@aside2
+    runs_old_program tenured@aside2 || fail "aside2 has the new program"
+    is_left_alone_by_needrestart "$pid"
+    on n1 sed -i 's/^nmae = /name = /' /etc/tenure/aside1.toml
+    on n1 bash -euo pipefail -c "$commands"
+    is n1 ActiveState active tenured@aside1
+    is n1 ActiveState active tenured@aside2
+    ! runs_old_program tenured@aside2 || fail "aside2 has the old program still"
+    on n1 systemctl stop tenured@aside1 tenured@aside2
+    on n1 sh -c 'rm -r /etc/tenure/aside?.toml /var/lib/tenure/aside?'
+}
+
+# needrestart as apt runs it, where it can be had.
+is_left_alone_by_needrestart() {
+    local pid=$1
+    if [ ! -e "$logs/needrestart/fetched" ]; then
+        echo "SKIPPED: needrestart is not to be had here: $(tail -n 1 "$logs/fetching")"
+        return
+    fi
+    mkdir "$(box root n1)/srv/needrestart"
+    cp "$logs"/needrestart/*.deb "$(box root n1)/srv/needrestart/"
+    on n1 sh -c 'dpkg -i /srv/needrestart/*.deb' >"$logs/needrestart/log" 2>&1 || fail "$(cat "$logs/needrestart/log")"
+    on n1 env DEBIAN_FRONTEND=noninteractive needrestart -r a -l >"$logs/needrestart/log" 2>&1 || fail "$(cat "$logs/needrestart/log")"
+    grep 'systemctl restart tenured@aside2.service' "$logs/needrestart/log" >/dev/null ||
+        fail "needrestart does not say that aside2 is due: $(cat "$logs/needrestart/log")"
+    is n1 MainPID "$pid" tenured@aside2
+    said "needrestart says that a member is due for a restart, and leaves it alone"
+}
+fetch_needrestart() {
+    mkdir "$logs/needrestart"
+    cd "$logs/needrestart"
+    # What it needs and this machine, and with it the boxes, does not have.
+    apt-get install --simulate --no-install-recommends needrestart | sed -n 's/^Inst \([^ ]*\).*/\1/p' >names
+    grep -x needrestart names && xargs apt-get download -qq <names && touch fetched
+}
+
 is_upgraded_in_place() {
-    local name pid writer number count=0
+    local name pid writer number count=0 aside2
+    has_instances_that_do_not_come_back
+    aside2=$(of_unit n1 MainPID tenured@aside2)
     : >"$logs/writing"
     write_on &
     writer=$!
@@ -420,6 +500,8 @@ is_upgraded_in_place() {
     [ "$count" -ge 20 ] || fail "only $count writes were acknowledged during the upgrades"
     on n1 dpkg-query -W -f '${Version}' tenure | grep -- '-2$' >/dev/null || fail "n1 has not the new version"
     [ "$(of_unit n1 ActiveState tenured@solo)" = inactive ] || fail "the upgrade started what did not run"
+    is_told_who_does_not_come_back "$aside2"
+    said "an upgrade after which an instance does not come back ends with 0, leaves the next one alone and says what to do"
     said "upgrade in place, one after the other: $count writes acknowledged meanwhile, all there; the longest gap $(cat "$logs/worst") ms"
 }
 
@@ -474,7 +556,7 @@ UNIT
     said "socket unit: a connection starts the member; during a restart none of $(awk '{n += $1} END {print n}' <<<"$answered") connections was refused"
 }
 
-of_cluster() { on n1 curl -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"cluster":"\([0-9a-f]*\)".*/\1/'; }
+of_cluster() { curl_on n1 -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"cluster":"\([0-9a-f]*\)".*/\1/'; }
 
 is_backed_up_and_restored() {
     local old
@@ -523,7 +605,7 @@ is_removed_and_purged() {
     eventually 20 "the other two serve" ready_without_n1
     on n1 dpkg -i "/srv/${upgrade##*/}" >/dev/null 2>&1
     eventually 20 "n1 serves again" ready n1
-    has_key n1 before-all x || fail "n1 has lost its data"
+    has_key n1 secured x || fail "n1 has lost its data"
     on n2 systemctl enable tenured@other tenured.socket 2>/dev/null
     on n2 dpkg --purge tenure >"$logs/purge" 2>&1 || fail "$(cat "$logs/purge")"
     for path in /etc/tenure /var/lib/tenure /usr/bin/tenured /usr/lib/systemd/system/tenured.service \
@@ -537,10 +619,13 @@ is_removed_and_purged() {
     has_key n1 after-purge x || fail "n1 has not what n3 acknowledged"
     said "removed and installed again with its data; purged without a trace, and the others go on"
 }
-ready_without_n1() { on n2 curl -sf --max-time 2 "$(address n2)/readyz" && on n2 curl -sf --max-time 2 "$(address n3)/readyz"; }
+ready_without_n1() { curl_on n2 -sf --max-time 2 "$(address n2)/readyz" && curl_on n2 -sf --max-time 2 "$(address n3)/readyz"; }
+
+source ./test-secured.sh
 
 ./exposure.sh
 trap finish EXIT
+fetch_needrestart >"$logs/fetching" 2>&1 &
 boot
 package=$logs/tenure_0.1.0-1_amd64.deb
 upgrade=$logs/tenure_0.1.0-2_amd64.deb
@@ -564,5 +649,11 @@ keeps_listening_by_its_socket
 members_come_and_go
 is_backed_up_and_restored
 is_recovered_without_a_quorum
+begins_with_tls_and_access_control
+gives_rights_and_tokens
+rotates_certificates
+joins_with_a_token
+lets_an_administrator_in_again
+no_secret_is_in_the_journal
 is_removed_and_purged
 said "all passed"

@@ -28,7 +28,7 @@ use checks::{
 };
 pub(crate) use checks::{check_name, check_url};
 pub use offline::{RecoverFlags, ReportForm, RestoreFlags, VerifyFlags};
-pub use otel::{Encoding, Roots, Sampling, TraceSettings};
+pub use otel::{Certificates, Encoding, NamedFile, Roots, Sampling, TraceSettings};
 pub use reload::{ReloadFlags, TakesEffect};
 pub use tls::{TlsFlags, TlsSettings};
 use tls::{check_scheme, check_token};
@@ -120,7 +120,8 @@ pub struct ServeFlags {
     /// Serve other members here [default: 127.0.0.1:7380]
     #[arg(long, value_name = "ADDRESS", env = "TENURED_PEER_LISTEN")]
     pub peer_listen: Option<String>,
-    /// Where other members reach this member [default: http:// or, with TLS, https:// and the address it listens on]
+    /// Where other members reach this member [default: its own URL among the initial members, or http:// (with TLS,
+    /// https://) and the address it listens on]
     #[arg(long, value_name = "URL", env = "TENURED_PEER_ADVERTISE")]
     pub peer_advertise: Option<String>,
     /// A member that forms the cluster, as NAME=PEER-URL (repeat, or separate by commas; the same on every member)
@@ -321,6 +322,11 @@ impl Config {
             file.limits.unwrap_or_default(),
             &flags.limits.unwrap_or_default(),
         )?;
+        // The others know it by what they are told, which is what it is to say of itself.
+        let peer_advertise = flags
+            .peer_advertise
+            .or(file.peer_advertise)
+            .or_else(|| initial_members.as_ref()?.get(&name).cloned());
         let defaults = crate::http::Settings::default();
         let client_hosts = flags.client_hosts.or(file.client_hosts).unwrap_or_default();
         client_hosts.iter().try_for_each(|host| check_host(host))?;
@@ -340,7 +346,7 @@ impl Config {
             client_hosts,
             peer_advertise: advertised(
                 "peer_advertise",
-                flags.peer_advertise.or(file.peer_advertise),
+                peer_advertise,
                 peer_listen,
                 (With::Members, tls.members.is_some()),
             )?,
@@ -507,6 +513,28 @@ mod tests {
             .expect_err("the key is unknown")
             .to_string();
         assert!(error.contains("seeds"), "{error}");
+    }
+
+    #[test]
+    fn a_member_says_that_it_is_where_the_initial_members_have_it_unless_it_is_told_otherwise() {
+        let members = |own: &str| {
+            format!(
+                "name = \"n1\"\npeer_listen = \"10.0.0.1:7380\"\n[cluster.initial_members]\n{own} = \"http://n1.example:7380/\"\n"
+            )
+        };
+        let advertised = |given: Option<&str>, text: &str| {
+            let flags = ServeFlags {
+                peer_advertise: given.map(str::to_owned),
+                ..flags()
+            };
+            merged(flags, text).map(|config| config.peer_advertise)
+        };
+        let own = advertised(None, &members("n1")).expect("it is fine");
+        assert_eq!(own, "http://n1.example:7380");
+        let given = advertised(Some("http://x:1"), &members("n1")).expect("it is fine");
+        assert_eq!(given, "http://x:1");
+        let listens = advertised(None, "peer_listen = \"10.0.0.1:7380\"").expect("it is fine");
+        assert_eq!(listens, "http://10.0.0.1:7380");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A member without data becomes part of a cluster that runs.
 //!
 //! Owns the way from "told of a cluster" to "a learner of it": the member asks the cluster to add it, by the public API of
-//! any member, and looks who belongs to it. What it gets on its disk then begins before everything, so that nothing but
+//! any member, or an operator has, and it looks who belongs to it. What it gets on its disk then begins before everything, so that nothing but
 //! a snapshot of the leader's can follow; and it calls itself a learner whatever the cluster says of it, so that a
 //! member that has nothing never campaigns. Never adds itself where the cluster knows its name under another id: that
 //! member's data was here, and an operator must say that it is replaced. Left out: forming a cluster (`forming`).
@@ -125,6 +125,12 @@ async fn ask(calling: &Calling, url: &str, newcomer: &Newcomer) -> Result<Joined
     let (status, answer) = call_client(calling, url, request, ANSWER_PATIENCE).await?;
     match status {
         StatusCode::CREATED | StatusCode::OK => {}
+        // Whoever may not have members added may see whether an operator has.
+        StatusCode::FORBIDDEN => {
+            let looked = look(calling, url, newcomer.member).await;
+            let added = looked.ok().flatten();
+            return added.ok_or_else(|| refusal(status, &answer));
+        }
         _ => return Err(refusal(status, &answer)),
     }
     look(calling, url, newcomer.member).await?.ok_or_else(|| {

@@ -4,7 +4,7 @@
 //! the threads around the core and the applier; `transport`, `forming` and `joining` talk to other members; `storage` remembers;
 //! `telemetry` counts. `offline` works on files while no member runs. `supervision` speaks with the service manager, to
 //! which `pulse` shows which threads move; `logging`
-//! writes lines; `tls` reads certificates and `token` what clients send in their place.
+//! writes lines; `tls` reads certificates and `token` what clients send in their place, out of files that `given_file` opens.
 
 pub mod cli;
 pub mod config;
@@ -12,10 +12,12 @@ pub mod dev;
 pub mod forming;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod given_file;
 pub mod http;
 pub mod joining;
 pub mod logging;
 pub mod member;
+mod network;
 pub mod node;
 pub mod offline;
 pub mod pulse;

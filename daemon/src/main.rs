@@ -9,6 +9,7 @@ use clap::Parser;
 use tenured::cli::{Cli, Command, DevFlags};
 use tenured::config::{self, Config, LogFormat, ReloadFlags, ServeFlags, TraceSettings};
 use tenured::dev::{self, DevOptions};
+use tenured::given_file;
 use tenured::http;
 use tenured::logging::{self, LogFilter};
 use tenured::member::{Member, MemberConfig, MemberError, adopt, bind};
@@ -140,6 +141,7 @@ async fn listen(
     inherited: Inherited,
 ) -> Result<(TcpListener, TcpListener), Failure> {
     warn_if_open(config);
+    warn_of_open_tokens(config);
     let (clients, peers) = inherited
         .split(config.client_listen, config.peer_listen)
         .map_err(|error: SocketError| usage(error))?;
@@ -247,6 +249,25 @@ fn warn_if_open(config: &Config) {
     let address = config.peer_listen;
     if !address.ip().is_loopback() && members.is_none() {
         tracing::warn!(%address, "members are served without encryption and without certificates: anybody who reaches this address may speak as a member; give peer_cert_file, peer_key_file and peer_ca_file");
+    }
+}
+
+/// Says which files of tokens others may read. It is looked at each start, also where the token was needed once only: it may
+/// be good still.
+fn warn_of_open_tokens(config: &Config) {
+    for (setting, path) in [
+        ("root_token_file", &config.root_token_file),
+        ("join_token_file", &config.tls.calling.token),
+    ] {
+        if let Some(path) = path
+            .as_deref()
+            .filter(|path| given_file::is_open_to_others(path))
+        {
+            tracing::warn!(
+                "token readable by everybody: {setting} {} can be read by any user of this machine; make it mode 0640, and draw a new token where others use the machine",
+                path.display()
+            );
+        }
     }
 }
 

@@ -253,7 +253,10 @@ impl Member {
             },
         };
         let offering = first_configuration(&files);
+        let port = config.tls.members.as_ref();
         let label = Label {
+            is_at_peer_url: port
+                .is_none_or(|port| port.is_of(&config.name, &config.peer_advertise).is_ok()),
             name: config.name,
             client_url: config.client_advertise,
             peer_url: config.peer_advertise,

@@ -3,13 +3,14 @@
 //! Owns how `tenured token` makes one and how a member that forms a cluster reads it. Never shows a secret in an error or
 //! a log line, and never writes over a file: the token of a cluster that runs would be lost with it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tenure_state::RootToken;
 
+use crate::given_file;
 use crate::token::{TOKEN_FORM, Token};
 
 /// A token and the end of its line; whatever is longer is something else.
@@ -61,7 +62,7 @@ pub fn read(path: &Path) -> Result<RootToken, RootTokenError> {
         reason,
     };
     let mut text = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = given_file::open(path).map_err(unreadable)?;
     file.take(MOST_BYTES)
         .read_to_end(&mut text)
         .map_err(unreadable)?;
@@ -170,5 +171,7 @@ mod tests {
         assert!(read(&path).is_ok(), "an editor's end of line");
         let error = read(&dir.path().join("none")).expect_err("it is not there");
         assert!(error.to_string().contains("none"), "{error}");
+        let error = read(dir.path()).expect_err("it is a directory").to_string();
+        assert!(error.contains("a regular file is accepted"), "{error}");
     }
 }

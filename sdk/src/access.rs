@@ -380,7 +380,7 @@ impl Client {
     }
 
     /// Switches access control on or off. Once it is on, whoever does not prove who it is is refused everything; what is
-    /// held then goes on, and is renewed by whoever has the right to leases.
+    /// held then goes on, and each lease becomes that of whoever renews it first and has the right to leases.
     ///
     /// ```
     /// # tenure_doctest::run(async |url| { let client = tenure::Client::connect([url])?;
@@ -396,7 +396,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::NotApplied`], with [`Code::AccessConflict`] where nobody could administer: an identity that has a role with the
-    /// verb `admin`, and a token or a certificate, must be there before; [`Error::Unknown`].
+    /// verb `admin`, and a token that does not expire, or a certificate where members take them, must be there before;
+    /// [`Error::Unknown`].
     pub async fn set_access(&self, enabled: bool) -> Result<Access, Error> {
         let path = "/v1/access".to_owned();
         let call = Call::new(Method::PATCH, path, Effect::Repeatable, self.patience);

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Error, Failure};
-use crate::tls::Tls;
+use crate::tls::{Identity, Speaking, Tls};
 use crate::transport::Http;
 
 /// A client to be made.
@@ -91,9 +91,34 @@ impl ClientBuilder {
     }
 
     /// Shows this certificate, with those between it and its authority, to members that ask for one: both in PEM. Only
-    /// for `https` URLs.
+    /// for `https` URLs. In place of [`ClientBuilder::identity_files`] that were given before.
     pub fn identity(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.tls.identity = Some((chain.into(), key.into()));
+        self.tls.identity = Some(Identity::Given(chain.into(), key.into()));
+        self
+    }
+
+    /// The same with a certificate and a key that are in files. While calls are made the files are read again every second, and
+    /// at once where members say that the certificate has expired: whoever replaces both, by those of the same identity,
+    /// changes them without this program being started again. Connections are made anew then. What cannot be read later, or does not fit
+    /// together, changes nothing. In place of a [`ClientBuilder::identity`] that was given before.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::path::Path;
+    ///
+    /// let files = Path::new("/etc/tenure");
+    /// # let written = tenure_doctest::certificates()?;
+    /// # let files = written.path();
+    /// let client = tenure::Client::builder(["https://n1.internal:7379"])
+    ///     .authority(std::fs::read(files.join("ca.pem"))?)
+    ///     .identity_files(files.join("client.pem"), files.join("client.key"))
+    ///     .build()?;
+    /// # assert_eq!(client.urls().len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn identity_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.identity = Some(Identity::Files(chain.into(), key.into()));
         self
     }
 
@@ -166,7 +191,7 @@ impl ClientBuilder {
     }
 
     /// How the client would speak TLS, for a program that asks the same members by an HTTP client of its own; none where no
-    /// URL is `https`.
+    /// URL is `https`. A certificate that is in files is read now, and not again.
     ///
     /// ```
     /// # fn main() -> Result<(), tenure::Error> {
@@ -185,10 +210,14 @@ impl ClientBuilder {
     ///
     /// Those of [`ClientBuilder::build`] that are of certificates and keys.
     pub fn tls_config(&self) -> Result<Option<ClientConfig>, Error> {
+        Ok(self.speaking()?.map(|speaking| speaking.config))
+    }
+
+    fn speaking(&self) -> Result<Option<Speaking>, Error> {
         let secure = self.urls.iter().any(|url| url.starts_with("https:"));
         let for_tls = !self.tls.authorities.is_empty() || self.tls.identity.is_some();
         match (secure, for_tls) {
-            (true, _) => self.tls.config().map(Some),
+            (true, _) => self.tls.speaking().map(Some),
             (false, false) => Ok(None),
             (false, true) => Err(Error::NotApplied(Failure::local(format!(
                 "certificates are given, but none of the URLs {:?} begins with https://",
@@ -204,7 +233,7 @@ impl ClientBuilder {
     /// Where there is no URL, or one that is none; where certificates or keys cannot be read or do not fit, or are given
     /// though no URL is `https`; where the token is none, or its file cannot be read.
     pub fn build(self) -> Result<Client, Error> {
-        let http = self.tls_config()?.map_or_else(Http::plain, Http::secure);
+        let http = self.speaking()?.map_or_else(Http::plain, Http::secure);
         let credential = match self.who {
             Who::Nobody => Credential::None,
             Who::Token(token) => Credential::token(&token)?,

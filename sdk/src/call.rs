@@ -267,6 +267,7 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
         let mut request = call.request(&member, client, who.as_ref())?;
         let attempt = span.attempt(&mut request, tries);
         let left = end.saturating_duration_since(Instant::now());
+        let shown = client.transport.shown();
         let sent = client.clock.now();
         let answer = timeout(call.try_for.min(left), client.transport.send(request)).await;
         attempt.end(answer.as_ref().ok());
@@ -287,7 +288,7 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
             }
             Tried::Refused(mut failure) => {
                 if failure.code == Some(Code::Unauthenticated) && may_change {
-                    match client.credential.renewed(who.as_ref()).await {
+                    match client.renewed(who.as_ref(), shown.as_ref()).await {
                         Ok(()) if Instant::now() < end => continue,
                         Ok(()) => {}
                         Err(why) => failure.detail.push_str(&why),
@@ -319,13 +320,13 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
     }
 }
 
-/// Asks one member once, and once more where it refuses a token in place of which there is another now. Whether it answers says nothing about whom other calls ask. Of a change that was sent and not
-/// answered by a member, nothing is known.
+/// Asks one member once, and once more where it refuses a token or certificate in place of which there is another now. Whether
+/// it answers says nothing about whom other calls ask. Of a change that was sent and not answered by a member, nothing is known.
 pub(crate) async fn ask(client: &Inner, call: &Call, member: &str) -> Result<Answer, Error> {
-    let who = client.credential.current();
+    let (who, shown) = (client.credential.current(), client.transport.shown());
     match ask_as(client, call, member, who.as_ref()).await {
         Err(Error::NotApplied(mut failure)) if failure.code == Some(Code::Unauthenticated) => {
-            match client.credential.renewed(who.as_ref()).await {
+            match client.renewed(who.as_ref(), shown.as_ref()).await {
                 Ok(()) => {
                     let who = client.credential.current();
                     ask_as(client, call, member, who.as_ref()).await

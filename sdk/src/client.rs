@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use tenure_api::header;
 
 use crate::call::{Answer, Call, perform};
+use crate::certificate::Shown;
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::endpoint::{Chosen, Endpoints};
@@ -55,6 +56,25 @@ pub(crate) struct Inner {
     /// Who asks.
     pub(crate) credential: Credential,
     pub(crate) keeper: Keeper,
+}
+
+impl Inner {
+    /// Whoever sent this, or showed that, is refused as nobody that is known: whether there is another token, or certificate,
+    /// now. Where a token is sent, members look at no certificate.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, with what to add to the words of the refusal.
+    pub(crate) async fn renewed(
+        &self,
+        who: Option<&HeaderValue>,
+        shown: Option<&Shown>,
+    ) -> Result<(), String> {
+        match who {
+            Some(_) => self.credential.renewed(who).await,
+            None => self.transport.renewed(shown).await,
+        }
+    }
 }
 
 impl Client {

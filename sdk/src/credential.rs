@@ -1,24 +1,16 @@
 //! Who asks: a token that was given, or one in a file that may get another at any time.
 //!
-//! Owns what is sent and when the file is looked at. A call waits for the file only where its token was refused; all others
-//! send what was known last, so that a disk which hangs keeps no renewal from being sent. Nothing here is ever shown.
+//! Owns what is sent (`reread` when the file is looked at). Nothing here is ever shown.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::HeaderValue;
-use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Failure};
+use crate::reread::Reread;
 
-/// While calls are made, the file is read this often.
-const READ_EVERY: Duration = Duration::from_secs(1);
-/// Somebody who has been reading it for so long is not waited for: the disk hangs, or his runtime has ended.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
-/// How long a call whose token was refused waits for the file.
-const READ_WITHIN: Duration = Duration::from_secs(1);
 /// Of a file that is longer than any token not even the beginning is one.
 const MOST_BYTES: u64 = 4096;
 
@@ -27,20 +19,13 @@ pub(crate) enum Credential {
     /// By nothing.
     None,
     Token(HeaderValue),
-    File(Arc<TokenFile>),
+    File(TokenFile),
 }
 
 /// A file with a token in it.
 pub(crate) struct TokenFile {
     path: PathBuf,
-    known: Mutex<Known>,
-}
-
-struct Known {
-    token: HeaderValue,
-    /// When it was read last, or somebody began to.
-    read: Instant,
-    is_being_read: bool,
+    token: Arc<Reread<HeaderValue>>,
 }
 
 impl Credential {
@@ -56,13 +41,9 @@ impl Credential {
     ///
     /// Where the file cannot be read or what is in it is no token.
     pub(crate) fn file(path: PathBuf) -> Result<Credential, Error> {
-        let token = read(&path).map_err(refused)?;
-        let known = Mutex::new(Known {
-            token,
-            read: Instant::now(),
-            is_being_read: false,
-        });
-        Ok(Credential::File(Arc::new(TokenFile { path, known })))
+        let of_file = path.clone();
+        let token = Reread::new(move || read(&of_file)).map_err(refused)?;
+        Ok(Credential::File(TokenFile { path, token }))
     }
 
     pub(crate) fn is_secret(&self) -> bool {
@@ -74,14 +55,7 @@ impl Credential {
         match self {
             Credential::None => None,
             Credential::Token(token) => Some(token.clone()),
-            Credential::File(file) => {
-                if file.is_to_be_read() {
-                    let file = Arc::clone(file);
-                    // Nobody waits for it. What is wrong with the file is told where a token is refused.
-                    drop(tokio::task::spawn_blocking(move || file.read_again()));
-                }
-                Some(file.known().token.clone())
-            }
+            Credential::File(file) => Some(file.token.current()),
         }
     }
 
@@ -94,49 +68,17 @@ impl Credential {
         let Credential::File(file) = self else {
             return Err(String::new());
         };
-        let is_another = |file: &TokenFile| sent != Some(&file.known().token);
-        if is_another(file) {
+        let is_another = || sent != Some(&file.token.known());
+        if is_another() {
             return Ok(());
         }
-        let again = Arc::clone(file);
-        let reading = tokio::task::spawn_blocking(move || again.read_again());
         let shown = file.path.display();
-        match timeout(READ_WITHIN, reading).await {
-            Ok(Ok(Ok(()))) if is_another(file) => Ok(()),
-            Ok(Ok(Ok(()))) => Err(format!("; there is no other token in {shown}")),
-            Ok(Ok(Err(why))) => Err(format!("; {why}")),
-            Ok(Err(_)) | Err(_) => Err(format!("; {shown} could not be read again in time")),
+        match file.token.again().await {
+            Some(Ok(())) if is_another() => Ok(()),
+            Some(Ok(())) => Err(format!("; there is no other token in {shown}")),
+            Some(Err(why)) => Err(format!("; {why}")),
+            None => Err(format!("; {shown} could not be read again in time")),
         }
-    }
-}
-
-impl TokenFile {
-    /// Whether it is time to. Whoever is told so reads it.
-    fn is_to_be_read(&self) -> bool {
-        let mut known = self.known();
-        let every = match known.is_being_read {
-            true => GIVEN_UP_AFTER,
-            false => READ_EVERY,
-        };
-        let due = known.read.elapsed() >= every;
-        if due {
-            known.is_being_read = true;
-            known.read = Instant::now();
-        }
-        due
-    }
-
-    fn read_again(&self) -> Result<(), String> {
-        let told = read(&self.path);
-        let mut known = self.known();
-        known.is_being_read = false;
-        known.read = Instant::now();
-        known.token = told?;
-        Ok(())
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,7 +109,10 @@ fn refused(detail: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::reread::READ_EVERY;
 
     fn written(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().expect("there is room for a file");

@@ -1,13 +1,13 @@
 //! One request to one member over HTTP/1.1.
 //!
-//! Owns connections. A long-poll has a connection of its own, so a renewal never waits behind one. Each runtime has
+//! Owns connections, and when new ones are made since another certificate is to be shown. A long-poll has a connection of its own, so a renewal never waits behind one. Each runtime has
 //! connections of its own: one that is not run any more would not carry what another sends. Knows nothing of retries or
 //! deadlines.
 
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,7 +18,11 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use tokio::runtime::{Handle, Id};
+
+use crate::certificate::{CertificateFiles, Shown};
+use crate::tls::Speaking;
 
 /// The longest answer that is read: four times what a member puts on one page of anything.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -36,6 +40,20 @@ pub(crate) trait Transport: Send + Sync {
         &self,
         request: Request<Bytes>,
     ) -> Boxed<'static, Result<Response<Streamed>, SendError>>;
+
+    /// The certificate that is shown now, where there may be another some time.
+    fn shown(&self) -> Option<Shown> {
+        None
+    }
+
+    /// Whoever showed this is refused: looks whether another is to be shown.
+    ///
+    /// # Errors
+    ///
+    /// Where none is, with what to add to the words of the refusal.
+    fn renewed<'a>(&'a self, _refused: Option<&'a Shown>) -> Boxed<'a, Result<(), String>> {
+        Box::pin(std::future::ready(Err(String::new())))
+    }
 }
 
 /// A body that is read as it comes; what cuts it off is told in words.
@@ -53,9 +71,17 @@ pub(crate) enum SendError {
 /// HTTP, over TLS where the URL says so.
 pub(crate) struct Http {
     /// None where nothing of TLS was set up.
-    tls: Option<ClientConfig>,
-    /// The one that was used last is the last.
-    connections: Mutex<Vec<(Option<Id>, Connections)>>,
+    tls: Option<Speaking>,
+    kept: Mutex<Kept>,
+}
+
+/// The connections that are there for the next request.
+#[derive(Default)]
+struct Kept {
+    /// What was shown when they were made, where that may become another.
+    shown: Option<Shown>,
+    /// By runtime; the one that was used last is the last.
+    connections: Vec<(Option<Id>, Connections)>,
 }
 
 /// The connections of one runtime.
@@ -70,26 +96,36 @@ impl Http {
     pub(crate) fn plain() -> Http {
         Http {
             tls: None,
-            connections: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
-    pub(crate) fn secure(tls: ClientConfig) -> Http {
+    pub(crate) fn secure(tls: Speaking) -> Http {
         Http {
             tls: Some(tls),
-            connections: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
-    /// Those of this runtime.
+    fn files(&self) -> Option<&Arc<CertificateFiles>> {
+        self.tls.as_ref()?.files.as_ref()
+    }
+
+    /// Those of this runtime. Where another certificate is shown now, new ones are made: what is under way on the old ones
+    /// goes on there.
     fn connections(&self) -> Connections {
         let runtime = Handle::try_current().ok().map(|runtime| runtime.id());
-        let known = self.connections.lock();
-        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        let shown = self.shown();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.shown != shown {
+            kept.connections.clear();
+            kept.shown = shown;
+        }
+        let known = &mut kept.connections;
         let place = known.iter().position(|(of, _)| *of == runtime);
         let connections = match place {
             Some(place) => known.remove(place).1,
-            None => Connections::new(self.tls.as_ref()),
+            None => Connections::new(self.tls.as_ref().map(|tls| &tls.config)),
         };
         known.push((runtime, connections.clone()));
         let surplus = known.len().saturating_sub(MAX_RUNTIMES);
@@ -105,8 +141,11 @@ impl Connections {
             return Connections::Plain(builder().build(connector));
         };
         connector.enforce_http(false);
+        let mut tls = tls.clone();
+        // Members know who resumes a session by what he showed when it began.
+        tls.resumption = Resumption::in_memory_sessions(SESSIONS);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.clone())
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -128,6 +167,17 @@ fn builder() -> hyper_util::client::legacy::Builder {
 }
 
 impl Transport for Http {
+    fn shown(&self) -> Option<Shown> {
+        self.files().map(|files| files.current())
+    }
+
+    fn renewed<'a>(&'a self, refused: Option<&'a Shown>) -> Boxed<'a, Result<(), String>> {
+        match self.files() {
+            Some(files) => Box::pin(files.renewed(refused)),
+            None => Box::pin(std::future::ready(Err(String::new()))),
+        }
+    }
+
     fn send(&self, request: Request<Bytes>) -> Boxed<'static, Result<Response<Bytes>, SendError>> {
         let answer = self.open(request);
         Box::pin(async move {
@@ -163,6 +213,9 @@ impl Transport for Http {
         })
     }
 }
+
+/// Sessions that may be resumed: one for each member of a cluster, and more.
+const SESSIONS: usize = 64;
 
 /// How the library says that a connection was closed before anything could be sent. Its cause is lost: with TLS 1.3, whoever
 /// does not show the certificate that the other side wants is told so only behind the handshake.

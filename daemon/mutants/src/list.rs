@@ -171,6 +171,12 @@ mutants! {
     JointNeverLeft,
     /// A change of the membership goes into the log before renewals that wait, and ends their leases.
     ChangeBeforeRenewals,
+    /// Whoever is a member is added once more.
+    AddedTwice,
+    /// An id that was removed is a member's again.
+    RemovedIdReturns,
+    /// A change of voters is made though too few of those to be are known to be alive.
+    QuorumChangedAway,
     /// A member that runs on an old copy of its disk is welcome.
     OldCopyWelcome,
 

@@ -288,7 +288,7 @@ impl Raft {
     fn joint(&self, voters: BTreeSet<MemberId>) -> Result<Configuration, Unsafe> {
         let alive = voters.iter().filter(|id| self.is_alive(**id)).count();
         let needed = voters.len() / 2 + 1;
-        if alive < needed {
+        if alive < needed && !mutated(Mutant::QuorumChangedAway) {
             return Err(Unsafe::QuorumLost {
                 voters: voters.len(),
                 alive,
@@ -497,10 +497,10 @@ fn check_is_member(configuration: &Configuration, id: MemberId) -> Result<(), Ch
 }
 
 fn check_is_new(configuration: &Configuration, id: MemberId) -> Result<(), Unsafe> {
-    if configuration.contains(id) {
+    if configuration.contains(id) && !mutated(Mutant::AddedTwice) {
         return Err(Unsafe::AlreadyMember(id));
     }
-    if configuration.removed.contains(&id) {
+    if configuration.removed.contains(&id) && !mutated(Mutant::RemovedIdReturns) {
         return Err(Unsafe::Removed(id));
     }
     Ok(())

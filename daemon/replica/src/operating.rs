@@ -59,6 +59,8 @@ pub struct Introduction {
     pub known: Vec<u64>,
     /// Where clients reach the member now.
     pub client_url: String,
+    /// Where other members reach it now; `None` where it does not say, and what is known stays.
+    pub peer_url: Option<String>,
 }
 
 /// More starts of a member are never in doubt than this.
@@ -77,6 +79,7 @@ impl Introduction {
         mut known: Vec<u64>,
         drawn: u64,
         client_url: String,
+        peer_url: Option<String>,
     ) -> Introduction {
         let logged = committed.info.get(&id).and_then(|info| info.start);
         if let Some(at) = known.iter().position(|start| Some(*start) == logged) {
@@ -89,6 +92,7 @@ impl Introduction {
             start: known.last().copied().unwrap_or(drawn),
             known,
             client_url,
+            peer_url,
         }
     }
 }
@@ -354,8 +358,10 @@ impl Core {
         let Some(info) = self.raft.configuration().info.get(&self.id) else {
             return;
         };
-        let is_known =
-            info.start == Some(introduction.start) && info.client_url == introduction.client_url;
+        let said = introduction.peer_url.as_ref();
+        let is_known = info.start == Some(introduction.start)
+            && info.client_url == introduction.client_url
+            && said.is_none_or(|url| *url == info.peer_url);
         let is_due = self
             .operating
             .introduced
@@ -374,6 +380,12 @@ impl Core {
         }
     }
 
+    /// Two members are not reached at one address: whoever says so has the settings of the other.
+    fn is_reached_by_another(&self, id: MemberId, peer_url: &str) -> bool {
+        let mut known = self.raft.configuration().info.iter();
+        known.any(|(other, info)| *other != id && info.peer_url == peer_url)
+    }
+
     /// One at a time, as members change; what finds the membership busy waits, and is said again anyway.
     fn log_starts(&mut self) {
         if !self.raft.is_leader() {
@@ -387,6 +399,11 @@ impl Core {
         };
         info.start = Some(introduction.start);
         info.client_url.clone_from(&introduction.client_url);
+        if let Some(url) = &introduction.peer_url
+            && !self.is_reached_by_another(id, url)
+        {
+            info.peer_url.clone_from(url);
+        }
         if self.raft.configuration().info.get(&id) == Some(&info) {
             return;
         }
@@ -422,7 +439,8 @@ mod tests {
     fn next(committed: Option<u64>, known: &[u64], drawn: u64) -> Vec<u64> {
         let configuration = with_start(committed);
         let known = known.to_vec();
-        let next = Introduction::next(MemberId(1), &configuration, known, drawn, String::new());
+        let id = MemberId(1);
+        let next = Introduction::next(id, &configuration, known, drawn, String::new(), None);
         assert_eq!(Some(&next.start), next.known.last());
         next.known
     }

@@ -20,6 +20,7 @@ impl World {
         self.trace
             .say(self.now, || format!("n{} crashes", place + 1));
         self.trace.counts.crashes += 1;
+        member.down_since = Some(self.now);
         member.life.0 += 1;
         member.deferred.clear();
         member.paused = None;

@@ -43,6 +43,8 @@ pub(crate) struct Member {
     pub(crate) deferred: Vec<Event>,
     /// It is not started again.
     pub(crate) down_for_good: bool,
+    /// When it ended last.
+    pub(crate) down_since: Option<Moment>,
     pub(crate) next_token: u64,
     /// Its disks have no room until then.
     pub(crate) full_until: Moment,
@@ -99,6 +101,7 @@ impl Member {
             paused: None,
             deferred: Vec::new(),
             down_for_good: false,
+            down_since: None,
             next_token: token,
             full_until: Moment(0),
             next_sync_fails: false,
@@ -178,6 +181,7 @@ impl World {
             std::mem::take(&mut member.starts),
             seed,
             String::new(),
+            None,
         );
         member.starts.clone_from(&introduction.known);
         core.introduce(introduction);

@@ -14,10 +14,14 @@ use tenure_state::{Genesis, State};
 use crate::chance::Chance;
 use crate::oracle::{broken, demand};
 use crate::plan::ChangePlan;
+use crate::time::Moment;
 use crate::world::{Event, Life, World};
 
 /// A joint configuration is left, and whoever is to be promoted is a voter, so soon in a healed cluster.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+
+/// A member that has been down for so many election timeouts is not taken for alive, whatever clocks and pauses there are.
+const LONG_DOWN: u32 = 4;
 
 /// The operator of a run. It has a stream of chance of its own, so that runs without changes are what they would be
 /// without it.
@@ -101,6 +105,32 @@ impl World {
         self.tell(at, Input::Operate { token, operation });
     }
 
+    /// No leader begins to change the voters where most of those to be have been down for long: whoever had them vote would
+    /// have lost the quorum by asking.
+    pub(crate) fn judge_change(&self, place: usize, configuration: &Configuration) {
+        let leads = self.members[place]
+            .running
+            .as_ref()
+            .is_some_and(|running| running.core.is_leader());
+        if !leads || !configuration.is_joint() {
+            return;
+        }
+        let long = LONG_DOWN * self.plan.core.raft.election_timeout;
+        let is_down = |id: &&MemberId| {
+            let member = &self.members[crate::oracle::place_of(**id)];
+            let since = member.down_since.unwrap_or(Moment(0));
+            member.running.is_none() && long < self.now - since
+        };
+        let voters = &configuration.voters;
+        let down = voters.iter().filter(is_down).count();
+        demand!(
+            2 * down < voters.len(),
+            "quorum-kept",
+            "n{} makes {voters:?} the voters, of whom {down} have been down for more than {long:?}",
+            place + 1
+        );
+    }
+
     /// Where a leader has appended a configuration, decides whether something breaks, and after how many of the messages
     /// that tell of it.
     pub(crate) fn break_at_change(
@@ -153,9 +183,17 @@ impl World {
         let chance = &mut self.operator.chance;
         let members: Vec<MemberId> = known.members().into_iter().collect();
         let other = chance.pick(&members);
+        // It may call somebody otherwise than the cluster does.
+        let again = if chance.coin() { "" } else { "again" };
         let info = |id: MemberId| MemberInfo {
-            name: format!("n{}", id.0),
+            name: format!("n{}{again}", id.0),
             ..MemberInfo::default()
+        };
+        // One who does not look asks for what must be refused: an id that is a member's, or was.
+        let any = MemberId(chance.number(1, everybody));
+        let newcomer = match chance.number(0, 5) {
+            0 => Some(any),
+            _ => newcomer,
         };
         let change = match (chance.number(0, 9), newcomer) {
             (0..4, Some(id)) => Change::Add {

@@ -23,6 +23,8 @@ const HASH: [u8; 32] = [7; 32];
 pub(crate) struct People {
     chance: Chance,
     guarded: bool,
+    /// Access control was turned off last, as far as this one did it: then most clients prove nothing.
+    open: bool,
     /// Every token that was ever made, with whose it is.
     tokens: Vec<(TokenId, &'static str)>,
 }
@@ -36,6 +38,7 @@ impl People {
         People {
             chance,
             guarded,
+            open: false,
             tokens: numbered.collect(),
         }
     }
@@ -107,6 +110,7 @@ impl People {
         }
         match self.chance.number(0, 99) {
             0 => Principal::anonymous(),
+            1..60 if self.open => Principal::anonymous(),
             1..12 => Principal::of(&name, None),
             // A token that may be gone, or another's.
             12..16 => Principal::of(&name, Some(self.some_token(|_| true))),
@@ -163,9 +167,14 @@ impl People {
             90..92 => AccessChange::DeleteRole {
                 name: role.to_owned(),
             },
-            92..94 => AccessChange::Enable { enabled: false },
-            _ => AccessChange::Enable { enabled: true },
+            92..94 => self.switch(false),
+            _ => self.switch(true),
         }
+    }
+
+    fn switch(&mut self, enabled: bool) -> AccessChange {
+        self.open = !enabled;
+        AccessChange::Enable { enabled }
     }
 
     fn identity(&mut self, role: &str) -> Identity {

@@ -89,7 +89,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     counts.judged = world.recorder.judged;
     counts.searched = world.recorder.searched;
     counts.guarded = u64::from(world.people.are_told_apart());
-    (counts.denied, counts.access_changes) = history.access();
+    (counts.denied, counts.access_changes, counts.claims) = history.access();
     let decisions = &world.oracle.decisions;
     counts.replays = decisions.replays;
     counts.mismatches = decisions.mismatches;

@@ -94,6 +94,8 @@ pub struct Counts {
     pub denied: u64,
     /// Changes of roles, identities and tokens.
     pub access_changes: u64,
+    /// Leases of nobody that became somebody's.
+    pub claims: u64,
     /// Transfers of leadership asked for.
     pub transfers: u64,
     /// Changes of the membership asked for.
@@ -253,6 +255,7 @@ impl Counts {
             ("runs with access control", &mut self.guarded),
             ("denied", &mut self.denied),
             ("access changes", &mut self.access_changes),
+            ("leases claimed", &mut self.claims),
         ]
     }
 }

@@ -105,6 +105,11 @@ impl World {
                 matches!(entry.payload, tenure_raft::Payload::Configuration(_))
             };
             changes_members = write.append.iter().any(changes);
+            for entry in &write.append {
+                if let tenure_raft::Payload::Configuration(configuration) = &entry.payload {
+                    self.judge_change(place, configuration);
+                }
+            }
             // Before anybody else has heard of it.
             if self.chance.coin() && self.perhaps_lose_leader(place, appended.clone()) {
                 return;

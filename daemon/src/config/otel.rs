@@ -5,11 +5,13 @@
 
 mod headers;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderMap;
 
 use super::ConfigError;
+use crate::tls::is_secure;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -21,16 +23,12 @@ const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
 const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
 const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
-/// Standardized too, but certificates are those of the machine: they are refused by name, so that nobody takes a
-/// collector for checked, or this member for known to it, who is not.
-const CERTIFICATES: [&str; 6] = [
-    "OTEL_EXPORTER_OTLP_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
-];
+const AUTHORITIES: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+const TRACES_AUTHORITIES: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
+const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE";
+const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+const TRACES_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const PROPAGATORS: &str = "OTEL_PROPAGATORS";
@@ -54,6 +52,8 @@ pub struct TraceSettings {
     pub endpoint: String,
     /// What is sent with each request, which `Debug` does not show.
     pub headers: HeaderMap,
+    /// Whom it is believed that it is the collector, and what it is shown; where the URL is https.
+    pub certificates: Certificates,
     /// How they are encoded.
     pub encoding: Encoding,
     /// How long one try to send some may take, with what is repeated.
@@ -68,6 +68,24 @@ pub struct TraceSettings {
     pub batch: usize,
     /// How long the first of them waits for others.
     pub delay: Duration,
+}
+
+/// By what a collector with https and this member know each other. The files are read when the member starts.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Certificates {
+    /// The authorities of the collector's certificate; those of the machine where none are named.
+    pub authorities: Option<NamedFile>,
+    /// What the collector is shown, and its key; nothing where none is named.
+    pub own: Option<(NamedFile, NamedFile)>,
+}
+
+/// A file, and the variable that names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NamedFile {
+    /// The variable.
+    pub variable: &'static str,
+    /// Where the file lies.
+    pub path: PathBuf,
 }
 
 /// How spans are encoded, over HTTP.
@@ -137,12 +155,12 @@ impl TraceSettings {
         let Some(endpoint) = endpoint(get(TRACES_ENDPOINT), get(ENDPOINT))? else {
             return Ok(None);
         };
-        if let Some(given) = CERTIFICATES.into_iter().find_map(get) {
-            return Err(refused(
-                given,
-                "it is not supported; a collector with https is checked by the certificates of the machine, and is shown none",
-            ));
-        }
+        let certificates = certificates(
+            &endpoint,
+            either(TRACES_AUTHORITIES, AUTHORITIES),
+            either(TRACES_CERTIFICATE, CERTIFICATE),
+            either(TRACES_KEY, KEY),
+        )?;
         check_compression(either(TRACES_COMPRESSION, COMPRESSION))?;
         let queue = number(get(QUEUE), 2048, 1..=MOST_QUEUED)?;
         let batch = number(get(BATCH), 512.min(queue), 1..=queue)?;
@@ -150,6 +168,7 @@ impl TraceSettings {
         let settings = TraceSettings {
             endpoint,
             headers: headers(either(TRACES_HEADERS, HEADERS))?,
+            certificates,
             encoding: encoding(either(TRACES_PROTOCOL, PROTOCOL))?,
             timeout: timeout.min(milliseconds(get(EXPORT_TIMEOUT), 30_000)?),
             sampling: sampling(get(SAMPLER), get(SAMPLER_ARG))?,
@@ -224,6 +243,49 @@ fn endpoint(
         (setting, shown),
         "a URL is accepted, such as http://127.0.0.1:4318 or https://collector.example:4318",
     ))
+}
+
+/// Certificates are refused rather than left out in silence where they would not be looked at: nobody is to take a collector for
+/// checked, or this member for known to it, who is not.
+fn certificates(
+    endpoint: &str,
+    authorities: Option<Given>,
+    certificate: Option<Given>,
+    key: Option<Given>,
+) -> Result<Certificates, ConfigError> {
+    let given = [&authorities, &certificate, &key];
+    if let Some(given) = given.into_iter().flatten().next()
+        && !is_secure(endpoint)
+    {
+        return Err(refused(
+            given.clone(),
+            "the endpoint is http, and certificates are looked at with https only: an https endpoint is accepted beside it, or none of them",
+        ));
+    }
+    let file = |(variable, path): Given| NamedFile {
+        variable,
+        path: path.into(),
+    };
+    let own = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((file(certificate), file(key))),
+        (None, None) => None,
+        (Some(alone), None) => {
+            return Err(refused(
+                alone,
+                format!("it is accepted with {KEY} beside it"),
+            ));
+        }
+        (None, Some(alone)) => {
+            return Err(refused(
+                alone,
+                format!("it is accepted with {CERTIFICATE} beside it"),
+            ));
+        }
+    };
+    Ok(Certificates {
+        authorities: authorities.map(file),
+        own,
+    })
 }
 
 fn encoding(given: Option<Given>) -> Result<Encoding, ConfigError> {
@@ -475,10 +537,38 @@ mod tests {
     }
 
     #[test]
-    fn certificates_of_ones_own_are_refused_by_name_rather_than_left_out_in_silence() {
-        for name in CERTIFICATES {
-            let error = with(&[(name, "/etc/tenure/ca.pem")]).expect_err("it is not supported");
-            let said = format!("{name} is \"/etc/tenure/ca.pem\": it is not supported");
+    fn certificates_are_taken_for_https_and_those_of_traces_go_before() {
+        let of = |more: &[(&'static str, &'static str)]| {
+            let endpoint = [(ENDPOINT, "https://c.example:4318")];
+            read(&[&endpoint, more].concat()).map(|set| set.expect("it is set").certificates)
+        };
+        let file = |variable, path: &str| NamedFile {
+            variable,
+            path: path.into(),
+        };
+        assert_eq!(of(&[(AUTHORITIES, " ")]), Ok(Certificates::default()));
+        let taken = of(&[
+            (AUTHORITIES, "/all.pem"),
+            (TRACES_AUTHORITIES, "/ca.pem"),
+            (CERTIFICATE, "/own.pem"),
+            (KEY, "/own.key"),
+        ]);
+        let taken = taken.expect("they are accepted");
+        assert_eq!(taken.authorities, Some(file(TRACES_AUTHORITIES, "/ca.pem")));
+        let own = (file(CERTIFICATE, "/own.pem"), file(KEY, "/own.key"));
+        assert_eq!(taken.own, Some(own));
+        for (alone, other) in [(TRACES_CERTIFICATE, KEY), (KEY, CERTIFICATE)] {
+            let error = of(&[(alone, "/one.pem")]).expect_err("its other half is missing");
+            let said = format!("{alone} is \"/one.pem\": it is accepted with {other} beside it");
+            assert!(error.starts_with(&said), "{error}");
+        }
+    }
+
+    #[test]
+    fn certificates_that_would_not_be_looked_at_are_refused_by_name() {
+        for name in [AUTHORITIES, TRACES_CERTIFICATE, KEY] {
+            let error = with(&[(name, "/etc/tenure/ca.pem")]).expect_err("it is http");
+            let said = format!("{name} is \"/etc/tenure/ca.pem\": the endpoint is http");
             assert!(error.starts_with(&said), "{error}");
             assert_eq!(with(&[(name, " ")]).map(|set| set.is_some()), Ok(true));
         }

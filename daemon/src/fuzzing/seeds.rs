@@ -226,6 +226,7 @@ fn messages() -> Vec<PeerMessage> {
             start: 12,
             known: vec![11, 12],
             client_url: "http://b:7379".to_owned(),
+            peer_url: Some("http://b:7380".to_owned()),
         }),
         PeerMessage::WentBack { logged: 13 },
         PeerMessage::Digest {

@@ -1,8 +1,8 @@
 //! Backups (`api.md` §8): the whole state of this member as a file.
 //!
 //! Owns the sending. The file lies on the disk whole before the first byte of it is sent, so its length is told first and
-//! whoever gets less knows that it was cut off. Must never hold more of it in memory than a piece, nor keep the member
-//! from stopping.
+//! whoever gets less knows that it was cut off: its caller is when he administers the cluster no longer. Must never hold more
+//! of it in memory than a piece, nor keep the member from stopping.
 
 use std::io;
 use std::pin::Pin;
@@ -11,16 +11,18 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, HeaderValue};
-use tenure_state::Revision;
+use tenure_state::{Revision, State};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::audit::{Act, Audit};
+use super::audit::{Act, Audit, Refused};
+use super::caller::{Caller, Changes, Gate};
 use super::failure::Failure;
 use super::reading::Reading;
 use super::reply::Reply;
 use super::rights;
 use super::service::Context;
+use crate::node::Handle;
 use crate::storage::{BackupError, MadeBackup};
 
 /// A backup is read and sent in pieces of this size, which count among the small answers on their way.
@@ -38,6 +40,7 @@ pub(super) async fn take(mut cx: Context<'_>) -> Result<Reply, Failure> {
         // It never waits, so nothing is made, and its length is not known.
         return Ok(Reply::new(200, BACKUP, Bytes::new()));
     }
+    let leave = Leave::of(&cx);
     let settled = reading.settle(&cx, &rights::admin()).await?;
     let audit = Audit::of(&cx, Act::Backup);
     let made = cx.handle().backup().await;
@@ -47,10 +50,13 @@ pub(super) async fn take(mut cx: Context<'_>) -> Result<Reply, Failure> {
     });
     audit.tell(&made, &[]);
     let made = made?;
+    // It may have taken minutes.
+    cx.read(&rights::admin(), |_| ())?;
     let (size, revision) = (made.size, Revision(made.revision));
     let name = format!("attachment; filename=\"tenure-{revision}.backup\"");
     let name = HeaderValue::try_from(name).unwrap_or(HeaderValue::from_static("attachment"));
-    let reply = Reply::file(BACKUP, Sending::of(made, cx.handle().stopping()))
+    let stopping = cx.handle().stopping();
+    let reply = Reply::file(BACKUP, Sending::of(made, stopping, leave))
         .at(revision)
         .with(CONTENT_LENGTH, HeaderValue::from(size))
         .with(CONTENT_DISPOSITION, name);
@@ -68,10 +74,55 @@ fn note(error: &BackupError) {
     }
 }
 
+/// What whoever takes a backup needs until he has all of it.
+struct Leave {
+    handle: Handle,
+    gate: Arc<Gate>,
+    caller: Caller,
+    /// Since before he was judged first.
+    changes: Changes,
+    /// The id of the request.
+    request: String,
+}
+
+impl Leave {
+    fn of(cx: &Context<'_>) -> Leave {
+        Leave {
+            handle: cx.handle().clone(),
+            gate: cx.gate(),
+            caller: cx.caller().clone(),
+            changes: cx.changes(),
+            request: cx.id.to_owned(),
+        }
+    }
+
+    /// Returns when it is taken from him, or his token or certificate has expired, and tells the audit: the answer has long
+    /// begun.
+    async fn taken(mut self) {
+        let failure = loop {
+            self.changes.next().await;
+            let may = |state: &State| self.caller.may(state, &rights::admin());
+            if let Err(failure) = self.handle.read(may) {
+                break failure;
+            }
+        };
+        let refused = Refused {
+            caller: Some(&self.caller),
+            address: self.caller.address(),
+            request: &self.request,
+            call: ("GET", "/v1/backup"),
+        };
+        let denials = &self.gate.denials;
+        denials.tell(&refused, failure.code, &failure.detail);
+    }
+}
+
 /// A backup on its way to a caller. Dropping it removes it from the disk.
 pub(super) struct Sending {
     made: Arc<MadeBackup>,
     stopping: CancellationToken,
+    /// Ends when its caller may not have it any more.
+    leave_is_taken: Pin<Box<dyn Future<Output = ()> + Send>>,
     sent: u64,
     /// The piece that is being read.
     next: Option<JoinHandle<io::Result<Bytes>>>,
@@ -79,10 +130,11 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    fn of(made: MadeBackup, stopping: CancellationToken) -> Sending {
+    fn of(made: MadeBackup, stopping: CancellationToken, leave: Leave) -> Sending {
         Sending {
             made: Arc::new(made),
             stopping,
+            leave_is_taken: Box::pin(leave.taken()),
             sent: 0,
             next: None,
             is_cut_off: false,
@@ -97,6 +149,11 @@ impl Sending {
     /// The next piece; `None` at the end, and where it is cut off.
     pub(super) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Bytes>> {
         if self.is_cut_off || self.sent == self.made.size || self.stopping.is_cancelled() {
+            return Poll::Ready(None);
+        }
+        // Asked each time, so that whoever waits for the next piece is woken by it, too.
+        if self.leave_is_taken.as_mut().poll(cx).is_ready() {
+            self.is_cut_off = true;
             return Poll::Ready(None);
         }
         let (made, sent) = (&self.made, self.sent);

@@ -15,7 +15,7 @@ use super::failure::{Failure, Purpose};
 use super::health;
 use super::reading::Reading;
 use super::reply::Reply;
-use super::rights::Needed;
+use super::rights::{self, Needed};
 use super::service::Context;
 use crate::logging::AUDIT;
 
@@ -77,6 +77,8 @@ pub(super) async fn status(mut cx: Context<'_>) -> Result<Reply, Failure> {
 pub(super) async fn change_status(mut cx: Context<'_>) -> Result<Reply, Failure> {
     cx.finish_query()?;
     let asked: api::ChangeStatus = cx.json().await?;
+    // A body may take long, and nothing judges this where it is applied.
+    cx.may(&rights::admin(), true).await?;
     let act = Act::Change {
         what: "log_filter of this member",
         asked: asked.log_filter.chars().take(MOST_FILTER).collect(),

@@ -2,13 +2,14 @@
 //!
 //! Owns the limits that protect the member from a connection: how many there are, how slowly a head may come, how long
 //! nothing may happen, how long an answer may go unread, and what HTTP/2 may ask for. Where there are as many as
-//! allowed, the one that has been idle longest makes room, so that a crowd that asks for nothing keeps nobody out. The
+//! allowed, the one that has been idle longest makes room, of the network that has most such: a crowd that asks for nothing
+//! keeps nobody out, and from one address it ends nobody else's connections. The
 //! timers of one connection are one task's, and cost one wake-up in [`TICK`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,11 +35,13 @@ use super::outgoing::{Outgoing, Progress, Room, Taken};
 use super::reply::Sent;
 use super::secured::Securing;
 use super::service::{Ends, OwnTurn, Service};
+use crate::network::Network;
 use crate::tls::Wire;
 
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// A new connection must have brought a request by then.
+/// A new connection must have brought a request by then, counted from the end of its handshake: one that waited long for
+/// its turn at that has as much time as all others.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// The head of a request must be whole within this time.
 const HEAD: Duration = Duration::from_secs(5);
@@ -95,7 +98,8 @@ pub(super) async fn serve(
     while let Some((accepted, place)) = shutdown
         .run_until_cancelled(async {
             let accepted = accept(&listener).await;
-            (accepted, Crowd::enter(&crowd).await)
+            let place = Crowd::enter(&crowd, accepted.1.ip()).await;
+            (accepted, place)
         })
         .await
     {
@@ -210,6 +214,7 @@ async fn serve_one(
     let Some((stream, certificate)) = secured else {
         return;
     };
+    activity.is_secured();
     let io = TokioIo::new(Watched {
         stream,
         activity: Arc::clone(activity),
@@ -287,7 +292,7 @@ async fn serve_one(
 /// The connections that are open, and how many there may be.
 struct Crowd {
     permits: Arc<Semaphore>,
-    open: Mutex<BTreeMap<u64, Arc<Activity>>>,
+    open: Mutex<BTreeMap<u64, (Network, Arc<Activity>)>>,
 }
 
 impl Crowd {
@@ -305,26 +310,27 @@ impl Crowd {
 
     /// A place for one more. Where all are taken, the connection on which nothing has been asked for longest gives up
     /// its own; where on each something is being answered, it is waited.
-    async fn enter(crowd: &Arc<Crowd>) -> Place {
+    async fn enter(crowd: &Arc<Crowd>, address: IpAddr) -> Place {
+        let network = Network::of(address);
         loop {
             if let Ok(permit) = Arc::clone(&crowd.permits).try_acquire_owned() {
-                return Crowd::place(crowd, permit);
+                return Crowd::place(crowd, network, permit);
             }
             if let Some(idlest) = crowd.idlest() {
                 idlest.leave();
             }
             let permit = Arc::clone(&crowd.permits).acquire_owned();
             if let Ok(Ok(permit)) = timeout(ROOM_PAUSE, permit).await {
-                return Crowd::place(crowd, permit);
+                return Crowd::place(crowd, network, permit);
             }
         }
     }
 
-    fn place(crowd: &Arc<Crowd>, permit: OwnedSemaphorePermit) -> Place {
+    fn place(crowd: &Arc<Crowd>, network: Network, permit: OwnedSemaphorePermit) -> Place {
         let activity = Arc::new(Activity::new());
         let mut open = crowd.open();
         let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
-        open.insert(number, Arc::clone(&activity));
+        open.insert(number, (network, Arc::clone(&activity)));
         drop(open);
         Place {
             number,
@@ -334,17 +340,26 @@ impl Crowd {
         }
     }
 
-    /// The connection on which nothing has been asked for longest, of those that were not asked to leave before.
+    /// The connection on which nothing has been asked for longest, of the network that has most such, and of those that were
+    /// not asked to leave before.
     fn idlest(&self) -> Option<Arc<Activity>> {
         let open = self.open();
-        let idle = open
-            .values()
-            .filter_map(|activity| Some((activity.idle_ms()?, activity)));
-        let (_, idlest) = idle.max_by_key(|(idle_ms, _)| *idle_ms)?;
+        let idle = || {
+            let all = open.values();
+            all.filter_map(|(network, activity)| Some((*network, activity.idle_ms()?, activity)))
+        };
+        let mut counts: HashMap<Network, usize> = HashMap::new();
+        for (network, ..) in idle() {
+            *counts.entry(network).or_default() += 1;
+        }
+        let of_most = |(network, idle_ms, _): &(Network, u64, &Arc<Activity>)| {
+            (counts.get(network).copied(), *idle_ms)
+        };
+        let (_, _, idlest) = idle().max_by_key(of_most)?;
         Some(Arc::clone(idlest))
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Activity>>> {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, (Network, Arc<Activity>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -388,6 +403,8 @@ impl<F: Future + Send + 'static> hyper::rt::Executor<F> for Tasks {
 /// What happened on a connection lately. Times are milliseconds since it was accepted, and 0 is never.
 struct Activity {
     accepted: Instant,
+    /// When its handshake had ended.
+    secured: AtomicU64,
     /// It speaks HTTP/2, or may.
     http2: AtomicBool,
     requests: AtomicU64,
@@ -424,6 +441,7 @@ impl Activity {
     fn new() -> Activity {
         Activity {
             accepted: Instant::now(),
+            secured: AtomicU64::new(0),
             http2: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             serving: AtomicUsize::new(0),
@@ -445,6 +463,11 @@ impl Activity {
             || self.leaves.load(Ordering::Relaxed);
         let since = self.idle_since.load(Ordering::Relaxed);
         (!busy && since > 0).then(|| self.now().saturating_sub(since))
+    }
+
+    /// From now on a request is waited for.
+    fn is_secured(&self) {
+        self.secured.store(self.now(), Ordering::Relaxed);
     }
 
     fn serves_nothing(&self) -> bool {
@@ -513,8 +536,9 @@ impl Activity {
         if self.serving.load(Ordering::Relaxed) > 0 {
             return Verdict::Fine;
         }
-        if self.requests.load(Ordering::Relaxed) == 0 && u128::from(now) > FIRST_REQUEST.as_millis()
-        {
+        let secured = self.secured.load(Ordering::Relaxed);
+        let waited = u128::from(now.saturating_sub(secured));
+        if self.requests.load(Ordering::Relaxed) == 0 && waited > FIRST_REQUEST.as_millis() {
             return Verdict::Abused("it brought no request");
         }
         if !self.http2.load(Ordering::Relaxed) && passed(&self.head_since, HEAD) {
@@ -668,6 +692,11 @@ mod tests {
         let activity = Activity::new();
         assert_eq!(activity.verdict(9 * SECOND), Verdict::Fine);
         assert!(matches!(activity.verdict(11 * SECOND), Verdict::Abused(_)));
+        // What it waited for its turn at the handshake does not count.
+        tokio::time::advance(Duration::from_secs(8)).await;
+        activity.is_secured();
+        assert_eq!(activity.verdict(17 * SECOND), Verdict::Fine);
+        assert!(matches!(activity.verdict(19 * SECOND), Verdict::Abused(_)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -733,16 +762,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_was_idle_longest_makes_room_and_one_that_is_served_never() {
         let crowd = Arc::new(Crowd::of(3));
-        let first = Crowd::enter(&crowd).await;
+        let enter = |crowd| Crowd::enter(crowd, [10, 0, 0, 1].into());
+        let first = enter(&crowd).await;
         let serving = Serving::begin(&first.activity);
         tokio::time::advance(Duration::from_secs(1)).await;
-        let second = Crowd::enter(&crowd).await;
+        let second = enter(&crowd).await;
         tokio::time::advance(Duration::from_secs(1)).await;
-        let third = Crowd::enter(&crowd).await;
+        let third = enter(&crowd).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         let newcomer = tokio::spawn({
             let crowd = Arc::clone(&crowd);
-            async move { Crowd::enter(&crowd).await }
+            async move { Crowd::enter(&crowd, [10, 0, 0, 1].into()).await }
         });
         second.activity.room_is_needed.notified().await;
         drop(second);
@@ -760,5 +790,20 @@ mod tests {
         );
         drop((first, third, fourth));
         assert!(crowd.idlest().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_from_one_address_makes_room_before_others_though_they_have_been_idle_longer() {
+        let crowd = Arc::new(Crowd::of(8));
+        let mut places = Vec::new();
+        for last in [1, 2, 9, 9, 9] {
+            places.push(Crowd::enter(&crowd, [10, 0, 0, last].into()).await);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        for expected in [2, 3, 0] {
+            let idlest = crowd.idlest().expect("one is idle");
+            assert!(Arc::ptr_eq(&idlest, &places[expected].activity));
+            idlest.leave();
+        }
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn warnings(handle: &Handle, tls: &Tls, is_exposed: bool) -> Vec<Stri
     let mut words = Facts::of(handle).in_words();
     words.extend(tls.warnings());
     words.extend(unproven_members(handle, tls));
+    words.extend(known_elsewhere(handle));
     words.extend(
         is_exposed
             .then(|| exposure(handle, tls))
@@ -72,6 +73,21 @@ fn unproven_members(handle: &Handle, tls: &Tls) -> Option<String> {
         "access control can be passed by: members speak to each other without TLS, and whoever reaches the port of members asks as \
          any identity; give peer_cert_file, peer_key_file and peer_ca_file, or let nobody else reach that port"
             .to_owned()
+    })
+}
+
+/// The others dial a member where the cluster knows it to be.
+fn known_elsewhere(handle: &Handle) -> Option<String> {
+    let (member, members) = (handle.member(), handle.members());
+    let known = members.info.get(&member.id)?;
+    (known.peer_url != member.peer_url).then(|| {
+        format!(
+            "known elsewhere: the cluster has {} as the peer URL of this member, and its settings say {}; that is taken over when a \
+             leader hears of it, within seconds, unless the certificate of this member is not good for both places (give it one with \
+             the URI tenure://member/{}), a loopback address would take the place of another, or another member has that URL \
+             (correct peer_advertise)",
+            known.peer_url, member.peer_url, member.name
+        )
     })
 }
 

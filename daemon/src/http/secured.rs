@@ -46,7 +46,7 @@ impl Securing {
         let Some(port) = &self.port else {
             return Some((Wire::Plain(stream), None));
         };
-        let Ok(place) = timeout(TURN, self.crowd.enter()).await else {
+        let Ok(place) = timeout(TURN, self.crowd.enter(address.ip())).await else {
             port.refused(address, &Trouble::NoTurn);
             return None;
         };

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::network::Network;
+
 /// Addresses share so many counters. Where two share one, both are counted together: only those who fail are counted, so
 /// nobody with the right proof is kept out by a stranger.
 const COUNTERS: usize = 1 << 12;
@@ -91,12 +93,7 @@ impl ByAddress {
     ///
     /// Where it happens too often: how long to wait.
     pub(super) fn take(&self, address: IpAddr) -> Result<(), Duration> {
-        // Who has one IPv6 address has 2^64 of them.
-        let network = match address.to_canonical() {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        };
-        let at = self.hasher.hash_one(network) as usize % COUNTERS;
+        let at = self.hasher.hash_one(Network::of(address)) as usize % COUNTERS;
         locked(&self.paces)[at].take(self.rate, Instant::now())
     }
 }

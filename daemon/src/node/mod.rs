@@ -29,7 +29,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tenure_raft::{LogIndex, MemberId, Restored};
+use tenure_raft::{LogIndex, MemberId, MemberInfo, Restored};
 use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input, Introduction};
 use tenure_state::{Row, State};
 use tokio::sync::oneshot;
@@ -48,6 +48,7 @@ use crate::storage::{
     SnapshotThread, Snapshots, StateEvent, StateThread, StorageError,
 };
 use crate::telemetry::{Metrics, Telemetry};
+use crate::tls::is_of_this_machine;
 use crate::transport::{ClusterId, Incoming, Sink, Transport};
 use apply_thread::ApplyThread;
 use core_thread::CoreThread;
@@ -215,6 +216,19 @@ pub struct Label {
     pub client_url: String,
     /// Where other members reach it.
     pub peer_url: String,
+    /// Whether the others would take it for this member there: where they ask for certificates, its own must say so.
+    pub is_at_peer_url: bool,
+}
+
+impl Label {
+    /// The peer URL that the cluster is to know this member by from now on, if it is not to stay what it was. A loopback
+    /// address never takes the place of another: it is what a member without settings says, and nobody else's way to it.
+    fn announced(&self, known: &MemberInfo) -> Option<String> {
+        let hides = is_of_this_machine(&self.peer_url)
+            && !is_of_this_machine(&known.peer_url)
+            && !known.peer_url.is_empty();
+        (self.is_at_peer_url && !hides).then(|| self.peer_url.clone())
+    }
 }
 
 /// A running member.
@@ -261,6 +275,10 @@ impl Node {
             contents.starts,
             random_u64(),
             label.client_url.clone(),
+            core.configuration()
+                .info
+                .get(&id)
+                .and_then(|known| label.announced(known)),
         );
         log.note_starts(&introduction.known)?;
         core.introduce(introduction);
@@ -533,7 +551,7 @@ fn after_snapshot_work(event: SnapshotEvent, apply: &Sender<Apply>) -> Option<Ev
             };
         }
         SnapshotEvent::Rejected { file, error } => {
-            warn!(%error, "a snapshot was damaged on its way; it is asked for again");
+            warn!(%error, "a snapshot that arrived is not used; it is asked for again");
             Input::SnapshotRejected(file)
         }
         SnapshotEvent::Failed(error) => return Some(Event::Failed(error.into())),
@@ -567,4 +585,33 @@ pub fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
 
 fn random_u64() -> u64 {
     getrandom::u64().expect("the system has random numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_tells_where_it_is_but_for_a_loopback_address_that_would_take_the_place_of_another()
+    {
+        let announced = |own: &str, known: &str, is_at_peer_url| {
+            let label = Label {
+                name: "n1".to_owned(),
+                client_url: String::new(),
+                peer_url: own.to_owned(),
+                is_at_peer_url,
+            };
+            let known = MemberInfo {
+                peer_url: known.to_owned(),
+                ..MemberInfo::default()
+            };
+            label.announced(&known)
+        };
+        let (far, near) = ("http://10.0.0.1:7380", "http://127.0.0.1:7380");
+        for (own, known) in [(far, near), (near, near), (far, far), (near, ""), (far, "")] {
+            assert_eq!(announced(own, known, true).as_deref(), Some(own));
+            assert_eq!(announced(own, known, false), None);
+        }
+        assert_eq!(announced(near, far, true), None);
+    }
 }

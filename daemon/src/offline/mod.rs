@@ -87,6 +87,12 @@ pub enum OfflineError {
         "the data directory {} has no log and state of a member: there is nothing to recover from", .0.display()
     )]
     NothingToRecover(PathBuf),
+    /// The member joined and was told nothing.
+    #[error(
+        "the member in {} had joined a cluster and never received its state: a cluster made of this would be empty; take another \
+         member, or a backup", .0.display()
+    )]
+    NothingReceived(PathBuf),
     /// The log does not reach so far, or the state is beyond it.
     #[error("--before {before} is not accepted: {reason}")]
     Before {
@@ -118,6 +124,7 @@ impl OfflineError {
             | OfflineError::NotEmpty(_)
             | OfflineError::Nothing { .. }
             | OfflineError::NothingToRecover(_)
+            | OfflineError::NothingReceived(_)
             | OfflineError::Before { .. }
             | OfflineError::Unconfirmed => 2,
             OfflineError::Restore { .. } | OfflineError::Random | OfflineError::Output(_) => 1,
@@ -312,7 +319,7 @@ fn members(configuration: &Arc<Configuration>) -> Vec<(String, MemberId)> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tenure_raft::{Entry, Payload, Term, Write};
+    use tenure_raft::{Entry, HardState, Payload, Term, Write};
     use tenure_state::Genesis;
 
     use super::*;
@@ -343,27 +350,82 @@ mod tests {
         }
     }
 
-    /// A member whose log has an entry, of index 2, that no version can apply.
-    fn poisoned(path: &Path) {
+    fn entry(index: u64, term: u64, payload: Payload) -> Entry {
+        Entry {
+            index: LogIndex(index),
+            term: Term(term),
+            stamp: Stamp(0),
+            payload,
+        }
+    }
+
+    /// A member with a checkpoint at entry 1 and these entries in its log.
+    fn with_log(path: &Path, append: Vec<Entry>, hard_state: Option<HardState>) {
         let dir = DataDir::open(path, "n1").expect("a directory");
         let state = State::genesis(Genesis::default());
         let base = alone(dir.member(), MemberInfo::default(), &state);
         found(&dir, ClusterId(7), &base, &state).expect("a member");
         let mut opened = storage::open(&dir).expect("it opens").expect("formed");
-        let entry = |index, payload| Entry {
-            index: LogIndex(index),
-            term: Term(1),
-            stamp: Stamp(0),
-            payload,
-        };
         let write = Write {
-            append: vec![
-                entry(2, Payload::Command(Bytes::from_static(b"\xffpoison"))),
-                entry(3, Payload::Empty),
-            ],
+            append,
+            hard_state,
             ..Write::default()
         };
         opened.log.write(&[write]).expect("it is written");
+    }
+
+    /// A member whose log has an entry, of index 2, that no version can apply.
+    fn poisoned(path: &Path) {
+        let poison = Payload::Command(Bytes::from_static(b"\xffpoison"));
+        let append = vec![entry(2, 1, poison), entry(3, 1, Payload::Empty)];
+        with_log(path, append, None);
+    }
+
+    #[test]
+    fn the_better_log_is_told_by_the_term_of_its_last_entry_and_not_by_its_length_or_the_members_term()
+     {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // What the leader of term 2 never got to a majority, and what the leader of term 5 did. Only the first one has
+        // heard of term 9: it campaigned, and nobody answered.
+        let (longer, better) = (dir.path().join("longer"), dir.path().join("better"));
+        let in_term = |term| {
+            Some(HardState {
+                term: Term(term),
+                ..HardState::default()
+            })
+        };
+        let old = (2..=9).map(|index| entry(index, 2, Payload::Empty));
+        with_log(&longer, old.collect(), in_term(9));
+        let new = vec![entry(2, 2, Payload::Empty), entry(3, 5, Payload::Empty)];
+        with_log(&better, new, in_term(5));
+        let told = |path: &Path| {
+            let verified = |output| {
+                let (path, mut out) = (path.to_owned(), Vec::new());
+                verify(&VerifyFlags { path, output }, &mut out).expect("it is whole");
+                String::from_utf8(out).expect("it is text")
+            };
+            let json = verified(ReportForm::Json);
+            let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+            let number = |name: &str| json["log"][name].as_u64().expect("a number");
+            let (last, of_term) = (number("last"), number("last_term"));
+            let shown = format!("up to {last} of term {of_term}, in term {}", number("term"));
+            let text = verified(ReportForm::Text);
+            assert!(text.contains(&shown), "{shown:?} is not in {text}");
+            let (mut plan, flags) = (
+                Vec::new(),
+                RecoverFlags {
+                    data_dir: Some(path.to_owned()),
+                    ..RecoverFlags::default()
+                },
+            );
+            let refused = recover(flags, &mut plan).expect_err("the loss is not accepted");
+            assert!(matches!(refused, OfflineError::Unconfirmed), "{refused}");
+            let plan = String::from_utf8(plan).expect("it is text");
+            let shown = format!("a log up to entry {last} of term {of_term};");
+            assert!(plan.contains(&shown), "{shown:?} is not in {plan}");
+            (last, of_term, number("term"))
+        };
+        assert_eq!((told(&longer), told(&better)), ((9, 2, 9), (3, 5, 5)));
     }
 
     fn recovered(path: &Path, before: Option<u64>) -> (Result<(), OfflineError>, String) {
@@ -408,6 +470,52 @@ mod tests {
         result.expect("what comes before it is fine");
         assert!(out.contains("2 entries of its own log"), "{out}");
         verify(&flags, &mut Vec::new()).expect("it is whole again");
+    }
+
+    #[test]
+    fn a_member_that_joined_and_received_nothing_makes_no_empty_cluster() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        let member = DataDir::open(&path, "n1").expect("a directory");
+        let state = State::genesis(Genesis::default());
+        found(&member, ClusterId(7), &SnapshotMeta::default(), &state).expect("a member");
+        drop(member);
+        let (result, _) = recovered(&path, None);
+        let error = result.expect_err("it has nothing");
+        assert!(matches!(error, OfflineError::NothingReceived(_)), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_recovery_that_was_cut_off_is_ended_only_where_the_loss_is_accepted() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("n1");
+        poisoned(&path);
+        let fresh = path.join("recovering");
+        let other = DataDir::open(&fresh, "n1").expect("a directory");
+        let state = State::genesis(Genesis::default());
+        let base = alone(other.member(), MemberInfo::default(), &state);
+        found(&other, ClusterId(8), &base, &state).expect("a member");
+        drop(other);
+        std::fs::write(fresh.join("kept"), "before-recovery-1").expect("written");
+        // The first of the files has its name.
+        std::fs::rename(fresh.join("member.json"), path.join("member.json")).expect("renamed");
+        let mut out = Vec::new();
+        let flags = RecoverFlags {
+            data_dir: Some(path.clone()),
+            ..RecoverFlags::default()
+        };
+        let error = recover(flags, &mut out).expect_err("the loss is not accepted");
+        assert!(matches!(error, OfflineError::Unconfirmed), "{error}");
+        let out = String::from_utf8(out).expect("it is text");
+        assert!(out.contains("was cut off"), "{out}");
+        let (result, out) = recovered(&path, None);
+        result.expect("it is completed");
+        assert!(out.contains("it is complete now"), "{out}");
+        let held = Held::of(&path).expect("a directory");
+        let offline = Offline::look(&held).expect("it is whole").expect("formed");
+        let stored = offline.stored.expect("a member");
+        assert_eq!(stored.identity.cluster, ClusterId(8));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use tenure_raft::{LogIndex, MemberId};
+use tenure_raft::{LogIndex, LogPosition, MemberId};
 use tenure_state::Revision;
 
 use super::{
@@ -11,7 +11,9 @@ use super::{
     told_of_restored,
 };
 use crate::config::{RecoverFlags, ReloadFlags};
-use crate::storage::{DataDir, Held, Offline, Stored, finish_replacing, found, replace};
+use crate::storage::{
+    DataDir, Held, Offline, Stored, finish_replacing, found, is_half_replaced, replace,
+};
 
 /// Makes a cluster of one member out of the files of a member.
 ///
@@ -29,6 +31,14 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     let label = Held::of(&path)?.labelled()?;
     let label = label.ok_or_else(|| OfflineError::NothingToRecover(path.clone()))?;
     let dir = DataDir::open(&path, &label.name)?;
+    if is_half_replaced(&dir)? && !flags.accept_loss {
+        writeln!(
+            out,
+            "an earlier recovery of this directory was cut off while the new files took the place of the old ones; it would be \
+             completed as it was asked for then"
+        )?;
+        return Err(OfflineError::Unconfirmed);
+    }
     if let Some(kept) = finish_replacing(&dir)? {
         writeln!(
             out,
@@ -39,6 +49,10 @@ pub fn recover(flags: RecoverFlags, out: &mut impl Write) -> Result<(), OfflineE
     }
     let stored = Offline::look(&dir.held())?.and_then(|offline| offline.stored);
     let stored = stored.ok_or_else(|| OfflineError::NothingToRecover(path.clone()))?;
+    // A member that joined begins before everything: what it has is not even the state that the cluster began with.
+    if stored.last() == LogPosition::default() {
+        return Err(OfflineError::NothingReceived(path));
+    }
     let before = before(&stored, flags.before)?;
     tell_plan(&stored, before, out)?;
     if let Some(root) = &root {
@@ -118,7 +132,7 @@ fn tell_done(done: &Done, out: &mut impl Write) -> std::io::Result<()> {
 
 /// The first entry that is left out.
 fn before(stored: &Stored, asked: Option<u64>) -> Result<LogIndex, OfflineError> {
-    let (covered, end) = ends(stored);
+    let (covered, end) = (stored.state.meta.position.index, stored.last().index);
     let Some(before) = asked else {
         return Ok(end.next());
     };
@@ -139,24 +153,21 @@ fn before(stored: &Stored, asked: Option<u64>) -> Result<LogIndex, OfflineError>
     Ok(LogIndex(before))
 }
 
-/// What the checkpoint covers, and the last entry that counts.
-fn ends(stored: &Stored) -> (LogIndex, LogIndex) {
-    let covered = stored.state.meta.position.index;
-    let end = match stored.log_counts {
-        true => stored.log.last().index.max(covered),
-        false => covered,
-    };
-    (covered, end)
-}
-
 /// Says what would be done, and what is lost by it.
 fn tell_plan(stored: &Stored, before: LogIndex, out: &mut impl Write) -> std::io::Result<()> {
-    let (covered, end) = ends(stored);
+    let (covered, end) = (stored.state.meta.position, stored.last());
     let last = before.previous();
     writeln!(
         out,
-        "member {} of cluster {} has a checkpoint up to entry {covered} and a log up to entry {end}",
-        stored.identity.member, stored.identity.cluster
+        "member {} of cluster {} has a checkpoint up to entry {} of term {} and a log up to entry {} of term {}; of the members \
+         that are left, the one with the greatest term of the last entry has the most, and among equals the one with the \
+         greatest entry",
+        stored.identity.member,
+        stored.identity.cluster,
+        covered.index,
+        covered.term,
+        end.index,
+        end.term
     )?;
     writeln!(
         out,
@@ -166,7 +177,7 @@ fn tell_plan(stored: &Stored, before: LogIndex, out: &mut impl Write) -> std::io
         out,
         "lost are: whatever other members have and this one does not; {} entries of its own log; every lease, with what hangs \
          on it. Entries of its log count that may never have been committed",
-        end.0.saturating_sub(last.0)
+        end.index.0.saturating_sub(last.0)
     )?;
     let others: Vec<String> = members(&stored.state.meta.configuration)
         .into_iter()

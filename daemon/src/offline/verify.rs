@@ -43,8 +43,12 @@ struct Made {
 struct LogReport {
     /// What its first entry follows: whatever comes before is only in the state.
     begins_behind: u64,
-    /// Its last entry, or the same where it has none.
+    /// The last entry that counts, which the checkpoint may cover.
     last: u64,
+    /// The term of that entry. Of two members the one with the greater term here has the better log, and among equals
+    /// the one whose last entry is greater (Raft §5.4.1).
+    last_term: u64,
+    /// The newest term that the member has heard of, which says nothing of what it has.
     term: u64,
     /// The revision to which the state comes by all of them, committed or not.
     revision: u64,
@@ -146,7 +150,8 @@ fn data_dir(path: &Path) -> Result<Report, OfflineError> {
         let whole = replay(&stored, LogIndex(u64::MAX))?;
         log = Some(LogReport {
             begins_behind: stored.log.base.position.index.0,
-            last: stored.log.last().index.0,
+            last: stored.last().index.0,
+            last_term: stored.last().term.0,
             term: stored.log.hard_state.term.0,
             revision: whole.state().revision().0,
         });
@@ -251,10 +256,11 @@ fn write_text(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         line(
             "log",
             format!(
-                "{} entries, behind {} up to {}, term {}; revision {} if all were committed",
+                "{} entries, behind {} up to {} of term {}, in term {}; revision {} if all were committed",
                 log.last.saturating_sub(log.begins_behind),
                 log.begins_behind,
                 log.last,
+                log.last_term,
                 log.term,
                 log.revision
             ),

@@ -37,8 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// longer than this.
 const REST_AFTER: u64 = 1 << 20;
 const LONGEST_REST: Duration = Duration::from_millis(100);
-/// A backup is begun only where it leaves so much of the disk free: the log must never find it full.
-const LEFT_FREE: u64 = 64 << 20;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +61,8 @@ pub enum BackupError {
     /// The disk has too little room.
     #[error(
         "{free} bytes are free on the disk of the data directory, and a backup is made there first: it needs about {needed}, \
-         and leaves {LEFT_FREE} to the log"
+         and leaves {} to the log",
+        files::LEFT_FREE
     )]
     NoRoom {
         /// What is free.
@@ -73,10 +72,19 @@ pub enum BackupError {
     },
     /// A file failed.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// The system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl From<StorageError> for BackupError {
+    fn from(error: StorageError) -> BackupError {
+        match error {
+            StorageError::NoRoom { free, needed, .. } => BackupError::NoRoom { free, needed },
+            error => BackupError::Storage(error),
+        }
+    }
 }
 
 /// Makes the backups of a member. Cheap to clone.
@@ -209,18 +217,8 @@ impl Making<'_> {
 
     /// The pages of the state file are about what a backup takes, and rarely less.
     fn check_room(&self) -> Result<(), BackupError> {
-        let (dir, state) = (&self.source.dir, &self.source.state_path);
-        let free = rustix::fs::statvfs(dir)
-            .map_err(|e| StorageError::io("look at the disk of", dir, e.into()))?;
-        let free = free.f_bavail.saturating_mul(free.f_frsize);
-        let metadata = std::fs::metadata(state);
-        let needed = metadata
-            .map_err(|e| StorageError::io("look at", state, e))?
-            .len();
-        match free < needed.saturating_add(LEFT_FREE) {
-            true => Err(BackupError::NoRoom { free, needed }),
-            false => Ok(()),
-        }
+        let needed = files::size(&self.source.state_path)?;
+        Ok(files::check_room(&self.source.dir, needed)?)
     }
 
     /// Waits for the checkpoint that covers `at_least`: it is written anyway.

@@ -7,6 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::LEFT_FREE;
+
 /// Why a file of this member cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -89,6 +91,20 @@ pub enum StorageError {
         /// What is there.
         found: &'static str,
     },
+    /// The disk has too little room for a copy that may as well be made later.
+    #[error(
+        "{free} bytes are free on the disk of {}, and what is to be written there needs about {needed}, and leaves \
+         {LEFT_FREE} to the log",
+        .path.display()
+    )]
+    NoRoom {
+        /// The directory.
+        path: PathBuf,
+        /// What is free, in bytes.
+        free: u64,
+        /// About what it needs, in bytes.
+        needed: u64,
+    },
     /// What was to be written contradicts what the file holds: a defect of the program, noticed before it did harm.
     #[error("refused to write to {}: {reason}", .path.display())]
     Contradiction {
@@ -118,6 +134,7 @@ impl StorageError {
             | StorageError::Database { .. }
             | StorageError::InUse { .. }
             | StorageError::NotADirectory { .. }
+            | StorageError::NoRoom { .. }
             | StorageError::Contradiction { .. } => 1,
         }
     }
@@ -130,6 +147,7 @@ impl StorageError {
                 redb::Error::Io(error) => error,
                 _ => return false,
             },
+            StorageError::NoRoom { .. } => return true,
             _ => return false,
         };
         matches!(

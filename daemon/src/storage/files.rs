@@ -15,6 +15,34 @@ use super::error::StorageError;
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIR: u32 = 0o700;
 
+/// A copy is written only where it leaves so many bytes of the disk free: the log must never find it full, since a member
+/// that cannot write its log stops.
+pub(super) const LEFT_FREE: u64 = 64 << 20;
+
+/// Whether a copy of about so many bytes, or what is left to be written of one, has room in a directory.
+///
+/// # Errors
+/// [`StorageError::NoRoom`] where it has not, or the disk does not say.
+pub(super) fn check_room(dir: &Path, needed: u64) -> Result<(), StorageError> {
+    let free = rustix::fs::statvfs(dir)
+        .map_err(|e| StorageError::io("look at the disk of", dir, e.into()))?;
+    let free = free.f_bavail.saturating_mul(free.f_frsize);
+    match free < needed.saturating_add(LEFT_FREE) {
+        true => Err(StorageError::NoRoom {
+            path: dir.to_owned(),
+            free,
+            needed,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// The size of a file in bytes.
+pub(super) fn size(path: &Path) -> Result<u64, StorageError> {
+    let metadata = fs::metadata(path).map_err(|e| StorageError::io("look at", path, e))?;
+    Ok(metadata.len())
+}
+
 /// Opens an existing file for reading and writing; `None` where there is none. Never follows a symbolic link.
 pub(super) fn open(path: &Path) -> Result<Option<File>, StorageError> {
     match options().open(path) {
@@ -154,7 +182,8 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn parent(path: &Path) -> &Path {
+/// The directory of a file.
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

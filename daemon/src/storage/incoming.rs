@@ -101,8 +101,11 @@ impl Incoming {
             .as_ref()
             .is_some_and(|part| same(&part.file, file))
         {
+            // It is installed from this file to another.
+            files::check_room(&self.dir, file.size.saturating_mul(2))?;
             self.begin(file)?;
         }
+        let dir = self.dir.clone();
         let path = self.part();
         let Some(part) = &mut self.current else {
             return Ok(0);
@@ -110,6 +113,9 @@ impl Incoming {
         let end = offset.saturating_add(data.len() as u64);
         if offset != part.stored || end > file.size || data.is_empty() {
             return Ok(part.stored);
+        }
+        if part.stored == part.synced {
+            files::check_room(&dir, (file.size - part.stored).saturating_add(file.size))?;
         }
         part.handle
             .write_all_at(data, offset)

@@ -49,6 +49,12 @@ const FOUNDING: &str = "founding";
 const STARTS: &str = "starts";
 pub(super) const FORMAT: u32 = 1;
 
+/// A log file of fewer bytes is left as it is at a start: its usual size is a few times what it keeps for members that
+/// were briefly away.
+const LEAST: u64 = 64 << 20;
+/// Space is given back where what is in the file takes less than one in so many parts of it.
+const ONE_IN: u64 = 4;
+
 /// Entries are read only at open, so that the cache is for the inner pages of the tree alone. All pages are verified
 /// at open: the log is bounded, and a lost tail would be an acknowledged write lost.
 const OPTIONS: Options = Options {
@@ -156,7 +162,18 @@ impl LogFile {
         member: MemberId,
         cluster: Option<ClusterId>,
     ) -> Result<(LogFile, Identity, LogContents), StorageError> {
-        LogFile::read_as(database::open(path, OPTIONS)?, path, member, cluster)
+        let opened = LogFile::read_as(database::open(path, OPTIONS)?, path, member, cluster)?;
+        let (mut log, identity, contents) = opened;
+        let before_bytes = files::size(path)?;
+        if log.reclaim_from(before_bytes, LEAST)? {
+            let after_bytes = files::size(path)?;
+            tracing::info!(
+                before_bytes,
+                after_bytes,
+                "the log file was mostly free and is smaller now"
+            );
+        }
+        Ok((log, identity, contents))
     }
 
     /// Reads the log file of such a member, and writes nothing.
@@ -300,6 +317,33 @@ impl LogFile {
         let written = contained(&self.path, || self.ends.write(&self.db, &self.path, writes))?;
         self.failed = false;
         Ok(written)
+    }
+
+    /// Gives back to the file system what a log of `size` bytes does not use, where that is most of it: the library gives
+    /// back only what is free at the very end, and moves nothing to get it there while the file is in use. So that is done
+    /// before it is. Whether anything was.
+    ///
+    /// # Errors
+    /// As [`LogFile::write`]: but for the free space, the file is what it was, also after a crash at any moment.
+    pub fn reclaim_from(&mut self, size: u64, least: u64) -> Result<bool, StorageError> {
+        if size < least {
+            return Ok(false);
+        }
+        let path = self.path.clone();
+        let used = contained(&path, || {
+            let transaction = database::begin_write(&self.db, &path)?;
+            let stats = transaction.stats().map_err(|e| failed(&path, e))?;
+            transaction.abort().map_err(|e| failed(&path, e))?;
+            Ok(stats.stored_bytes() + stats.metadata_bytes())
+        })?;
+        if size / ONE_IN <= used {
+            return Ok(false);
+        }
+        self.failed = true;
+        // Its commits are of two phases, of which none goes back after rot.
+        let compacted = contained(&path, || self.db.compact().map_err(|e| failed(&path, e)))?;
+        self.failed = false;
+        Ok(compacted)
     }
 
     /// Closes the file so that the next open need not repair it.

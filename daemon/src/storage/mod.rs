@@ -64,7 +64,7 @@ pub use error::StorageError;
 pub use identity::{ClusterId, Identity};
 pub use log_file::{LogContents, LogFile, Written};
 pub use log_thread::{LogEvent, LogThread};
-pub use offline::{Moved, Offline, Stored, finish_replacing, found, replace};
+pub use offline::{Moved, Offline, Stored, finish_replacing, found, is_half_replaced, replace};
 pub use snapshot_thread::{CheckRows, SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots};
 pub use state_file::{CheckpointOutcome, Loaded, Reclaimed, SharedState, StateFile};
 pub use state_thread::{StateEvent, StateThread};

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tenure_raft::SnapshotMeta;
+use tenure_raft::{LogPosition, SnapshotMeta};
 use tenure_state::State;
 
 use super::data_dir::{DataDir, Held, LOG, Labelled, MEMBER, STATE};
@@ -53,6 +53,17 @@ impl Stored {
     pub const LOG_FORMAT: u32 = log_file::FORMAT;
     /// The version of the format of the state file.
     pub const STATE_FORMAT: u32 = state_file::FORMAT;
+
+    /// The last entry that counts, in the log or covered by the checkpoint. Of two members the one where it is greater, by
+    /// term and only then by index, has all that was committed if one of them has it (Raft §5.4.1).
+    #[must_use]
+    pub fn last(&self) -> LogPosition {
+        let covered = self.state.meta.position;
+        match self.log_counts {
+            true => self.log.last().max(covered),
+            false => covered,
+        }
+    }
 }
 
 impl Offline {
@@ -126,6 +137,14 @@ pub fn finish_replacing(dir: &DataDir) -> Result<Option<Moved>, StorageError> {
     let kept = dir.path().join(String::from_utf8_lossy(&kept).into_owned());
     give_names(dir, &fresh)?;
     Ok(Some(Moved(kept)))
+}
+
+/// Whether a replacement was cut off while files were given their names, so that only its end is left to be done.
+///
+/// # Errors
+/// Any error of the disk.
+pub fn is_half_replaced(dir: &DataDir) -> Result<bool, StorageError> {
+    has_begun(&dir.path().join(FRESH))
 }
 
 /// Whether some of the new files have their names, and not all of them.

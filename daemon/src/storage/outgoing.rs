@@ -89,6 +89,8 @@ impl Outgoing {
         to: MemberId,
         reader: StateReader,
     ) -> Result<SnapshotFile, StorageError> {
+        // The pages of the state file are about what a snapshot takes, and rarely less.
+        files::check_room(&self.dir, files::size(reader.path())?)?;
         let position = reader.covers().position;
         let path = self
             .dir
@@ -182,9 +184,13 @@ impl<'a> Syncing<'a> {
         }
     }
 
-    /// So many bytes were written so far.
+    /// So many bytes were written so far. Others write as well, so that the room for it is looked at again and again.
+    ///
+    /// # Errors
+    /// Where the disk has no room for more of it, or fails.
     pub(super) fn wrote(&mut self, size: u64) -> Result<(), StorageError> {
         if size - self.synced >= SYNC_EVERY {
+            files::check_room(files::parent(self.path), SYNC_EVERY)?;
             self.handle
                 .sync_data()
                 .map_err(|e| StorageError::io("sync", self.path, e))?;

@@ -22,6 +22,7 @@ use super::outgoing::Outgoing;
 use super::state_file::{Loaded, SharedState};
 use super::worker::Worker;
 use crate::pulse::Pace;
+use crate::throttle::Throttle;
 
 /// Snapshots in transit.
 #[derive(Debug)]
@@ -108,7 +109,7 @@ pub enum SnapshotEvent {
         /// The state to go on with.
         loaded: Loaded,
     },
-    /// The file is damaged or not for this member. It was removed and can be sent again.
+    /// The file is damaged or not for this member, or there is no room to install it. It was removed and can be sent again.
     Rejected {
         /// Which file.
         file: SnapshotFile,
@@ -128,6 +129,7 @@ struct Files {
     state: SharedState,
     snapshots: Snapshots,
     check: CheckRows,
+    no_room: Throttle,
 }
 
 /// Says what is wrong with the rows of a snapshot whose header claims this digest, before they take the place of good ones.
@@ -171,6 +173,7 @@ impl SnapshotThread {
                 state,
                 snapshots,
                 check,
+                no_room: Throttle::default(),
             },
             work,
             on_panic,
@@ -216,7 +219,16 @@ impl Files {
                 round,
                 from,
             } => {
-                let stored = self.snapshots.incoming.store(&file, offset, &data)?;
+                let stored = match self.snapshots.incoming.store(&file, offset, &data) {
+                    // As if it were lost on the way: it is sent again, and there may be room then.
+                    Err(error @ StorageError::NoRoom { .. }) => {
+                        self.no_room.warn(|held_back| {
+                            tracing::warn!(%error, held_back, "the snapshot by which this member is to catch up waits for room");
+                        });
+                        return Ok(None);
+                    }
+                    stored => stored?,
+                };
                 SnapshotEvent::Stored {
                     file,
                     stored,
@@ -274,6 +286,13 @@ impl Files {
         if let Err(reason) = (self.check)(&received.rows, received.digest) {
             self.snapshots.incoming.discard()?;
             let error = StorageError::contradiction(Path::new("incoming snapshot"), reason);
+            return Ok(SnapshotEvent::Rejected { file, error });
+        }
+        // About as much as it took on its way; what is free is free again when that is gone.
+        if let Err(error @ StorageError::NoRoom { .. }) =
+            files::check_room(self.snapshots.dir(), file.size)
+        {
+            self.snapshots.incoming.discard()?;
             return Ok(SnapshotEvent::Rejected { file, error });
         }
         self.state

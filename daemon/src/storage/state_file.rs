@@ -489,6 +489,11 @@ impl StateFile {
 }
 
 impl StateReader {
+    /// The file that is read.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the rows cover.
     pub(super) fn covers(&self) -> &SnapshotMeta {
         &self.covered.meta

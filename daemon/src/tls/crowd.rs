@@ -1,15 +1,19 @@
 //! How many handshakes may be under way at a time.
 //!
-//! A handshake costs its member work and memory before it is known who is there. Where there are as many as allowed, the
-//! one that has been under way longest makes room, if it has had a second: in a crowd of clients that come back at once each
+//! A handshake costs its member work and memory before it is known who is there. One network has half of the places at
+//! most, so that a flood from one address finds others room left. Where a network has all that it may have, or all places are
+//! taken, one that has been under way longest makes room, if it has had a second: in a crowd of clients that come back at once each
 //! has its turn within that, while a crowd that says nothing keeps nobody out for longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
+
+use crate::network::Network;
 
 /// Handshakes at a time.
 pub(crate) const MOST: usize = 256;
@@ -20,8 +24,24 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The handshakes of a listener that are under way.
 pub(crate) struct Crowd {
-    permits: Arc<Semaphore>,
-    open: Mutex<BTreeMap<u64, (Instant, Arc<Notify>)>>,
+    most: usize,
+    open: Mutex<Open>,
+    /// One has ended.
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    /// By their numbers: the oldest is the first.
+    handshakes: BTreeMap<u64, Handshake>,
+    /// How many each network has of them.
+    counts: HashMap<Network, usize>,
+}
+
+struct Handshake {
+    network: Network,
+    since: Instant,
+    leave: Arc<Notify>,
 }
 
 /// A place among them; free again when dropped.
@@ -29,56 +49,100 @@ pub(crate) struct Place {
     number: u64,
     crowd: Arc<Crowd>,
     leave: Arc<Notify>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Crowd {
     pub(crate) fn of(most: usize) -> Arc<Crowd> {
         Arc::new(Crowd {
-            permits: Arc::new(Semaphore::new(most)),
+            most,
             open: Mutex::default(),
+            ended: Notify::new(),
         })
     }
 
-    /// Waits for a place.
-    pub(crate) async fn enter(self: &Arc<Crowd>) -> Place {
+    /// Waits for a place for whoever comes from this address.
+    pub(crate) async fn enter(self: &Arc<Crowd>, address: IpAddr) -> Place {
+        let network = Network::of(address);
         loop {
-            let permit = Arc::clone(&self.permits).acquire_owned();
-            // The semaphore is never closed.
-            if let Ok(Ok(permit)) = timeout(LOOK, permit).await {
-                return self.place(permit);
+            if let Some(place) = self.try_enter(network) {
+                return place;
             }
-            self.make_room();
+            // Whoever may have the place that is free now need not be the one who is woken: he looks by himself.
+            let _ = timeout(LOOK, self.ended.notified()).await;
         }
     }
 
-    fn place(self: &Arc<Crowd>, permit: OwnedSemaphorePermit) -> Place {
-        let leave = Arc::new(Notify::new());
+    /// A place, if there is one. If not, somebody is asked to make room.
+    fn try_enter(self: &Arc<Crowd>, network: Network) -> Option<Place> {
         let mut open = self.open();
-        let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
-        open.insert(number, (Instant::now(), Arc::clone(&leave)));
-        drop(open);
-        Place {
+        let has_its_share = (self.most / 2).max(1) <= open.count(network);
+        if has_its_share || self.most <= open.handshakes.len() {
+            let of = match has_its_share {
+                true => Some(network),
+                false => open.greediest(),
+            };
+            open.make_room(of?);
+            return None;
+        }
+        let leave = Arc::new(Notify::new());
+        let number = open
+            .handshakes
+            .last_key_value()
+            .map_or(0, |(last, _)| last + 1);
+        let handshake = Handshake {
+            network,
+            since: Instant::now(),
+            leave: Arc::clone(&leave),
+        };
+        open.handshakes.insert(number, handshake);
+        *open.counts.entry(network).or_default() += 1;
+        Some(Place {
             number,
             crowd: Arc::clone(self),
             leave,
-            _permit: permit,
-        }
+        })
     }
 
-    /// Whoever has been under way longest, and long enough, is told to leave. One that was told and has not left is told
-    /// again: then it is about to.
-    fn make_room(&self) {
-        let open = self.open();
-        if let Some((_, (since, leave))) = open.first_key_value()
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn count(&self, network: Network) -> usize {
+        self.counts.get(&network).copied().unwrap_or(0)
+    }
+
+    /// The network that has most of them; of those that have as many as others, the one that was there first.
+    fn greediest(&self) -> Option<Network> {
+        let most = self.counts.values().max()?;
+        let mut networks = self.handshakes.values().map(|shaking| shaking.network);
+        networks.find(|network| self.count(*network) == *most)
+    }
+
+    /// Whoever of a network has been under way longest, and long enough, is told to leave. One that was told and has not left
+    /// is told again: then it is about to.
+    fn make_room(&self, network: Network) {
+        let mut handshakes = self.handshakes.values();
+        let longest = handshakes.find(|handshake| handshake.network == network);
+        if let Some(Handshake { since, leave, .. }) = longest
             && UNDISTURBED <= since.elapsed()
         {
             leave.notify_one();
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, (Instant, Arc<Notify>)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn remove(&mut self, number: u64) {
+        let Some(Handshake { network, .. }) = self.handshakes.remove(&number) else {
+            return;
+        };
+        match self.counts.get_mut(&network) {
+            Some(count) if *count > 1 => *count -= 1,
+            // No network is remembered that has nothing.
+            _ => {
+                self.counts.remove(&network);
+            }
+        }
     }
 }
 
@@ -91,7 +155,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.crowd.open().remove(&self.number);
+        self.crowd.open().remove(self.number);
+        self.crowd.ended.notify_one();
     }
 }
 
@@ -99,15 +164,19 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_says_nothing_makes_room_after_a_second_and_nobody_before() {
         let crowd = Crowd::of(2);
-        let first = crowd.enter().await;
+        let first = crowd.enter(address(1)).await;
         tokio::time::advance(Duration::from_millis(500)).await;
-        let second = crowd.enter().await;
+        let second = crowd.enter(address(2)).await;
         let newcomer = tokio::spawn({
             let crowd = Arc::clone(&crowd);
-            async move { crowd.enter().await }
+            async move { crowd.enter(address(3)).await }
         });
         let began = Instant::now();
         tokio::select! {
@@ -120,7 +189,38 @@ mod tests {
         drop(first);
         let third = newcomer.await.expect("it does not panic");
         drop((second, third));
-        assert!(crowd.open().is_empty());
-        assert_eq!(crowd.permits.available_permits(), 2);
+        assert!(crowd.open().handshakes.is_empty());
+        assert!(crowd.open().counts.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_from_one_network_has_half_and_makes_room_for_itself_alone() {
+        let crowd = Crowd::of(4);
+        let other = crowd.enter(address(2)).await;
+        let flood = [crowd.enter(address(1)).await, crowd.enter(address(1)).await];
+        tokio::time::advance(Duration::from_secs(2)).await;
+        // One more of it waits for one of its own, though a place is free and the other is the oldest.
+        let more = tokio::spawn({
+            let crowd = Arc::clone(&crowd);
+            async move { crowd.enter(address(1)).await }
+        });
+        tokio::select! {
+            () = other.is_needed() => panic!("it is another's flood"),
+            () = flood[1].is_needed() => panic!("it is not the oldest of them"),
+            () = flood[0].is_needed() => {}
+        }
+        // Whoever comes from elsewhere waits for nobody.
+        let began = Instant::now();
+        let another = crowd.enter(address(3)).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // All places are taken: the oldest of those who have most of them makes room for who comes now.
+        let newcomer = tokio::spawn({
+            let crowd = Arc::clone(&crowd);
+            async move { crowd.enter(address(4)).await }
+        });
+        drop(flood);
+        let (more, newcomer) = (more.await, newcomer.await);
+        assert!(more.is_ok() && newcomer.is_ok());
+        drop((other, another));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns reading and judging them: what leaves here fits together. A key is never part of an error or a line of a log.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
+use crate::given_file;
+
 /// The largest file that is read: a list of hundreds of thousands of revoked certificates.
 const MOST_BYTES: u64 = 16 << 20;
-/// Any user of the machine may read it.
-const READABLE_BY_OTHERS: u32 = 0o004;
 
 /// With whom connections are secured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -185,12 +185,11 @@ impl Read {
             })?;
             *bytes = Some(read);
         }
-        let mode = fs::metadata(&files.key).map_or(0, |metadata| metadata.mode());
         Ok(Read {
             with,
             files: files.clone(),
             bytes,
-            key_is_open: mode & READABLE_BY_OTHERS != 0,
+            key_is_open: given_file::is_open_to_others(&files.key),
         })
     }
 
@@ -246,12 +245,8 @@ impl Read {
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, FileError> {
-        PrivateKeyDer::from_pem_slice(self.of(Which::Key).unwrap_or_default()).map_err(|_| {
-            self.error(
-                Which::Key,
-                "it holds no private key in PEM that is not encrypted",
-            )
-        })
+        private_key(self.of(Which::Key).unwrap_or_default())
+            .map_err(|reason| self.error(Which::Key, reason))
     }
 
     fn roots(&self) -> Result<Option<(RootCertStore, Validity)>, FileError> {
@@ -299,13 +294,8 @@ impl Read {
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
-    // Looked at before it is opened: to open a pipe may take for ever.
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err("it is no file".to_owned());
-    }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = given_file::open(path).map_err(unreadable)?;
     file.take(MOST_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
@@ -337,11 +327,38 @@ fn roots(pem: &[u8]) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), St
     Ok((roots, certificates))
 }
 
+/// A certificate with those that lead from it to its authority, and its key.
+pub(crate) type Own = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// A certificate and its key that no port has, each with the setting that names its file. Whether they fit is not looked at.
+///
+/// # Errors
+/// Where a file cannot be used.
+pub(crate) fn own_of(certificate: (&str, &Path), key: (&str, &Path)) -> Result<Own, FileError> {
+    let error = |(setting, path): (&str, &Path), reason| FileError {
+        setting: setting.to_owned(),
+        path: path.to_owned(),
+        reason,
+    };
+    let chain = read(certificate.1).and_then(|bytes| certificates(&bytes));
+    let read_key = read(key.1).and_then(|bytes| private_key(&bytes));
+    Ok((
+        chain.map_err(|reason| error(certificate, reason))?,
+        read_key.map_err(|reason| error(key, reason))?,
+    ))
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    // In its own words an error might show what the file holds.
+    PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_| "it holds no private key in PEM that is not encrypted".to_owned())
+}
+
 /// The authorities of a file that no port has.
 ///
 /// # Errors
 /// Where it cannot be used.
-pub(super) fn roots_of(setting: &str, path: &Path) -> Result<RootCertStore, FileError> {
+pub(crate) fn roots_of(setting: &str, path: &Path) -> Result<RootCertStore, FileError> {
     let found = read(path).and_then(|bytes| roots(&bytes));
     found.map(|(roots, _)| roots).map_err(|reason| FileError {
         setting: setting.to_owned(),

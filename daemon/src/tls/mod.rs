@@ -27,6 +27,7 @@ pub use calling::{Calling, CallingFiles};
 pub(crate) use calling::{is_of_this_machine, is_secure};
 pub(crate) use crowd::{Crowd, MOST as MOST_HANDSHAKES};
 pub use files::{FileError, Files, Validity, With};
+pub(crate) use files::{own_of, roots_of};
 pub use identity::MemberCertificate;
 pub use names::{ClientCertificate, Names};
 pub(crate) use port::Accepted;

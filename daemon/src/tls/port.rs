@@ -132,7 +132,10 @@ impl Port {
     }
 
     /// Whether the certificate in force is that of the member of this name, which is reached at this URL.
-    fn is_of(&self, name: &str, peer_url: &str) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(crate) fn is_of(&self, name: &str, peer_url: &str) -> Result<(), String> {
         let current = self.current();
         let chain = current.bytes[Which::Certificate as usize].as_deref();
         let chain = super::files::certificates(chain.unwrap_or_default())?;

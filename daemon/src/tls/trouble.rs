@@ -42,28 +42,25 @@ impl Trouble {
         let of_tls = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<Error>());
-        let is_about_trust = matches!(
-            of_tls,
-            Some(
-                Error::InvalidCertificate(_)
-                    | Error::NoCertificatesPresented
-                    | Error::AlertReceived(_)
-            )
-        );
-        let words = match (of_tls, error.kind()) {
-            (Some(error), _) => in_words(error),
-            (None, io::ErrorKind::UnexpectedEof) => {
+        if let Some(error) = of_tls {
+            return Trouble::of_tls(error);
+        }
+        Trouble::Failed(shown(&match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
                 "the connection was closed in the middle of the TLS handshake".to_owned()
             }
-            (None, _) => format!("the TLS handshake failed: {error}"),
-        };
-        let printable = words
-            .chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c });
-        let words = printable.take(MOST_CHARS).collect();
-        match is_about_trust {
-            true => Trouble::Distrust(words),
-            false => Trouble::Failed(words),
+            _ => format!("the TLS handshake failed: {error}"),
+        }))
+    }
+
+    /// Why, where rustls says it.
+    pub(crate) fn of_tls(error: &Error) -> Trouble {
+        let words = shown(&in_words(error));
+        match error {
+            Error::InvalidCertificate(_)
+            | Error::NoCertificatesPresented
+            | Error::AlertReceived(_) => Trouble::Distrust(words),
+            _ => Trouble::Failed(words),
         }
     }
 
@@ -76,6 +73,13 @@ impl Trouble {
             Trouble::SaidNothing | Trouble::Failed(_) => 3,
         }
     }
+}
+
+fn shown(words: &str) -> String {
+    let printable = words
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    printable.take(MOST_CHARS).collect()
 }
 
 fn in_words(error: &Error) -> String {

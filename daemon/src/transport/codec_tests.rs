@@ -113,11 +113,14 @@ fn operated() -> impl Strategy<Value = PeerMessage> {
 
 fn introduction() -> impl Strategy<Value = PeerMessage> {
     let known = prop::collection::vec(any::<u64>(), 0..9);
-    (any::<u64>(), known, "[a-z:/]{0,20}").prop_map(|(start, known, client_url)| {
+    let peer_url = prop::option::of("[a-z:/]{0,20}");
+    let said = (any::<u64>(), known, "[a-z:/]{0,20}", peer_url);
+    said.prop_map(|(start, known, client_url, peer_url)| {
         PeerMessage::Introduce(Introduction {
             start,
             known,
             client_url,
+            peer_url,
         })
     })
 }

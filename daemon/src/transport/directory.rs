@@ -114,6 +114,8 @@ pub struct Directory {
     guests: Arc<RwLock<BTreeMap<MemberId, MemberInfo>>>,
     /// Members of which this one has not heard, as members that it knows describe them.
     vouched: Arc<RwLock<BTreeMap<MemberId, MemberInfo>>>,
+    /// Where members that are known said last that they are reached.
+    said: Arc<RwLock<BTreeMap<MemberId, String>>>,
 }
 
 /// The most guests at a time: as many as a cluster has members that were all replaced while this one was away.
@@ -127,6 +129,7 @@ impl Directory {
             membership: Arc::default(),
             guests: Arc::default(),
             vouched: Arc::default(),
+            said: Arc::default(),
         }
     }
 
@@ -168,6 +171,31 @@ impl Directory {
         vouched.get(&id).cloned()
     }
 
+    /// A member that is known says where it is reached now, which may be elsewhere than where it is known to be: it may
+    /// have moved while it was away, and could hear of no leader to have that logged. `None` where what it says is nothing
+    /// to go by.
+    pub(super) fn note_said(&self, id: MemberId, peer_url: Option<String>) {
+        let mut said = self.said.write().unwrap_or_else(PoisonError::into_inner);
+        match peer_url {
+            Some(url) => drop(said.insert(id, url)),
+            None => drop(said.remove(&id)),
+        }
+    }
+
+    /// Where a member that is known said last that it is reached.
+    pub(super) fn said(&self, id: MemberId) -> Option<String> {
+        let said = self.said.read().unwrap_or_else(PoisonError::into_inner);
+        said.get(&id).cloned()
+    }
+
+    /// Where a member may be reached: where it is known to be and, behind that, where it says that it is.
+    pub(super) fn urls(&self, id: MemberId, known: &MemberInfo) -> Vec<String> {
+        let said = self.said(id).filter(|url| *url != known.peer_url);
+        std::iter::once(known.peer_url.clone())
+            .chain(said)
+            .collect()
+    }
+
     /// The members of which this one has not heard otherwise.
     pub(super) fn guests(&self) -> BTreeMap<MemberId, MemberInfo> {
         self.guests
@@ -200,6 +228,10 @@ impl Directory {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|id, _| is_a_guest(id));
+        self.said
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| membership.members.contains_key(id));
         *self
             .membership
             .write()

@@ -206,7 +206,18 @@ fn check(
     if handshake.from == identity.member || !is_admitted {
         return Err(unknown_member(handshake.from, membership.cluster));
     }
+    if known.is_some() {
+        directory.note_said(handshake.from, said(handshake, shown));
+    }
     Ok(())
+}
+
+/// Where a member says that it is reached, if others may go by it: where members show certificates, its own must be good
+/// for that place, too.
+fn said(handshake: &Handshake, shown: Option<&MemberCertificate>) -> Option<String> {
+    let (name, url) = (&handshake.name, &handshake.peer_url);
+    let is_its_own = shown.is_none_or(|shown| shown.is_of(name, url).is_ok());
+    (is_its_own && check_peer_url(url).is_ok()).then(|| url.clone())
 }
 
 /// The code for a dialer that shows the certificate of somebody else.
@@ -450,6 +461,48 @@ mod tests {
             ("n7", "https://n7.example:7380"),
             wrong(),
         );
+    }
+
+    #[test]
+    fn where_a_member_says_that_it_is_counts_where_its_certificate_is_good_for_both_places() {
+        let (old, new) = ("https://n1.example:7380", "https://n1.elsewhere:7380");
+        let told = |shown: Option<&MemberCertificate>, url: &str| {
+            let directory = directory();
+            let mut membership = Membership::clone(&directory.membership().expect("it has one"));
+            let known = MemberInfo {
+                name: "n1".into(),
+                peer_url: old.into(),
+                ..MemberInfo::default()
+            };
+            membership.members.insert(MemberId(1), known.clone());
+            directory.set_membership(Arc::new(membership.clone()));
+            let handshake = Handshake {
+                cluster: ClusterId(9),
+                from: MemberId(1),
+                to: MemberId(2),
+                name: "n1".to_owned(),
+                peer_url: url.to_owned(),
+            };
+            // Whether it is let in is another question.
+            let _ = super::check(&handshake, shown, &directory);
+            let urls = directory.urls(MemberId(1), &known);
+            membership.members.remove(&MemberId(1));
+            directory.set_membership(Arc::new(membership));
+            assert_eq!(directory.said(MemberId(1)), None);
+            urls
+        };
+        let named = MemberCertificate::named;
+        let by_uri = named(&["tenure://member/n1"], &[]);
+        let of_both = named(&[], &["n1.example", "n1.elsewhere"]);
+        let (of_old, of_new) = (named(&[], &["n1.example"]), named(&[], &["n1.elsewhere"]));
+        for trusted in [None, Some(&by_uri), Some(&of_both)] {
+            assert_eq!(told(trusted, new), [old, new], "{trusted:?}");
+            assert_eq!(told(trusted, old), [old], "{trusted:?}");
+        }
+        for distrusted in [&of_old, &of_new] {
+            assert_eq!(told(Some(distrusted), new), [old], "{distrusted:?}");
+        }
+        assert_eq!(told(None, "n1.elsewhere"), [old]);
     }
 
     #[test]

@@ -234,11 +234,14 @@ pub(super) fn introduction_to_wire(introduction: &Introduction) -> wire::Introdu
         start: introduction.start,
         known: introduction.known.clone(),
         client_url: introduction.client_url.clone(),
+        peer_url: introduction.peer_url.clone(),
     }
 }
 
 pub(super) fn introduction_from_wire(wire: wire::Introduce) -> Result<Introduction, CodecError> {
-    check_text(&wire.client_url)?;
+    for text in std::iter::once(&wire.client_url).chain(&wire.peer_url) {
+        check_text(text)?;
+    }
     if wire.known.len() > KNOWN_STARTS {
         return Err(CodecError::Meaning("introduction with too many starts"));
     }
@@ -246,5 +249,6 @@ pub(super) fn introduction_from_wire(wire: wire::Introduce) -> Result<Introducti
         start: wire.start,
         known: wire.known,
         client_url: wire.client_url,
+        peer_url: wire.peer_url,
     })
 }

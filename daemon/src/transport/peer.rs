@@ -42,7 +42,8 @@ const REPORT_PAUSE: Duration = Duration::from_millis(50);
 /// Another member, as this one sends to it.
 #[derive(Debug)]
 pub(super) struct Peer {
-    info: MemberInfo,
+    name: String,
+    urls: Vec<String>,
     urgent: Arc<Dialer>,
     append: Arc<Dialer>,
     snapshot: Arc<Dialer>,
@@ -51,12 +52,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Begins to dial; goes on until stopped.
+    /// Begins to dial at `urls` in turn, of which the first is where the member is known to be; goes on until stopped.
     pub(super) fn start(
         handle: &tokio::runtime::Handle,
         tasks: &Tasks,
         handshake: Handshake,
         info: &MemberInfo,
+        urls: Vec<String>,
         tls: Option<&Arc<Port>>,
         sink: &Sink,
     ) -> Peer {
@@ -66,6 +68,7 @@ impl Peer {
             let dialer = Arc::new(Dialer {
                 lane,
                 handshake: handshake.clone(),
+                urls: urls.clone(),
                 queue: LaneQueue::new(Bounds::of(lane)),
                 nudge: Notify::new(),
                 dropped: Notify::new(),
@@ -83,7 +86,8 @@ impl Peer {
             start(Lane::Snapshot),
         );
         Peer {
-            info: info.clone(),
+            name: info.name.clone(),
+            urls,
             urgent,
             append,
             snapshot,
@@ -93,8 +97,8 @@ impl Peer {
     }
 
     /// Whether it is still to be reached in the same way.
-    pub(super) fn is_reached_by(&self, info: &MemberInfo) -> bool {
-        (&self.info.name, &self.info.peer_url) == (&info.name, &info.peer_url)
+    pub(super) fn is_reached_by(&self, info: &MemberInfo, urls: &[String]) -> bool {
+        self.name == info.name && self.urls == urls
     }
 
     /// Queues a message on its lane, or drops it.
@@ -132,6 +136,8 @@ impl Peer {
 struct Dialer {
     lane: Lane,
     handshake: Handshake,
+    /// Where the other member may be; never empty.
+    urls: Vec<String>,
     queue: Arc<LaneQueue>,
     /// Set when the other member has been heard of by other ways.
     nudge: Notify,
@@ -154,9 +160,14 @@ impl Dialer {
 
     async fn keep_connected(&self) {
         let mut pause = BACKOFF_MIN;
+        let mut at = 0;
         loop {
             let begun = Instant::now();
-            let error = self.connect_and_wait().await;
+            let (was_open, error) = self.connect_and_wait(&self.urls[at]).await;
+            // Where it was reached once, it is looked for first.
+            if !was_open {
+                at = (at + 1) % self.urls.len();
+            }
             self.queue.close();
             self.contact.failed(self.lane, &error);
             if let DialError::Refused(refusal) = &error
@@ -182,27 +193,31 @@ impl Dialer {
         tokio::time::sleep(jittered(BACKOFF_MIN)).await;
     }
 
-    /// Opens the stream and returns when, and why, it is over.
-    async fn connect_and_wait(&self) -> DialError {
+    /// Opens the stream and returns when it is over, whether it was open, and why it is not.
+    async fn connect_and_wait(&self, url: &str) -> (bool, DialError) {
         let line = line(self.lane);
-        let opened = tokio::time::timeout(line.connect_timeout, self.open(&line)).await;
+        let opened = tokio::time::timeout(line.connect_timeout, self.open(url, &line)).await;
         // The connection lives as long as this binding.
         let (_connection, answer) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return error,
-            Err(_) => return DialError::TimedOut(line.connect_timeout),
+            Ok(Err(error)) => return (false, error),
+            Err(_) => return (false, DialError::TimedOut(line.connect_timeout)),
         };
         self.queue.open();
-        self.contact.connected(self.lane);
+        self.contact.connected(self.lane, url);
         tokio::select! {
-            error = wait_for_end(answer) => error,
+            error = wait_for_end(answer) => (true, error),
             never = self.report_drops() => match never {},
         }
     }
 
     /// Dials and shakes hands.
-    async fn open(&self, line: &Line) -> Result<(Connection<LaneBody>, IncomingBody), DialError> {
-        let (name, peer_url) = (self.contact.name(), self.contact.peer_url());
+    async fn open(
+        &self,
+        peer_url: &str,
+        line: &Line,
+    ) -> Result<(Connection<LaneBody>, IncomingBody), DialError> {
+        let name = self.contact.name();
         let whom = Whom::Member(self.tls.as_deref());
         let mut connection = dial::connect_in(&self.tasks, peer_url, whom, line).await?;
         connection.check(name, peer_url)?;

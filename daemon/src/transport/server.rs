@@ -1,12 +1,12 @@
 //! The incoming side: the listener of the peer port and its connections.
 //!
-//! Owns who may stay connected: a bounded number of HTTP/2 connections, each of which must soon ask for something and
-//! answer pings. What a request means is decided in `requests`, what a stream brings in `streams`. Anybody can reach this port,
+//! Owns who may stay connected: a bounded number of HTTP/2 connections, of which one network has half at most, and each of
+//! which must soon ask for something, from the end of its handshake on, and answer pings. What a request means is decided in `requests`, what a stream brings in `streams`. Anybody can reach this port,
 //! so that nothing that arrives may cost more than its bytes.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,11 +18,16 @@ use tokio::net::{TcpListener, TcpStream};
 use super::requests::{self, Caller};
 use super::streams::Receiver;
 use super::tasks::Tasks;
+use crate::network::Network;
 use crate::throttle::Throttle;
 use crate::tls::{Accepted, MemberCertificate, Port, Trouble, Wire};
 
 /// Most connections at a time: three lanes for each of many members, and some for calls.
 const CONNECTION_LIMIT: usize = 256;
+
+/// Most of them from one network: what a crowd of strangers at one address cannot take, members find free. All members on one
+/// machine need less.
+const NETWORK_LIMIT: usize = CONNECTION_LIMIT / 2;
 
 /// A connection on which nothing is being answered for so long is closed; so is one that never asks anything.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
@@ -52,7 +57,7 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(place) = connections.enter(&tasks) else {
+                let Some(place) = connections.enter(address.ip(), &tasks) else {
                     trouble.warn(|held_back| {
                         tracing::warn!(%address, limit = CONNECTION_LIMIT, held_back, "peer connection refused: too many");
                     });
@@ -161,26 +166,42 @@ fn builder(tasks: &Tasks) -> http2::Builder<Tasks> {
 /// The connections that are open, so that one more can be weighed against them.
 #[derive(Debug, Default)]
 struct Connections {
-    open: Mutex<BTreeMap<u64, (Tasks, Arc<Activity>)>>,
+    open: Mutex<BTreeMap<u64, Open>>,
+    /// Numbers them. None is used again while the place of one that was told to leave still is to be dropped.
+    numbers: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Open {
+    network: Network,
+    tasks: Tasks,
+    activity: Arc<Activity>,
 }
 
 impl Connections {
-    /// A place for one more. Where all are taken, the oldest on which nothing is being answered makes room, so that a
-    /// crowd of strangers cannot keep members out.
-    fn enter(self: &Arc<Connections>, tasks: &Tasks) -> Option<Place> {
+    /// A place for one more. Where its network has all that it may have, its own oldest on which nothing is being answered
+    /// makes room; where all are taken, that of the network which has most such. So a crowd of strangers cannot keep members
+    /// out, nor cut them off in the middle of a handshake.
+    fn enter(self: &Arc<Connections>, address: IpAddr, tasks: &Tasks) -> Option<Place> {
+        let network = Network::of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if CONNECTION_LIMIT <= open.len() {
-            let idle = open
-                .iter()
-                .find(|(_, (_, activity))| activity.is_idle())
-                .map(|(number, _)| *number)?;
-            if let Some((tasks, _)) = open.remove(&idle) {
-                tasks.stop();
-            }
+        let own = open.values().filter(|open| open.network == network).count();
+        let makes_room = match () {
+            () if NETWORK_LIMIT <= own => Some(oldest_idle(&open, network)?),
+            () if CONNECTION_LIMIT <= open.len() => Some(oldest_idle(&open, most_idle(&open)?)?),
+            () => None,
+        };
+        if let Some(open) = makes_room.and_then(|number| open.remove(&number)) {
+            open.tasks.stop();
         }
-        let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (tasks, activity) = (tasks.child(), Arc::<Activity>::default());
-        open.insert(number, (tasks.clone(), Arc::clone(&activity)));
+        let one_more = Open {
+            network,
+            tasks: tasks.clone(),
+            activity: Arc::clone(&activity),
+        };
+        open.insert(number, one_more);
         Some(Place {
             number,
             tasks,
@@ -188,6 +209,26 @@ impl Connections {
             connections: Arc::clone(self),
         })
     }
+}
+
+/// The oldest connection of a network on which nothing is being answered.
+fn oldest_idle(open: &BTreeMap<u64, Open>, network: Network) -> Option<u64> {
+    let of_network = |open: &Open| open.network == network && open.activity.is_idle();
+    let mut idle = open.iter().filter(|(_, open)| of_network(open));
+    idle.next().map(|(number, _)| *number)
+}
+
+/// The network that has most connections on which nothing is being answered; of those that have as many as others, the one
+/// with the oldest.
+fn most_idle(open: &BTreeMap<u64, Open>) -> Option<Network> {
+    let idle = || open.values().filter(|open| open.activity.is_idle());
+    let mut counts: HashMap<Network, usize> = HashMap::new();
+    for open in idle() {
+        *counts.entry(open.network).or_default() += 1;
+    }
+    let most = counts.values().max()?;
+    let mut networks = idle().map(|open| open.network);
+    networks.find(|network| counts.get(network) == Some(most))
 }
 
 /// One connection's place; free again when dropped.
@@ -248,5 +289,46 @@ pub(super) struct Running(Arc<Activity>);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_from_one_address_makes_room_for_itself_and_a_member_among_it_is_left_alone() {
+        let (connections, tasks) = (Arc::new(Connections::default()), Tasks::default());
+        let enter = |last: u8| connections.enter([10, 0, 0, last].into(), &tasks);
+        let places = || {
+            let open = connections.open.lock().expect("nobody panics");
+            open.len()
+        };
+        // A member is in the middle of its handshake, another is being answered.
+        let (shaking, served) = (enter(1).expect("a place"), enter(2).expect("a place"));
+        let _running = served.activity.begin();
+        let mut flood: Vec<Place> = Vec::new();
+        for _ in 0..2 * CONNECTION_LIMIT {
+            flood.push(enter(9).expect("its own make room"));
+        }
+        assert_eq!(places(), NETWORK_LIMIT + 2);
+        let is_told_to_leave = |place: &Place| place.tasks.is_stopped();
+        assert!(!is_told_to_leave(&shaking) && !is_told_to_leave(&served));
+        assert!(is_told_to_leave(&flood[0]) && !is_told_to_leave(&flood[2 * CONNECTION_LIMIT - 1]));
+        // From many addresses, one each: whoever has most of what is idle makes room.
+        let crowd: Vec<Place> = (10..200).filter_map(enter).collect();
+        assert_eq!((crowd.len(), places()), (190, CONNECTION_LIMIT));
+        assert!(!is_told_to_leave(&shaking) && !is_told_to_leave(&served));
+        // A network on whose connections all is being answered gets no more.
+        let busy = (0..NETWORK_LIMIT).filter_map(|_| {
+            let place = enter(201)?;
+            let running = place.activity.begin();
+            Some((place, running))
+        });
+        let busy: Vec<_> = busy.collect();
+        assert_eq!(busy.len(), NETWORK_LIMIT);
+        assert!(enter(201).is_none());
+        assert!(enter(202).is_some());
+        drop((flood, crowd, busy));
     }
 }

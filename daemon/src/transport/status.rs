@@ -69,12 +69,8 @@ impl Contact {
         &self.name
     }
 
-    pub(super) fn peer_url(&self) -> &str {
-        &self.peer_url
-    }
-
-    /// The other side takes messages on this lane now.
-    pub(super) fn connected(&self, lane: Lane) {
+    /// The other side takes messages on this lane now, and was dialled at this URL.
+    pub(super) fn connected(&self, lane: Lane, url: &str) {
         let mut state = self.lock();
         state.connected.insert(lane, Instant::now());
         state.refusal = None;
@@ -83,7 +79,7 @@ impl Contact {
         // The lane of heartbeats decides what is said: without it a peer is as good as gone, with it the others follow.
         if lane == Lane::Urgent && state.said != Some(Said::Found) {
             state.said = Some(Said::Found);
-            tracing::info!(peer = %self.name, member = %self.member, url = %self.peer_url, "found peer");
+            tracing::info!(peer = %self.name, member = %self.member, %url, "found peer");
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
 use tenure_raft::MemberId;
-use tenure_replica::Lane;
+use tenure_replica::{Lane, PeerMessage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::codec::{self, CodecError};
@@ -235,7 +235,14 @@ impl Receiver {
     /// Hands one message on, once there is room for it.
     async fn deliver(&self, stream: &Stream, frame: Frame) -> Result<(), StreamError> {
         let bytes = frame.body.len() + MESSAGE_OVERHEAD;
-        let message = codec::decode(frame, stream.from, self.directory.identity().member)?;
+        let mut message = codec::decode(frame, stream.from, self.directory.identity().member)?;
+        if let PeerMessage::Introduce(introduction) = &mut message {
+            // What it showed a certificate for, where members show any, and nothing else, becomes its address.
+            let said = self.directory.said(stream.from);
+            introduction
+                .peer_url
+                .take_if(|url| said.as_ref() != Some(url));
+        }
         let budget = match stream.lane {
             Lane::Urgent => &self.urgent,
             Lane::Append => &self.append,

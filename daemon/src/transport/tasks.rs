@@ -30,6 +30,12 @@ impl Tasks {
         self.token.cancelled().await;
     }
 
+    /// Whether it was told to.
+    #[cfg(test)]
+    pub(super) fn is_stopped(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
     /// Tells every task of the group to end.
     pub(super) fn stop(&self) {
         self.token.cancel();

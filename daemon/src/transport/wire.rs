@@ -387,6 +387,9 @@ pub(super) struct Introduce {
     pub(super) known: Vec<u64>,
     #[prost(string, tag = "3")]
     pub(super) client_url: String,
+    /// Members that do not know this field skip it.
+    #[prost(string, optional, tag = "4")]
+    pub(super) peer_url: Option<String>,
 }
 
 /// `Digest` and `Agreed`.

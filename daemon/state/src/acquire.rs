@@ -38,7 +38,7 @@ impl State {
                 // Before it is asked whether this is a repeat: a holder that asks again with another limit is told so.
                 self.check_semaphores(&request)?;
                 if self.is_asked_again(&request)? {
-                    self.renew(*lease)?;
+                    self.renew(*lease, who)?;
                     self.serve_starved();
                     return self.standing_answer(&request);
                 }
@@ -48,7 +48,7 @@ impl State {
                 self.check_semaphores(&request)?;
             }
         }
-        self.acquire_first(acquire, request)
+        self.acquire_first(acquire, request, who)
     }
 
     fn waiting(&self, acquire: &Acquire, who: &Principal) -> Waiting {
@@ -68,10 +68,7 @@ impl State {
             lock_delay_ms: acquire.lock_delay_ms,
             value: acquire.value.clone(),
             identity: match &acquire.claim {
-                Claim::Lease(lease) => {
-                    let lease = self.leases.by_id.get(lease);
-                    lease.and_then(|lease| lease.identity.clone())
-                }
+                Claim::Lease(lease) => self.owner_renewed_by(*lease, who),
                 Claim::Grant(_) => self.known_identity(who),
             },
         }
@@ -158,7 +155,7 @@ impl State {
         })
     }
 
-    fn acquire_first(&mut self, acquire: &Acquire, request: Waiting) -> Outcome {
+    fn acquire_first(&mut self, acquire: &Acquire, request: Waiting, who: &Principal) -> Outcome {
         let lease_name = match &acquire.claim {
             Claim::Lease(lease) => self.lease_name(*lease),
             Claim::Grant(new) => new.name.clone(),
@@ -175,7 +172,7 @@ impl State {
         let mut revising = self.revise();
         match &acquire.claim {
             Claim::Lease(lease) => {
-                self.renew(*lease)?;
+                self.renew(*lease, who)?;
             }
             Claim::Grant(new) => self.add_lease(new, request.identity.clone(), &mut revising),
         }

@@ -76,8 +76,8 @@ impl State {
     }
 
     /// Whether somebody may use, renew, change and end a lease: whoever was granted it, and administrators. A lease that
-    /// was granted while access control was off is nobody's: whoever may have leases may use it. Of an absent lease there
-    /// is nothing to guard.
+    /// was granted while access control was off is nobody's, and whoever may have leases may use it, until somebody has
+    /// renewed it (`claim`). Of an absent lease there is nothing to guard.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl State {
         }
     }
 
-    /// The identity that was granted a lease, if it was granted to one.
+    /// The identity that was granted a lease, or has claimed it, if there is one.
     pub fn lease_identity(&self, lease: LeaseId) -> Option<&str> {
         self.leases.by_id.get(&lease)?.identity.as_deref()
     }

@@ -295,6 +295,15 @@ impl State {
     }
 }
 
+/// By what at least one administrator proves who it is for good.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Administered {
+    /// A token that does not expire.
+    pub by_token: bool,
+    /// A name in client certificates, at members that take them.
+    pub by_certificate: bool,
+}
+
 impl Access {
     /// Whether access control is on and nobody could change anything in the end. No clock is asked, so a token counts
     /// only where it never expires: whatever has expired by now, or will, lets nobody in for good.
@@ -309,6 +318,54 @@ impl Access {
             can_prove_it && self.is_admin(identity)
         };
         self.enabled && !self.identities.iter().any(can_administer)
+    }
+
+    /// By what administrators prove who they are for good, with a change made or as it is. Which certificates a member takes
+    /// is its own affair, and no entry knows it: whoever proposes a change asks this before.
+    pub fn administered(&self, after: Option<&AccessChange>) -> Administered {
+        let (mut put, mut replaced, mut gone) = (None, None, None);
+        match after {
+            Some(AccessChange::PutIdentity { name, identity }) => {
+                put = Some((name.as_str(), identity));
+                replaced = Some(name.as_str());
+            }
+            Some(AccessChange::DeleteIdentity { name }) => replaced = Some(name.as_str()),
+            Some(AccessChange::DeleteToken { id }) => gone = Some(*id),
+            Some(
+                AccessChange::PutRole { .. }
+                | AccessChange::DeleteRole { .. }
+                | AccessChange::CreateToken { .. }
+                | AccessChange::Enable { .. },
+            )
+            | None => {}
+        }
+        let grants_admin = |role: &String| match after {
+            Some(AccessChange::PutRole { name, grants }) if name == role => {
+                grants.iter().any(RoleGrant::is_admin)
+            }
+            _ => {
+                let grants = self.role(role).unwrap_or_default();
+                grants.iter().any(RoleGrant::is_admin)
+            }
+        };
+        let lasts = |id: &TokenId| {
+            let token = self.token(*id).filter(|_| gone != Some(*id));
+            token.is_some_and(|token| token.expires_unix_ms.is_none())
+        };
+        let is_given_one = |name: &str| matches!(after, Some(AccessChange::CreateToken { identity, expires_unix_ms: None, .. }) if identity == name);
+        let others = self
+            .identities()
+            .filter(|(name, _)| replaced != Some(*name));
+        let mut administered = Administered::default();
+        for (name, identity) in others.chain(put) {
+            if !identity.roles.iter().any(grants_admin) {
+                continue;
+            }
+            let mut tokens = self.tokens_of.get(name).into_iter().flatten();
+            administered.by_token |= is_given_one(name) || tokens.any(lasts);
+            administered.by_certificate |= identity.certificate.is_some();
+        }
+        administered
     }
 
     /// Tokens that may be forgotten: they prove nothing any more, whoever had them. None where every administrator's

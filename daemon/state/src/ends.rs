@@ -89,7 +89,7 @@ impl State {
         });
     }
 
-    pub(crate) fn change_lease(&mut self, id: LeaseId, ttl_ms: u64) -> Outcome {
+    pub(crate) fn change_lease(&mut self, id: LeaseId, ttl_ms: u64, who: &Principal) -> Outcome {
         check_ttl(ttl_ms)?;
         if !self.leases.by_id.contains_key(&id) {
             return Err(self.no_lease(id));
@@ -97,7 +97,7 @@ impl State {
         self.touch(RowId::Lease(id));
         let lease = self.leases.by_id.get_mut(&id);
         let had_ttl_ms = lease.map(|lease| std::mem::replace(&mut lease.ttl_ms, ttl_ms));
-        self.renew_of(id, had_ttl_ms.unwrap_or(ttl_ms))
+        self.renew_of(id, had_ttl_ms.unwrap_or(ttl_ms), who)
     }
 
     pub(crate) fn revoke_lease(&mut self, lease: LeaseId) -> Outcome {

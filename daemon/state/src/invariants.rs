@@ -17,6 +17,7 @@ impl State {
         self.keys.check_invariants();
         self.check_leases();
         self.check_queues();
+        self.check_places();
         self.check_agenda();
         self.check_history();
         self.repeats.check_invariants();
@@ -102,6 +103,18 @@ impl State {
             keys.count() + standing,
             "things on leases, and things with a lease"
         );
+    }
+
+    fn check_places(&self) {
+        for place in self.places.values() {
+            let lease = self.leases.by_id.get(&place.asker.lease);
+            let owner = lease.and_then(|lease| lease.identity.as_ref());
+            assert_eq!(
+                place.identity.as_ref(),
+                owner,
+                "whose a place is, and whose its lease"
+            );
+        }
     }
 
     fn check_queues(&self) {

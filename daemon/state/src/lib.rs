@@ -12,6 +12,7 @@ mod authorize;
 
 mod acquire;
 mod change_access;
+mod claim;
 mod compact;
 mod elections;
 mod ends;
@@ -52,6 +53,7 @@ pub use answer::{
     Answer, Applied, Attached, Contention, Decision, HoldView, HolderView, KeyEntry, LeaseView,
     OperationResult, Outcome, QueueView, QueuedView, Refusal, WaiterView,
 };
+pub use change_access::Administered;
 pub use codec::{CodecError, decode_batch, decode_request, encode_batch, encode_request};
 pub use command::{
     Acquire, Batch, Break, Claim, Command, Compare, Condition, Field, Guard, HandOver,

@@ -67,7 +67,7 @@ const FIRST_TURN: Turn = Turn {
 pub(crate) struct Lease {
     pub ttl_ms: u64,
     pub name: String,
-    /// Who was granted it; nobody in particular where access control was off.
+    /// Who was granted it; nobody in particular where access control was off, until somebody claims it.
     pub identity: Option<Arc<str>>,
     pub metadata: Metadata,
     pub granted_revision: Revision,

@@ -324,8 +324,10 @@ impl State {
         }
     }
 
-    /// An acquire that granted a lease asks again with that lease: its answer is of the present state.
+    /// An acquire that granted a lease asks again with that lease: its answer is of the present state. Nobody was asked about
+    /// the lease when the request was judged, which names none.
     fn ask_again(&mut self, lease: LeaseId, acquire: &Acquire, who: &Principal) -> Outcome {
+        self.authorize_lease(who, lease).map_err(Refusal::Denied)?;
         let claim = Claim::Lease(lease);
         let again = Acquire {
             claim,

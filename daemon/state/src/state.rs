@@ -202,7 +202,7 @@ impl State {
     fn renew_for(&mut self, who: &Principal, lease: LeaseId) -> Outcome {
         match self.authorize_lease(who, lease) {
             Err(denied) if !mutated(Mutant::LeaseOfAnotherRenewed) => Err(Refusal::Denied(denied)),
-            _ => self.renew(lease),
+            _ => self.renew(lease, who),
         }
     }
 
@@ -212,7 +212,7 @@ impl State {
             Command::RevokeLease { lease } => self.revoke_lease(*lease),
             Command::Acquire(acquire) => self.acquire(acquire, who),
             Command::Release(release) => self.release(release),
-            Command::ChangeLease { lease, ttl_ms } => self.change_lease(*lease, *ttl_ms),
+            Command::ChangeLease { lease, ttl_ms } => self.change_lease(*lease, *ttl_ms, who),
             Command::Break(broken) => self.break_hold(broken),
             Command::Proclaim(proclaim) => self.proclaim(proclaim),
             Command::HandOver(hand_over) => self.hand_over(hand_over),
@@ -435,19 +435,20 @@ impl State {
     }
 
     /// Renews a lease: its deadline becomes now and its TTL, but never an earlier one.
-    pub(crate) fn renew(&mut self, id: LeaseId) -> Outcome {
+    pub(crate) fn renew(&mut self, id: LeaseId, who: &Principal) -> Outcome {
         let ttl_ms = self.leases.by_id.get(&id).map(|lease| lease.ttl_ms);
-        self.renew_of(id, ttl_ms.unwrap_or_default())
+        self.renew_of(id, ttl_ms.unwrap_or_default(), who)
     }
 
     /// The same of a lease that had this TTL until now.
-    pub(crate) fn renew_of(&mut self, id: LeaseId, had_ttl_ms: u64) -> Outcome {
+    pub(crate) fn renew_of(&mut self, id: LeaseId, had_ttl_ms: u64, who: &Principal) -> Outcome {
         let lease = self
             .leases
             .by_id
             .get(&id)
             .ok_or_else(|| self.no_lease(id))?;
         let (slot, old) = (lease.slot, self.leases.deadline(lease));
+        let is_nobodys = self.access.enabled && lease.identity.is_none();
         let renewed = Clock(self.clock.0.saturating_add(lease.ttl_ms).min(LAST_CLOCK));
         let deadline = match () {
             () if mutated(Mutant::RenewalIgnored) => old,
@@ -467,6 +468,9 @@ impl State {
         self.set_deadline(slot, deadline.0);
         let left_ms = old.0.saturating_sub(self.clock.0);
         self.tally.renewed(left_ms, had_ttl_ms);
+        if is_nobodys {
+            self.claim(id, who);
+        }
         self.view_lease(id, self.clock).map(Answer::Lease)
     }
 

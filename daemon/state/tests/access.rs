@@ -525,11 +525,9 @@ fn a_lease_is_used_renewed_changed_and_ended_by_whom_it_was_granted_and_by_admin
     assert_eq!(gone, Err(Refusal::LeaseExpired(lease(1))));
 }
 
-#[test]
-fn a_lease_of_before_access_control_is_anybodys_who_may_have_leases() {
+/// A cluster in which nobody in particular did these things, before its access control was turned on.
+fn guarded_after(done: impl IntoIterator<Item = Command>) -> State {
     let mut state = State::genesis(Genesis::default());
-    let nobody = Principal::anonymous();
-    assert!(ask(&mut state, &nobody, grant(1, 60_000)).is_ok());
     let admin = AccessChange::PutRole {
         name: "root".to_owned(),
         grants: vec![right(&[Verb::Admin], "", false)],
@@ -538,33 +536,126 @@ fn a_lease_of_before_access_control_is_anybodys_who_may_have_leases() {
         name: "root".to_owned(),
         identity: with_roles(&["root"]),
     };
-    let token = AccessChange::CreateToken {
-        id: ROOT_TOKEN,
-        identity: "root".to_owned(),
-        hash: [7; 32],
-        expires_unix_ms: None,
-        now_unix_ms: 0,
-    };
     let steps = [
         admin,
         root_identity,
-        token,
+        token(ROOT_TOKEN.0, "root", None, 0),
         AccessChange::Enable { enabled: true },
     ];
-    for step in steps {
-        assert!(ask(&mut state, &nobody, Command::ChangeAccess(step)).is_ok());
+    let steps = steps.map(Command::ChangeAccess);
+    for command in done.into_iter().chain(steps) {
+        let told = ask(&mut state, &Principal::anonymous(), command.clone());
+        assert!(told.is_ok(), "{command:?}: {told:?}");
     }
-    assert!(
-        state
-            .apply(Clock(0), &furnish())
-            .outcomes
-            .iter()
-            .all(|told| told.outcome.is_ok())
-    );
+    let applied = state.apply(Clock(0), &furnish());
+    assert!(applied.outcomes.iter().all(|told| told.outcome.is_ok()));
+    state
+}
+
+#[test]
+fn a_lease_of_before_access_control_is_anybodys_who_may_have_leases_until_it_is_renewed() {
+    let mut state = guarded_after([grant(1, 60_000)]);
+    // Using it is not keeping it.
     assert!(ask(&mut state, &b(), put("a", "v", Some(1))).is_ok());
-    assert!(put_role(&mut state, "s", vec![right(&[Verb::Write], "keys/", false)]).is_ok());
-    assert!(is_forbidden(&ask(&mut state, &b(), put("a", "v", Some(1)))));
+    assert!(ask(&mut state, &a(), put("a", "v", Some(1))).is_ok());
     assert_eq!(state.lease_identity(lease(1)), None);
+    let only_keys = vec![right(&[Verb::Write], "keys/", false)];
+    assert!(put_role(&mut state, "s", only_keys).is_ok());
+    assert!(is_forbidden(&ask(&mut state, &b(), put("a", "v", Some(1)))));
+    let mut renewal = support::renewals(&[1]);
+    let mut renewed_by = |state: &mut State, who: &Principal| {
+        renewal.renewals[0].principal = who.clone();
+        only(state, 0, &renewal).outcome
+    };
+    assert!(is_forbidden(&renewed_by(&mut state, &b())));
+    assert_eq!(renewed_by(&mut state, &Principal::anonymous()), UNKNOWN);
+    assert_eq!(
+        state.lease_identity(lease(1)),
+        None,
+        "a refusal gives nothing"
+    );
+    assert!(renewed_by(&mut state, &a()).is_ok());
+    assert_eq!(state.lease_identity(lease(1)), Some("a"));
+    let everything = vec![right(&Verb::ALL[..9], "", false)];
+    assert!(put_role(&mut state, "s", everything).is_ok());
+    let foreign = Err(Refusal::Denied(Denied::Foreign { lease: lease(1) }));
+    assert_eq!(renewed_by(&mut state, &b()), foreign);
+    let revoke = Command::RevokeLease { lease: lease(1) };
+    assert_eq!(ask(&mut state, &b(), revoke.clone()), foreign);
+    // Administrators may use it, which makes it theirs no more than any other.
+    assert!(renewed_by(&mut state, &root()).is_ok());
+    assert_eq!(state.lease_identity(lease(1)), Some("a"));
+    // It is so after a restart, too, and when access control was off meanwhile.
+    let mut state = reload(&state);
+    for enabled in [false, true] {
+        assert!(change(&mut state, AccessChange::Enable { enabled }).is_ok());
+    }
+    assert_eq!(renewed_by(&mut state, &b()), foreign);
+    assert!(ask(&mut state, &a(), revoke).is_ok());
+}
+
+#[test]
+fn every_way_of_renewing_a_lease_of_nobody_claims_it_with_its_places_and_no_quota_refuses_that() {
+    let waits = |names: &[&str], id, owner: &str| {
+        let wanted = |name: &&str| Wanted {
+            name: (*name).to_owned(),
+            share: Share::Exclusive,
+        };
+        Command::Acquire(Acquire {
+            wanted: names.iter().map(wanted).collect(),
+            owner: owner.to_owned(),
+            ..acquire("x", id, 60_000)
+        })
+    };
+    let held = Command::Acquire(acquire("x", 1, 0));
+    // Two places, one of them in two queues.
+    let before = (1..5).map(|id| grant(id, 60_000)).chain([
+        held.clone(),
+        waits(&["x", "y"], 2, ""),
+        waits(&["x"], 2, "o"),
+    ]);
+    let mut state = guarded_after(before);
+    let few = Identity {
+        quota: Quota {
+            leases: Some(1),
+            places: Some(2),
+            requests_per_second: None,
+        },
+        ..with_roles(&["r"])
+    };
+    assert!(put_identity(&mut state, "a", few).is_ok());
+    let exceeded = |quota, allowed, asked| {
+        Err(Refusal::IdentityQuotaExceeded {
+            identity: "a".to_owned(),
+            quota,
+            allowed,
+            asked,
+        })
+    };
+    let change_ttl = |id| Command::ChangeLease {
+        lease: lease(id),
+        ttl_ms: 50_000,
+    };
+    // What is asked for again, a TTL that is changed, and what is asked for anew.
+    assert!(ask(&mut state, &a(), held).is_ok());
+    assert!(ask(&mut state, &a(), change_ttl(2)).is_ok());
+    let mut state = reload(&state);
+    assert_eq!(
+        ask(&mut state, &a(), waits(&["x"], 3, "")),
+        exceeded("places", 2, 3),
+        "those that came with the lease count"
+    );
+    assert_eq!(state.lease_identity(lease(3)), None);
+    assert!(ask(&mut state, &a(), Command::Acquire(acquire("z", 3, 0))).is_ok());
+    for id in [1, 2, 3] {
+        assert_eq!(state.lease_identity(lease(id)), Some("a"));
+    }
+    assert_eq!(
+        ask(&mut state, &a(), grant(9, 60_000)),
+        exceeded("leases", 1, 4)
+    );
+    assert!(ask(&mut state, &b(), waits(&["x"], 4, "")).is_ok());
+    assert_eq!(state.lease_identity(lease(4)), Some("b"));
 }
 
 #[test]

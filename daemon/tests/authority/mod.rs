@@ -9,7 +9,7 @@ use rcgen::{
     RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: i64 = 24 * 3600;
 
 /// An authority.
 pub(crate) struct Authority {
@@ -21,6 +21,7 @@ pub(crate) struct Authority {
 /// What is to be in a certificate.
 pub(crate) struct Wanted {
     params: CertificateParams,
+    /// In seconds from now.
     from: i64,
     until: i64,
 }
@@ -75,13 +76,13 @@ impl Authority {
     pub(crate) fn revoked(&self, issued: &[&Issued], days: i64) -> String {
         let taken_back = |issued: &&Issued| RevokedCertParams {
             serial_number: issued.number.clone(),
-            revocation_time: date_time_ymd(1970, 1, 1) + seconds(-2),
+            revocation_time: date_time_ymd(1970, 1, 1) + seconds(-2 * DAY),
             reason_code: None,
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(1970, 1, 1) + seconds(-10),
-            next_update: date_time_ymd(1970, 1, 1) + seconds(days),
+            this_update: date_time_ymd(1970, 1, 1) + seconds(-10 * DAY),
+            next_update: date_time_ymd(1970, 1, 1) + seconds(days * DAY),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: issued.iter().map(taken_back).collect(),
@@ -109,8 +110,8 @@ impl Wanted {
         ];
         Wanted {
             params,
-            from: -1,
-            until: 364,
+            from: -DAY,
+            until: 364 * DAY,
         }
     }
 
@@ -123,8 +124,16 @@ impl Wanted {
     /// Valid from and until so many days from now.
     pub(crate) fn valid(self, from: i64, until: i64) -> Wanted {
         Wanted {
-            from,
-            until,
+            from: from * DAY,
+            until: until * DAY,
+            ..self
+        }
+    }
+
+    /// Valid for so many seconds from now on, or one less.
+    pub(crate) fn for_seconds(self, seconds: u32) -> Wanted {
+        Wanted {
+            until: seconds.into(),
             ..self
         }
     }
@@ -150,12 +159,12 @@ pub(crate) fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Now, and so many days, in seconds since 1970.
-fn seconds(days: i64) -> Duration {
+/// So many seconds from now, since 1970.
+fn seconds(from_now: i64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("it is after 1970");
-    let away = DAY * u32::try_from(days.unsigned_abs()).expect("few days");
-    match days < 0 {
+    let away = Duration::from_secs(from_now.unsigned_abs());
+    match from_now < 0 {
         true => now - away,
         false => now + away,
     }

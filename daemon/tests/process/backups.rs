@@ -247,6 +247,45 @@ fn of_two_clusters_made_of_one_backup_neither_accepts_a_fence_or_a_cursor_of_the
     assert_eq!(watched(&mut first, later)["body"]["code"], "revision-ahead");
 }
 
+#[test]
+fn a_member_restored_without_addresses_is_found_at_those_that_it_is_started_with() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let mut client = cluster.members[0].client().persistent();
+    let put = client.put("/v1/keys/a", b"1").expect("an answer");
+    put.expect(201);
+    let file = backup(&cluster, 0, "short");
+    let mut new = unmade();
+    let (name, data_dir) = (&new.members[0].name, &new.members[0].data_dir);
+    let given = ["restore", shown(&file), "--name", name, "--data-dir"];
+    let ran = tenured(&[&given[..], &[shown(data_dir)]].concat()).expect(0);
+    assert!(ran.out.contains("http://127.0.0.1:7380"), "{ran:?}");
+    started(&new);
+    let joined = new.newcomer();
+    new.members[joined].start();
+    new.members[joined].wait_until_ready();
+    wait::until("the one that joined votes", SOON * 2, || {
+        let shown = new.members[joined].client().get("/v1/cluster").ok()?.json();
+        let members = shown["members"].as_array()?.clone();
+        let all = members.iter().all(|member| member["role"] == "voter");
+        (members.len() == 2 && all).then_some(())
+    });
+    let shown = new.members[joined].client().get("/v1/cluster");
+    let shown = shown.expect("an answer").json();
+    let urls = new.members.iter().map(|member| json!(member.peer_url()));
+    let mut known: Vec<&Value> = shown["members"]
+        .as_array()
+        .expect("members")
+        .iter()
+        .map(|member| &member["peer_url"])
+        .collect();
+    known.sort_by_key(|url| url.to_string());
+    assert_eq!(
+        known.into_iter().cloned().collect::<Vec<_>>(),
+        urls.collect::<Vec<_>>()
+    );
+}
+
 /// The names and contents of all files in a directory, so that a write to any is seen.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! The first forming of a cluster, wrong usage, and data that is damaged or not ours.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -184,6 +184,69 @@ fn wrong_usage_and_configuration_exit_with_2_and_name_what_is_wrong() {
             "{arguments:?} names {named}: {output}"
         );
     }
+}
+
+#[test]
+fn a_token_that_others_may_read_is_warned_of_and_what_is_no_file_ends_the_start() {
+    let _machine = machine::shared();
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let token = path("token");
+    machine::run("mkfifo", &[&path("pipe")]);
+    let (code, output) = run(&["token", "--out", &token], &dir.path().join("log"));
+    assert_eq!(code, 0, "{output}");
+    let secret = fs::read_to_string(&token).expect("it was made");
+    let secret = secret
+        .trim_end()
+        .rsplit('.')
+        .next()
+        .expect("it has a secret");
+    let mut cluster = Setup::of(1).prepare();
+    // A pipe into which nobody writes, and a directory.
+    for given in [path("pipe"), path("")] {
+        cluster.members[0].settings = vec![("root-token-file", given.clone())];
+        let member = &cluster.members[0];
+        member.start_as(&mut Process::tenured(member.arguments()));
+        let named = format!("root_token_file is {given}, which cannot be read: it is no file");
+        member.with(|process| process.wait_for_output(&named, SOON));
+        assert_eq!(member.exit_code(SOON), 2);
+    }
+    cluster.members[0].settings = vec![("root-token-file", token.clone())];
+    let warned = format!("token readable by everybody: root_token_file {token}");
+    // At each start, also once the cluster is formed.
+    for (mode, is_open) in [(0o600, false), (0o644, true), (0o640, false)] {
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).expect("it is ours");
+        let member = &cluster.members[0];
+        member.start_as(&mut Process::tenured(member.arguments()));
+        member.with(|process| process.wait_for_output("ready: http://", SOON));
+        let output = member.output();
+        assert_eq!(output.contains(&warned), is_open, "{mode:o}: {output}");
+        assert!(!output.contains(secret), "{output}");
+        member.kill();
+    }
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o604)).expect("it is ours");
+    let arguments = [
+        "serve",
+        "--data-dir",
+        &path("data"),
+        "--join",
+        "http://127.0.0.1:9",
+    ];
+    let arguments = [
+        &arguments[..],
+        &["--name", "n9", "--join-token-file", &token],
+    ]
+    .concat();
+    let addresses = [
+        "--client-listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+    ];
+    let arguments = [&arguments[..], &addresses].concat();
+    let mut joining = Process::start(&mut Process::tenured(&arguments), &dir.path().join("log"));
+    let warned = format!("token readable by everybody: join_token_file {token}");
+    joining.wait_for_output(&warned, SOON);
 }
 
 /// The files of a single member that has been used and killed.

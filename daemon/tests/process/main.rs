@@ -34,6 +34,7 @@ mod sdk;
 mod sdk_calls;
 mod sdk_kinds;
 mod sdk_lasting;
+mod sdk_rotation;
 mod sdk_rounds;
 mod semaphores;
 mod snapshots;

@@ -86,7 +86,7 @@ fn check_unsafe(answer: Answer, parts: &[&str]) {
 /// The same value again does no harm: a member may have sent the first on to a leader that was being killed.
 fn put(cluster: &Cluster, key: &str) {
     let path = format!("/v1/keys/{key}");
-    let mut put = || cluster.persist("a key is put", |client| client.put(&path, b"x"));
+    let put = || cluster.persist("a key is put", |client| client.put(&path, b"x"));
     let mut answer = put();
     if answer.status == 504 {
         assert_eq!(answer.code(), "outcome-unknown");
@@ -350,6 +350,44 @@ fn a_member_that_was_away_is_taken_back_by_one_of_whom_it_never_heard() {
     assert_eq!(read.text(), "x");
 }
 
+/// Where the cluster knows a member to be.
+fn peer_url_of(cluster: &Cluster, name: &str) -> Value {
+    shown(&cluster_of(cluster), name).expect("it is a member")["peer_url"].clone()
+}
+
+#[test]
+fn a_member_that_comes_back_at_another_peer_address_is_found_there_and_its_vote_counts() {
+    let _machine = machine::shared();
+    let mut cluster = Setup::of(3).start();
+    put(&cluster, "before");
+    let leader = cluster.leader();
+    let (moved, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.members[moved].kill();
+    put(&cluster, "meanwhile");
+    let was = cluster.members[moved].peer_url();
+    let port = cluster.members[moved].peer.port() + 10;
+    cluster.members[moved].move_peer_to(port);
+    let now = cluster.members[moved].peer_url();
+    assert_ne!(was, now);
+    cluster.members[moved].start();
+    cluster.members[moved].wait_until_ready();
+    let name = cluster.members[moved].name.clone();
+    wait::until("the cluster knows where it is", SOON, || {
+        (peer_url_of(&cluster, &name) == now.as_str()).then_some(())
+    });
+    cluster.wait_until_equal();
+    // Without it there is no quorum; and it is found after all have been away, when nobody remembers what it said.
+    cluster.members[other].kill();
+    put(&cluster, "by-its-vote");
+    cluster.kill_all();
+    for member in [moved, other] {
+        cluster.members[member].start();
+    }
+    put(&cluster, "found-again");
+    let status = cluster.members[moved].status().expect("it answers");
+    assert_eq!(status["warnings"], json!([]), "{status}");
+}
+
 #[test]
 fn an_old_copy_of_a_disk_is_told_that_it_went_back() {
     let _machine = machine::shared();
@@ -487,6 +525,13 @@ impl Drop for StopsAtTheEnd<'_> {
     }
 }
 
+/// How many keys have a name that begins so.
+fn keys_under(cluster: &Cluster, name: &str) -> u64 {
+    let path = format!("/v1/keys?prefix={name}/&limit=1");
+    let counted = cluster.persist("keys are counted", |client| client.get(&path));
+    counted.expect(200).u64("count")
+}
+
 #[test]
 fn all_three_are_replaced_one_by_one_under_load_without_a_failed_write_or_a_lost_lock() {
     let _machine = machine::alone();
@@ -547,5 +592,11 @@ fn all_three_are_replaced_one_by_one_under_load_without_a_failed_write_or_a_lost
         load.longest_ms.load(Ordering::Relaxed) < most,
         "a write took longer than a change of leader"
     );
+    // What was acknowledged is there, whoever it was that acknowledged it.
+    let kept: u64 = ["a", "b"]
+        .map(|name| keys_under(&cluster, name))
+        .iter()
+        .sum();
+    assert_eq!(kept, load.written.load(Ordering::Relaxed));
     cluster.wait_until_equal();
 }

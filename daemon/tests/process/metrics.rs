@@ -196,6 +196,40 @@ fn a_leader_says_in_words_which_member_is_missing_and_that_none_is_left_to_lose(
     );
 }
 
+#[test]
+fn a_learner_is_told_as_a_follower_that_answers_and_has_no_vote() {
+    let _machine = machine::shared();
+    let mut cluster = Setup::of(1).start();
+    let number = cluster.newcomer();
+    // It asks nobody to add it until it was added without a vote.
+    let nowhere = Some("http://127.0.0.1:9".to_owned());
+    let first = std::mem::replace(&mut cluster.members[number].join, nowhere);
+    let learner = &cluster.members[number];
+    learner.start();
+    let asked = json!({
+        "name": learner.name,
+        "peer_url": learner.peer_url(),
+        "client_url": format!("http://{}", learner.client),
+        "promote": false,
+    });
+    let mut client = cluster.members[0].client();
+    let added = client.post("/v1/cluster/members", &asked);
+    added.expect("the member answers").expect(201);
+    learner.kill();
+    cluster.members[number].join = first;
+    cluster.members[number].start();
+    let of_peer = |what: &str| format!("tenure_raft_peer_{what}{{peer=\"n2\"}}");
+    let page = wait::until("the learner has answered", SOON, || {
+        let page = Page::of(&mut client);
+        let silent = page.series.get(&of_peer("silent_seconds"));
+        silent.is_some_and(|silent| *silent < 5.0).then_some(page)
+    });
+    // By these alone the rule TenureOneFromLosingQuorum tells it from a voter.
+    assert_eq!(page.get(&of_peer("voter")), 0.0);
+    assert_eq!(page.get("tenure_raft_voters"), 1.0);
+    assert_eq!(page.get("tenure_raft_learners"), 1.0);
+}
+
 /// The metrics that an expression asks for.
 fn asked(expression: &str, names: &mut BTreeSet<String>) {
     let is_of_name = |character: char| character.is_ascii_alphanumeric() || character == '_';

@@ -19,13 +19,13 @@ use crate::authority::{Authority, Issued, Wanted, write};
 use crate::common::{Client, Cluster, Line, Member, Process, SOON, Secure, Setup, machine, wait};
 
 /// The authorities of a test: of members, and of clients and what clients are shown.
-struct Trust {
-    members: Authority,
-    clients: Authority,
+pub(crate) struct Trust {
+    pub(crate) members: Authority,
+    pub(crate) clients: Authority,
 }
 
 impl Trust {
-    fn new() -> Trust {
+    pub(crate) fn new() -> Trust {
         Trust {
             members: Authority::new(),
             clients: Authority::new(),
@@ -33,7 +33,7 @@ impl Trust {
     }
 
     /// How a client that shows this makes its connections secure.
-    fn client(&self, shows: Option<&Issued>) -> Secure {
+    pub(crate) fn client(&self, shows: Option<&Issued>) -> Secure {
         over(self.config(shows))
     }
 
@@ -61,7 +61,7 @@ impl Trust {
 
     /// What a member shows to others: all of the cluster have each other's addresses, so that only the URI tells them
     /// apart.
-    fn member(&self, cluster: &Cluster, name: &str) -> Wanted {
+    pub(crate) fn member(&self, cluster: &Cluster, name: &str) -> Wanted {
         let mut names = vec![format!("tenure://member/{name}")];
         names.extend(
             cluster
@@ -74,7 +74,7 @@ impl Trust {
     }
 
     /// Makes a member speak TLS with others.
-    fn secure_peers(&self, cluster: &mut Cluster, number: usize) {
+    pub(crate) fn secure_peers(&self, cluster: &mut Cluster, number: usize) {
         let (name, dir) = (
             cluster.members[number].name.clone(),
             dir_of(cluster, number),
@@ -94,7 +94,7 @@ impl Trust {
     }
 
     /// Makes a member serve clients by TLS.
-    fn secure_clients(&self, cluster: &mut Cluster, number: usize) {
+    pub(crate) fn secure_clients(&self, cluster: &mut Cluster, number: usize) {
         let dir = dir_of(cluster, number);
         let address = cluster.members[number].client.ip().to_string();
         let issued = self.clients.issue(Wanted::named(&[&address]));
@@ -113,12 +113,12 @@ impl Trust {
     }
 }
 
-fn certificate(pem: &str) -> CertificateDer<'static> {
+pub(crate) fn certificate(pem: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")
 }
 
 /// A client that trusts this authority.
-fn trusting(authority: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+pub(crate) fn trusting(authority: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate(authority)).expect("an authority");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -172,7 +172,7 @@ impl Line for Secured {
 }
 
 /// Where the certificates of a member lie.
-fn dir_of(cluster: &Cluster, number: usize) -> PathBuf {
+pub(crate) fn dir_of(cluster: &Cluster, number: usize) -> PathBuf {
     let dir = cluster
         .dir()
         .join(format!("tls-{}", cluster.members[number].name));
@@ -180,7 +180,7 @@ fn dir_of(cluster: &Cluster, number: usize) -> PathBuf {
     dir
 }
 
-fn form_by_tls(cluster: &mut Cluster) {
+pub(crate) fn form_by_tls(cluster: &mut Cluster) {
     let list = cluster.initial_members();
     for member in &mut cluster.members {
         member.initial_members.clone_from(&list);

@@ -1,6 +1,8 @@
 //! Traces: what members tell of a request that is sampled, to whom, and that nobody waits for a collector.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +13,16 @@ use opentelemetry::{Context, global};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor};
 use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
+use crate::authority::{Authority, Wanted, write};
 use crate::common::collector::{Collector, Told};
-use crate::common::{Answer, Client, Cluster, Member, Process, SOON, Setup, machine, wait};
+use crate::common::{
+    Answer, Client, Cluster, Line, Member, Process, SOON, Secure, Setup, machine, wait,
+};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -319,6 +328,131 @@ fn a_collector_that_is_not_there_is_told_and_nothing_else_happens() {
         told.contains("http://127.255.255.254:9") && !told.contains("s3cret"),
         "{told}"
     );
+}
+
+/// The side of a collector that this authority knows, and that wants to be shown a certificate of it.
+fn known_to(authority: &Authority) -> Secure {
+    let issued = authority.issue(Wanted::named(&["127.0.0.1"]));
+    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
+    let mut roots = RootCertStore::empty();
+    roots.add(der(&authority.pem)).expect("an authority");
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&ring));
+    let config = ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_client_cert_verifier(verifier.build().expect("there are roots"))
+        .with_single_cert(vec![der(&issued.certificate)], key);
+    let config = Arc::new(config.expect("a pair"));
+    Arc::new(move |stream| {
+        let connection = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Box::new(Accepted(stream)))
+    })
+}
+
+/// A connection by TLS, from the side that was called.
+struct Accepted(StreamOwned<ServerConnection, TcpStream>);
+
+impl io::Read for Accepted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl io::Write for Accepted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Line for Accepted {
+    fn tcp(&self) -> &TcpStream {
+        &self.0.sock
+    }
+}
+
+/// By whom the certificate of the collector must be signed.
+fn authorities(path: &str) -> [(&str, &str); 1] {
+    [("OTEL_EXPORTER_OTLP_CERTIFICATE", path)]
+}
+
+#[test]
+fn a_collector_with_https_is_checked_and_shown_who_this_member_is_by_the_files_that_are_named() {
+    let _machine = machine::shared();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let collector = Collector::over(known_to(&authority));
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    write(dir.path(), "ca.pem", &authority.pem);
+    write(dir.path(), "other-ca.pem", &other.pem);
+    let own = authority.issue(Wanted::named(&["member.example"]).for_clients());
+    own.write(dir.path(), "own");
+    let (certificate, key) = (path("own.pem"), path("own.key"));
+    let url = collector.url();
+    let always = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+    ];
+    let shown = [
+        (
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            certificate.as_str(),
+        ),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key.as_str()),
+    ];
+    let (right, wrong) = (path("ca.pem"), path("other-ca.pem"));
+    let cluster = Setup::of(1).prepare();
+    start(
+        &cluster,
+        &[&always[..], &shown, &authorities(&right)].concat(),
+    );
+    let member = &cluster.members[0];
+    put_traced(&mut member.client(), TRACE, "01").expect(201);
+    collector.wait_for(TRACE, &["PUT /v1/keys/{key}", "apply"]);
+    assert_eq!(failed(member), 0);
+
+    let received = collector.bytes().len();
+    for (variables, why) in [
+        (
+            [&always[..], &shown, &authorities(&wrong)].concat(),
+            "no trust between this member and the collector: its certificate is not accepted: it is signed by none of the \
+             authorities known here",
+        ),
+        (
+            [&always[..], &authorities(&right)].concat(),
+            "no trust between this member and the collector: the other side ends the TLS handshake with the alert \
+             CertificateRequired",
+        ),
+    ] {
+        member.kill();
+        start(&cluster, &variables);
+        let put = put_traced(&mut member.client(), TRACE, "01");
+        assert!(put.status < 300, "{}", put.text());
+        wait::until(why, SOON, || {
+            let told = member.output();
+            (told.contains("spans of traces are lost") && told.contains(why)).then_some(())
+        });
+        assert!(failed(member) > 0, "what is lost is counted");
+    }
+    assert_eq!(collector.bytes().len(), received, "nobody else is told");
+
+    member.kill();
+    let mut command = Process::tenured(member.arguments());
+    let variables = [&always[..], &authorities("/nowhere/ca.pem")].concat();
+    member.start_as(command.envs(variables));
+    let said = "OTEL_EXPORTER_OTLP_CERTIFICATE is \"/nowhere/ca.pem\": it cannot be read";
+    member.with(|process| process.wait_for_output(said, SOON));
+    assert_eq!(member.exit_code(SOON), 2);
 }
 
 fn failed(member: &Member) -> u64 {

@@ -67,12 +67,25 @@ impl Member {
         })
     }
 
+    /// Asks for what may be left without an answer: the next so many, in the order in which they were asked for.
+    pub(crate) fn ask_all(
+        &self,
+        requests: [SnapshotRequest; 2],
+        answers: usize,
+    ) -> Vec<SnapshotEvent> {
+        for request in requests {
+            self.snapshots.request(request);
+        }
+        let answer = || self.events.recv().expect("an answer");
+        std::iter::repeat_with(answer).take(answers).collect()
+    }
+
     fn ask(&self, request: SnapshotRequest) -> SnapshotEvent {
         self.snapshots.request(request);
         self.events.recv().expect("an answer")
     }
 
-    fn checkpoint(&self, index: u64, rows: &[Row]) -> StateEvent {
+    pub(crate) fn checkpoint(&self, index: u64, rows: &[Row]) -> StateEvent {
         let change = |row: &Row| RowChange {
             table: row.table,
             key: row.key.clone(),

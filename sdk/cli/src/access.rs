@@ -60,7 +60,7 @@ struct Show {}
 Examples:
   tenure --token-file ~/.config/tenure/token access on
 It is refused unless somebody can administer the cluster then: an identity that has a role with the verb admin, and a token or a \
-certificate. What is held then goes on, and is renewed by any identity that has the verb lease. Give programs their token \
+certificate. What is held then goes on: each lease becomes that of the first identity that renews it and has the verb lease. Give programs their token \
 files first: a token is accepted, and not needed, while access control is off.")]
 struct On {
     /// Also where this program itself has neither a token nor a certificate, and is refused everything afterwards

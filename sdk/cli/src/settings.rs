@@ -220,7 +220,12 @@ impl Options {
         }
         match (&cluster.certificate_file, &cluster.key_file) {
             (Some(certificate), Some(key)) => {
-                builder = builder.identity(read(certificate)?, read(key)?);
+                // What cannot be read at all is told with the context that names it.
+                read(certificate)?;
+                read(key)?;
+                let [certificate, key] =
+                    [certificate, key].map(|path| beside(chosen.file.as_deref(), path));
+                builder = builder.identity_files(certificate, key);
             }
             (None, None) => {}
             _ => {

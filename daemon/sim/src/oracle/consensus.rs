@@ -3,7 +3,7 @@
 //! Owns the history of terms, votes and of every entry that ever stood in any log. Entries are told apart by a hash over
 //! the whole log up to them, so that comparing two places compares all before them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tenure_raft::{
@@ -114,6 +114,9 @@ pub(crate) struct Consensus {
     seen: BTreeMap<LogPosition, Seen>,
     votes: BTreeMap<(usize, Term), MemberId>,
     committed: Vec<Committed>,
+    /// Who belongs to the cluster by the last configuration that is committed, and who did and was removed.
+    belongs: BTreeSet<MemberId>,
+    gone: BTreeSet<MemberId>,
     /// The least that a stamp was ahead of the true time of its entry, in millionths of milliseconds.
     least_lead: i128,
 }
@@ -141,6 +144,8 @@ impl Consensus {
             seen: [(FIRST_BASE, seen)].into(),
             votes: BTreeMap::new(),
             committed: Vec::new(),
+            belongs: BTreeSet::new(),
+            gone: BTreeSet::new(),
             least_lead: 0,
         }
     }
@@ -629,7 +634,28 @@ impl Consensus {
         );
     }
 
+    /// Whoever was removed never comes back, and nobody both votes and learns.
+    fn judge_members(&mut self, index: LogIndex, configuration: &Configuration) {
+        let members = configuration.members();
+        self.gone.extend(self.belongs.difference(&members));
+        let (gone, learners) = (&self.gone, &configuration.learners);
+        demand!(
+            members.is_disjoint(gone),
+            "removed-for-good",
+            "entry {index} makes {members:?} the members, of whom some of {gone:?} were removed"
+        );
+        demand!(
+            learners.iter().all(|id| !configuration.is_voter(*id)),
+            "one-role",
+            "by entry {index} some of the learners {learners:?} vote: {configuration:?}"
+        );
+        self.belongs = members;
+    }
+
     fn commit_entry(&mut self, entry: Entry, by: Term) {
+        if let Payload::Configuration(configuration) = &entry.payload {
+            self.judge_members(entry.index, configuration);
+        }
         let seen = self
             .seen
             .get(&entry.position())

@@ -29,7 +29,7 @@ struct Lease {
     deadline: Clock,
     ttl_ms: u64,
     name: String,
-    /// Who was granted it.
+    /// Who was granted it, or has claimed it.
     identity: Option<String>,
     /// It ended because it ran out.
     ran_out: bool,
@@ -83,6 +83,8 @@ pub(crate) struct History {
     counted: (u64, u64),
     /// The same of each identity.
     used: BTreeMap<String, (u64, u64)>,
+    /// Leases of nobody that became somebody's in the present entry.
+    claimed: BTreeMap<LeaseId, String>,
     /// The clock of the last entry.
     clock: Clock,
     queues: Queues,
@@ -131,6 +133,7 @@ impl History {
             keys: BTreeMap::new(),
             counted: (0, 0),
             used: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             clock: Clock(0),
             queues: Queues::default(),
             renewals: Renewals::default(),
@@ -189,7 +192,12 @@ impl History {
         let clock = Clock(committed.stamp.0);
         let decided = decisions.applied(index, clock, &committed.batch, state.digest());
         let quotas = self.rights.quotas();
-        self.rights.judge(index, &committed.batch, &decided);
+        self.claimed = self.rights.judge(index, &committed.batch, &decided);
+        for (lease, owner) in &self.claimed {
+            if let Some(lease) = self.leases.get_mut(lease) {
+                lease.identity = Some(owner.clone());
+            }
+        }
         let (allowed, decided) = without_denied(index, committed, decided, calls);
         let committed = &*allowed;
         let received = self.note_requests(index, committed, &decided, calls);
@@ -248,7 +256,8 @@ impl History {
         self.counted = (leases, places);
     }
 
-    /// The same of each identity, where its quota is what it was before the entry.
+    /// The same of each identity, where its quota is what it was before the entry, and it claimed no lease: no quota refuses
+    /// that.
     fn demand_within_quotas(&mut self, before: &BTreeMap<String, (u64, u64)>) {
         let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for lease in self.leases.values() {
@@ -263,6 +272,7 @@ impl History {
             let Some(quota) = before
                 .get(identity)
                 .filter(|quota| after.get(identity) == Some(*quota))
+                .filter(|_| !self.claimed.values().any(|owner| owner == identity))
             else {
                 continue;
             };
@@ -476,7 +486,8 @@ impl History {
                     deadline,
                     ttl_ms: *ttl_ms,
                     name: name.clone(),
-                    identity: granted_to(committed, *lease),
+                    identity: granted_to(committed, *lease)
+                        .or_else(|| self.claimed.get(lease).cloned()),
                     received: committed.appended,
                     ..Lease::default()
                 };
@@ -580,9 +591,11 @@ impl History {
         if let Some(delay) = self.delays.remove(&place) {
             let asks = self.leases.get(&grant.lease);
             let identity = asks.and_then(|lease| lease.identity.as_ref());
+            // It may have been claimed before this grant, or after it.
+            let was_nobodys = self.claimed.contains_key(&grant.lease);
             let let_through = !delay.lease_name.is_empty()
                 && delay.lease_name == grant.lease_name
-                && delay.identity.as_ref() == identity;
+                && (delay.identity.as_ref() == identity || was_nobodys && delay.identity.is_none());
             demand!(
                 let_through || delay.until.0 < committed.stamp.0,
                 "delay",
@@ -917,9 +930,9 @@ fn offset(revision: Revision) -> usize {
 }
 
 impl History {
-    /// How much was denied, and how often it was changed who may do what.
-    pub(crate) fn access(&self) -> (u64, u64) {
-        (self.rights.denied, self.rights.changed)
+    /// How much was denied, how often it was changed who may do what, and how many leases of nobody became somebody's.
+    pub(crate) fn access(&self) -> (u64, u64, u64) {
+        (self.rights.denied, self.rights.changed, self.rights.claims)
     }
 
     /// Everything that happened.

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tenure_raft::LogIndex;
 use tenure_state::{
     AccessChange, Batch, Claim, Command, Condition, Decision, Denied, Guard, Identity, Kind,
-    LeaseId, Operation, Outcome, Principal, Refusal, RoleGrant, State, TokenId, Verb,
+    LeaseId, Operation, Outcome, Principal, Refusal, Request, RoleGrant, State, TokenId, Verb,
 };
 
+use super::decisions::lease_of;
 use super::demand;
 use crate::asking::all_keys;
 
@@ -26,6 +27,10 @@ pub(super) struct Rights {
     owners: BTreeMap<LeaseId, Option<String>>,
     pub(super) denied: u64,
     pub(super) changed: u64,
+    /// Leases of nobody that became somebody's.
+    pub(super) claims: u64,
+    /// Those of the last entry, with whose they are.
+    claimed: BTreeMap<LeaseId, String>,
 }
 
 /// What the account says of a request.
@@ -61,8 +66,13 @@ impl Rights {
         }
     }
 
-    /// An entry is applied, and this was decided.
-    pub(super) fn judge(&mut self, index: LogIndex, batch: &Batch, decided: &[Decision]) {
+    /// An entry is applied, and this was decided. Answers which leases of nobody became somebody's.
+    pub(super) fn judge(
+        &mut self,
+        index: LogIndex,
+        batch: &Batch,
+        decided: &[Decision],
+    ) -> BTreeMap<LeaseId, String> {
         let (renewals, requests) = decided.split_at(batch.renewals.len());
         for (renewal, decision) in batch.renewals.iter().zip(renewals) {
             let may = match self.known(&renewal.principal) {
@@ -71,6 +81,9 @@ impl Rights {
                 None => May::No,
             };
             self.compare(index, &renewal, may, &decision.outcome);
+            if decision.outcome.is_ok() {
+                self.renewed(&renewal.principal, renewal.lease);
+            }
         }
         for (request, decision) in batch.requests.iter().zip(requests) {
             let may = self.may(&request.principal, &request.command);
@@ -83,11 +96,32 @@ impl Rights {
                 }
                 _ => may,
             };
+            if self.is_asked_again_for_another(request, decision) {
+                self.denied += 1;
+                continue;
+            }
             self.compare(index, &request, may, &decision.outcome);
-            if decision.outcome.is_ok() && !decision.replayed {
-                self.note(&request.principal, &request.command);
+            match (&decision.outcome, decision.replayed) {
+                (Ok(_), false) => self.note(&request.principal, &request.command),
+                // It has asked again with the lease that it was granted, and renewed it.
+                (outcome @ Ok(_), true) if matches!(request.command, Command::Acquire(_)) => {
+                    if let Some(lease) = lease_of(outcome) {
+                        self.renewed(&request.principal, lease);
+                    }
+                }
+                _ => {}
             }
         }
+        std::mem::take(&mut self.claimed)
+    }
+
+    /// Whether a repeat of an asking that granted a lease is refused, since the lease is somebody else's by now.
+    fn is_asked_again_for_another(&self, request: &Request, decision: &Decision) -> bool {
+        let Err(Refusal::Denied(Denied::Foreign { lease })) = &decision.outcome else {
+            return false;
+        };
+        let known = self.known(&request.principal);
+        decision.replayed && known.is_some_and(|name| !self.may_use(&name, *lease))
     }
 
     /// How many leases and places each identity may have; nothing where there is no such bound, or all is allowed.
@@ -249,16 +283,28 @@ impl Rights {
             Command::GrantLease(new) => {
                 self.owners.insert(new.lease, owner());
             }
-            Command::Acquire(acquire) => {
-                if let Claim::Grant(new) = &acquire.claim {
+            Command::Acquire(acquire) => match &acquire.claim {
+                Claim::Grant(new) => {
                     self.owners.insert(new.lease, owner());
                 }
-            }
+                Claim::Lease(lease) => self.renewed(who, *lease),
+            },
+            Command::ChangeLease { lease, .. } => self.renewed(who, *lease),
             Command::ChangeAccess(change) => {
                 self.changed += 1;
                 self.change(change);
             }
             _ => {}
+        }
+    }
+
+    /// Somebody has kept a lease alive: while people are told apart, it is his from then on if it was nobody's.
+    fn renewed(&mut self, who: &Principal, lease: LeaseId) {
+        let who = who.identity().filter(|_| self.on);
+        if let (Some(owner @ None), Some(who)) = (self.owners.get_mut(&lease), who) {
+            *owner = Some(who.to_owned());
+            self.claims += 1;
+            self.claimed.insert(lease, who.to_owned());
         }
     }
 

@@ -9,7 +9,7 @@ pub(super) mod roles;
 pub(super) mod tokens;
 
 use tenure_api::{self as api, AccessSwitch};
-use tenure_state::{AccessChange, Answer, Command, Refusal, Revision};
+use tenure_state::{AccessChange, Administered, Answer, Command, Refusal, Revision};
 
 use super::audit::{Act, Audit};
 use super::caller::token_shown;
@@ -125,6 +125,7 @@ impl Unchanged {
 }
 
 async fn submitted(cx: &Context<'_>, change: AccessChange) -> Result<Revision, Unchanged> {
+    check_proofs(cx, &change).map_err(Unchanged::Failure)?;
     // Made twice it is the same as once, but for a token, whose secret would be lost with the answer.
     let purpose = match &change {
         AccessChange::CreateToken { .. } => Purpose::Write,
@@ -146,6 +147,39 @@ async fn submitted(cx: &Context<'_>, change: AccessChange) -> Result<Revision, U
             decided.clock,
             decided.revision,
         ))),
+    }
+}
+
+/// Refuses a change after which administrators could prove who they are by certificates alone, where this member takes none:
+/// they count in the replicated state, and would open nothing. Of other members it knows nothing; one that takes certificates
+/// may be asked. Where it has been so before, every change would be refused, and none is.
+fn check_proofs(cx: &Context<'_>, change: &AccessChange) -> Result<(), Failure> {
+    let takes_certificates = cx
+        .tls()
+        .clients
+        .as_ref()
+        .is_some_and(|port| port.verifies());
+    if takes_certificates {
+        return Ok(());
+    }
+    let needs_certificates =
+        |administered: Administered| administered.by_certificate && !administered.by_token;
+    let locks_out = cx.handle().read(|state| {
+        let access = state.access();
+        let is_on_then = match change {
+            AccessChange::Enable { enabled } => *enabled,
+            _ => access.enabled(),
+        };
+        let was_so = access.enabled() && needs_certificates(access.administered(None));
+        is_on_then && !was_so && needs_certificates(access.administered(Some(change)))
+    });
+    match locks_out {
+        false => Ok(()),
+        true => Err(Failure::new(
+            api::Code::AccessConflict,
+            "administrators could prove who they are by client certificates alone, and this member takes none: its setting \
+             client_ca_file is missing; give one of them a token that does not expire, or ask a member that takes certificates",
+        )),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redb::Database;
+use redb::{Database, WriteTransaction};
 use tenure_state::Table;
 
 use super::super::database::{self, contained};
@@ -26,6 +26,10 @@ const LEAST: u64 = 64 << 20;
 const ONE_IN: u64 = 4;
 /// Between two looks at how much of a file is used, each of which reads all of its tree.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// A copy is synced whenever it has so many more bytes, so that a sync of the log never waits behind hundreds of
+/// megabytes, and rests for as long as that took, but no longer than this.
+const PIECE: u64 = 8 << 20;
+const LONGEST_REST: Duration = Duration::from_millis(100);
 /// The first look after a start: whoever frees much and then restarts a member sees it soon.
 const FIRST_LOOK: Duration = Duration::from_secs(60);
 
@@ -72,12 +76,17 @@ impl StateFile {
     /// # Errors
     /// As [`StateFile::reclaim`].
     pub fn reclaim_from(&mut self, least: u64) -> Result<Option<Reclaimed>, StorageError> {
-        let before = size(&self.path)?;
-        if before < least || before / ONE_IN <= self.used()? {
+        let before = files::size(&self.path)?;
+        if before < least {
+            return Ok(None);
+        }
+        let used = self.used()?;
+        if before / ONE_IN <= used {
             return Ok(None);
         }
         let fresh = unfinished(&self.path);
-        let copied = contained(&self.path, || self.copy(&fresh));
+        let copied = files::check_room(files::parent(&self.path), used)
+            .and_then(|()| contained(&self.path, || self.copy(&fresh)));
         let db = match copied {
             Ok(db) => db,
             Err(error @ StorageError::Damaged { .. }) => return Err(error),
@@ -98,7 +107,7 @@ impl StateFile {
             covered: self.covered.clone(),
             failed: false,
         });
-        let after = size(&self.path)?;
+        let after = files::size(&self.path)?;
         Ok(Some(Reclaimed { before, after }))
     }
 
@@ -116,27 +125,64 @@ impl StateFile {
     fn copy(&self, fresh: &Path) -> Result<Database, StorageError> {
         let db = database::create(fresh, OPTIONS)?;
         let from = self.reader()?;
+        for table in Table::ALL {
+            let mut piece = Piece::default();
+            read_table(&from.transaction, &self.path, table, |key, value| {
+                piece.add(table, key, value);
+                if piece.bytes < PIECE {
+                    return Ok(());
+                }
+                let begun = Instant::now();
+                files::check_room(files::parent(fresh), PIECE)?;
+                let transaction = begin(&db, fresh)?;
+                piece.put(&transaction, fresh, table)?;
+                transaction.commit().map_err(|e| failed(fresh, e))?;
+                // The log, whose syncs may wait behind this one, has the disk for as long.
+                std::thread::sleep(begun.elapsed().min(LONGEST_REST));
+                Ok(())
+            })?;
+            let transaction = begin(&db, fresh)?;
+            piece.put(&transaction, fresh, table)?;
+            transaction.commit().map_err(|e| failed(fresh, e))?;
+        }
         let transaction = begin(&db, fresh)?;
         let identity = codec::encode_identity(FORMAT, self.identity);
         put_file(&transaction, fresh, IDENTITY, &identity)?;
-        for table in Table::ALL {
-            let mut into = transaction
-                .open_table(definition(table))
-                .map_err(|e| failed(fresh, e))?;
-            let mut sealed = Vec::new();
-            read_table(&from.transaction, &self.path, table, |key, value| {
-                codec::seal_into(&mut sealed, &[&[table as u8], key], value);
-                into.insert(key, sealed.as_slice())
-                    .map_err(|e| failed(fresh, e))?;
-                Ok(())
-            })?;
-        }
         commit(transaction, fresh, &self.covered)?;
         Ok(db)
     }
 }
 
-fn size(path: &Path) -> Result<u64, StorageError> {
-    let metadata = std::fs::metadata(path).map_err(|e| StorageError::io("look at", path, e))?;
-    Ok(metadata.len())
+/// Rows of a table that are written together, sealed.
+#[derive(Default)]
+struct Piece {
+    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    bytes: u64,
+}
+
+impl Piece {
+    fn add(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        let mut sealed = Vec::new();
+        codec::seal_into(&mut sealed, &[&[table as u8], key], value);
+        self.bytes += (key.len() + sealed.len()) as u64;
+        self.rows.push((key.to_vec(), sealed));
+    }
+
+    /// Puts the rows into their table, which is there afterwards, and forgets them.
+    fn put(
+        &mut self,
+        transaction: &WriteTransaction,
+        path: &Path,
+        table: Table,
+    ) -> Result<(), StorageError> {
+        let mut into = transaction
+            .open_table(definition(table))
+            .map_err(|e| failed(path, e))?;
+        for (key, sealed) in self.rows.drain(..) {
+            into.insert(key.as_slice(), sealed.as_slice())
+                .map_err(|e| failed(path, e))?;
+        }
+        self.bytes = 0;
+        Ok(())
+    }
 }

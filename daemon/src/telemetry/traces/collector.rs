@@ -4,6 +4,7 @@
 //! Here both are kept for whoever sent them.
 
 use std::error::Error;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 
 use crate::config::{Encoding, TraceSettings};
+use crate::tls::{self, Trouble};
 
 /// An answer of a collector has no more than this.
 const MOST_ANSWER: usize = 1 << 20;
@@ -72,23 +74,10 @@ impl Collector {
     ///
     /// # Errors
     ///
-    /// Where the certificates of this machine cannot be used.
+    /// Where the certificates that the settings name, or those of this machine, cannot be used.
     pub(super) fn of(settings: &TraceSettings, heard: Listener) -> Result<Collector, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let unusable = |error: &dyn std::fmt::Display| {
-            let endpoint = settings.shown_endpoint();
-            format!("certificates for {endpoint} cannot be checked: {error}")
-        };
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable(&error))?;
-        let tls = match settings.endpoint.starts_with("https:") {
-            true => tls.with_native_roots().map_err(|error| unusable(&error))?,
-            // Where nothing is encrypted, nobody is trusted for it.
-            false => tls.with_root_certificates(RootCertStore::empty()),
-        };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.with_no_client_auth())
+            .with_tls_config(trusting(settings)?)
             .https_or_http()
             .enable_http1()
             .build();
@@ -124,7 +113,7 @@ impl HttpClient for Collector {
                 ..Heard::default()
             },
             Err(error) => Heard {
-                trouble: Some(with_causes(error.as_ref())),
+                trouble: Some(in_words(error.as_ref())),
                 ..Heard::default()
             },
         });
@@ -132,7 +121,71 @@ impl HttpClient for Collector {
     }
 }
 
-/// The interesting part is in the last cause.
+/// Whom it is believed that it is the collector, and what it is shown.
+fn trusting(settings: &TraceSettings) -> Result<ClientConfig, String> {
+    let unusable = |error: &dyn std::fmt::Display| {
+        let endpoint = settings.shown_endpoint();
+        format!("certificates for {endpoint} cannot be checked: {error}")
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?;
+    let certificates = &settings.certificates;
+    let config = match &certificates.authorities {
+        Some(named) => {
+            let roots = tls::roots_of(named.variable, &named.path);
+            config.with_root_certificates(roots.map_err(|error| error.to_string())?)
+        }
+        None if tls::is_secure(&settings.endpoint) => config
+            .with_native_roots()
+            .map_err(|error| unusable(&error))?,
+        // Where nothing is encrypted, nobody is trusted for it.
+        None => config.with_root_certificates(RootCertStore::empty()),
+    };
+    let Some((certificate, key)) = &certificates.own else {
+        return Ok(config.with_no_client_auth());
+    };
+    let own = tls::own_of(
+        (certificate.variable, &certificate.path),
+        (key.variable, &key.path),
+    );
+    let (chain, private) = own.map_err(|error| error.to_string())?;
+    config
+        .with_client_auth_cert(chain, private)
+        .map_err(|error| {
+            let (variable, path) = (key.variable, &key.path);
+            format!(
+                "{variable} is {path:?}: it does not fit {}: {error}",
+                certificate.variable
+            )
+        })
+}
+
+/// What is wrong with a certificate is for people who see no more than this; of all else the interesting part is in the
+/// last cause.
+fn in_words(error: &(dyn Error + 'static)) -> String {
+    match of_tls(error).map(Trouble::of_tls) {
+        Some(Trouble::Distrust(why)) => {
+            format!("no trust between this member and the collector: {why}")
+        }
+        _ => with_causes(error),
+    }
+}
+
+/// What rustls says, wherever it is among the causes.
+fn of_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
+    }
+    // An error of I/O does not call that its cause which it is made of.
+    let within = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let within = within.and_then(|error| of_tls(error));
+    within.or_else(|| error.source().and_then(of_tls))
+}
+
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();
@@ -189,6 +242,19 @@ fn rejected(body: &Bytes, encoding: Encoding) -> Rejected {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_found_among_the_causes_and_all_else_is_told_with_them() {
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let nested = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, unknown));
+        assert_eq!(
+            in_words(&nested),
+            "no trust between this member and the collector: its certificate is not accepted: it is signed by none of the \
+             authorities known here"
+        );
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "Connection refused");
+        assert_eq!(in_words(&io::Error::other(refused)), "Connection refused");
+    }
 
     #[test]
     fn what_a_collector_rejects_is_read_in_both_encodings() {

@@ -17,11 +17,22 @@ impl Model {
         self.leases.iter_mut().find(|lease| lease.id == id)
     }
 
+    /// Renews a lease for who asks, whose it is from then on if it was nobody's.
     pub(crate) fn renew(&mut self, id: LeaseId) -> bool {
-        let clock = self.clock;
-        self.lease(id)
-            .map(|lease| lease.deadline = lease.deadline.max(clock + lease.ttl))
-            .is_some()
+        let (clock, called) = (self.clock, self.called_when_renewed(id));
+        let Some(lease) = self.lease(id) else {
+            return false;
+        };
+        lease.deadline = lease.deadline.max(clock + lease.ttl);
+        lease.called = called;
+        true
+    }
+
+    /// What a lease is called, and whose it is, once who asks has renewed it.
+    pub(crate) fn called_when_renewed(&self, id: LeaseId) -> Called {
+        let (name, owner) = self.called(id);
+        let who = self.who.identity().filter(|_| self.access.enabled);
+        (name, owner.or(who.map(str::to_owned)))
     }
 
     pub(crate) fn end_due(&mut self) {

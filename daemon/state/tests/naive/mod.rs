@@ -107,6 +107,7 @@ impl Model {
             .renewals
             .iter()
             .map(|renewal| {
+                self.who = renewal.principal.clone();
                 let theirs = self.is_theirs(&renewal.principal, renewal.lease);
                 (theirs && self.renew(renewal.lease), false)
             })
@@ -177,7 +178,7 @@ impl Model {
                     claim,
                     ..acquire.clone()
                 };
-                self.acquire(&again)
+                self.is_theirs(&self.who, lease) && self.acquire(&again)
             }
             (_, Some(lease)) => self.lease(lease).is_some(),
             _ => repeat.accepted,

@@ -41,7 +41,7 @@ impl Model {
         }
         let called = match &acquire.claim {
             Claim::Grant(new) => self.called_new(new),
-            Claim::Lease(id) => self.called(*id),
+            Claim::Lease(id) => self.called_when_renewed(*id),
         };
         let turn = match self.delay_of(acquire.kind, name) {
             Some(_) => self.admitted(acquire.kind, name, &called),

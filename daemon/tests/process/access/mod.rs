@@ -1,9 +1,13 @@
 //! Access control as clients meet it: who is let in, what each may do, and that nobody learns of what is not his.
 
+pub(crate) mod certificates;
+mod joining;
 mod leaks;
 mod matrix;
 mod open;
+mod partition;
 mod proofs;
+mod restored;
 
 use serde_json::{Value, json};
 

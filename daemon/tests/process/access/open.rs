@@ -133,33 +133,115 @@ fn an_administrator_whose_token_goes_while_his_body_is_on_its_way_administers_no
     let cluster = Setup::of(1).start();
     let guarded = Guarded::of(&cluster);
     let member = &cluster.members[0];
-    for is_taken in [false, true] {
+    let calls = [
+        ("POST", "/v1/cluster/leader", "{}"),
+        ("PATCH", "/v1/status", r#"{"log_filter":"debug"}"#),
+    ];
+    for ((method, path, body), is_taken) in calls
+        .into_iter()
+        .flat_map(|call| [(call, false), (call, true)])
+    {
         let token = guarded.token("root");
         let mut stream = TcpStream::connect(member.client).expect("a connection");
         stream
             .set_read_timeout(Some(PATIENCE))
             .expect("a time limit");
         let head = format!(
-            "POST /v1/cluster/leader HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
-            member.client
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+            member.client,
+            body.len()
         );
         stream.write_all(head.as_bytes()).expect("it is sent");
         // It is asked for the body after it was found to be an administrator's.
         let mut told = [0; 25];
         stream.read_exact(&mut told).expect("an answer");
         assert_eq!(&told[..12], b"HTTP/1.1 100");
-        stream.write_all(b"{").expect("it is sent");
+        let (begun, rest) = body.as_bytes().split_at(1);
+        stream.write_all(begun).expect("it is sent");
         if is_taken {
             let id = token.split('.').next().expect("an id");
             done(guarded.root().delete(&format!("/v1/tokens/{id}")), 200);
         }
-        stream.write_all(b"}").expect("it is sent");
+        stream.write_all(rest).expect("it is sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let is_refused = answer.starts_with("HTTP/1.1 401");
-        assert_eq!(is_refused, is_taken, "{answer}");
+        assert_eq!(is_refused, is_taken, "{path}: {answer}");
     }
+}
+
+/// How much of a backup comes to somebody who reads the rest of it once this was done.
+fn backup_taken(guarded: &Guarded<'_>, token: &str, meanwhile: impl FnOnce()) -> (u64, u64) {
+    let member = guarded.member;
+    let mut stream = TcpStream::connect(member.client).expect("a connection");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a time limit");
+    let head = format!(
+        "GET /v1/backup HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\r\n",
+        member.client
+    );
+    stream.write_all(head.as_bytes()).expect("it is sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the answer begins");
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let length: u64 = length
+        .and_then(|length| length.parse().ok())
+        .expect("it says how long it is");
+    meanwhile();
+    wait::pass(SOON_ENOUGH / 2, || false);
+    let mut came = 0;
+    let mut piece = vec![0; 64 << 10];
+    while came < length {
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => came += read as u64,
+        }
+    }
+    (came, length)
+}
+
+#[test]
+fn a_backup_is_cut_off_when_its_caller_administers_no_longer_and_comes_whole_otherwise() {
+    const MIB: usize = 1 << 20;
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let mut root = guarded.root();
+    // More than connections hold on their way.
+    for number in 0..24 {
+        let key = format!("/v1/keys/large/{number}");
+        done(root.put(&key, &vec![b'x'; MIB]), 201);
+    }
+    let everything = json!([{"verbs": ["admin"], "resource": ""}]);
+    let token = guarded.identity("keeper", &everything);
+    let (came, length) = backup_taken(&guarded, &token, || {});
+    assert_eq!(came, length, "nothing was taken");
+    let take_role = || guarded.put_role("keeper", &json!([]));
+    let delete_token = || {
+        let id = token.split('.').next().expect("an id");
+        done(guarded.root().delete(&format!("/v1/tokens/{id}")), 200);
+    };
+    let taken: [(&str, &dyn Fn()); 2] = [("role", &take_role), ("token", &delete_token)];
+    for (way, take) in taken {
+        guarded.put_role("keeper", &everything);
+        let (came, length) = backup_taken(&guarded, &token, take);
+        assert!(came < length, "{way}: all of its {length} bytes came");
+    }
+    let told = guarded.member.output();
+    let of_backups = told
+        .lines()
+        .filter(|line| line.contains("/v1/backup") && line.contains("identity=\"keeper\""));
+    assert!(2 <= of_backups.count(), "the audit says so: {told}");
 }
 
 #[test]

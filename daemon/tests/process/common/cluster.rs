@@ -315,6 +315,12 @@ impl Member {
         }
     }
 
+    /// Other members reach it at another port from its next start on.
+    pub(crate) fn move_peer_to(&mut self, port: u16) {
+        self.peer.set_port(port);
+        self.peer_advertised.set_port(port);
+    }
+
     /// Where other members reach it.
     pub(crate) fn peer_url(&self) -> String {
         let scheme = if self.peers_by_tls { "https" } else { "http" };

@@ -1,13 +1,15 @@
-//! A collector of traces: takes OTLP over HTTP as JSON, says that it rejects some, or takes connections and never answers.
+//! A collector of traces: takes OTLP over HTTP as JSON, with TLS too, says that it rejects some, or takes connections and never
+//! answers.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
 use super::cluster::SOON;
+use super::http::{Line, Secure};
 use super::wait;
 
 /// What came to it.
@@ -21,6 +23,7 @@ struct Received {
 
 /// A collector on a loopback address of its own.
 pub(crate) struct Collector {
+    scheme: &'static str,
     address: SocketAddr,
     received: Arc<Mutex<Received>>,
 }
@@ -47,22 +50,31 @@ impl Told {
 impl Collector {
     /// One that takes everything.
     pub(crate) fn start() -> Collector {
-        Collector::answering(Some("{}"))
+        Collector::answering(Some("{}"), None)
+    }
+
+    /// The same over connections that are secured so.
+    pub(crate) fn over(secure: Secure) -> Collector {
+        Collector::answering(Some("{}"), Some(secure))
     }
 
     /// One that takes connections and requests, and answers none.
     pub(crate) fn that_hangs() -> Collector {
-        Collector::answering(None)
+        Collector::answering(None, None)
     }
 
     /// One that takes everything, and says of each request that it rejects one span.
     pub(crate) fn that_rejects() -> Collector {
-        Collector::answering(Some(
-            r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"one is too old"}}"#,
-        ))
+        let rejected =
+            r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"one is too old"}}"#;
+        Collector::answering(Some(rejected), None)
     }
 
-    fn answering(answer: Option<&'static str>) -> Collector {
+    fn answering(answer: Option<&'static str>, secure: Option<Secure>) -> Collector {
+        let scheme = match secure {
+            Some(_) => "https",
+            None => "http",
+        };
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let address = listener.local_addr().expect("it has an address");
         let received = Arc::<Mutex<Received>>::default();
@@ -70,16 +82,29 @@ impl Collector {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 lock(&shared).connections += 1;
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, answer, &shared));
+                let (shared, secure) = (Arc::clone(&shared), secure.clone());
+                std::thread::spawn(move || {
+                    let line = match secure {
+                        Some(secure) => secure(stream),
+                        None => Ok(Box::new(stream) as Box<dyn Line>),
+                    };
+                    // Whoever does not trust this collector goes.
+                    if let Ok(line) = line {
+                        serve(line, answer, &shared);
+                    }
+                });
             }
         });
-        Collector { address, received }
+        Collector {
+            scheme,
+            address,
+            received,
+        }
     }
 
     /// Where it is, as `OTEL_EXPORTER_OTLP_ENDPOINT` has it.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// How many connections came to it.
@@ -167,7 +192,7 @@ fn attributes(list: &Value) -> BTreeMap<String, String> {
 }
 
 /// Takes the requests of a connection, one after the other.
-fn serve(stream: TcpStream, answer: Option<&str>, received: &Mutex<Received>) {
+fn serve(stream: Box<dyn Line>, answer: Option<&str>, received: &Mutex<Received>) {
     let mut reader = BufReader::new(stream);
     while let Some((head, body)) = request(&mut reader) {
         let mut received = lock(received);
@@ -185,7 +210,7 @@ fn serve(stream: TcpStream, answer: Option<&str>, received: &Mutex<Received>) {
     }
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+fn request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut length = 0;
     let mut head = String::new();
     let mut line = String::new();

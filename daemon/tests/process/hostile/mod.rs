@@ -10,6 +10,7 @@ mod frames;
 mod greedy;
 mod heads;
 mod http2;
+mod impostors;
 mod json;
 mod lengths;
 mod names;

@@ -1,0 +1,205 @@
+# What `systemd/test.sh` does of TLS and access control, by the commands of README.md: a new cluster of the three machines, with
+# certificates and a root token from the beginning. Sourced, not run.
+
+# Where an operator of n1 makes certificates and tokens. Nobody else reads it.
+made=/root/made
+
+# Commands on n1 by whoever may do everything, in that directory.
+by_root() { on n1 bash -euo pipefail -c "export HOME=/root TENURE_TOKEN_FILE=/etc/tenure/root-token; cd $made; $1"; }
+# The same as they are printed.
+by_root_as_printed() {
+    local commands
+    commands=$(printed "$1" "$2")
+    [ -n "$commands" ] || fail "the README has no block $2 under \"$1\""
+    by_root "$commands" >"$logs/by-root" 2>&1 || fail "$commands: $(cat "$logs/by-root")"
+}
+# `authority` and `issue` of the README, without what it makes by them.
+functions_of_certificates() { printed TLS 1 | sed '/^authority peer-ca/,$d'; }
+
+# Files from that directory, to where the README has them beside: what is to be done with them there follows.
+with_files_of_n1() {
+    local name=$1 commands=$2 root
+    shift 2
+    root=$(box root "$name")
+    rm -rf "$root/srv/beside"
+    mkdir -m 700 "$root/srv/beside"
+    (cd "$(box root n1)$made" && cp -- "$@" "$root/srv/beside/")
+    on "$name" bash -euo pipefail -c "cd /srv/beside; $commands" >"$logs/with-files" 2>&1 || fail "$name: $commands: $(cat "$logs/with-files")"
+    rm -r "$root/srv/beside"
+}
+
+# A drop-in, as whoever calls an editor leaves it.
+edit() {
+    local name=$1 unit=$2 text=$3
+    [ -n "$text" ] || fail "the README has no such drop-in"
+    on "$name" tee /srv/drop-in <<<"$text" >/dev/null
+    on "$name" script -qec "env SYSTEMD_EDITOR='cp /srv/drop-in' systemctl edit $unit" /dev/null >"$logs/edit" 2>&1 ||
+        fail "systemctl edit $unit on $name: $(cat "$logs/edit")"
+    on "$name" systemctl cat "$unit" | grep -xF "$(tail -n 1 <<<"$text")" >/dev/null || fail "systemctl edit on $name leaves nothing: $(cat "$logs/edit")"
+}
+
+# Settings before the tables of the file, and https for the members.
+secure_settings() {
+    local name=$1 unit_file=$2 settings
+    settings=$(printed TLS 1 toml | sed "s/\bn2\b/$name/g")
+    [ -n "$settings" ] || fail "the README has no settings of TLS"
+    on "$3" env "SETTINGS=$settings" awk '/^\[/ && !done { print ENVIRON["SETTINGS"]; done = 1 } { print }' "$unit_file" |
+        sed -e '/^initial_members/s|http:|https:|g' -e 's/^log_filter = .*/log_filter = "debug"/' >"$logs/settings"
+    on "$3" tee "$unit_file" <"$logs/settings" >/dev/null
+}
+
+# The serial number of what is shown at a port of a member.
+serial() { on n1 sh -c "openssl s_client -connect 10.0.0.${1#n}:$2 </dev/null 2>/dev/null | openssl x509 -noout -serial"; }
+answers() { [ "$(on n1 curl -s -o /dev/null -w '%{http_code}' --max-time 5 --cacert "$made/client-ca.pem" "${@:2}")" = "$1" ]; }
+# Whether a member answers so to whoever has the token of a file in that directory.
+answers_to() {
+    local code=$1 token=$2 url=$3
+    on n1 sh -c "printf 'Authorization: Bearer %s' \"\$(cat $made/$token)\" > $made/header"
+    answers "$code" -H "@$made/header" "$url"
+}
+
+begins_with_tls_and_access_control() {
+    local name
+    for name in "${machines[@]}"; do
+        on "$name" sh -c 'systemctl stop tenured; rm -r /var/lib/tenure/n?'
+    done
+    on n1 mkdir -m 700 "$made"
+    by_root_as_printed TLS 1
+    as_printed n1 "Who may do what" 1
+    for name in "${machines[@]}"; do
+        with_files_of_n1 "$name" "$(printed TLS 2 | sed "s/\bn2\b/$name/g")" \
+            "peer-$name.pem" "peer-$name.key" peer-ca.pem "client-$name.pem" "client-$name.key" client-ca.pem
+        secure_settings "$name" /etc/tenure/tenured.toml "$name"
+        [ "$name" = n1 ] || install -m 600 "$(box root n1)/etc/tenure/root-token" "$(box root "$name")/etc/tenure/"
+        edit "$name" tenured "$(printed "Who may do what" 1 ini)"
+        on "$name" systemctl start tenured
+    done
+    on n1 install -D -m 600 /dev/stdin /root/.config/tenure/config.toml <<<"$(printed TLS 2 toml)"
+    # From here on clients come by https and say who they are; the names of the test for that.
+    scheme=https
+    curled=(--cacert /srv/client-ca.pem -H @/srv/bearer)
+    asking=(HOME=/root TENURE_TOKEN_FILE=/etc/tenure/root-token)
+    for name in "${machines[@]}"; do
+        cp "$(box root n1)$made/client-ca.pem" "$(box root "$name")/srv/"
+        on "$name" sh -c 'umask 077; printf "Authorization: Bearer %s" "$(cat /etc/tenure/root-token)" >/srv/bearer'
+    done
+    eventually 20 "three members serve by TLS" all_ready
+    as_printed n2 TLS 3
+    grep '"ready":true' "$logs/printed-n2" >/dev/null || fail "the README sees no cluster: $(cat "$logs/printed-n2")"
+    put n2 secured x >/dev/null || fail "whoever has the root token may not write"
+    answers 401 "$(address n2)/v1/keys/secured" || fail "it is answered whoever asks"
+    answers 401 "$(address n2)/metrics" || fail "metrics are for everybody"
+    answers 200 "$(address n2)/livez" || fail "probes are not answered"
+    for name in "${machines[@]}"; do
+        on "$name" systemctl revert tenured 2>/dev/null
+        # The administrator keeps it, and works on n1.
+        [ "$name" = n1 ] || on "$name" rm /etc/tenure/root-token
+    done
+    on n3 systemctl restart tenured
+    eventually 20 "n3 serves without the token" ready n3
+    said "README, TLS and access control from the beginning: certificates as printed, the token by LoadCredential, which is taken away again"
+}
+
+gives_rights_and_tokens() {
+    local old
+    by_root_as_printed "Who may do what" 2
+    grep root "$logs/by-root" >/dev/null || fail "the README does not see who asks: $(cat "$logs/by-root")"
+    put n1 config/a x >/dev/null
+    answers_to 200 ci.token "$(address n1)/v1/keys/config/a" || fail "ci may not read what it was granted"
+    answers_to 403 ci.token "$(address n1)/v1/keys/secured" || fail "ci reads what it was not granted"
+    by_root_as_printed "Who may do what" 4
+    on n1 sh -c "printf 'Authorization: Bearer %s' \"\$(cat $made/prometheus.token)\" > $made/header"
+    on n1 curl -sf --cacert "$made/client-ca.pem" -H "@$made/header" "$(address n2)/metrics" >"$logs/metrics" || fail "Prometheus is not let in"
+    for name in tenure_raft_term tenure_tls_certificate_expiry_timestamp_seconds process_start_time_seconds; do
+        grep "^$name" "$logs/metrics" >/dev/null || fail "Prometheus is not told $name"
+    done
+    on n1 cp "$made/ci.token" "$made/ci.old"
+    by_root_as_printed "Who may do what" 6
+    answers_to 200 ci.token "$(address n3)/v1/keys/config/a" || fail "the new token of ci is not good"
+    answers_to 401 ci.old "$(address n3)/v1/keys/config/a" || fail "the old token of ci is good still"
+    said "README, tokens: made, scraped with, replaced; what was revoked is 401"
+}
+
+rotates_certificates() {
+    local pid client peer
+    pid=$(of_unit n2 MainPID)
+    client=$(serial n2 7379)
+    peer=$(serial n2 7380)
+    [ -n "$client" ] && [ -n "$peer" ] || fail "n2 shows no certificates"
+    by_root "$(functions_of_certificates); $(printed TLS 4)" >"$logs/issued" 2>&1 || fail "$(cat "$logs/issued")"
+    with_files_of_n1 n2 "$(printed TLS 5)" peer-n2.pem peer-n2.key client-n2.pem client-n2.key
+    [ "$(serial n2 7379)" != "$client" ] && [ "$(serial n2 7380)" != "$peer" ] || fail "n2 shows what it showed before its reload"
+    client=$(serial n2 7379)
+    grep -F "$client" "$logs/with-files" >/dev/null || fail "the README does not show $client: $(cat "$logs/with-files")"
+    # One that is not its key's.
+    with_files_of_n1 n2 "install -m 640 -g tenure client-n1.pem /etc/tenure/tls/client-n2.pem" client-n1.pem
+    on n2 systemctl reload tenured 2>/dev/null && fail "a reload with another's certificate succeeds"
+    on n2 journalctl -u tenured -p err | grep 'client_key_file is .*it is not the key of the certificate' >/dev/null ||
+        fail "the journal does not say why the reload fails"
+    [ "$(serial n2 7379)" = "$client" ] || fail "a reload that fails changes what is shown"
+    with_files_of_n1 n2 "install -m 640 -g tenure client-n2.pem /etc/tenure/tls/; systemctl reload tenured" client-n2.pem
+    is n2 MainPID "$pid"
+    ready n2 >/dev/null || fail "n2 does not serve after its reloads"
+    # Connections between members are made anew with the new certificate, in both directions.
+    on n2 systemctl restart tenured
+    eventually 20 "n2 serves with its new certificate" ready n2
+    put n2 rotated x >/dev/null || fail "n2 takes no writes"
+    said "README, other certificates: taken by a reload without a restart; those that do not fit fail it, and those before stay"
+}
+
+joins_with_a_token() {
+    by_root_as_printed "Who may do what" 5
+    by_root "$(functions_of_certificates)
+        issue peer-ca peer-n4 URI:tenure://member/n4,IP:10.0.0.3; issue client-ca client-n4 IP:10.0.0.3" >"$logs/issued" 2>&1 || fail "$(cat "$logs/issued")"
+    with_files_of_n1 n3 "$(printed TLS 2 | sed 's/\bn2\b/n4/g'); install -m 600 join-token /etc/tenure/" \
+        peer-n4.pem peer-n4.key peer-ca.pem client-n4.pem client-n4.key client-ca.pem join-token
+    newcomer_settings | on n3 install -m 640 -g tenure /dev/stdin /etc/tenure/n4.toml
+    secure_settings n4 /etc/tenure/n4.toml n3
+    on n3 sed -i 's|^join = .*|join = "https://10.0.0.1:7379"|' /etc/tenure/n4.toml
+    # Without the token it is told why it has to wait.
+    on n3 systemctl start tenured@n4
+    eventually 10 "n4 says that it is not added" on n3 sh -c 'journalctl -u tenured@n4 -p err | grep "does not add n4.*unauthenticated"'
+    does_not_vote n4 || fail "n4 joins without a token"
+    edit n3 tenured@n4 "$(printed "Who may do what" 2 ini)"
+    on n3 systemctl restart tenured@n4
+    eventually 30 "n4 votes" votes n4
+    on n3 systemctl revert tenured@n4 2>/dev/null
+    of_cluster_from n1 tenure member remove n4 >/dev/null
+    eventually 20 "n4 ends as one that was removed" stays_down_removed n3 tenured@n4
+    on n3 systemctl reset-failed tenured@n4
+    on n3 rm -r /etc/tenure/n4.toml /etc/tenure/join-token /var/lib/tenure/n4
+    said "README, members that join: with a token by LoadCredential n4 joins and votes, without it waits and says why"
+}
+
+lets_an_administrator_in_again() {
+    local old
+    old=$(of_cluster n2)
+    as_printed n2 "Who may do what" 7
+    eventually 20 "n2 serves alone" ready_for_everybody n2
+    cp "$(box root n2)/etc/tenure/new-root.token" "$(box root n1)$made/"
+    answers_to 200 new-root.token "$(address n2)/v1/keys/secured" || fail "the new root token is not good"
+    answers_to 401 new-root.token "$(address n1)/v1/keys/secured" || fail "the new root token is good in the old cluster"
+    on n2 systemctl stop tenured
+    on n2 sh -c 'cd /var/lib/tenure/n2 && mv before-recovery-*/*.* . && rm -r before-recovery-* snapshots'
+    on n2 systemctl start tenured
+    eventually 20 "n2 serves the old cluster again" ready n2
+    [ "$(of_cluster n2)" = "$old" ] || fail "n2 is not what it was before"
+    said "README, the last administrator's token is lost: one member is alone in a cluster with a new one"
+}
+ready_for_everybody() { on n1 curl -sf --max-time 2 --cacert "$made/client-ca.pem" "$(address "$1")/readyz"; }
+
+# Every secret that was made, in what all machines have told by now, at the level of debug.
+no_secret_is_in_the_journal() {
+    local name lines
+    by_root 'for file in *.token ci.old join-token /etc/tenure/root-token; do cut -d . -f 2 "$file"; done; sed -s -n 2p *.key' >"$logs/secrets"
+    [ "$(grep -cx '[0-9a-f]\{64\}' "$logs/secrets")" -ge 6 ] && [ "$(grep -cvx '[0-9a-f]\{64\}' "$logs/secrets")" -ge 8 ] ||
+        fail "not every secret is looked for"
+    for name in "${machines[@]}"; do
+        on "$name" journalctl --no-pager -o export >"$logs/journal"
+        lines=$(grep -c '^MESSAGE=' "$logs/journal")
+        [ "$lines" -ge 100 ] && grep '^PRIORITY=7' "$logs/journal" >/dev/null || fail "the journal of $name has few lines: $lines"
+        ! grep -aFf "$logs/secrets" "$logs/journal" >"$logs/told" || fail "a secret is in the journal of $name: $(head -n 3 "$logs/told")"
+        ! grep -a 'PRIVATE KEY\|Bearer [0-9a-f]' "$logs/journal" >"$logs/told" || fail "a secret is in the journal of $name: $(head -n 3 "$logs/told")"
+    done
+    said "no token and no key is in the journals"
+}
