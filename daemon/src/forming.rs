@@ -605,21 +605,20 @@ async fn ask_all(
     asking.join_all().await.into_iter().collect()
 }
 
-/// Offers the first configuration to every member that is still empty, until all have it or the transport stops.
+/// Offers the first configuration to each of these members that is still empty, until all have it or the transport stops.
 ///
 /// Every member that has it does so, whoever wrote it and also after a restart: were it one member's task alone, its
-/// loss would leave the others waiting for ever. Only for a member whose present configuration is still the first, and
-/// in the words in which it was given it: what it has now is no guide, an entry may have changed the limits since.
-pub async fn keep_offering(transport: &Transport, formed: &Formed) {
+/// loss would leave the others waiting for ever. In the words in which it was given it: what it has now is no guide, an
+/// entry may have changed the limits since.
+pub async fn keep_offering(
+    transport: &Transport,
+    formed: &Formed,
+    members: &BTreeMap<MemberId, MemberInfo>,
+) {
     let form = formed.form();
     let own = transport.directory().identity().member;
     let mut offering = JoinSet::new();
-    for (id, info) in formed
-        .configuration
-        .info
-        .iter()
-        .filter(|(id, _)| **id != own)
-    {
+    for (id, info) in members.iter().filter(|(id, _)| **id != own) {
         offering.spawn(offer_until_taken(
             transport.tls().cloned(),
             form.clone(),

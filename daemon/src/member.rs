@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_raft::{Configuration, SnapshotMeta};
+use tenure_raft::{Configuration, MemberId, MemberInfo, SnapshotMeta};
 use tenure_state::{Genesis, Limits, State};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -290,8 +290,8 @@ impl Member {
         supervisor.ready();
         let standing = tokio::spawn(tell_standing(node.handle().clone(), supervisor.clone()));
         let offers = tokio::spawn(async move {
-            if let Some(formed) = offering {
-                keep_offering(&transport, &formed).await;
+            if let Some((formed, members)) = offering {
+                keep_offering(&transport, &formed, &members).await;
             }
         });
         tokio::select! {
@@ -442,22 +442,53 @@ fn report_limits(set: &Limits, in_force: &Limits) {
     }
 }
 
-/// The first configuration, while it is still in force: every member offers it to those that have not received it.
-fn first_configuration(files: &Opened) -> Option<Formed> {
+/// The first configuration, and those of its members that still are members: every other one offers it to those that have
+/// not received it, however long they were away. Whoever is given it has voted for nobody and acknowledged nothing, like a
+/// voter that has been down ever since.
+fn first_configuration(files: &Opened) -> Option<(Formed, BTreeMap<MemberId, MemberInfo>)> {
     let formed = Formed::from_bytes(files.contents.founding.as_deref()?)?;
-    let newer = files.contents.entries.iter().filter_map(|entry| {
-        let tenure_raft::Payload::Configuration(configuration) = &entry.payload else {
-            return None;
-        };
-        Some(configuration)
+    let entries = files.contents.entries.iter().rev();
+    let newest = entries.filter_map(|entry| match &entry.payload {
+        tenure_raft::Payload::Configuration(configuration) => Some(configuration),
+        _ => None,
     });
-    // How its members are reached, and when they were started, may have changed: not who they are.
-    let is_first = |configuration: &Configuration| {
-        configuration.voters == formed.configuration.voters
-            && configuration.members() == formed.configuration.members()
-            && configuration.removed.is_empty()
-    };
-    let first =
-        is_first(&files.loaded.meta.configuration) && newer.into_iter().all(|it| is_first(it));
-    first.then_some(formed)
+    let checkpointed = &files.loaded.meta.configuration;
+    let newest = { newest }.next().unwrap_or(checkpointed);
+    let left = still_members(&formed.configuration, newest);
+    Some((formed, left))
+}
+
+/// The members of the first configuration who still are, as they are reached now.
+fn still_members(first: &Configuration, newest: &Configuration) -> BTreeMap<MemberId, MemberInfo> {
+    let known = newest.info.iter();
+    let stayed = known.filter(|(id, _)| first.contains(**id) && newest.contains(**id));
+    stayed.map(|(id, info)| (*id, info.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_configuration_is_offered_to_those_of_it_who_still_are_members_where_they_are_now()
+    {
+        let info = |url: &str| MemberInfo {
+            peer_url: url.to_owned(),
+            ..MemberInfo::default()
+        };
+        let of = |members: &[(u64, &str)]| Configuration {
+            voters: members.iter().map(|(id, _)| MemberId(*id)).collect(),
+            info: members
+                .iter()
+                .map(|(id, url)| (MemberId(*id), info(url)))
+                .collect(),
+            ..Configuration::default()
+        };
+        let first = of(&[(1, "a"), (2, "b"), (3, "c")]);
+        // One left, one came, one moved.
+        let newest = of(&[(1, "a"), (3, "elsewhere"), (4, "d")]);
+        let expected = of(&[(1, "a"), (3, "elsewhere")]).info;
+        assert_eq!(still_members(&first, &newest), expected);
+        assert_eq!(still_members(&first, &first), first.info);
+    }
 }

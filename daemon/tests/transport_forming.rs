@@ -120,7 +120,7 @@ async fn run(
             }
         }
     };
-    keep_offering(&transport, &formed).await;
+    keep_offering(&transport, &formed, &formed.configuration.info).await;
     Ok(formed)
 }
 

@@ -153,7 +153,13 @@ impl Client {
         &self,
         to: Option<&str>,
     ) -> Result<LeadershipTransferred, Error> {
-        let call = self.changing(Method::POST, "/v1/cluster/leader".to_owned());
+        // Whoever leads by then would be asked to hand over as well: what names nobody is asked once.
+        let effect = match to {
+            Some(_) => Effect::Repeatable,
+            None => Effect::Once,
+        };
+        let path = "/v1/cluster/leader".to_owned();
+        let call = Call::new(Method::POST, path, effect, self.patience).with_tries_of(TRY);
         let member = to.map(str::to_owned);
         let call = call.with_json(&TransferLeadership { member });
         self.perform(&call).await?.json()

@@ -379,6 +379,14 @@ impl Failure {
     }
 
     /// Says when the same may be asked again.
+    /// Where its outcome is unknown, what was asked must not be asked again.
+    pub(super) fn not_twice(self) -> Failure {
+        match self.code {
+            Code::OutcomeUnknown => self.retried(Retry::Never),
+            _ => self,
+        }
+    }
+
     pub(super) fn retried_after(self, wait: Duration) -> Failure {
         let wait_ms = wait.as_nanos().div_ceil(1_000_000);
         Failure {

@@ -174,6 +174,11 @@ pub(super) async fn transfer(mut cx: Context<'_>) -> Result<Reply, Failure> {
     };
     let audit = Audit::of(&cx, act);
     let transferred = transferred(&cx, to).await;
+    // Asked again, whoever leads by then would hand over as well.
+    let transferred = match to {
+        Some(_) => transferred,
+        None => transferred.map_err(Failure::not_twice),
+    };
     audit.tell(&transferred, &[]);
     let (leader, term) = transferred?;
     let revision = cx.handle().read(|state| state.revision());

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use tenure_raft::{LogIndex, MemberId, RoleChange, StepDown, WriteId};
-use tenure_replica::{Core, Diverged, Input, Output, Refused};
+use tenure_replica::{Core, Diverged, Input, Operated, Output, Refused};
 use tracing::{debug, info, warn};
 
 use super::clock::{Moment, Passed};
@@ -298,8 +298,12 @@ impl CoreThread {
         // Others first: what they do with it takes longer than this member's own write of it.
         for (to, message) in send {
             let unsent = self.outlets.send(to, message);
+            if let Some(token) = unsent.operation {
+                self.shared.answer_operation(token, Operated::NoLeader);
+            }
             self.shared.refuse(
                 unsent
+                    .requests
                     .into_iter()
                     .map(|token| (token, Refused::NoLeader))
                     .collect(),

@@ -35,6 +35,15 @@ pub(super) enum Apply {
     Stop,
 }
 
+/// The tokens of what was certainly not sent.
+#[derive(Default)]
+pub(super) struct Unsent {
+    /// Of forwarded requests.
+    pub(super) requests: Vec<u64>,
+    /// Of an operation of the membership.
+    pub(super) operation: Option<u64>,
+}
+
 /// The queues.
 pub(super) struct Outlets {
     pub(super) log: LogThread,
@@ -51,19 +60,23 @@ impl Outlets {
         self.log.write(write);
     }
 
-    /// Sends a message, or loses it, as messages may be. Answers the tokens of forwarded requests that were certainly
-    /// not sent.
-    pub(super) fn send(&self, to: MemberId, message: PeerMessage) -> Vec<u64> {
-        let tokens = match &message {
-            PeerMessage::Forward(requests) => {
-                requests.iter().map(|request| request.token).collect()
-            }
-            _ => Vec::new(),
+    /// Sends a message, or loses it, as messages may be. Answers what was in it that somebody waits for, where it was
+    /// certainly not sent.
+    pub(super) fn send(&self, to: MemberId, message: PeerMessage) -> Unsent {
+        let awaited = match &message {
+            PeerMessage::Forward(requests) => Unsent {
+                requests: requests.iter().map(|request| request.token).collect(),
+                operation: None,
+            },
+            PeerMessage::Operate { token, .. } => Unsent {
+                requests: Vec::new(),
+                operation: Some(*token),
+            },
+            _ => Unsent::default(),
         };
-        if self.transport.send(to, message) {
-            Vec::new()
-        } else {
-            tokens
+        match self.transport.send(to, message) {
+            true => Unsent::default(),
+            false => awaited,
         }
     }
 
