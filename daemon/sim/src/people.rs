@@ -54,7 +54,7 @@ impl People {
     }
 
     /// The state with which the run begins.
-    pub(crate) fn founding(&self, limits: &Limits) -> State {
+    pub(crate) fn founding(&self, limits: &Limits, version: u64) -> State {
         let root = RootToken {
             id: ROOT_TOKEN,
             hash: HASH,
@@ -63,6 +63,7 @@ impl People {
             first_revision: Revision(1),
             limits: limits.clone(),
             root: self.guarded.then_some(root),
+            version,
         });
         if self.guarded {
             let applied = state.apply(Clock(0), &first_changes());

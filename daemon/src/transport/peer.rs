@@ -187,12 +187,12 @@ impl Dialer {
         let line = line(self.lane);
         let opened = tokio::time::timeout(line.connect_timeout, self.open(&line)).await;
         // The connection lives as long as this binding.
-        let (_connection, answer) = match opened {
+        let (_connection, knows, answer) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return error,
             Err(_) => return DialError::TimedOut(line.connect_timeout),
         };
-        self.queue.open();
+        self.queue.open(knows);
         self.contact.connected(self.lane);
         tokio::select! {
             error = wait_for_end(answer) => error,
@@ -200,8 +200,11 @@ impl Dialer {
         }
     }
 
-    /// Dials and shakes hands.
-    async fn open(&self, line: &Line) -> Result<(Connection<LaneBody>, IncomingBody), DialError> {
+    /// Dials and shakes hands; says which frames the other side knows.
+    async fn open(
+        &self,
+        line: &Line,
+    ) -> Result<(Connection<LaneBody>, u8, IncomingBody), DialError> {
         let (name, peer_url) = (self.contact.name(), self.contact.peer_url());
         let whom = Whom::Member(self.tls.as_deref());
         let mut connection = dial::connect_in(&self.tasks, peer_url, whom, line).await?;
@@ -215,7 +218,8 @@ impl Dialer {
         handshake::write(request.headers_mut(), &self.handshake);
         let response = connection.send(request).await?;
         if response.status() == StatusCode::OK {
-            return Ok((connection, response.into_body()));
+            let knows = handshake::newest_kind(response.headers());
+            return Ok((connection, knows, response.into_body()));
         }
         let status = response.status();
         let body = dial::read_body(response.into_body(), REFUSAL_BYTES).await?;

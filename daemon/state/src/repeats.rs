@@ -577,6 +577,8 @@ impl Command {
             Command::ChangeLease { .. } | Command::Release(_) => false,
             // A secret is told once and never recorded; the others are idempotent by what they say.
             Command::ChangeAccess(_) => false,
+            // Nobody asks for it.
+            Command::RaiseVersion { to: _ } => false,
         }
     }
 }
@@ -664,7 +666,8 @@ fn verdict(command: &Command, outcome: &Outcome) -> Option<Verdict> {
         | Answer::QueuedTogether(_)
         | Answer::Released { .. }
         | Answer::Left { .. }
-        | Answer::AccessChanged { .. } => return None,
+        | Answer::AccessChanged { .. }
+        | Answer::VersionRaised { .. } => return None,
     })
 }
 
