@@ -635,6 +635,14 @@ mod tests {
             ),
             (
                 ServeFlags {
+                    state_version_at_most: Some(3),
+                    ..flags()
+                },
+                "state_version_at_most",
+                "1 to 2",
+            ),
+            (
+                ServeFlags {
                     max_waits: Some(0),
                     ..flags()
                 },

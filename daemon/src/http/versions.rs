@@ -19,12 +19,23 @@ use crate::transport::Hello;
 /// `access-conflict`, with the members that hold the cluster back.
 pub(super) async fn check_access_is_known(cx: &Context<'_>) -> Result<(), Failure> {
     let handle = cx.handle();
-    let (in_force, _) = handle.state_version();
-    if ACCESS_STATE_VERSION <= in_force {
+    let is_known = || ACCESS_STATE_VERSION <= handle.state_version().0;
+    if is_known() {
         return Ok(());
     }
+    // This member may be behind, or have no state yet.
+    cx.barrier().await?;
+    if is_known() {
+        return Ok(());
+    }
+    let (in_force, _) = handle.state_version();
     let report = handle.progress().await;
     let because = match &report {
+        Ok(report) if report.versions.is_empty() => format!(
+            "the leader, {}, says nothing of versions: it runs a program of before there was access control, and is to be upgraded, or \
+             has just had the version raised",
+            membership::called(&handle.status().configuration, report.leader)
+        ),
         Ok(report) => {
             let configuration = handle.status().configuration;
             because(&configuration, &report.versions, ACCESS_STATE_VERSION)

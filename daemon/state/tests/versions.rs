@@ -252,6 +252,21 @@ fn rows_of_newer_rules_are_told_from_damage_by_both_versions() {
 }
 
 #[test]
+fn whoever_lost_all_tokens_gets_in_under_rules_that_know_tokens() {
+    let mut state = lived(of_version(1));
+    state.give_root(&RootToken {
+        id: TokenId(1),
+        hash: [7; 32],
+    });
+    state.check_invariants();
+    assert_eq!(
+        (state.version(), state.access().enabled()),
+        (ACCESS_STATE_VERSION, true)
+    );
+    assert_eq!(reload(&state).digest(), state.digest());
+}
+
+#[test]
 fn a_restored_state_follows_the_rules_that_it_followed() {
     for version in [1, 2] {
         let restored = lived(of_version(version)).restored(Revision(1 << 40));
