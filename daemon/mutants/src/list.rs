@@ -178,10 +178,6 @@ mutants! {
     DivergedGoesOn,
 
     // Versions of the rules.
-    /// The version of the rules is raised though a learner has not said that it can follow.
-    RaisedWithoutLearners,
-    /// A leader goes on with what members said in earlier rounds, to itself or before it lost its office: in runs that have ended.
-    VersionsRemembered,
     /// A member says what its program can, not what this run of it may.
     VersionOverstated,
     /// A command that only newer rules know is proposed under older ones.

@@ -132,7 +132,7 @@ impl Core {
         }
         let (now, raising) = (self.now, &mut self.raising);
         raising.said.insert(from, (said.version, now));
-        if said.round == raising.round || mutated(Mutant::VersionsRemembered) {
+        if said.round == raising.round {
             raising.answers.insert(from, said);
         }
     }
@@ -165,7 +165,7 @@ impl Core {
         if to <= self.raising.in_force {
             return;
         }
-        if self.raising.before.as_ref() == Some(&all) || mutated(Mutant::VersionsRemembered) {
+        if self.raising.before.as_ref() == Some(&all) {
             return self.raise(to);
         }
         self.raising.before = Some(all);
@@ -176,9 +176,7 @@ impl Core {
         let raising = &mut self.raising;
         raising.said.clear();
         (raising.asked_at, raising.before, raising.raised_at) = (None, None, None);
-        if !mutated(Mutant::VersionsRemembered) {
-            raising.answers.clear();
-        }
+        raising.answers.clear();
     }
 
     fn ask_versions(&mut self) {
@@ -186,9 +184,7 @@ impl Core {
         let raising = &mut self.raising;
         raising.round = raising.round.wrapping_add(1);
         raising.asked_at = Some(now);
-        if !mutated(Mutant::VersionsRemembered) {
-            raising.answers.clear();
-        }
+        raising.answers.clear();
         let round = raising.round;
         for member in self.raft.configuration().members() {
             if member != me {
@@ -216,10 +212,7 @@ impl Core {
     /// The start and the version of every member, where all have answered this round.
     fn answered_by_all(&self) -> Option<BTreeMap<MemberId, (u64, u64)>> {
         let configuration = self.raft.configuration();
-        let members: BTreeSet<MemberId> = match mutated(Mutant::RaisedWithoutLearners) {
-            true => configuration.voters.clone(),
-            false => configuration.members(),
-        };
+        let members: BTreeSet<MemberId> = configuration.members();
         let answer = |id| {
             let said: &CanFollow = self.raising.answers.get(&id)?;
             Some((id, (said.start, said.version)))
