@@ -203,6 +203,13 @@ pub struct Status {
     pub compact_revision: u64,
     /// The digest of its state: 32 hex digits.
     pub digest: String,
+    /// The version of the rules that its state follows, which is that of the cluster; 0 from members that do not say.
+    #[serde(default)]
+    pub state_version: u64,
+    /// The newest version of the rules that this member can follow; 0 from members that do not say. The cluster follows
+    /// newer ones when every member can.
+    #[serde(default)]
+    pub state_version_at_most: u64,
     /// Whether it can serve.
     pub ready: bool,
     /// Why not.

@@ -24,7 +24,8 @@ use crate::tls::{FileError, With};
 
 pub use checks::limits;
 use checks::{
-    address, advertised, at_a_time, check_host, check_join, check_members, origin, timing,
+    address, advertised, at_a_time, check_host, check_join, check_members, origin, state_version,
+    timing,
 };
 pub(crate) use checks::{check_name, check_url};
 pub use offline::{RecoverFlags, ReportForm, RestoreFlags, VerifyFlags};
@@ -154,6 +155,10 @@ pub struct ServeFlags {
     /// this token may do everything; the same on every member that forms it, and of no effect once it is formed
     #[arg(long, value_name = "FILE", env = "TENURED_ROOT_TOKEN_FILE")]
     pub root_token_file: Option<PathBuf>,
+    /// The newest state version that this member follows, 1 or 2. A cluster in which one member says 1 stays at 1, so that
+    /// the program of before there was access control can still be put back; once all members follow 2 it cannot [default: 2]
+    #[arg(long, value_name = "VERSION", env = "TENURED_STATE_VERSION_AT_MOST")]
+    pub state_version_at_most: Option<u64>,
     /// How many client connections this member serves at a time; more wait to be accepted [default: 10000]
     #[arg(long, value_name = "NUMBER", env = "TENURED_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
@@ -188,6 +193,7 @@ struct File {
     peer_listen: Option<String>,
     peer_advertise: Option<String>,
     root_token_file: Option<PathBuf>,
+    state_version_at_most: Option<u64>,
     max_connections: Option<usize>,
     max_waits: Option<usize>,
     heartbeat_interval_ms: Option<u64>,
@@ -260,6 +266,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the token lies with which a cluster that it forms begins.
     pub root_token_file: Option<PathBuf>,
+    /// The newest version of the rules of the state that it follows.
+    pub state_version_at_most: u64,
     /// How many client connections it serves at a time.
     pub max_connections: usize,
     /// How many requests may wait at it at a time.
@@ -355,6 +363,9 @@ impl Config {
             join,
             limits,
             root_token_file: flags.root_token_file.or(file.root_token_file),
+            state_version_at_most: state_version(
+                flags.state_version_at_most.or(file.state_version_at_most),
+            )?,
             max_connections: at_a_time(
                 "max_connections",
                 flags.max_connections.or(file.max_connections),
@@ -649,6 +660,14 @@ mod tests {
                 },
                 "initial_members",
                 "http://a:1",
+            ),
+            (
+                ServeFlags {
+                    state_version_at_most: Some(3),
+                    ..flags()
+                },
+                "state_version_at_most",
+                "1 to 2",
             ),
             (
                 ServeFlags {

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{Configuration, MemberId, MemberInfo};
-use tenure_state::{Limits, RootToken};
+use tenure_replica::remedy;
+use tenure_state::{ACCESS_STATE_VERSION, Limits, RootToken, STATE_VERSION};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -52,16 +53,30 @@ pub struct Formed {
     pub limits: Limits,
     /// The token that may do everything, where it begins with access control on.
     pub root: Option<RootToken>,
+    /// The version of the rules it begins with: the newest that all of its first members can follow.
+    pub state_version: u64,
 }
 
 /// What a cluster begins with whose first configuration a member writes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Beginning {
     /// Its limits.
     pub limits: Limits,
     /// The token that may do everything, where it is to begin with access control on. A member that was told one takes
     /// part in no cluster that begins with another, or without.
     pub root: Option<RootToken>,
+    /// The newest version of the rules that this member can follow.
+    pub state_version_at_most: u64,
+}
+
+impl Default for Beginning {
+    fn default() -> Beginning {
+        Beginning {
+            limits: Limits::default(),
+            root: None,
+            state_version_at_most: STATE_VERSION,
+        }
+    }
 }
 
 impl Formed {
@@ -82,6 +97,7 @@ impl Formed {
             configuration: form.configuration(),
             limits: form.limits()?,
             root: form.root()?,
+            state_version: form.state_version,
         })
     }
 
@@ -90,7 +106,7 @@ impl Formed {
             self.cluster,
             &self.configuration,
             &self.limits,
-            self.root.as_ref(),
+            (self.root.as_ref(), self.state_version),
         )
     }
 }
@@ -236,6 +252,7 @@ enum Finding {
     Ready {
         member: MemberId,
         client_url: String,
+        state_version_at_most: u64,
     },
     /// It is not there, yet.
     Missing(String),
@@ -365,21 +382,28 @@ impl Forming {
             return None;
         }
         let mut members = vec![self.describe(&self.name, self.member, &self.client_url)];
+        let mut state_version = self.beginning.state_version_at_most;
         for (name, finding) in &findings {
-            let Finding::Ready { member, client_url } = finding else {
+            let Finding::Ready {
+                member,
+                client_url,
+                state_version_at_most,
+            } = finding
+            else {
                 return None;
             };
+            state_version = state_version.min(*state_version_at_most);
             members.push(self.describe(name, *member, client_url));
         }
         members.sort_by_key(|member| member.id);
-        let Beginning { limits, root } = &self.beginning;
+        let Beginning { limits, root, .. } = &self.beginning;
         let form = Form {
             members,
             ..Form::new(
                 draw_cluster_id()?,
                 &Configuration::default(),
                 limits,
-                root.as_ref(),
+                (root.as_ref(), state_version),
             )
         };
         // Two members of one id can only be two copies of one data directory.
@@ -429,16 +453,39 @@ impl Forming {
             );
         }
         match hello.initial_members {
-            Some(theirs) if same_members(&theirs, &self.members) => Finding::Ready {
-                member: hello.member,
-                client_url: hello.client_url,
-            },
+            Some(theirs) if same_members(&theirs, &self.members) => self.judge_ready(
+                name,
+                hello.member,
+                hello.client_url,
+                hello.state_version_at_most,
+            ),
             theirs => Finding::Unfit(format!(
                 "it was told other initial members: {name} has {}, {} has {}; make them equal",
                 show(theirs.as_ref()),
                 self.name,
                 show(Some(&self.members))
             )),
+        }
+    }
+
+    /// A member that is empty and was told the same.
+    fn judge_ready(
+        &self,
+        name: &str,
+        member: MemberId,
+        client_url: String,
+        state_version_at_most: u64,
+    ) -> Finding {
+        if self.beginning.root.is_some() && state_version_at_most < ACCESS_STATE_VERSION {
+            return Finding::Unfit(format!(
+                "a cluster that begins with root_token_file follows state version {ACCESS_STATE_VERSION}, and {name} can follow up to \
+                 {state_version_at_most}: give it a newer program, or take state_version_at_most out of its settings"
+            ));
+        }
+        Finding::Ready {
+            member,
+            client_url,
+            state_version_at_most,
         }
     }
 
@@ -562,6 +609,15 @@ impl Forming {
             ));
         }
         let formed = Formed::of(form)?;
+        let most = self.beginning.state_version_at_most;
+        if most < formed.state_version {
+            return Err(format!(
+                "it begins with state version {}, and {} can follow up to {most}: {}",
+                formed.state_version,
+                self.name,
+                remedy(most)
+            ));
+        }
         match &self.beginning.root {
             Some(told) if formed.root.as_ref() != Some(told) => Err(format!(
                 "{} was told to begin with access control and the root token {}, and it begins with {}; give every member \
@@ -780,6 +836,7 @@ mod tests {
             initial_members: Some(list(&[("n1", "http://a/"), ("n2", "http://b")])),
             known_names: BTreeMap::new(),
             known_urls: BTreeMap::new(),
+            state_version_at_most: STATE_VERSION,
         }
     }
 
@@ -801,6 +858,7 @@ mod tests {
         let ready = Finding::Ready {
             member: MemberId(1),
             client_url: "http://c1".to_owned(),
+            state_version_at_most: STATE_VERSION,
         };
         assert_eq!(judged(|_| ()), ready);
     }
@@ -855,6 +913,7 @@ mod tests {
             configuration: Configuration::default(),
             limits: Limits::default(),
             root: None,
+            state_version: STATE_VERSION,
         };
         Form {
             members: members.collect(),
@@ -912,6 +971,93 @@ mod tests {
             Some("token 0000000000000006"),
         );
         check(Some(token(5, 1)), Some(token(5, 2)), Some("another secret"));
+    }
+
+    /// What the first of two members writes, when the other says so and it was told so.
+    fn first_of(theirs: u64, beginning: Beginning) -> (Finding, Option<Formed>) {
+        let mut first = Forming {
+            name: "n1".to_owned(),
+            member: MemberId(1),
+            beginning,
+            ..forming()
+        };
+        let hello = Hello {
+            name: "n2".to_owned(),
+            member: MemberId(2),
+            state_version_at_most: theirs,
+            ..hello()
+        };
+        let finding = first.judge("n2", Ok(hello.clone()));
+        let formed = first.look_at([("n2".to_owned(), Ok(hello))].into());
+        (finding, formed)
+    }
+
+    #[test]
+    fn a_cluster_begins_with_the_newest_rules_that_all_of_its_first_members_can_follow() {
+        for (mine, theirs, begins) in [(2, 2, 2), (2, 1, 1), (1, 2, 1), (1, 1, 1)] {
+            let beginning = Beginning {
+                state_version_at_most: mine,
+                ..Beginning::default()
+            };
+            let (_, formed) = first_of(theirs, beginning);
+            let formed = formed.expect("both are ready");
+            assert_eq!(formed.state_version, begins, "{mine} and {theirs}");
+            assert_eq!(Formed::from_bytes(&formed.to_bytes()), Some(formed));
+        }
+    }
+
+    #[test]
+    fn a_root_token_and_a_member_that_cannot_follow_do_not_go_together() {
+        let beginning = Beginning {
+            root: Some(RootToken {
+                id: TokenId(5),
+                hash: [1; 32],
+            }),
+            ..Beginning::default()
+        };
+        let (finding, formed) = first_of(1, beginning);
+        assert_eq!(formed, None);
+        let Finding::Unfit(problem) = finding else {
+            panic!("{finding:?}");
+        };
+        let named = ["root_token_file", "n2", "up to 1", "state_version_at_most"];
+        assert!(named.iter().all(|part| problem.contains(part)), "{problem}");
+    }
+
+    #[test]
+    fn members_of_before_there_were_versions_say_nothing_and_mean_the_first() {
+        let mut said = serde_json::to_value(hello()).expect("it is JSON");
+        said.as_object_mut()
+            .expect("an object")
+            .remove("state_version_at_most")
+            .expect("it is said");
+        let hello: Hello = serde_json::from_value(said).expect("it is one");
+        assert_eq!(hello.state_version_at_most, 1);
+        let mut form = serde_json::to_value(offer(&BOTH)).expect("it is JSON");
+        form.as_object_mut()
+            .expect("an object")
+            .remove("state_version")
+            .expect("it is said");
+        let form: Form = serde_json::from_value(form).expect("it is one");
+        let formed = forming().check_offer(&form).expect("it is taken");
+        assert_eq!(formed.state_version, 1);
+    }
+
+    #[test]
+    fn an_offer_with_rules_that_this_member_cannot_follow_is_refused() {
+        let check = |most, offered, remedy: &str| {
+            let mut me = forming();
+            me.beginning.state_version_at_most = most;
+            let form = Form {
+                state_version: offered,
+                ..offer(&BOTH)
+            };
+            let problem = me.check_offer(&form).expect_err("it is refused");
+            let named = [&offered.to_string(), &most.to_string(), remedy];
+            assert!(named.iter().all(|part| problem.contains(part)), "{problem}");
+        };
+        check(1, 2, "state_version_at_most");
+        check(2, 3, "newer program");
     }
 
     #[test]

@@ -171,6 +171,7 @@ async fn serve(
     settings.core.raft.heartbeat_interval = config.heartbeat_interval;
     settings.core.raft.election_timeout = config.election_timeout;
     settings.disk_patience = config.election_timeout * 10;
+    settings.state_version_at_most = config.state_version_at_most;
     let ready = config.client_advertise.clone();
     let data_dir = config.data_dir.clone();
     let member = MemberConfig {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_raft::{Configuration, MemberId, MemberInfo, SnapshotMeta};
-use tenure_state::{Genesis, Limits, State};
+use tenure_state::{FIRST_STATE_VERSION, Genesis, Limits, State};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -202,6 +202,7 @@ impl Member {
             client_url: config.client_advertise.clone(),
             peer_url: config.peer_advertise.clone(),
             initial_members: config.initial_members.clone(),
+            state_version_at_most: config.settings.state_version_at_most,
         };
         let tls = config.tls.members.clone();
         if let Some(port) = &tls {
@@ -404,6 +405,7 @@ async fn beginning(config: &MemberConfig) -> Result<Beginning, MemberError> {
     Ok(Beginning {
         limits: config.limits.clone(),
         root,
+        state_version_at_most: config.settings.state_version_at_most,
     })
 }
 
@@ -416,16 +418,26 @@ fn write_first(dir: &DataDir, belonging: &Belonging) -> Result<(), StorageError>
             Genesis {
                 limits: formed.limits.clone(),
                 root: formed.root.clone(),
+                version: formed.state_version,
                 ..Genesis::default()
             },
             formed.to_bytes(),
         ),
-        Belonging::Joined(joined) => (joined.base(), Genesis::default(), Vec::new()),
+        // A snapshot of the leader's takes the place of this state; until then it follows rules that every member can.
+        Belonging::Joined(joined) => (joined.base(), nothing_yet(), Vec::new()),
     };
     let state = State::genesis(genesis);
     let rows: Vec<_> = state.rows().collect();
     let cluster = storage::ClusterId(belonging.cluster().0);
     storage::form(dir, cluster, &base, state.digest(), &rows, &founding)
+}
+
+/// The state of a member that has received nothing.
+fn nothing_yet() -> Genesis {
+    Genesis {
+        version: FIRST_STATE_VERSION,
+        ..Genesis::default()
+    }
 }
 
 /// Says which limits were set and are not in force: an operator who changes them in the file is to know that the file

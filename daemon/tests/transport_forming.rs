@@ -113,7 +113,10 @@ async fn run(
                 *disk.lock().expect("no panic") = Some(formed.clone());
                 Ok(())
             };
-            let beginning = Beginning { limits, root: None };
+            let beginning = Beginning {
+                limits,
+                ..Beginning::default()
+            };
             match form_or_wait(&transport, &Calling::default(), beginning, persist).await? {
                 Belonging::Formed(formed) => formed,
                 Belonging::Joined(_) => panic!("nobody is replaced here"),

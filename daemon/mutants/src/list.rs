@@ -183,6 +183,12 @@ mutants! {
     /// A member whose state differs from that of a majority goes on.
     DivergedGoesOn,
 
+    // Versions of the rules.
+    /// A member says what its program can, not what this run of it may.
+    VersionOverstated,
+    /// A command that only newer rules know is proposed under older ones.
+    NewerCommandProposed,
+
     // What is proposed once.
     /// Requests are forwarded twice.
     ForwardedTwice,

@@ -9,12 +9,18 @@ use std::sync::Arc;
 use crate::digests::COMPARED_EVERY;
 use tenure_mutants::{Mutant, mutated};
 use tenure_raft::{Entry, LogIndex, MemberId, Payload, SnapshotMeta, Stamp};
-use tenure_state::{Batch, Clock, CodecError, Outcome, Revision, RowChange, State, decode_batch};
+use tenure_state::{
+    Batch, Clock, CodecError, Outcome, Revision, RowChange, STATE_VERSION, State, decode_batch,
+};
+
+use crate::raising::NOBODY_WAITS;
 
 /// The state of a member and its place in the log.
 pub struct Applier {
     me: MemberId,
     compared_every: u64,
+    /// The newest version of the rules that it follows.
+    most: u64,
     state: State,
     applied: SnapshotMeta,
 }
@@ -69,6 +75,18 @@ pub enum EntryError {
         /// What is wrong with it.
         source: CodecError,
     },
+    /// It raises the rules to a version that this member does not follow.
+    #[error(
+        "the entry at index {index} raises the cluster to state version {found}, and this member follows up to {most}: {}", remedy(*.most)
+    )]
+    NewerRules {
+        /// Which entry.
+        index: LogIndex,
+        /// The version that it raises to.
+        found: u64,
+        /// The newest version that this member follows.
+        most: u64,
+    },
     /// It does not follow the last one applied.
     #[error("entry {index} does not follow the last one applied, {applied}")]
     OutOfOrder {
@@ -79,12 +97,21 @@ pub enum EntryError {
     },
 }
 
+/// What an operator does with a member that meets rules that it does not follow.
+pub fn remedy(most: u64) -> &'static str {
+    match most < STATE_VERSION {
+        true => "take state_version_at_most out of its settings, or raise it",
+        false => "start a newer program over its data",
+    }
+}
+
 impl Applier {
     /// An applier over a state that reflects everything up to `applied`.
     pub fn new(me: MemberId, state: State, applied: SnapshotMeta) -> Applier {
         Applier {
             me,
             compared_every: COMPARED_EVERY,
+            most: STATE_VERSION,
             state,
             applied,
         }
@@ -95,6 +122,18 @@ impl Applier {
     pub fn compared_every(mut self, entries: u64) -> Applier {
         self.compared_every = entries.max(1);
         self
+    }
+
+    /// Follows no rules of a later version than this.
+    #[must_use]
+    pub fn follows_up_to(mut self, most: u64) -> Applier {
+        self.most = most;
+        self
+    }
+
+    /// The newest version of the rules that it follows.
+    pub fn most(&self) -> u64 {
+        self.most
     }
 
     /// Applies committed entries in order.
@@ -131,6 +170,10 @@ impl Applier {
             }
             Payload::Empty => Batch::default(),
         };
+        if let Some(found) = batch.raises_to().filter(|found| self.most < *found) {
+            let most = self.most;
+            return Err(EntryError::NewerRules { index, found, most });
+        }
         let clock = Clock(entry.stamp.0);
         let applied = self.state.apply(clock, &batch);
         let before = self.applied.position.term;
@@ -145,7 +188,9 @@ impl Applier {
         }
         let revision = self.state.revision();
         let ours = applied.outcomes.into_iter().filter(|decision| {
-            decision.origin.member == self.me.0 || mutated(Mutant::AnswersForOthers)
+            let is_ours =
+                decision.origin.member == self.me.0 && decision.origin.token != NOBODY_WAITS;
+            is_ours || mutated(Mutant::AnswersForOthers)
         });
         progress.decided.extend(ours.map(|decision| {
             (

@@ -27,6 +27,7 @@ use crate::output::{Output, TracedEntry, TracedRequest};
 use crate::peer::{
     ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
 };
+use crate::raising::{NOBODY_WAITS, Raising};
 use crate::renewal::{decode_renewal, encode_renewal};
 use crate::sizes::Sizes;
 
@@ -119,6 +120,8 @@ pub enum Input {
         index: LogIndex,
         /// The next deadline of the state after it.
         due: Option<Stamp>,
+        /// The version of the rules that the state follows.
+        version: u64,
     },
     /// The state at an entry at which states are compared.
     Digest {
@@ -169,6 +172,8 @@ pub enum Input {
         meta: SnapshotMeta,
         /// The next deadline in it.
         due: Option<Stamp>,
+        /// The version of the rules that it follows.
+        version: u64,
     },
     /// A snapshot was damaged.
     SnapshotRejected(SnapshotFile),
@@ -206,12 +211,13 @@ pub struct Core {
     appended: BTreeMap<LogIndex, (Term, Vec<Origin>)>,
     pub(crate) operating: Operating,
     pub(crate) digests: Digests,
+    pub(crate) raising: Raising,
     /// The trace of the input that is being taken.
     tracing: Option<TraceContext>,
     /// Of the requests that wait here for an entry those that are traced, and since when. Empty while nobody traces.
     traced: BTreeMap<Origin, (TraceContext, Duration)>,
     pub(crate) out: Output,
-    stopping: bool,
+    pub(crate) stopping: bool,
 }
 
 impl Core {
@@ -245,6 +251,7 @@ impl Core {
             appended: BTreeMap::new(),
             operating: Operating::default(),
             digests: Digests::default(),
+            raising: Raising::default(),
             tracing: None,
             traced: BTreeMap::new(),
             out: Output::default(),
@@ -286,9 +293,14 @@ impl Core {
             Input::AskProgress { token } => self.ask_progress(token),
             Input::Operate { token, operation } => self.operate(token, operation),
             Input::Persisted(write) => self.release(write),
-            Input::Applied { index, due } => {
+            Input::Applied {
+                index,
+                due,
+                version,
+            } => {
                 self.has_applied(self.applied.max(index));
                 self.due = due;
+                self.rules_in_force(version);
             }
             Input::Digest { index, digest } => self.state_digest(index, digest),
             Input::Checkpointed(meta) => self.raft.checkpointed(meta),
@@ -306,9 +318,10 @@ impl Core {
                 stored,
                 round,
             } => self.raft.piece_stored(from, file, stored, round),
-            Input::SnapshotInstalled { meta, due } => {
+            Input::SnapshotInstalled { meta, due, version } => {
                 self.has_applied(meta.position.index);
                 self.due = due;
+                self.rules_in_force(version);
                 self.appended = self.appended.split_off(&meta.position.index.next());
                 self.raft.snapshot_installed(meta);
             }
@@ -324,6 +337,7 @@ impl Core {
         self.form_entries();
         self.send_forwards();
         self.carry_operations_on();
+        self.carry_version_on();
         self.collect();
         let mut out = std::mem::take(&mut self.out);
         if let Some(write) = &mut out.write {
@@ -458,6 +472,8 @@ impl Core {
             PeerMessage::Agreed { index, digest } => self.hear_agreed(from, index, digest),
             PeerMessage::Introduce(introduction) => self.hear_introduction(from, introduction),
             PeerMessage::WentBack { logged } => self.hear_went_back(from, logged),
+            PeerMessage::AskVersion { round } => self.answer_version(from, round),
+            PeerMessage::CanFollow(said) => self.hear_version(from, said),
             PeerMessage::AskProgress { token } => {
                 if let Some(report) = self.progress_report() {
                     self.out
@@ -491,10 +507,13 @@ impl Core {
         if self.applier_is_behind() {
             return self.out.refused.push((token, Refused::Overloaded));
         }
-        match &mut self.leading {
-            Some(leading) => {
+        if let Err(reason) = self.check_is_known(&request.command) {
+            return self.out.refused.push((token, reason));
+        }
+        match &self.leading {
+            Some(_) => {
                 let origin = request.origin;
-                match leading.wait_for_entry(request, self.now, &self.settings) {
+                match self.wait_for_entry(request) {
                     Ok(()) => {
                         let context = self.tracing.take();
                         self.trace(origin, context);
@@ -506,6 +525,12 @@ impl Core {
                 encode_request(&request)
             }),
         }
+    }
+
+    /// A request of this member's own, or one that it was asked, waits for an entry here.
+    pub(crate) fn wait_for_entry(&mut self, request: Request) -> Result<(), Refused> {
+        let leading = self.leading.as_mut().ok_or(Refused::NoLeader)?;
+        leading.wait_for_entry(request, self.now, &self.settings)
     }
 
     fn renew(&mut self, principal: &Principal, renewals: &[(u64, LeaseId)], company: Duration) {
@@ -679,7 +704,8 @@ impl Core {
         match forwarded.kind {
             ForwardKind::Command => match decode_request(&forwarded.request) {
                 Ok(request) if request.origin == origin => {
-                    leading.wait_for_entry(request, now, &self.settings)?;
+                    self.check_is_known(&request.command)?;
+                    self.wait_for_entry(request)?;
                 }
                 Ok(_) | Err(_) => return Ok(()),
             },
@@ -726,6 +752,7 @@ impl Core {
             commit: status.commit,
             last: status.last.index,
             peers: status.progress,
+            versions: self.versions_said(),
         })
     }
 
@@ -803,6 +830,9 @@ impl Core {
         let mut of_others: BTreeMap<(u64, Refused), Vec<u64>> = BTreeMap::new();
         for (origin, reason) in refused {
             self.traced.remove(&origin);
+            if origin.token == NOBODY_WAITS && origin.member == self.id.0 {
+                continue;
+            }
             if origin.member == self.id.0 {
                 self.out.refused.push((origin.token, reason));
             } else {

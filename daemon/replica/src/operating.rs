@@ -145,6 +145,12 @@ impl Core {
         self.operating.introduction = Some(introduction);
     }
 
+    /// The number of this start of the member; 0 where it was not introduced.
+    pub(crate) fn own_start(&self) -> u64 {
+        let introduction = self.operating.introduction.as_ref();
+        introduction.map_or(0, |introduction| introduction.start)
+    }
+
     /// The number of a start that is logged for this member and of which its disk knows nothing: it is an old copy.
     pub fn disk_went_back(&self) -> Option<u64> {
         self.operating.stranger
@@ -187,6 +193,10 @@ impl Core {
         };
         if let Some(taken) = taken {
             return self.answer_operation(from, token, Operated::Unsafe(taken));
+        }
+        if self.is_raising() && matches!(&operation, AdminRequest::Change(_)) {
+            let why = "the version of the rules is being raised, and who joins now was not asked";
+            return self.answer_operation(from, token, Operated::Busy(why.to_owned()));
         }
         // Renewals that wait are logged for a change alone, not for one that is refused.
         if let (AdminRequest::Change(_), true, Some(reason)) = (

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tenure_raft::{LogIndex, MemberId, Message, PeerStatus, Term};
 
 use crate::operating::{AdminRequest, Introduction, Operated};
+use crate::raising::CanFollow;
 
 /// A message on the wire between members.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +71,13 @@ pub enum PeerMessage {
         /// The number of the start that is logged.
         logged: u64,
     },
+    /// The leader asks a member which rules it can follow.
+    AskVersion {
+        /// To know the answer by.
+        round: u64,
+    },
+    /// The member's answer.
+    CanFollow(CanFollow),
 }
 
 impl PeerMessage {
@@ -97,6 +105,8 @@ impl PeerMessage {
             PeerMessage::Operated { .. }
             | PeerMessage::Introduce(_)
             | PeerMessage::WentBack { .. }
+            | PeerMessage::AskVersion { .. }
+            | PeerMessage::CanFollow(_)
             | PeerMessage::Digest { .. }
             | PeerMessage::Agreed { .. }
             | PeerMessage::Refused { .. }
@@ -162,6 +172,8 @@ pub enum Refused {
     Transferring,
     /// The member is stopping.
     ShuttingDown,
+    /// The rules in force do not know the command: some member cannot follow newer ones.
+    RulesTooOld,
 }
 
 /// How the members are doing, as their leader sees it.
@@ -177,4 +189,7 @@ pub struct ProgressReport {
     pub last: LogIndex,
     /// The others.
     pub peers: Vec<PeerStatus>,
+    /// The newest rules that each member has said lately that it can follow, the leader too; empty where the cluster follows the
+    /// newest rules that the leader knows, and from a leader of an older program.
+    pub versions: Vec<(MemberId, u64)>,
 }

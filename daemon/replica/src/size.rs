@@ -31,7 +31,7 @@ fn command_size(command: &Command) -> usize {
         Command::Acquire(acquire) => acquire_size(acquire),
         Command::Release(release) => release.name.len() + release.owner.len(),
         Command::Transaction(transaction) => transaction_size(transaction),
-        Command::ChangeLease { .. } | Command::Compact { .. } => 0,
+        Command::ChangeLease { .. } | Command::Compact { .. } | Command::RaiseVersion { .. } => 0,
         Command::ChangeLimits(changes) => changes.keys().map(|name| name.len() + 16).sum(),
         Command::ChangeAccess(change) => access_size(change),
         Command::Break(broken) => {

@@ -77,6 +77,7 @@ fn a_follower_with_a_slow_applier_gives_it_no_more_than_the_bound_and_in_the_end
         core.handle(Input::Applied {
             index: LogIndex(applied),
             due: None,
+            version: tenure_state::STATE_VERSION,
         });
     }
     assert!(core.output().apply.is_empty() && waiting.is_empty());
@@ -90,6 +91,7 @@ fn commands_are_refused_while_more_waits_to_be_applied_than_the_bound() {
     core.handle(Input::Applied {
         index: LogIndex(LAST - BOUND),
         due: None,
+        version: tenure_state::STATE_VERSION,
     });
     assert_eq!(put(&mut core, 2), []);
 }

@@ -1,8 +1,8 @@
 //! How a member applies what is committed, and answers those who wait for it.
 
-use tenure_raft::{Entry, LogIndex};
+use tenure_raft::{Entry, LogIndex, Payload};
 use tenure_replica::{Decided, Input};
-use tenure_state::Origin;
+use tenure_state::{Batch, Origin, decode_batch};
 
 use crate::calls::CallId;
 use crate::oracle::{Around, bounds};
@@ -46,7 +46,21 @@ impl World {
         };
         running.applying = false;
         let count = running.to_apply.len().min(self.plan.apply.entries_a_go);
+        let mut meets_newer = false;
         for entry in running.to_apply.drain(..count) {
+            let batch = match &entry.payload {
+                Payload::Command(bytes) => decode_batch(bytes).unwrap_or_default(),
+                Payload::Configuration(_) | Payload::Empty => Batch::default(),
+            };
+            if batch
+                .raises_to()
+                .is_some_and(|to| running.applier.most() < to)
+            {
+                meets_newer = true;
+                break;
+            }
+            let raises = self.upgrades.judge(&running.applier, &batch);
+            self.trace.counts.raised += u64::from(raises);
             let before = running.applier.state().revision();
             let progress = running
                 .applier
@@ -84,9 +98,12 @@ impl World {
                 }
             }
         }
+        if meets_newer {
+            return self.meets_newer_rules(place);
+        }
         let rots = self.operator.rotten == Some(place);
         let applied = running.applier.applied().position.index;
-        let due = running.applier.due();
+        let (due, version) = (running.applier.due(), running.applier.state().version());
         let unanswered = answers
             .iter()
             .filter_map(|(call, _, _)| self.calls.get(call)?.origin)
@@ -102,6 +119,7 @@ impl World {
             Input::Applied {
                 index: applied,
                 due,
+                version,
             },
         );
         for (index, digest) in compared {

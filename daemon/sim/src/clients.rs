@@ -136,7 +136,8 @@ impl World {
             | Command::Transaction(_)
             | Command::Compact { .. }
             | Command::ChangeLimits(_)
-            | Command::ChangeAccess(_) => {}
+            | Command::ChangeAccess(_)
+            | Command::RaiseVersion { .. } => {}
         }
     }
 

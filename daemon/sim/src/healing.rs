@@ -40,6 +40,7 @@ impl World {
             self.demand_write(*member, &healed);
         }
         self.demand_convergence(&healed, "clients go on");
+        self.demand_newest_rules(&healed);
         self.faults.settled = Some(self.now);
         self.run_until(self.now + GOES_ON, |_| false);
         self.faults.quiet = true;
@@ -126,6 +127,7 @@ impl World {
         self.faults.healed_members = Some(members.clone());
         self.leave_out(&members, &rest);
         self.speed_up();
+        self.upgrade_all(&members);
         for member in &members {
             self.wake(*member);
         }

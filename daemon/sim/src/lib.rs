@@ -34,6 +34,7 @@ mod operator;
 mod oracle;
 mod run;
 mod trace;
+mod upgrades;
 
 #[cfg(feature = "mutants")]
 pub mod mutants;

@@ -185,7 +185,18 @@ impl World {
         );
         member.starts.clone_from(&introduction.known);
         core.introduce(introduction);
-        let applier = Applier::new(member.id, state, applied).compared_every(COMPARED_EVERY);
+        let most = self.upgrades.most_of(place);
+        demand!(
+            state.version() <= most,
+            "version-followed",
+            "n{} has a state of rules {} and can follow up to {most}",
+            place + 1,
+            state.version()
+        );
+        core.can_follow(most, state.version());
+        let applier = Applier::new(member.id, state, applied)
+            .compared_every(COMPARED_EVERY)
+            .follows_up_to(most);
         let status = core.status();
         self.oracle.consensus.started(
             place,
@@ -198,6 +209,7 @@ impl World {
         let first = Input::Applied {
             index: applier.applied().position.index,
             due: applier.due(),
+            version: applier.state().version(),
         };
         member.life.0 += 1;
         let life = member.life;

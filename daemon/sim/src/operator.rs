@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tenure_raft::{Change, Configuration, MemberId, MemberInfo, SnapshotMeta};
 use tenure_replica::{AdminRequest, Input, Operated};
-use tenure_state::{Genesis, State};
+use tenure_state::{FIRST_STATE_VERSION, Genesis, State};
 
 use crate::chance::Chance;
 use crate::oracle::{broken, demand};
@@ -98,7 +98,7 @@ impl World {
         self.trace.counts.changes_asked += 1;
         if let AdminRequest::Change(Change::Add { id, .. } | Change::Replace { id, .. }) = &request
         {
-            self.start_newcomer(*id, &known);
+            self.start_newcomer((*id, at), &known);
         }
         let token = self.members[at].token();
         let operation = request;
@@ -214,13 +214,14 @@ impl World {
     }
 
     /// Starts a member that has never run: its log begins before everything, and it takes itself for a learner.
-    fn start_newcomer(&mut self, id: MemberId, known: &Configuration) {
+    fn start_newcomer(&mut self, (id, asked): (MemberId, usize), known: &Configuration) {
         let place = crate::oracle::place_of(id);
         // An id is used once: whoever ran before is no newcomer, whatever the member that was asked knows.
         if self.members[place].life != Life::default() {
             return;
         }
         self.members[place].down_for_good = false;
+        self.draw_newcomers_program(place, asked);
         let mut configuration = Configuration {
             promoting: Default::default(),
             ..known.clone()
@@ -232,7 +233,10 @@ impl World {
             configuration: Arc::new(configuration),
             ..SnapshotMeta::default()
         };
-        let state = State::genesis(Genesis::default());
+        let state = State::genesis(Genesis {
+            version: FIRST_STATE_VERSION,
+            ..Genesis::default()
+        });
         self.members[place].begin_with(&meta, &state);
         self.after(Duration::from_millis(1), Event::Restart { member: place });
     }

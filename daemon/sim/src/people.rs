@@ -57,7 +57,7 @@ impl People {
     }
 
     /// The state with which the run begins.
-    pub(crate) fn founding(&self, limits: &Limits) -> State {
+    pub(crate) fn founding(&self, limits: &Limits, version: u64) -> State {
         let root = RootToken {
             id: ROOT_TOKEN,
             hash: HASH,
@@ -66,6 +66,7 @@ impl People {
             first_revision: Revision(1),
             limits: limits.clone(),
             root: self.guarded.then_some(root),
+            version,
         });
         if self.guarded {
             let applied = state.apply(Clock(0), &first_changes());

@@ -11,6 +11,7 @@ use crate::oracle::Violation;
 use crate::people::People;
 use crate::plan::Plan;
 use crate::trace::{Counts, Trace};
+use crate::upgrades::Upgrades;
 use crate::world::World;
 
 /// How to run.
@@ -64,7 +65,11 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         Options { calm: true, .. } => People::nobody(seed),
         _ => People::new(seed),
     };
-    let mut world = World::new(plan, operator, people, chance, trace);
+    let upgrades = match options {
+        Options { calm: true, .. } | Options { in_doubt: true, .. } => Upgrades::none(seed),
+        _ => Upgrades::new(seed, people.are_told_apart(), operator.plan().is_some()),
+    };
+    let mut world = World::new(plan, operator, (people, upgrades), chance, trace);
     world.trace.say(world.now, || format!("{:#?}", world.plan));
     let lived = catch_unwind(AssertUnwindSafe(|| {
         world.begin();

@@ -252,6 +252,10 @@ impl World {
         let state = State::from_rows(durable.rows()).unwrap_or_else(|error| {
             crate::oracle::broken("install", format!("n{}: {error}", place + 1))
         });
+        if running.applier.most() < state.version() {
+            self.meets_newer_rules(place);
+            return Input::SnapshotRejected(file);
+        }
         let index = durable.meta.position.index;
         demand!(
             running.applier.applied().position.index < index,
@@ -272,7 +276,7 @@ impl World {
         running.applier.install(state, file.meta.clone());
         self.trace.counts.snapshots += 1;
         disks::judge_order(place, &member.log.durable, &member.state);
-        let due = running.applier.due();
+        let (due, version) = (running.applier.due(), running.applier.state().version());
         self.trace.say(self.now, || {
             format!("n{} installs {:?}", place + 1, file.meta.position)
         });
@@ -280,6 +284,7 @@ impl World {
         Input::SnapshotInstalled {
             meta: file.meta,
             due,
+            version,
         }
     }
 }

@@ -110,6 +110,10 @@ pub struct Counts {
     pub diverged: u64,
     /// Members that ended because they ran on an old copy of their disk.
     pub old_copies: u64,
+    /// Times that the version of the rules was raised.
+    pub raised: u64,
+    /// Members that were given an older program again.
+    pub put_back: u64,
     /// Members that learnt that they were removed.
     pub removed: u64,
     /// Leaders elected.
@@ -220,6 +224,8 @@ impl Counts {
             ("diverged", &mut self.diverged),
             ("old copies", &mut self.old_copies),
             ("removed", &mut self.removed),
+            ("versions raised", &mut self.raised),
+            ("programs put back", &mut self.put_back),
             ("elections", &mut self.elections),
             ("commits", &mut self.commits),
             ("applied", &mut self.applied),

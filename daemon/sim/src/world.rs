@@ -26,6 +26,7 @@ use crate::plan::{ClockPlan, Plan};
 use crate::recorded::Recorder;
 use crate::time::{Moment, SimClock};
 use crate::trace::Trace;
+use crate::upgrades::Upgrades;
 use crate::watchers::Watcher;
 
 /// One start of a member: what was scheduled for an earlier one concerns nobody any more.
@@ -91,7 +92,9 @@ pub(crate) enum Event {
     Fault,
     /// The operator asks for a change of the membership.
     Operate,
-    /// The same, of this member.
+    /// The program of a member is replaced.
+    Upgrade,
+    /// An operator asks, of this member.
     OperateAt { member: usize },
     /// A member is cut off from all others.
     CutOff { member: usize },
@@ -166,6 +169,7 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) operator: Operator,
     pub(crate) people: People,
+    pub(crate) upgrades: Upgrades,
     pub(crate) oracle: Oracle,
     pub(crate) recorder: Recorder,
     pub(crate) trace: Trace,
@@ -176,12 +180,14 @@ impl World {
     pub(crate) fn new(
         plan: Plan,
         operator: Operator,
-        people: People,
+        (people, mut upgrades): (People, Upgrades),
         mut chance: Chance,
         trace: Trace,
     ) -> World {
-        let founding = people.founding(&plan.limits);
-        let places = plan.members + operator.plan().map_or(0, |changes| changes.newcomers);
+        let founding = people.founding(&plan.limits, upgrades.founding_version());
+        let newcomers = operator.plan().map_or(0, |changes| changes.newcomers);
+        let places = plan.members + newcomers;
+        upgrades.begin(plan.members, newcomers);
         let mut world = World {
             now: Moment(0),
             heap: BinaryHeap::new(),
@@ -195,6 +201,7 @@ impl World {
             faults: Faults::default(),
             operator,
             people,
+            upgrades,
             oracle: Oracle::new(&plan, places, &founding),
             trace,
             recorder: Recorder::default(),
@@ -251,6 +258,7 @@ impl World {
         }
         self.schedule_fault();
         self.schedule_change();
+        self.schedule_upgrade();
     }
 
     pub(crate) fn after(&mut self, span: Duration, event: Event) {
@@ -382,6 +390,7 @@ impl World {
             Event::Look { watcher } => self.look(watcher),
             Event::Fault => self.fault(),
             Event::Operate => self.operate(),
+            Event::Upgrade => self.upgrade(),
             Event::OperateAt { member } => self.ask_for_change(member),
             Event::CutOff { member } => self.isolate(member),
             Event::HandOn { member } => self.transfer(member),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tenure_state::{LimitError, Limits};
+use tenure_state::{FIRST_STATE_VERSION, LimitError, Limits, STATE_VERSION};
 
 use super::tls::check_scheme;
 use super::{Cluster, ConfigError};
@@ -211,6 +211,19 @@ pub(super) fn at_a_time(
         setting,
         value: value.to_string(),
         accepted: format!("1 to {MOST_AT_A_TIME} are accepted"),
+    })
+}
+
+/// The newest state version that is followed: that of this program, unless it is held back.
+pub(super) fn state_version(given: Option<u64>) -> Result<u64, ConfigError> {
+    let value = given.unwrap_or(STATE_VERSION);
+    if (FIRST_STATE_VERSION..=STATE_VERSION).contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::Value {
+        setting: "state_version_at_most",
+        value: value.to_string(),
+        accepted: format!("{FIRST_STATE_VERSION} to {STATE_VERSION} are accepted"),
     })
 }
 

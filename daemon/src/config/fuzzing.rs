@@ -79,6 +79,7 @@ fn as_flags(config: &Config) -> ServeFlags {
                 .collect(),
         ),
         root_token_file: config.root_token_file.clone(),
+        state_version_at_most: Some(config.state_version_at_most),
         max_connections: Some(config.max_connections),
         max_waits: Some(config.max_waits),
         heartbeat_interval_ms: millis(config.heartbeat_interval),

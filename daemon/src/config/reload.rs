@@ -65,6 +65,7 @@ impl Config {
             join,
             limits,
             root_token_file,
+            state_version_at_most,
             max_connections,
             max_waits,
             heartbeat_interval,
@@ -108,6 +109,11 @@ impl Config {
                 "root_token_file",
                 &self.root_token_file != root_token_file,
                 AtForming,
+            ),
+            (
+                "state_version_at_most",
+                &self.state_version_at_most != state_version_at_most,
+                AtNextStart,
             ),
             (
                 "max_connections",

@@ -22,7 +22,7 @@ pub fn machine(bytes: &[u8]) {
     let mut state = State::genesis(Genesis {
         first_revision: Revision(1),
         limits: small_limits(),
-        root: None,
+        ..Genesis::default()
     });
     let mut clock = 0u64;
     for _ in 0..MOST_ENTRIES {

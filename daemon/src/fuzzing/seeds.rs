@@ -229,6 +229,12 @@ fn messages() -> Vec<PeerMessage> {
             peer_url: Some("http://b:7380".to_owned()),
         }),
         PeerMessage::WentBack { logged: 13 },
+        PeerMessage::AskVersion { round: 14 },
+        PeerMessage::CanFollow(tenure_replica::CanFollow {
+            round: 14,
+            start: 15,
+            version: 2,
+        }),
         PeerMessage::Digest {
             index: LogIndex(4096),
             digest: 1 << 90,
@@ -253,6 +259,7 @@ fn messages() -> Vec<PeerMessage> {
                     round_trip: None,
                     transferred: None,
                 }],
+                versions: vec![(MemberId(2), 1)],
             },
         },
     ];
@@ -272,7 +279,12 @@ fn hello() -> Vec<(String, Vec<u8>)> {
         info: meta(1, 1).configuration.info.clone(),
         ..Configuration::default()
     };
-    let form = Form::new(cluster, &configuration, &Limits::default(), None);
+    let form = Form::new(
+        cluster,
+        &configuration,
+        &Limits::default(),
+        (None, tenure_state::STATE_VERSION),
+    );
     let form = serde_json::to_string(&form).expect("it has a form in JSON");
     let bodies = [
         "",

@@ -120,6 +120,7 @@ async fn itself(cx: &Context<'_>) -> Result<Reply, Failure> {
     let status = handle.status();
     let (revision, compact_revision, digest): (Revision, Revision, u128) =
         handle.read(|state| (state.revision(), state.compact_revision(), state.digest()));
+    let (state_version, state_version_at_most) = handle.state_version();
     let reasons = reasons(cx).await;
     let member = handle.member();
     let shown = api::Status {
@@ -140,6 +141,8 @@ async fn itself(cx: &Context<'_>) -> Result<Reply, Failure> {
         revision: revision.0,
         compact_revision: compact_revision.0,
         digest: format!("{digest:032x}"),
+        state_version,
+        state_version_at_most,
         ready: reasons.is_empty(),
         reasons,
         warnings: health::warnings(handle, cx.tls(), cx.is_exposed()),
@@ -337,6 +340,7 @@ mod tests {
                 peer(3, PeerState::Snapshot, 0, Some(5_000)),
                 peer(4, PeerState::Probe, 0, None),
             ],
+            versions: Vec::new(),
         };
         let configuration = Configuration {
             voters: [1, 2, 3].map(MemberId).into(),

@@ -88,6 +88,7 @@ impl Asked {
             | Command::Acquire(_)
             | Command::ChangeLimits(_)
             | Command::ChangeAccess(_)
+            | Command::RaiseVersion { .. }
             | Command::Compact { .. } => What::Other,
         };
         Asked {
@@ -448,6 +449,7 @@ impl Failure {
             Unserved::Overloaded => failure(Code::Overloaded),
             Unserved::Transferring => failure(Code::NoLeader),
             Unserved::ShuttingDown => failure(Code::ShuttingDown),
+            Unserved::RulesTooOld => failure(Code::AccessConflict),
             Unserved::OutcomeUnknown => match purpose {
                 Purpose::Read => failure(Code::Lagging),
                 Purpose::Write => failure(Code::OutcomeUnknown),

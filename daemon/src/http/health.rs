@@ -8,6 +8,7 @@ use tenure_raft::{PeerState, RoleName};
 use tenure_state::State;
 
 use super::metrics::free_bytes;
+use super::versions;
 use crate::node::Handle;
 use crate::telemetry::{Lately, TOO_FAST};
 use crate::tls::Tls;
@@ -54,6 +55,7 @@ struct Follower {
 /// What is wrong with this member or, where it leads, with the cluster, and what to do.
 pub(super) fn warnings(handle: &Handle, tls: &Tls, is_exposed: bool) -> Vec<String> {
     let mut words = Facts::of(handle).in_words();
+    words.extend(versions::warning(handle));
     words.extend(tls.warnings());
     words.extend(unproven_members(handle, tls));
     words.extend(known_elsewhere(handle));

@@ -19,6 +19,7 @@ use super::failure::{Failure, Purpose};
 use super::membership::{self, Meant, Probed};
 use super::reply::Reply;
 use super::service::Context;
+use super::versions;
 use crate::node::Unserved;
 use crate::transport::ClusterId;
 
@@ -262,6 +263,7 @@ async fn probed(
     membership::check_scheme(&asked.peer_url, cx.tls().members.is_some())?;
     let hello = cx.probe(&asked.peer_url).await;
     let hello = hello.map_err(|error| membership::unreached(asked, &me.name, &error))?;
+    versions::check_can_follow(&hello, cx.handle().state_version().0)?;
     membership::judge(&hello, asked, old, (ClusterId(me.cluster), configuration))
 }
 

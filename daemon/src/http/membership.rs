@@ -342,6 +342,7 @@ mod tests {
             client_url: info(name).client_url,
             cluster: None,
             initial_members: None,
+            state_version_at_most: 2,
             known_names: BTreeMap::new(),
             known_urls: BTreeMap::new(),
         }

@@ -167,8 +167,19 @@ impl Seen {
                 .map(|labels| (&labels[..], f64::from(u8::from(labels[0].1 == role)))),
         )?;
         let lag = node.commit.0.saturating_sub(node.applied.0);
+        let (state_version, state_version_at_most) = self.handle.state_version();
         let (voters, is_led) = (self.configuration.voters.len(), node.leader.is_some());
         for (name, help, value) in [
+            (
+                "tenure_state_version",
+                "The version of the rules that the state follows",
+                state_version,
+            ),
+            (
+                "tenure_state_version_at_most",
+                "The newest version of the rules that this member can follow",
+                state_version_at_most,
+            ),
             ("tenure_raft_term", "The term", node.term.0),
             (
                 "tenure_raft_has_leader",

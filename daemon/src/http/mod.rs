@@ -54,6 +54,7 @@ mod text;
 mod throttle;
 mod together;
 mod transactions;
+mod versions;
 mod waiting;
 mod watch;
 

@@ -210,6 +210,7 @@ impl ApplyThread {
     fn install(&mut self, meta: SnapshotMeta, state: tenure_state::State) {
         let index = meta.position.index;
         let revision = state.revision();
+        let version = state.version();
         let due = {
             let mut applier = self.hold();
             applier.install(state, meta.clone());
@@ -222,9 +223,13 @@ impl ApplyThread {
         self.covered = index;
         self.shared.applied.store(index.0, Ordering::Release);
         self.shared.tell_revision(revision);
-        self.shared.reach(index, due);
+        self.shared.reach(index, due, version);
         self.shared
-            .tell_core(Event::Input(Input::SnapshotInstalled { meta, due }));
+            .tell_core(Event::Input(Input::SnapshotInstalled {
+                meta,
+                due,
+                version,
+            }));
         self.shared.waiters.notify_all();
         self.answer_reads(index);
     }

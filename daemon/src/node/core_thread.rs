@@ -447,6 +447,11 @@ impl CoreThread {
         }
         if changed || is_due || is_news {
             self.last_status = now;
+            *self
+                .shared
+                .versions
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = self.core.versions_said();
             let status = (self.core.status(), Arc::clone(self.core.configuration()));
             self.outlets
                 .membership(&status.1, self.core.raft().committed_configuration());

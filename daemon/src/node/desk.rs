@@ -147,6 +147,7 @@ impl Desk {
                     commit: self.last.index,
                     last: self.last.index,
                     peers: Vec::new(),
+                    versions: Vec::new(),
                 };
                 self.shared.answer_progress(token, Ok(report));
             }

@@ -69,6 +69,9 @@ pub enum Unserved {
     /// The member is stopping. Not applied.
     #[error("this member is shutting down")]
     ShuttingDown,
+    /// The rules that the cluster follows do not know it. Not applied.
+    #[error("the members of this cluster do not all know this yet")]
+    RulesTooOld,
     /// It was proposed, and what came of it was not learnt in time.
     #[error("the outcome was not learnt in time")]
     OutcomeUnknown,
@@ -81,6 +84,7 @@ impl From<Refused> for Unserved {
             Refused::Overloaded => Unserved::Overloaded,
             Refused::Transferring => Unserved::Transferring,
             Refused::ShuttingDown => Unserved::ShuttingDown,
+            Refused::RulesTooOld => Unserved::RulesTooOld,
         }
     }
 }
@@ -145,6 +149,8 @@ pub(super) struct Applied {
     pub(super) progress: Progress,
     revision: Revision,
     due: Option<Stamp>,
+    /// The version of the rules that the state follows by them.
+    version: u64,
     /// When it was begun, where anything is traced.
     began: Option<Instant>,
 }
@@ -158,6 +164,7 @@ impl Applied {
             progress,
             revision: applier.state().revision(),
             due: applier.due(),
+            version: applier.state().version(),
         }
     }
 }
@@ -179,6 +186,8 @@ pub(super) struct Shared {
     pub(super) leader: watch::Sender<LeaderView>,
     pub(super) status: Mutex<(Status, Arc<Configuration>)>,
     under_way: Mutex<UnderWay>,
+    /// What members have said lately that they can follow, where this one leads.
+    pub(super) versions: Mutex<Vec<(MemberId, u64)>>,
     pub(super) stopping: CancellationToken,
     pub(super) files: super::FilePaths,
     pub(super) metrics: Arc<Metrics>,
@@ -220,6 +229,7 @@ impl Shared {
         let reached = Reached {
             index: LogIndex(applied),
             due: applier.due(),
+            version: applier.state().version(),
             is_awaited: false,
         };
         Shared {
@@ -235,6 +245,7 @@ impl Shared {
             leader: watch::Sender::new(LeaderView::default()),
             status: Mutex::new(status),
             under_way: Mutex::default(),
+            versions: Mutex::default(),
             stopping: CancellationToken::new(),
             files,
             metrics: Arc::default(),
@@ -292,12 +303,13 @@ impl Shared {
             progress,
             revision,
             due,
+            version,
             began,
         } = applied;
         self.applied.store(index.0, Ordering::Release);
         self.tell_revision(revision);
         self.decide(progress.decided, began);
-        self.reach(index, due);
+        self.reach(index, due, version);
         self.wake_places(progress.before);
     }
 
@@ -376,17 +388,18 @@ impl Shared {
     /// The state has come to `index`, and `due` is its next deadline. The core is woken only where that deadline is
     /// earlier than the one it knows, or where it keeps entries back: else it has nothing to do about it, and a wake-up
     /// for every entry would cost as much as the entry.
-    pub(super) fn reach(&self, index: LogIndex, due: Option<Stamp>) {
+    pub(super) fn reach(&self, index: LogIndex, due: Option<Stamp>, version: u64) {
         let mut reached = self.lock_reached();
         let sooner = match (reached.due, due) {
             (Some(known), Some(due)) => due < known,
             (None, due) => due.is_some(),
             (Some(_), None) => false,
         };
-        (reached.index, reached.due) = (index, due);
+        let is_raised = reached.version != version;
+        (reached.index, reached.due, reached.version) = (index, due, version);
         let is_awaited = std::mem::take(&mut reached.is_awaited);
         drop(reached);
-        if sooner || is_awaited {
+        if sooner || is_awaited || is_raised {
             self.tell_core(Event::Applied);
         }
     }
@@ -422,6 +435,7 @@ fn as_counted(reason: Refused) -> telemetry::Refusal {
         Refused::Overloaded => telemetry::Refusal::Overloaded,
         Refused::Transferring => telemetry::Refusal::Transferring,
         Refused::ShuttingDown => telemetry::Refusal::ShuttingDown,
+        Refused::RulesTooOld => telemetry::Refusal::RulesTooOld,
     }
 }
 
@@ -432,6 +446,8 @@ pub(super) struct Reached {
     index: LogIndex,
     /// The next deadline after it.
     due: Option<Stamp>,
+    /// The version of the rules that it follows.
+    version: u64,
     /// The core wants to hear when it comes further.
     is_awaited: bool,
 }
@@ -441,6 +457,7 @@ impl From<Reached> for Input {
         Input::Applied {
             index: reached.index,
             due: reached.due,
+            version: reached.version,
         }
     }
 }
@@ -742,6 +759,20 @@ impl Handle {
         let applier = self.0.applier.read();
         let applier = applier.unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&applier.applied().configuration)
+    }
+
+    /// The version of the rules that the state here follows, and the newest one that this member can.
+    pub fn state_version(&self) -> (u64, u64) {
+        let applier = self.0.applier.read();
+        let applier = applier.unwrap_or_else(PoisonError::into_inner);
+        (applier.state().version(), applier.most())
+    }
+
+    /// The newest rules that each member has said lately that it can follow, where this one leads a cluster that does not follow
+    /// the newest that it knows; else nothing.
+    pub fn versions(&self) -> Vec<(MemberId, u64)> {
+        let versions = self.0.versions.lock();
+        versions.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Since when members are on their way in or out.

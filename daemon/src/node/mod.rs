@@ -30,8 +30,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{LogIndex, MemberId, MemberInfo, Restored};
-use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input, Introduction};
-use tenure_state::{Row, State};
+use tenure_replica::{Applier, Core, CoreSettings, EntryError, Input, Introduction, remedy};
+use tenure_state::{LoadError, Row, STATE_VERSION, State};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -45,7 +45,7 @@ pub use waiter::Waiter;
 
 use crate::storage::{
     Backups, Loaded, LogEvent, LogThread, Opened, Origin, Reclaimed, SharedState, SnapshotEvent,
-    SnapshotThread, Snapshots, StateEvent, StateThread, StorageError,
+    SnapshotThread, Snapshots, StateEvent, StateThread, StorageError, Unfit,
 };
 use crate::telemetry::{Metrics, Telemetry};
 use crate::tls::is_of_this_machine;
@@ -66,6 +66,8 @@ pub struct NodeSettings {
     pub disk_patience: Duration,
     /// A synced write that takes longer is told to the operator.
     pub slow_write: Duration,
+    /// The newest version of the rules of the state that this member follows.
+    pub state_version_at_most: u64,
 }
 
 impl Default for NodeSettings {
@@ -76,6 +78,7 @@ impl Default for NodeSettings {
             core,
             disk_patience,
             slow_write: Duration::from_millis(500),
+            state_version_at_most: STATE_VERSION,
         }
     }
 }
@@ -94,6 +97,16 @@ pub enum NodeError {
         "the state file is damaged: {0}; move the whole data directory away and replace this member"
     )]
     State(String),
+    /// The state follows rules that this member does not.
+    #[error(
+        "the state on this disk follows state version {found}, and this member follows up to {most}: {}", remedy(*.most)
+    )]
+    NewerRules {
+        /// The version of the state.
+        found: u64,
+        /// The newest version that this member follows.
+        most: u64,
+    },
     /// The disk of this member has lost what the member had told the leader to be on it.
     #[error(
         "{0}: the disk lost synced writes, or the files are of an earlier day; move the whole data directory away and replace this member"
@@ -154,6 +167,7 @@ impl NodeError {
             NodeError::Storage(error) => error.exit_code(),
             NodeError::Restore(_)
             | NodeError::State(_)
+            | NodeError::NewerRules { .. }
             | NodeError::Forgotten(_)
             | NodeError::Removed
             | NodeError::DiskWentBack { .. }
@@ -282,6 +296,8 @@ impl Node {
         );
         log.note_starts(&introduction.known)?;
         core.introduce(introduction);
+        let most = settings.state_version_at_most;
+        core.can_follow(most, applier.state().version());
         let Inbox { sender, receiver } = inbox;
         let identity = MemberIdentity {
             id,
@@ -323,7 +339,8 @@ impl Node {
 
         let (apply, apply_queue) = channel();
         let log = start_log(log, sender.clone(), Arc::clone(&metrics))?;
-        let snapshots = start_snapshots(state.clone(), snapshots, sender.clone(), apply.clone())?;
+        let taken = (state.clone(), snapshots);
+        let snapshots = start_snapshots(taken, most, sender.clone(), apply.clone())?;
         let state = start_state(state, sender.clone(), apply.clone(), metrics)?;
         let outlets = Outlets {
             log,
@@ -404,12 +421,14 @@ fn restore(
     settings: &NodeSettings,
 ) -> Result<(Core, Applier), NodeError> {
     let loaded = &files.loaded;
-    let state = rebuild(loaded)?;
+    let most = settings.state_version_at_most;
+    let state = followed(rebuild(loaded)?, most)?;
     let (last, applied) = (files.contents.last().index, loaded.meta.position.index);
     info!(
         applied = applied.0,
         log_end = last.0,
         revision = state.revision().0,
+        state_version = state.version(),
         "recovered"
     );
     let restored = Restored {
@@ -419,7 +438,8 @@ fn restore(
         applied: loaded.meta.clone(),
     };
     let core = Core::new(id, settings.core.clone(), random_u64(), restored)?;
-    Ok((core, Applier::new(id, state, loaded.meta.clone())))
+    let applier = Applier::new(id, state, loaded.meta.clone()).follows_up_to(most);
+    Ok((core, applier))
 }
 
 fn start_log(
@@ -487,8 +507,8 @@ fn start_state(
 }
 
 fn start_snapshots(
-    state: SharedState,
-    snapshots: Snapshots,
+    (state, snapshots): (SharedState, Snapshots),
+    most: u64,
     core: Sender<Event>,
     apply: Sender<Apply>,
 ) -> Result<SnapshotThread, NodeError> {
@@ -497,7 +517,13 @@ fn start_snapshots(
             let _ = core.send(event);
         }
     };
-    Ok(SnapshotThread::start(state, snapshots, check_rows, report)?)
+    let check = move |rows: &[Row], digest: u128| check_rows(rows, digest, most);
+    Ok(SnapshotThread::start(
+        state,
+        snapshots,
+        Box::new(check),
+        report,
+    )?)
 }
 
 /// What the core hears of snapshot work; an installed state goes to the apply thread first, in its place among the
@@ -559,28 +585,50 @@ fn after_snapshot_work(event: SnapshotEvent, apply: &Sender<Apply>) -> Option<Ev
     Some(Event::Input(input))
 }
 
-/// Whether the rows of a snapshot make a state of the digest that was sent with them.
-fn check_rows(rows: &[Row], digest: u128) -> Result<(), String> {
-    let state = State::from_rows(rows.iter().cloned()).map_err(|error| error.to_string())?;
-    match state.digest() == digest {
-        true => Ok(()),
-        false => Err("its rows do not have the digest that was sent with them".to_owned()),
+/// Whether the rows of a snapshot make a state of the digest that was sent with them, of rules that are followed here.
+fn check_rows(rows: &[Row], digest: u128, most: u64) -> Result<(), Unfit> {
+    let state = match State::from_rows(rows.iter().cloned()) {
+        Ok(state) => state,
+        Err(LoadError::Rules { found }) => return Err(Unfit::NewerRules { found, most }),
+        Err(error) => return Err(Unfit::Damaged(error.to_string())),
+    };
+    if state.digest() != digest {
+        let reason = "its rows do not have the digest that was sent with them";
+        return Err(Unfit::Damaged(reason.to_owned()));
+    }
+    match state.version() {
+        found if most < found => Err(Unfit::NewerRules { found, most }),
+        _ => Ok(()),
     }
 }
 
 /// The state out of its rows, which must have the digest that was written with them.
 ///
 /// # Errors
-/// Where they are no state, or another.
+/// Where they are no state, or another, or follow rules that this program does not know.
 pub fn rebuild(loaded: &Loaded) -> Result<State, NodeError> {
-    let state = State::from_rows(loaded.rows.iter().cloned())
-        .map_err(|error| NodeError::State(error.to_string()))?;
+    let state = match State::from_rows(loaded.rows.iter().cloned()) {
+        Ok(state) => state,
+        Err(LoadError::Rules { found }) => {
+            let most = STATE_VERSION;
+            return Err(NodeError::NewerRules { found, most });
+        }
+        Err(error) => return Err(NodeError::State(error.to_string())),
+    };
     if state.digest() != loaded.digest {
         return Err(NodeError::State(
             "its rows do not have the digest that was written with them".to_owned(),
         ));
     }
     Ok(state)
+}
+
+/// A state that this member follows.
+fn followed(state: State, most: u64) -> Result<State, NodeError> {
+    match state.version() {
+        found if most < found => Err(NodeError::NewerRules { found, most }),
+        _ => Ok(state),
+    }
 }
 
 fn random_u64() -> u64 {

@@ -15,7 +15,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenure_raft::{Configuration, LogIndex, MemberId, MemberInfo, SnapshotMeta, Stamp};
 use tenure_replica::{Applier, EntryError};
-use tenure_state::{RestoreError, Restored, Revision, RootToken, Row, State, revision_base};
+use tenure_state::{
+    LoadError, RestoreError, Restored, Revision, RootToken, Row, STATE_VERSION, State,
+    revision_base,
+};
 
 pub use recover::recover;
 pub use restore::restore;
@@ -48,6 +51,31 @@ pub enum OfflineError {
         path: PathBuf,
         /// What does not fit.
         reason: String,
+    },
+    /// A backup of a cluster that follows newer rules.
+    #[error(
+        "{} is of a cluster that follows state version {found}, and this program knows up to {STATE_VERSION}: use a newer program, as \
+         `tenured verify` of the one that made it shows", .path.display()
+    )]
+    NewerBackup {
+        /// The file.
+        path: PathBuf,
+        /// The version of its state.
+        found: u64,
+    },
+    /// The member that is to be made may not follow the state.
+    #[error(
+        "{}: the new cluster would follow state version {found}, and state_version_at_most is {most}: take that setting out, or \
+         raise it",
+        .path.display()
+    )]
+    HeldBack {
+        /// What the state was read from.
+        path: PathBuf,
+        /// The version of the state.
+        found: u64,
+        /// The newest version that the member may follow.
+        most: u64,
     },
     /// An entry of the log.
     #[error(
@@ -118,8 +146,11 @@ impl OfflineError {
         match self {
             OfflineError::Storage(error) => error.exit_code(),
             OfflineError::State(error) => error.exit_code(),
-            OfflineError::Backup { .. } | OfflineError::Entry { .. } => 3,
+            OfflineError::Backup { .. }
+            | OfflineError::NewerBackup { .. }
+            | OfflineError::Entry { .. } => 3,
             OfflineError::Config(_)
+            | OfflineError::HeldBack { .. }
             | OfflineError::RootToken(_)
             | OfflineError::NotEmpty(_)
             | OfflineError::Nothing { .. }
@@ -206,7 +237,13 @@ fn state_of_backup(path: &Path, rows: Vec<Row>, digest: u128) -> Result<State, O
         path: path.to_owned(),
         reason,
     };
-    let state = State::from_rows(rows.into_iter()).map_err(|error| damaged(error.to_string()))?;
+    let state = State::from_rows(rows.into_iter()).map_err(|error| match error {
+        LoadError::Rules { found } => OfflineError::NewerBackup {
+            path: path.to_owned(),
+            found,
+        },
+        error => damaged(error.to_string()),
+    })?;
     match state.digest() == digest {
         true => Ok(state),
         false => Err(damaged(
@@ -229,6 +266,9 @@ fn replay(stored: &Stored, before: LogIndex) -> Result<Applier, OfflineError> {
         let reason = match applied {
             Ok(Ok(())) => continue,
             Ok(Err(EntryError::Undecodable { source, .. })) => source.to_string(),
+            Ok(Err(error @ EntryError::NewerRules { .. })) => {
+                return Err(OfflineError::State(error.into()));
+            }
             Ok(Err(error @ EntryError::OutOfOrder { .. })) => error.to_string(),
             Err(_) => "the rules panicked".to_owned(),
         };

@@ -42,6 +42,14 @@ pub fn restore(flags: RestoreFlags, out: &mut impl Write) -> Result<(), OfflineE
     let at = state.revision();
     let second = Second::now();
     let restored = begin(state, &file, second, root.as_ref())?;
+    let version = restored.state.version();
+    if config.state_version_at_most < version {
+        return Err(OfflineError::HeldBack {
+            path: file,
+            found: version,
+            most: config.state_version_at_most,
+        });
+    }
     second.pass(restored.state.revision());
 
     let dir = DataDir::open(&config.data_dir, &config.name)?;

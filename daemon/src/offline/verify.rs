@@ -52,6 +52,8 @@ struct LogReport {
     term: u64,
     /// The revision to which the state comes by all of them, committed or not.
     revision: u64,
+    /// The version of the rules to which it comes by all of them.
+    state_version: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,6 +64,8 @@ struct StateReport {
     revision: u64,
     compact_revision: u64,
     digest: String,
+    /// The version of the rules that it follows.
+    state_version: u64,
     keys: u64,
     leases: u64,
     locks_held: u64,
@@ -154,6 +158,7 @@ fn data_dir(path: &Path) -> Result<Report, OfflineError> {
             last_term: stored.last().term.0,
             term: stored.log.hard_state.term.0,
             revision: whole.state().revision().0,
+            state_version: whole.state().version(),
         });
     }
     Ok(Report {
@@ -185,6 +190,7 @@ impl StateReport {
             revision: state.revision().0,
             compact_revision: state.compact_revision().0,
             digest: format!("{:032x}", state.digest()),
+            state_version: state.version(),
             keys: state.key_count(),
             leases: state.lease_count(),
             locks_held: tally(Kind::Lock).held,
@@ -228,11 +234,12 @@ fn write_text(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         line(
             "state",
             format!(
-                "entry {} of term {}, revision {}, compacted to {}, digest {}",
+                "entry {} of term {}, revision {}, compacted to {}, state version {}, digest {}",
                 state.applied_index,
                 state.applied_term,
                 state.revision,
                 state.compact_revision,
+                state.state_version,
                 state.digest
             ),
         )?;
@@ -256,13 +263,14 @@ fn write_text(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         line(
             "log",
             format!(
-                "{} entries, behind {} up to {} of term {}, in term {}; revision {} if all were committed",
+                "{} entries, behind {} up to {} of term {}, in term {}; revision {} and state version {} if all were committed",
                 log.last.saturating_sub(log.begins_behind),
                 log.begins_behind,
                 log.last,
                 log.last_term,
                 log.term,
-                log.revision
+                log.revision,
+                log.state_version
             ),
         )?;
     }

@@ -7,6 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tenure_replica::remedy;
+
 use super::files::LEFT_FREE;
 
 /// Why a file of this member cannot be used.
@@ -55,6 +57,16 @@ pub enum StorageError {
         found: u32,
         /// The newest version that can be read.
         supported: u32,
+    },
+    /// A snapshot of the leader's follows rules that this member does not: without it, it cannot go on.
+    #[error(
+        "the leader sends a state of state version {found}, and this member follows up to {most}: {}", remedy(*.most)
+    )]
+    NewerRules {
+        /// The version of the rules.
+        found: u64,
+        /// The newest version that this member follows.
+        most: u64,
     },
     /// The file belongs to another cluster or member.
     #[error(
@@ -129,6 +141,7 @@ impl StorageError {
         match self {
             StorageError::Damaged { .. }
             | StorageError::Newer { .. }
+            | StorageError::NewerRules { .. }
             | StorageError::Foreign { .. } => 3,
             StorageError::Io { .. }
             | StorageError::Database { .. }

@@ -65,7 +65,9 @@ pub use identity::{ClusterId, Identity};
 pub use log_file::{LogContents, LogFile, Written};
 pub use log_thread::{LogEvent, LogThread};
 pub use offline::{Moved, Offline, Stored, finish_replacing, found, is_half_replaced, replace};
-pub use snapshot_thread::{CheckRows, SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots};
+pub use snapshot_thread::{
+    CheckRows, SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots, Unfit,
+};
 pub use state_file::{CheckpointOutcome, Loaded, Reclaimed, SharedState, StateFile};
 pub use state_thread::{StateEvent, StateThread};
 

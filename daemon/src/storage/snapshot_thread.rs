@@ -124,7 +124,6 @@ pub enum SnapshotEvent {
 #[derive(Debug)]
 pub struct SnapshotThread(Worker<SnapshotRequest, Files>);
 
-#[derive(Debug)]
 struct Files {
     state: SharedState,
     snapshots: Snapshots,
@@ -133,7 +132,30 @@ struct Files {
 }
 
 /// Says what is wrong with the rows of a snapshot whose header claims this digest, before they take the place of good ones.
-pub type CheckRows = fn(&[Row], u128) -> Result<(), String>;
+pub type CheckRows = Box<dyn Fn(&[Row], u128) -> Result<(), Unfit> + Send>;
+
+/// Why the rows of a snapshot are not the state of this member.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unfit {
+    /// They are not what was sent, and can be sent again.
+    Damaged(String),
+    /// They follow rules that this member does not, and will however often they are sent.
+    NewerRules {
+        /// The version of the rules.
+        found: u64,
+        /// The newest version that this member follows.
+        most: u64,
+    },
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Files")
+            .field("state", &self.state)
+            .field("snapshots", &self.snapshots)
+            .finish_non_exhaustive()
+    }
+}
 
 impl SnapshotThread {
     /// Starts it. `on_event` is called on the thread and must not block.
@@ -283,8 +305,15 @@ impl Files {
             Err(Refusal::Rejected(error)) => return Ok(SnapshotEvent::Rejected { file, error }),
             Err(Refusal::Failed(error)) => return Err(error),
         };
-        if let Err(reason) = (self.check)(&received.rows, received.digest) {
+        let unfit = (self.check)(&received.rows, received.digest).err();
+        if let Some(unfit) = unfit {
             self.snapshots.incoming.discard()?;
+            let reason = match unfit {
+                Unfit::Damaged(reason) => reason,
+                Unfit::NewerRules { found, most } => {
+                    return Err(StorageError::NewerRules { found, most });
+                }
+            };
             let error = StorageError::contradiction(Path::new("incoming snapshot"), reason);
             return Ok(SnapshotEvent::Rejected { file, error });
         }

@@ -74,6 +74,8 @@ pub enum Refusal {
     Transferring,
     /// The member is stopping.
     ShuttingDown,
+    /// The rules in force do not know it.
+    RulesTooOld,
 }
 
 /// What became of a span of a trace.
@@ -148,11 +150,12 @@ impl EncodeLabelValue for Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 4] = [
+    const ALL: [Refusal; 5] = [
         Refusal::NoLeader,
         Refusal::Overloaded,
         Refusal::Transferring,
         Refusal::ShuttingDown,
+        Refusal::RulesTooOld,
     ];
 
     fn label(self) -> &'static str {
@@ -161,6 +164,7 @@ impl Refusal {
             Refusal::Overloaded => "overloaded",
             Refusal::Transferring => "transferring",
             Refusal::ShuttingDown => "shutting_down",
+            Refusal::RulesTooOld => "rules_too_old",
         }
     }
 }

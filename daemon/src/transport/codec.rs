@@ -13,7 +13,7 @@ use tenure_raft::{
     PeerStatus, SnapshotFile, SnapshotMeta, Stamp, Term, Transferred,
 };
 use tenure_replica::{
-    ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
+    CanFollow, ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
 };
 
 use super::frame::{Frame, FrameTooLarge, append_frame};
@@ -52,7 +52,14 @@ mod kind {
     pub(super) const WENT_BACK: u8 = 39;
     pub(super) const DIGEST: u8 = 40;
     pub(super) const AGREED: u8 = 41;
+    pub(super) const ASK_VERSION: u8 = 42;
+    pub(super) const CAN_FOLLOW: u8 = 43;
 }
+
+/// The newest kind that this build knows. Who takes a stream says so, since a frame of an unknown kind ends it.
+pub(super) const NEWEST_KIND: u8 = kind::CAN_FOLLOW;
+/// The newest kind that members know who say nothing of it.
+pub(super) const KIND_OF_BEFORE: u8 = kind::PROGRESS;
 
 /// Why a whole, undamaged frame is no message.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -127,6 +134,41 @@ pub fn encode(message: &PeerMessage, out: &mut BytesMut) -> Result<(), FrameTooL
         PeerMessage::WentBack { logged } => {
             put(out, kind::WENT_BACK, &wire::WentBack { logged: *logged })
         }
+        PeerMessage::AskVersion { round } => {
+            put(out, kind::ASK_VERSION, &wire::AskVersion { round: *round })
+        }
+        PeerMessage::CanFollow(said) => {
+            let CanFollow {
+                round,
+                start,
+                version,
+            } = *said;
+            let said = wire::CanFollow {
+                round,
+                start,
+                version,
+            };
+            put(out, kind::CAN_FOLLOW, &said)
+        }
+    }
+}
+
+/// The kind of a message's frame where it came after [`KIND_OF_BEFORE`]; of the others that one.
+pub(super) fn newest_kind(message: &PeerMessage) -> u8 {
+    match message {
+        PeerMessage::Raft(_)
+        | PeerMessage::Forward(_)
+        | PeerMessage::Refused { .. }
+        | PeerMessage::AskProgress { .. }
+        | PeerMessage::Progress { .. } => KIND_OF_BEFORE,
+        PeerMessage::Operate { .. } => kind::OPERATE,
+        PeerMessage::Operated { .. } => kind::OPERATED,
+        PeerMessage::Introduce(_) => kind::INTRODUCE,
+        PeerMessage::WentBack { .. } => kind::WENT_BACK,
+        PeerMessage::Digest { .. } => kind::DIGEST,
+        PeerMessage::Agreed { .. } => kind::AGREED,
+        PeerMessage::AskVersion { .. } => kind::ASK_VERSION,
+        PeerMessage::CanFollow(_) => kind::CAN_FOLLOW,
     }
 }
 
@@ -310,6 +352,21 @@ pub fn decode(frame: Frame, from: MemberId, to: MemberId) -> Result<PeerMessage,
         kind::WENT_BACK => Ok(PeerMessage::WentBack {
             logged: body::<wire::WentBack>(frame)?.logged,
         }),
+        kind::ASK_VERSION => Ok(PeerMessage::AskVersion {
+            round: body::<wire::AskVersion>(frame)?.round,
+        }),
+        kind::CAN_FOLLOW => {
+            let wire::CanFollow {
+                round,
+                start,
+                version,
+            } = body(frame)?;
+            Ok(PeerMessage::CanFollow(CanFollow {
+                round,
+                start,
+                version,
+            }))
+        }
         _ => {
             let (term, body) = decode_raft(frame)?;
             Ok(PeerMessage::Raft(Message {
@@ -715,6 +772,7 @@ fn reason_to_wire(reason: Refused) -> wire::RefusedReason {
         Refused::Overloaded => wire::RefusedReason::Overloaded,
         Refused::Transferring => wire::RefusedReason::Transferring,
         Refused::ShuttingDown => wire::RefusedReason::ShuttingDown,
+        Refused::RulesTooOld => wire::RefusedReason::RulesTooOld,
     }
 }
 
@@ -724,6 +782,7 @@ fn reason_from_wire(reason: i32) -> Result<Refused, CodecError> {
         Ok(wire::RefusedReason::Overloaded) => Ok(Refused::Overloaded),
         Ok(wire::RefusedReason::Transferring) => Ok(Refused::Transferring),
         Ok(wire::RefusedReason::ShuttingDown) => Ok(Refused::ShuttingDown),
+        Ok(wire::RefusedReason::RulesTooOld) => Ok(Refused::RulesTooOld),
         Ok(wire::RefusedReason::Unspecified) | Err(_) => {
             Err(CodecError::Meaning("refusal without known reason"))
         }
@@ -758,6 +817,14 @@ fn progress_to_wire(token: u64, report: &ProgressReport) -> wire::Progress {
         commit: report.commit.0,
         last: report.last.0,
         peers: peers.collect(),
+        versions: report.versions.iter().map(version_to_wire).collect(),
+    }
+}
+
+fn version_to_wire((member, version): &(MemberId, u64)) -> wire::VersionOf {
+    wire::VersionOf {
+        id: member.0,
+        version: *version,
     }
 }
 
@@ -772,6 +839,11 @@ fn progress_from_wire(wire: wire::Progress) -> Result<PeerMessage, CodecError> {
             .into_iter()
             .map(peer_from_wire)
             .collect::<Result<_, _>>()?,
+        versions: wire
+            .versions
+            .into_iter()
+            .map(|of| (MemberId(of.id), of.version))
+            .collect(),
     };
     Ok(PeerMessage::Progress {
         token: wire.token,

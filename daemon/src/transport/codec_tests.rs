@@ -283,6 +283,7 @@ fn refused() -> impl Strategy<Value = PeerMessage> {
         Refused::Overloaded,
         Refused::Transferring,
         Refused::ShuttingDown,
+        Refused::RulesTooOld,
     ];
     (
         prop::collection::vec(any::<u64>(), 0..9),
@@ -323,8 +324,9 @@ fn progress() -> impl Strategy<Value = PeerMessage> {
         small(),
         small(),
         prop::collection::vec(peer, 0..5),
+        prop::collection::vec((any::<u64>().prop_map(MemberId), any::<u64>()), 0..4),
     )
-        .prop_map(|(token, leader, term, commit, last, peers)| {
+        .prop_map(|(token, leader, term, commit, last, peers, versions)| {
             let (commit, last) = (LogIndex(commit), LogIndex(last));
             PeerMessage::Progress {
                 token,
@@ -334,6 +336,7 @@ fn progress() -> impl Strategy<Value = PeerMessage> {
                     commit,
                     last,
                     peers,
+                    versions,
                 },
             }
         })
@@ -358,6 +361,10 @@ fn message() -> impl Strategy<Value = PeerMessage> {
             digest,
         }),
         1 => any::<u64>().prop_map(|logged| PeerMessage::WentBack { logged }),
+        1 => any::<u64>().prop_map(|round| PeerMessage::AskVersion { round }),
+        1 => any::<(u64, u64, u64)>().prop_map(|(round, start, version)| {
+            PeerMessage::CanFollow(CanFollow { round, start, version })
+        }),
     ]
 }
 

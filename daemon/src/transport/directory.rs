@@ -67,6 +67,8 @@ pub struct Identity {
     pub peer_url: String,
     /// The members that are to form a cluster, names to peer URLs, where it was told of any.
     pub initial_members: Option<BTreeMap<String, String>>,
+    /// The newest version of the rules that it can follow.
+    pub state_version_at_most: u64,
 }
 
 /// The cluster that a member belongs to.

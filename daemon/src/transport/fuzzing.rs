@@ -144,6 +144,7 @@ fn directory() -> Directory {
         client_url: String::new(),
         peer_url: String::new(),
         initial_members: None,
+        state_version_at_most: 2,
     });
     let members: BTreeMap<_, _> = [FROM, TO].map(|id| (id, MemberInfo::default())).into();
     directory.set_membership(Arc::new(Membership {
@@ -188,7 +189,12 @@ fn offered(body: &[u8]) {
         .expect("an offer that was accepted has limits");
     limits.check().expect("they are accepted ones");
     let root = form.root().expect("a token, or none");
-    let again = Form::new(form.cluster, &configuration, &limits, root.as_ref());
+    let again = Form::new(
+        form.cluster,
+        &configuration,
+        &limits,
+        (root.as_ref(), form.state_version),
+    );
     let sorted = |form: &Form| {
         let mut members = form.members.clone();
         members.sort_by_key(|member| member.id);

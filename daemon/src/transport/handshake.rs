@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tenure_raft::{MemberId, MemberInfo};
 use tenure_replica::Lane;
 
+use super::codec::{KIND_OF_BEFORE, NEWEST_KIND};
 use super::dial::check_peer_url;
 use super::directory::{ClusterId, Directory, Membership, parse_member_id};
 use super::frame::WIRE_VERSION;
@@ -18,6 +19,8 @@ const CLUSTER: &str = "tenure-cluster";
 const FROM: &str = "tenure-from";
 const TO: &str = "tenure-to";
 const VERSION: &str = "tenure-wire-version";
+/// In an answer: the newest kind of frame that whoever takes the stream knows.
+const NEWEST: &str = "tenure-newest-frame";
 /// What a member that is not known here is called, and where it is reached.
 const NAME: &str = "tenure-name";
 const PEER_URL: &str = "tenure-peer-url";
@@ -124,6 +127,18 @@ pub(super) fn write(headers: &mut HeaderMap, handshake: &Handshake) {
             headers.insert(name, value);
         }
     }
+}
+
+/// Says in the answer to a dialer which frames are known here.
+pub(super) fn tell_newest_kind(headers: &mut HeaderMap) {
+    headers.insert(NEWEST, HeaderValue::from(u16::from(NEWEST_KIND)));
+}
+
+/// The newest kind of frame that whoever answers so knows.
+pub(super) fn newest_kind(headers: &HeaderMap) -> u8 {
+    let told = headers.get(NEWEST).and_then(|value| value.to_str().ok());
+    let told = told.and_then(|text| text.parse().ok());
+    told.unwrap_or(KIND_OF_BEFORE)
 }
 
 /// Decides about a dialer that has shown this certificate, or none where nothing is secured: who it is, or why it is refused.
@@ -342,6 +357,7 @@ mod tests {
             client_url: String::new(),
             peer_url: String::new(),
             initial_members: None,
+            state_version_at_most: 2,
         };
         let directory = Directory::new(identity);
         let members: BTreeMap<_, _> = [1, 2]

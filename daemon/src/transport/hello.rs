@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use tenure_raft::{Configuration, MemberId, MemberInfo};
-use tenure_state::{Limits, RootToken, TokenId};
+use tenure_state::{FIRST_STATE_VERSION, Limits, RootToken, TokenId};
 
 use super::dial::{self, Connection, DialError, Whom};
 use super::directory::{ClusterId, Directory, parse_member_id};
@@ -55,6 +55,14 @@ pub struct Hello {
     /// Where these are reached, names to peer URLs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub known_urls: BTreeMap<String, String>,
+    /// The newest version of the rules that it can follow; members of before there were versions say nothing.
+    #[serde(default = "of_before")]
+    pub state_version_at_most: u64,
+}
+
+/// The rules of members that say nothing of versions.
+fn of_before() -> u64 {
+    FIRST_STATE_VERSION
 }
 
 /// A member id, as in `known_names`.
@@ -89,6 +97,7 @@ impl Hello {
             known_urls: all()
                 .map(|(_, info)| (info.name.clone(), info.peer_url.clone()))
                 .collect(),
+            state_version_at_most: identity.state_version_at_most,
         }
     }
 
@@ -130,6 +139,9 @@ pub struct Form {
     /// The token that may do everything, where it begins with access control on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<FormRoot>,
+    /// The version of the rules that it begins with; members of before there were versions say nothing.
+    #[serde(default = "of_before")]
+    pub state_version: u64,
 }
 
 /// The token of a first configuration, less its secret.
@@ -177,7 +189,7 @@ impl Form {
         cluster: ClusterId,
         configuration: &Configuration,
         limits: &Limits,
-        root: Option<&RootToken>,
+        (root, state_version): (Option<&RootToken>, u64),
     ) -> Form {
         let members = configuration.info.iter().map(|(id, info)| FormMember {
             id: *id,
@@ -193,6 +205,7 @@ impl Form {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             root: root.map(FormRoot::of),
+            state_version,
         }
     }
 

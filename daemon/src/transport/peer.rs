@@ -198,12 +198,12 @@ impl Dialer {
         let line = line(self.lane);
         let opened = tokio::time::timeout(line.connect_timeout, self.open(url, &line)).await;
         // The connection lives as long as this binding.
-        let (_connection, answer) = match opened {
+        let (_connection, knows, answer) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return (false, error),
             Err(_) => return (false, DialError::TimedOut(line.connect_timeout)),
         };
-        self.queue.open();
+        self.queue.open(knows);
         self.contact.connected(self.lane, url);
         tokio::select! {
             error = wait_for_end(answer) => (true, error),
@@ -211,12 +211,12 @@ impl Dialer {
         }
     }
 
-    /// Dials and shakes hands.
+    /// Dials and shakes hands; says which frames the other side knows.
     async fn open(
         &self,
         peer_url: &str,
         line: &Line,
-    ) -> Result<(Connection<LaneBody>, IncomingBody), DialError> {
+    ) -> Result<(Connection<LaneBody>, u8, IncomingBody), DialError> {
         let name = self.contact.name();
         let whom = Whom::Member(self.tls.as_deref());
         let mut connection = dial::connect_in(&self.tasks, peer_url, whom, line).await?;
@@ -230,7 +230,8 @@ impl Dialer {
         handshake::write(request.headers_mut(), &self.handshake);
         let response = connection.send(request).await?;
         if response.status() == StatusCode::OK {
-            return Ok((connection, response.into_body()));
+            let knows = handshake::newest_kind(response.headers());
+            return Ok((connection, knows, response.into_body()));
         }
         let status = response.status();
         let body = dial::read_body(response.into_body(), REFUSAL_BYTES).await?;

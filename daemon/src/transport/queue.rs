@@ -67,6 +67,8 @@ struct Inner {
     session: u64,
     /// Whether the other side has agreed to take messages on this session.
     open: bool,
+    /// The newest kind of frame that the other side knows on this session.
+    knows: u8,
     waker: Option<Waker>,
 }
 
@@ -81,7 +83,12 @@ impl LaneQueue {
     /// Queues a message, or drops it where no connection is open or too much waits already. Never waits.
     pub(super) fn push(&self, message: PeerMessage) -> bool {
         let weight = weight(&message);
+        let kind = codec::newest_kind(&message);
         let mut inner = self.lock();
+        if inner.open && inner.knows < kind {
+            // A member of an older program would end the stream, and with it what it does know: lost on the way.
+            return true;
+        }
         // A message greater than the whole bound may still go alone: refusing it would stop replication for good.
         let fits = inner.messages.is_empty()
             || (inner.messages.len() < self.bounds.messages
@@ -106,9 +113,10 @@ impl LaneQueue {
         }
     }
 
-    /// The other side takes messages now.
-    pub(super) fn open(&self) {
-        self.lock().open = true;
+    /// The other side takes messages now, up to this kind of frame.
+    pub(super) fn open(&self, knows: u8) {
+        let mut inner = self.lock();
+        (inner.open, inner.knows) = (true, knows);
     }
 
     /// Ends the session and forgets everything that it had not sent.
@@ -215,6 +223,7 @@ pub(super) fn weight(message: &PeerMessage) -> usize {
         PeerMessage::Operate { .. } | PeerMessage::Operated { .. } => 4 * MESSAGE_OVERHEAD,
         PeerMessage::AskProgress { .. } | PeerMessage::WentBack { .. } => 0,
         PeerMessage::Digest { .. } | PeerMessage::Agreed { .. } => 0,
+        PeerMessage::AskVersion { .. } | PeerMessage::CanFollow(_) => 0,
     };
     payload + MESSAGE_OVERHEAD
 }
@@ -235,7 +244,7 @@ mod tests {
     fn queue(messages: usize, bytes: usize) -> (Arc<LaneQueue>, LaneBody) {
         let queue = LaneQueue::new(Bounds { messages, bytes });
         let body = queue.begin();
-        queue.open();
+        queue.open(codec::NEWEST_KIND);
         (queue, body)
     }
 
@@ -292,7 +301,7 @@ mod tests {
         let mut body = queue.begin();
         assert!(!queue.push(SMALL));
         assert!(take(&mut body).is_pending());
-        queue.open();
+        queue.open(codec::NEWEST_KIND);
         assert!(queue.push(SMALL));
         queue.close();
         assert!(!queue.push(SMALL));
@@ -304,7 +313,7 @@ mod tests {
         let (queue, mut old) = queue(9, 1 << 20);
         assert!(queue.push(SMALL));
         let mut new = queue.begin();
-        queue.open();
+        queue.open(codec::NEWEST_KIND);
         assert_eq!(take(&mut old), Poll::Ready(None));
         assert!(take(&mut new).is_pending());
     }

@@ -132,7 +132,9 @@ fn open_stream(
         let _ = last_words.send(reason.map(|refusal| to_json(&refusal)));
         drop(running);
     });
-    Response::new(Answer::Stream(ending))
+    let mut response = Response::new(Answer::Stream(ending));
+    handshake::tell_newest_kind(response.headers_mut());
+    response
 }
 
 async fn form(
@@ -270,6 +272,7 @@ mod tests {
             members: vec![member(1, "n1"), member(2, "n2")],
             limits: BTreeMap::new(),
             root: None,
+            state_version: 2,
         };
         let offered = |certificate: Option<&MemberCertificate>| {
             let refused = offered_by_one_of(&form, certificate).err();

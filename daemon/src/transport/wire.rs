@@ -264,6 +264,7 @@ pub(super) enum RefusedReason {
     Overloaded = 2,
     Transferring = 3,
     ShuttingDown = 4,
+    RulesTooOld = 5,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -286,6 +287,17 @@ pub(super) struct Progress {
     pub(super) last: u64,
     #[prost(message, repeated, tag = "6")]
     pub(super) peers: Vec<PeerStatus>,
+    #[prost(message, repeated, tag = "7")]
+    pub(super) versions: Vec<VersionOf>,
+}
+
+/// The newest rules that a member can follow.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct VersionOf {
+    #[prost(fixed64, tag = "1")]
+    pub(super) id: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) version: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -405,4 +417,20 @@ pub(super) struct StateDigest {
 pub(super) struct WentBack {
     #[prost(fixed64, tag = "1")]
     pub(super) logged: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct AskVersion {
+    #[prost(fixed64, tag = "1")]
+    pub(super) round: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct CanFollow {
+    #[prost(fixed64, tag = "1")]
+    pub(super) round: u64,
+    #[prost(fixed64, tag = "2")]
+    pub(super) start: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) version: u64,
 }

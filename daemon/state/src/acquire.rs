@@ -62,7 +62,7 @@ impl State {
             wanted,
             asker: State::asker(acquire.claim.lease(), &acquire.owner),
             priority: acquire.priority,
-            queued_at: Some(self.clock),
+            queued_at: self.knows_since().then_some(self.clock),
             wait_deadline: Clock(self.clock.0.saturating_add(acquire.wait_ms).min(LAST_CLOCK)),
             metadata: Arc::new(acquire.metadata.clone()),
             lock_delay_ms: acquire.lock_delay_ms,
@@ -301,6 +301,7 @@ impl State {
         }
         self.touch(RowId::Queue(id.clone()));
         self.touch(RowId::Hold(id.clone(), asker.clone()));
+        let acquired_at = self.knows_since().then_some(self.clock);
         let queue = self.queues.entry(id.clone()).or_default();
         if !queue.is_used() {
             self.active.insert(id.clone());
@@ -313,7 +314,7 @@ impl State {
         let hold = Hold {
             share: want.share,
             fence,
-            acquired_at: Some(self.clock),
+            acquired_at,
             metadata: Arc::clone(&request.metadata),
             lock_delay_ms: request.lock_delay_ms,
             value: request.value.clone(),

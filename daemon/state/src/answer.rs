@@ -111,6 +111,11 @@ pub enum Answer {
         /// The present revision.
         revision: Revision,
     },
+    /// The version of the rules was raised, or was that already.
+    VersionRaised {
+        /// The version in force.
+        version: u64,
+    },
     /// A transaction.
     Transaction {
         /// Whether the conditions held.

@@ -150,7 +150,9 @@ impl<'a> Needs<'a> {
             Command::Transaction(transaction) => needs.transaction(transaction),
             Command::Compact { revision: _ }
             | Command::ChangeLimits(_)
-            | Command::ChangeAccess(_) => {
+            | Command::ChangeAccess(_)
+            // Nobody asks for it: it is not judged where it is applied.
+            | Command::RaiseVersion { to: _ } => {
                 needs.needs.push(Need::new(&[Verb::Admin], Scope::Cluster));
             }
         }

@@ -17,8 +17,9 @@ use crate::access::{
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::event::Collection;
 use crate::limits::MAX_NAME_BYTES;
-use crate::rows::{AccessRow, RowId};
+use crate::rows::{AccessRow, Meta, RowId};
 use crate::state::State;
+use crate::version::ACCESS_STATE_VERSION;
 
 /// The role and the identity of a cluster that begins with access control on.
 const ROOT: &str = "root";
@@ -93,6 +94,11 @@ impl State {
     /// is on, and the role `root`, the identity `root` and this token are what they are in a new cluster, whatever they
     /// were. Whoever else had a role of that name that granted less than everything has it no more.
     pub fn give_root(&mut self, root: &RootToken) {
+        if self.version < ACCESS_STATE_VERSION {
+            // The new cluster begins with this state, and nobody else's rules are to be waited for.
+            self.touch(RowId::Meta(Meta::Rules));
+            self.version = ACCESS_STATE_VERSION;
+        }
         let was_admin = self
             .access
             .role(ROOT)

@@ -194,6 +194,7 @@ fn request_record(request: &Request) -> RequestRecord {
             limits: limits.clone(),
         }),
         Command::ChangeAccess(change) => Record::ChangeAccess(access_record::change_record(change)),
+        Command::RaiseVersion { to } => Record::RaiseVersion(*to),
     };
     let (identity, credential) = principal_record(&request.principal);
     RequestRecord {
@@ -255,6 +256,7 @@ fn request(record: RequestRecord) -> Result<Request, CodecError> {
         Record::ChangeAccess(record) => Command::ChangeAccess(
             access_record::change(record).ok_or(CodecError::Invalid("change of access"))?,
         ),
+        Record::RaiseVersion(to) => Command::RaiseVersion { to },
     };
     Ok(Request {
         origin: Origin {

@@ -91,6 +91,11 @@ pub enum Command {
     ChangeLimits(BTreeMap<String, u64>),
     /// Changes who may do what.
     ChangeAccess(AccessChange),
+    /// Raises the version of the rules. Only a leader has it proposed, of itself.
+    RaiseVersion {
+        /// To which; one that is in force already changes nothing.
+        to: u64,
+    },
 }
 
 /// A lease to grant.

@@ -43,6 +43,7 @@ mod verdicts;
 
 mod ids;
 mod limits;
+mod version;
 
 pub use access::{
     ANONYMOUS, Access, AccessChange, Denied, Identity, MAX_ACCESS_NAME_BYTES, MAX_GRANTS_PER_ROLE,
@@ -79,3 +80,4 @@ pub use restore::{MAX_REVISION, RestoreError, Restored, revision_base};
 pub use row::{Row, RowChange, Table};
 pub use state::State;
 pub use tally::{QueueTally, Spread, Tally};
+pub use version::{ACCESS_STATE_VERSION, FIRST_STATE_VERSION, STATE_VERSION};

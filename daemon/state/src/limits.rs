@@ -1,10 +1,11 @@
 //! What bounds the state: the replicated limits, and the bounds of the format.
 //!
 //! Owns every number that decides a result of `apply`. Limits are a row and changed by an entry only; the constants
-//! are part of the rules (`state_version`) and never differ between members of one cluster.
+//! are part of the rules (`version.rs`) and never differ between members of one cluster.
 
 use crate::access::RootToken;
 use crate::ids::Revision;
+use crate::version::STATE_VERSION;
 
 /// The least TTL of a lease.
 pub const MIN_TTL_MS: u64 = 1000;
@@ -46,8 +47,6 @@ pub const ENDED_LEASES: usize = 100_000;
 pub(crate) const MAX_ENDED_FORGOTTEN_PER_ENTRY: usize = 2000;
 /// How many expired idempotency records one entry forgets, beyond as many as it may have added.
 pub(crate) const MAX_REPEATS_FORGOTTEN_PER_ENTRY: usize = 2000;
-/// The version of the rules that `apply` follows, raised by an entry when every member can (`design.md`, State).
-pub(crate) const STATE_VERSION: u64 = 1;
 
 /// The limits that decide results. Named as in `GET /v1/limits`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -302,6 +301,8 @@ pub struct Genesis {
     pub limits: Limits,
     /// The token that may do everything, where access control is on from the beginning.
     pub root: Option<RootToken>,
+    /// The version of the rules that it begins with; rules that know access control where there is a `root`.
+    pub version: u64,
 }
 
 impl Default for Genesis {
@@ -310,6 +311,7 @@ impl Default for Genesis {
             first_revision: Revision(1),
             limits: Limits::default(),
             root: None,
+            version: STATE_VERSION,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::access_record::{self, IdentityRecord, RoleRecord, TokenRecord};
 use crate::event::{Change, Event};
 use crate::ids::{Clock, Fence, Kind, LeaseId, Revision};
 use crate::keys::{Became, Keys, Version};
-use crate::limits::{Limits, STATE_VERSION};
+use crate::limits::Limits;
 use crate::parts::{
     Asker, Called, Delay, Due, FREE, Hanging, History, Hold, Lease, PlaceId, Queue, QueueId,
     Recorded, Turn, Waiting, Want, permits,
@@ -27,6 +27,7 @@ use crate::row::{Row, RowChange, Table};
 use crate::rows::{self, AccessRow, BLOCK, Meta, RowId};
 use crate::state::{State, cost};
 use crate::verdicts;
+use crate::version::{FIRST_STATE_VERSION, STATE_VERSION};
 
 /// Why rows are not a state.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -43,7 +44,10 @@ pub enum LoadError {
     #[error("the rows do not fit together: {0}")]
     Inconsistent(&'static str),
     /// The state follows rules that this version does not know.
-    #[error("the state follows rules {found}, this version knows {STATE_VERSION}")]
+    #[error(
+        "the state follows the rules of state version {found}, and this program knows {FIRST_STATE_VERSION} to {STATE_VERSION}: a newer \
+         program has written it, start that one"
+    )]
     Rules {
         /// The version of the rules.
         found: u64,
@@ -192,7 +196,13 @@ impl State {
     pub fn from_rows(rows: impl Iterator<Item = Row>) -> Result<State, LoadError> {
         let mut loading = Loading::default();
         for row in rows {
-            loading.take(&row).ok_or_else(|| damaged(&row))?;
+            if loading.take(&row).is_none() {
+                // Single values come first. What newer rules write in other rows is no damage.
+                return Err(match loading.check_rules() {
+                    Err(newer @ LoadError::Rules { .. }) => newer,
+                    _ => damaged(&row),
+                });
+            }
         }
         loading.finish()
     }
@@ -466,12 +476,18 @@ impl Loading {
             .ok_or(LoadError::Inconsistent("the limits are missing"))
     }
 
-    fn finish(mut self) -> Result<State, LoadError> {
+    /// The version of the rules, where they are known.
+    fn check_rules(&self) -> Result<u64, LoadError> {
         let found = self.number(Meta::Rules)?;
-        if found != STATE_VERSION {
-            return Err(LoadError::Rules { found });
+        match (FIRST_STATE_VERSION..=STATE_VERSION).contains(&found) {
+            true => Ok(found),
+            false => Err(LoadError::Rules { found }),
         }
-        let mut state = State::empty(self.limits()?, Revision(self.number(Meta::First)?));
+    }
+
+    fn finish(mut self) -> Result<State, LoadError> {
+        let found = self.check_rules()?;
+        let mut state = State::empty(found, self.limits()?, Revision(self.number(Meta::First)?));
         state.clock = Clock(self.number(Meta::Clock)?);
         state.revision = Revision(self.number(Meta::Revision)?);
         state.compact = Revision(self.number(Meta::Compact)?);

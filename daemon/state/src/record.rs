@@ -95,7 +95,7 @@ pub(crate) struct RequestRecord {
     pub idempotency: Option<IdempotencyRecord>,
     #[prost(
         oneof = "CommandRecord",
-        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18"
     )]
     pub command: Option<CommandRecord>,
     /// Who asked; absent is nobody in particular.
@@ -132,6 +132,9 @@ pub(crate) enum CommandRecord {
     ChangeLimits(ChangeLimitsRecord),
     #[prost(message, tag = "15")]
     ChangeAccess(ChangeAccessRecord),
+    /// A program that does not know the version, or nothing of versions, stops here.
+    #[prost(uint64, tag = "18")]
+    RaiseVersion(u64),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -579,6 +579,8 @@ impl Command {
             Command::ChangeLease { .. } | Command::Release(_) => false,
             // A secret is told once and never recorded; the others are idempotent by what they say.
             Command::ChangeAccess(_) => false,
+            // Nobody asks for it.
+            Command::RaiseVersion { to: _ } => false,
         }
     }
 }
@@ -666,7 +668,8 @@ fn verdict(command: &Command, outcome: &Outcome) -> Option<Verdict> {
         | Answer::QueuedTogether(_)
         | Answer::Released { .. }
         | Answer::Left { .. }
-        | Answer::AccessChanged { .. } => return None,
+        | Answer::AccessChanged { .. }
+        | Answer::VersionRaised { .. } => return None,
     })
 }
 

@@ -18,7 +18,7 @@ use crate::counted::Counted;
 use crate::event::{Change, Event};
 use crate::ids::{Clock, LeaseId, Revision};
 use crate::keys::{Became, Keys, Version};
-use crate::limits::{Genesis, Limits, STATE_VERSION};
+use crate::limits::{Genesis, Limits};
 use crate::parts::{
     Agenda, Asker, Due, Ended, History, Leases, PlaceId, Queue, QueueId, Recorded, Waiting,
 };
@@ -28,6 +28,7 @@ use crate::rows::{self, Ledger, Meta, RowId};
 use crate::standing;
 use crate::tally::Tally;
 use crate::usage::Usage;
+use crate::version::{ACCESS_STATE_VERSION, STATE_VERSION};
 
 /// The replicated state: a function of the entries applied.
 ///
@@ -44,6 +45,7 @@ use crate::usage::Usage;
 /// - the digest is the sum over all rows.
 #[derive(Clone, Debug)]
 pub struct State {
+    pub(crate) version: u64,
     pub(crate) limits: Limits,
     pub(crate) first: Revision,
     pub(crate) clock: Clock,
@@ -97,7 +99,12 @@ impl State {
     /// The empty state of a new cluster.
     pub fn genesis(genesis: Genesis) -> State {
         let first = genesis.first_revision;
-        let mut state = State::empty(genesis.limits, first);
+        // Whoever begins with access control begins with rules that know it.
+        let version = match &genesis.root {
+            Some(_) => genesis.version.max(ACCESS_STATE_VERSION),
+            None => genesis.version,
+        };
+        let mut state = State::empty(version, genesis.limits, first);
         for meta in Meta::ALL {
             state.ledger.touched.insert(RowId::Meta(meta));
         }
@@ -108,8 +115,9 @@ impl State {
         state
     }
 
-    pub(crate) fn empty(limits: Limits, first: Revision) -> State {
+    pub(crate) fn empty(version: u64, limits: Limits, first: Revision) -> State {
         State {
+            version,
             limits,
             first,
             clock: Clock(0),
@@ -181,6 +189,14 @@ impl State {
     /// rights of this moment, and before anything else: of what was decided once, nobody is told who has lost them.
     fn request(&mut self, request: &Request) -> (Outcome, bool) {
         let (command, who) = (&request.command, &request.principal);
+        if let Command::RaiseVersion { to } = command {
+            // The leader's own: it is nobody's right, and members let nobody else propose it.
+            return (self.raise_version(*to), false);
+        }
+        if self.version < command.needs_version() {
+            let refusal = Refusal::Unsupported("a command that the rules in force do not know");
+            return (Err(refusal), false);
+        }
         let unguarded = mutated(Mutant::AppliedUnauthorized)
             || mutated(Mutant::ReplayUnauthorized)
                 && request
@@ -220,7 +236,23 @@ impl State {
             Command::Compact { revision } => self.compact_by_hand(*revision),
             Command::ChangeLimits(changes) => self.change_limits(changes),
             Command::ChangeAccess(change) => self.change_access(change),
+            Command::RaiseVersion { to } => self.raise_version(*to),
         }
+    }
+
+    /// Makes no revision, and changes no row but the one that says which rules are in force.
+    fn raise_version(&mut self, to: u64) -> Outcome {
+        if STATE_VERSION < to {
+            // A member stops before it applies such an entry.
+            return Err(Refusal::Unsupported("rules of a newer version"));
+        }
+        if self.version < to {
+            self.touch(RowId::Meta(Meta::Rules));
+            self.version = to;
+        }
+        Ok(Answer::VersionRaised {
+            version: self.version,
+        })
     }
 
     /// Makes no revision: nothing that is there changes. What a lowered limit leaves too much of goes as it does anyway.
@@ -330,7 +362,7 @@ impl State {
             Meta::First => self.first.0,
             Meta::Limits => return rows::limits_value(&self.limits),
             Meta::Revision => self.revision.0,
-            Meta::Rules => STATE_VERSION,
+            Meta::Rules => self.version,
         };
         Bytes::copy_from_slice(&number.to_be_bytes())
     }

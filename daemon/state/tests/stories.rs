@@ -297,9 +297,9 @@ fn a_deletion_at_the_edge_of_compaction_is_told_or_refused_but_never_skipped() {
         ..Limits::default()
     };
     let mut state = State::genesis(Genesis {
-        root: None,
         first_revision: Revision(1),
         limits,
+        ..Genesis::default()
     });
     assert!(apply_one(&mut state, 0, put("a", "v", None)).is_ok());
     assert!(apply_one(&mut state, 500, delete("a")).is_ok());
@@ -506,9 +506,9 @@ fn a_lock_that_is_free_for_longer_than_history_leaves_nothing_behind() {
         ..Limits::default()
     };
     let mut state = State::genesis(Genesis {
-        root: None,
         first_revision: Revision(1),
         limits,
+        ..Genesis::default()
     });
     assert!(apply_one(&mut state, 0, grant(1, 60_000)).is_ok());
     let held = hold(&mut state, 0, acquire("jobs", 1, 0));
@@ -548,9 +548,9 @@ fn too_much_is_refused_and_nothing_of_it_is_done() {
         ..Limits::default()
     };
     let mut state = State::genesis(Genesis {
-        root: None,
         first_revision: Revision(1),
         limits,
+        ..Genesis::default()
     });
     state.apply(
         Clock(0),

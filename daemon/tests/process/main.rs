@@ -46,4 +46,5 @@ mod tls;
 mod together;
 mod traces;
 mod transactions;
+mod versions;
 mod watching;

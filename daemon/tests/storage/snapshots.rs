@@ -50,7 +50,7 @@ impl Member {
         let snapshots = SnapshotThread::start(
             opened.state,
             opened.snapshots,
-            |_, _| Ok(()),
+            Box::new(|_, _| Ok(())),
             move |event| drop(send.send(event)),
         )
         .expect("a thread");

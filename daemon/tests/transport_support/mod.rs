@@ -73,6 +73,7 @@ pub(crate) fn identity(
         client_url,
         peer_url: String::new(),
         initial_members,
+        state_version_at_most: tenure_state::STATE_VERSION,
     }
 }
 

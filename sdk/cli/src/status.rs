@@ -258,16 +258,49 @@ fn show(cluster: &Cluster, members: &[Seen]) -> Result<(), Trouble> {
     ]);
     members.iter().for_each(|seen| table.row(row(seen)));
     output::text(&format!(
-        "{style}{well} of {} members are well{unasked}, {}{style:#}, term {}, revision {}, cluster {}\n\n{}{}",
+        "{style}{well} of {} members are well{unasked}, {}{style:#}, term {}, revision {}, cluster {}\n\n{}{}{}",
         members.len(),
         output::shown(&leader),
         cluster.term,
         cluster.revision,
         cluster.cluster,
         table.render(),
+        versions(members),
         warnings(members)
     ))?;
     Ok(())
+}
+
+/// Which rules the cluster follows, and what each member can, where that is not all the same.
+fn versions(members: &[Seen]) -> String {
+    let told = members.iter().filter_map(|seen| {
+        let itself = seen.itself.as_ref().ok()?;
+        let versions = (itself.state_version, itself.state_version_at_most);
+        Some((seen.member.name.as_str(), versions))
+    });
+    let told: Vec<_> = told.collect();
+    match versions_in_words(&told) {
+        Some(line) => format!("\n{}\n", output::shown(&line)),
+        None => String::new(),
+    }
+}
+
+/// Of each member the version that it follows and the newest one that it can; 0 where it is of before there were versions.
+fn versions_in_words(told: &[(&str, (u64, u64))]) -> Option<String> {
+    let in_force = told.iter().map(|(_, (version, _))| *version).max()?;
+    let is_usual = |(_, versions): &(&str, (u64, u64))| *versions == (in_force, in_force);
+    if in_force == 0 || told.iter().all(is_usual) {
+        return None;
+    }
+    let can = told.iter().map(|(name, (_, at_most))| match at_most {
+        0 => format!("{name} does not say what it can"),
+        at_most => format!("{name} can follow {at_most}"),
+    });
+    let can: Vec<String> = can.collect();
+    Some(format!(
+        "state version: the cluster follows {in_force}; {}",
+        can.join(", ")
+    ))
 }
 
 /// What members that serve say is wrong, and what to do about it; and why a member was not asked.
@@ -339,4 +372,29 @@ pub(crate) fn state_in_words(member: &Member) -> &'static str {
         MemberState::Snapshot => "snapshot",
         MemberState::Unreachable => "unreachable",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_shown_where_members_differ_or_the_cluster_is_held_back() {
+        let check = |told: &[(&str, (u64, u64))], words: Option<&str>| {
+            assert_eq!(versions_in_words(told).as_deref(), words);
+        };
+        check(&[("n1", (2, 2)), ("n2", (2, 2))], None);
+        check(&[("n1", (0, 0)), ("n2", (0, 0))], None);
+        check(&[], None);
+        check(
+            &[("n1", (1, 2)), ("n2", (1, 1)), ("n3", (0, 0))],
+            Some(
+                "state version: the cluster follows 1; n1 can follow 2, n2 can follow 1, n3 does not say what it can",
+            ),
+        );
+        check(
+            &[("n1", (1, 2)), ("n2", (1, 2))],
+            Some("state version: the cluster follows 1; n1 can follow 2, n2 can follow 2"),
+        );
+    }
 }

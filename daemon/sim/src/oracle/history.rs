@@ -394,6 +394,10 @@ impl History {
         }
         let decided = decided.iter().skip(committed.batch.renewals.len());
         for (request, decision) in committed.batch.requests.iter().zip(decided) {
+            if matches!(request.command, Command::RaiseVersion { .. }) {
+                // The leader's own, which nobody asked for.
+                continue;
+            }
             let lease = match &request.command {
                 Command::GrantLease(_) | Command::ChangeLease { .. } | Command::Acquire(_) => {
                     lease_of(&decision.outcome)

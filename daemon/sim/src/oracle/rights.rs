@@ -273,7 +273,10 @@ impl Rights {
                     want_operation(operation, wants, leases);
                 }
             }
-            Command::Compact { .. } | Command::ChangeLimits(_) | Command::ChangeAccess(_) => {}
+            Command::Compact { .. }
+            | Command::ChangeLimits(_)
+            | Command::ChangeAccess(_)
+            | Command::RaiseVersion { .. } => {}
         }
     }
 

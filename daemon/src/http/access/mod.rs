@@ -19,6 +19,7 @@ use super::reply::Reply;
 use super::rights::{self, Needed};
 use super::service::Context;
 use super::text;
+use super::versions;
 
 /// On a page unless it is asked for otherwise, and at most. A page is made in one hold of the state.
 const PAGE_DEFAULT: u64 = 100;
@@ -125,6 +126,9 @@ impl Unchanged {
 }
 
 async fn submitted(cx: &Context<'_>, change: AccessChange) -> Result<Revision, Unchanged> {
+    versions::check_access_is_known(cx)
+        .await
+        .map_err(Unchanged::Failure)?;
     check_proofs(cx, &change).map_err(Unchanged::Failure)?;
     // Made twice it is the same as once, but for a token, whose secret would be lost with the answer.
     let purpose = match &change {

@@ -202,7 +202,10 @@ impl Model {
                     });
                 }
             }
-            Command::Compact { .. } | Command::ChangeLimits(_) | Command::ChangeAccess(_) => {
+            Command::Compact { .. }
+            | Command::ChangeLimits(_)
+            | Command::ChangeAccess(_)
+            | Command::RaiseVersion { .. } => {
                 return self.access.administers(&name);
             }
         }

@@ -205,7 +205,7 @@ impl Model {
                 Said::or_no(known)
             }
             Command::ChangeAccess(change) => Said::or_no(self.change_access(change)),
-            Command::ChangeLimits(_) => unreachable!("not drawn"),
+            Command::ChangeLimits(_) | Command::RaiseVersion { .. } => unreachable!("not drawn"),
         }
     }
 }
