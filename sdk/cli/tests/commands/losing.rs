@@ -256,7 +256,7 @@ fn a_command_whose_lease_was_revoked_is_stopped_and_on_lost_is_run_with_the_reas
 
 #[test]
 fn a_command_that_nothing_renews_for_is_stopped_and_on_lost_is_run_where_it_can_be() {
-    let mut cluster = Setup::of(1).start();
+    let cluster = Setup::of(1).start();
     let path = |cluster: &Cluster, name: &str| cluster.dir().join(name);
     let lost = path(&cluster, "lost");
     let on_lost = format!(

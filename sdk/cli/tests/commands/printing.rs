@@ -311,7 +311,7 @@ fn who_leads_and_since_when_is_seen_anew_at_each_look() {
     looks.wait_for_output("nobody leads or would like to", SOON);
     let arguments = ["elect", "boss", "--value", "here", "--", "sleep", "60"];
     let mut leader = begun(&cluster, "leader", arguments);
-    looks.wait_for_output("boss  leads", SOON);
+    looks.wait_for_output("  leads  ", SOON);
     wait::until("it leads for a second and more", SOON, || {
         let shown = looks.output();
         let line = |part: &str| shown.lines().rfind(|line| line.contains(part));
