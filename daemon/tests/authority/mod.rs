@@ -123,17 +123,14 @@ impl Wanted {
 
     /// Valid from and until so many days from now.
     pub(crate) fn valid(self, from: i64, until: i64) -> Wanted {
-        Wanted {
-            from: from * DAY,
-            until: until * DAY,
-            ..self
-        }
+        self.between(from * DAY, until * DAY)
     }
 
-    /// Valid for so many seconds from now on, or one less.
-    pub(crate) fn for_seconds(self, seconds: u32) -> Wanted {
+    /// Valid from and until so many seconds from now, or one less.
+    pub(crate) fn between(self, from: i64, until: i64) -> Wanted {
         Wanted {
-            until: seconds.into(),
+            from,
+            until,
             ..self
         }
     }
