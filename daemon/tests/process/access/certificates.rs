@@ -106,7 +106,7 @@ fn a_certificate_that_expires_ends_what_it_opened_and_proves_nothing_more_on_its
     let identity = json!({"roles": ["ci"], "certificate": "ci.example"});
     done(client.json("PUT", "/v1/identities/ci", &identity), 200);
     turn_on(&mut client, 200);
-    let issue = |seconds| {
+    let issue = |seconds: u32| {
         let wanted = Wanted::named(&["ci.example"]).for_clients();
         trust.clients.issue(wanted.between(-3_600, seconds.into()))
     };
