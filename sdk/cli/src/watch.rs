@@ -59,6 +59,7 @@ later it waits, and says so on stderr after half a minute and when one answers a
 With --exec, a command is run in place of that: once at the beginning, and whenever something has changed and nothing \
 more did for --settle. It runs without a shell and never twice at a time. It finds the changes on its stdin, as lines of \
 JSON, at first one of type resync with what there is, and TENURE_REVISION in its environment. One that fails is run again, with what has changed meanwhile, after a pause that grows to a minute. \
+TERM and INT are passed on to a command that runs, which is waited for, and the watch ends with 128 and the number of the signal. \
 With --after, or a --cursor that is there already, it is not told what there is and not run at the beginning, but for the \
 first change behind that revision.";
 
@@ -115,7 +116,7 @@ impl Watch {
                     environment: &environment,
                     settle: self.settle,
                 };
-                Executing::of(watch, way, cursor).run().await
+                Executing::of(watch, way, cursor)?.run().await
             }
             None => tell(watch, session.output, cursor).await,
         }

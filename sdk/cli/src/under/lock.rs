@@ -21,7 +21,9 @@ pub(crate) struct Lock {
     run: Run,
 }
 
-const ABOUT: &str = "The name of the lock is in TENURE_LOCK.";
+const ABOUT: &str = "\
+The name of the lock is in TENURE_LOCK. The cluster keeps a place in the queue for 24 h: without --wait, it is asked for \
+again then, at the end of the queue.";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -4,12 +4,14 @@
 
 use std::ffi::OsString;
 use std::pin::pin;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tenure::Told;
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep_until};
 
 use super::cursor::Cursor;
@@ -41,6 +43,30 @@ pub(super) struct Executing<'a> {
     cursor: Option<Cursor<'a>>,
     due: Due,
     failed: Option<Failed>,
+    asked: Asked,
+}
+
+/// The signals that ask this program to end.
+struct Asked {
+    term: unix::Signal,
+    int: unix::Signal,
+}
+
+impl Asked {
+    fn listen() -> Result<Asked, Trouble> {
+        Ok(Asked {
+            term: unix::signal(SignalKind::terminate())?,
+            int: unix::signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next of them. Dropping the future loses nothing.
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.term.recv() => Signal::TERM,
+            _ = self.int.recv() => Signal::INT,
+        }
+    }
 }
 
 /// The command has failed the last time.
@@ -103,14 +129,19 @@ impl Due {
 }
 
 impl<'a> Executing<'a> {
-    pub(super) fn of(watch: Listening, way: Way<'a>, cursor: Option<Cursor<'a>>) -> Self {
-        Executing {
+    pub(super) fn of(
+        watch: Listening,
+        way: Way<'a>,
+        cursor: Option<Cursor<'a>>,
+    ) -> Result<Self, Trouble> {
+        Ok(Executing {
             watch,
             way,
             cursor,
             due: Due::default(),
             failed: None,
-        }
+            asked: Asked::listen()?,
+        })
     }
 
     pub(super) async fn run(mut self) -> Result<Exit, Trouble> {
@@ -120,8 +151,8 @@ impl<'a> Executing<'a> {
                 None => self.due.quiet_at(self.way.settle),
             };
             if run_at.is_some_and(|at| at <= Instant::now()) {
-                if !self.run_once().await? {
-                    return Ok(Exit::DONE);
+                if let Some(exit) = self.run_once().await? {
+                    return Ok(exit);
                 }
                 continue;
             }
@@ -137,6 +168,7 @@ impl<'a> Executing<'a> {
                     None => return Ok(Exit::DONE),
                 },
                 () = quiet => {}
+                signal = self.asked.next() => return Ok(Exit::by_signal(signal.as_raw())),
                 () = Cursor::is_to_follow(&self.cursor) => self.follow()?,
             }
         }
@@ -151,31 +183,46 @@ impl<'a> Executing<'a> {
             .map_or(Ok(()), |cursor| cursor.follow(revision))
     }
 
-    /// Runs the command for what is due. What happens while it runs is for the next time. Answers no where the watch has
-    /// ended: also then, and where it ended with an error, the command is waited for, so that it is neither left behind nor
-    /// without the rest of its stdin, and what it has done is not done again.
-    async fn run_once(&mut self) -> Result<bool, Trouble> {
+    /// Runs the command for what is due. What happens while it runs is for the next time. Answers with how this program ends
+    /// where the watch has ended or a signal asked for it: also then, and where the watch ended with an error, the command is
+    /// waited for, so that it is neither left behind nor without the rest of its stdin, and what it has done is not done
+    /// again. A signal is passed on to it.
+    async fn run_once(&mut self) -> Result<Option<Exit>, Trouble> {
         let doing = std::mem::take(&mut self.due);
-        let mut over: Option<Result<bool, Trouble>> = None;
-        let ended = {
-            let mut running = pin!(run(&self.way, &doing));
+        let mut over: Option<Result<Option<Exit>, Trouble>> = None;
+        let mut child = start(&self.way, &doing)?;
+        let status = {
+            let stdin = child.stdin.take();
+            let mut feeding = pin!(async {
+                if let Some(mut stdin) = stdin {
+                    // A command may end without reading it.
+                    let _ = stdin.write_all(doing.lines.as_bytes()).await;
+                }
+            });
+            let mut is_fed = false;
             loop {
                 tokio::select! {
-                    ended = &mut running => break ended?,
+                    // Also where something that the command has left behind holds its stdin and does not read it.
+                    status = child.wait() => break status?,
+                    () = &mut feeding, if !is_fed => is_fed = true,
                     told = self.watch.next(), if over.is_none() => match told {
                         Ok(Some(told)) => self.due.add(told, Instant::now()),
-                        Ok(None) => over = Some(Ok(false)),
+                        Ok(None) => over = Some(Ok(Some(Exit::DONE))),
                         Err(trouble) => over = Some(Err(trouble)),
                     },
+                    signal = self.asked.next() => {
+                        pass_on(&child, signal);
+                        over = Some(Ok(Some(Exit::by_signal(signal.as_raw()))));
+                    }
                 }
             }
         };
-        let Some(why) = ended else {
+        let Some(why) = failure(status) else {
             self.failed = None;
             if let (Some(cursor), Some(revision)) = (&mut self.cursor, doing.revision) {
                 cursor.write(revision)?;
             }
-            return over.unwrap_or(Ok(true));
+            return over.unwrap_or(Ok(None));
         };
         if let Some(over) = over {
             note(format!("the command {why}, and the watch has ended"));
@@ -190,12 +237,11 @@ impl<'a> Executing<'a> {
             again_at: Instant::now() + pause,
         });
         self.due = doing.again_with(std::mem::take(&mut self.due));
-        Ok(true)
+        Ok(None)
     }
 }
 
-/// Runs it to its end; answers what was wrong where it did not succeed.
-async fn run(way: &Way<'_>, due: &Due) -> Result<Option<String>, Trouble> {
+fn start(way: &Way<'_>, due: &Due) -> Result<Child, Trouble> {
     let command = way.command;
     let program = command.first().map(OsString::as_os_str).unwrap_or_default();
     let revision = due.revision.unwrap_or_default().to_string();
@@ -205,13 +251,20 @@ async fn run(way: &Way<'_>, due: &Due) -> Result<Option<String>, Trouble> {
         .env("TENURE_REVISION", revision)
         .stdin(Stdio::piped())
         .spawn();
-    let mut child = child.map_err(|error| cannot_run(command, &error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A command may end without reading it.
-        let _ = stdin.write_all(due.lines.as_bytes()).await;
+    child.map_err(|error| cannot_run(command, &error))
+}
+
+/// What was wrong where it did not succeed.
+fn failure(status: ExitStatus) -> Option<String> {
+    (!status.success()).then(|| format!("ended with {status}"))
+}
+
+/// A command that has ended meanwhile, or may not be signalled, is waited for all the same.
+fn pass_on(child: &Child, signal: Signal) {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(id) = id.and_then(Pid::from_raw) {
+        let _ = kill_process(id, signal);
     }
-    let status = child.wait().await?;
-    Ok((!status.success()).then(|| format!("ended with {status}")))
 }
 
 #[cfg(test)]

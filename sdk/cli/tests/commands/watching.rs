@@ -334,3 +334,62 @@ fn a_watch_ends_when_its_reader_has_gone_though_nothing_happens() {
     }
     assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
+
+#[test]
+fn a_command_that_leaves_its_stdin_to_one_that_never_reads_it_is_done_when_it_has_ended() {
+    let cluster = Setup::of(1).start();
+    // More than a pipe holds.
+    ran(&cluster, ["put", "config/a", &"x".repeat(100_000)]).expect(0);
+    let runs = cluster.dir().join("runs");
+    // What is started behind a shell in the background has no stdin but what it is given.
+    let command = format!(
+        "sh -c 'exec 3<&0; sleep 120 <&3 3<&- >/dev/null 2>&1 & echo $! >> {0}'",
+        runs.display()
+    );
+    let arguments = [
+        "watch",
+        "keys/config/",
+        "--settle",
+        "10ms",
+        "--exec",
+        &command,
+    ];
+    let _watch = begun(&cluster, "watch", arguments);
+    text_of(&runs);
+    ran(&cluster, ["put", "config/b", "1"]).expect(0);
+    let left = wait::until("it is run again", SOON, || {
+        let text = std::fs::read_to_string(&runs).ok()?;
+        (text.lines().count() >= 2).then_some(text)
+    });
+    for id in left.lines() {
+        let _ = std::process::Command::new("kill").arg(id).status();
+    }
+}
+
+#[test]
+fn a_signal_to_a_watch_is_passed_on_to_its_command_which_is_waited_for() {
+    let cluster = Setup::of(1).start();
+    let path = |name: &str| cluster.dir().join(name);
+    let (begins, ends) = (path("begins"), path("ends"));
+    let command = format!(
+        "sh -c 'trap \"sleep 0.5; echo ended > {1}; exit 0\" TERM; echo begun > {0}; while :; do sleep 0.1; done'",
+        begins.display(),
+        ends.display()
+    );
+    let arguments = [
+        "watch",
+        "keys/config/",
+        "--settle",
+        "10ms",
+        "--exec",
+        &command,
+    ];
+    let mut watch = begun(&cluster, "watch", arguments);
+    text_of(&begins);
+    watch.signal(rustix::process::Signal::TERM);
+    assert_eq!(watch.exit_code(SOON), 143, "{}", watch.output());
+    assert_eq!(
+        std::fs::read_to_string(&ends).unwrap_or_default(),
+        "ended\n"
+    );
+}
