@@ -58,7 +58,7 @@ escaped() { printf %s "$1" | od -An -v -tx1 | tr -d ' \n' | sed 's/../%&/g'; }
 who() { [[ -z $token_file ]] || printf 'authorization: Bearer %s\n' "$(<"$token_file")"; }
 
 # call METHOD PATH TIMEOUT_MS [CURL ARGUMENT...]: asks members in turn until one answers, for as long as that. Leaves
-# `status`, `body`, and in `sent` the moment before the request that was answered. 503 says that another may do better.
+# `status`, `body`, and in `sent` the moment before the request that was answered. 502 and 503 say that another may do better.
 turn=0
 call() {
     local method=$1 path=$2 left end member answer
@@ -78,7 +78,7 @@ call() {
             -H 'content-type: application/json' -H @<(who) -w '\n%{http_code}' "$@" "$member$path")
         status=${answer##*$'\n'}
         body=${answer%$'\n'*}
-        if [[ $status != 000 && $status != 503 && $status != 504 ]]; then
+        if [[ $status != 000 && $status != 502 && $status != 503 && $status != 504 ]]; then
             return 0
         fi
         turn=$((turn + 1))
