@@ -3,6 +3,8 @@
 //! Commands write down when they run, by the clock of this machine that counts from its start.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,6 +166,24 @@ fn refuses_where_the_lock_is_held(script: &'static str) {
         1,
         "only the holder's is left"
     );
+}
+
+/// As a proxy answers whose member is away.
+fn asks_the_next_where_a_proxy_has_no_member(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let first = format!("http://{}", proxy.local_addr().expect("it is bound"));
+    std::thread::spawn(move || {
+        for mut stream in proxy.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(
+                b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            );
+        }
+    });
+    let both = format!("{first},{}", endpoints(&rig.cluster));
+    let mut run = rig.start(&both, 15_000, &["bash", "-c", "exit 7"]);
+    assert_eq!(run.exit_code(SOON), 7, "{}", run.output());
 }
 
 fn says_who_it_is_by_a_token_where_that_is_asked(script: &'static str) {
@@ -368,6 +388,8 @@ macro_rules! claims {
 claims! {
     keeps_what_its_command_is_given: bash_keeps_what_its_command_is_given, python_keeps_what_its_command_is_given;
     refuses_where_the_lock_is_held: bash_refuses_where_the_lock_is_held, python_refuses_where_the_lock_is_held;
+    asks_the_next_where_a_proxy_has_no_member:
+        bash_asks_the_next_where_a_proxy_has_no_member, python_asks_the_next_where_a_proxy_has_no_member;
     says_who_it_is_by_a_token_where_that_is_asked:
         bash_says_who_it_is_by_a_token_where_that_is_asked, python_says_who_it_is_by_a_token_where_that_is_asked;
     passes_signals_on_and_leaves_nothing_behind:

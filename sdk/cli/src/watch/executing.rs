@@ -25,6 +25,9 @@ use crate::under::cannot_run;
 /// After a command that failed, and how far the pause grows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// With more than this due, nothing more is taken: it stays in the history of the cluster, and where it is gone from there
+/// by the time, what there is is told anew.
+const MOST_DUE: usize = 16 << 20;
 /// What changes again and again is told after this many times of `--settle`, though it is not quiet.
 const LONGEST_SETTLE: u32 = 25;
 
@@ -105,6 +108,10 @@ impl Due {
         }
     }
 
+    fn has_room(&self, beside: usize) -> bool {
+        self.lines.len() + beside < MOST_DUE
+    }
+
     /// When it is quiet, unless more comes; what never comes to rest is not waited for without end.
     fn quiet_at(&self, settle: Duration) -> Option<Instant> {
         let (first, last) = self.since?;
@@ -163,7 +170,7 @@ impl<'a> Executing<'a> {
                 }
             };
             tokio::select! {
-                told = self.watch.next() => match told? {
+                told = self.watch.next(), if self.due.has_room(0) => match told? {
                     Some(told) => self.due.add(told, Instant::now()),
                     None => return Ok(Exit::DONE),
                 },
@@ -205,7 +212,7 @@ impl<'a> Executing<'a> {
                     // Also where something that the command has left behind holds its stdin and does not read it.
                     status = child.wait() => break status?,
                     () = &mut feeding, if !is_fed => is_fed = true,
-                    told = self.watch.next(), if over.is_none() => match told {
+                    told = self.watch.next(), if over.is_none() && self.due.has_room(doing.lines.len()) => match told {
                         Ok(Some(told)) => self.due.add(told, Instant::now()),
                         Ok(None) => over = Some(Ok(Some(Exit::DONE))),
                         Err(trouble) => over = Some(Err(trouble)),
@@ -310,6 +317,18 @@ mod tests {
         check(due([changed(7)]).again_with(Due::default()), 1, 7);
         let twice = due([anew(7)]).again_with(due([changed(8)]));
         check(due([changed(3)]).again_with(twice), 2, 8);
+    }
+
+    #[test]
+    fn what_waits_for_a_command_that_fails_again_and_again_does_not_grow_without_end() {
+        let large = || Due {
+            lines: "x".repeat(MOST_DUE / 2),
+            ..Due::default()
+        };
+        assert!(Due::default().has_room(0) && large().has_room(0));
+        assert!(!large().again_with(large()).has_room(0));
+        // What is being run counts, since it comes back where the command fails.
+        assert!(!large().has_room(large().lines.len()));
     }
 
     #[test]
