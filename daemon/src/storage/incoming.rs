@@ -101,6 +101,10 @@ impl Incoming {
             .as_ref()
             .is_some_and(|part| same(&part.file, file))
         {
+            // What is there is of no use any more, and the room may be that which it takes.
+            if self.current.is_some() {
+                self.discard()?;
+            }
             // It is installed from this file to another.
             files::check_room(&self.dir, file.size.saturating_mul(2))?;
             self.begin(file)?;
