@@ -57,7 +57,7 @@ leaders. Where history is gone, what there is is told anew. Where no member answ
 later it waits, and says so on stderr after half a minute and when one answers again.
 
 With --exec, a command is run in place of that: once at the beginning, and whenever something has changed and nothing \
-more did for --settle. It runs without a shell and never twice at a time. It finds the changes on its stdin, as lines of \
+more did for --settle, or 25 times that where it never comes to rest. It runs without a shell and never twice at a time. It finds the changes on its stdin, as lines of \
 JSON, at first one of type resync with what there is, and TENURE_REVISION in its environment. One that fails is run again, with what has changed meanwhile, after a pause that grows to a minute. \
 TERM and INT are passed on to a command that runs, which is waited for, and the watch ends with 128 and the number of the signal. \
 With --after, or a --cursor that is there already, it is not told what there is and not run at the beginning, but for the \

@@ -1,13 +1,16 @@
 //! Running a command for what has changed: once it is quiet, never twice at a time, and again where it failed.
 //!
-//! Owns what is due. Nothing of it is dropped before the command has succeeded with it.
+//! Owns what is due. Nothing of it is dropped before the command has succeeded with it, or the watch is over: then a cursor
+//! has it told again.
 
 use std::ffi::OsString;
+use std::io::stdin;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::termios::tcgetpgrp;
 use tenure::Told;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -218,7 +221,9 @@ impl<'a> Executing<'a> {
                         Err(trouble) => over = Some(Err(trouble)),
                     },
                     signal = self.asked.next() => {
-                        pass_on(&child, signal);
+                        if !is_of_the_terminal(signal) {
+                            pass_on(&child, signal);
+                        }
                         over = Some(Ok(Some(Exit::by_signal(signal.as_raw()))));
                     }
                 }
@@ -264,6 +269,12 @@ fn start(way: &Way<'_>, due: &Due) -> Result<Child, Trouble> {
 /// What was wrong where it did not succeed.
 fn failure(status: ExitStatus) -> Option<String> {
     (!status.success()).then(|| format!("ended with {status}"))
+}
+
+/// Ctrl-C at a terminal is told to the command as well, which is in the same group; twice would be another thing.
+fn is_of_the_terminal(signal: Signal) -> bool {
+    let in_front = || Some(tcgetpgrp(stdin()).ok()? == getpgrp());
+    signal == Signal::INT && in_front() == Some(true)
 }
 
 /// A command that has ended meanwhile, or may not be signalled, is waited for all the same.
