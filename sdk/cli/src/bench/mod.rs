@@ -178,20 +178,29 @@ impl Bench {
         if output == Output::Table {
             output::text(&format!("{}\n\n", report.machine))?;
         }
-        for workload in &self.workloads {
+        let mut failed = None;
+        'all: for workload in &self.workloads {
             for clients in &self.clients {
-                let measurement = self
-                    .measure(*workload, *clients as usize, targets, &stop)
-                    .await
-                    .map_err(|failure| trouble(&failure))?;
+                let measured = self.measure(*workload, *clients as usize, targets, &stop);
+                let measurement = match measured.await {
+                    Ok(measurement) => measurement,
+                    Err(failure) => {
+                        failed = Some(trouble(&failure));
+                        break 'all;
+                    }
+                };
                 if output == Output::Table {
                     output::text(&format!("{}\n", measurement.table()))?;
                 }
                 report.measurements.push(measurement);
             }
         }
-        if output == Output::Json {
+        // What was measured before it failed, or was to stop, is told all the same.
+        if output == Output::Json && (failed.is_none() || !report.measurements.is_empty()) {
             output::json(&report)?;
+        }
+        if let Some(trouble) = failed {
+            return Err(trouble);
         }
         if report.measurements.iter().all(Measurement::has_something) {
             return Ok(Exit::DONE);

@@ -189,6 +189,22 @@ fn an_interrupt_ends_bench_which_cleans_up() {
 }
 
 #[test]
+fn what_was_measured_before_an_interrupt_is_told_as_json_too() {
+    let cluster = Setup::of(1).start();
+    let both = words("put lock --clients 4 --duration 2s --warmup 100ms -o json");
+    let mut bench = begun(&cluster, "bench.log", both);
+    wait::until("locks are taken", SOON, || {
+        (left_behind(&cluster, LOCKS) > 0).then_some(())
+    });
+    bench.signal(Signal::INT);
+    assert_eq!(bench.exit_code(SOON), 130, "{}", bench.output());
+    let told = bench.output();
+    assert!(told.contains("\"workload\": \"put\""), "{told}");
+    assert!(!told.contains("\"workload\": \"lock\""), "{told}");
+    assert_empty(&cluster);
+}
+
+#[test]
 fn the_table_of_bench_says_what_was_measured() {
     let cluster = Setup::of(1).start();
     let table = bench(
