@@ -199,8 +199,8 @@ fn what_was_measured_before_an_interrupt_is_told_as_json_too() {
     bench.signal(Signal::INT);
     assert_eq!(bench.exit_code(SOON), 130, "{}", bench.output());
     let told = bench.output();
-    assert!(told.contains("\"workload\": \"put\""), "{told}");
-    assert!(!told.contains("\"workload\": \"lock\""), "{told}");
+    assert!(told.contains("\"workload\":\"put\""), "{told}");
+    assert!(!told.contains("\"workload\":\"lock\""), "{told}");
     assert_empty(&cluster);
 }
 
