@@ -147,7 +147,8 @@ fn an_instance_that_believes_that_it_leads_counts_nothing_once_another_does() {
     let cluster = Setup::of(1).start();
     let (old, mut standbys) = three(&cluster, 60_000);
     let term = old.add().expect(200).u64("term");
-    let ended = format!("/v1/elections/service/counter?break=true&fence={term}&now=true&reason=test");
+    let ended =
+        format!("/v1/elections/service/counter?break=true&fence={term}&now=true&reason=test");
     let mut client = cluster.members[0].client();
     let ended = client.call("DELETE", &ended, &[], b"");
     ended.expect("the member answers").expect(200);
