@@ -599,7 +599,7 @@ fn read_covered(
     let table = transaction
         .open_table(FILE)
         .map_err(|e| StorageError::database("read", path, e))?;
-    let (format, found) = get_file(&table, path, IDENTITY, codec::decode_identity)?;
+    let (format, found) = database::sealed(&table, path, IDENTITY, codec::decode_identity)?;
     if format > FORMAT {
         return Err(StorageError::Newer {
             path: path.to_owned(),
@@ -608,7 +608,7 @@ fn read_covered(
         });
     }
     identity.check(path, found)?;
-    get_file(&table, path, CHECKPOINT, |body| {
+    database::sealed(&table, path, CHECKPOINT, |body| {
         let record = CheckpointRecord::decode(body).ok()?;
         let digest = u128::from_be_bytes(record.digest.try_into().ok()?);
         Some(Covered {
@@ -617,26 +617,6 @@ fn read_covered(
             installed: record.installed,
         })
     })
-}
-
-fn get_file<T>(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    path: &Path,
-    key: &str,
-    decode: fn(&[u8]) -> Option<T>,
-) -> Result<T, StorageError> {
-    let value = table
-        .get(key)
-        .map_err(|e| StorageError::database("read", path, e))?;
-    value
-        .as_ref()
-        .and_then(|value| decode(codec::unseal(&[key.as_bytes()], value.value())?))
-        .ok_or_else(|| {
-            StorageError::damaged(
-                path,
-                format!("its `{key}` is missing or has a bad checksum"),
-            )
-        })
 }
 
 fn read_rows(
