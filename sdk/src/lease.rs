@@ -495,6 +495,11 @@ impl Shared {
         self.searched.fetch_max(at, Ordering::SeqCst);
     }
 
+    /// Something is left on it that nobody has in hand: the next renewal looks for it, whatever was searched before.
+    pub(crate) fn is_to_be_searched(&self) {
+        self.searched.store(0, Ordering::SeqCst);
+    }
+
     /// Whether it was let go of for somebody else to go on with.
     pub(crate) fn is_detached(&self) -> bool {
         self.detached.load(Ordering::SeqCst)
