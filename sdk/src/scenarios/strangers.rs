@@ -56,14 +56,27 @@ async fn after_its_cluster_was_restored_a_client_is_refused_until_it_is_made_ane
         move |got| {
             let id = ["00ff", "ee"][restored.load(Ordering::SeqCst)];
             let asked = got.headers.get("tenure-cluster");
-            Some(match asked.is_none_or(|asked| asked == id) {
-                true => Does::Tells(201, written(), vec![("tenure-cluster", id.to_owned())]),
-                false => stranger(),
-            })
+            match asked.is_none_or(|asked| asked == id) {
+                true if got.call.starts_with("PUT ") => {
+                    let cluster = ("tenure-cluster", id.to_owned());
+                    Some(Does::Tells(201, written(), vec![cluster]))
+                }
+                true => None,
+                false => Some(stranger()),
+            }
         }
     });
     client.put("k", "v").await.expect("it is put");
+    let lease = granted(&client).await;
     restored.store(1, Ordering::SeqCst);
+    assert_eq!(lease.lost().await, Loss::Deadline);
+    let trouble = lease.trouble().expect("it is known what is wrong");
+    assert_eq!(trouble.code(), Some(Code::WrongCluster));
+    let asked = members.count(RENEW);
+    assert!(
+        (5..=12).contains(&asked),
+        "{asked}: looked for, and no more often than that"
+    );
     for _ in 0..3 {
         let error = client.put("k", "v").await.expect_err("all are strangers");
         assert_eq!(error.code(), Some(Code::WrongCluster));
