@@ -114,6 +114,11 @@ impl<'a, W: Holdable> Guard<'a, W> {
         exit
     }
 
+    /// Whether the cluster has told that the hold has ended: then there is nothing to be released.
+    pub(super) fn has_heard_the_end(&self) -> bool {
+        self.heard.is_some()
+    }
+
     /// Until the command has ended, with its code, or must be stopped.
     async fn watch(&mut self, signals: &mut Signals, ear: &mut Ear) -> Option<Exit> {
         let mut changes = self.hold.watch();
