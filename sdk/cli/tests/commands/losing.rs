@@ -185,14 +185,14 @@ fn a_command_that_ended_well_while_its_holder_was_stopped_is_not_told_as_lost() 
         holder
     };
     let mut holders: Vec<Process> = names.iter().map(holder).collect();
-    for holder in &holders {
+    for holder in &mut holders {
         holder.signal(Signal::STOP);
     }
     std::fs::write(&end, "").expect("it is written");
     for name in &names {
         wait_for_lock(&cluster, name, 0, 0);
     }
-    for holder in &holders {
+    for holder in &mut holders {
         holder.signal(Signal::CONT);
     }
     for holder in &mut holders {
