@@ -457,7 +457,14 @@ impl Shared {
 
     /// Nothing more is believed of it, and nothing less.
     pub(crate) fn was_not_renewed(&self, error: Error) {
-        *self.last_trouble() = Some(error);
+        let mut last = self.last_trouble();
+        let is_of_rights =
+            |error: &Error| matches!(error.code(), Some(Code::Unauthenticated | Code::Forbidden));
+        // Who asks on though he is not known is slowed down for that: it is why he is, and no other reason.
+        let is_why = last.as_ref().is_some_and(is_of_rights);
+        if !(is_why && error.code() == Some(Code::TooManyRequests)) {
+            *last = Some(error);
+        }
     }
 
     pub(crate) fn trouble(&self) -> Option<Error> {
