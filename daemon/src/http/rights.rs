@@ -12,8 +12,9 @@
 //!   without `keys_only=true` their values, for which `read` is needed too.
 //! - Whoever may watch is told all that happens there: the values that are put and, with `previous=true`, those that were
 //!   there before, also of what happened before the right was given, as far back as history reaches. `read` is not needed.
-//! - Whoever may lock, or campaign, may also release and resign what its own leases hold, and see the queue; it breaks
-//!   nothing of others.
+//! - Whoever may lock, or campaign, may also see the queue; it breaks nothing of others.
+//! - Whoever has a lease may release, resign and leave what hangs on it, also without the right to have it again, as it may
+//!   end the whole lease. Where its place is asked to be released as a hold, it is told the fence that is held there.
 //! - Whoever may put a key, and has a lease, may put the key on it, and it is deleted when that lease ends or is revoked:
 //!   `write` with `lease` includes deleting what may be put.
 //! - Whoever may put or delete a key learns whether it was there, its versions, and the id of the lease that stands against
@@ -172,19 +173,9 @@ impl Call {
             }
             Call::ReadQueue(..) => Cases(const { &[always(READ, ON_NAME)] }),
             Call::ListQueues(_) => Cases(const { &[always(LIST, ON_RANGE)] }),
-            Call::Release(Kind::Lock | Kind::Semaphore, _) => Cases(
+            Call::Release(..) => Cases(
                 const {
                     &[
-                        when("without `break`", LOCK, ON_NAME),
-                        when("with `break=true`", BREAK, ON_NAME),
-                        of_lease("without `break`", ADMIN),
-                    ]
-                },
-            ),
-            Call::Release(Kind::Election, _) => Cases(
-                const {
-                    &[
-                        when("without `break`", CAMPAIGN, ON_NAME),
                         when("with `break=true`", BREAK, ON_NAME),
                         of_lease("without `break`", ADMIN),
                     ]

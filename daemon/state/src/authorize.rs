@@ -134,10 +134,9 @@ impl<'a> Needs<'a> {
                 needs.leases.push(*lease);
             }
             Command::Acquire(acquire) => needs.acquire(acquire),
-            Command::Release(release) => {
-                needs.queue(holding(release.kind), release.kind, &release.name);
-                needs.leases.push(release.lease);
-            }
+            // Less than the end of the whole lease: who has lost the right gives up what he has, and nobody else waits for
+            // him until his lease ends.
+            Command::Release(release) => needs.leases.push(release.lease),
             Command::Break(broken) => needs.queue(&[Verb::Break], broken.kind, &broken.name),
             Command::Proclaim(proclaim) => {
                 needs.queue(&[Verb::Campaign], Kind::Election, &proclaim.name);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenure::api::{
-    Candidate, Election, ElectionSummary, Leader, Lock, LockHolder, LockPlace, LockSummary, Mode,
-    Semaphore, SemaphoreHolder, SemaphorePlace, SemaphoreSummary,
+    Candidate, Code, Election, ElectionSummary, Leader, Lock, LockHolder, LockPlace, LockSummary,
+    Mode, Semaphore, SemaphoreHolder, SemaphorePlace, SemaphoreSummary,
 };
 use tenure::{Client, Error, Found};
 
@@ -41,7 +41,8 @@ pub(crate) struct Look {
 const COLUMNS: &str = "\
 SINCE is how long ago it was granted, or first asked for, by the clock of the cluster, which stands still while nobody leads. LEFT is \
 what is left of the lease, or of the wait. FENCE is also the revision of the grant: `tenure watch locks/NAME --after FENCE` tells \
-what happened since. Who waits is shown of the first 50 names for which anybody does; of the others, how many.";
+what happened since. Who waits is shown of the first 50 names for which anybody does; of the others, and of those that may be listed \
+and not read, how many.";
 
 /// Shows which locks are held or waited for, and by whom
 #[derive(clap::Args, Debug)]
@@ -378,9 +379,15 @@ async fn seen<S: Into<Thing>, T: Into<Thing>>(
     let (mut things, mut looks) = (Vec::new(), Looks::default());
     for one in found.all {
         // All of a row is of one moment: that of the list, or that of the look into it.
-        things.push(match looks.may_look(queue_length(&one)) {
-            true => within(&one).await?.into(),
-            false => one.into(),
+        let looked = match looks.may_look(queue_length(&one)) {
+            true => Some(within(&one).await),
+            false => None,
+        };
+        things.push(match looked {
+            Some(Ok(looked)) => looked.into(),
+            // Who may list it and not read it sees how many wait, and not who.
+            Some(Err(error)) if error.code() != Some(Code::Forbidden) => return Err(error),
+            Some(Err(_)) | None => one.into(),
         });
     }
     Ok(Seen {

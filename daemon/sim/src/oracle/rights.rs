@@ -236,6 +236,8 @@ impl Rights {
             Command::RevokeLease { lease } | Command::ChangeLease { lease, .. } => {
                 leases.push(*lease)
             }
+            // What one has is given up without the right to have it.
+            Command::Release(release) => leases.push(release.lease),
             Command::Acquire(acquire) => {
                 let names = acquire.wanted.iter().map(|wanted| &wanted.name);
                 wants.extend(names.map(|name| holding(acquire.kind, name)));
@@ -243,10 +245,6 @@ impl Rights {
                     Claim::Lease(lease) => leases.push(*lease),
                     Claim::Grant(_) => wants.push(all_leases(Verb::Lease)),
                 }
-            }
-            Command::Release(release) => {
-                wants.push(holding(release.kind, &release.name));
-                leases.push(release.lease);
             }
             Command::Break(broken) => {
                 wants.push((vec![Verb::Break], resource(broken.kind, &broken.name)));

@@ -50,6 +50,39 @@ fn a_lease_is_used_renewed_changed_and_ended_by_whom_it_was_granted_and_by_admin
     assert_eq!(gone, Err(Refusal::LeaseExpired(lease(1))));
 }
 
+#[test]
+fn what_hangs_on_ones_lease_is_given_up_also_without_the_right_to_have_it_again() {
+    let mut state = furnished();
+    assert!(ask(&mut state, &b(), grant(1, 60_000)).is_ok());
+    assert!(ask(&mut state, &a(), grant(2, 60_000)).is_ok());
+    assert!(ask(&mut state, &b(), Command::Acquire(acquire("x", 1, 0))).is_ok());
+    let fence = state.revision().0;
+    assert!(ask(&mut state, &a(), Command::Acquire(acquire("y", 2, 0))).is_ok());
+    assert!(ask(&mut state, &b(), Command::Acquire(acquire("y", 1, 9000))).is_ok());
+    assert!(ask(&mut state, &a(), Command::Acquire(acquire("x", 2, 9000))).is_ok());
+    let only_leases = vec![right(&[Verb::Lease], "leases/", false)];
+    assert!(put_role(&mut state, "s", only_leases).is_ok());
+    let again = ask(&mut state, &b(), Command::Acquire(acquire("y", 1, 9000)));
+    assert!(is_forbidden(&again), "{again:?}");
+    let of_another = ask(&mut state, &b(), release("y", 2, Some(fence + 1)));
+    let foreign = Err(Refusal::Denied(Denied::Foreign { lease: lease(2) }));
+    assert_eq!(of_another, foreign);
+    let left = ask(&mut state, &b(), release("y", 1, None));
+    assert!(matches!(left, Ok(Answer::Left { .. })), "{left:?}");
+    let released = ask(&mut state, &b(), release("x", 1, Some(fence)));
+    assert!(
+        matches!(released, Ok(Answer::Released { .. })),
+        "{released:?}"
+    );
+    let next = ask(&mut state, &a(), Command::Acquire(acquire("x", 2, 9000)));
+    assert!(matches!(next, Ok(Answer::Held(_))), "{next:?}");
+    // Where nothing of his is there, he is told so, and nothing of others.
+    assert_eq!(
+        ask(&mut state, &b(), release("x", 1, Some(fence))),
+        Err(Refusal::NotHeld)
+    );
+}
+
 /// A cluster in which nobody in particular did these things, before its access control was turned on.
 fn guarded_after(done: impl IntoIterator<Item = Command>) -> State {
     let mut state = State::genesis(Genesis::default());

@@ -151,7 +151,9 @@ impl Model {
         };
         match command {
             Command::GrantLease(_) => wants.push(grant()),
-            Command::RevokeLease { lease } | Command::ChangeLease { lease, .. } => own.push(*lease),
+            Command::RevokeLease { lease }
+            | Command::ChangeLease { lease, .. }
+            | Command::Release(Release { lease, .. }) => own.push(*lease),
             Command::Acquire(acquire) => {
                 for wanted in &acquire.wanted {
                     let name = format!("{}{}", place(acquire.kind), wanted.name);
@@ -161,11 +163,6 @@ impl Model {
                     Claim::Lease(lease) => own.push(*lease),
                     Claim::Grant(_) => wants.push(grant()),
                 }
-            }
-            Command::Release(release) => {
-                let name = format!("{}{}", place(release.kind), release.name);
-                wants.push(one(&[holder(release.kind)], name));
-                own.push(release.lease);
             }
             Command::Break(broken) => {
                 let name = format!("{}{}", place(broken.kind), broken.name);
