@@ -304,6 +304,10 @@ mutants! {
     RoleNotSaved,
     /// A member that starts does not know whose its leases are.
     OwnersForgotten,
+    /// A lease that was granted while access control was off belongs to nobody for ever.
+    LeaseStaysNobodys,
+    /// Who has claimed a lease is not saved.
+    ClaimNotSaved,
     /// A delay lets pass another identity whose lease has the same name.
     DelayPassesOthers,
     /// The quota of an identity is not judged.
