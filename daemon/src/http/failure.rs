@@ -687,7 +687,7 @@ impl Failure {
         let mut reply = Reply::new(self.code.status(), PROBLEM_JSON, Bytes::from(body));
         reply.code = Some(self.code);
         reply.refused = match self.code {
-            Code::Unauthenticated | Code::Forbidden => Some(problem.detail),
+            Code::Unauthenticated | Code::Forbidden => Some((self.code, problem.detail)),
             _ => None,
         };
         reply.unsent = Some(match self.outcome {

@@ -222,7 +222,25 @@ pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
         results: results.collect::<Result<_, Failure>>()?,
         revision: revision.0,
     };
-    Reply::json(200, revision, &renewed)
+    let refused = refused(&renewed.results);
+    Ok(Reply::json(200, revision, &renewed)?.refusing(refused))
+}
+
+/// What the audit is told where some leases among many are somebody else's: whoever loses what it had is told of there.
+fn refused(results: &[RenewResult]) -> Option<String> {
+    let mut foreign = results.iter().filter_map(|result| match result {
+        RenewResult::Lost {
+            lease,
+            error: api::Code::Forbidden,
+        } => Some(lease),
+        RenewResult::Lost { .. } | RenewResult::Renewed { .. } => None,
+    });
+    let first = foreign.next()?;
+    let count = 1 + foreign.count();
+    let all = results.len();
+    Some(format!(
+        "{count} of {all} leases are not the caller's, first {first}"
+    ))
 }
 
 /// What came of one lease among many: a dead one is no failure of the rest.

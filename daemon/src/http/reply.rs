@@ -32,8 +32,8 @@ pub(super) struct Reply {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// The code of a problem, for the log.
     pub(super) code: Option<Code>,
-    /// Why the caller may not, for the audit.
-    pub(super) refused: Option<String>,
+    /// What the caller may not, and why, for the audit: also where only a part of what was asked is refused.
+    pub(super) refused: Option<(Code, String)>,
     /// What is told of it where there is no room for it, as far as that is known.
     pub(super) unsent: Option<Unsent>,
 }
@@ -126,6 +126,12 @@ impl Reply {
     /// Says which revision it reflects.
     pub(super) fn at(mut self, revision: Revision) -> Reply {
         self.revision = Some(revision);
+        self
+    }
+
+    /// Has the audit told that a part of what was asked was forbidden, and why, where it was.
+    pub(super) fn refusing(mut self, why: Option<String>) -> Reply {
+        self.refused = why.map(|why| (Code::Forbidden, why));
         self
     }
 

@@ -185,7 +185,7 @@ impl Service {
             .instrument(of_log)
             .await
             .unwrap_or_else(Failure::into_reply);
-        if let (Some(code), Some(why)) = (reply.code, &reply.refused) {
+        if let Some((code, why)) = &reply.refused {
             let refused = Refused {
                 caller: caller.principal().identity().map(|_| &caller),
                 address,
@@ -193,8 +193,8 @@ impl Service {
                 call: (known(&head.method), route),
             };
             // While nobody proves anything, only where it was asked makes a difference, and that is no matter of rights.
-            if code == Code::Unauthenticated || refused.caller.is_some() {
-                self.gate.denials.tell(&refused, code, why);
+            if *code == Code::Unauthenticated || refused.caller.is_some() {
+                self.gate.denials.tell(&refused, *code, why);
             }
         }
         body.drain().await;

@@ -255,7 +255,7 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
 #[test]
 fn a_lease_of_somebody_else_is_no_reason_to_lose_the_own_ones() {
     let _machine = machine::shared();
-    let cluster = Setup::of(1).start();
+    let cluster = Setup::of(1).with("log-format", "json").start();
     let guarded = Guarded::of(&cluster);
     let grants = json!([{"verbs": ["lease"], "resource": "leases/"}]);
     let mut client = guarded.client(&guarded.identity("ci", &grants));
@@ -281,6 +281,34 @@ fn a_lease_of_somebody_else_is_no_reason_to_lose_the_own_ones() {
     ];
     assert_eq!(told, expected);
     done(client.post("/v1/leases/renew", &renew(json!([other]))), 403);
+    done(client.post("/v1/leases/renew", &renew(json!([a, b]))), 200);
+    // Whoever is refused what it held is in the audit, also within an answer to the rest.
+    let lines = audit(&cluster.members[0].output());
+    let of_renewals = lines
+        .iter()
+        .filter(|line| line["fields"]["route"] == "/v1/leases/renew");
+    let why: Vec<_> = of_renewals
+        .map(|line| {
+            let fields = &line["fields"];
+            assert_eq!(fields["identity"], "ci");
+            assert_eq!(fields["code"], "forbidden");
+            fields["why"].as_str().expect("why").to_owned()
+        })
+        .collect();
+    let some = format!("1 of 4 leases are not the caller's, first {other}");
+    let all = format!(
+        "lease {other} was granted to another identity; only that one and administrators use it"
+    );
+    assert_eq!(why, [some, all]);
+}
+
+/// What a member's log has for the audit.
+fn audit(written: &str) -> Vec<Value> {
+    let lines = written.lines().filter(|line| line.starts_with('{'));
+    let lines = lines.map(|line| -> Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
+    lines.filter(|line| line["target"] == "audit").collect()
 }
 
 #[test]
@@ -319,12 +347,7 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
         done(client.get(&format!("/v1/keys/{number}")), 403);
     }
     let written = member.output();
-    let lines: Vec<Value> = written
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .filter(|line: &Value| line["target"] == "audit")
-        .collect();
+    let lines = audit(&written);
     let refused = |route: &str, code: &str| -> Vec<&Value> {
         let is_of =
             |line: &&Value| line["fields"]["route"] == route && line["fields"]["code"] == code;
