@@ -40,7 +40,7 @@ use super::probe::{self, Probe};
 use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::rights::{self, Right};
-use super::route::{self, Call, Family, Target};
+use super::route::{self, Call, Family, Keeps, Target};
 use super::shares::Shares;
 use super::{
     access, administration, backup, cluster, elections, key_ranges, keys, leases, locks, members,
@@ -250,10 +250,11 @@ impl Service {
         if target.is_some_and(|target| target.family.is_open()) {
             return (Ok(()), Caller::anonymous(address));
         }
-        let keeps = |target: Target<'_>| target.family.keeps(&head.method, head.uri.query());
-        let pace = match target.is_some_and(keeps) {
-            true => Paced::Free,
-            false => Paced::Counted,
+        let keeps = |target: Target<'_>| target.keeps(&head.method, head.uri.query());
+        let pace = match target.map_or(Keeps::Nothing, keeps) {
+            Keeps::Lease(lease) => Paced::UnlessItsOwn(lease),
+            Keeps::Named => Paced::Later,
+            Keeps::Nothing => Paced::Counted,
         };
         let proof = (&head.headers, &head.extensions);
         self.gate.admit(&self.handle, proof, address, pace).await

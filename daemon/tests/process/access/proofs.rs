@@ -241,6 +241,29 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
             200,
         );
     }
+    let absent = "7fffffffffffffff";
+    let together = json!({"leases": [absent, lease]});
+    done(client.post("/v1/leases/renew", &together), 200);
+    // What is not its own is no hold of its, and counts.
+    let other = done(guarded.root().post("/v1/leases", &grant), 201).str("lease");
+    for id in [absent, &other] {
+        let asked = [
+            ("DELETE", format!("/v1/leases/{id}"), Value::Null),
+            ("POST", format!("/v1/leases/{id}/renew"), Value::Null),
+            ("DELETE", format!("/v1/locks/x?lease={id}"), Value::Null),
+            ("POST", "/v1/leases/renew".to_owned(), json!({"leases": [id]})),
+            ("POST", "/v1/leases/renew".to_owned(), json!({"leases": []})),
+        ];
+        for (method, path, body) in asked {
+            let mut ask = || match &body {
+                Value::Null => client.call(method, &path, &[], b""),
+                body => client.json(method, &path, body),
+            };
+            let statuses: Vec<u16> = (0..10).map(|_| ask().expect("an answer").status).collect();
+            let refused = statuses.iter().filter(|status| **status == 429);
+            assert!(5 <= refused.count(), "{method} {path}: {statuses:?}");
+        }
+    }
     done(client.delete(&format!("/v1/leases/{lease}")), 200);
     let first = refused[0];
     assert_eq!(first.str("limit"), "requests_per_second");
@@ -250,6 +273,62 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
         first.text()
     );
     done(guarded.root().get("/v1/whoami"), 200);
+}
+
+#[test]
+fn whoever_has_no_right_at_all_writes_nothing_into_the_log_and_a_decision_is_told_all_the_same() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let guarded = Guarded::of(&cluster);
+    let mut nobody = guarded.client(&guarded.identity("nobody", &json!([])));
+    let locks = json!([{"verbs": ["lock"], "resource": "locks/"}]);
+    let mut locker = guarded.client(&guarded.identity("locker", &locks));
+    let applied = || done(guarded.root().get("/v1/status"), 200).u64("applied_index");
+    let before = applied();
+    let ttl = json!({"ttl_ms": 60_000});
+    for number in 0..50 {
+        let path = format!("/v1/leases/70000000000000{number:02}");
+        let code = |answer, status| done(answer, status).code();
+        let renewed = nobody.post(&format!("{path}/renew"), &Value::Null);
+        assert_eq!(code(renewed, 404), "lease-not-found");
+        assert_eq!(code(nobody.delete(&path), 404), "lease-not-found");
+        let changed = nobody.json("PATCH", &path, &ttl);
+        assert_eq!(code(changed, 404), "lease-not-found");
+        let released = locker.delete(&format!("/v1/locks/x?lease=70000000000000{number:02}"));
+        assert_eq!(code(released, 404), "not-held");
+    }
+    let many: Vec<_> = (0..1000)
+        .map(|number| format!("7000000000000{number:03}"))
+        .collect();
+    let many = done(
+        nobody.post("/v1/leases/renew", &json!({"leases": many})),
+        200,
+    );
+    let results = many.json()["results"].as_array().expect("results").clone();
+    let is_absent = |result: &Value| result["error"] == "lease-not-found";
+    assert!(results.len() == 1000 && results.iter().all(is_absent));
+    let written = applied() - before;
+    assert!(written < 20, "{written} entries for 201 requests");
+    // What was decided under a key is told also where the lease is gone by then, at every member.
+    let leases = json!([{"verbs": ["lease"], "resource": "leases/"}]);
+    let token = guarded.identity("ci", &leases);
+    let mut client = guarded.client(&token);
+    let lease = done(client.post("/v1/leases", &ttl), 201).str("lease");
+    let key = [("idempotency-key", "\"the-end-of-it\"")];
+    for (member, replayed) in [(0, None), (1, Some("true")), (2, Some("true"))] {
+        let mut client = cluster.members[member].client().with_token(&token);
+        let ended = client.call("DELETE", &format!("/v1/leases/{lease}"), &key, b"");
+        let ended = done(ended, 200);
+        assert_eq!(ended.header("idempotency-replayed"), replayed, "{member}");
+        // A lease that a member has not heard of yet is renewed and ended there all the same.
+        let other = done(guarded.client(&token).post("/v1/leases", &ttl), 201).str("lease");
+        done(
+            client.post(&format!("/v1/leases/{other}/renew"), &Value::Null),
+            200,
+        );
+        done(client.delete(&format!("/v1/leases/{other}")), 200);
+    }
+    done(client.delete(&format!("/v1/leases/{lease}")), 410);
 }
 
 #[test]
