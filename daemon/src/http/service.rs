@@ -340,7 +340,14 @@ impl Service {
             seed: asked.seed,
             id: asked.id,
         };
-        let mut reply = serve(call, cx).await.unwrap_or_else(Failure::into_reply);
+        let mut reply = serve(call, cx).await.unwrap_or_else(|failure| {
+            let shares = |state: &State| asked.caller.shares(state.access());
+            let failure = match self.handle.read(shares) {
+                true => failure.without_counts(),
+                false => failure,
+            };
+            failure.into_reply()
+        });
         reply.unsent = Some(course.unsent(&reply));
         if course.replayed.into_inner() {
             let name = HeaderName::from_static(header::IDEMPOTENCY_REPLAYED);

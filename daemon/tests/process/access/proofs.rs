@@ -276,6 +276,25 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
 }
 
 #[test]
+fn how_much_everybody_has_is_told_to_administrators_and_that_there_is_no_room_to_all() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let leases = json!([{"verbs": ["lease"], "resource": "leases/"}]);
+    let token = guarded.identity("ci", &leases);
+    let mut root = guarded.root();
+    done(root.json("PATCH", "/v1/limits", &json!({"leases": 1})), 200);
+    let ttl = json!({"ttl_ms": 60_000});
+    done(root.post("/v1/leases", &ttl), 201);
+    let to_root = done(root.post("/v1/leases", &ttl), 429);
+    assert_eq!((to_root.u64("allowed"), to_root.u64("asked")), (1, 2));
+    let told = done(guarded.client(&token).post("/v1/leases", &ttl), 429);
+    assert_eq!((told.str("limit"), told.u64("allowed")), ("leases".into(), 1));
+    assert!(told.json().get("asked").is_none(), "{}", told.text());
+    assert!(!told.str("detail").contains('2'), "{}", told.text());
+}
+
+#[test]
 fn whoever_has_no_right_at_all_writes_nothing_into_the_log_and_a_decision_is_told_all_the_same() {
     let _machine = machine::shared();
     let cluster = Setup::of(3).start();
