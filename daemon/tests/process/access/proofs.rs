@@ -444,6 +444,9 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
     for number in 0..500 {
         done(client.get(&format!("/v1/keys/{number}")), 403);
     }
+    // Nor does one identity drown another.
+    let quiet = guarded.identity("quiet", &json!([]));
+    done(guarded.client(&quiet).get("/v1/tokens"), 403);
     let written = member.output();
     let lines = audit(&written);
     let refused = |route: &str, code: &str| -> Vec<&Value> {
@@ -462,6 +465,7 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
     let why = put["why"].as_str().expect("why");
     assert!(why.contains("needs `write` on keys/a"), "{why}");
     assert!(!refused("/v1/roles", "forbidden").is_empty());
+    assert_eq!(refused("/v1/tokens", "forbidden").len(), 1);
     assert!(
         refused("/v1/keys/{key}", "unauthenticated")
             .iter()
