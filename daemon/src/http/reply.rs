@@ -228,4 +228,12 @@ impl<T: Unpin> Answer for Sent<T> {
             }
         }
     }
+
+    fn may_go_on(&mut self) -> bool {
+        match &mut self.what {
+            What::Made(Made::Stream(stream)) => stream.may_go_on(),
+            // A file is judged where it is read. What is at hand was judged when it was made, and is not long.
+            What::Made(Made::File(_)) | What::Whole(_) => true,
+        }
+    }
 }

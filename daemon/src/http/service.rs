@@ -326,6 +326,7 @@ impl Service {
         let course = Course::default();
         let cx = Context {
             service: self,
+            method: known(&head.method),
             headers: &head.headers,
             query,
             body,

@@ -38,7 +38,9 @@ const TURN_PATIENCE: Duration = Duration::from_millis(900);
 /// What a handler works with.
 pub(in crate::http) struct Context<'a> {
     pub(super) service: &'a Service,
-    /// The headers of the request.
+    /// The method of the request, as it is told.
+    pub(in crate::http) method: &'static str,
+    /// Its headers.
     pub(in crate::http) headers: &'a HeaderMap,
     /// Its parameters that nobody has taken yet.
     pub(in crate::http) query: Query,
@@ -183,7 +185,10 @@ impl Context<'_> {
     /// # Errors
     ///
     /// As [`Gate::count_unless_own`].
-    pub(in crate::http) async fn count_unless_own(&self, leases: &[LeaseId]) -> Result<(), Failure> {
+    pub(in crate::http) async fn count_unless_own(
+        &self,
+        leases: &[LeaseId],
+    ) -> Result<(), Failure> {
         let gate = &self.service.gate;
         gate.count_unless_own(self.handle(), self.caller, leases)
             .await
