@@ -669,7 +669,8 @@ mod tests {
             let (gate, handle) = (&gate, &handle);
             async move {
                 let proof = (&HeaderMap::new(), &extensions);
-                gate.admit(handle, proof, ADDRESS.into(), Paced::Later).await
+                gate.admit(handle, proof, ADDRESS.into(), Paced::Later)
+                    .await
             }
         };
         let (admitted, opened) = ask(60_000).await;

@@ -251,7 +251,11 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
             ("DELETE", format!("/v1/leases/{id}"), Value::Null),
             ("POST", format!("/v1/leases/{id}/renew"), Value::Null),
             ("DELETE", format!("/v1/locks/x?lease={id}"), Value::Null),
-            ("POST", "/v1/leases/renew".to_owned(), json!({"leases": [id]})),
+            (
+                "POST",
+                "/v1/leases/renew".to_owned(),
+                json!({"leases": [id]}),
+            ),
             ("POST", "/v1/leases/renew".to_owned(), json!({"leases": []})),
         ];
         for (method, path, body) in asked {
@@ -289,7 +293,10 @@ fn how_much_everybody_has_is_told_to_administrators_and_that_there_is_no_room_to
     let to_root = done(root.post("/v1/leases", &ttl), 429);
     assert_eq!((to_root.u64("allowed"), to_root.u64("asked")), (1, 2));
     let told = done(guarded.client(&token).post("/v1/leases", &ttl), 429);
-    assert_eq!((told.str("limit"), told.u64("allowed")), ("leases".into(), 1));
+    assert_eq!(
+        (told.str("limit"), told.u64("allowed")),
+        ("leases".into(), 1)
+    );
     assert!(told.json().get("asked").is_none(), "{}", told.text());
     assert!(!told.str("detail").contains('2'), "{}", told.text());
 }
