@@ -312,6 +312,8 @@ mutants! {
     DelayPassesOthers,
     /// The quota of an identity is not judged.
     IdentityQuotaIgnored,
+    /// Whoever waits is granted what it has lost the right to.
+    GrantedWithoutRight,
 
     // Keys.
     /// A transaction ignores its conditions.

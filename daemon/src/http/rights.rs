@@ -22,6 +22,8 @@
 //! - Whoever may read a lease, or has it, sees how many things hang on it; of what they are called, whoever has it sees
 //!   all and others what they may read or hold.
 //! - The present revision is no secret: every answer has it. It tells how much is going on, and not what.
+//! - Which limit of the whole cluster is reached is told to whoever is refused for it; how much there is, to those who
+//!   administer the cluster.
 //! - That a lease is somebody else's, or has ended, is told to whoever knows its id, which is drawn out of 2^63.
 
 use serde_json::{Value, json};

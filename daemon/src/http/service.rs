@@ -40,7 +40,7 @@ use super::probe::{self, Probe};
 use super::query::Query;
 use super::reply::{Reply, Sent, Unsent};
 use super::rights::{self, Right};
-use super::route::{self, Call, Family, Target};
+use super::route::{self, Call, Family, Keeps, Target};
 use super::shares::Shares;
 use super::{
     access, administration, backup, cluster, elections, key_ranges, keys, leases, locks, members,
@@ -185,7 +185,7 @@ impl Service {
             .instrument(of_log)
             .await
             .unwrap_or_else(Failure::into_reply);
-        if let (Some(code), Some(why)) = (reply.code, &reply.refused) {
+        if let Some((code, why)) = &reply.refused {
             let refused = Refused {
                 caller: caller.principal().identity().map(|_| &caller),
                 address,
@@ -193,8 +193,8 @@ impl Service {
                 call: (known(&head.method), route),
             };
             // While nobody proves anything, only where it was asked makes a difference, and that is no matter of rights.
-            if code == Code::Unauthenticated || refused.caller.is_some() {
-                self.gate.denials.tell(&refused, code, why);
+            if *code == Code::Unauthenticated || refused.caller.is_some() {
+                self.gate.denials.tell(&refused, *code, why);
             }
         }
         body.drain().await;
@@ -250,10 +250,11 @@ impl Service {
         if target.is_some_and(|target| target.family.is_open()) {
             return (Ok(()), Caller::anonymous(address));
         }
-        let keeps = |target: Target<'_>| target.family.keeps(&head.method, head.uri.query());
-        let pace = match target.is_some_and(keeps) {
-            true => Paced::Free,
-            false => Paced::Counted,
+        let keeps = |target: Target<'_>| target.keeps(&head.method, head.uri.query());
+        let pace = match target.map_or(Keeps::Nothing, keeps) {
+            Keeps::Lease(lease) => Paced::UnlessItsOwn(lease),
+            Keeps::Named => Paced::Later,
+            Keeps::Nothing => Paced::Counted,
         };
         let proof = (&head.headers, &head.extensions);
         self.gate.admit(&self.handle, proof, address, pace).await
@@ -325,6 +326,7 @@ impl Service {
         let course = Course::default();
         let cx = Context {
             service: self,
+            method: known(&head.method),
             headers: &head.headers,
             query,
             body,
@@ -339,7 +341,14 @@ impl Service {
             seed: asked.seed,
             id: asked.id,
         };
-        let mut reply = serve(call, cx).await.unwrap_or_else(Failure::into_reply);
+        let mut reply = serve(call, cx).await.unwrap_or_else(|failure| {
+            let shares = |state: &State| asked.caller.shares(state.access());
+            let failure = match self.handle.read(shares) {
+                true => failure.without_counts(),
+                false => failure,
+            };
+            failure.into_reply()
+        });
         reply.unsent = Some(course.unsent(&reply));
         if course.replayed.into_inner() {
             let name = HeaderName::from_static(header::IDEMPOTENCY_REPLAYED);

@@ -340,7 +340,7 @@ impl LogFile {
             return Ok(false);
         }
         self.failed = true;
-        // Its commits are of two phases, of which none goes back after rot.
+        // Its commits move pages and change nothing of what they hold: one that goes back after rot loses nothing.
         let compacted = contained(&path, || self.db.compact().map_err(|e| failed(&path, e)))?;
         self.failed = false;
         Ok(compacted)

@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tenure_api::{Code, Outcome, Retry};
 use tenure_replica::{AdminRequest, Decided, Operated};
-use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Limits, State};
+use tenure_state::{Clock, Command, IdempotencyKey, LeaseId, Limits, Refusal, State};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::Service;
 use crate::http::body::{self, Body};
-use crate::http::caller::{Caller, Changes, Gate};
+use crate::http::caller::{Caller, Changes, Gate, Use};
 use crate::http::failure::{Asked, Failure, Purpose};
 use crate::http::following::Watchers;
 use crate::http::idempotency::Recording;
@@ -38,7 +38,9 @@ const TURN_PATIENCE: Duration = Duration::from_millis(900);
 /// What a handler works with.
 pub(in crate::http) struct Context<'a> {
     pub(super) service: &'a Service,
-    /// The headers of the request.
+    /// The method of the request, as it is told.
+    pub(in crate::http) method: &'static str,
+    /// Its headers.
     pub(in crate::http) headers: &'a HeaderMap,
     /// Its parameters that nobody has taken yet.
     pub(in crate::http) query: Query,
@@ -162,21 +164,62 @@ impl Context<'_> {
         self.judged(judge, is_local).await
     }
 
-    /// The same for leases that whoever asks is to have been granted, before a renewal of them is proposed: of each,
-    /// whether it may be.
-    async fn may_renew(&self, leases: &[LeaseId]) -> Result<Vec<bool>, Failure> {
+    /// The same for leases that whoever asks is to have been granted, before a renewal of them is proposed: of each, whether
+    /// it may be. That one is not there, as one that is refused, is certain only behind a read barrier.
+    async fn may_renew(&self, leases: &[LeaseId]) -> Result<Vec<Use>, Failure> {
         if self.is_let_through() {
-            return Ok(vec![true; leases.len()]);
+            return Ok(vec![Use::Allowed; leases.len()]);
         }
         let judge = |state: &State| self.caller.may_use(state, leases);
         match self.handle().read(judge) {
-            Ok(may) if may.iter().all(|may| *may) => Ok(may),
-            // What is refused is looked at once more, as all else.
+            Ok(uses) if uses.iter().all(|found| *found == Use::Allowed) => Ok(uses),
             Ok(_) | Err(_) => {
                 self.barrier().await?;
                 self.handle().read(judge)
             }
         }
+    }
+
+    /// Counts a request that keeps leases, unless all of them are the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::count_unless_own`].
+    pub(in crate::http) async fn count_unless_own(
+        &self,
+        leases: &[LeaseId],
+    ) -> Result<(), Failure> {
+        let gate = &self.service.gate;
+        gate.count_unless_own(self.handle(), self.caller, leases)
+            .await
+    }
+
+    /// What comes of a command about a lease that is not there, if it is about one: it changes nothing, so that no entry is
+    /// written for it. Otherwise whoever has no right at all could fill the log. A lease that this member has not heard of
+    /// yet is there behind a read barrier; what was decided under a key is told where it is applied.
+    async fn of_absent_lease(&self, command: &Command) -> Result<Option<Decided>, Failure> {
+        let (lease, refusal) = match command {
+            Command::RevokeLease { lease } | Command::ChangeLease { lease, .. } => (*lease, None),
+            Command::Release(release) => (release.lease, Some(Refusal::NotHeld)),
+            _ => return Ok(None),
+        };
+        let is_there = |state: &State| state.has_lease(lease);
+        if self.is_let_through() || self.handle().read(is_there) {
+            return Ok(None);
+        }
+        self.barrier().await?;
+        let recorded_at = self.recorded_at.as_ref();
+        let recorded_at = recorded_at.filter(|_| command.is_recorded());
+        Ok(self.handle().read(|state| {
+            if recorded_at.is_some_and(|at| state.is_decided(at)) {
+                return None;
+            }
+            let absent = absent(state, lease)?;
+            Some(Decided {
+                outcome: refusal.map_or(absent.outcome.clone(), Err),
+                ..absent
+            })
+        }))
     }
 
     /// The same for a command, before it is proposed.
@@ -335,6 +378,7 @@ impl Context<'_> {
         purpose: Purpose,
     ) -> Result<Decided, Failure> {
         self.may_propose(&command).await?;
+        let absent = self.of_absent_lease(&command).await?;
         let recorded_at = self.recorded_at.as_ref();
         let idempotency = recorded_at.filter(|_| command.is_recorded()).cloned();
         let asked = Asked::of(&command).under(idempotency.as_ref().map(|at| at.key.as_str()));
@@ -343,17 +387,17 @@ impl Context<'_> {
             (Some(_), Purpose::Write) => Purpose::RepeatableWrite,
             (_, purpose) => purpose,
         };
-        self.course.proposes(purpose);
-        let decided = self
-            .handle()
-            .submit(
-                self.caller.principal().clone(),
-                command,
-                idempotency,
-                self.span,
-            )
-            .await
-            .map_err(|unserved| Failure::unserved(unserved, purpose))?;
+        let decided = match absent {
+            Some(decided) => decided,
+            None => {
+                self.course.proposes(purpose);
+                let who = self.caller.principal().clone();
+                self.handle()
+                    .submit(who, command, idempotency, self.span)
+                    .await
+                    .map_err(|unserved| Failure::unserved(unserved, purpose))?
+            }
+        };
         if decided.replayed {
             self.course.replayed.store(true, Ordering::Relaxed);
         }
@@ -379,7 +423,10 @@ impl Context<'_> {
     ///
     /// Where it got no outcome.
     pub(in crate::http) async fn renew(&self, lease: LeaseId) -> Result<Decided, Failure> {
-        self.may_renew(&[lease]).await?;
+        let is_absent = self.may_renew(&[lease]).await?.contains(&Use::Absent);
+        if is_absent && let Some(absent) = self.handle().read(|state| absent(state, lease)) {
+            return Ok(absent);
+        }
         self.course.proposes(Purpose::RepeatableWrite);
         self.handle()
             .renew(self.caller.principal().clone(), lease, self.span)
@@ -388,7 +435,7 @@ impl Context<'_> {
     }
 
     /// Renews leases together; what came of each, and nothing of those that the caller may not renew: one that is not its
-    /// own is no reason to lose the others.
+    /// own, or is not there, is no reason to lose the others.
     ///
     /// # Errors
     ///
@@ -397,18 +444,39 @@ impl Context<'_> {
         &self,
         leases: &[LeaseId],
     ) -> Result<Vec<Option<Decided>>, Failure> {
-        let may = self.may_renew(leases).await?;
-        let asked = leases.iter().zip(&may).filter(|(_, may)| **may);
-        let allowed: Vec<LeaseId> = asked.map(|(lease, _)| *lease).collect();
-        self.course.proposes(Purpose::RepeatableWrite);
-        let decided = self
-            .handle()
-            .renew_many(self.caller.principal().clone(), &allowed, self.span)
-            .await
-            .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))?;
+        let uses = self.may_renew(leases).await?;
+        // Each with what is told of it, where nothing is to be proposed.
+        let found: Vec<(LeaseId, Use, Option<Decided>)> = self.handle().read(|state| {
+            let found = leases.iter().zip(&uses).map(|(lease, found)| {
+                let absent = (*found == Use::Absent).then(|| absent(state, *lease));
+                (*lease, *found, absent.flatten())
+            });
+            found.collect()
+        });
+        let is_asked = |(_, found, absent): &(LeaseId, Use, Option<Decided>)| {
+            *found != Use::Refused && absent.is_none()
+        };
+        let asked = found.iter().filter(|found| is_asked(found));
+        let asked: Vec<LeaseId> = asked.map(|(lease, ..)| *lease).collect();
+        let decided = self.renew_each(&asked).await?;
         let mut decided = decided.into_iter();
-        let of = |may: bool| may.then(|| decided.next()).flatten();
-        Ok(may.into_iter().map(of).collect())
+        let of = |found: (LeaseId, Use, Option<Decided>)| match is_asked(&found) {
+            true => decided.next(),
+            false => found.2,
+        };
+        Ok(found.into_iter().map(of).collect())
+    }
+
+    /// Proposes renewals; what came of each.
+    async fn renew_each(&self, leases: &[LeaseId]) -> Result<Vec<Decided>, Failure> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.course.proposes(Purpose::RepeatableWrite);
+        self.handle()
+            .renew_many(self.caller.principal().clone(), leases, self.span)
+            .await
+            .map_err(|unserved| Failure::unserved(unserved, Purpose::RepeatableWrite))
     }
 
     /// Has the leader do something; what came of it. Asking again for the same is harmless, by what members are made
@@ -548,6 +616,18 @@ impl Context<'_> {
         let shares = |state: &State| self.caller.shares(state.access());
         self.handle().read(shares).then_some(identity)
     }
+}
+
+/// What is told of a lease that is not there, as it would be by an entry; `None` where it is.
+fn absent(state: &State, lease: LeaseId) -> Option<Decided> {
+    let clock = state.clock();
+    let refusal = state.lease(lease, clock).err()?;
+    Some(Decided {
+        outcome: Err(refusal),
+        replayed: false,
+        revision: state.revision(),
+        clock,
+    })
 }
 
 /// A place among the requests that wait, given back when it is dropped.

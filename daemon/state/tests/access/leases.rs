@@ -244,3 +244,139 @@ fn a_delay_lets_pass_only_the_same_name_of_the_same_identity() {
         assert!(matches!(again, Ok(Answer::Held(_))), "{again:?}");
     }
 }
+
+/// What `b` may do, in a role of its own.
+fn b_may(state: &mut State, grants: Vec<RoleGrant>) {
+    assert!(put_role(state, "s", grants).is_ok());
+}
+
+/// A state in which `a` holds the lock `x`, then `b` waits for it, and then `a` with another lease; and `a` leads `e`, for
+/// which `b` waits as `heir`.
+fn queued() -> State {
+    let mut state = furnished();
+    b_may(&mut state, what_b_needs());
+    for (who, id) in [(a(), 1), (b(), 2), (a(), 3)] {
+        assert!(ask(&mut state, &who, grant(id, 60_000)).is_ok());
+        let told = ask(
+            &mut state,
+            &who,
+            Command::Acquire(acquire("x", id, 500_000)),
+        );
+        assert!(told.is_ok(), "{told:?}");
+    }
+    for (who, id, candidate) in [(a(), 1, "first"), (b(), 2, "heir")] {
+        let campaign = Acquire {
+            kind: Kind::Election,
+            owner: candidate.to_owned(),
+            ..acquire("e", id, 500_000)
+        };
+        let told = ask(&mut state, &who, Command::Acquire(campaign));
+        assert!(told.is_ok(), "{told:?}");
+    }
+    state
+}
+
+fn what_b_needs() -> Vec<RoleGrant> {
+    vec![
+        right(&[Verb::Lock], "locks/x", true),
+        right(&[Verb::Campaign], "elections/", false),
+        right(&[Verb::Lease], "leases/", false),
+    ]
+}
+
+/// With which leases a lock is held, and with which it is waited for.
+fn standing(state: &State, kind: Kind, name: &str) -> (Vec<LeaseId>, Vec<LeaseId>) {
+    let view = state.queue(kind, name);
+    (
+        view.holders.iter().map(|holder| holder.lease).collect(),
+        view.queue.iter().map(|place| place.lease).collect(),
+    )
+}
+
+fn held_at(state: &State, kind: Kind, name: &str) -> Fence {
+    state.queue(kind, name).holders[0].fence
+}
+
+#[test]
+fn whoever_has_lost_the_right_is_granted_nothing_when_its_turn_comes_and_its_place_ends() {
+    let hand_over = |state: &State| {
+        Command::HandOver(HandOver {
+            name: "e".to_owned(),
+            lease: lease(1),
+            candidate: "first".to_owned(),
+            fence: held_at(state, Kind::Election, "e"),
+            to: "heir".to_owned(),
+        })
+    };
+    let mut state = queued();
+    b_may(&mut state, vec![right(&[Verb::Lease], "leases/", false)]);
+    // Nothing happens before its turn, and what it may not have is not handed to it either.
+    let both = (vec![lease(1)], vec![lease(2), lease(3)]);
+    assert_eq!(standing(&state, Kind::Lock, "x"), both);
+    let heir = hand_over(&state);
+    assert_eq!(ask(&mut state, &a(), heir), Err(Refusal::NotHeld));
+    let mut reloaded = reload(&state);
+    for state in [&mut state, &mut reloaded] {
+        let before = state.revision();
+        let fence = held_at(state, Kind::Lock, "x").0;
+        assert!(ask(state, &a(), release("x", 1, Some(fence))).is_ok());
+        assert_eq!(
+            standing(state, Kind::Lock, "x"),
+            (vec![lease(3)], Vec::new())
+        );
+        let left: Vec<_> = state
+            .events_after(before)
+            .filter_map(|event| match event {
+                Event::Left { lease, reason, .. } => Some((*lease, *reason)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(left, [(lease(2), LeaveReason::Withdrawn)]);
+        assert_eq!(state.revision(), Revision(before.0 + 1));
+    }
+    assert_eq!(state.digest(), reloaded.digest());
+    // Whoever has it back by then is granted it, and what is held is kept.
+    let mut state = queued();
+    b_may(&mut state, Vec::new());
+    b_may(&mut state, what_b_needs());
+    let heir = hand_over(&state);
+    assert!(ask(&mut state, &a(), heir).is_ok());
+    let fence = held_at(&state, Kind::Lock, "x").0;
+    assert!(ask(&mut state, &a(), release("x", 1, Some(fence))).is_ok());
+    b_may(&mut state, Vec::new());
+    let mut renewal = support::renewals(&[2]);
+    renewal.renewals[0].principal = b();
+    assert!(only(&mut state, 1000, &renewal).outcome.is_ok());
+    for (kind, name) in [(Kind::Lock, "x"), (Kind::Election, "e")] {
+        assert_eq!(standing(&state, kind, name).0, [lease(2)]);
+    }
+}
+
+#[test]
+fn all_that_an_identity_has_ends_by_time_once_it_is_deleted_and_nothing_is_granted_to_it() {
+    let mut state = queued();
+    let name = "b".to_owned();
+    assert!(change(&mut state, AccessChange::DeleteIdentity { name }).is_ok());
+    let mut renewal = support::renewals(&[2]);
+    renewal.renewals[0].principal = b();
+    assert_eq!(only(&mut state, 1000, &renewal).outcome, UNKNOWN);
+    let fence = held_at(&state, Kind::Lock, "x").0;
+    let released = ask_at(&mut state, 1000, &a(), release("x", 1, Some(fence)));
+    assert!(released.is_ok());
+    assert_eq!(standing(&state, Kind::Lock, "x").0, [lease(3)]);
+    let waits_for_e = standing(&state, Kind::Election, "e").1;
+    assert_eq!(waits_for_e, [lease(2)], "until its lease ends");
+    state.apply(Clock(60_001), &Batch::default());
+    state.check_invariants();
+    assert_eq!(state.lease_identity(lease(2)), None);
+    assert!(standing(&state, Kind::Election, "e").1.is_empty());
+}
+
+#[test]
+fn what_nobody_in_particular_waits_for_is_granted_after_access_control_was_turned_on() {
+    let waits = |id| Command::Acquire(acquire("x", id, 50_000));
+    let mut state = guarded_after([grant(1, 60_000), grant(2, 60_000), waits(1), waits(2)]);
+    let revoke = Command::RevokeLease { lease: lease(1) };
+    assert!(ask(&mut state, &a(), revoke).is_ok());
+    assert_eq!(standing(&state, Kind::Lock, "x").0, [lease(2)]);
+}

@@ -2,7 +2,7 @@
 
 use tenure_state::*;
 
-use super::{Called, Model};
+use super::{Called, MStanding, Model};
 
 #[derive(Default)]
 pub(crate) struct MAccess {
@@ -211,6 +211,17 @@ impl Model {
         wants.iter().all(|wants| self.access.may(&name, wants))
             && own.iter().all(|lease| self.is_theirs(who, *lease))
             && seen.iter().all(may_see)
+    }
+
+    /// Whether whoever waits may hold what it waits for, where anybody in particular does.
+    pub(crate) fn may_still_hold(&self, waiting: &MStanding) -> bool {
+        let owner = self.called(waiting.lease).1;
+        let Some(owner) = owner.filter(|_| self.access.enabled) else {
+            return true;
+        };
+        let name = format!("{}{}", place(waiting.kind), waiting.name);
+        self.access.identity(&owner).is_some()
+            && self.access.may(&owner, &one(&[holder(waiting.kind)], name))
     }
 
     /// What a lease that is asked about is called, and whose it is.
