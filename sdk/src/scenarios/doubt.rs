@@ -97,6 +97,8 @@ async fn handed_over(to: Option<&str>, first: fn() -> Does) -> (Result<String, E
             _ => Does::Answers(200, json!({"leader": "00a2", "term": 7, "revision": 9})),
         })
     });
+    // One try of such an operation takes as long as all of the usual patience.
+    let client = client.with_patience(Duration::from_secs(30));
     let told = client.transfer_leadership(to).await;
     (told.map(|led| led.leader), members.count(LEAD))
 }
