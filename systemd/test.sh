@@ -3,19 +3,14 @@
 # killed, stalled, stopped, upgraded and put back, cut off, joined, replaced, restored, recovered, brought to TLS, begun anew with
 # TLS and access control, removed and purged.
 #
-#   systemd/test.sh [all] [--binaries DIR]     as for systemd/package.sh; of examples also `poison` is needed
+#   systemd/test.sh [--binaries DIR]     as for systemd/package.sh; of examples also `poison` is needed
 #
-# Blocks of commands of README.md are run as they are printed, and at the end it is looked which of them never were.
+# Blocks of commands of README.md are run as they are printed; at the end it is looked whether any of them never was.
 #
 # Where no systemd can be booted it says why, in a line that begins with SKIPPED. That is a failure with TENURE_TESTS_STRICT, and in
 # CI (CI=true) on a machine that has booted one before.
 set -euo pipefail
 cd "$(dirname "$0")"
-everything=
-if [ "${1:-}" = all ]; then
-    everything=yes
-    shift
-fi
 binaries=(--binaries "${CARGO_TARGET_DIR:-../target}/debug")
 [ $# -eq 0 ] || binaries=("$@")
 for ((i = 1; i < ${#binaries[@]}; i += 2)); do binaries[i]=$(realpath "${binaries[i]}"); done
@@ -173,6 +168,14 @@ boot() {
     done
     [ -e "$booted" ] || touch "$booted"
     said "the machines run $(on n1 systemctl --version | head -n 1)"
+}
+
+# The same package with another version, compressed in a hurry.
+another_version() {
+    dpkg-deb -R "$1" "$logs/unpacked"
+    sed -i "s/^Version: .*/Version: $2/" "$logs/unpacked/DEBIAN/control"
+    dpkg-deb -Zgzip -z1 -b "$logs/unpacked" "$3" >/dev/null
+    rm -r "$logs/unpacked"
 }
 
 installs_without_starting_anything() {
@@ -649,7 +652,7 @@ upgrade=$logs/tenure_0.1.0-2_amd64.deb
 poison=${binaries[1]}/examples/poison
 [ -x "$poison" ] || fail "there is no $poison: cargo build --example poison --package tenured"
 cp "$(./package.sh "${binaries[@]}" --deb-version 0.1.0-1 | tail -n 1)" "$package"
-cp "$(./package.sh --again 0.1.0-2 | tail -n 1)" "$upgrade"
+another_version "$package" 0.1.0-2 "$upgrade"
 said "packages built: $(stat -c %s "$package") bytes"
 installs_without_starting_anything
 one_member_by_the_readme
