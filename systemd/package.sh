@@ -4,14 +4,12 @@
 #   systemd/package.sh                              builds the programs as they are released
 #   systemd/package.sh --binaries target/debug      takes `tenured`, `tenure` and `examples/pages` that are there
 #   systemd/package.sh --deb-version 0.1.0-2        another version than that of the daemon, with revision 1
-#   systemd/package.sh --again 0.1.0-2              what was put together last, with another version
 #
 # Needs cargo-deb and cargo-cyclonedx. Of the same programs it makes the same package, byte for byte.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 binaries=
-again=
 options=()
 while (($#)); do
     case $1 in
@@ -21,11 +19,7 @@ while (($#)); do
         options+=(--fast --strip)
         ;;
     --deb-version) options+=(--deb-version "${2:?"--deb-version needs a version, such as 0.1.0-2"}") ;;
-    --again)
-        again=yes
-        options+=(--deb-version "${2:?"--again needs a version, such as 0.1.0-2"}" --fast --strip)
-        ;;
-    *) echo "$0: $1 is not known; --binaries DIR, --deb-version VERSION and --again VERSION are" >&2 && exit 2 ;;
+    *) echo "$0: $1 is not known; --binaries DIR and --deb-version VERSION are" >&2 && exit 2 ;;
     esac
     shift 2
 done
@@ -69,5 +63,5 @@ put_together() {
     find . -name tenure-sbom.json -not -path './target/*' -delete
 }
 
-[ -n "$again" ] || put_together
+put_together
 SOURCE_DATE_EPOCH=$epoch cargo deb --quiet --no-build --package tenured "${options[@]}" --output "$PWD/target/debian/"

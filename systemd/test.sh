@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The Debian package under a real systemd, on three throw-away machines with a network between them: installed, started,
-# reloaded, killed, stalled, stopped, upgraded, cut off, joined, replaced, restored, recovered, begun anew with TLS and access
-# control, removed and purged.
+# The Debian package under a real systemd, on throw-away machines with a network between them: installed, started, reloaded,
+# killed, stalled, stopped, upgraded and put back, cut off, joined, replaced, restored, recovered, brought to TLS, begun anew with
+# TLS and access control, removed and purged.
 #
-#   systemd/test.sh [--binaries DIR]     as for systemd/package.sh
+#   systemd/test.sh [--binaries DIR]     as for systemd/package.sh; of examples also `poison` is needed
+#
+# Blocks of commands of README.md are run as they are printed; at the end it is looked whether any of them never was.
 #
 # Where no systemd can be booted it says why, in a line that begins with SKIPPED. That is a failure with TENURE_TESTS_STRICT, and in
 # CI (CI=true) on a machine that has booted one before.
@@ -13,8 +15,9 @@ binaries=(--binaries "${CARGO_TARGET_DIR:-../target}/debug")
 [ $# -eq 0 ] || binaries=("$@")
 for ((i = 1; i < ${#binaries[@]}; i += 2)); do binaries[i]=$(realpath "${binaries[i]}"); done
 
-# Which machine, which member: n1 to n3 at 10.0.0.1 to 10.0.0.3.
+# Which machine, which member: n1 to n3 at 10.0.0.1 to 10.0.0.3; and n4, on which nothing is installed at first.
 machines=(n1 n2 n3)
+spare=n4
 prefix=t$$-
 logs=$(mktemp -d)
 began=$SECONDS
@@ -47,14 +50,14 @@ finish() {
     trap - EXIT
     # Whoever writes meanwhile stops at this.
     rm -f "$logs/writing"
-    for name in "${machines[@]}"; do
+    for name in "${machines[@]}" "$spare"; do
         if [ $code -ne 0 ] && [ -e "/run/tenure-box/$prefix$name/inner" ]; then
             echo "--- $name:"
             on "$name" systemctl status --no-pager --lines=0 'tenured*' 2>&1 | head -n 30 || true
             on "$name" journalctl --no-pager --lines=40 -o short-precise -u 'tenured*' || true
         fi
     done
-    for name in "${machines[@]}"; do
+    for name in "${machines[@]}" "$spare"; do
         box down "$name" &
         downs+=($!)
     done
@@ -88,16 +91,27 @@ milliseconds() { date +%s%3N; }
 # A block of the README, as it is printed there for n2: under which heading, and which of those there that are commands, or in another
 # language.
 printed() {
-    awk -v heading="## $1" -v wanted="$2" -v open="\`\`\`${3:-sh}" \
-        '/^## /{here = $0 == heading} here && $0 == open {n++; inside = n == wanted; next} /^```/{inside = 0} inside' README.md
+    printf '%s\t%s\t%s\n' "$1" "$2" "${3:-sh}" >>"$logs/tried"
+    blocks | awk -F '\t' -v block="$1\t$2\t${3:-sh}" '$1 FS $2 FS $3 == block' | cut -f 4-
 }
-# The same with the name and the address of another machine.
-as_printed() {
+# All blocks of the README, a line each time behind its heading, its number among those of its language there, and that.
+blocks() {
+    awk '/^##+ / { heading = $0; sub(/^#+ /, "", heading); delete count }
+        /^```/ { open = !open && $0 != "```"; if (open) { language = substr($0, 4); count[language]++ }; next }
+        open { print heading "\t" count[language] "\t" language "\t" $0 }' README.md
+}
+# The same with the name and the address of another machine, done there.
+as_printed() { as_changed "$1" "$2" "$3" "s/\bn2\b/$1/g; s/10\.0\.0\.2/10.0.0.${1#n}/g"; }
+# The same with whatever sed makes of it, and perhaps with something in the environment.
+as_changed() {
     local name=$1 commands
-    commands=$(printed "$2" "$3" | sed "s/\bn2\b/$name/g; s/10\.0\.0\.2/10.0.0.${name#n}/g")
+    commands=$(printed "$2" "$3" | sed "$4")
     [ -n "$commands" ] || fail "the README has no block $3 under \"$2\""
-    on "$name" bash -euo pipefail -c "cd /srv; $commands" >"$logs/printed-$name" 2>&1 || fail "$name: $commands: $(cat "$logs/printed-$name")"
+    on "$name" env "${@:5}" bash -euo pipefail -c "cd /srv; $commands" >"$logs/printed-$name" 2>&1 ||
+        fail "$name: $commands: $(cat "$logs/printed-$name")"
 }
+# As it stands there, by whoever asks n1.
+as_it_stands() { as_changed "$1" "$2" "$3" "" "${asking[@]}"; }
 
 # Which machine has the leader, of those that are named; the others are not asked.
 leader_of() {
@@ -127,7 +141,7 @@ first_write() {
 }
 
 boot() {
-    local name number
+    local name number booting=()
     [ "$(id -u)" = 0 ] || skipped "only root can boot one"
     for tool in unshare nsenter setpriv ip pgrep dpkg script openssl; do
         command -v "$tool" >/dev/null || skipped "$tool is not here"
@@ -136,13 +150,16 @@ boot() {
     # What a machine lacks is no failure; a machine that has it all and does not boot is one.
     unshare --mount --uts --ipc --net --pid --cgroup --fork true 2>"$logs/boot" || skipped "no namespaces: $(cat "$logs/boot")"
     grep -w cgroup2 /proc/filesystems >/dev/null || skipped "the kernel has no cgroup2"
-    for name in "${machines[@]}"; do
-        box up "$name" 2>"$logs/boot" || fail "$(cat "$logs/boot")"
+    for name in "${machines[@]}" "$spare"; do
+        box up "$name" 2>"$logs/boot-$name" || touch "$logs/not-booted" &
+        booting+=($!)
     done
+    wait "${booting[@]}"
+    [ ! -e "$logs/not-booted" ] || fail "$(cat "$logs"/boot-*)"
     box net n1 link add br0 type bridge 2>"$logs/bridge" || skipped "no network between the machines: $(cat "$logs/bridge")"
     box net n1 addr add 10.0.0.1/24 dev br0
     box net n1 link set br0 up
-    for number in 2 3; do
+    for number in 2 3 4; do
         name=n$number
         box net n1 link add "v$number" type veth peer name eth0 netns "$(cat "/run/tenure-box/$prefix$name/inner")"
         box net n1 link set "v$number" master br0 up
@@ -150,15 +167,25 @@ boot() {
         box net "$name" link set eth0 up
     done
     [ -e "$booted" ] || touch "$booted"
-    said "three machines run $(on n1 systemctl --version | head -n 1)"
+    said "the machines run $(on n1 systemctl --version | head -n 1)"
+}
+
+# The same package with another version, compressed in a hurry.
+another_version() {
+    dpkg-deb -R "$1" "$logs/unpacked"
+    sed -i "s/^Version: .*/Version: $2/" "$logs/unpacked/DEBIAN/control"
+    dpkg-deb -Zgzip -z1 -b "$logs/unpacked" "$3" >/dev/null
+    rm -r "$logs/unpacked"
 }
 
 installs_without_starting_anything() {
     local name
-    for name in "${machines[@]}"; do
+    for name in "${machines[@]}" "$spare"; do
         # To make the index of all manual pages again takes longer than all else.
         echo no-triggers | on "$name" tee /etc/dpkg/dpkg.cfg.d/no-triggers >/dev/null
         cp "$package" "$upgrade" "$(box root "$name")/srv/"
+    done
+    for name in "${machines[@]}"; do
         on "$name" dpkg -i "/srv/${package##*/}" >"$logs/install-$name" 2>&1 || touch "$logs/not-installed" &
     done
     wait
@@ -220,6 +247,7 @@ one_member_in_an_instance() {
 
 three_members_form_a_cluster() {
     local from took
+    n1_follows_at_most_1
     from=$(milliseconds)
     as_printed n1 "Three members" 1
     took=$(($(milliseconds) - from))
@@ -230,8 +258,25 @@ three_members_form_a_cluster() {
     as_printed n2 "Three members" 2
     grep '"ready":true' "$logs/printed-n2" >/dev/null || fail "the README sees no cluster: $(cat "$logs/printed-n2")"
     put n2 before-all x >/dev/null
+    is_followed n2 1 2
     said "README, three members: the first is installed and READY after $took ms without the others; all serve; $(leader n1 n2 n3) leads"
 }
+
+# n1 plays an older program, which follows an older state version and is told so by no file; and plays it no more. What runs there
+# goes on.
+n1_follows_at_most_1() {
+    on n1 mkdir -p /run/systemd/system/tenured.service.d
+    echo $'[Service]\nEnvironment=TENURED_STATE_VERSION_AT_MOST=1' | on n1 tee /run/systemd/system/tenured.service.d/older.conf >/dev/null
+    on n1 systemctl daemon-reload
+}
+n1_follows_all() {
+    on n1 rm /run/systemd/system/tenured.service.d/older.conf
+    on n1 systemctl daemon-reload
+}
+# The state version that a member follows, and the newest that it can.
+followed() { curl_on n1 -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"state_version":\([0-9]*\).*"state_version_at_most":\([0-9]*\).*/\1 \2/'; }
+follows() { [ "$(followed "$1")" = "$2 $3" ]; }
+is_followed() { follows "$1" "$2" "$3" || fail "$1 follows state version, and can at most: $(followed "$1"), not $2 $3"; }
 
 reloads() {
     local pid
@@ -284,46 +329,6 @@ sends_traces() {
     eventually 20 "n2 serves again" ready n2
     said "traces.md: traces are sent, and the journal says why they are lost where nobody takes them"
 }
-
-votes() { of_cluster_from n1 tenure member list -o json | tr -d ' \n' | grep "\"name\":\"$1\"[^{]*\"role\":\"voter\""; }
-does_not_vote() { ! votes "$1"; }
-
-# A fourth, as an instance on the machine of n3.
-newcomer_settings() {
-    sed -e 's/^name = .*/name = "n4"/' -e 's|^data_dir = .*|data_dir = "/var/lib/tenure/n4"|' \
-        -e 's/^client_listen = .*/client_listen = "10.0.0.3:7381"/' -e 's/^peer_listen = .*/peer_listen = "10.0.0.3:7382"/' \
-        -e 's|^initial_members = .*|join = "http://10.0.0.1:7379"|' examples/three-members.toml
-}
-
-members_come_and_go() {
-    local before
-    newcomer_settings | on n3 install -m 640 -g tenure /dev/stdin /etc/tenure/n4.toml
-    on n3 systemctl start tenured@n4
-    eventually 30 "n4 votes" votes n4
-    of_cluster_from n1 tenure member remove n4 >/dev/null
-    eventually 20 "n4 ends as one that was removed" stays_down_removed n3 tenured@n4
-    does_not_vote n4 || fail "n4 still votes"
-    on n3 systemctl start tenured@n4 2>/dev/null || true
-    eventually 20 "n4 ends again" stays_down_removed n3 tenured@n4
-    on n3 systemctl reset-failed tenured@n4
-    on n3 rm -r /etc/tenure/n4.toml /var/lib/tenure/n4
-    # The disk of n2 is gone.
-    before=$(member_id n2)
-    on n2 systemctl stop tenured
-    on n2 rm -r /var/lib/tenure/n2
-    on n2 systemctl start tenured
-    of_cluster_from n1 bash -euo pipefail -c "$(printed "Members that come and go" 1)" >"$logs/replaced" 2>&1 ||
-        fail "n2 is not replaced: $(cat "$logs/replaced")"
-    votes n2 >/dev/null || fail "the new n2 does not vote: $(of_cluster_from n1 tenure member list)"
-    [ "$(member_id n2)" != "$before" ] || fail "n2 is the one that it was"
-    eventually 20 "the new n2 serves" ready n2
-    has_key n2 before-all x || fail "the new n2 has not what the old one had"
-    of_cluster_from n1 tenure member lead n2 >/dev/null
-    eventually 10 "n2 leads" has_status n2 'leads in term*'
-    said "README, members: a fourth joins, votes, is removed and stays down; n2 is replaced after its disk is gone, and leads"
-}
-stays_down_removed() { [ "$(of_unit "$1" ActiveState "$2") $(of_unit "$1" ExecMainStatus "$2")" = "failed 3" ]; }
-member_id() { curl_on n1 -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"member":"\([0-9a-f]*\)".*/\1/'; }
 
 stays_down_when_misconfigured() {
     on n3 sed -i 's/^name = /nmae = /' /etc/tenure/tenured.toml
@@ -478,6 +483,9 @@ fetch_needrestart() {
 
 is_upgraded_in_place() {
     local name pid writer number count=0 aside2
+    # The package that is there stands for an older one.
+    as_printed n1 Upgrade 2
+    n1_follows_all
     has_instances_that_do_not_come_back
     aside2=$(of_unit n1 MainPID tenured@aside2)
     : >"$logs/writing"
@@ -504,6 +512,44 @@ is_upgraded_in_place() {
     said "an upgrade after which an instance does not come back ends with 0, leaves the next one alone and says what to do"
     said "upgrade in place, one after the other: $count writes acknowledged meanwhile, all there; the longest gap $(cat "$logs/worst") ms"
 }
+
+goes_back_and_forward() {
+    local refused
+    is_followed n1 1 1
+    is_followed n2 1 2
+    refused=$(put_role)
+    grep '"status":409' <<<"$refused" >/dev/null && grep 'n1 (' <<<"$refused" >/dev/null || fail "a role while n1 holds back: $refused"
+    # The older package on n1.
+    n1_follows_at_most_1
+    as_printed n1 Upgrade 3
+    on n1 dpkg-query -W -f '${Version}' tenure | grep -- '-1$' >/dev/null || fail "n1 has not the older version"
+    eventually 20 "all serve" all_ready
+    put n1 back x >/dev/null || fail "n1 takes no writes with the older package"
+    is_followed n1 1 1
+    # The newer one again, held.
+    as_printed n1 Upgrade 2
+    n1_follows_all
+    as_printed n1 Upgrade 1
+    is_followed n1 1 1
+    as_printed n1 Upgrade 4
+    for name in "${machines[@]}"; do eventually 10 "$name follows state version 2" follows "$name" 2 2; done
+    put_role | grep '"readers"' >/dev/null || fail "no role is made by state version 2: $(put_role)"
+    # From here on the older program does not start.
+    n1_follows_at_most_1
+    on n1 systemctl restart tenured 2>/dev/null || true
+    eventually 10 "n1 stays down with exit code 3" stays_down_with_3 n1 tenured
+    on n1 journalctl -u tenured -p err | grep 'follows state version 2, and this member follows up to 1: take state_version_at_most out' >/dev/null ||
+        fail "the journal does not say what to do: $(on n1 journalctl -u tenured -p err -n 3)"
+    n1_follows_all
+    on n1 systemctl start tenured
+    eventually 20 "n1 serves again" ready n1
+    said "README, upgrade: held at state version 1 by one member, put back, upgraded again and let go; then the older one stays down and says why"
+}
+put_role() {
+    curl_on n1 -s --max-time 5 -X PUT "$(address n2)/v1/roles/readers" -H 'Content-Type: application/json' \
+        -d '{"grants":[{"verbs":["read"],"resource":"keys/"}]}'
+}
+stays_down_with_3() { [ "$(of_unit "$1" ActiveState "$2") $(of_unit "$1" ExecMainStatus "$2")" = "failed 3" ]; }
 
 keeps_listening_by_its_socket() {
     local pid asking answered
@@ -556,58 +602,19 @@ UNIT
     said "socket unit: a connection starts the member; during a restart none of $(awk '{n += $1} END {print n}' <<<"$answered") connections was refused"
 }
 
-of_cluster() { curl_on n1 -s --max-time 5 "$(address "$1")/v1/status" | sed 's/.*"cluster":"\([0-9a-f]*\)".*/\1/'; }
-
-is_backed_up_and_restored() {
-    local old
-    old=$(of_cluster n1)
-    put n2 before-backup x >/dev/null
-    as_printed n2 "Back up and restore" 1
-    grep 'is whole' "$logs/printed-n2" >/dev/null || fail "the backup is not whole: $(cat "$logs/printed-n2")"
-    [ "$(on n2 stat -c %a /srv/tenure.backup)" = 600 ] || fail "others may read a backup"
-    put n2 after-backup x >/dev/null
-    as_printed n2 "Back up and restore" 2
-    has_key n2 before-backup x || fail "what was acknowledged before the backup is not restored"
-    has_key n2 after-backup x && fail "what came after the backup is restored"
-    [ "$(of_cluster n2)" != "$old" ] || fail "the restored member belongs to the old cluster"
-    put n1 of-the-old x >/dev/null && put n2 of-the-new x >/dev/null || fail "one of the two clusters takes no writes"
-    has_key n2 of-the-old x && fail "the restored cluster hears the old one"
-    on n2 tenured verify /var/lib/tenure/n2.before >/dev/null || fail "the old data is not whole"
-    on n2 systemctl stop tenured
-    on n2 sh -c 'rm -r /var/lib/tenure/n2 && mv /var/lib/tenure/n2.before /var/lib/tenure/n2'
-    on n2 systemctl start tenured
-    eventually 20 "n2 serves the old cluster again" ready n2
-    has_key n2 of-the-old x || fail "n2 has not caught up with the old cluster"
-    said "README, backup and restore: a new cluster of one with all that was acknowledged; neither hears the other"
-}
-
-is_recovered_without_a_quorum() {
-    local old
-    old=$(of_cluster n2)
-    on n1 systemctl stop tenured
-    on n3 systemctl stop tenured
-    as_printed n2 "A quorum that is lost for good" 1
-    has_key n2 of-the-old x || fail "n2 has lost what it had"
-    [ "$(of_cluster n2)" != "$old" ] || fail "the recovered member belongs to the old cluster"
-    put n2 alone x >/dev/null || fail "the recovered member takes no writes"
-    on n2 systemctl stop tenured
-    on n2 sh -c 'cd /var/lib/tenure/n2 && mv before-recovery-*/*.* . && rm -r before-recovery-* snapshots'
-    for name in n1 n2 n3; do on "$name" systemctl start tenured; done
-    eventually 20 "three members serve the old cluster again" all_ready
-    has_key n2 of-the-old x && ! has_key n2 alone x || fail "n2 is not what it was before"
-    said "README, a lost quorum: one member goes on alone with what it has, and its old files bring back what it was"
-}
-
 is_removed_and_purged() {
-    on n1 dpkg -r tenure >/dev/null 2>&1
+    as_printed n1 Remove 1
     [ -e "$(box root n1)/var/lib/tenure/n1/log.redb" ] || fail "a removal takes the data"
+    [ -e "$(box root n1)/etc/tenure/tenured.toml" ] || fail "a removal takes the settings"
     [ -e "$(box root n1)/usr/bin/tenured" ] && fail "a removal leaves the program"
     eventually 20 "the other two serve" ready_without_n1
     on n1 dpkg -i "/srv/${upgrade##*/}" >/dev/null 2>&1
     eventually 20 "n1 serves again" ready n1
     has_key n1 secured x || fail "n1 has lost its data"
     on n2 systemctl enable tenured@other tenured.socket 2>/dev/null
-    on n2 dpkg --purge tenure >"$logs/purge" 2>&1 || fail "$(cat "$logs/purge")"
+    on n2 mkdir -p /etc/systemd/system/tenured.service.d
+    on n2 touch /etc/systemd/system/tenured.service.d/own.conf
+    as_printed n2 Remove 2
     for path in /etc/tenure /var/lib/tenure /usr/bin/tenured /usr/lib/systemd/system/tenured.service \
         /etc/needrestart/conf.d/tenure.conf /etc/systemd/system/multi-user.target.wants/tenured@other.service \
         /etc/systemd/system/sockets.target.wants/tenured.socket; do
@@ -615,12 +622,25 @@ is_removed_and_purged() {
         [ ! -e "$(box root n2)$path" ] && [ ! -L "$(box root n2)$path" ] || fail "a purge leaves $path"
     done
     [ -z "$(on n2 systemctl list-units --all --plain --no-legend 'tenured*')" ] || fail "a purge leaves units"
+    [ -e "$(box root n2)/etc/systemd/system/tenured.service.d/own.conf" ] || fail "a purge takes what is the operator's"
+    on n2 getent passwd tenure >/dev/null || fail "a purge takes the user"
     eventually 20 "the other two take writes" put n3 after-purge x
     has_key n1 after-purge x || fail "n1 has not what n3 acknowledged"
     said "removed and installed again with its data; purged without a trace, and the others go on"
 }
 ready_without_n1() { curl_on n2 -sf --max-time 2 "$(address n2)/readyz" && curl_on n2 -sf --max-time 2 "$(address n3)/readyz"; }
 
+# Whether each block of the README was run, or taken for settings.
+tries_every_block() {
+    blocks | cut -f 1-3 | uniq | grep -P '\t(sh|toml|ini)$' | sort >"$logs/blocks"
+    sort -u "$logs/tried" | comm -23 "$logs/blocks" - >"$logs/untried"
+    [ ! -s "$logs/untried" ] || fail "blocks of the README that nobody tried: $(cat "$logs/untried")"
+    sort -u "$logs/tried" | comm -13 "$logs/blocks" - >"$logs/unknown"
+    [ ! -s "$logs/unknown" ] || fail "blocks that the README has not: $(cat "$logs/unknown")"
+    said "every block of the README was tried: $(wc -l <"$logs/blocks")"
+}
+
+source ./test-members.sh
 source ./test-secured.sh
 
 ./exposure.sh
@@ -629,8 +649,10 @@ fetch_needrestart >"$logs/fetching" 2>&1 &
 boot
 package=$logs/tenure_0.1.0-1_amd64.deb
 upgrade=$logs/tenure_0.1.0-2_amd64.deb
+poison=${binaries[1]}/examples/poison
+[ -x "$poison" ] || fail "there is no $poison: cargo build --example poison --package tenured"
 cp "$(./package.sh "${binaries[@]}" --deb-version 0.1.0-1 | tail -n 1)" "$package"
-cp "$(./package.sh --again 0.1.0-2 | tail -n 1)" "$upgrade"
+another_version "$package" 0.1.0-2 "$upgrade"
 said "packages built: $(stat -c %s "$package") bytes"
 installs_without_starting_anything
 one_member_by_the_readme
@@ -645,15 +667,24 @@ is_restarted_when_stalled
 survives_a_partition
 stops_gracefully
 is_upgraded_in_place
+goes_back_and_forward
 keeps_listening_by_its_socket
 members_come_and_go
 is_backed_up_and_restored
 is_recovered_without_a_quorum
+is_recovered_from_an_entry_that_cannot_be_applied
+is_replaced_at_another_address
+is_brought_to_tls
+changes_its_authorities
+turns_access_control_on
 begins_with_tls_and_access_control
 gives_rights_and_tokens
+knows_clients_by_certificates
 rotates_certificates
+takes_a_certificate_back
 joins_with_a_token
 lets_an_administrator_in_again
 no_secret_is_in_the_journal
 is_removed_and_purged
+tries_every_block
 said "all passed"

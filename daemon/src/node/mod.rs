@@ -138,10 +138,10 @@ pub enum NodeError {
         agreed: u128,
     },
     /// An entry cannot be applied.
-    #[error("{0}; nothing was changed")]
+    #[error("{}; nothing was changed{}", .0, way_out_of(.0))]
     Entry(#[from] EntryError),
     /// The rules panicked at an entry, as they will on every member.
-    #[error("applying the entry at index {index} panicked; nothing of it was saved")]
+    #[error("applying the entry at index {index} panicked; nothing of it was saved{}", way_out(*.index))]
     ApplyPanicked {
         /// The first entry that was not applied.
         index: LogIndex,
@@ -158,6 +158,22 @@ pub enum NodeError {
     /// The thread that talks to the other members panicked.
     #[error("the thread that talks to the other members panicked")]
     TransportPanicked,
+}
+
+/// What an operator does where an entry can never be applied, by any member.
+fn way_out(index: LogIndex) -> String {
+    format!(
+        "; where every member stops at it, and with the newest program too, `tenured recover --before {index}` makes a cluster \
+         of the state before it"
+    )
+}
+
+/// The same where it is the entry that is to blame.
+fn way_out_of(error: &EntryError) -> String {
+    match error {
+        EntryError::Undecodable { index, .. } => way_out(*index),
+        EntryError::NewerRules { .. } | EntryError::OutOfOrder { .. } => String::new(),
+    }
 }
 
 impl NodeError {

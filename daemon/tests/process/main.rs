@@ -26,6 +26,7 @@ mod locks;
 mod log_filter;
 mod members;
 mod metrics;
+mod monitoring;
 mod overload;
 mod queues;
 mod readme;

@@ -685,13 +685,14 @@ fn settings_of_tls_that_cannot_be_used_end_the_start_and_name_the_file() {
     }
 }
 
-/// The commands of a section of the page for operators.
-fn commands_of_the_page(section: &str) -> String {
+/// The commands under a heading of the page for operators, block by block.
+fn commands_of_the_page(heading: &str) -> Vec<String> {
     let page = include_str!("../../../systemd/README.md");
-    let (_, from) = page.split_once(section).expect("there is such a section");
-    let (_, from) = from.split_once("```sh\n").expect("it has commands");
-    let (commands, _) = from.split_once("```\n").expect("they end");
-    commands.to_owned()
+    let (_, section) = page.split_once(heading).expect("there is such a heading");
+    let ends = ["\n## ", "\n### "].map(|next| section.find(next).unwrap_or(section.len()));
+    let blocks = section[..ends[0].min(ends[1])].split("```sh\n").skip(1);
+    let commands = |block: &str| block.split_once("```\n").expect("it ends").0.to_owned();
+    blocks.map(commands).collect()
 }
 
 fn run(dir: &Path, commands: &str) {
@@ -711,7 +712,7 @@ fn the_commands_of_the_page_for_operators_make_certificates_and_take_them_back()
     let mut cluster = Setup::of(3).prepare();
     let dir = cluster.dir().join("made");
     std::fs::create_dir(&dir).expect("there is room for a directory");
-    let mut commands = commands_of_the_page("## TLS\n");
+    let mut commands = commands_of_the_page("## TLS\n")[0].clone();
     for (number, member) in cluster.members.iter().enumerate() {
         let printed = format!("IP:10.0.0.{}\n", number + 1);
         assert_eq!(commands.matches(&printed).count(), 2);
@@ -721,11 +722,13 @@ fn the_commands_of_the_page_for_operators_make_certificates_and_take_them_back()
     let authority = std::fs::read_to_string(dir.join("client-ca.pem")).expect("it was made");
     let clients = over(trusting(&authority).with_no_client_auth());
     let taken_back = commands_of_the_page("### A certificate is taken back\n");
-    // At first there is a list with nothing in it.
-    run(
-        &dir,
-        &taken_back.replace("-revoke peer-n2.pem", "-updatedb"),
-    );
+    let [lists, _, revoke, _] = &taken_back[..] else {
+        panic!(
+            "lists are made and brought, and certificates of two members taken back: {taken_back:#?}"
+        );
+    };
+    // At first there is nothing in them.
+    run(&dir, lists);
     for member in &mut cluster.members {
         let name = member.name.clone();
         member.peers_by_tls = true;
@@ -734,7 +737,7 @@ fn the_commands_of_the_page_for_operators_make_certificates_and_take_them_back()
             ("peer-cert-file", format!("peer-{name}.pem")),
             ("peer-key-file", format!("peer-{name}.key")),
             ("peer-ca-file", "peer-ca.pem".to_owned()),
-            ("peer-crl-file", "peer-crl.pem".to_owned()),
+            ("peer-crl-file", "peer-ca.crl".to_owned()),
             ("client-cert-file", format!("client-{name}.pem")),
             ("client-key-file", format!("client-{name}.key")),
         ] {
@@ -744,7 +747,10 @@ fn the_commands_of_the_page_for_operators_make_certificates_and_take_them_back()
     }
     form_by_tls(&mut cluster);
     put(&cluster.members[0], "by-the-page");
-    run(&dir, &taken_back);
+    // The member goes on with the old one.
+    let lines = revoke.lines().filter(|line| !line.starts_with("issue"));
+    let revoke = lines.collect::<Vec<_>>().join("\n");
+    run(&dir, &format!("{lists}\n{revoke}"));
     let (first, second, third) = (
         &cluster.members[0],
         &cluster.members[1],
