@@ -298,8 +298,8 @@ pub(super) struct Failure {
     revision: Option<Revision>,
     /// With `retry` `after`: when.
     retry_after_ms: u32,
-    /// The limit of which `asked` counts what everybody has.
-    counts_all: Option<&'static str>,
+    /// Its `asked` counts what everybody has.
+    counts_all: bool,
 }
 
 /// Limits of what one request or lease has, and not of what everybody has together.
@@ -318,19 +318,20 @@ impl Failure {
             headers: Vec::new(),
             revision: None,
             retry_after_ms: RETRY_AFTER_MS,
-            counts_all: None,
+            counts_all: false,
         }
     }
 
     /// Without the count of what everybody has, if it tells one: that is for those who administer the cluster. That a limit
     /// is reached, and which, everybody has to know who is refused for it.
     pub(super) fn without_counts(mut self) -> Failure {
-        let Some(limit) = self.counts_all.take() else {
+        if !std::mem::take(&mut self.counts_all) {
             return self;
-        };
+        }
         self.fields.remove("asked");
-        let allowed = self.fields.get("allowed").and_then(Value::as_u64);
-        let allowed = allowed.unwrap_or_default();
+        let field = |name| self.fields.get(name);
+        let limit = field("limit").and_then(Value::as_str).unwrap_or_default();
+        let allowed = field("allowed").and_then(Value::as_u64).unwrap_or_default();
         self.detail = format!(
             "{limit} is {allowed} for all together, which leaves no room for this; make room first, or have that limit raised"
         );
@@ -575,7 +576,7 @@ impl Failure {
                 allowed,
                 asked,
             } => Failure {
-                counts_all: (!OF_ONE.contains(&limit)).then_some(limit),
+                counts_all: !OF_ONE.contains(&limit),
                 ..invalid(
                     Code::QuotaExceeded,
                     format!(

@@ -249,7 +249,7 @@ fn snapshot_taken(guarded: &Guarded<'_>, token: &str, meanwhile: impl FnOnce()) 
     let member = guarded.member;
     let mut stream = TcpStream::connect(member.client).expect("a connection");
     stream
-        .set_read_timeout(Some(SOON_ENOUGH))
+        .set_read_timeout(Some(PATIENCE))
         .expect("a time limit");
     let body = json!({"prefixes": ["keys/large/"], "snapshot": true, "wait_ms": 1}).to_string();
     let head = format!(
