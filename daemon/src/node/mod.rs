@@ -653,6 +653,7 @@ fn random_u64() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::mpsc;
 
     use tenure_raft::{Configuration, SnapshotMeta};
