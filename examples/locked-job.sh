@@ -234,6 +234,9 @@ while runs; do
             # was begun with the old one. Others get the lock when this one's deadline is over.
             200,* | 409,*) lost="it was broken" ;;
             404,* | 410,*) lost="its lease has ended" until=$now ;;
+            # 401, 403, 429: a right may be given back before the deadline, and members slow down an address that asks more
+            # often than this by what they do not know.
+            *) renew_at=$((now + ttl_ms / 10)) ;;
             esac
         fi
         look

@@ -157,10 +157,18 @@ class Lock:
         """
         pause = self.ttl / 3
         while not stop.wait(pause) and not self.lost and self.remaining() > 0:
-            pause = self.ttl / 3 if self.renew() else 0.1
+            try:
+                pause = self.ttl / 3 if self.renew() else 0.1
+            except Refused:
+                # 401, 403, 429: a right may be given back before the deadline, and members slow down an address that asks
+                # more often than this by what they do not know.
+                pause = self.ttl / 10
 
     def renew(self):
-        """Asks for the lock again, which renews its lease. Answers whether that was confirmed."""
+        """Asks for the lock again, which renews its lease. Answers whether that was confirmed.
+
+        Raises `Refused` where a member refuses in a way that says nothing of the lock.
+        """
         try:
             # Short, so that another member is asked in time where one is silent.
             _, answer, sent = self._ask(0, 0, self.ttl / 6)
@@ -172,6 +180,8 @@ class Lock:
                 self._belief = None
             elif refused.status == 409:
                 self.lost = "it was broken"
+            else:
+                raise
             return False
         if answer["fence"] != self.fence:
             # Nobody waited when somebody broke the hold, and this has taken a new one, which ends with the lease.

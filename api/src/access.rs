@@ -126,7 +126,8 @@ pub struct IdentityQuota {
     pub leases: Option<u64>,
     /// The most places in queues on its leases.
     pub places: Option<u64>,
-    /// The most requests in a second, at each member.
+    /// The most requests in a second, at each member. What renews, ends or releases nothing but leases of its own does not
+    /// count.
     pub requests_per_second: Option<u64>,
 }
 

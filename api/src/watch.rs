@@ -275,7 +275,7 @@ pub enum ResignReason {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaveReason {
-    /// Its owner left.
+    /// Its owner left, or may no longer hold what it waited for.
     Withdrawn,
     /// Its whole wait was over.
     WaitExpired,

@@ -399,6 +399,11 @@ async fn garbage_on_the_port_is_hung_up_on_and_harms_nobody() {
 
 /// Opens a stream as member `from` would, sends `body` on it and returns what it is told at the end.
 async fn stream_as(from: MemberId, to: &Node, body: Vec<u8>) -> String {
+    stream_saying(from, to, "", body).await
+}
+
+/// The same, and says that it is reached at `peer_url`.
+async fn stream_saying(from: MemberId, to: &Node, peer_url: &str, body: Vec<u8>) -> String {
     let address = to.url.strip_prefix("http://").expect("a URL of ours");
     let stream = TcpStream::connect(address).await.expect("it listens");
     let (mut sender, connection) = hyper::client::conn::http2::handshake::<
@@ -414,6 +419,7 @@ async fn stream_as(from: MemberId, to: &Node, body: Vec<u8>) -> String {
         .header("tenure-from", from.to_string())
         .header("tenure-to", to.id.to_string())
         .header("tenure-wire-version", "1")
+        .header("tenure-peer-url", peer_url)
         .body(Full::new(Bytes::from(body)).boxed())
         .expect("a request");
     let response = within("an answer", sender.send_request(request))
@@ -426,6 +432,42 @@ async fn stream_as(from: MemberId, to: &Node, body: Vec<u8>) -> String {
     drop(sender);
     driver.abort();
     String::from_utf8_lossy(&told.to_bytes()).into_owned()
+}
+
+/// Where nothing is secured anybody may say that a member has moved: a connection to that member outlives all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_says_in_the_name_of_a_member_ends_no_connection_to_it_and_is_followed_when_it_is_gone()
+ {
+    let (a, mut b, mut configuration) = pair().await;
+    let begun = Instant::now();
+    for round in 0..20 {
+        let elsewhere = format!("http://127.0.0.1:{}", 1 + round % 2);
+        stream_saying(b.id, &a, &elsewhere, Vec::new()).await;
+        assert!(a.send_raft(b.id, heartbeat(round)));
+        assert_eq!(round_of(&b.receive().await), (Lane::Urgent, round));
+    }
+    let lasted = begun.elapsed();
+    let link = a.link(b.id);
+    assert_eq!(link.connected_for.len(), 3, "{link:?}");
+    let outlived = |age: &Duration| lasted <= *age;
+    assert!(link.connected_for.values().all(outlived), "{link:?}");
+    within("stops", b.transport.stop()).await;
+
+    // It is gone, and at neither of the places that were named; then it says itself where it is.
+    let (listener, url) = listener().await;
+    let identity = Identity {
+        peer_url: url.clone(),
+        ..identity(2, "n2", None)
+    };
+    let mut moved = Node::start(identity, listener, &url);
+    let known = configuration.info.get_mut(&moved.id).expect("a member");
+    known.peer_url.clone_from(&url);
+    moved
+        .transport
+        .update(CLUSTER, &configuration, &configuration);
+    a.connected(moved.id).await;
+    assert!(a.send_raft(moved.id, heartbeat(99)));
+    assert_eq!(round_of(&moved.receive().await), (Lane::Urgent, 99));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 //! not sent again where a member may have seen it. What is never concluded here: that a try without an answer was not
 //! applied.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -235,6 +236,8 @@ enum Tried {
         failure: Failure,
         unknown: bool,
     },
+    /// By a member of another cluster, which says nothing of ours.
+    Elsewhere,
     /// Another try would be refused alike.
     Refused(Failure),
 }
@@ -256,6 +259,7 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
     let mut doubted = false;
     let mut tries = 0;
     let mut last: Option<Failure> = None;
+    let mut strangers = BTreeSet::new();
     let mut who = client.credential.current();
     loop {
         // Under a key of one identity nothing is recorded that another did: what is in doubt is repeated by who began it.
@@ -271,10 +275,7 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
         let sent = client.clock.now();
         let answer = timeout(call.try_for.min(left), client.transport.send(request)).await;
         attempt.end(answer.as_ref().ok());
-        // A try that the end of the patience cut short says less than the one before.
-        let before = last
-            .take()
-            .filter(|_| answer.is_err() && left < call.try_for);
+        let was_cut = answer.is_err() && left < call.try_for;
         let (failure, pause) = match judge(client, chosen, &member, answer) {
             Tried::Answered(answer) => {
                 let status = answer.status();
@@ -303,17 +304,27 @@ async fn go_on(client: &Inner, call: &Call, span: &traced::Call) -> Result<Answe
                     return Err(given_up(doubted, failure));
                 }
                 let pause = pause(client, &failure, tries);
+                // A try that the end of the patience cut short says less than the one before.
+                let before = last.take().filter(|_| was_cut);
+                (before.unwrap_or(failure), pause)
+            }
+            Tried::Elsewhere => {
+                strangers.insert(member);
+                let failure = last.take().unwrap_or_else(|| {
+                    Failure::local("no member of the cluster that answered first was reached")
+                });
+                let pause = pause(client, &failure, tries);
                 (failure, pause)
             }
         };
-        let failure = before.unwrap_or(failure);
+        let given_up = |failure: Failure| given_up(doubted, failure.beside(&strangers));
         if Instant::now() + pause >= end {
-            return Err(given_up(doubted, failure));
+            return Err(given_up(failure));
         }
         tokio::time::sleep(pause).await;
         // Without its record, an earlier try would be done a second time.
         if doubted && is_forgotten() {
-            return Err(given_up(doubted, failure));
+            return Err(given_up(failure));
         }
         last = Some(failure);
         tries += 1;
@@ -415,6 +426,8 @@ fn judge(client: &Inner, chosen: Chosen, member: &str, answer: Sent) -> Tried {
             unknown: true,
         };
     }
+    let is_stranger = failure.code == Some(Code::WrongCluster);
+    client.endpoints.set_stranger(chosen, is_stranger);
     match failure.code {
         // It is the member that is in trouble: another may do better at once.
         Some(
@@ -430,15 +443,12 @@ fn judge(client: &Inner, chosen: Chosen, member: &str, answer: Sent) -> Tried {
                 unknown: false,
             }
         }
-        // A member of another cluster, whose leader is none of ours. Where all are, that is told at once.
+        // Its leader is none of ours. Where all are of another cluster, that is told at once.
         Some(Code::WrongCluster) => {
             rest(Duration::ZERO);
-            match client.endpoints.any_is_rested(Instant::now()) {
-                true => Tried::Again {
-                    failure,
-                    unknown: false,
-                },
-                false => Tried::Refused(failure),
+            match client.endpoints.all_are_strangers() {
+                false => Tried::Elsewhere,
+                true => Tried::Refused(failure),
             }
         }
         // Time alone does not make room.

@@ -52,6 +52,8 @@ struct Member {
     url: String,
     failures: u32,
     rests_until: Option<Instant>,
+    /// What it answered last it answered as a member of another cluster.
+    is_stranger: bool,
 }
 
 impl Endpoints {
@@ -135,12 +137,28 @@ impl Endpoints {
             .any(|member| member.is_rested(now))
     }
 
+    /// It has answered: as one of another cluster, or not.
+    pub(crate) fn set_stranger(&self, chosen: Chosen, is_stranger: bool) {
+        self.known().members[chosen.0].is_stranger = is_stranger;
+    }
+
+    /// Whether nobody is left who could be of our cluster: all that were given answered last as members of another, and what
+    /// was learnt did so too or does not answer. One that was given and is silent may be ours, and elect.
+    pub(crate) fn all_are_strangers(&self) -> bool {
+        let known = self.known();
+        let mut members = known.asked().iter().enumerate();
+        members.all(|(place, member)| {
+            member.is_stranger || known.given <= place && member.failures > 0
+        })
+    }
+
     /// It answered, and said who leads.
     pub(crate) fn answered(&self, chosen: Chosen, leader: Option<&str>) {
         let mut known = self.known();
         let member = &mut known.members[chosen.0];
         member.failures = 0;
         member.rests_until = None;
+        member.is_stranger = false;
         if let Some(leader) = leader {
             known.leader = known.place_of(leader, self.has_secret);
         }
@@ -254,6 +272,7 @@ fn member(url: &str) -> Result<Member, Error> {
         url: url.trim_end_matches('/').to_owned(),
         failures: 0,
         rests_until: None,
+        is_stranger: false,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the one error of this crate. Whether a call may be sent again is decided in `call`, from what is read here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -119,6 +120,14 @@ impl Failure {
             retry_after: None,
             fields: Map::new(),
         }
+    }
+
+    /// The same, with those who were asked too and are of another cluster.
+    pub(crate) fn beside(mut self, strangers: &BTreeSet<String>) -> Failure {
+        for member in strangers {
+            self.detail += &format!("; {member} is a member of another cluster");
+        }
+        self
     }
 
     /// What a member answers with this code, in these words.

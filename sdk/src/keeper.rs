@@ -32,8 +32,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(250);
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 /// After a renewal on which all tries failed.
 const PAUSE: Duration = Duration::from_millis(50);
-/// After one that was refused for who asks, at most: a right may be given back before the deadline, which is looked for a few
-/// times in each TTL, and not so often that members would take it for guessing.
+/// After one that was refused and would be again, at most: a right may be given back before the deadline, or another member
+/// be reached, which is looked for a few times in each TTL, and not so often that members would take it for guessing.
 const LONGEST_REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// The leases, and the tasks while there are some.
@@ -272,9 +272,9 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
     let (sent, renewed) = match answer {
         Ok(renewed) => renewed,
         Err(error) => {
-            let pause = match is_refused_for_who_asks(error.code()) {
-                true => refused_pause(shortest),
-                false => backoff(PAUSE, 0, PAUSE),
+            let pause = match error.may_pass() {
+                true => backoff(PAUSE, 0, PAUSE),
+                false => refused_pause(shortest),
             };
             for lease in leases {
                 lease.was_not_renewed(error.clone());
@@ -291,10 +291,8 @@ async fn renew(client: Arc<Inner>, begun: Begun) {
             .find(|result| id_of(result) == lease.id);
         let failed_for = match result {
             None => Some(PAUSE),
-            Some(RenewResult::Lost { error, .. }) if is_refused_for_who_asks(Some(*error)) => {
-                Some(refused_pause(lease.ttl))
-            }
-            Some(_) => None,
+            Some(RenewResult::Lost { .. }) => Some(refused_pause(lease.ttl)),
+            Some(RenewResult::Renewed { .. }) => None,
         };
         lease.end_renewal(&*client.clock, by, failed_for);
         match result {
@@ -341,11 +339,6 @@ fn unnamed(lease: &Shared) -> Error {
         lease.id
     );
     Error::Unknown(Failure::local(detail))
-}
-
-/// Whether members do not know who asks, or that may not renew.
-fn is_refused_for_who_asks(code: Option<Code>) -> bool {
-    matches!(code, Some(Code::Unauthenticated | Code::Forbidden))
 }
 
 fn refused_pause(ttl: Duration) -> Duration {

@@ -457,7 +457,14 @@ impl Shared {
 
     /// Nothing more is believed of it, and nothing less.
     pub(crate) fn was_not_renewed(&self, error: Error) {
-        *self.last_trouble() = Some(error);
+        let mut last = self.last_trouble();
+        let is_of_rights =
+            |error: &Error| matches!(error.code(), Some(Code::Unauthenticated | Code::Forbidden));
+        // Who asks on though he is not known is slowed down for that: it is why he is, and no other reason.
+        let is_why = last.as_ref().is_some_and(is_of_rights);
+        if !(is_why && error.code() == Some(Code::TooManyRequests)) {
+            *last = Some(error);
+        }
     }
 
     pub(crate) fn trouble(&self) -> Option<Error> {
@@ -493,6 +500,11 @@ impl Shared {
     /// What late askings had taken as of this revision is given up.
     pub(crate) fn was_searched(&self, at: u64) {
         self.searched.fetch_max(at, Ordering::SeqCst);
+    }
+
+    /// Something is left on it that nobody has in hand: the next renewal looks for it, whatever was searched before.
+    pub(crate) fn is_to_be_searched(&self) {
+        self.searched.store(0, Ordering::SeqCst);
     }
 
     /// Whether it was let go of for somebody else to go on with.

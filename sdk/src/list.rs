@@ -178,11 +178,11 @@ impl List<'_> {
         parameters.extend(limit.as_deref().map(|limit| ("limit", limit)));
         let path = name::with_query("/v1/keys".into(), &parameters);
         let call = Call::read(path, self.client.patience);
-        let ask = || self.client.perform(&call);
-        match &self.heard {
-            Some(heard) => heard.until_answered(ask).await?.json(),
-            None => ask().await?.json(),
-        }
+        let answer = match &self.heard {
+            Some(heard) => heard.perform(self.client, &call).await?,
+            None => self.client.perform(&call).await?,
+        };
+        answer.json()
     }
 }
 

@@ -93,8 +93,14 @@ impl Drop for Place {
         let (asked, lease) = (self.asked.clone(), Arc::clone(&self.lease));
         let claims = std::mem::take(&mut self.claims);
         self.client.in_background(async move {
-            if leave(&client, &asked, &lease.id).await.is_ok() {
+            let left = leave(&client, &asked, &lease.id).await;
+            // Where that is refused nothing is on its way that could end what is asked for later: the place, and what it may
+            // become, are looked for as what a late asking takes is.
+            if matches!(left, Ok(()) | Err(Error::NotApplied(_))) {
                 claims.into_iter().for_each(Claim::free);
+            }
+            if left.is_err() {
+                lease.is_to_be_searched();
             }
         });
     }
@@ -128,10 +134,15 @@ async fn give_back(
             patience: client.patience,
             each: TRY,
         };
-        let seen = look_at(&client.inner, (kind, name), by, within).await?;
-        let fence = match seen.shown {
+        let shown = match look_at(&client.inner, (kind, name), by, within).await {
+            Ok(seen) if seen.shown == Shown::Gone && !seen.may_wait => return Ok(()),
+            Ok(seen) => seen.shown,
+            // Who may not see the queue still sees what hangs on a lease of his own.
+            Err(error) if error.code() == Some(Code::Forbidden) => Shown::Unclear,
+            Err(error) => return Err(error),
+        };
+        let fence = match shown {
             Shown::Held { fence, .. } => Some(fence),
-            Shown::Gone if !seen.may_wait => return Ok(()),
             Shown::Gone => None,
             Shown::Unclear => fence_on_lease(client, (kind, name), by).await?,
         };
@@ -153,8 +164,7 @@ async fn give_back(
     Err(Error::Unknown(Failure::local(detail)))
 }
 
-/// The fence of a hold among more holders than its name shows, where its lease shows it; none where it shows that there
-/// is none.
+/// The fence of a hold that its name does not show, where its lease shows it; none where that shows that there is none.
 async fn fence_on_lease(
     client: &Client,
     (kind, name): (Kind, &str),
@@ -169,7 +179,7 @@ async fn fence_on_lease(
     let found = attached.iter().find(|thing| kind.is_of(name, owner, thing));
     if found.is_none() && u64::try_from(attached.len()) != Ok(shown.attached_count) {
         let detail = format!(
-            "whether {} {name:?} is held cannot be seen: it has more holders, and its lease more on it, than are shown",
+            "whether {} {name:?} is held cannot be seen: its holders are not all shown, nor is all that is on its lease",
             kind.word()
         );
         return Err(Error::Unknown(Failure::local(detail)));

@@ -133,11 +133,10 @@ pub(crate) async fn acquire<W: Holdable>(
     let end = Instant::now().checked_add(asking.wait);
     if let Some(lease) = asking.lease {
         let mut place = Place::take(&asking.client, asking.asked(), &lease.shared)?;
-        let mut queued = false;
         return tokio::select! {
             biased;
-            waited = wait_on(&asking, &lease.shared, end, &mut queued) => {
-                if waited.as_ref().is_err_and(|error| leaves_no_place(error, queued)) {
+            waited = wait_on(&asking, &lease.shared, end, false) => {
+                if waited.as_ref().is_err_and(leaves_no_place) {
                     place.free();
                 }
                 let grant = lease_is_judge(&lease.shared, waited)?;
@@ -163,12 +162,11 @@ pub(crate) async fn acquire<W: Holdable>(
             return given_up(taken_back);
         }
     };
-    let mut queued = granted.is_none();
     let grant = match granted {
         Some(grant) => grant,
         None => tokio::select! {
             biased;
-            waited = wait_on(&asking, &lease.shared, end, &mut queued) => {
+            waited = wait_on(&asking, &lease.shared, end, true) => {
                 lease_is_judge(&lease.shared, waited)?
             }
             () = &mut stop => return given_up(lease.revoke().await),
@@ -317,12 +315,13 @@ async fn take_back(client: &Client, asked: &Call) -> Result<(), Error> {
     Err(Error::Unknown(failure))
 }
 
-/// Asks with a lease until it is held or may not be waited for any longer. Says whether a member told of a place.
+/// Asks with a lease until it is held or may not be waited for any longer; `queued` where a member has told of a place
+/// already. What is not applied then has left no place.
 async fn wait_on<W: Holdable>(
     asking: &Acquire<'_, W>,
     lease: &Shared,
     end: Option<Instant>,
-    queued: &mut bool,
+    queued: bool,
 ) -> Result<Grant, Error> {
     tokio::select! {
         biased;
@@ -335,7 +334,7 @@ async fn ask_on<W: Holdable>(
     asking: &Acquire<'_, W>,
     lease: &Shared,
     end: Option<Instant>,
-    queued: &mut bool,
+    mut queued: bool,
 ) -> Result<Grant, Error> {
     let client = &asking.client;
     let poll = poll(asking.wait, lease.ttl);
@@ -366,7 +365,7 @@ async fn ask_on<W: Holdable>(
                     }
                     return Ok(grant);
                 }
-                *queued = true;
+                queued = true;
                 lease.confirmed(answer.sent, remaining_ms);
                 if let Some(left) = left {
                     ending.left = Duration::from_millis(left);
@@ -378,7 +377,11 @@ async fn ask_on<W: Holdable>(
                 // A cluster that is away takes no place from anybody: as long as the caller would wait, it is asked.
                 if is_decided(&error) || end.is_none_or(|end| Instant::now() >= end) {
                     return Err(match error {
-                        Error::NotApplied(failure) if doubted => Error::Unknown(failure),
+                        Error::NotApplied(failure)
+                            if doubted || queued && !says_that_no_place_is_left(&failure) =>
+                        {
+                            Error::Unknown(failure)
+                        }
                         error => error,
                     });
                 }
@@ -394,20 +397,17 @@ fn is_decided(error: &Error) -> bool {
         .is_none_or(|failure| failure.code.is_some() && failure.retry != Retry::After)
 }
 
-/// Whether there is neither a place nor a hold that nobody knows of: where the first asking was refused, or a later one in a
-/// way that tells of the place.
-fn leaves_no_place(error: &Error, queued: bool) -> bool {
-    match error {
-        Error::NotApplied(failure) if is_decided(error) => {
-            !queued || failure.code.is_some_and(says_that_no_place_is_left)
-        }
-        _ => false,
-    }
+/// Whether there is neither a place nor a hold that nobody knows of.
+fn leaves_no_place(error: &Error) -> bool {
+    matches!(error, Error::NotApplied(_)) && is_decided(error)
 }
 
 /// Whether a refusal of who waits says that the place is no more. Each code is named, so that a new one has to be thought
-/// of: who may not ask any longer, say, waits on.
-fn says_that_no_place_is_left(code: Code) -> bool {
+/// of: who may not ask any longer, say, waits on, and so does who reached nobody.
+fn says_that_no_place_is_left(failure: &Failure) -> bool {
+    let Some(code) = failure.code else {
+        return false;
+    };
     match code {
         Code::LockHeld
         | Code::WaitExpired

@@ -5,9 +5,10 @@
 //! recorded is decided by the tracer provider of the program; without one, what a caller came with is passed on.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue, global};
+use tenure_api::Code;
 
 use crate::call::Answer;
 use crate::error::Error;
@@ -51,9 +52,12 @@ impl Call {
     }
 
     pub(crate) fn end(self, result: &Result<Answer, Error>) {
-        if let Err(error) = result {
-            let why = error.code().map_or("unanswered", |code| code.as_str());
-            self.0.span().set_status(Status::error(why));
+        let Err(error) = result else { return };
+        let why = error.code().map_or("unanswered", |code| code.as_str());
+        let span = self.0.span();
+        span.set_attribute(KeyValue::new("tenure.problem", why));
+        if !error.code().is_some_and(is_an_answer) {
+            span.set_status(Status::error(why));
         }
     }
 }
@@ -67,7 +71,7 @@ impl Try {
                 let status = answer.status();
                 let code = i64::from(status.as_u16());
                 span.set_attribute(KeyValue::new("http.response.status_code", code));
-                if status.is_client_error() || status.is_server_error() {
+                if !may_be_an_answer(status) {
                     span.set_status(Status::error(""));
                 }
             }
@@ -82,6 +86,34 @@ fn begun(parent: &Context, name: String, kind: SpanKind) -> Context {
     let tracer = global::tracer("tenure");
     let builder = tracer.span_builder(name).with_kind(kind);
     parent.with_span(builder.start_with_context(&tracer, parent))
+}
+
+/// Whether a problem says how things are, as whoever reads a key, tries a lock or states a condition wants to know: no error.
+fn is_an_answer(code: Code) -> bool {
+    matches!(
+        code,
+        Code::KeyNotFound
+            | Code::LockHeld
+            | Code::WaitExpired
+            | Code::ConditionFailed
+            | Code::NotHeld
+            | Code::MemberNotFound
+            | Code::RoleNotFound
+            | Code::IdentityNotFound
+            | Code::TokenNotFound
+    )
+}
+
+/// Whether an answer with this status is no error of the try: the span of its call tells what it says.
+fn may_be_an_answer(status: StatusCode) -> bool {
+    !(status.is_client_error() || status.is_server_error())
+        || matches!(
+            status,
+            StatusCode::NOT_FOUND
+                | StatusCode::CONFLICT
+                | StatusCode::GONE
+                | StatusCode::PRECONDITION_FAILED
+        )
 }
 
 /// The path without what callers named.
@@ -115,6 +147,31 @@ fn inject(within: &Context, request: &mut Request<Bytes>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_not_there_and_a_lock_that_is_held_are_no_errors() {
+        let answers: Vec<&str> = Code::ALL
+            .into_iter()
+            .filter(|code| is_an_answer(*code))
+            .map(|code| code.as_str())
+            .collect();
+        assert!(answers.contains(&"key-not-found") && answers.contains(&"lock-held"));
+        for code in Code::ALL {
+            let status = StatusCode::from_u16(code.status()).expect("it is one");
+            assert!(!is_an_answer(code) || may_be_an_answer(status), "{code:?}");
+        }
+        for code in [Code::Forbidden, Code::LeaseExpired, Code::FenceStale] {
+            assert!(!is_an_answer(code), "{code:?}");
+        }
+        let check = |status: u16, expected: bool| {
+            let status = StatusCode::from_u16(status).expect("it is one");
+            assert_eq!(may_be_an_answer(status), expected, "{status}");
+        };
+        check(200, true);
+        check(404, true);
+        check(403, false);
+        check(503, false);
+    }
 
     #[test]
     fn no_name_of_a_caller_is_in_the_name_of_a_span() {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use futures_core::Stream;
 use http::Method;
 use tenure_api::{Code, Event, Events, Resource};
 
-use crate::call::{Call, Effect, TRY};
+use crate::call::{Answer, Call, Effect, TRY};
 use crate::client::Client;
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
@@ -23,8 +24,8 @@ use crate::transport::Boxed;
 
 /// How long a member is asked to wait for news: one that stopped answering is left after this and a little more.
 pub(crate) const POLL: Duration = Duration::from_secs(10);
-/// How long one try may last before anybody was heard: that of a state of 8 MiB on a slow line.
-const LONGEST_FIRST_TRY: Duration = Duration::from_secs(30);
+/// How long one try may last once quicker ones were not answered: a state of 8 MiB takes so long on a line of 2.3 Mbit/s.
+const LONGEST_TRY: Duration = Duration::from_secs(30);
 /// What the resources that are keys begin with.
 const KEYS: &str = "keys/";
 /// Between askings that could not be made.
@@ -250,11 +251,12 @@ impl Watch {
         let mut body = self.selectors.clone();
         body.after = self.cursor;
         body.snapshot = self.cursor.is_none();
-        // Until somebody was heard, whoever watches wants to know soon that nobody is there, or that somebody is.
+        // Until somebody was heard, whoever watches wants to know soon that nobody is there, or that somebody is: that is
+        // what the first tries are for.
         let call = match self.heard.ago() {
             None => {
                 let patience = self.client.patience;
-                let try_for = (patience / 3).clamp(TRY, LONGEST_FIRST_TRY);
+                let try_for = (patience / 3).clamp(TRY, LONGEST_TRY);
                 Call::new(Method::POST, "/v1/watch".into(), Effect::Read, patience)
                     .with_tries_of(try_for)
             }
@@ -266,10 +268,7 @@ impl Watch {
         };
         let call = call.with_json(&body).at_any_member();
         let (client, heard) = (self.client.clone(), self.heard.clone());
-        Box::pin(async move {
-            let answer = heard.until_answered(|| client.perform(&call)).await?;
-            answer.json()
-        })
+        Box::pin(async move { heard.perform(&client, &call).await?.json() })
     }
 
     fn is_of_keys(&self) -> bool {
@@ -386,8 +385,21 @@ impl Heard {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes a call again for as long as the cluster is away: at first as it is, which finds soon who answers, then with
+    /// tries that last as long as a large answer takes on a slow line.
+    pub(crate) async fn perform(&self, client: &Client, call: &Call) -> Result<Answer, Error> {
+        let (again, patience) = (call.clone(), client.patience.max(LONGEST_TRY));
+        let again = again.with_tries_of(LONGEST_TRY).with_patience(patience);
+        let has_asked = AtomicBool::new(false);
+        let ask = || match has_asked.swap(true, Ordering::Relaxed) {
+            false => client.perform(call),
+            true => client.perform(&again),
+        };
+        self.until_answered(ask).await
+    }
+
     /// Asks again for as long as the cluster is away.
-    pub(crate) async fn until_answered<T, A>(&self, ask: impl Fn() -> A) -> Result<T, Error>
+    async fn until_answered<T, A>(&self, ask: impl Fn() -> A) -> Result<T, Error>
     where
         A: Future<Output = Result<T, Error>>,
     {

@@ -184,6 +184,14 @@ mutants! {
     DivergedGoesOn,
 
     // Versions of the rules.
+    /// The version of the rules is raised though a learner has not said that it can follow.
+    RaisedWithoutLearners,
+    /// A leader goes on with what members said in earlier rounds, to itself or before it lost its office: in runs that have ended.
+    VersionsRemembered,
+    /// A leader makes somebody a member without a look at which rules it can follow.
+    NewcomerUnjudged,
+    /// A leader makes somebody a member while an entry of its log that raises the version is not applied.
+    NewcomerBesideRaise,
     /// A member says what its program can, not what this run of it may.
     VersionOverstated,
     /// A command that only newer rules know is proposed under older ones.
@@ -296,10 +304,16 @@ mutants! {
     RoleNotSaved,
     /// A member that starts does not know whose its leases are.
     OwnersForgotten,
+    /// A lease that was granted while access control was off belongs to nobody for ever.
+    LeaseStaysNobodys,
+    /// Who has claimed a lease is not saved.
+    ClaimNotSaved,
     /// A delay lets pass another identity whose lease has the same name.
     DelayPassesOthers,
     /// The quota of an identity is not judged.
     IdentityQuotaIgnored,
+    /// Whoever waits is granted what it has lost the right to.
+    GrantedWithoutRight,
 
     // Keys.
     /// A transaction ignores its conditions.

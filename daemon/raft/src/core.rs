@@ -665,6 +665,15 @@ impl Raft {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// The first entry of its own term, where this member leads: everything before it is from earlier leaders, and it is from
+    /// none.
+    pub fn leads_from(&self) -> Option<LogIndex> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.first),
+            _ => None,
+        }
+    }
+
     /// The leader of the present term: this member, or one heard from within an election timeout.
     pub fn leader(&self) -> Option<MemberId> {
         match &self.role {

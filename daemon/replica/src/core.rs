@@ -27,7 +27,7 @@ use crate::output::{Output, TracedEntry, TracedRequest};
 use crate::peer::{
     ForwardKind, ForwardedRequest, PeerMessage, ProgressReport, Refused, TraceContext,
 };
-use crate::raising::{NOBODY_WAITS, Raising};
+use crate::raising::Raising;
 use crate::renewal::{decode_renewal, encode_renewal};
 use crate::sizes::Sizes;
 
@@ -681,6 +681,11 @@ impl Core {
         }
     }
 
+    /// Whether the state here is older than this entry.
+    pub(crate) fn has_not_applied(&self, index: LogIndex) -> bool {
+        self.applied < index
+    }
+
     /// Whether more waits to be applied here than the applier is given, so that more would only wait longer.
     pub fn applier_is_behind(&self) -> bool {
         let waits = self.raft.applicable().0.saturating_sub(self.applied.0);
@@ -806,6 +811,7 @@ impl Core {
 
     fn take_formed(&mut self, formed: Formed) {
         for (position, origins) in formed.appended {
+            self.note_raise(position.index, &origins);
             self.traced_in(position, &origins);
             self.appended
                 .insert(position.index, (position.term, origins));
@@ -830,7 +836,8 @@ impl Core {
         let mut of_others: BTreeMap<(u64, Refused), Vec<u64>> = BTreeMap::new();
         for (origin, reason) in refused {
             self.traced.remove(&origin);
-            if origin.token == NOBODY_WAITS && origin.member == self.id.0 {
+            if self.is_own_raise(&origin) {
+                self.give_up_raise();
                 continue;
             }
             if origin.member == self.id.0 {
@@ -882,6 +889,7 @@ impl Core {
         if (!self.raft.is_leader() || stale)
             && let Some(leading) = self.leading.take()
         {
+            self.give_up_raise();
             let waiting = leading.into_waiting().into_iter();
             self.refuse(waiting.map(|origin| (origin, Refused::NoLeader)));
             if mutated(Mutant::RefusedThoughAppended) {

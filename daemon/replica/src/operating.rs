@@ -13,6 +13,7 @@ use tenure_raft::{
     Change, ChangeError, ChangeFate, Configuration, LogPosition, MemberId, MemberInfo,
     TransferError,
 };
+use tenure_state::FIRST_STATE_VERSION;
 
 use crate::core::Core;
 use crate::peer::PeerMessage;
@@ -25,8 +26,16 @@ const INTRODUCE_EVERY: Duration = Duration::from_millis(500);
 /// What an operator wants done by the leader.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AdminRequest {
-    /// A change of the membership. Answered when it is committed, and no voters are being changed any more.
+    /// A change of the membership. Answered when it is committed, and no voters are being changed any more. Whoever becomes a
+    /// member by it is taken to follow the first rules and no others.
     Change(Change),
+    /// A change by which somebody becomes a member that has said which rules it can follow. Answered in the same way.
+    Admit {
+        /// [`Change::Add`] or [`Change::Replace`].
+        change: Change,
+        /// The newest version of the rules that the newcomer can follow.
+        follows: u64,
+    },
     /// Leadership goes to this member, or to the one that is furthest ahead. Answered as soon as that has begun.
     Transfer(Option<MemberId>),
 }
@@ -178,51 +187,47 @@ impl Core {
 
     /// Does an operation here, if this is the leader, and answers unless that has to wait.
     fn do_operation(&mut self, from: MemberId, token: u64, operation: AdminRequest) {
-        if let AdminRequest::Change(change) = &operation
-            && self.raft.is_leader()
-            && self.is_so(change)
-        {
-            // Two have asked for one thing at once, as a newcomer and its operator may: both hear when it is done.
-            let position = self.raft.configuration_position();
-            return self.operating.appended.push((position, from, token));
-        }
-        let taken = match &operation {
-            AdminRequest::Change(_) if !self.raft.is_leader() => None,
-            AdminRequest::Change(change) => self.name_is_taken(change),
-            AdminRequest::Transfer(_) => None,
+        let (change, follows) = match operation {
+            AdminRequest::Change(change) => (change, FIRST_STATE_VERSION),
+            AdminRequest::Admit { change, follows } => (change, follows),
+            AdminRequest::Transfer(to) => {
+                let result = match self.transfer_leadership(to) {
+                    Ok(to) => Operated::HandedTo(to),
+                    Err(error) => error.into(),
+                };
+                return self.answer_operation(from, token, result);
+            }
         };
-        if let Some(taken) = taken {
-            return self.answer_operation(from, token, Operated::Unsafe(taken));
+        match self.append_change(change, follows) {
+            Ok(position) => self.operating.appended.push((position, from, token)),
+            Err(refused) => self.answer_operation(from, token, refused),
         }
-        if self.is_raising() && matches!(&operation, AdminRequest::Change(_)) {
-            let why = "the version of the rules is being raised, and who joins now was not asked";
-            return self.answer_operation(from, token, Operated::Busy(why.to_owned()));
+    }
+
+    /// Appends a change, if this is the leader and it may be made now; where it stands.
+    fn append_change(&mut self, change: Change, follows: u64) -> Result<LogPosition, Operated> {
+        if !self.raft.is_leader() {
+            return Err(Operated::NoLeader);
+        }
+        if self.is_so(&change) {
+            // Two have asked for one thing at once, as a newcomer and its operator may: both hear when it is done.
+            return Ok(self.raft.configuration_position());
+        }
+        if let Some(taken) = self.name_is_taken(&change) {
+            return Err(Operated::Unsafe(taken));
+        }
+        if let Change::Add { id, .. } | Change::Replace { id, .. } = &change {
+            self.check_newcomer(*id, follows)?;
         }
         // Renewals that wait are logged for a change alone, not for one that is refused.
-        if let (AdminRequest::Change(_), true, Some(reason)) = (
-            &operation,
-            self.raft.is_leader(),
-            self.raft.change_waits_for(),
-        ) {
-            return self.answer_operation(from, token, Operated::Busy(reason.to_string()));
+        if let Some(reason) = self.raft.change_waits_for() {
+            return Err(Operated::Busy(reason.to_string()));
         }
-        let result = match operation {
-            AdminRequest::Change(_) if !self.log_renewals() => {
-                Operated::Busy("the log takes nothing more just now".to_owned())
-            }
-            AdminRequest::Change(change) => match self.raft.change_membership(change) {
-                Ok(position) => {
-                    self.operating.appended.push((position, from, token));
-                    return;
-                }
-                Err(error) => error.into(),
-            },
-            AdminRequest::Transfer(to) => match self.transfer_leadership(to) {
-                Ok(to) => Operated::HandedTo(to),
-                Err(error) => error.into(),
-            },
-        };
-        self.answer_operation(from, token, result);
+        if !self.log_renewals() {
+            let why = "the log takes nothing more just now";
+            return Err(Operated::Busy(why.to_owned()));
+        }
+        Ok(self.raft.change_membership(change)?)
     }
 
     /// Whether the configuration in force is what the change would make of it.

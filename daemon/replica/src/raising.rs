@@ -7,6 +7,10 @@
 //! when the first is answered by all: then there was a moment, between the two, at which every member could. One that is
 //! put back to an older program after that moment stops at the entry, and says what to do.
 //!
+//! Nobody becomes a member beside such an entry, either: a newcomer is held against the rules of a state that has every entry
+//! by which an earlier leader, or this one, has them raised. So a leader takes nobody before it has applied all that its log
+//! had when it was elected, nor while an entry of its own that raises them waits or is not applied.
+//!
 //! Until the rules in force know a command it is refused here, by the member that is asked and by the leader, so that it
 //! is in no entry that a member of an older program reads.
 
@@ -14,18 +18,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tenure_mutants::{Mutant, mutated};
-use tenure_raft::MemberId;
+use tenure_raft::{LogIndex, MemberId};
 use tenure_state::{Command, Origin, Principal, Request, STATE_VERSION};
 
 use crate::core::Core;
+use crate::operating::Operated;
 use crate::peer::{PeerMessage, Refused};
 
 /// Members are asked so often what they can, while the cluster does not follow the newest rules that the leader knows of.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// What a member said so long ago is shown to nobody any more: it may run no longer.
 const SAID_LATELY: Duration = Duration::from_secs(3);
-/// An entry that raises the version and has come to nothing by then was lost, and is asked for anew.
-const RAISED_BY_NOW: Duration = Duration::from_secs(5);
 
 /// The token of the entry that raises the version: nobody waits for it.
 pub(crate) const NOBODY_WAITS: u64 = 0;
@@ -57,8 +60,17 @@ pub(crate) struct Raising {
     before: Option<BTreeMap<MemberId, (u64, u64)>>,
     /// What was said last, and when, to be shown.
     said: BTreeMap<MemberId, (u64, Duration)>,
-    /// When the entry was handed in.
-    raised_at: Option<Duration>,
+    /// The entry by which this leader has the version raised.
+    raise: Option<Raise>,
+}
+
+/// An entry of this leader's that raises the version. It is certain what becomes of it: a leader removes nothing from its log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Raise {
+    /// It waits for its place in the log, among the requests of clients.
+    Waits,
+    /// It stands there.
+    At(LogIndex),
 }
 
 impl Default for Raising {
@@ -71,7 +83,7 @@ impl Default for Raising {
             answers: BTreeMap::new(),
             before: None,
             said: BTreeMap::new(),
-            raised_at: None,
+            raise: None,
         }
     }
 }
@@ -98,9 +110,6 @@ impl Core {
 
     /// The state here follows these rules from now on.
     pub(crate) fn rules_in_force(&mut self, version: u64) {
-        if self.raising.in_force < version {
-            self.raising.raised_at = None;
-        }
         self.raising.in_force = version;
     }
 
@@ -114,9 +123,57 @@ impl Core {
         }
     }
 
-    /// Whether the version is being raised, so that nobody may join who was not asked.
-    pub(crate) fn is_raising(&self) -> bool {
-        self.raising.raised_at.is_some()
+    /// Whether an entry of this leader's that raises the version waits, or is not applied here.
+    fn is_raising(&self) -> bool {
+        match self.raising.raise {
+            None => false,
+            Some(Raise::Waits) => true,
+            Some(Raise::At(index)) => self.has_not_applied(index),
+        }
+    }
+
+    /// Whether a leader may make somebody a member who said, when it was looked at, that it can follow rules up to `follows`.
+    pub(crate) fn check_newcomer(&self, id: MemberId, follows: u64) -> Result<(), Operated> {
+        let busy = |why: &str| Err(Operated::Busy(why.to_owned()));
+        let of_before = self.raft.leads_from();
+        if of_before.is_some_and(|first| self.has_not_applied(first))
+            && !mutated(Mutant::NewcomerBesideRaise)
+        {
+            return busy(
+                "the leader was just elected, and has not applied all that was logged before",
+            );
+        }
+        if self.is_raising() && !mutated(Mutant::NewcomerBesideRaise) {
+            return busy(
+                "the version of the rules is being raised, and who joins now was not asked",
+            );
+        }
+        let in_force = self.raising.in_force;
+        if in_force <= follows || mutated(Mutant::NewcomerUnjudged) {
+            return Ok(());
+        }
+        Err(Operated::Unsafe(format!(
+            "{id} can follow up to state version {follows}, and this cluster follows {in_force} by now: start a newer program there, \
+             or take state_version_at_most out of its settings"
+        )))
+    }
+
+    /// An entry with the requests of these origins was appended here.
+    pub(crate) fn note_raise(&mut self, index: LogIndex, origins: &[Origin]) {
+        let is_raise = |origin: &Origin| self.is_own_raise(origin);
+        if self.raising.raise == Some(Raise::Waits) && origins.iter().any(is_raise) {
+            self.raising.raise = Some(Raise::At(index));
+        }
+    }
+
+    /// The entry that raises the version found no room, or this member leads no longer.
+    pub(crate) fn give_up_raise(&mut self) {
+        self.raising.raise = None;
+    }
+
+    /// Whether a request is this member's own, which raises the version: nobody waits for it.
+    pub(crate) fn is_own_raise(&self, origin: &Origin) -> bool {
+        (origin.member, origin.token) == (self.id.0, NOBODY_WAITS)
     }
 
     /// A leader asks.
@@ -132,7 +189,7 @@ impl Core {
         }
         let (now, raising) = (self.now, &mut self.raising);
         raising.said.insert(from, (said.version, now));
-        if said.round == raising.round {
+        if said.round == raising.round || mutated(Mutant::VersionsRemembered) {
             raising.answers.insert(from, said);
         }
     }
@@ -143,12 +200,6 @@ impl Core {
             return self.forget_versions();
         }
         let (now, raising) = (self.now, &mut self.raising);
-        if raising
-            .raised_at
-            .is_some_and(|at| at + RAISED_BY_NOW <= now)
-        {
-            raising.raised_at = None;
-        }
         if raising.asked_at.is_none_or(|at| at + ASK_EVERY <= now) {
             raising.before = None;
             self.ask_versions();
@@ -165,7 +216,7 @@ impl Core {
         if to <= self.raising.in_force {
             return;
         }
-        if self.raising.before.as_ref() == Some(&all) {
+        if self.raising.before.as_ref() == Some(&all) || mutated(Mutant::VersionsRemembered) {
             return self.raise(to);
         }
         self.raising.before = Some(all);
@@ -175,8 +226,10 @@ impl Core {
     fn forget_versions(&mut self) {
         let raising = &mut self.raising;
         raising.said.clear();
-        (raising.asked_at, raising.before, raising.raised_at) = (None, None, None);
-        raising.answers.clear();
+        (raising.asked_at, raising.before, raising.raise) = (None, None, None);
+        if !mutated(Mutant::VersionsRemembered) {
+            raising.answers.clear();
+        }
     }
 
     fn ask_versions(&mut self) {
@@ -184,7 +237,9 @@ impl Core {
         let raising = &mut self.raising;
         raising.round = raising.round.wrapping_add(1);
         raising.asked_at = Some(now);
-        raising.answers.clear();
+        if !mutated(Mutant::VersionsRemembered) {
+            raising.answers.clear();
+        }
         let round = raising.round;
         for member in self.raft.configuration().members() {
             if member != me {
@@ -212,7 +267,10 @@ impl Core {
     /// The start and the version of every member, where all have answered this round.
     fn answered_by_all(&self) -> Option<BTreeMap<MemberId, (u64, u64)>> {
         let configuration = self.raft.configuration();
-        let members: BTreeSet<MemberId> = configuration.members();
+        let members: BTreeSet<MemberId> = match mutated(Mutant::RaisedWithoutLearners) {
+            true => configuration.voters.clone(),
+            false => configuration.members(),
+        };
         let answer = |id| {
             let said: &CanFollow = self.raising.answers.get(&id)?;
             Some((id, (said.start, said.version)))
@@ -234,7 +292,7 @@ impl Core {
             command: Command::RaiseVersion { to },
         };
         if self.wait_for_entry(request).is_ok() {
-            self.raising.raised_at = Some(self.now);
+            self.raising.raise = Some(Raise::Waits);
         }
     }
 }

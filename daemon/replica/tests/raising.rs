@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{hear, member_of_three};
-use tenure_raft::{AppendResult, Body, LogIndex, MemberId, Message, Payload, Stamp};
+use tenure_raft::{
+    AppendResult, Body, Change, Configuration, LogIndex, MemberId, MemberInfo, Message, Payload,
+    Stamp,
+};
 use tenure_replica::{
-    CanFollow, Core, CoreSettings, ForwardKind, ForwardedRequest, Input, PeerMessage, Refused,
+    AdminRequest, CanFollow, Core, CoreSettings, ForwardKind, ForwardedRequest, Input, Operated,
+    PeerMessage, Refused,
 };
 use tenure_state::{
     AccessChange, Command, Origin, Principal, Request, STATE_VERSION, decode_batch, encode_request,
@@ -25,6 +29,8 @@ struct World {
     raised: Vec<u64>,
     /// How many questions were asked.
     asked: u64,
+    /// What became of operations that this member was asked.
+    operated: Vec<Operated>,
 }
 
 impl World {
@@ -37,6 +43,7 @@ impl World {
             answers: answers.collect(),
             raised: Vec::new(),
             asked: 0,
+            operated: Vec::new(),
         }
     }
 
@@ -60,6 +67,8 @@ impl World {
                 }
                 self.core.handle(Input::Persisted(write.id));
             }
+            self.operated
+                .extend(out.operated.into_iter().map(|(_, result)| result));
             let sent = out.send;
             if sent.is_empty() && out.write.is_none() {
                 return;
@@ -112,6 +121,50 @@ impl World {
         while !self.core.is_leader() {
             self.pass(Duration::from_millis(10));
         }
+    }
+
+    /// The state here follows these rules, and has all that is committed.
+    fn apply_all(&mut self, version: u64) {
+        self.apply(self.core.status().commit, version);
+    }
+
+    fn apply(&mut self, index: LogIndex, version: u64) {
+        self.core.handle(Input::Applied {
+            index,
+            due: None,
+            version,
+        });
+        self.turn();
+    }
+
+    /// Asks this member to add somebody who can follow rules up to `follows`; what is known at once of what came of it.
+    fn add(&mut self, id: u64, follows: u64) -> Option<Operated> {
+        let change = Change::Add {
+            id: MemberId(id),
+            info: MemberInfo {
+                name: format!("n{id}"),
+                ..MemberInfo::default()
+            },
+            promote: false,
+        };
+        let operation = AdminRequest::Admit { change, follows };
+        let token = 1;
+        self.operated.clear();
+        self.core.handle(Input::Operate { token, operation });
+        self.turn();
+        self.operated.pop()
+    }
+
+    fn is_member(&self, id: u64) -> bool {
+        let configuration: &Configuration = self.core.configuration();
+        configuration.contains(MemberId(id))
+    }
+}
+
+fn check_busy(told: Option<Operated>, because: &str) {
+    match told {
+        Some(Operated::Busy(why)) => assert!(why.contains(because), "{why}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -272,4 +325,65 @@ fn a_member_says_what_it_can_in_this_run() {
             "{sent:?}"
         );
     }
+}
+
+#[test]
+fn whoever_was_looked_at_before_the_version_was_raised_is_judged_by_the_one_in_force() {
+    let mut world = World::new(2, &[(2, (7, 2)), (3, (8, 2))]);
+    world.lead();
+    world.apply_all(2);
+    match world.add(4, 1) {
+        Some(Operated::Unsafe(why)) => {
+            let parts = ["0000000000000004", "up to state version 1", "follows 2"];
+            assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!world.is_member(4));
+    assert_eq!(world.add(4, 2), Some(Operated::Changed));
+    assert!(world.is_member(4));
+}
+
+#[test]
+fn nobody_becomes_a_member_while_an_entry_of_this_leader_that_raises_the_version_is_not_applied() {
+    let mut world = World::new(2, &[(2, (7, 2)), (3, (8, 2))]);
+    world.lead();
+    let first = world.core.raft().leads_from().expect("it leads");
+    world.apply(first, 1);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.raised, [2]);
+    // However long its applier takes.
+    world.pass(Duration::from_secs(60));
+    for follows in [1, 2] {
+        check_busy(world.add(4, follows), "is being raised");
+    }
+    assert_eq!((world.is_member(4), &world.raised[..]), (false, &[2][..]));
+    world.apply_all(2);
+    assert_eq!(world.add(4, 2), Some(Operated::Changed));
+}
+
+#[test]
+fn a_new_leader_takes_nobody_before_it_has_applied_what_earlier_leaders_logged() {
+    let mut world = World::new(2, &[]);
+    world.lead();
+    // An entry of an earlier leader may raise the version, for all that its state can tell.
+    check_busy(world.add(4, 1), "just elected");
+    assert!(!world.is_member(4));
+    world.apply_all(1);
+    assert_eq!(world.add(4, 1), Some(Operated::Changed));
+}
+
+#[test]
+fn whoever_comes_and_can_follow_less_keeps_the_version_where_it_is() {
+    let mut world = World::new(2, &[(2, (7, 2))]);
+    world.lead();
+    world.apply_all(1);
+    assert_eq!(world.add(4, 1), Some(Operated::Changed));
+    world.answers.insert(MemberId(3), (8, 2));
+    world.answers.insert(MemberId(4), (9, 1));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.raised, []);
+    world.answers.insert(MemberId(4), (10, 2));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.raised, [2]);
 }

@@ -46,7 +46,7 @@ impl World {
         };
         running.applying = false;
         let count = running.to_apply.len().min(self.plan.apply.entries_a_go);
-        let mut meets_newer = false;
+        let (mut meets_newer, mut is_raised) = (false, false);
         for entry in running.to_apply.drain(..count) {
             let batch = match &entry.payload {
                 Payload::Command(bytes) => decode_batch(bytes).unwrap_or_default(),
@@ -61,6 +61,7 @@ impl World {
             }
             let raises = self.upgrades.judge(&running.applier, &batch);
             self.trace.counts.raised += u64::from(raises);
+            is_raised |= raises;
             let before = running.applier.state().revision();
             let progress = running
                 .applier
@@ -99,11 +100,14 @@ impl World {
             }
         }
         if meets_newer {
-            return self.meets_newer_rules(place);
+            self.meets_newer_rules(place);
         }
         let rots = self.operator.rotten == Some(place);
         let applied = running.applier.applied().position.index;
         let (due, version) = (running.applier.due(), running.applier.state().version());
+        if is_raised {
+            self.add_near_raise();
+        }
         let unanswered = answers
             .iter()
             .filter_map(|(call, _, _)| self.calls.get(call)?.origin)

@@ -4,6 +4,7 @@
 //! what makes no sense; whoever is added is started at once, with empty disks, and hears of the cluster what the member
 //! that was asked knows. Nobody comes back under an id that was removed. A member that learns that it was removed ends.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,13 @@ impl Operator {
     }
 }
 
+fn called(name: String) -> MemberInfo {
+    MemberInfo {
+        name,
+        ..MemberInfo::default()
+    }
+}
+
 impl World {
     pub(crate) fn schedule_change(&mut self) {
         if let Some(changes) = self.operator.plan {
@@ -93,16 +101,61 @@ impl World {
         let Some(request) = self.draw_request(&known) else {
             return;
         };
+        let request = match request {
+            AdminRequest::Change(change) => self.looked_at(change, at, &known),
+            other => other,
+        };
+        self.request_operation(at, request);
+    }
+
+    /// Asks this member for somebody who can follow the first rules and no others, and who stays without a vote.
+    pub(crate) fn ask_for_one_behind(&mut self, at: usize) {
+        let Some(running) = &self.members[at].running else {
+            return;
+        };
+        let known = running.core.configuration().clone();
+        let kept = self.members.len() - self.upgrades.newcomers()..self.members.len();
+        let Some(id) = self.newcomer(&known, kept) else {
+            return;
+        };
+        self.upgrades
+            .begin_behind(crate::oracle::place_of(id), &self.members);
+        let change = Change::Add {
+            id,
+            info: called(format!("n{}", id.0)),
+            promote: false,
+        };
+        let request = self.looked_at(change, at, &known);
+        self.request_operation(at, request);
+    }
+
+    /// Whoever is to become a member is started, and is looked at before the leader is asked: what it can follow goes with the
+    /// change, and may be too little when that arrives.
+    fn looked_at(&mut self, change: Change, at: usize, known: &Configuration) -> AdminRequest {
+        let (Change::Add { id, .. } | Change::Replace { id, .. }) = change else {
+            return AdminRequest::Change(change);
+        };
+        self.start_newcomer((id, at), known);
+        let follows = self.upgrades.most_of(crate::oracle::place_of(id));
+        AdminRequest::Admit { change, follows }
+    }
+
+    fn request_operation(&mut self, at: usize, operation: AdminRequest) {
         self.trace
-            .say(self.now, || format!("n{}: asked for {request:?}", at + 1));
+            .say(self.now, || format!("n{}: asked for {operation:?}", at + 1));
         self.trace.counts.changes_asked += 1;
-        if let AdminRequest::Change(Change::Add { id, .. } | Change::Replace { id, .. }) = &request
-        {
-            self.start_newcomer((*id, at), &known);
-        }
         let token = self.members[at].token();
-        let operation = request;
         self.tell(at, Input::Operate { token, operation });
+    }
+
+    /// The first member at these places that is none yet, as far as this configuration tells.
+    fn newcomer(&self, known: &Configuration, mut places: Range<usize>) -> Option<MemberId> {
+        let is_new = |place: &usize| {
+            let id = self.members[*place].id;
+            !known.contains(id) && !known.removed.contains(&id)
+        };
+        let place = places.find(is_new)?;
+        Some(self.members[place].id)
     }
 
     /// No leader begins to change the voters where most of those to be have been down for long: whoever had them vote would
@@ -173,22 +226,15 @@ impl World {
     }
 
     fn draw_request(&mut self, known: &Configuration) -> Option<AdminRequest> {
-        let everybody = self.members.len() as u64;
-        let is_new = |id: &u64| {
-            !known.contains(MemberId(*id))
-                && !known.removed.contains(&MemberId(*id))
-                && (self.plan.members as u64) < *id
-        };
-        let newcomer = (1..=everybody).find(is_new).map(MemberId);
+        let everybody = self.members.len() - self.upgrades.newcomers();
+        let newcomer = self.newcomer(known, self.plan.members..everybody);
+        let everybody = everybody as u64;
         let chance = &mut self.operator.chance;
         let members: Vec<MemberId> = known.members().into_iter().collect();
         let other = chance.pick(&members);
         // It may call somebody otherwise than the cluster does.
         let again = if chance.coin() { "" } else { "again" };
-        let info = |id: MemberId| MemberInfo {
-            name: format!("n{}{again}", id.0),
-            ..MemberInfo::default()
-        };
+        let info = |id: MemberId| called(format!("n{}{again}", id.0));
         // One who does not look asks for what must be refused: an id that is a member's, or was.
         let any = MemberId(chance.number(1, everybody));
         let newcomer = match chance.number(0, 5) {

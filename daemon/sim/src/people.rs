@@ -30,15 +30,17 @@ pub(crate) struct People {
 }
 
 impl People {
-    /// In every third run people are told apart.
+    /// In every third run people are told apart; in every third of these only once somebody has turned access control on, so that
+    /// there are leases of nobody by then.
     pub(crate) fn new(seed: u64) -> People {
         let mut chance = Chance::new(seed ^ 0x7065_6f70_6c65);
         let guarded = chance.number(0, 2) == 0;
+        let open = guarded && chance.number(0, 2) == 0;
         let numbered = (10..).map(TokenId).zip(NAMES);
         People {
             chance,
             guarded,
-            open: false,
+            open,
             tokens: numbered.collect(),
         }
     }
@@ -51,7 +53,7 @@ impl People {
         }
     }
 
-    /// Whether access control is on at the beginning.
+    /// Whether access control is on at any time.
     pub(crate) fn are_told_apart(&self) -> bool {
         self.guarded
     }
@@ -69,7 +71,7 @@ impl People {
             version,
         });
         if self.guarded {
-            let applied = state.apply(Clock(0), &first_changes());
+            let applied = state.apply(Clock(0), &first_changes(self.open));
             assert!(
                 applied.outcomes.iter().all(|told| told.outcome.is_ok()),
                 "the first identities are accepted"
@@ -137,6 +139,10 @@ impl People {
     }
 
     fn change(&mut self) -> AccessChange {
+        // It stays open for a while, in which leases are granted, and these are still there when it ends.
+        if self.open && self.chance.happens(200_000) {
+            return self.switch(true);
+        }
         let name = NAMES[self.chance.index(NAMES.len())];
         let role = ROLES[self.chance.index(ROLES.len())];
         match self.chance.number(0, 99) {
@@ -168,7 +174,7 @@ impl People {
             90..92 => AccessChange::DeleteRole {
                 name: role.to_owned(),
             },
-            92..94 => self.switch(false),
+            92..96 => self.switch(false),
             _ => self.switch(true),
         }
     }
@@ -239,8 +245,9 @@ fn grant(verbs: &[Verb], resource: &str, exact: bool) -> RoleGrant {
     }
 }
 
-/// What root does before anybody comes: everybody may do everything but administer.
-fn first_changes() -> Batch {
+/// What root does before anybody comes: everybody may do everything but administer, and everything where access control is
+/// turned off at last.
+fn first_changes(open: bool) -> Batch {
     let roles = ROLES.map(|name| AccessChange::PutRole {
         name: name.to_owned(),
         grants: vec![grant(&Verb::ALL[..9], "", false)],
@@ -265,7 +272,12 @@ fn first_changes() -> Batch {
             expires_unix_ms: None,
             now_unix_ms: 0,
         });
-    let changes = roles.into_iter().chain(identities).chain(tokens);
+    let opened = open.then_some(AccessChange::Enable { enabled: false });
+    let changes = roles
+        .into_iter()
+        .chain(identities)
+        .chain(tokens)
+        .chain(opened);
     let request = |change| Request {
         origin: Origin::default(),
         principal: Principal::of(ROOT, Some(ROOT_TOKEN)),

@@ -254,7 +254,6 @@ impl World {
         });
         if running.applier.most() < state.version() {
             self.meets_newer_rules(place);
-            return Input::SnapshotRejected(file);
         }
         let index = durable.meta.position.index;
         demand!(

@@ -105,6 +105,14 @@ impl World {
                 matches!(entry.payload, tenure_raft::Payload::Configuration(_))
             };
             changes_members = write.append.iter().any(changes);
+            let leads = self.members[place]
+                .running
+                .as_ref()
+                .is_some_and(|running| running.core.is_leader());
+            if leads && self.upgrades.are_raised_by(&write.append) {
+                changes_members = true;
+                self.add_near_raise();
+            }
             for entry in &write.append {
                 if let tenure_raft::Payload::Configuration(configuration) = &entry.payload {
                     self.judge_change(place, configuration);

@@ -94,6 +94,10 @@ pub(crate) enum Event {
     Operate,
     /// The program of a member is replaced.
     Upgrade,
+    /// Somebody is added who can follow the first rules only.
+    AddOneBehind,
+    /// A member gets the newer program.
+    PutForward { member: usize },
     /// An operator asks, of this member.
     OperateAt { member: usize },
     /// A member is cut off from all others.
@@ -186,6 +190,7 @@ impl World {
     ) -> World {
         let founding = people.founding(&plan.limits, upgrades.founding_version());
         let newcomers = operator.plan().map_or(0, |changes| changes.newcomers);
+        let newcomers = newcomers + upgrades.newcomers();
         let places = plan.members + newcomers;
         upgrades.begin(plan.members, newcomers);
         let mut world = World {
@@ -226,6 +231,7 @@ impl World {
                 .push(Member::formed(place, clock, token, &meta, state));
         }
         let newcomers = self.operator.plan().map_or(0, |changes| changes.newcomers);
+        let newcomers = newcomers + self.upgrades.newcomers();
         for place in self.plan.members..self.plan.members + newcomers {
             let clock = clock(&mut self.operator.chance, self.plan.clocks);
             let token = self.operator.chance.seed() >> 1;
@@ -391,6 +397,8 @@ impl World {
             Event::Fault => self.fault(),
             Event::Operate => self.operate(),
             Event::Upgrade => self.upgrade(),
+            Event::AddOneBehind => self.add_one_behind(),
+            Event::PutForward { member } => self.put_this_forward(member),
             Event::OperateAt { member } => self.ask_for_change(member),
             Event::CutOff { member } => self.isolate(member),
             Event::HandOn { member } => self.transfer(member),

@@ -208,11 +208,14 @@ fn messages() -> Vec<PeerMessage> {
         },
         PeerMessage::Operate {
             token: 8,
-            operation: AdminRequest::Change(Change::Replace {
-                old: MemberId(2),
-                id: MemberId(5),
-                info: meta(1, 1).configuration.info[&MemberId(2)].clone(),
-            }),
+            operation: AdminRequest::Admit {
+                change: Change::Replace {
+                    old: MemberId(2),
+                    id: MemberId(5),
+                    info: meta(1, 1).configuration.info[&MemberId(2)].clone(),
+                },
+                follows: 2,
+            },
         },
         PeerMessage::Operate {
             token: 9,

@@ -352,11 +352,11 @@ impl<'a, 'c> Waiting<'a, 'c> {
             None if clock > self.deadline => {
                 Failure::contended(Code::WaitExpired, &contention, clock)
             }
-            // Another request of the same lease and owner withdrew, or the place was granted and the hold has ended
-            // since.
+            // Another request of the same lease and owner withdrew, the place was granted and the hold has ended since, or
+            // the right to hold it was taken for a while.
             Some(LeaveReason::Withdrawn) | None => {
-                let detail = "the place is gone: another request of the same lease and owner gave it up, or it was \
-                    granted and has ended since";
+                let detail = "the place is gone: another request of the same lease and owner gave it up, it was granted \
+                    and has ended since, or the right to hold it was taken when its turn came";
                 Failure::new(Code::NotHeld, detail).at(revision)
             }
         }

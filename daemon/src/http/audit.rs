@@ -15,18 +15,24 @@ use super::caller::{Caller, token_shown};
 use super::failure::Failure;
 use super::leases;
 use super::service::Context;
-use super::throttle::{Lines, Rate};
+use super::throttle::{ByIdentity, Lines, Rate};
 
 /// Lines about refusals: so many at once, and then one in each interval.
 const REFUSALS: Rate = Rate::new(Duration::from_millis(100), 50);
+
+/// Lines about refusals of one identity, also where others have used up the rate of all: so many at once, and then one in
+/// each interval.
+const REFUSALS_OF_EACH: Rate = Rate::new(Duration::from_secs(10), 5);
 
 /// What was left out is told so much later, if no line after it has told it before.
 const LEFT_OUT: Duration = Duration::from_secs(10);
 
 /// What is told of those who were refused. Those whom nobody knows have a rate of their own: anybody can be refused as often
-/// as he likes, and must not drown what is told of a token in wrong hands.
+/// as he likes, and must not drown what is told of a token in wrong hands. No more does one identity drown another: each
+/// has some lines beyond the rate of all.
 pub(super) struct Denials {
     known: Lines,
+    of_each: ByIdentity,
     unknown: Lines,
 }
 
@@ -46,6 +52,7 @@ impl Denials {
     pub(super) fn new() -> Denials {
         Denials {
             known: Lines::new(REFUSALS),
+            of_each: ByIdentity::default(),
             unknown: Lines::new(REFUSALS),
         }
     }
@@ -62,15 +69,11 @@ impl Denials {
 
     /// Tells that something was refused, and why.
     pub(super) fn tell(&self, refused: &Refused<'_>, code: Code, why: &str) {
-        let lines = match refused.caller {
-            Some(_) => &self.known,
-            None => &self.unknown,
-        };
-        let Some(left_out) = lines.take() else {
+        let identity = refused.caller.map(|caller| caller.principal().name());
+        let Some(left_out) = self.take(identity) else {
             return;
         };
         let (method, route) = refused.call;
-        let identity = refused.caller.map(|caller| caller.principal().name());
         let token = refused.caller.and_then(|caller| caller.principal().token());
         tracing::warn!(
             target: "audit",
@@ -85,6 +88,15 @@ impl Denials {
             left_out,
             "a request was refused"
         );
+    }
+
+    /// Whether a line about an identity, or about somebody unknown, may be written, and how many were left out before it.
+    fn take(&self, identity: Option<&str>) -> Option<u64> {
+        let Some(identity) = identity else {
+            return self.unknown.take();
+        };
+        let has_its_own = || self.of_each.take(identity, REFUSALS_OF_EACH).is_ok();
+        self.known.take_or(has_its_own)
     }
 }
 
@@ -197,5 +209,31 @@ impl Drop for Audit<'_, '_> {
         if !self.told {
             self.write(Code::OutcomeUnknown.as_str(), &[]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_identity_drowns_neither_another_nor_those_whom_nobody_knows() {
+        let denials = Denials::new();
+        let written = |identity: Option<&str>, asked: u32| {
+            let lines = (0..asked).filter_map(|_| denials.take(identity));
+            lines.collect::<Vec<u64>>()
+        };
+        let of_all = REFUSALS.burst() as usize;
+        let of_each = REFUSALS_OF_EACH.burst() as usize;
+        assert_eq!(written(Some("loud"), 1000).len(), of_all + of_each);
+        let quiet = written(Some("quiet"), 1000);
+        let left_out = 1000 - (of_all + of_each) as u64;
+        assert_eq!(quiet.len(), of_each);
+        assert_eq!(quiet[0], left_out, "the next line tells what was left out");
+        assert_eq!(written(None, 1000).len(), of_all);
+        // One that is refused now and then is told of whatever others do.
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(of_all < written(Some("loud"), 1000).len());
+        assert_eq!(written(Some("quiet"), 1000).len(), 1);
     }
 }

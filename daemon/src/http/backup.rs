@@ -24,6 +24,7 @@ use super::rights;
 use super::service::Context;
 use crate::node::Handle;
 use crate::storage::{BackupError, MadeBackup};
+use crate::telemetry::{Backups, Metrics};
 
 /// A backup is read and sent in pieces of this size, which count among the small answers on their way.
 const PIECE: u64 = 64 << 10;
@@ -45,18 +46,18 @@ pub(super) async fn take(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let audit = Audit::of(&cx, Act::Backup);
     let made = cx.handle().backup().await;
     let made = made.map_err(|error| {
-        note(&error);
+        note(&error, cx.handle().metrics());
         Failure::backup(&error)
     });
     audit.tell(&made, &[]);
     let made = made?;
+    let (size, revision) = (made.size, Revision(made.revision));
+    let sending = Sending::of(made, cx.handle().clone(), leave);
     // It may have taken minutes.
     cx.read(&rights::admin(), |_| ())?;
-    let (size, revision) = (made.size, Revision(made.revision));
     let name = format!("attachment; filename=\"tenure-{revision}.backup\"");
     let name = HeaderValue::try_from(name).unwrap_or(HeaderValue::from_static("attachment"));
-    let stopping = cx.handle().stopping();
-    let reply = Reply::file(BACKUP, Sending::of(made, stopping, leave))
+    let reply = Reply::file(BACKUP, sending)
         .at(revision)
         .with(CONTENT_LENGTH, HeaderValue::from(size))
         .with(CONTENT_DISPOSITION, name);
@@ -64,13 +65,16 @@ pub(super) async fn take(mut cx: Context<'_>) -> Result<Reply, Failure> {
 }
 
 /// What went wrong with the member's own files is the operator's to know.
-fn note(error: &BackupError) {
+fn note(error: &BackupError, metrics: &Metrics) {
     match error {
-        BackupError::Busy | BackupError::Stopped => {}
+        BackupError::Busy | BackupError::Stopped => metrics.backup(Backups::Refused),
         BackupError::NoCheckpoint { .. }
         | BackupError::NoRoom { .. }
         | BackupError::Storage(_)
-        | BackupError::Thread(_) => tracing::warn!(%error, "no backup could be made"),
+        | BackupError::Thread(_) => {
+            metrics.backup(Backups::Failed);
+            tracing::warn!(%error, "no backup could be made");
+        }
     }
 }
 
@@ -117,9 +121,10 @@ impl Leave {
     }
 }
 
-/// A backup on its way to a caller. Dropping it removes it from the disk.
+/// A backup on its way to a caller. Dropping it removes it from the disk, and counts it as sent or cut off.
 pub(super) struct Sending {
     made: Arc<MadeBackup>,
+    handle: Handle,
     stopping: CancellationToken,
     /// Ends when its caller may not have it any more.
     leave_is_taken: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -130,10 +135,11 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    fn of(made: MadeBackup, stopping: CancellationToken, leave: Leave) -> Sending {
+    fn of(made: MadeBackup, handle: Handle, leave: Leave) -> Sending {
         Sending {
             made: Arc::new(made),
-            stopping,
+            stopping: handle.stopping(),
+            handle,
             leave_is_taken: Box::pin(leave.taken()),
             sent: 0,
             next: None,
@@ -174,5 +180,15 @@ impl Sending {
                 Poll::Ready(None)
             }
         }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let is_whole = self.sent == self.made.size && !self.is_cut_off;
+        self.handle.metrics().backup(match is_whole {
+            true => Backups::Sent,
+            false => Backups::CutOff,
+        });
     }
 }

@@ -107,23 +107,27 @@ impl Caller {
     ///
     /// # Errors
     ///
-    /// `unauthenticated` where it is nobody any more, `forbidden` where it may use none of them.
-    pub(super) fn may_use(&self, state: &State, leases: &[LeaseId]) -> Result<Vec<bool>, Failure> {
+    /// `unauthenticated` where it is nobody any more, `forbidden` where they are there, and it may use none of them.
+    pub(super) fn may_use(&self, state: &State, leases: &[LeaseId]) -> Result<Vec<Use>, Failure> {
         let mut refused = None;
-        let mut may = Vec::with_capacity(leases.len());
+        let mut uses = Vec::with_capacity(leases.len());
         for lease in leases {
             let judged = self.judged(state, |state| {
                 state.authorize_lease(&self.principal, *lease)
             });
-            may.push(judged.is_ok());
+            uses.push(match &judged {
+                Ok(()) if state.has_lease(*lease) => Use::Allowed,
+                Ok(()) => Use::Absent,
+                Err(_) => Use::Refused,
+            });
             match judged {
                 Err(failure) if failure.code == Code::Unauthenticated => return Err(failure),
                 judged => refused = refused.or(judged.err()),
             }
         }
         refused
-            .filter(|_| !may.contains(&true))
-            .map_or(Ok(may), Err)
+            .filter(|_| uses.iter().all(|found| *found == Use::Refused))
+            .map_or(Ok(uses), Err)
     }
 
     /// Whether it has a share only of what all have: who administers the cluster is not kept out of it by himself.
@@ -136,6 +140,11 @@ impl Caller {
     /// Whether a lease is its own, or nobody is anybody.
     pub(super) fn owns(&self, state: &State, lease: LeaseId) -> bool {
         state.authorize_lease(&self.principal, lease).is_ok()
+    }
+
+    /// Whether it has a lease: one that is there, and that it may use.
+    pub(super) fn has(&self, state: &State, lease: LeaseId) -> bool {
+        state.has_lease(lease) && self.owns(state, lease)
     }
 
     /// Whether the name in its certificate is still that of its identity, where it is known by one.
@@ -168,6 +177,17 @@ impl Caller {
         }
         judge(state).map_err(|denied| Failure::denied(&denied))
     }
+}
+
+/// What somebody may do with a lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Use {
+    /// Use it.
+    Allowed,
+    /// Nothing: it is not there.
+    Absent,
+    /// Nothing: it is somebody else's.
+    Refused,
 }
 
 /// Ends when rights may have changed since it was made or last ended, or when the caller's token or certificate has expired.
@@ -207,9 +227,11 @@ enum Proof {
 pub(super) enum Paced {
     /// It does.
     Counted,
-    /// It keeps or gives back what its identity has: were it refused, other programs of that identity would lose their locks
-    /// to one that asks too often.
-    Free,
+    /// It keeps or gives back this lease, or what hangs on it, and counts unless that is its identity's: were it refused,
+    /// other programs of that identity would lose their locks to one that asks too often.
+    UnlessItsOwn(LeaseId),
+    /// The same of leases that its body names: whoever has read that counts it.
+    Later,
 }
 
 /// Where everybody proves who it is.
@@ -279,9 +301,45 @@ impl Gate {
         let admitted = match (caller.is_expired(), pace) {
             (true, _) => Err(caller.expired()),
             (false, Paced::Counted) => self.within_its_rate(handle, &caller),
-            (false, Paced::Free) => Ok(()),
+            (false, Paced::UnlessItsOwn(lease)) => {
+                self.count_unless_own(handle, &caller, &[lease]).await
+            }
+            (false, Paced::Later) => Ok(()),
         };
         (admitted, caller)
+    }
+
+    /// Counts a request that keeps or gives back leases, or what hangs on them, unless all of them are the caller's. Where
+    /// it asks too often it is let in all the same with one that is, also where this member hears of that lease only now:
+    /// nothing that is held may be lost for that.
+    ///
+    /// # Errors
+    ///
+    /// `too-many-requests`.
+    pub(super) async fn count_unless_own(
+        &self,
+        handle: &Handle,
+        caller: &Caller,
+        leases: &[LeaseId],
+    ) -> Result<(), Failure> {
+        let own = || {
+            handle.read(|state| {
+                let own = leases.iter().filter(|lease| caller.has(state, **lease));
+                own.count()
+            })
+        };
+        if !leases.is_empty() && own() == leases.len() {
+            return Ok(());
+        }
+        let Err(refused) = self.within_its_rate(handle, caller) else {
+            return Ok(());
+        };
+        if 0 < own() {
+            return Ok(());
+        }
+        let is_absent = |state: &State| leases.iter().any(|lease| !state.has_lease(*lease));
+        let is_there = handle.read(is_absent) && handle.barrier().await.is_ok() && 0 < own();
+        is_there.then_some(()).ok_or(refused)
     }
 
     /// Whose the proof is that a request brings, also where it is right and comes too late.
@@ -611,7 +669,8 @@ mod tests {
             let (gate, handle) = (&gate, &handle);
             async move {
                 let proof = (&HeaderMap::new(), &extensions);
-                gate.admit(handle, proof, ADDRESS.into(), Paced::Free).await
+                gate.admit(handle, proof, ADDRESS.into(), Paced::Later)
+                    .await
             }
         };
         let (admitted, opened) = ask(60_000).await;

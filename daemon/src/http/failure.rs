@@ -298,7 +298,12 @@ pub(super) struct Failure {
     revision: Option<Revision>,
     /// With `retry` `after`: when.
     retry_after_ms: u32,
+    /// Its `asked` counts what everybody has.
+    counts_all: bool,
 }
+
+/// Limits of what one request or lease has, and not of what everybody has together.
+const OF_ONE: [&str; 2] = ["attached_per_lease", "keys_per_revision"];
 
 impl Failure {
     /// A failure with what its code says by itself.
@@ -313,7 +318,24 @@ impl Failure {
             headers: Vec::new(),
             revision: None,
             retry_after_ms: RETRY_AFTER_MS,
+            counts_all: false,
         }
+    }
+
+    /// Without the count of what everybody has, if it tells one: that is for those who administer the cluster. That a limit
+    /// is reached, and which, everybody has to know who is refused for it.
+    pub(super) fn without_counts(mut self) -> Failure {
+        if !std::mem::take(&mut self.counts_all) {
+            return self;
+        }
+        self.fields.remove("asked");
+        let field = |name| self.fields.get(name);
+        let limit = field("limit").and_then(Value::as_str).unwrap_or_default();
+        let allowed = field("allowed").and_then(Value::as_u64).unwrap_or_default();
+        self.detail = format!(
+            "{limit} is {allowed} for all together, which leaves no room for this; make room first, or have that limit raised"
+        );
+        self
     }
 
     /// Says where in the request the value at fault is.
@@ -553,15 +575,18 @@ impl Failure {
                 limit,
                 allowed,
                 asked,
-            } => invalid(
-                Code::QuotaExceeded,
-                format!(
-                    "{limit} is {allowed} and this would make it {asked}; make room first, or raise that limit"
-                ),
-            )
-            .with("limit", limit)
-            .with("allowed", allowed)
-            .with("asked", asked),
+            } => Failure {
+                counts_all: !OF_ONE.contains(&limit),
+                ..invalid(
+                    Code::QuotaExceeded,
+                    format!(
+                        "{limit} is {allowed} and this would make it {asked}; make room first, or raise that limit"
+                    ),
+                )
+                .with("limit", limit)
+                .with("allowed", allowed)
+                .with("asked", asked)
+            },
             Refusal::IdentityQuotaExceeded {
                 identity,
                 quota,
@@ -687,7 +712,7 @@ impl Failure {
         let mut reply = Reply::new(self.code.status(), PROBLEM_JSON, Bytes::from(body));
         reply.code = Some(self.code);
         reply.refused = match self.code {
-            Code::Unauthenticated | Code::Forbidden => Some(problem.detail),
+            Code::Unauthenticated | Code::Forbidden => Some((self.code, problem.detail)),
             _ => None,
         };
         reply.unsent = Some(match self.outcome {

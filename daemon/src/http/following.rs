@@ -125,7 +125,7 @@ pub(super) struct Following {
     caller: Caller,
     /// The changes of rights before it was last looked whether the caller may.
     allowed_at: Option<u64>,
-    selection: Selection,
+    selection: Arc<Selection>,
     previous: bool,
     /// Everything up to here has been seen.
     pub(super) at: Revision,
@@ -180,7 +180,7 @@ impl Following {
         handle: Handle,
         watchers: Arc<Watchers>,
         caller: Caller,
-        selection: Selection,
+        selection: Arc<Selection>,
         previous: bool,
         at: Revision,
     ) -> Following {

@@ -58,6 +58,7 @@ pub(super) fn warnings(handle: &Handle, tls: &Tls, is_exposed: bool) -> Vec<Stri
     words.extend(versions::warning(handle));
     words.extend(tls.warnings());
     words.extend(unproven_members(handle, tls));
+    words.extend(unused_certificates(handle, tls));
     words.extend(known_elsewhere(handle));
     words.extend(
         is_exposed
@@ -74,6 +75,20 @@ fn unproven_members(handle: &Handle, tls: &Tls) -> Option<String> {
     (is_on && tls.members.is_none()).then(|| {
         "access control can be passed by: members speak to each other without TLS, and whoever reaches the port of members asks as \
          any identity; give peer_cert_file, peer_key_file and peer_ca_file, or let nobody else reach that port"
+            .to_owned()
+    })
+}
+
+/// Administrators may have nothing but certificates, which open nothing at a member that takes none.
+fn unused_certificates(handle: &Handle, tls: &Tls) -> Option<String> {
+    let takes_them = tls.clients.as_ref().is_some_and(|port| port.verifies());
+    let needs_them = handle.read(|state| {
+        let access = state.access();
+        access.enabled() && access.administered(None).needs_certificates()
+    });
+    (needs_them && !takes_them).then(|| {
+        "not administered here: administrators prove who they are by client certificates alone, and this member takes none; give it \
+         client_ca_file, or give one of them a token that does not expire, at a member that takes certificates"
             .to_owned()
     })
 }
@@ -260,7 +275,10 @@ impl Followers {
 
 #[cfg(test)]
 mod tests {
-    use tenure_state::{Genesis, RootToken, TokenId};
+    use tenure_state::{
+        AccessChange, Batch, Clock, Command, Genesis, Identity, Origin, Principal, Request,
+        RootToken, TokenId,
+    };
 
     use super::*;
     use crate::node::Desk;
@@ -284,6 +302,53 @@ mod tests {
         assert_eq!(with(None, true), (true, true));
         assert_eq!(with(Some(root.clone()), true), (false, true));
         assert_eq!(with(None, false), (false, false));
+    }
+
+    #[test]
+    fn a_member_that_takes_no_certificates_says_that_nobody_else_administers_it() {
+        let root = RootToken {
+            id: TokenId(1),
+            hash: [1; 32],
+        };
+        let mut state = State::genesis(Genesis {
+            root: Some(root),
+            ..Genesis::default()
+        });
+        let warns = |state: &State| {
+            let desk = Desk::new(state.clone());
+            let words = warnings(&desk.handle(), &Tls::default(), false);
+            let mut words = words.iter();
+            words.any(|words| words.starts_with("not administered here: "))
+        };
+        let mut change = |state: &mut State, change: AccessChange| {
+            let request = Request {
+                origin: Origin {
+                    member: 1,
+                    token: 1,
+                },
+                principal: Principal::of("root", Some(TokenId(1))),
+                idempotency: None,
+                command: Command::ChangeAccess(change),
+            };
+            let batch = Batch {
+                requests: vec![request],
+                ..Batch::default()
+            };
+            let applied = state.apply(Clock(1), &batch);
+            assert!(applied.outcomes[0].outcome.is_ok());
+        };
+        let certified = AccessChange::PutIdentity {
+            name: "root".to_owned(),
+            identity: Identity {
+                roles: vec!["root".to_owned()],
+                certificate: Some("root.example".to_owned()),
+                ..Identity::default()
+            },
+        };
+        change(&mut state, certified);
+        assert!(!warns(&state), "the token is left");
+        change(&mut state, AccessChange::DeleteToken { id: TokenId(1) });
+        assert!(warns(&state));
     }
 
     fn well() -> Facts {

@@ -199,17 +199,10 @@ pub(super) async fn list(mut cx: Context<'_>) -> Result<Reply, Failure> {
 
 /// `POST /v1/leases/renew`
 pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
-    cx.finish_query()?;
-    let asked: RenewLeases = cx.json().await?;
-    let count = asked.leases.len();
-    if !(1..=MAX_RENEWED_TOGETHER).contains(&count) {
-        let detail = format!("leases has {count} ids; accepted are 1 to {MAX_RENEWED_TOGETHER}");
-        return Err(Failure::invalid(detail));
-    }
-    let ids = asked.leases.iter().enumerate().map(|(index, id)| {
-        text::lease(id).map_err(|failure| failure.at_place(&format!("leases[{index}]")))
-    });
-    let ids: Vec<LeaseId> = ids.collect::<Result<_, Failure>>()?;
+    let named = named(&mut cx).await;
+    let leases = named.as_ref().map_or(&[][..], Vec::as_slice);
+    cx.count_unless_own(leases).await?;
+    let ids = named?;
     let decided = cx.renew_many(&ids).await?;
     let revision = decided.iter().flatten().map(|decided| decided.revision);
     let revision = revision.max();
@@ -222,7 +215,40 @@ pub(super) async fn renew_many(mut cx: Context<'_>) -> Result<Reply, Failure> {
         results: results.collect::<Result<_, Failure>>()?,
         revision: revision.0,
     };
-    Reply::json(200, revision, &renewed)
+    let refused = refused(&renewed.results);
+    Ok(Reply::json(200, revision, &renewed)?.refusing(refused))
+}
+
+/// The leases that a body names.
+async fn named(cx: &mut Context<'_>) -> Result<Vec<LeaseId>, Failure> {
+    cx.finish_query()?;
+    let asked: RenewLeases = cx.json().await?;
+    let count = asked.leases.len();
+    if !(1..=MAX_RENEWED_TOGETHER).contains(&count) {
+        let detail = format!("leases has {count} ids; accepted are 1 to {MAX_RENEWED_TOGETHER}");
+        return Err(Failure::invalid(detail));
+    }
+    let ids = asked.leases.iter().enumerate().map(|(index, id)| {
+        text::lease(id).map_err(|failure| failure.at_place(&format!("leases[{index}]")))
+    });
+    ids.collect()
+}
+
+/// What the audit is told where some leases among many are somebody else's: whoever loses what it had is told of there.
+fn refused(results: &[RenewResult]) -> Option<String> {
+    let mut foreign = results.iter().filter_map(|result| match result {
+        RenewResult::Lost {
+            lease,
+            error: api::Code::Forbidden,
+        } => Some(lease),
+        RenewResult::Lost { .. } | RenewResult::Renewed { .. } => None,
+    });
+    let first = foreign.next()?;
+    let count = 1 + foreign.count();
+    let all = results.len();
+    Some(format!(
+        "{count} of {all} leases are not the caller's, first {first}"
+    ))
 }
 
 /// What came of one lease among many: a dead one is no failure of the rest.

@@ -40,12 +40,14 @@ pub(super) async fn add(mut cx: Context<'_>) -> Result<Reply, Failure> {
 
 async fn added(cx: &Context<'_>, asked: &AddMember) -> Result<MemberId, Failure> {
     let configuration = settled(cx).await?;
-    let (id, info) = match probed(cx, asked, None, &configuration).await? {
+    let (probed, follows) = probed(cx, asked, None, &configuration).await?;
+    let (id, info) = match probed {
         Probed::New(id, info) => (id, info),
         Probed::Present(id) => return present(asked, &configuration, id),
     };
     let promote = asked.promote;
-    change(cx, Change::Add { id, info, promote }).await?;
+    let change = Change::Add { id, info, promote };
+    operate(cx, AdminRequest::Admit { change, follows }).await?;
     Ok(id)
 }
 
@@ -86,12 +88,11 @@ async fn replaced(cx: &Context<'_>, old: &str, asked: &AddMember) -> Result<Memb
     let configuration = settled(cx).await?;
     let meant = membership::find(&configuration, old)?;
     let (Meant::Member(old_id) | Meant::Removed(old_id)) = meant;
-    match (
-        meant,
-        probed(cx, asked, Some(old_id), &configuration).await?,
-    ) {
+    let (probed, follows) = probed(cx, asked, Some(old_id), &configuration).await?;
+    match (meant, probed) {
         (Meant::Member(old), Probed::New(id, info)) => {
-            change(cx, Change::Replace { old, id, info }).await?;
+            let change = Change::Replace { old, id, info };
+            operate(cx, AdminRequest::Admit { change, follows }).await?;
             Ok(id)
         }
         // It was begun, or is done, and is asked for again.
@@ -252,24 +253,31 @@ async fn settled(cx: &Context<'_>) -> Result<Arc<Configuration>, Failure> {
     Ok(cx.handle().members())
 }
 
-/// Asks whoever is at the peer URL who it is, and judges that.
+/// Asks whoever is at the peer URL who it is, and judges that. Says also which rules it can follow: the leader judges by it
+/// again, since others may be in force by then.
 async fn probed(
     cx: &Context<'_>,
     asked: &AddMember,
     old: Option<MemberId>,
     configuration: &Configuration,
-) -> Result<Probed, Failure> {
+) -> Result<(Probed, u64), Failure> {
     let me = cx.handle().member();
     membership::check_scheme(&asked.peer_url, cx.tls().members.is_some())?;
     let hello = cx.probe(&asked.peer_url).await;
     let hello = hello.map_err(|error| membership::unreached(asked, &me.name, &error))?;
     versions::check_can_follow(&hello, cx.handle().state_version().0)?;
-    membership::judge(&hello, asked, old, (ClusterId(me.cluster), configuration))
+    let probed = membership::judge(&hello, asked, old, (ClusterId(me.cluster), configuration))?;
+    Ok((probed, hello.state_version_at_most))
+}
+
+/// Has the leader change the membership by this change of those that are there.
+async fn change(cx: &Context<'_>, change: Change) -> Result<(), Failure> {
+    operate(cx, AdminRequest::Change(change)).await
 }
 
 /// Has the leader change the membership.
-async fn change(cx: &Context<'_>, change: Change) -> Result<(), Failure> {
-    match cx.operate(AdminRequest::Change(change)).await? {
+async fn operate(cx: &Context<'_>, operation: AdminRequest) -> Result<(), Failure> {
+    match cx.operate(operation).await? {
         Operated::Changed => Ok(()),
         Operated::HandedTo(_) => Err(Failure::unexpected()),
         refused => {

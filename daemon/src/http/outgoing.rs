@@ -89,6 +89,10 @@ pub(super) trait Progress {
 pub(super) trait Answer: Body<Data = Bytes> {
     /// Ends it where there is no room for the piece that it gave; what is sent in place of that piece.
     fn without_room(&mut self) -> Option<Bytes>;
+
+    /// Whether what is left of the last piece may still be sent: it may have waited for long. Where it may not, the answer
+    /// ends there.
+    fn may_go_on(&mut self) -> bool;
 }
 
 /// The body of an answer. One whose length is known has its room until it ends; one whose length is not (a stream of
@@ -161,6 +165,10 @@ where
             self.progress.moved();
         }
         self.may_be_kept = false;
+        if !self.piece.is_empty() && !self.body.may_go_on() {
+            self.piece = Bytes::new();
+            return Poll::Ready(None);
+        }
         if self.piece.is_empty() {
             // Who asks for the next piece has sent the one before, and until then keeps it.
             if !self.is_whole && !self.is_first {
@@ -238,14 +246,19 @@ mod tests {
         fn without_room(&mut self) -> Option<Bytes> {
             None
         }
+
+        fn may_go_on(&mut self) -> bool {
+            true
+        }
     }
 
-    /// Pieces of a stream, the first of which is at hand.
-    struct Pieces(VecDeque<Bytes>);
+    /// Pieces of a stream, the first of which is at hand, and how often it may go on within one.
+    struct Pieces(VecDeque<Bytes>, usize);
 
     impl Pieces {
         fn of(lengths: &[usize]) -> Pieces {
-            Pieces(lengths.iter().map(|n| Bytes::from(vec![0; *n])).collect())
+            let pieces = lengths.iter().map(|n| Bytes::from(vec![0; *n]));
+            Pieces(pieces.collect(), usize::MAX)
         }
     }
 
@@ -272,6 +285,11 @@ mod tests {
             self.0.clear();
             Some(Bytes::from_static(b"no room"))
         }
+
+        fn may_go_on(&mut self) -> bool {
+            self.1 = self.1.saturating_sub(1);
+            0 < self.1
+        }
     }
 
     fn outgoing<B: Answer>(body: B, noted: &Noted) -> Outgoing<B, Noted> {
@@ -296,6 +314,18 @@ mod tests {
         assert_eq!((length(&mut body).await, waited_for()), (10, 1));
         assert!(body.frame().await.is_none());
         assert_eq!(waited_for(), 0, "all was sent, and there is no more yet");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_its_reader_is_sent_only_as_long_as_it_may_be() {
+        let noted = Noted::default();
+        let mut pieces = Pieces::of(&[4 * PIECE, 10]);
+        pieces.1 = 3;
+        let mut body = outgoing(pieces, &noted);
+        for _ in 0..3 {
+            assert_eq!(length(&mut body).await, PIECE);
+        }
+        assert!(body.frame().await.is_none(), "the rest is not sent");
     }
 
     #[tokio::test]

@@ -32,8 +32,8 @@ pub(super) struct Reply {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// The code of a problem, for the log.
     pub(super) code: Option<Code>,
-    /// Why the caller may not, for the audit.
-    pub(super) refused: Option<String>,
+    /// What the caller may not, and why, for the audit: also where only a part of what was asked is refused.
+    pub(super) refused: Option<(Code, String)>,
     /// What is told of it where there is no room for it, as far as that is known.
     pub(super) unsent: Option<Unsent>,
 }
@@ -129,6 +129,12 @@ impl Reply {
         self
     }
 
+    /// Has the audit told that a part of what was asked was forbidden, and why, where it was.
+    pub(super) fn refusing(mut self, why: Option<String>) -> Reply {
+        self.refused = why.map(|why| (Code::Forbidden, why));
+        self
+    }
+
     /// Adds a header.
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
         self.headers.push((name, value));
@@ -220,6 +226,14 @@ impl<T: Unpin> Answer for Sent<T> {
                 file.cut_off();
                 Some(Bytes::new())
             }
+        }
+    }
+
+    fn may_go_on(&mut self) -> bool {
+        match &mut self.what {
+            What::Made(Made::Stream(stream)) => stream.may_go_on(),
+            // A file is judged where it is read. What is at hand was judged when it was made, and is not long.
+            What::Made(Made::File(_)) | What::Whole(_) => true,
         }
     }
 }

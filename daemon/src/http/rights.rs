@@ -12,8 +12,9 @@
 //!   without `keys_only=true` their values, for which `read` is needed too.
 //! - Whoever may watch is told all that happens there: the values that are put and, with `previous=true`, those that were
 //!   there before, also of what happened before the right was given, as far back as history reaches. `read` is not needed.
-//! - Whoever may lock, or campaign, may also release and resign what its own leases hold, and see the queue; it breaks
-//!   nothing of others.
+//! - Whoever may lock, or campaign, may also see the queue; it breaks nothing of others.
+//! - Whoever has a lease may release, resign and leave what hangs on it, also without the right to have it again, as it may
+//!   end the whole lease. Where its place is asked to be released as a hold, it is told the fence that is held there.
 //! - Whoever may put a key, and has a lease, may put the key on it, and it is deleted when that lease ends or is revoked:
 //!   `write` with `lease` includes deleting what may be put.
 //! - Whoever may put or delete a key learns whether it was there, its versions, and the id of the lease that stands against
@@ -21,6 +22,8 @@
 //! - Whoever may read a lease, or has it, sees how many things hang on it; of what they are called, whoever has it sees
 //!   all and others what they may read or hold.
 //! - The present revision is no secret: every answer has it. It tells how much is going on, and not what.
+//! - Which limit of the whole cluster is reached is told to whoever is refused for it; how much there is, to those who
+//!   administer the cluster.
 //! - That a lease is somebody else's, or has ended, is told to whoever knows its id, which is drawn out of 2^63.
 
 use serde_json::{Value, json};
@@ -172,19 +175,9 @@ impl Call {
             }
             Call::ReadQueue(..) => Cases(const { &[always(READ, ON_NAME)] }),
             Call::ListQueues(_) => Cases(const { &[always(LIST, ON_RANGE)] }),
-            Call::Release(Kind::Lock | Kind::Semaphore, _) => Cases(
+            Call::Release(..) => Cases(
                 const {
                     &[
-                        when("without `break`", LOCK, ON_NAME),
-                        when("with `break=true`", BREAK, ON_NAME),
-                        of_lease("without `break`", ADMIN),
-                    ]
-                },
-            ),
-            Call::Release(Kind::Election, _) => Cases(
-                const {
-                    &[
-                        when("without `break`", CAMPAIGN, ON_NAME),
                         when("with `break=true`", BREAK, ON_NAME),
                         of_lease("without `break`", ADMIN),
                     ]

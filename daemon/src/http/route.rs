@@ -79,6 +79,17 @@ pub(super) enum Family {
     Metrics,
 }
 
+/// What of its caller's a request keeps or gives back, where it asks for no more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Keeps {
+    /// This lease, or what hangs on it.
+    Lease(LeaseId),
+    /// The leases that its body names.
+    Named,
+    /// It asks for something else.
+    Nothing,
+}
+
 /// A path that leads somewhere.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Target<'a> {
@@ -400,17 +411,6 @@ impl Family {
         matches!(self, Family::Live | Family::Ready)
     }
 
-    /// Whether a request renews or gives back what its caller has, and asks for no more.
-    pub(super) fn keeps(self, method: &Method, query: Option<&str>) -> bool {
-        let breaks = || Query::parse(query).is_ok_and(|query| query.has("break"));
-        match (self, method) {
-            (Family::LeaseRenewals | Family::LeaseRenewal, &Method::POST)
-            | (Family::Lease, &Method::DELETE) => true,
-            (Family::Queues(_) | Family::Queue(_), &Method::DELETE) => !breaks(),
-            _ => false,
-        }
-    }
-
     /// Whether the method is one of those; `OPTIONS` is answered before this is asked.
     pub(super) fn allows(self, method: &Method) -> bool {
         self.allow()
@@ -561,6 +561,27 @@ impl Target<'_> {
             Family::Ready => Call::Ready,
             Family::Metrics => Call::ReadMetrics,
         })
+    }
+
+    /// What of its caller's a request keeps or gives back.
+    pub(super) fn keeps(&self, method: &Method, query: Option<&str>) -> Keeps {
+        let call = Query::parse(query).and_then(|mut query| {
+            let call = self.family.allows(method).then_some(());
+            let call = call.map(|()| self.call(method, &mut query)).transpose()?;
+            Ok((call, query))
+        });
+        match call {
+            Ok((Some(Call::RenewLease(lease) | Call::RevokeLease(lease)), _)) => {
+                Keeps::Lease(lease)
+            }
+            Ok((Some(Call::RenewLeases), _)) => Keeps::Named,
+            Ok((Some(Call::Release(..)), mut query)) if !query.has("break") => {
+                let lease = query.take("lease").ok().flatten();
+                let lease = lease.and_then(|lease| text::lease(&lease).ok());
+                lease.map_or(Keeps::Nothing, Keeps::Lease)
+            }
+            _ => Keeps::Nothing,
+        }
     }
 
     /// The name of a role or an identity.
@@ -734,6 +755,37 @@ mod tests {
         check(Method::GET, "/v1/status", Call::ReadStatus);
         check(Method::GET, "/livez", Call::Live);
         check(Method::GET, "/readyz", Call::Ready);
+    }
+
+    #[test]
+    fn what_keeps_or_gives_back_names_a_lease_and_breaks_nothing() {
+        let check = |method: Method, uri: &str, expected: Keeps| {
+            let (path, query) = uri
+                .split_once('?')
+                .map_or((uri, None), |(path, query)| (path, Some(query)));
+            let target = find(path).expect(uri);
+            assert_eq!(target.keeps(&method, query), expected, "{method} {uri}");
+        };
+        let lease = Keeps::Lease(LeaseId::new(7).expect("positive"));
+        check(Method::POST, "/v1/leases/renew", Keeps::Named);
+        check(Method::GET, "/v1/leases/renew", Keeps::Nothing);
+        check(Method::POST, "/v1/leases/0000000000000007/renew", lease);
+        check(Method::DELETE, "/v1/leases/0000000000000007", lease);
+        check(Method::GET, "/v1/leases/0000000000000007", Keeps::Nothing);
+        check(Method::PATCH, "/v1/leases/0000000000000007", Keeps::Nothing);
+        check(Method::DELETE, "/v1/leases/seven", Keeps::Nothing);
+        for path in ["/v1/locks/a", "/v1/semaphores/a", "/v1/elections/a"] {
+            let with = |query: &str| format!("{path}?lease=0000000000000007{query}");
+            check(Method::DELETE, &with("&fence=1"), lease);
+            check(Method::DELETE, &with("&break=true"), Keeps::Nothing);
+            check(Method::POST, &with(""), Keeps::Nothing);
+            check(Method::DELETE, path, Keeps::Nothing);
+        }
+        check(
+            Method::DELETE,
+            "/v1/locks?name=a&lease=0000000000000007",
+            lease,
+        );
     }
 
     #[test]

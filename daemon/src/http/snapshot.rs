@@ -58,6 +58,7 @@ pub(super) async fn take(
             selection,
             settled,
             seen: handle.read(State::revision),
+            judged_at: handle.read(|state| state.access().changes()),
             shown: BTreeMap::new(),
             bytes: 0,
         };
@@ -121,6 +122,8 @@ struct Taking<'a> {
     settled: &'a Settled,
     /// What was read shows every change up to here.
     seen: Revision,
+    /// The changes of rights by which was judged what is shown of the things on leases.
+    judged_at: u64,
     /// By resource: its element of the array.
     shown: BTreeMap<String, Bytes>,
     bytes: usize,
@@ -243,26 +246,43 @@ impl Taking<'_> {
         }
     }
 
-    /// Reads again what changed since it was read, until everything is as of one revision: until all that changed is
-    /// found while nothing else can change.
+    /// The leases that were found: which of the things on them are shown is judged with each.
+    fn leases_shown(&self) -> Vec<Resource> {
+        let prefix = Collection::Leases.prefix();
+        let from = self.shown.range(prefix.to_owned()..);
+        let names = from.map_while(|(name, _)| name.strip_prefix(prefix));
+        let resource = |name: &str| Resource {
+            collection: Collection::Leases,
+            name: Bytes::copy_from_slice(name.as_bytes()),
+        };
+        names.map(resource).collect()
+    }
+
+    /// Reads again what changed since it was read, and leases where rights have, until everything is as of one revision:
+    /// until all that changed is found while nothing else can change.
     async fn catch_up(&mut self) -> Result<(), Stale> {
         loop {
-            let (through, mut changed, found, clock, more) = self.handle.read(|state| {
-                // Nothing is told before the last of these looks: then it is what the caller may see.
-                self.caller.may(state, self.needed)?;
-                let span = state.history(self.seen, PIECE)?;
-                let clock = self.settled.clock(state);
-                let events = span.changes.iter().flat_map(|change| change.events.iter());
-                let leases = state.leases_of(&span.changes);
-                let changed: BTreeSet<Resource> = events
-                    .map(resource_of)
-                    .chain(leases.into_iter().map(lease_resource))
-                    .filter(|resource| self.selection.selects(resource))
-                    .collect();
-                let mut changed = changed.into_iter().peekable();
-                let found = self.find_some(state, &mut changed, clock);
-                Ok::<_, Stale>((span.through, changed, found, clock, span.more))
-            })?;
+            let (through, mut changed, found, clock, more, judged_at) =
+                self.handle.read(|state| {
+                    // Nothing is told before the last of these looks: then it is what the caller may see.
+                    self.caller.may(state, self.needed)?;
+                    let judged_at = state.access().changes();
+                    let again = (judged_at != self.judged_at).then(|| self.leases_shown());
+                    let span = state.history(self.seen, PIECE)?;
+                    let clock = self.settled.clock(state);
+                    let events = span.changes.iter().flat_map(|change| change.events.iter());
+                    let leases = state.leases_of(&span.changes);
+                    let changed: BTreeSet<Resource> = events
+                        .map(resource_of)
+                        .chain(leases.into_iter().map(lease_resource))
+                        .filter(|resource| self.selection.selects(resource))
+                        .chain(again.into_iter().flatten())
+                        .collect();
+                    let mut changed = changed.into_iter().peekable();
+                    let found = self.find_some(state, &mut changed, clock);
+                    Ok::<_, Stale>((span.through, changed, found, clock, span.more, judged_at))
+                })?;
+            self.judged_at = judged_at;
             self.show_all(found, clock)?;
             let at_once = changed.peek().is_none();
             while changed.peek().is_some() {

@@ -3,7 +3,8 @@
 //! Owns what is on such a stream and how it ends. A stream holds one encoded piece at most: the next is read out of the
 //! history when the connection has room for it. A piece that is long, a snapshot or one large revision, counts among the
 //! answers that wait to be taken (`outgoing`). Whoever reads more slowly than history goes is told `410`, and never skips
-//! anything.
+//! anything. What waits to be taken is judged again before each part of it is sent: a snapshot may wait for long, and is cut
+//! off where its reader lost the rights to it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use super::following::{Following, NotTold, Room, Seat, Told, join};
 use super::poll::{Poll, Woken, jittered};
 use super::reading::{Reading, lagging};
 use super::reply::Reply;
+use super::rights::{Needed, Verbs, WATCH};
+use super::selection::Selection;
 use super::service::Context;
 use super::snapshot;
 use super::watch::{self, Asked};
@@ -76,12 +79,21 @@ pub(super) async fn open(
     }
     let until = cx.arrived + watch::held_open(&reading, cx).unwrap_or(ENDLESS);
     let poll = Poll::new(cx, until, permit).of_own_state(reading.is_local());
+    let verbs = asked.verbs();
+    let reader = Arc::new(Reader {
+        handle: handle.clone(),
+        gate: cx.gate(),
+        caller: cx.caller().clone(),
+        selection: Arc::new(asked.selection),
+        request: cx.id.to_owned(),
+        method: cx.method,
+    });
     let mut watching = Watching {
         following: Following::new(
             handle.clone(),
             cx.watchers().clone(),
             cx.caller().clone(),
-            asked.selection,
+            Arc::clone(&reader.selection),
             asked.previous,
             at,
         ),
@@ -92,15 +104,13 @@ pub(super) async fn open(
         keep_alive: jittered(KEEP_ALIVE, cx.seed),
         last_sent: Instant::now(),
         stage: Stage::Going,
-        request: cx.id.to_owned(),
-        gate: cx.gate(),
-        caller: cx.caller().clone(),
+        reader: Arc::clone(&reader),
     };
     let first = match watching.check() {
         Ok(()) => first,
         Err(failure) => watching.end(failure),
     };
-    let reply = Reply::stream(EVENT_STREAM, Stream::of(first, watching))
+    let reply = Reply::stream(EVENT_STREAM, Stream::of(first, watching, (reader, verbs)))
         .at(at)
         .with(
             HeaderName::from_static("x-accel-buffering"),
@@ -109,21 +119,81 @@ pub(super) async fn open(
     Ok(settled.mark(reply))
 }
 
+/// Who reads a stream.
+struct Reader {
+    handle: Handle,
+    gate: Arc<Gate>,
+    caller: Caller,
+    selection: Arc<Selection>,
+    /// The id and the method of the request: where the stream ends for want of rights, the audit is told.
+    request: String,
+    method: &'static str,
+}
+
+impl Reader {
+    /// Whether it may still be told what takes these verbs; the changes of rights before that was looked at. `allowed_at` are
+    /// those at which it was allowed.
+    fn may(&self, verbs: Verbs, allowed_at: Option<u64>) -> Result<u64, Failure> {
+        self.handle.read(|state| {
+            let present = state.access().changes();
+            let needed = match allowed_at == Some(present) {
+                true => Needed::NOTHING,
+                false => self.selection.needed(verbs),
+            };
+            self.caller.may(state, &needed).map(|()| present)
+        })
+    }
+
+    /// Tells the audit that it may not: the answer has long begun.
+    fn refused(&self, failure: &Failure) {
+        let refused = Refused {
+            caller: Some(&self.caller),
+            address: self.caller.address(),
+            request: &self.request,
+            call: (self.method, "/v1/watch"),
+        };
+        let denials = &self.gate.denials;
+        denials.tell(&refused, failure.code, &failure.detail);
+    }
+}
+
 /// A stream of bytes that are made as they are taken; dropping it ends the watch.
 pub(super) struct Stream {
     /// The first message, until it is taken.
     first: Option<Bytes>,
     next: Option<Next>,
+    reader: Arc<Reader>,
+    /// What the piece that was taken last needs, and the changes of rights at which it was allowed.
+    verbs: Verbs,
+    allowed_at: Option<u64>,
 }
 
 type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Watching)>> + Send>>;
 
 impl Stream {
-    fn of(first: Bytes, watching: Watching) -> Stream {
+    fn of(first: Bytes, watching: Watching, (reader, verbs): (Arc<Reader>, Verbs)) -> Stream {
         Stream {
             first: Some(first),
             next: Some(Box::pin(watching.next())),
+            reader,
+            verbs,
+            allowed_at: None,
         }
+    }
+
+    fn judge(&mut self) -> Result<(), Failure> {
+        let judged = self.reader.may(self.verbs, self.allowed_at);
+        let judged = judged.inspect_err(|failure| {
+            self.reader.refused(failure);
+            self.next = None;
+        });
+        self.allowed_at = Some(judged?);
+        Ok(())
+    }
+
+    /// Whether what is left of the last piece may still be sent. Where it may not, the stream ends.
+    pub(super) fn may_go_on(&mut self) -> bool {
+        self.judge().is_ok()
     }
 
     /// How many bytes it holds that wait to be taken.
@@ -142,8 +212,10 @@ impl Stream {
     /// The next piece; `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> TaskPoll<Option<Bytes>> {
         if let Some(first) = self.first.take() {
+            let first = self.judge().map_or_else(error, |()| first);
             return TaskPoll::Ready(Some(first));
         }
+        self.verbs = WATCH;
         let Some(next) = &mut self.next else {
             return TaskPoll::Ready(None);
         };
@@ -173,10 +245,7 @@ struct Watching {
     keep_alive: Duration,
     last_sent: Instant,
     stage: Stage,
-    /// The id of the request, and who asks: where it ends for want of rights, the audit is told.
-    request: String,
-    gate: Arc<Gate>,
-    caller: Caller,
+    reader: Arc<Reader>,
 }
 
 impl Watching {
@@ -248,17 +317,9 @@ impl Watching {
         Failure::unreadable(error, self.following.at, present)
     }
 
-    /// Ends it for whoever may not go on, and tells the audit: the answer has long begun.
+    /// Ends it for whoever may not go on, and tells the audit.
     fn refuse(&mut self, failure: Failure) -> Bytes {
-        let refused = Refused {
-            caller: Some(&self.caller),
-            address: self.caller.address(),
-            request: &self.request,
-            call: ("GET", "/v1/watch"),
-        };
-        self.gate
-            .denials
-            .tell(&refused, failure.code, &failure.detail);
+        self.reader.refused(&failure);
         self.end(failure)
     }
 

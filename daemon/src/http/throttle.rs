@@ -37,6 +37,12 @@ impl Rate {
         }
     }
 
+    /// How many at once.
+    #[cfg(test)]
+    pub(super) fn burst(self) -> u32 {
+        self.burst
+    }
+
     /// One in each interval, and so many at once.
     pub(super) const fn new(interval: Duration, burst: u32) -> Rate {
         Rate { interval, burst }
@@ -156,15 +162,18 @@ impl Lines {
 
     /// Whether a line may be written, and how many were left out before it.
     pub(super) fn take(&self) -> Option<u64> {
+        self.take_or(|| false)
+    }
+
+    /// The same of a line that may be written beyond the rate, too, where `anyway` says so.
+    pub(super) fn take_or(&self, anyway: impl FnOnce() -> bool) -> Option<u64> {
         let (mut state, now) = (locked(&self.state), Instant::now());
-        match state.pace.take(self.rate, now) {
-            Ok(()) => Some(state.tell_left_out()),
-            Err(_) => {
-                state.left_out += 1;
-                state.since.get_or_insert(now);
-                None
-            }
+        if state.pace.take(self.rate, now).is_ok() || anyway() {
+            return Some(state.tell_left_out());
         }
+        state.left_out += 1;
+        state.since.get_or_insert(now);
+        None
     }
 
     /// How many were left out, where nobody has been told of it for so long.

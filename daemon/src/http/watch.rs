@@ -4,6 +4,7 @@
 //! the history is read, then it is waited. A watch never skips, repeats or reorders; `410` is the only way to lose
 //! history.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use super::manners;
 use super::poll::{Poll, Woken, jittered};
 use super::reading::{Reading, Settled, lagging};
 use super::reply::Reply;
-use super::rights::{Needed, WATCH, WATCH_WITH_SNAPSHOT};
+use super::rights::{Needed, Verbs, WATCH, WATCH_WITH_SNAPSHOT};
 use super::selection::Selection;
 use super::service::{Context, WaitPermit};
 use super::snapshot;
@@ -81,10 +82,15 @@ pub(super) struct Asked {
 impl Asked {
     /// What whoever asks must have.
     pub(super) fn needed(&self) -> Needed<'_> {
-        self.selection.needed(match self.snapshot {
+        self.selection.needed(self.verbs())
+    }
+
+    /// The same, of each selector.
+    pub(super) fn verbs(&self) -> Verbs {
+        match self.snapshot {
             true => WATCH_WITH_SNAPSHOT,
             false => WATCH,
-        })
+        }
     }
 
     /// Takes it whole: the texts of a thousand selectors are not kept beside the selection while it is waited.
@@ -186,7 +192,7 @@ impl LongPoll<'_, '_> {
             cx.handle().clone(),
             cx.watchers().clone(),
             cx.caller().clone(),
-            asked.selection,
+            Arc::new(asked.selection),
             asked.previous,
             at,
         );

@@ -653,7 +653,13 @@ fn random_u64() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use tenure_raft::{Configuration, SnapshotMeta};
+    use tenure_state::{Genesis, Table};
+
     use super::*;
+    use crate::storage::{ClusterId, DataDir, SnapshotRequest, form, open};
 
     #[test]
     fn a_member_tells_where_it_is_but_for_a_loopback_address_that_would_take_the_place_of_another()
@@ -677,5 +683,97 @@ mod tests {
             assert_eq!(announced(own, known, false), None);
         }
         assert_eq!(announced(near, far, true), None);
+    }
+
+    /// A member that is alone, whose state is empty, covers entries up to `index` and says that it follows these rules.
+    struct Follower {
+        dir: DataDir,
+        snapshots: SnapshotThread,
+        events: mpsc::Receiver<SnapshotEvent>,
+    }
+
+    impl Follower {
+        fn of_rules(path: &Path, version: u64, index: u64) -> Follower {
+            let dir = DataDir::open(path, "n1").expect("a directory");
+            let state = State::genesis(Genesis::default());
+            let rows = state.rows().map(|mut row| {
+                if (row.table, &row.key[..]) == (Table::Meta, b"rules") {
+                    row.value = version.to_be_bytes().to_vec().into();
+                }
+                row
+            });
+            let rows: Vec<Row> = rows.collect();
+            let configuration = Configuration {
+                voters: [dir.member()].into(),
+                info: [(dir.member(), MemberInfo::default())].into(),
+                ..Configuration::default()
+            };
+            let mut base = SnapshotMeta::genesis(configuration);
+            base.position.index = LogIndex(index);
+            form(&dir, ClusterId(7), &base, state.digest(), &rows, &[]).expect("a member");
+            let opened = open(&dir).expect("it opens").expect("it was formed");
+            let (send, events) = mpsc::channel();
+            let check = |rows: &[Row], digest| check_rows(rows, digest, STATE_VERSION);
+            let told = move |event| drop(send.send(event));
+            let snapshots =
+                SnapshotThread::start(opened.state, opened.snapshots, Box::new(check), told);
+            let snapshots = snapshots.expect("a thread");
+            Follower {
+                dir,
+                snapshots,
+                events,
+            }
+        }
+
+        fn ask(&self, request: SnapshotRequest) -> SnapshotEvent {
+            self.snapshots.request(request);
+            self.events.recv().expect("an answer")
+        }
+    }
+
+    #[test]
+    fn a_snapshot_of_newer_rules_ends_a_member_with_3_which_says_what_to_do_and_keeps_its_state() {
+        let dirs = tempfile::tempdir().expect("there is room for a directory");
+        let newer = Follower::of_rules(&dirs.path().join("newer"), STATE_VERSION + 1, 9);
+        let older = Follower::of_rules(&dirs.path().join("older"), STATE_VERSION, 1);
+        let (to, from) = (older.dir.member(), newer.dir.member());
+        let at_least = LogIndex(9);
+        let made = newer.ask(SnapshotRequest::Make { to, at_least });
+        let SnapshotEvent::Made { file, .. } = made else {
+            panic!("{made:?}");
+        };
+        let (offset, length) = (0, file.size);
+        let read = newer.ask(SnapshotRequest::Read {
+            to,
+            file: file.clone(),
+            offset,
+            length,
+        });
+        let SnapshotEvent::Piece { data, .. } = read else {
+            panic!("{read:?}");
+        };
+        let stored = older.ask(SnapshotRequest::Store {
+            file: file.clone(),
+            offset,
+            data,
+            round: 1,
+            from,
+        });
+        assert!(matches!(stored, SnapshotEvent::Stored { stored, .. } if stored == length));
+        let failed = older.ask(SnapshotRequest::Install { file });
+        let SnapshotEvent::Failed(error) = failed else {
+            panic!("{failed:?}");
+        };
+        let error = NodeError::from(error);
+        assert_eq!(error.exit_code(), 3);
+        let told = error.to_string();
+        for part in ["state version 3", "up to 2", "start a newer program"] {
+            assert!(told.contains(part), "{part:?} is not in {told:?}");
+        }
+        older.snapshots.stop().expect("it ends");
+        let kept = open(&older.dir).expect("it opens").expect("it was formed");
+        let state = rebuild(&kept.loaded).expect("it is what it was");
+        assert_eq!(state.version(), STATE_VERSION);
+        newer.snapshots.stop().expect("it ends");
     }
 }

@@ -60,24 +60,9 @@ impl Outlets {
         self.log.write(write);
     }
 
-    /// Sends a message, or loses it, as messages may be. Answers what was in it that somebody waits for, where it was
-    /// certainly not sent.
+    /// Sends a message, or loses it, as messages may be.
     pub(super) fn send(&self, to: MemberId, message: PeerMessage) -> Unsent {
-        let awaited = match &message {
-            PeerMessage::Forward(requests) => Unsent {
-                requests: requests.iter().map(|request| request.token).collect(),
-                operation: None,
-            },
-            PeerMessage::Operate { token, .. } => Unsent {
-                requests: Vec::new(),
-                operation: Some(*token),
-            },
-            _ => Unsent::default(),
-        };
-        match self.transport.send(to, message) {
-            true => Unsent::default(),
-            false => awaited,
-        }
+        send(&self.transport, to, message)
     }
 
     /// Ends the threads that only the core uses, and tells the apply thread to end: what was handed over is on disk
@@ -131,5 +116,73 @@ impl Outlets {
         self.transport
             .update(self.cluster, configuration, committed);
         self.told = Some(now.map(Arc::clone));
+    }
+}
+
+/// Sends a message, or loses it. Answers what was in it that somebody waits for, where it was certainly not sent.
+fn send(transport: &Transport, to: MemberId, message: PeerMessage) -> Unsent {
+    let awaited = match &message {
+        PeerMessage::Forward(requests) => Unsent {
+            requests: requests.iter().map(|request| request.token).collect(),
+            operation: None,
+        },
+        PeerMessage::Operate { token, .. } => Unsent {
+            requests: Vec::new(),
+            operation: Some(*token),
+        },
+        _ => Unsent::default(),
+    };
+    match transport.send(to, message) {
+        true => Unsent::default(),
+        false => awaited,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tenure_raft::Change;
+    use tenure_replica::{AdminRequest, ForwardKind, ForwardedRequest};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::transport::{Budgets, Identity, Incoming};
+
+    /// Whoever asked is told *not applied*, at once, and does not wait to hear that nothing is known.
+    #[tokio::test]
+    async fn what_is_for_a_member_that_is_not_connected_is_known_to_be_unsent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let identity = Identity {
+            member: MemberId(1),
+            name: "n1".to_owned(),
+            client_url: String::new(),
+            peer_url: String::new(),
+            initial_members: None,
+            state_version_at_most: 2,
+        };
+        let sink = Arc::new(|_: Incoming| {});
+        let transport = Transport::start(identity, listener, None, Budgets::default(), sink);
+        let transport = transport.expect("it starts");
+        let unsent = |message| {
+            let unsent = send(&transport, MemberId(2), message);
+            (unsent.requests, unsent.operation)
+        };
+        let operation = AdminRequest::Change(Change::Remove(MemberId(3)));
+        let operate = PeerMessage::Operate {
+            token: 7,
+            operation,
+        };
+        assert_eq!(unsent(operate), (vec![], Some(7)));
+        let forwarded = |token| ForwardedRequest {
+            token,
+            kind: ForwardKind::Command,
+            request: Bytes::new(),
+            trace: None,
+        };
+        let forward = PeerMessage::Forward(vec![forwarded(8), forwarded(9)]);
+        assert_eq!(unsent(forward), (vec![8, 9], None));
+        let question = PeerMessage::AskProgress { token: 10 };
+        assert_eq!(unsent(question), (vec![], None), "it is asked again anyway");
+        transport.stop().await;
     }
 }

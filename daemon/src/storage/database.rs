@@ -9,8 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{Database, Durability, StorageBackend, WriteTransaction};
+use redb::{Database, Durability, ReadableTable, StorageBackend, WriteTransaction};
 
+use super::codec;
 use super::error::StorageError;
 use super::files;
 use super::read_only::ReadOnly;
@@ -111,4 +112,25 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     } else {
         "without a message"
     }
+}
+
+/// What was sealed under a key of a table that has one value of each kind.
+pub(super) fn sealed<T>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    path: &Path,
+    key: &str,
+    decode: fn(&[u8]) -> Option<T>,
+) -> Result<T, StorageError> {
+    let value = table
+        .get(key)
+        .map_err(|e| StorageError::database("read", path, e))?;
+    value
+        .as_ref()
+        .and_then(|value| decode(codec::unseal(&[key.as_bytes()], value.value())?))
+        .ok_or_else(|| {
+            StorageError::damaged(
+                path,
+                format!("its `{key}` is missing or has a bad checksum"),
+            )
+        })
 }

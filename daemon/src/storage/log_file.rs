@@ -340,7 +340,7 @@ impl LogFile {
             return Ok(false);
         }
         self.failed = true;
-        // Its commits are of two phases, of which none goes back after rot.
+        // Its commits move pages and change nothing of what they hold: one that goes back after rot loses nothing.
         let compacted = contained(&path, || self.db.compact().map_err(|e| failed(&path, e)))?;
         self.failed = false;
         Ok(compacted)
@@ -564,11 +564,11 @@ fn read_contents(transaction: &ReadTransaction, path: &Path) -> Result<LogConten
     let meta = transaction
         .open_table(META)
         .map_err(|e| StorageError::database("read", path, e))?;
-    let hard_state = get_meta(&meta, path, HARD_STATE, codec::decode_hard_state)?;
-    let base = get_meta(&meta, path, BASE, codec::decode_meta)?;
+    let hard_state = database::sealed(&meta, path, HARD_STATE, codec::decode_hard_state)?;
+    let base = database::sealed(&meta, path, BASE, codec::decode_meta)?;
     let entries = read_entries(transaction, path, &base)?;
-    let founding = get_meta_if_any(&meta, path, FOUNDING, |bytes| Some(bytes.to_vec()))?;
-    let starts = get_meta_if_any(&meta, path, STARTS, codec::decode_starts)?;
+    let founding = sealed_if_any(&meta, path, FOUNDING, |bytes| Some(bytes.to_vec()))?;
+    let starts = sealed_if_any(&meta, path, STARTS, codec::decode_starts)?;
     let contents = LogContents {
         hard_state,
         base,
@@ -595,7 +595,7 @@ fn read_identity(db: &Database, path: &Path) -> Result<Identity, StorageError> {
     let meta = transaction
         .open_table(META)
         .map_err(|e| StorageError::database("read", path, e))?;
-    let (format, identity) = get_meta(&meta, path, IDENTITY, codec::decode_identity)?;
+    let (format, identity) = database::sealed(&meta, path, IDENTITY, codec::decode_identity)?;
     if format > FORMAT {
         return Err(StorageError::Newer {
             path: path.to_owned(),
@@ -606,28 +606,8 @@ fn read_identity(db: &Database, path: &Path) -> Result<Identity, StorageError> {
     Ok(identity)
 }
 
-fn get_meta<T>(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    path: &Path,
-    key: &str,
-    decode: fn(&[u8]) -> Option<T>,
-) -> Result<T, StorageError> {
-    let value = table
-        .get(key)
-        .map_err(|e| StorageError::database("read", path, e))?;
-    value
-        .as_ref()
-        .and_then(|value| decode(codec::unseal(&[key.as_bytes()], value.value())?))
-        .ok_or_else(|| {
-            StorageError::damaged(
-                path,
-                format!("its `{key}` is missing or has a bad checksum"),
-            )
-        })
-}
-
 /// The same, of what need not be there.
-fn get_meta_if_any<T>(
+fn sealed_if_any<T>(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     path: &Path,
     key: &str,
@@ -636,7 +616,7 @@ fn get_meta_if_any<T>(
     match table.get(key) {
         Ok(None) => Ok(None),
         // Looked at again where there is something, or an error.
-        Ok(Some(_)) | Err(_) => get_meta(table, path, key, decode).map(Some),
+        Ok(Some(_)) | Err(_) => database::sealed(table, path, key, decode).map(Some),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use tenure_raft::{Message, Write, WriteId};
@@ -13,7 +14,7 @@ use tenure_raft::{Message, Write, WriteId};
 use super::error::StorageError;
 use super::log_file::LogFile;
 use super::worker::Worker;
-use crate::pulse::Pace;
+use crate::pulse::{AtWork, Pace};
 
 /// What the thread says.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl LogThread {
         let on_event = Arc::new(on_event);
         let panicked = Arc::clone(&on_event);
         let on_panic = move || panicked(LogEvent::Failed(StorageError::panicked("tenured-log")));
-        let work = move |log: &mut LogFile, first, queue: &std::sync::mpsc::Receiver<Write>| {
+        let work = move |log: &mut LogFile, first, queue: &Receiver<Write>, _: &AtWork<'_>| {
             let writes = std::iter::once(first).chain(queue.try_iter()).collect();
             let (event, flow) = write(log, writes);
             on_event(event);

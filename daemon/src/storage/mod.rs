@@ -97,6 +97,7 @@ pub fn open(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
     offline::check_replaced(dir.path())?;
     files::remove(&unfinished(&dir.log()))?;
     files::remove(&unfinished(&dir.state()))?;
+    files::remove(&smaller(&dir.state()))?;
     if !files::exists(&dir.log())? {
         return not_formed(dir);
     }
@@ -195,6 +196,11 @@ fn not_formed(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
 /// The name of a file while it is being made.
 fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("redb.new")
+}
+
+/// The name of a file while all that is in another is copied into it. A snapshot may be installed meanwhile.
+fn smaller(path: &Path) -> PathBuf {
+    path.with_extension("redb.smaller")
 }
 
 /// Whether the log carries on where the state ends. A log that ends before a checkpoint, or disagrees with it, has

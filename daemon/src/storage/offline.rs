@@ -23,7 +23,7 @@ use super::state_file::{self, Loaded, StateFile};
 
 /// Where new files are made.
 const FRESH: &str = "recovering";
-/// Says, among them, where the old ones are kept.
+/// Says, among them, where the old ones are kept; there once both are whole.
 const KEPT: &str = "kept";
 
 /// What is in the files of a member, all of it checked.
@@ -147,9 +147,21 @@ pub fn is_half_replaced(dir: &DataDir) -> Result<bool, StorageError> {
     has_begun(&dir.path().join(FRESH))
 }
 
-/// Whether some of the new files have their names, and not all of them.
+/// Whether some of the new files have their names, and not all of them. Only of new files that are whole it is said where
+/// the old ones are kept.
 fn has_begun(fresh: &Path) -> Result<bool, StorageError> {
-    Ok(files::exists(&fresh.join(LOG))? && !files::exists(&fresh.join(MEMBER))?)
+    let is_whole = files::exists(&fresh.join(KEPT))?;
+    Ok(is_whole && files::exists(&fresh.join(LOG))? && !files::exists(&fresh.join(MEMBER))?)
+}
+
+/// Removes what an earlier attempt left of itself before anything was replaced. What is left of that, where this is cut
+/// off, must not be taken for new files of which some have their names.
+fn remove_attempt(fresh: &Path) -> Result<(), StorageError> {
+    if files::exists(fresh)? {
+        files::remove(&fresh.join(KEPT))?;
+        files::sync_dir(fresh)?;
+    }
+    files::remove_tree(fresh)
 }
 
 /// Refuses a directory in which a replacement was cut off: its files belong to two members.
@@ -191,17 +203,16 @@ pub fn replace<E: From<StorageError>>(
     make: impl FnOnce(&DataDir) -> Result<(), E>,
 ) -> Result<Moved, E> {
     let fresh = dir.path().join(FRESH);
-    // What an earlier attempt left of itself before anything was replaced.
-    files::remove_tree(&fresh)?;
+    remove_attempt(&fresh)?;
     make(&DataDir::open(&fresh, name)?)?;
     let folder = format!("before-{label}");
     let kept = dir.path().join(&folder);
-    files::replace(&fresh.join(KEPT), folder.as_bytes())?;
     files::create_dir(&kept)?;
     for file in [MEMBER, STATE, LOG] {
         files::link(&dir.path().join(file), &kept.join(file))?;
     }
     files::sync_dir(&kept)?;
+    files::replace(&fresh.join(KEPT), folder.as_bytes())?;
     let snapshots = dir.snapshots();
     if files::exists(&snapshots)? {
         files::rename(&snapshots, &kept.join("snapshots"))?;
@@ -296,6 +307,24 @@ mod tests {
         replace(&dir, "n1", "again", |fresh| founded(fresh, NEW)).expect("replaced");
         drop(dir);
         assert_eq!(cluster_of(&path).expect("it opens"), Some(NEW));
+    }
+
+    /// Of an attempt that ended before anything was replaced, whatever else of it has been removed again.
+    #[test]
+    fn remains_of_an_attempt_are_never_given_the_names_of_the_only_files() {
+        for gone in [&[KEPT, MEMBER][..], &[KEPT, STATE, MEMBER], &[KEPT]] {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let path = dir.path().join("n1");
+            cut_off_after(&path, 0);
+            for file in gone {
+                fs::remove_file(path.join(FRESH).join(file)).expect("it is there");
+            }
+            assert_eq!(cluster_of(&path).expect("it opens"), Some(OLD));
+            let dir = DataDir::open(&path, "n1").expect("a directory");
+            assert!(!is_half_replaced(&dir).expect("it can be seen"));
+            assert_eq!(finish_replacing(&dir).expect("nothing to do"), None);
+            replace(&dir, "n1", "again", |fresh| founded(fresh, NEW)).expect("replaced");
+        }
     }
 
     #[test]

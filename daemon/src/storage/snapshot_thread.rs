@@ -7,6 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 /// What the thread can be asked: the tasks of the core.
@@ -21,7 +22,7 @@ use super::incoming::{Incoming, Refusal};
 use super::outgoing::Outgoing;
 use super::state_file::{Loaded, SharedState};
 use super::worker::Worker;
-use crate::pulse::Pace;
+use crate::pulse::{AtWork, Pace};
 use crate::throttle::Throttle;
 
 /// Snapshots in transit.
@@ -176,7 +177,7 @@ impl SnapshotThread {
             )))
         };
         let work =
-            move |files: &mut Files, request, _: &std::sync::mpsc::Receiver<SnapshotRequest>| {
+            move |files: &mut Files, request, _: &Receiver<SnapshotRequest>, _: &AtWork<'_>| {
                 let event = files
                     .handle(request)
                     .unwrap_or_else(|error| Some(SnapshotEvent::Failed(error)));

@@ -101,7 +101,7 @@ struct CheckpointRecord {
 }
 
 /// What the rows in the file are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Covered {
     meta: SnapshotMeta,
     digest: u128,
@@ -135,13 +135,16 @@ impl SharedState {
     }
 
     /// Takes the file for one operation.
-    pub(super) fn lock(&self) -> MutexGuard<'_, StateFile> {
+    pub fn lock(&self) -> MutexGuard<'_, StateFile> {
         // A panic inside left the file marked as failed, so that it refuses everything.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the file if nobody else has it.
-    pub(super) fn close(self) -> Result<(), StorageError> {
+    ///
+    /// # Errors
+    /// As [`StateFile::close`].
+    pub fn close(self) -> Result<(), StorageError> {
         let Some(file) = Arc::into_inner(self.0) else {
             return Ok(());
         };
@@ -175,7 +178,7 @@ pub(super) struct StateReader {
     path: PathBuf,
     covered: Covered,
     /// The file stays open as long as it is read, also where a snapshot takes its place.
-    _db: Arc<Database>,
+    db: Arc<Database>,
 }
 
 impl StateFile {
@@ -459,7 +462,7 @@ impl StateFile {
             transaction,
             path: self.path.clone(),
             covered,
-            _db: Arc::clone(&self.db),
+            db: Arc::clone(&self.db),
         })
     }
 
@@ -599,7 +602,7 @@ fn read_covered(
     let table = transaction
         .open_table(FILE)
         .map_err(|e| StorageError::database("read", path, e))?;
-    let (format, found) = get_file(&table, path, IDENTITY, codec::decode_identity)?;
+    let (format, found) = database::sealed(&table, path, IDENTITY, codec::decode_identity)?;
     if format > FORMAT {
         return Err(StorageError::Newer {
             path: path.to_owned(),
@@ -608,7 +611,7 @@ fn read_covered(
         });
     }
     identity.check(path, found)?;
-    get_file(&table, path, CHECKPOINT, |body| {
+    database::sealed(&table, path, CHECKPOINT, |body| {
         let record = CheckpointRecord::decode(body).ok()?;
         let digest = u128::from_be_bytes(record.digest.try_into().ok()?);
         Some(Covered {
@@ -617,26 +620,6 @@ fn read_covered(
             installed: record.installed,
         })
     })
-}
-
-fn get_file<T>(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    path: &Path,
-    key: &str,
-    decode: fn(&[u8]) -> Option<T>,
-) -> Result<T, StorageError> {
-    let value = table
-        .get(key)
-        .map_err(|e| StorageError::database("read", path, e))?;
-    value
-        .as_ref()
-        .and_then(|value| decode(codec::unseal(&[key.as_bytes()], value.value())?))
-        .ok_or_else(|| {
-            StorageError::damaged(
-                path,
-                format!("its `{key}` is missing or has a bad checksum"),
-            )
-        })
 }
 
 fn read_rows(
@@ -652,17 +635,17 @@ fn read_rows(
     Ok(())
 }
 
-fn read_table(
+fn read_table<E: From<StorageError>>(
     transaction: &ReadTransaction,
     path: &Path,
     table: Table,
-    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let rows = match transaction.open_table(definition(table)) {
         Ok(rows) => rows,
         // Files of before there was access control have no such table, and none of its rows.
         Err(TableError::TableDoesNotExist(_)) if table == Table::Access => return Ok(()),
-        Err(error) => return Err(StorageError::database("read", path, error)),
+        Err(error) => return Err(StorageError::database("read", path, error).into()),
     };
     for row in rows
         .iter()

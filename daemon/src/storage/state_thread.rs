@@ -3,6 +3,8 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use tenure_raft::SnapshotMeta;
@@ -11,7 +13,7 @@ use tenure_replica::Checkpoint;
 use super::error::StorageError;
 use super::state_file::{CheckpointOutcome, Looks, Reclaimed, SharedState};
 use super::worker::Worker;
-use crate::pulse::Pace;
+use crate::pulse::{AtWork, Pace};
 
 /// What the thread says.
 #[derive(Debug)]
@@ -38,7 +40,11 @@ pub enum StateEvent {
 
 /// The thread that writes checkpoints.
 #[derive(Debug)]
-pub struct StateThread(Worker<Checkpoint, SharedState>);
+pub struct StateThread {
+    worker: Worker<Checkpoint, SharedState>,
+    /// It is to end, and begins nothing long any more.
+    stopping: Arc<AtomicBool>,
+}
 
 impl StateThread {
     /// Starts it. `on_event` is called on the thread and must not block.
@@ -54,16 +60,23 @@ impl StateThread {
         let on_panic =
             move || panicked(StateEvent::Failed(StorageError::panicked("tenured-state")));
         let mut looks = Looks::begin();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let is_stopping = Arc::clone(&stopping);
         let work = move |state: &mut SharedState,
                          checkpoint,
-                         _: &std::sync::mpsc::Receiver<Checkpoint>| {
+                         _: &Receiver<Checkpoint>,
+                         at_work: &AtWork<'_>| {
             let (event, flow) = write(state, checkpoint);
             // Whoever compacts the log behind the checkpoint need not wait for what follows.
             on_event(event);
             if flow.is_break() || !looks.is_due() {
                 return flow;
             }
-            match state.lock().reclaim() {
+            let goes_on = || {
+                at_work.step();
+                !is_stopping.load(Ordering::Relaxed)
+            };
+            match state.reclaim(&goes_on) {
                 Ok(None) => ControlFlow::Continue(()),
                 Ok(Some(reclaimed)) => {
                     on_event(StateEvent::Reclaimed(reclaimed));
@@ -75,22 +88,24 @@ impl StateThread {
                 }
             }
         };
-        Worker::start(("tenured-state", Pace::Long), state, work, on_panic).map(StateThread)
+        let worker = Worker::start(("tenured-state", Pace::Long), state, work, on_panic)?;
+        Ok(StateThread { worker, stopping })
     }
 
     /// Queues a checkpoint, whose last entry is durable in the log; it is answered by an event. The caller gives one
     /// at a time.
     pub fn checkpoint(&self, checkpoint: Checkpoint) {
-        self.0.send(checkpoint);
+        self.worker.send(checkpoint);
     }
 
-    /// Does what is queued and ends the thread. The file is closed when the [`SnapshotThread`](super::SnapshotThread)
+    /// Does what is queued and ends the thread; a copy under way is given up. The file is closed when the [`SnapshotThread`](super::SnapshotThread)
     /// has ended too.
     ///
     /// # Errors
     /// An error while closing: every checkpoint is durable all the same.
     pub fn stop(self) -> Result<(), StorageError> {
-        self.0.stop().map_or(Ok(()), SharedState::close)
+        self.stopping.store(true, Ordering::Relaxed);
+        self.worker.stop().map_or(Ok(()), SharedState::close)
     }
 }
 

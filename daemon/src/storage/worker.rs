@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use std::io;
 
-use crate::pulse::{Pace, Pulse};
+use crate::pulse::{AtWork, Pace, Pulse};
 
 /// The thread and the way to it. Its queue has no bound of its own: the core asks for more only as it is answered.
 #[derive(Debug)]
@@ -17,13 +17,13 @@ pub(super) struct Worker<R, F> {
 }
 
 impl<R: Send + 'static, F: Send + 'static> Worker<R, F> {
-    /// Starts the thread, of which one request takes as long as its pace says. `work` gets the files, the next request,
-    /// and what waits behind it; it ends the thread by `Break`. `on_panic` is called where `work` panicked, which ends
+    /// Starts the thread, of which one step takes as long as its pace says. `work` gets the files, the next request, what
+    /// waits behind it, and what it tells its steps where it takes more than one; it ends the thread by `Break`. `on_panic` is called where `work` panicked, which ends
     /// the thread too.
     pub(super) fn start(
         (name, pace): (&'static str, Pace),
         mut files: F,
-        mut work: impl FnMut(&mut F, R, &Receiver<R>) -> ControlFlow<()> + Send + 'static,
+        mut work: impl FnMut(&mut F, R, &Receiver<R>, &AtWork<'_>) -> ControlFlow<()> + Send + 'static,
         on_panic: impl FnOnce() + Send + 'static,
     ) -> io::Result<Worker<R, F>> {
         let (requests, queue) = mpsc::channel();
@@ -33,8 +33,8 @@ impl<R: Send + 'static, F: Send + 'static> Worker<R, F> {
             .spawn(move || {
                 let worked = catch_unwind(AssertUnwindSafe(|| {
                     while let Ok(request) = queue.recv() {
-                        let _at_work = pulse.work();
-                        if work(&mut files, request, &queue).is_break() {
+                        let at_work = pulse.work();
+                        if work(&mut files, request, &queue, &at_work).is_break() {
                             break;
                         }
                     }

@@ -1,7 +1,7 @@
 //! What is counted as it happens.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -42,6 +42,8 @@ pub struct Metrics {
     watch_lag: Histogram,
     watch_resyncs: Counter,
     spans: Family<SpansLabel, Counter>,
+    backups: Family<BackupsLabel, Counter>,
+    last_backup: Gauge<f64, AtomicU64>,
     slow_sync: Worst,
     pause: Worst,
 }
@@ -92,6 +94,24 @@ pub enum Spans {
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct SpansLabel {
     outcome: Spans,
+}
+
+/// What became of a backup that somebody asked for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Backups {
+    /// The connection of its caller took the last byte of it.
+    Sent,
+    /// Its caller went away or may not have it any more, the member stopped, or its file could not be read.
+    CutOff,
+    /// Others were being made, or the member was stopping.
+    Refused,
+    /// It could not be made.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct BackupsLabel {
+    result: Backups,
 }
 
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -187,6 +207,30 @@ impl Spans {
     }
 }
 
+impl EncodeLabelValue for Backups {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        EncodeLabelValue::encode(&self.label(), encoder)
+    }
+}
+
+impl Backups {
+    const ALL: [Backups; 4] = [
+        Backups::Sent,
+        Backups::CutOff,
+        Backups::Refused,
+        Backups::Failed,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Backups::Sent => "sent",
+            Backups::CutOff => "cut_off",
+            Backups::Refused => "refused",
+            Backups::Failed => "failed",
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
@@ -201,6 +245,7 @@ impl Metrics {
         let requests: fn() -> Histogram = || Histogram::new(REQUEST_SECONDS);
         let (step_downs, refusals, spans) =
             (Family::default(), Family::default(), Family::default());
+        let backups = Family::default();
         // What never happened is told as 0, so that its first time is seen as a rise.
         for reason in StepDown::ALL {
             let _: Counter = step_downs.get_or_create_owned(&StepDownLabel { reason });
@@ -210,6 +255,9 @@ impl Metrics {
         }
         for outcome in Spans::ALL {
             let _: Counter = spans.get_or_create_owned(&SpansLabel { outcome });
+        }
+        for result in Backups::ALL {
+            let _: Counter = backups.get_or_create_owned(&BackupsLabel { result });
         }
         Metrics {
             sync_seconds: of.seconds(
@@ -292,6 +340,16 @@ impl Metrics {
                 "Spans of traces by what became of them; nothing waits for those that are lost",
                 spans,
             ),
+            backups: of.count(
+                "tenure_backups",
+                "Backups that this member was asked for, by what became of them",
+                backups,
+            ),
+            last_backup: of.seconds(
+                "tenure_backup_last_success_timestamp",
+                "When this member sent the last byte of a backup, since 1970; 0 where it has sent none since its start",
+                Gauge::default(),
+            ),
             slow_sync: Worst::default(),
             pause: Worst::default(),
             registry: of.0,
@@ -363,6 +421,16 @@ impl Metrics {
         self.spans
             .get_or_create(&SpansLabel { outcome })
             .inc_by(count);
+    }
+
+    /// A backup was sent, or was not.
+    pub fn backup(&self, result: Backups) {
+        self.backups.get_or_create(&BackupsLabel { result }).inc();
+        if result == Backups::Sent {
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+            self.last_backup
+                .set(since_1970.unwrap_or_default().as_secs_f64());
+        }
     }
 
     /// How fast the leader's clock runs by this member's.

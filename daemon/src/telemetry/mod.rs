@@ -13,7 +13,7 @@ mod traces;
 
 pub use clock_rate::{ClockRate, Seen, TOO_FAST};
 pub use lately::Lately;
-pub use metrics::{Metrics, Refusal, Request, Spans, StepDown};
+pub use metrics::{Backups, Metrics, Refusal, Request, Spans, StepDown};
 pub(crate) use page::{Buckets, CONTENT_TYPE, Writer, page};
 pub use traces::{Exporting, Ids, Kind, Span, Traces, Whose};
 

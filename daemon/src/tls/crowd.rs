@@ -2,8 +2,9 @@
 //!
 //! A handshake costs its member work and memory before it is known who is there. One network has half of the places at
 //! most, so that a flood from one address finds others room left. Where a network has all that it may have, or all places are
-//! taken, one that has been under way longest makes room, if it has had a second: in a crowd of clients that come back at once each
-//! has its turn within that, while a crowd that says nothing keeps nobody out for longer.
+//! taken, one that has been under way longest makes room, if it has had a second; a place that is free goes to the network that
+//! has fewest of them, of those that wait. So in a crowd of clients that come back at once each has its turn, and crowds that say
+//! nothing, from however many networks, keep nobody out for much longer than a second who comes from another.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -36,6 +37,14 @@ struct Open {
     handshakes: BTreeMap<u64, Handshake>,
     /// How many each network has of them.
     counts: HashMap<Network, usize>,
+    /// How many of each network wait for a place.
+    waiting: HashMap<Network, usize>,
+}
+
+/// One who waits for a place, until it is dropped.
+struct Waiting<'a> {
+    crowd: &'a Crowd,
+    network: Network,
 }
 
 struct Handshake {
@@ -63,12 +72,21 @@ impl Crowd {
     /// Waits for a place for whoever comes from this address.
     pub(crate) async fn enter(self: &Arc<Crowd>, address: IpAddr) -> Place {
         let network = Network::of(address);
+        let _waiting = self.wait(network);
         loop {
             if let Some(place) = self.try_enter(network) {
                 return place;
             }
             // Whoever may have the place that is free now need not be the one who is woken: he looks by himself.
             let _ = timeout(LOOK, self.ended.notified()).await;
+        }
+    }
+
+    fn wait(&self, network: Network) -> Waiting<'_> {
+        *self.open().waiting.entry(network).or_default() += 1;
+        Waiting {
+            crowd: self,
+            network,
         }
     }
 
@@ -82,6 +100,10 @@ impl Crowd {
                 false => open.greediest(),
             };
             open.make_room(of?);
+            return None;
+        }
+        let free = self.most - open.handshakes.len();
+        if open.stands_back(network, free) {
             return None;
         }
         let leave = Arc::new(Notify::new());
@@ -113,6 +135,17 @@ impl Open {
         self.counts.get(&network).copied().unwrap_or(0)
     }
 
+    /// Whether the free places are for others who wait: for those of networks that have fewer of them.
+    fn stands_back(&self, network: Network, free: usize) -> bool {
+        let has = self.count(network);
+        let fewer = |(of, waiting): (&Network, &usize)| match self.count(*of) < has {
+            true => *waiting,
+            false => 0,
+        };
+        let before: usize = self.waiting.iter().map(fewer).sum();
+        free <= before
+    }
+
     /// The network that has most of them; of those that have as many as others, the one that was there first.
     fn greediest(&self) -> Option<Network> {
         let most = self.counts.values().max()?;
@@ -136,13 +169,23 @@ impl Open {
         let Some(Handshake { network, .. }) = self.handshakes.remove(&number) else {
             return;
         };
-        match self.counts.get_mut(&network) {
-            Some(count) if *count > 1 => *count -= 1,
-            // No network is remembered that has nothing.
-            _ => {
-                self.counts.remove(&network);
-            }
+        one_less(&mut self.counts, network);
+    }
+}
+
+/// No network is remembered that has nothing.
+fn one_less(counts: &mut HashMap<Network, usize>, network: Network) {
+    match counts.get_mut(&network) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => {
+            counts.remove(&network);
         }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        one_less(&mut self.crowd.open().waiting, self.network);
     }
 }
 
@@ -222,5 +265,30 @@ mod tests {
         let (more, newcomer) = (more.await, newcomer.await);
         assert!(more.is_ok() && newcomer.is_ok());
         drop((other, another));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn floods_from_two_networks_do_not_keep_a_third_out() {
+        let crowd = Crowd::of(8);
+        // Two floods, each with half of the places and many that wait for more; whoever is to go goes.
+        for flood in [1, 2] {
+            for _ in 0..200 {
+                let crowd = Arc::clone(&crowd);
+                tokio::spawn(async move {
+                    loop {
+                        let place = crowd.enter(address(flood)).await;
+                        let _ = timeout(Duration::from_secs(10), place.is_needed()).await;
+                    }
+                });
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for _ in 0..20 {
+            let began = Instant::now();
+            let place = crowd.enter(address(3)).await;
+            let waited = began.elapsed();
+            assert!(waited <= UNDISTURBED + 2 * LOOK, "{waited:?}");
+            drop(place);
+        }
     }
 }

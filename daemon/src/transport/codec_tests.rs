@@ -81,17 +81,22 @@ fn operation() -> impl Strategy<Value = PeerMessage> {
                 start,
             }
         });
-    (any::<(u64, u64, u64, bool)>(), info, 0u8..7).prop_map(
-        |((token, id, old, promote), info, kind)| {
+    let follows = any::<Option<u64>>();
+    (any::<(u64, u64, u64, bool)>(), info, 0u8..7, follows).prop_map(
+        |((token, id, old, promote), info, kind, follows)| {
             let (id, old) = (MemberId(id), MemberId(old));
+            let coming = |change| match follows {
+                Some(follows) => AdminRequest::Admit { change, follows },
+                None => AdminRequest::Change(change),
+            };
             let operation = match kind {
                 0 => AdminRequest::Transfer(None),
                 1 => AdminRequest::Transfer(Some(id)),
                 2 => AdminRequest::Change(Change::Promote(id)),
                 3 => AdminRequest::Change(Change::Remove(id)),
-                4 => AdminRequest::Change(Change::Replace { old, id, info }),
+                4 => coming(Change::Replace { old, id, info }),
                 5 => AdminRequest::Change(Change::Update { id, info }),
-                _ => AdminRequest::Change(Change::Add { id, info, promote }),
+                _ => coming(Change::Add { id, info, promote }),
             };
             PeerMessage::Operate { token, operation }
         },

@@ -190,12 +190,30 @@ impl Directory {
         said.get(&id).cloned()
     }
 
-    /// Where a member may be reached: where it is known to be and, behind that, where it says that it is.
+    /// Where a member may be reached: where it is known to be, behind that where it says that it is, and at last where the
+    /// settings of this member have it, since all may have moved at once. Whether it is there, the handshake shows. Never empty.
     pub(super) fn urls(&self, id: MemberId, known: &MemberInfo) -> Vec<String> {
-        let said = self.said(id).filter(|url| *url != known.peer_url);
-        std::iter::once(known.peer_url.clone())
-            .chain(said)
-            .collect()
+        let mut urls = vec![known.peer_url.clone()];
+        let others = self.said(id).into_iter().chain(self.configured(id, known));
+        for url in others {
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+        urls
+    }
+
+    /// Where the settings have a member of this name, unless that is known to be the place of another.
+    fn configured(&self, id: MemberId, known: &MemberInfo) -> Option<String> {
+        let url = self.identity.initial_members.as_ref()?.get(&known.name)?;
+        let url = url.trim_end_matches('/');
+        let membership = self.membership()?;
+        let is_there = |(other, info): (&MemberId, &MemberInfo)| {
+            *other != id && info.peer_url.trim_end_matches('/') == url
+        };
+        let is_anothers = membership.members.iter().any(is_there);
+        let is_where_it_is_known = known.peer_url.trim_end_matches('/') == url;
+        (!is_anothers && !is_where_it_is_known).then(|| url.to_owned())
     }
 
     /// The members of which this one has not heard otherwise.
@@ -252,6 +270,48 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(url: &str, name: &str) -> MemberInfo {
+        MemberInfo {
+            name: name.to_owned(),
+            peer_url: url.to_owned(),
+            ..MemberInfo::default()
+        }
+    }
+
+    #[test]
+    fn a_member_is_looked_for_where_it_is_known_then_where_it_says_and_at_last_where_settings_have_it()
+     {
+        let settings = [
+            ("n2", "http://c:1/"),
+            ("n3", "http://b:1"),
+            ("n9", "http://z:1"),
+        ];
+        let settings = settings.map(|(name, url)| (name.to_owned(), url.to_owned()));
+        let directory = Directory::new(Identity {
+            member: MemberId(1),
+            name: "n1".to_owned(),
+            client_url: String::new(),
+            peer_url: String::new(),
+            initial_members: Some(settings.into()),
+            state_version_at_most: 2,
+        });
+        let (second, third) = (at("http://b:1", "n2"), at("http://d:1", "n3"));
+        directory.set_membership(Arc::new(Membership {
+            cluster: ClusterId(1),
+            members: [(MemberId(2), second.clone()), (MemberId(3), third.clone())].into(),
+            learners: [].into(),
+            removed: [].into(),
+        }));
+        let urls = |id: u64, known: &MemberInfo| directory.urls(MemberId(id), known);
+        assert_eq!(urls(2, &second), ["http://b:1", "http://c:1"]);
+        // Where the settings have the third, the second is.
+        assert_eq!(urls(3, &third), ["http://d:1"]);
+        directory.note_said(MemberId(2), Some("http://e:1".to_owned()));
+        assert_eq!(urls(2, &second), ["http://b:1", "http://e:1", "http://c:1"]);
+        directory.note_said(MemberId(2), Some("http://c:1".to_owned()));
+        assert_eq!(urls(2, &second), ["http://b:1", "http://c:1"]);
+    }
 
     #[test]
     fn ids_are_read_as_they_are_shown_and_nothing_else_is() {

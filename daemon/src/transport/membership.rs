@@ -108,6 +108,22 @@ fn check_configuration(configuration: &Configuration) -> Result<(), CodecError> 
 }
 
 pub(super) fn operate_to_wire(token: u64, operation: &AdminRequest) -> wire::Operate {
+    match operation {
+        AdminRequest::Transfer(to) => wire::Operate {
+            token,
+            kind: wire::OperationKind::Transfer as i32,
+            member: to.map(|to| to.0),
+            ..wire::Operate::default()
+        },
+        AdminRequest::Change(change) => change_to_wire(token, change),
+        AdminRequest::Admit { change, follows } => wire::Operate {
+            follows: Some(*follows),
+            ..change_to_wire(token, change)
+        },
+    }
+}
+
+fn change_to_wire(token: u64, change: &Change) -> wire::Operate {
     use wire::OperationKind as Kind;
     let about = |kind: Kind, id: MemberId| wire::Operate {
         token,
@@ -119,22 +135,18 @@ pub(super) fn operate_to_wire(token: u64, operation: &AdminRequest) -> wire::Ope
         info: Some(info_to_wire(id, info)),
         ..about(kind, id)
     };
-    match operation {
-        AdminRequest::Transfer(to) => wire::Operate {
-            member: to.map(|to| to.0),
-            ..about(Kind::Transfer, MemberId(0))
-        },
-        AdminRequest::Change(Change::Add { id, info, promote }) => wire::Operate {
+    match change {
+        Change::Add { id, info, promote } => wire::Operate {
             promote: *promote,
             ..with(Kind::Add, *id, info)
         },
-        AdminRequest::Change(Change::Replace { old, id, info }) => wire::Operate {
+        Change::Replace { old, id, info } => wire::Operate {
             replaces: Some(old.0),
             ..with(Kind::Replace, *id, info)
         },
-        AdminRequest::Change(Change::Update { id, info }) => with(Kind::Update, *id, info),
-        AdminRequest::Change(Change::Promote(id)) => about(Kind::Promote, *id),
-        AdminRequest::Change(Change::Remove(id)) => about(Kind::Remove, *id),
+        Change::Update { id, info } => with(Kind::Update, *id, info),
+        Change::Promote(id) => about(Kind::Promote, *id),
+        Change::Remove(id) => about(Kind::Remove, *id),
     }
 }
 
@@ -150,7 +162,7 @@ pub(super) fn operate_from_wire(wire: wire::Operate) -> Result<PeerMessage, Code
         Kind::Remove => AdminRequest::Change(Change::Remove(named(member)?)),
         Kind::Add | Kind::Replace | Kind::Update => {
             let (id, info) = described(wire.info)?;
-            AdminRequest::Change(match kind {
+            let change = match kind {
                 Kind::Update => Change::Update { id, info },
                 Kind::Replace => Change::Replace {
                     old: named(wire.replaces.map(MemberId))?,
@@ -162,7 +174,11 @@ pub(super) fn operate_from_wire(wire: wire::Operate) -> Result<PeerMessage, Code
                     info,
                     promote: wire.promote,
                 },
-            })
+            };
+            match wire.follows.filter(|_| kind != Kind::Update) {
+                Some(follows) => AdminRequest::Admit { change, follows },
+                None => AdminRequest::Change(change),
+            }
         }
     };
     Ok(PeerMessage::Operate { token, operation })

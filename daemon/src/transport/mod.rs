@@ -265,9 +265,7 @@ impl Shared {
         let mut all = self.directory.guests();
         all.extend(membership.members.clone());
         peers.retain(|id, peer| {
-            let stays = all
-                .get(id)
-                .is_some_and(|info| peer.is_reached_by(info, &self.directory.urls(*id, info)));
+            let stays = all.get(id).is_some_and(|info| peer.is_known_as(info));
             if !stays {
                 peer.stop();
             }
@@ -288,7 +286,7 @@ impl Shared {
                     &self.tasks,
                     handshake,
                     info,
-                    self.directory.urls(*id, info),
+                    &self.directory,
                     self.tls.as_ref(),
                     &self.sink.0,
                 )
@@ -296,20 +294,14 @@ impl Shared {
         }
     }
 
-    /// A member was heard of: it is dialled soon, also where it is one that was not known, or says that it has moved.
+    /// A member was heard of: it is dialled soon where it is not connected, also where it is one that was not known.
     fn nudge(&self, member: MemberId) {
-        let membership = self.directory.membership();
-        let known = membership.as_ref().and_then(|all| all.members.get(&member));
         let is_dialled = {
             let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
-            peers.get(&member).is_some_and(|peer| {
-                peer.nudge();
-                known
-                    .is_none_or(|info| peer.is_reached_by(info, &self.directory.urls(member, info)))
-            })
+            peers.get(&member).map(Peer::nudge).is_some()
         };
-        if !is_dialled && let Some(membership) = &membership {
-            self.dial(membership);
+        if !is_dialled && let Some(membership) = self.directory.membership() {
+            self.dial(&membership);
         }
     }
 }

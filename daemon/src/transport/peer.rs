@@ -1,6 +1,7 @@
 //! The outgoing side: one connection for each lane to each other member.
 //!
-//! Owns dialling, the handshake and the pause before the next attempt. A lane is a TCP connection of its own, so that
+//! Owns dialling, the handshake and the pause before the next attempt. Where else a member may be, which anybody may say where
+//! nothing is secured, is looked at only when it has to be dialled: no word of that ends a connection that works. A lane is a TCP connection of its own, so that
 //! neither flow control nor a lost packet on one holds up another. What a connection had not sent is gone with it: a
 //! forwarded command that was sent twice could be applied twice.
 
@@ -16,6 +17,7 @@ use tenure_replica::{Lane, PeerMessage};
 use tokio::sync::Notify;
 
 use super::dial::{self, Connection, DialError, Line, Whom};
+use super::directory::Directory;
 use super::handshake::{self, Handshake, Refusal};
 use super::queue::{Bounds, LaneBody, LaneQueue};
 use super::status::{Contact, PeerLink};
@@ -43,7 +45,7 @@ const REPORT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Peer {
     name: String,
-    urls: Vec<String>,
+    peer_url: String,
     urgent: Arc<Dialer>,
     append: Arc<Dialer>,
     snapshot: Arc<Dialer>,
@@ -52,13 +54,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Begins to dial at `urls` in turn, of which the first is where the member is known to be; goes on until stopped.
+    /// Begins to dial where the member may be, as the directory has it at each attempt; goes on until stopped.
     pub(super) fn start(
         handle: &tokio::runtime::Handle,
         tasks: &Tasks,
         handshake: Handshake,
         info: &MemberInfo,
-        urls: Vec<String>,
+        directory: &Directory,
         tls: Option<&Arc<Port>>,
         sink: &Sink,
     ) -> Peer {
@@ -68,7 +70,8 @@ impl Peer {
             let dialer = Arc::new(Dialer {
                 lane,
                 handshake: handshake.clone(),
-                urls: urls.clone(),
+                info: info.clone(),
+                directory: directory.clone(),
                 queue: LaneQueue::new(Bounds::of(lane)),
                 nudge: Notify::new(),
                 dropped: Notify::new(),
@@ -87,7 +90,7 @@ impl Peer {
         );
         Peer {
             name: info.name.clone(),
-            urls,
+            peer_url: info.peer_url.clone(),
             urgent,
             append,
             snapshot,
@@ -96,9 +99,9 @@ impl Peer {
         }
     }
 
-    /// Whether it is still to be reached in the same way.
-    pub(super) fn is_reached_by(&self, info: &MemberInfo, urls: &[String]) -> bool {
-        self.name == info.name && self.urls == urls
+    /// Whether it is still known to be called and reached in the same way.
+    pub(super) fn is_known_as(&self, info: &MemberInfo) -> bool {
+        (&self.name, &self.peer_url) == (&info.name, &info.peer_url)
     }
 
     /// Queues a message on its lane, or drops it.
@@ -136,8 +139,10 @@ impl Peer {
 struct Dialer {
     lane: Lane,
     handshake: Handshake,
-    /// Where the other member may be; never empty.
-    urls: Vec<String>,
+    /// How the other member is known to be called and reached.
+    info: MemberInfo,
+    /// Where else it may be.
+    directory: Directory,
     queue: Arc<LaneQueue>,
     /// Set when the other member has been heard of by other ways.
     nudge: Notify,
@@ -160,13 +165,18 @@ impl Dialer {
 
     async fn keep_connected(&self) {
         let mut pause = BACKOFF_MIN;
-        let mut at = 0;
+        let mut reached: Option<String> = None;
+        let mut failures = 0;
         loop {
             let begun = Instant::now();
-            let (was_open, error) = self.connect_and_wait(&self.urls[at]).await;
-            // Where it was reached once, it is looked for first.
-            if !was_open {
-                at = (at + 1) % self.urls.len();
+            let url = self.next_url(reached.as_deref(), failures);
+            let (was_open, error) = self.connect_and_wait(&url).await;
+            failures = match was_open {
+                true => 0,
+                false => failures + 1,
+            };
+            if was_open {
+                reached = Some(url);
             }
             self.queue.close();
             self.contact.failed(self.lane, &error);
@@ -185,6 +195,16 @@ impl Dialer {
                 () = self.nudged() => pause = BACKOFF_MIN,
             }
         }
+    }
+
+    /// Where it is dialled after so many failures in a row: first where it was reached last, and in turn at every other place
+    /// where it may be by now.
+    fn next_url(&self, reached: Option<&str>, failures: usize) -> String {
+        let mut urls = self.directory.urls(self.handshake.to, &self.info);
+        let first = urls.iter().position(|url| Some(url.as_str()) == reached);
+        urls.rotate_left(first.unwrap_or(0));
+        let at = failures % urls.len();
+        urls.swap_remove(at)
     }
 
     /// Waits for a nudge, and then for the shortest pause.

@@ -351,6 +351,10 @@ pub(super) struct Operate {
     pub(super) promote: bool,
     #[prost(fixed64, optional, tag = "6")]
     pub(super) replaces: Option<u64>,
+    /// The newest version of the rules that whoever comes can follow; absent where nobody comes. Members that do not know this
+    /// field skip it.
+    #[prost(uint64, optional, tag = "7")]
+    pub(super) follows: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]

@@ -501,14 +501,17 @@ impl State {
         }
     }
 
-    /// Grants the freed queues to whoever is next, until nobody can be.
+    /// Grants the freed queues to whoever is next, until nobody can be. Whoever may not hold it any more when its turn comes is
+    /// granted nothing: its place ends.
     pub(crate) fn serve(&mut self, revising: &mut Revising) {
         while let Some(queue) = revising.freed.pop_first() {
-            while let Some(place) = self.next_granted(&queue) {
-                let Some(place) = self.remove_place(place, None, revising) else {
+            while let Some((place, ends)) = self.next_served(&queue) {
+                let Some(place) = self.remove_place(place, ends, revising) else {
                     break;
                 };
-                self.add_holds(&place, revising);
+                if ends.is_none() {
+                    self.add_holds(&place, revising);
+                }
             }
         }
     }
@@ -523,8 +526,9 @@ impl State {
         }
     }
 
-    /// The first place of a queue, where it is first in all its queues and all have room.
-    fn next_granted(&mut self, queue: &QueueId) -> Option<PlaceId> {
+    /// The first place of a queue, where it is first in all its queues and all have room; and why it ends then, where whoever
+    /// has it has lost the right to it.
+    fn next_served(&mut self, queue: &QueueId) -> Option<(PlaceId, Option<LeaveReason>)> {
         let first = self.first_of(queue)?;
         let wanted = self.places.get(&first)?.wanted.clone();
         let mut can_be_had = wanted.iter().map(|want| {
@@ -534,11 +538,13 @@ impl State {
                 .is_some_and(|queue| queue.has_room_for(want.share));
             room && self.first_of(&want.queue) == Some(first)
         });
-        let granted = match mutated(Mutant::TogetherByOne) {
+        let is_served = match mutated(Mutant::TogetherByOne) {
             true => can_be_had.any(|can| can),
             false => can_be_had.all(|can| can),
         };
-        granted.then_some(first)
+        let place = self.places.get(&first).filter(|_| is_served)?;
+        let ends = (!self.may_be_granted(place)).then_some(LeaveReason::Withdrawn);
+        Some((first, ends))
     }
 
     /// The first place of a queue that can be granted anything at this clock. Looked for once in an entry, until

@@ -1,8 +1,9 @@
 //! The one decision whether something is done for somebody.
 //!
 //! Owns what each command needs, and the judgement. Nothing here changes the state, so a member asks the same question
-//! before it proposes a command that every member asks when it applies it; only the second answer counts. While access
-//! control is off everything is allowed, and none of this is looked at.
+//! before it proposes a command that every member asks when it applies it; only the second answer counts. What was asked for
+//! long ago and is granted only now is judged once more. While access control is off everything is allowed, and none of this
+//! is looked at.
 //!
 //! Whoever may put a key may put it on a lease of its own, and the key ends with that lease: `write` with `lease` is in the
 //! end a delete, and does not need `delete`. A put over the key could leave as little of it.
@@ -13,6 +14,7 @@ use crate::access::{Access, Denied, Need, Principal, Scope, Verb};
 use crate::command::{Acquire, Claim, Command, Condition, Guard, Operation, Transaction};
 use crate::event::Collection;
 use crate::ids::{Kind, LeaseId};
+use crate::parts::{QueueId, Waiting, Want};
 use crate::state::State;
 
 /// All that a command needs.
@@ -104,6 +106,26 @@ impl State {
         }
     }
 
+    /// Whether whoever waits may hold now what it has asked for, by the rights of whom its lease belongs to: they may have
+    /// been taken since. What nobody in particular waits for was asked for while access control was off, and is granted as it
+    /// was then.
+    pub(crate) fn may_be_granted(&self, place: &Waiting) -> bool {
+        let Some(owner) = place.identity.as_ref().filter(|_| self.access.enabled) else {
+            return true;
+        };
+        let may_hold = |identity, want: &Want| {
+            let QueueId { kind, name } = &want.queue;
+            let scope = Scope::One(Collection::of(*kind), name.as_bytes());
+            let need = Need::new(holding(*kind), scope);
+            self.access.meets(identity, &need)
+        };
+        let identity = self.access.identity(owner);
+        identity.is_some_and(|identity| {
+            let mut wanted = place.wanted.iter();
+            wanted.all(|want| may_hold(identity, want))
+        }) || mutated(Mutant::GrantedWithoutRight)
+    }
+
     /// The identity that was granted a lease, or has claimed it, if there is one.
     pub fn lease_identity(&self, lease: LeaseId) -> Option<&str> {
         self.leases.by_id.get(&lease)?.identity.as_deref()
@@ -134,10 +156,9 @@ impl<'a> Needs<'a> {
                 needs.leases.push(*lease);
             }
             Command::Acquire(acquire) => needs.acquire(acquire),
-            Command::Release(release) => {
-                needs.queue(holding(release.kind), release.kind, &release.name);
-                needs.leases.push(release.lease);
-            }
+            // Less than the end of the whole lease: who has lost the right gives up what he has, and nobody else waits for
+            // him until his lease ends.
+            Command::Release(release) => needs.leases.push(release.lease),
             Command::Break(broken) => needs.queue(&[Verb::Break], broken.kind, &broken.name),
             Command::Proclaim(proclaim) => {
                 needs.queue(&[Verb::Campaign], Kind::Election, &proclaim.name);

@@ -310,6 +310,13 @@ pub struct Administered {
     pub by_certificate: bool,
 }
 
+impl Administered {
+    /// Whether nothing but certificates proves it.
+    pub fn needs_certificates(self) -> bool {
+        self.by_certificate && !self.by_token
+    }
+}
+
 impl Access {
     /// Whether access control is on and nobody could change anything in the end. No clock is asked, so a token counts
     /// only where it never expires: whatever has expired by now, or will, lets nobody in for good.

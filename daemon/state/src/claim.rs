@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use tenure_mutants::{Mutant, mutated};
+
 use crate::access::Principal;
 use crate::ids::LeaseId;
 use crate::parts::{Hanging, PlaceId};
@@ -29,7 +31,12 @@ impl State {
         let Some(owner) = self.owner_renewed_by(id, who) else {
             return;
         };
-        self.touch(RowId::Lease(id));
+        if mutated(Mutant::LeaseStaysNobodys) {
+            return;
+        }
+        if !mutated(Mutant::ClaimNotSaved) {
+            self.touch(RowId::Lease(id));
+        }
         let Some(lease) = self.leases.by_id.get_mut(&id) else {
             return;
         };

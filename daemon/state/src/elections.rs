@@ -104,14 +104,14 @@ impl State {
         }
     }
 
-    /// The first place of a candidate that can be granted anything at this clock.
+    /// The first place of a candidate that can be granted anything at this clock, and may lead.
     fn first_waiting_as(&self, id: &QueueId, candidate: &str) -> Option<PlaceId> {
         let queue = self.queues.get(id)?;
-        let is_awake = |id: &PlaceId| {
+        let can_lead = |id: &PlaceId| {
             let place = self.places.get(id);
-            place.is_some_and(|place| self.is_awake(place))
+            place.is_some_and(|place| self.is_awake(place) && self.may_be_granted(place))
         };
-        queue.places_of(candidate).find(is_awake)
+        queue.places_of(candidate).find(can_lead)
     }
 
     fn view_holder(&self, id: &QueueId, asker: &Asker) -> Option<HolderView> {

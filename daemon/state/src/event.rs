@@ -174,7 +174,7 @@ pub enum ReleaseReason {
 /// Why a place ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LeaveReason {
-    /// Its owner left.
+    /// Its owner left, or had lost the right to what it waited for when its turn came.
     Withdrawn,
     /// Its whole wait was over.
     WaitExpired,

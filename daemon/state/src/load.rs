@@ -500,10 +500,10 @@ impl Loading {
         state.queues = std::mem::take(&mut self.queues);
         state.repeats = std::mem::take(&mut self.repeats);
         state.access = std::mem::take(&mut self.access);
+        state.places = std::mem::take(&mut self.places);
         self.share_identities(&state.access, &mut state.places);
         let used = state.queues.iter().filter(|(_, queue)| queue.is_used());
         state.active = used.map(|(id, _)| id.clone()).collect();
-        state.places = std::mem::take(&mut self.places);
         for (revision, lease, clock) in std::mem::take(&mut self.ended) {
             state.ended.by_revision.insert(revision, (lease, clock));
             state.ended.by_lease.insert(lease, revision);
@@ -685,4 +685,77 @@ fn split_hold(key: &[u8]) -> Option<(QueueId, Asker)> {
             owner: std::str::from_utf8(owner).ok()?.into(),
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{Principal, RootToken, TokenId};
+    use crate::command::{Acquire, Batch, Claim, Command, NewLease, Request, Share, Wanted};
+    use crate::ids::Origin;
+    use crate::limits::Genesis;
+
+    #[test]
+    fn the_name_of_an_identity_is_loaded_once_for_its_leases_and_its_places() {
+        let root = RootToken {
+            id: TokenId(1),
+            hash: [7; 32],
+        };
+        let mut state = State::genesis(Genesis {
+            root: Some(root),
+            ..Genesis::default()
+        });
+        let lease = |id| LeaseId::new(id).expect("it is positive");
+        let grant = |id| {
+            Command::GrantLease(NewLease {
+                lease: lease(id),
+                ttl_ms: 60_000,
+                name: String::new(),
+                metadata: BTreeMap::new(),
+            })
+        };
+        let acquire = |id| {
+            Command::Acquire(Acquire {
+                kind: Kind::Lock,
+                wanted: vec![Wanted {
+                    name: "x".to_owned(),
+                    share: Share::Exclusive,
+                }],
+                claim: Claim::Lease(lease(id)),
+                owner: String::new(),
+                wait_ms: 60_000,
+                priority: 0,
+                metadata: BTreeMap::new(),
+                lock_delay_ms: 0,
+                value: String::new(),
+            })
+        };
+        let request = |command| Request {
+            origin: Origin {
+                member: 1,
+                token: 1,
+            },
+            principal: Principal::of("root", Some(TokenId(1))),
+            idempotency: None,
+            command,
+        };
+        let commands = [grant(1), grant(2), acquire(1), acquire(2)];
+        let batch = Batch {
+            renewals: Vec::new(),
+            requests: commands.map(request).into(),
+        };
+        let applied = state.apply(Clock(1), &batch);
+        assert!(applied.outcomes.iter().all(|told| told.outcome.is_ok()));
+        let loaded = State::from_rows(state.rows()).expect("its own rows load");
+        let (name, _) = loaded
+            .access
+            .identities
+            .get_key_value("root")
+            .expect("it is there");
+        let leases = loaded.leases.by_id.values().map(|lease| &lease.identity);
+        let places = loaded.places.values().map(|place| &place.identity);
+        let owners: Vec<_> = leases.chain(places).flatten().collect();
+        assert_eq!(owners.len(), 3, "two leases and a place");
+        assert!(owners.iter().all(|owner| Arc::ptr_eq(owner, name)));
+    }
 }

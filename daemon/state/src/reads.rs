@@ -87,6 +87,11 @@ impl State {
         compaction.into_iter().chain(due).min()
     }
 
+    /// Whether a lease is there: it was granted, and has not ended.
+    pub fn has_lease(&self, id: LeaseId) -> bool {
+        self.leases.by_id.contains_key(&id)
+    }
+
     /// A lease; `clock` is that of the read.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -484,6 +484,11 @@ fn begin_backup(member: &Member) -> TcpStream {
     stream
 }
 
+fn unix_seconds() -> f64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.expect("it is after 1970").as_secs_f64()
+}
+
 #[test]
 fn a_third_backup_at_a_time_is_refused_until_a_caller_goes_away_and_a_stop_waits_for_none() {
     const MIB: usize = 1 << 20;
@@ -498,6 +503,17 @@ fn a_third_backup_at_a_time_is_refused_until_a_caller_goes_away_and_a_stop_waits
             .expect("an answer")
             .expect(201);
     }
+    let of_backups = |client: &mut Client, series: &str| {
+        let page = client.get("/metrics").expect("an answer").expect(200);
+        let page = page.text();
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&format!("tenure_backup{series} ")));
+        let value = value.unwrap_or_else(|| panic!("tenure_backup{series} is told"));
+        value.parse::<f64>().expect("it is a number")
+    };
+    const LAST: &str = "_last_success_timestamp_seconds";
+    assert_eq!(of_backups(&mut client, LAST), 0.0);
+    let began = unix_seconds();
     let (first, mut second) = (begin_backup(member), begin_backup(member));
     let third = client.get("/v1/backup").expect("an answer");
     assert_eq!(
@@ -510,6 +526,18 @@ fn a_third_backup_at_a_time_is_refused_until_a_caller_goes_away_and_a_stop_waits
     wait::until("the place of a caller that went away is free", SOON, || {
         (client.get("/v1/backup").ok()?.status == 200).then_some(())
     });
+    // What became of each: one was sent, one was cut off, at least one was refused, and one is still on its way.
+    let counted = |client: &mut Client, result: &str| {
+        of_backups(client, &format!("s_total{{result=\"{result}\"}}"))
+    };
+    wait::until("the backup that was sent is counted", SOON, || {
+        (counted(&mut client, "sent") == 1.0).then_some(())
+    });
+    assert_eq!(counted(&mut client, "cut_off"), 1.0);
+    assert!(counted(&mut client, "refused") >= 1.0);
+    assert_eq!(counted(&mut client, "failed"), 0.0);
+    let last = of_backups(&mut client, LAST);
+    assert!((began..=unix_seconds()).contains(&last), "{last}");
     let left = fs::read_dir(member.data_dir.join("snapshots")).expect("it can be listed");
     assert_eq!(left.count(), 0, "a backup has no name on the disk");
     let output = member.output();

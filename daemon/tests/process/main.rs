@@ -12,6 +12,7 @@ mod chaos;
 mod common;
 mod conformance;
 mod disk;
+mod diverged;
 mod elections;
 mod exactly_once;
 mod first_start;

@@ -388,6 +388,37 @@ fn a_member_that_comes_back_at_another_peer_address_is_found_there_and_its_vote_
     assert_eq!(status["warnings"], json!([]), "{status}");
 }
 
+/// Nobody is where anybody knows it to be, and nobody leads to whom that could be said.
+#[test]
+fn members_that_have_all_moved_at_once_find_each_other_where_their_settings_have_them() {
+    let _machine = machine::shared();
+    let mut cluster = Setup::of(3).start();
+    put(&cluster, "before");
+    cluster.kill_all();
+    for member in &mut cluster.members {
+        let port = member.peer.port() + 10;
+        member.move_peer_to(port);
+    }
+    let settings = cluster.initial_members();
+    for member in &mut cluster.members {
+        member.initial_members.clone_from(&settings);
+        member.start();
+    }
+    cluster.wait_until_ready();
+    put(&cluster, "after");
+    for member in &cluster.members {
+        let now = member.peer_url();
+        wait::until("the cluster knows where it is", SOON, || {
+            (peer_url_of(&cluster, &member.name) == now.as_str()).then_some(())
+        });
+    }
+    cluster.wait_until_equal();
+    for member in &cluster.members {
+        let status = member.status().expect("it answers");
+        assert_eq!(status["warnings"], json!([]), "{status}");
+    }
+}
+
 #[test]
 fn an_old_copy_of_a_disk_is_told_that_it_went_back() {
     let _machine = machine::shared();

@@ -19,7 +19,8 @@ use tenure_raft::{
     Configuration, Entry, LogIndex, MemberInfo, Payload, SnapshotMeta, Stamp, Term, Write,
 };
 use tenure_state::{Batch, Genesis, Origin, Principal, Request, Row, State, Table, encode_batch};
-use tenured::storage::{ClusterId, DataDir, form, open};
+use tenured::storage::{Backups, ClusterId, DataDir, form, open};
+use tokio::runtime::Builder;
 
 use crate::common::offline::{backup, restore, shown, tenured, verified};
 use crate::common::{
@@ -524,6 +525,48 @@ fn a_state_of_newer_rules_is_left_to_a_newer_program() {
     let (rows, digest) = rows_of_rules(3);
     founded(&cluster.members[0].data_dir, &rows, digest, Vec::new());
     check_too_new(&cluster);
+}
+
+/// A backup of a member alone whose state has these rows, as its own program would make it.
+fn backup_of(cluster: &Cluster, rows: &[Row], digest: u128) -> PathBuf {
+    let path = &cluster.members[0].data_dir;
+    founded(path, rows, digest, Vec::new());
+    let dir = DataDir::open(path, "n1").expect("a directory");
+    let opened = open(&dir).expect("it opens").expect("it was formed");
+    let origin = tenured::storage::Origin {
+        member: dir.member(),
+        name: "n1".to_owned(),
+        program: "a later one".to_owned(),
+        unix_ms: 0,
+    };
+    let (state, snapshots) = (path.join("state.redb"), path.join("snapshots"));
+    let backups = Backups::new(&opened.state, &state, &snapshots, ClusterId(7), origin);
+    let runtime = Builder::new_current_thread().build();
+    let making = backups.make(LogIndex(1), || false);
+    let made = runtime.expect("a runtime").block_on(making);
+    let made = made.expect("it can be made");
+    let bytes = made.piece(0, made.size).expect("it can be read");
+    let file = cluster.dir().join("newer.backup");
+    std::fs::write(&file, bytes).expect("there is room for it");
+    file
+}
+
+#[test]
+fn a_backup_of_newer_rules_is_left_to_a_newer_program() {
+    let _machine = machine::shared();
+    let (cluster, new) = (Setup::of(1).prepare(), Setup::of(1).prepare());
+    let (rows, digest) = rows_of_rules(3);
+    let file = backup_of(&cluster, &rows, digest);
+    let parts = ["state version 3", "up to 2", "newer program"];
+    let ran = tenured(&["verify", shown(&file)]);
+    ran.expect(3).telling(&parts);
+    restore(&file, &new.members[0]).expect(3).telling(&parts);
+    let made = new.members[0].data_dir.exists();
+    assert!(!made, "nothing was made of it");
+    // The same of the rules that are known is taken.
+    let (known, (rows, digest)) = (Setup::of(1).prepare(), rows_of_rules(2));
+    let file = backup_of(&known, &rows, digest);
+    assert_eq!(verified(&file)["state"]["state_version"], 2);
 }
 
 #[test]

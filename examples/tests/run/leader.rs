@@ -140,6 +140,28 @@ fn an_instance_that_was_paused_sends_clients_to_its_successor_when_it_goes_on() 
     assert_eq!(next.get("/count").expect("it answers").u64("count"), 2);
 }
 
+/// As after a freeze between its look at the clock and its write: the instance believes that it leads, and does not.
+#[test]
+fn an_instance_that_believes_that_it_leads_counts_nothing_once_another_does() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let (old, mut standbys) = three(&cluster, 60_000);
+    let term = old.add().expect(200).u64("term");
+    let ended =
+        format!("/v1/elections/service/counter?break=true&fence={term}&now=true&reason=test");
+    let mut client = cluster.members[0].client();
+    let ended = client.call("DELETE", &ended, &[], b"");
+    ended.expect("the member answers").expect(200);
+    let refused = old.add();
+    assert!(matches!(refused.status, 307 | 503), "{refused:?}");
+    if refused.status == 503 {
+        let why = "another instance has taken over; nothing was counted";
+        assert_eq!(refused.str("error"), why);
+    }
+    let next = successor(&mut standbys);
+    assert_eq!(next.add().expect(200).u64("count"), 2);
+}
+
 #[test]
 fn without_the_cluster_nobody_is_active_and_clients_are_told_to_ask_again() {
     let _machine = machine::shared();

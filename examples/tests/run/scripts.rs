@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use crate::common::{Cluster, Process, SOON, Setup, acquire, grant, machine, wait};
 use crate::programs::{endpoints, example, guarded, program};
@@ -63,9 +64,14 @@ impl Rig {
 
     /// Starts a command that works until it is killed, and waits until it works.
     fn worker(&mut self, endpoints: &str, ttl_ms: u32, file: &Path) -> Process {
+        let run = self.command(endpoints, ttl_ms);
+        self.works(run, file)
+    }
+
+    fn works(&mut self, mut run: Command, file: &Path) -> Process {
         let works = WORKS.replace("BEAT", BEAT);
-        let command = ["bash", "-c", &works, &file.display().to_string()];
-        let mut worker = self.start(endpoints, ttl_ms, &command);
+        run.args(["bash", "-c", &works]).arg(file);
+        let mut worker = Process::start(&mut run, &self.file("worker.log"));
         wait::until("it works", SOON, || {
             let ended = worker.exit_status().is_some();
             assert!(!ended, "it has ended: {}", worker.output());
@@ -209,6 +215,35 @@ fn says_who_it_is_by_a_token_where_that_is_asked(script: &'static str) {
     // It has given everything back, which its right to its own lease allows.
     let admin = fs::read_to_string(&tokens.admin).expect("it is there");
     let mut client = rig.cluster.members[0].client().with_token(&admin);
+    let left = client.get("/v1/leases").expect("it answers").expect(200);
+    assert_eq!(left.u64("count"), 0);
+}
+
+fn asks_seldom_while_it_is_refused(script: &'static str) {
+    let mut rig = Rig::of(1, script);
+    let tokens = guarded(&rig.cluster, &["lock:locks/jobs/", "lease:leases/"]);
+    let admin = fs::read_to_string(&tokens.admin).expect("it is there");
+    let mut client = rig.cluster.members[0].client().with_token(&admin);
+    let mut run = rig.command(&endpoints(&rig.cluster), 8_000);
+    run.env("TENURE_TOKEN_FILE", &tokens.holder);
+    let file = rig.file("work");
+    let mut worker = rig.works(run, &file);
+    let leases_alone = json!({"grants": [{"verbs": ["lease"], "resource": "leases/"}]});
+    let changed = client.json("PUT", "/v1/roles/holder", &leases_alone);
+    changed.expect("it answers").expect(200);
+    has_lost(&mut worker);
+    let page = client.get("/metrics").expect("it answers").expect(200);
+    let page = page.text();
+    let refused = page.lines().filter(|line| {
+        let of_these = [r#"method="POST""#, r#"status="403""#];
+        line.starts_with("tenure_http_request_duration_seconds_count")
+            && of_these.iter().all(|part| line.contains(part))
+    });
+    let refused: u32 = refused
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok())
+        .sum();
+    assert!((1..=8).contains(&refused), "{refused} refusals: {page}");
+    // It may give back what it may not have again.
     let left = client.get("/v1/leases").expect("it answers").expect(200);
     assert_eq!(left.u64("count"), 0);
 }
@@ -392,6 +427,7 @@ claims! {
         bash_asks_the_next_where_a_proxy_has_no_member, python_asks_the_next_where_a_proxy_has_no_member;
     says_who_it_is_by_a_token_where_that_is_asked:
         bash_says_who_it_is_by_a_token_where_that_is_asked, python_says_who_it_is_by_a_token_where_that_is_asked;
+    asks_seldom_while_it_is_refused: bash_asks_seldom_while_it_is_refused, python_asks_seldom_while_it_is_refused;
     passes_signals_on_and_leaves_nothing_behind:
         bash_passes_signals_on_and_leaves_nothing_behind, python_passes_signals_on_and_leaves_nothing_behind;
     has_ended_its_command_before_the_next_begins:

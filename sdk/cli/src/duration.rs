@@ -36,12 +36,12 @@ pub(crate) fn lock_delay(text: &str) -> Result<Duration, String> {
 /// A time that a call may take: 100 ms to 1 h.
 pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(100);
-    within(
-        text,
-        least,
-        Duration::from_secs(3600),
-        "100ms to 1h is accepted",
-    )
+    within(text, least, HOUR, "100ms to 1h is accepted")
+}
+
+/// How long nothing may have changed before it is acted upon: to 1 h.
+pub(crate) fn settle(text: &str) -> Result<Duration, String> {
+    within(text, Duration::ZERO, HOUR, "0s to 1h is accepted")
 }
 
 /// How long a token lasts: 1 s to ten years.
@@ -54,6 +54,8 @@ pub(crate) fn token(text: &str) -> Result<Duration, String> {
         "a token lasts 1s to 3650d",
     )
 }
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The longest TTL and the longest wait.
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
@@ -115,6 +117,10 @@ mod tests {
         check(ttl("25h"), "1s to 24h");
         check(wait("2days"), "0s (only try) to 24h");
         check(timeout("0s"), "100ms to 1h");
+        check(
+            settle("100000000years"),
+            "100000000years is out of range: 0s to 1h is accepted",
+        );
         check(lock_delay("61s"), "a lock delay is 0s to 1m");
         check(token("3651d"), "a token lasts 1s to 3650d");
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenure::api::{
-    Candidate, Election, ElectionSummary, Leader, Lock, LockHolder, LockPlace, LockSummary, Mode,
-    Semaphore, SemaphoreHolder, SemaphorePlace, SemaphoreSummary,
+    Candidate, Code, Election, ElectionSummary, Leader, Lock, LockHolder, LockPlace, LockSummary,
+    Mode, Semaphore, SemaphoreHolder, SemaphorePlace, SemaphoreSummary,
 };
-use tenure::{Client, Error};
+use tenure::{Client, Error, Found};
 
 use crate::duration;
 use crate::events::{who, who_and_why};
@@ -41,7 +41,8 @@ pub(crate) struct Look {
 const COLUMNS: &str = "\
 SINCE is how long ago it was granted, or first asked for, by the clock of the cluster, which stands still while nobody leads. LEFT is \
 what is left of the lease, or of the wait. FENCE is also the revision of the grant: `tenure watch locks/NAME --after FENCE` tells \
-what happened since. Who waits is shown of the first 50 names for which anybody does; of the others, how many.";
+what happened since. Who waits is shown of the first 50 names for which anybody does; of the others, and of those that may be listed \
+and not read, how many.";
 
 /// Shows which locks are held or waited for, and by whom
 #[derive(clap::Args, Debug)]
@@ -344,46 +345,49 @@ fn permits(held: u64, limit: Option<u64>) -> Option<String> {
 
 async fn locks(client: &Client, look: &Look) -> Result<Seen, Error> {
     let found = client.locks(&look.prefix).limit(look.limit).await?;
-    let (mut things, mut looks) = (Vec::new(), Looks::default());
-    for lock in found.all {
-        // All of a row is of one moment: that of the list, or that of the look into it.
-        things.push(match looks.may_look(lock.queue_length) {
-            true => client.inspect_lock(&lock.lock).await?.into(),
-            false => lock.into(),
-        });
-    }
-    Ok(Seen {
-        things,
-        count: found.count,
-        revision: found.revision,
-    })
+    let (queue, within) = (
+        |lock: &LockSummary| lock.queue_length,
+        async |lock: &LockSummary| client.inspect_lock(&lock.lock).await,
+    );
+    seen(found, queue, within).await
 }
 
 async fn semaphores(client: &Client, look: &Look) -> Result<Seen, Error> {
     let found = client.semaphores(&look.prefix).limit(look.limit).await?;
-    let (mut things, mut looks) = (Vec::new(), Looks::default());
-    for semaphore in found.all {
-        // All of a row is of one moment: that of the list, or that of the look into it.
-        things.push(match looks.may_look(semaphore.queue_length) {
-            true => client.inspect_semaphore(&semaphore.semaphore).await?.into(),
-            false => semaphore.into(),
-        });
-    }
-    Ok(Seen {
-        things,
-        count: found.count,
-        revision: found.revision,
-    })
+    let (queue, within) = (
+        |semaphore: &SemaphoreSummary| semaphore.queue_length,
+        async |semaphore: &SemaphoreSummary| client.inspect_semaphore(&semaphore.semaphore).await,
+    );
+    seen(found, queue, within).await
 }
 
 async fn elections(client: &Client, look: &Look) -> Result<Seen, Error> {
     let found = client.elections(&look.prefix).limit(look.limit).await?;
+    let (queue, within) = (
+        |election: &ElectionSummary| election.candidate_count,
+        async |election: &ElectionSummary| client.election(&election.election).await,
+    );
+    seen(found, queue, within).await
+}
+
+/// What was listed, of which the first with a queue are looked into.
+async fn seen<S: Into<Thing>, T: Into<Thing>>(
+    found: Found<S>,
+    queue_length: impl Fn(&S) -> u64,
+    within: impl AsyncFn(&S) -> Result<T, Error>,
+) -> Result<Seen, Error> {
     let (mut things, mut looks) = (Vec::new(), Looks::default());
-    for election in found.all {
+    for one in found.all {
         // All of a row is of one moment: that of the list, or that of the look into it.
-        things.push(match looks.may_look(election.candidate_count) {
-            true => client.election(&election.election).await?.into(),
-            false => election.into(),
+        let looked = match looks.may_look(queue_length(&one)) {
+            true => Some(within(&one).await),
+            false => None,
+        };
+        things.push(match looked {
+            Some(Ok(looked)) => looked.into(),
+            // Who may list it and not read it sees how many wait, and not who.
+            Some(Err(error)) if error.code() != Some(Code::Forbidden) => return Err(error),
+            Some(Err(_)) | None => one.into(),
         });
     }
     Ok(Seen {

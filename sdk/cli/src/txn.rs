@@ -29,8 +29,9 @@ const EXAMPLES: &str = r#"Examples:
    "then": [{"put":{"key":"limit","value":"10"}}, {"delete":{"prefix":"old/"}}],
    "else": [{"get":{"key":"limit"}}]}
   EOF
-`field` is value, version, create_revision, mod_revision or lease; `op` is =, !=, < or >. Conditions also name
-a semaphore or election with a fence, or a lease. It ends with 2 where a condition did not hold: then `else` was done."#;
+`field` is value, version, create_revision, mod_revision or lease; `op` is =, !=, < or >.
+Conditions also name a semaphore or election with a fence, or a lease.
+It ends with 2 where a condition did not hold: then `else` was done."#;
 
 impl Txn {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Trouble> {

@@ -46,8 +46,8 @@ pub(crate) struct Watch {
     /// Run this, in words split as a shell does, in place of telling
     #[arg(long, value_name = "CMD", value_parser = words)]
     exec: Option<Words>,
-    /// How long nothing may have changed before the command is run
-    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration::parse, requires = "exec")]
+    /// How long nothing may have changed before the command is run: 0s to 1h
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration::settle, requires = "exec")]
     settle: Duration,
 }
 

@@ -86,6 +86,54 @@ async fn a_lease_whose_grant_was_refused_after_a_doubtful_try_may_yet_be_granted
     assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
 }
 
+/// What is told of a handover of which `first` becomes of the first request and that any later one finds done, and how often
+/// it was asked for.
+async fn handed_over(to: Option<&str>, first: fn() -> Does) -> (Result<String, Error>, usize) {
+    const LEAD: &str = "POST /v1/cluster/leader";
+    let tries = AtomicUsize::new(0);
+    let (members, _, client) = but(move |got| {
+        (got.call == LEAD).then(|| match nth(&tries) {
+            0 => first(),
+            _ => Does::Answers(200, json!({"leader": "00a2", "term": 7, "revision": 9})),
+        })
+    });
+    // One try of such an operation takes as long as all of the usual patience.
+    let client = client.with_patience(Duration::from_secs(30));
+    let told = client.transfer_leadership(to).await;
+    (told.map(|led| led.leader), members.count(LEAD))
+}
+
+/// Whoever leads by then would hand over as well, and leadership could come back to who was to lose it.
+#[tokio::test(start_paused = true)]
+async fn a_handover_to_nobody_in_particular_is_asked_for_again_only_where_it_was_certainly_not_done()
+ {
+    let lost: [fn() -> Does; 3] = [
+        || Does::Breaks,
+        || Does::Hangs,
+        || problem(504, "outcome-unknown", "unknown", "never"),
+    ];
+    for first in lost {
+        let (told, asked) = handed_over(None, first).await;
+        assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
+        assert_eq!(asked, 1);
+    }
+    let not_done: [fn() -> Does; 2] = [
+        || Does::Refuses,
+        || problem(503, "no-leader", "not_applied", "after"),
+    ];
+    for first in not_done {
+        let (told, asked) = handed_over(None, first).await;
+        assert_eq!(told.expect("it is done").as_str(), "00a2");
+        assert_eq!(asked, 2);
+    }
+    // To whom it is named it goes once, however often that is asked for.
+    for first in &lost[..2] {
+        let (told, asked) = handed_over(Some("n2"), *first).await;
+        assert_eq!(told.expect("it is done").as_str(), "00a2");
+        assert_eq!(asked, 2);
+    }
+}
+
 /// An asking on a lease of the caller's, of which `first` becomes of the first request, and that is refused later.
 async fn refused_after(first: fn() -> Does, queued_between: bool) {
     let tries = AtomicUsize::new(0);

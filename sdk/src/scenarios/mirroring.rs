@@ -272,6 +272,35 @@ async fn a_watch_that_hears_nobody_knows_what_is_wrong_within_its_patience_and_g
     check(Some(30)).await;
 }
 
+/// Members whose answer takes so long to arrive on a slow line: the state at once, or a page of it.
+async fn read_on_a_slow_line(takes: Duration, in_pages: bool) {
+    let (_, _, client) = but(move |got| match got.call.as_str() {
+        "POST /v1/watch" if got.body["snapshot"] == true => Some(match in_pages {
+            true => problem(413, "too-large", "not_applied", "never"),
+            false => Does::Late(takes, 200, snapshot(30, &[("c/a", "7", 3)])),
+        }),
+        "GET /v1/keys?prefix=c%2F" => {
+            let Does::Answers(status, page) = page("c/a", None, 30) else {
+                panic!("a page is an answer")
+            };
+            Some(Does::Late(takes, status, page))
+        }
+        _ => Some(Does::Hangs),
+    });
+    let mirror = client.mirror::<u32>("c/").begin();
+    let view = timeout(Duration::from_secs(60), mirror.ready()).await;
+    let view = view.unwrap_or_else(|_| panic!("nothing that takes {takes:?} ever arrives"));
+    assert_eq!(values(&view.expect("there is a view")), [("a", 7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_takes_longer_on_its_way_than_members_take_to_be_found_arrives() {
+    for takes in [1, 5, 25].map(Duration::from_secs) {
+        read_on_a_slow_line(takes, false).await;
+        read_on_a_slow_line(takes, true).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_state_of_keys_that_is_too_large_for_one_answer_is_read_in_pages_of_one_revision() {
     let (members, _, client) = but(move |got| match got.call.as_str() {

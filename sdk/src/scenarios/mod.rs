@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenure_api::Code;
+use tenure_api::{Code, MAX_RENEWED_TOGETHER};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::testing::{Does, Got, Members, TestClock, problem};
@@ -250,6 +250,23 @@ async fn leases_of_one_client_come_to_be_renewed_in_one_request() {
         (17..=22).contains(&renewals),
         "{renewals} in 60 s, one each 3.3 s"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_leases_than_a_request_may_name_are_renewed_in_two() {
+    let (members, _, client) = but(|_| None);
+    let mut leases = Vec::new();
+    for _ in 0..=MAX_RENEWED_TOGETHER {
+        leases.push(granted(&client).await);
+    }
+    sleep(TTL / 2).await;
+    let named = |got: &Got| got.body["leases"].as_array().map(Vec::len);
+    let renewals = members.got().clone();
+    let renewals = renewals.iter().filter(|got| got.call == RENEW);
+    let named: Vec<_> = renewals.filter_map(named).collect();
+    assert_eq!(named, [MAX_RENEWED_TOGETHER, 1]);
+    sleep(TTL * 2).await;
+    assert!(leases.iter().all(|lease| lease.state() == State::Held));
 }
 
 #[tokio::test(start_paused = true)]

@@ -233,6 +233,23 @@ async fn what_is_held_is_in_jeopardy_and_lost_at_its_deadline_when_the_identity_
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_who_is_not_known_is_slowed_down_does_not_hide_why() {
+    let count = AtomicUsize::new(0);
+    let (members, _, client) = but(move |got| {
+        (got.call == RENEW).then(|| match nth(&count) {
+            0 => unauthenticated(),
+            _ => problem(429, "too-many-requests", "not_applied", "after"),
+        })
+    });
+    let lease = granted(&client).await;
+    assert_eq!(lease.lost().await, Loss::Deadline);
+    sleep(TTL).await;
+    assert!(members.count(RENEW) > 1);
+    let trouble = lease.trouble().expect("it is known what is wrong");
+    assert_eq!(trouble.code(), Some(Code::Unauthenticated), "{trouble}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn rights_that_are_given_back_before_the_deadline_end_the_jeopardy() {
     let count = AtomicUsize::new(0);
     let (_, _, client) =

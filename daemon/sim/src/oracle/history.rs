@@ -364,6 +364,7 @@ impl History {
             clock,
             batch: &committed.batch,
             deadline: &|lease| self.leases.get(&lease).map(|lease| lease.deadline),
+            might_hold: &|_, _, _| None,
         };
         self.queues.settle(&scene, &|name, share| {
             let holders = self.holds.get(name).into_iter().flatten();
@@ -447,13 +448,18 @@ impl History {
             change.revision
         );
         self.versions.note(&change);
-        let leases = &self.leases;
+        let (leases, rights, claimed) = (&self.leases, &self.rights, &self.claimed);
         self.queues.note(
             &change,
             &Scene {
                 clock: Clock(committed.stamp.0),
                 batch: &committed.batch,
                 deadline: &|lease| leases.get(&lease).map(|lease| lease.deadline),
+                might_hold: &|lease, kind, name| match claimed.contains_key(&lease) {
+                    // It may have been nobody's yet.
+                    true => None,
+                    false => rights.might_hold(lease, kind, name),
+                },
             },
         );
         let mut ended = None;

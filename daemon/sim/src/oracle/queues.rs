@@ -2,7 +2,8 @@
 //!
 //! Owns an account of places, kept from events and requests alone. Nobody is granted what somebody waits for who comes
 //! before him and may have it; nobody is granted anything when he is due; nothing that is free is waited for; and no
-//! wait ends early or late. Where a delay runs, who may pass is the business of another account.
+//! wait ends early or late. Nobody is granted at its turn what it has lost the right to, and nobody else's place is given up
+//! for it. Where a delay runs, who may pass is the business of another account.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub(super) struct Scene<'a> {
     pub(super) batch: &'a Batch,
     /// The deadline of a live lease; within an entry, as it was before it.
     pub(super) deadline: &'a dyn Fn(LeaseId) -> Option<Clock>,
+    /// Whether whom a lease belongs to might hold something throughout the entry; `None` where that is not known.
+    pub(super) might_hold: &'a dyn Fn(LeaseId, Kind, &str) -> Option<bool>,
 }
 
 impl Scene<'_> {
@@ -80,6 +83,14 @@ impl Queues {
                         "the wait of {owner:?} for {name} ends at the clock {}; it was to last until {:?}",
                         scene.clock.0,
                         place.until
+                    );
+                    demand!(
+                        *reason != LeaveReason::Withdrawn
+                            || gives_up(scene.batch, (*kind, *lease, owner))
+                            || lost_right(change, scene, (*kind, *lease, owner)),
+                        "rights",
+                        "the place of {owner:?} of the lease {lease} for {name} ends as withdrawn; nobody asked for that, and \
+                         it might hold that"
                     );
                 }
                 Event::Released {
@@ -175,6 +186,13 @@ impl Queues {
         let Some(turn) = self.turn_of(name, &asker) else {
             return;
         };
+        let might_hold = (scene.might_hold)(grant.lease, name.0, &name.1);
+        demand!(
+            might_hold != Some(false),
+            "rights",
+            "{} is granted to {asker:?} at its turn, who has lost the right to it",
+            grant.name
+        );
         let place = self
             .places
             .get_mut(name)
@@ -273,6 +291,37 @@ fn begins_delay(name: &str, reason: ReleaseReason) -> bool {
         ReleaseReason::LeaseEnded => 0 < lock_delay_ms(name),
         ReleaseReason::Released | ReleaseReason::HandedOver => false,
     }
+}
+
+/// Whether anything in an entry gives up a place of who waits, for whichever of its names.
+fn gives_up(batch: &Batch, (kind, lease, owner): (Kind, LeaseId, &str)) -> bool {
+    let mut requests = batch.requests.iter();
+    requests.any(|request| match &request.command {
+        Command::Release(release) => {
+            (release.kind, release.lease, &*release.owner) == (kind, lease, owner)
+        }
+        _ => false,
+    })
+}
+
+/// Whether one of the names at least, of which a place ends in a change, may be one that whoever waited might not hold.
+fn lost_right(
+    change: &Change,
+    scene: &Scene<'_>,
+    (kind, lease, owner): (Kind, LeaseId, &str),
+) -> bool {
+    change.events.iter().any(|event| match event {
+        Event::Left {
+            kind: of,
+            name,
+            owner: who,
+            lease: on,
+            reason: LeaveReason::Withdrawn,
+        } if (*of, *on, &**who) == (kind, lease, owner) => {
+            (scene.might_hold)(lease, kind, name) != Some(true)
+        }
+        _ => false,
+    })
 }
 
 /// Whether anything in an entry renews a lease.

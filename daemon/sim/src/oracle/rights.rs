@@ -27,6 +27,8 @@ pub(super) struct Rights {
     owners: BTreeMap<LeaseId, Option<String>>,
     pub(super) denied: u64,
     pub(super) changed: u64,
+    /// Something of it changed in the last entry: then it is not known by which rights each part of that entry was done.
+    moved: bool,
     /// Leases of nobody that became somebody's.
     pub(super) claims: u64,
     /// Those of the last entry, with whose they are.
@@ -74,6 +76,7 @@ impl Rights {
         decided: &[Decision],
     ) -> BTreeMap<LeaseId, String> {
         let (renewals, requests) = decided.split_at(batch.renewals.len());
+        let changed_before = self.changed;
         for (renewal, decision) in batch.renewals.iter().zip(renewals) {
             let may = match self.known(&renewal.principal) {
                 Some(name) if self.may_use(&name, renewal.lease) => May::Yes,
@@ -112,7 +115,21 @@ impl Rights {
                 _ => {}
             }
         }
+        self.moved = self.changed != changed_before;
         std::mem::take(&mut self.claimed)
+    }
+
+    /// Whether whom a lease belongs to might hold something throughout the last entry; `None` where that is not known.
+    pub(super) fn might_hold(&self, lease: LeaseId, kind: Kind, name: &str) -> Option<bool> {
+        if self.moved {
+            return None;
+        }
+        let owner = self.owners.get(&lease)?.as_ref();
+        let Some(owner) = owner.filter(|_| self.on) else {
+            return Some(true);
+        };
+        let (verbs, resource) = holding(kind, name);
+        Some(self.has(owner, &verbs, &resource))
     }
 
     /// Whether a repeat of an asking that granted a lease is refused, since the lease is somebody else's by now.
@@ -236,6 +253,8 @@ impl Rights {
             Command::RevokeLease { lease } | Command::ChangeLease { lease, .. } => {
                 leases.push(*lease)
             }
+            // What one has is given up without the right to have it.
+            Command::Release(release) => leases.push(release.lease),
             Command::Acquire(acquire) => {
                 let names = acquire.wanted.iter().map(|wanted| &wanted.name);
                 wants.extend(names.map(|name| holding(acquire.kind, name)));
@@ -243,10 +262,6 @@ impl Rights {
                     Claim::Lease(lease) => leases.push(*lease),
                     Claim::Grant(_) => wants.push(all_leases(Verb::Lease)),
                 }
-            }
-            Command::Release(release) => {
-                wants.push(holding(release.kind, &release.name));
-                leases.push(release.lease);
             }
             Command::Break(broken) => {
                 wants.push((vec![Verb::Break], resource(broken.kind, &broken.name)));

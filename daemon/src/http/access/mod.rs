@@ -9,7 +9,7 @@ pub(super) mod roles;
 pub(super) mod tokens;
 
 use tenure_api::{self as api, AccessSwitch};
-use tenure_state::{AccessChange, Administered, Answer, Command, Refusal, Revision};
+use tenure_state::{AccessChange, Answer, Command, Refusal, Revision};
 
 use super::audit::{Act, Audit};
 use super::caller::token_shown;
@@ -166,16 +166,14 @@ fn check_proofs(cx: &Context<'_>, change: &AccessChange) -> Result<(), Failure> 
     if takes_certificates {
         return Ok(());
     }
-    let needs_certificates =
-        |administered: Administered| administered.by_certificate && !administered.by_token;
     let locks_out = cx.handle().read(|state| {
         let access = state.access();
         let is_on_then = match change {
             AccessChange::Enable { enabled } => *enabled,
             _ => access.enabled(),
         };
-        let was_so = access.enabled() && needs_certificates(access.administered(None));
-        is_on_then && !was_so && needs_certificates(access.administered(Some(change)))
+        let was_so = access.enabled() && access.administered(None).needs_certificates();
+        is_on_then && !was_so && access.administered(Some(change)).needs_certificates()
     });
     match locks_out {
         false => Ok(()),

@@ -16,7 +16,8 @@ of the `verbs` of a case are needed on what `on` names, by a grant that covers a
 that list is enough. With `or`, whoever was granted the lease needs none. An empty list of cases is open to everybody; a case \
 without verbs wants somebody who proves an identity. `admin` on everything includes every right. A right includes what the \
 call answers of what it names: who may lock or read a lock sees who holds it and who waits, who may list sees what the list \
-shows, who may put or delete a key learns its versions. Who may watch is told the values that are put and, with `previous=true`, \
+shows, who may put or delete a key learns its versions. Who has a lease may release, resign and leave what hangs on it, without \
+the right to have it again. Who may watch is told the values that are put and, with `previous=true`, \
 those that were there before, back to the beginning of history, and needs no `read` for that. Who may put a key, and may have a \
 lease, may put it on that lease, which deletes it when it ends: `write` with `lease` includes deleting what may be put. The \
 present revision is no secret.";

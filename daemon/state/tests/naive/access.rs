@@ -2,7 +2,7 @@
 
 use tenure_state::*;
 
-use super::{Called, Model};
+use super::{Called, MStanding, Model};
 
 #[derive(Default)]
 pub(crate) struct MAccess {
@@ -151,7 +151,9 @@ impl Model {
         };
         match command {
             Command::GrantLease(_) => wants.push(grant()),
-            Command::RevokeLease { lease } | Command::ChangeLease { lease, .. } => own.push(*lease),
+            Command::RevokeLease { lease }
+            | Command::ChangeLease { lease, .. }
+            | Command::Release(Release { lease, .. }) => own.push(*lease),
             Command::Acquire(acquire) => {
                 for wanted in &acquire.wanted {
                     let name = format!("{}{}", place(acquire.kind), wanted.name);
@@ -161,11 +163,6 @@ impl Model {
                     Claim::Lease(lease) => own.push(*lease),
                     Claim::Grant(_) => wants.push(grant()),
                 }
-            }
-            Command::Release(release) => {
-                let name = format!("{}{}", place(release.kind), release.name);
-                wants.push(one(&[holder(release.kind)], name));
-                own.push(release.lease);
             }
             Command::Break(broken) => {
                 let name = format!("{}{}", place(broken.kind), broken.name);
@@ -214,6 +211,17 @@ impl Model {
         wants.iter().all(|wants| self.access.may(&name, wants))
             && own.iter().all(|lease| self.is_theirs(who, *lease))
             && seen.iter().all(may_see)
+    }
+
+    /// Whether whoever waits may hold what it waits for, where anybody in particular does.
+    pub(crate) fn may_still_hold(&self, waiting: &MStanding) -> bool {
+        let owner = self.called(waiting.lease).1;
+        let Some(owner) = owner.filter(|_| self.access.enabled) else {
+            return true;
+        };
+        let name = format!("{}{}", place(waiting.kind), waiting.name);
+        self.access.identity(&owner).is_some()
+            && self.access.may(&owner, &one(&[holder(waiting.kind)], name))
     }
 
     /// What a lease that is asked about is called, and whose it is.

@@ -108,7 +108,7 @@ impl Model {
             return false;
         };
         let mut heirs = self.waiting(Kind::Election, name).into_iter();
-        let Some(heir) = heirs.find(|heir| heir.owner == *to) else {
+        let Some(heir) = heirs.find(|heir| heir.owner == *to && self.may_still_hold(heir)) else {
             return false;
         };
         self.revision += 1;

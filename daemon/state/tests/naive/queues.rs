@@ -129,22 +129,25 @@ impl Model {
         places
     }
 
-    /// Grants at the present revision; says whether it did.
+    /// Grants at the present revision, and ends the places of those who lost the right; says whether it did either.
     pub(crate) fn serve(&mut self, kind: Kind, name: &str) -> bool {
-        let mut granted = false;
+        let mut served = false;
         loop {
             let waiting = self.waiting(kind, name).into_iter();
             let mut admitted =
                 waiting.filter(|place| self.admitted(kind, name, &self.called(place.lease)));
             let Some(first) = admitted.next() else {
-                return granted;
+                return served;
             };
             if !self.room(kind, name, first.share) {
-                return granted;
+                return served;
             }
-            granted = true;
-            self.clear_delay(kind, name);
+            served = true;
             self.places.retain(|place| *place != first);
+            if !self.may_still_hold(&first) {
+                continue;
+            }
+            self.clear_delay(kind, name);
             self.holds.push(MStanding {
                 revision: self.revision,
                 since: self.clock,

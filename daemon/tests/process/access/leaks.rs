@@ -171,6 +171,11 @@ fn told(client: &mut Client, round: &str) -> Vec<String> {
     }
     let ended = own(&format!("/v1/locks/OWN/x?lease={lease}&fence=1"));
     note("release with another fence", client.delete(&ended));
+    let not_its_own = format!("/v1/locks/out/x?lease={lease}&fence=1");
+    note(
+        "release of what it may not have",
+        client.delete(&not_its_own),
+    );
     note("end", client.delete(&format!("/v1/leases/{lease}")));
     note("its lock", client.get(&own("/v1/locks/OWN/x")));
     told

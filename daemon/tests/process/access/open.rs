@@ -244,6 +244,66 @@ fn a_backup_is_cut_off_when_its_caller_administers_no_longer_and_comes_whole_oth
     assert!(2 <= of_backups.count(), "the audit says so: {told}");
 }
 
+/// How much of a snapshot on a stream comes to somebody who reads it once this was done.
+fn snapshot_taken(guarded: &Guarded<'_>, token: &str, meanwhile: impl FnOnce()) -> u64 {
+    let member = guarded.member;
+    let mut stream = TcpStream::connect(member.client).expect("a connection");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a time limit");
+    let body = json!({"prefixes": ["keys/large/"], "snapshot": true, "wait_ms": 1}).to_string();
+    let head = format!(
+        "POST /v1/watch HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nAccept: text/event-stream\r\n\
+         Connection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        member.client,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("it is sent");
+    let mut begun = [0; 12];
+    stream.read_exact(&mut begun).expect("the answer begins");
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    meanwhile();
+    let mut came = 0;
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => return came,
+            Ok(read) => came += read as u64,
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_waits_for_its_reader_is_cut_off_when_the_right_to_it_is_taken() {
+    const KEYS: u64 = 7;
+    const MIB: u64 = 1 << 20;
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let mut root = guarded.root();
+    for number in 0..KEYS {
+        let key = format!("/v1/keys/large/{number}");
+        done(root.put(&key, &vec![b'x'; MIB as usize]), 201);
+    }
+    let watches = json!([{"verbs": ["watch", "read", "list"], "resource": "keys/large/"}]);
+    let token = guarded.identity("slow", &watches);
+    let came = snapshot_taken(&guarded, &token, || {});
+    assert!(KEYS * MIB < came, "nothing was taken: {came}");
+    let came = snapshot_taken(&guarded, &token, || guarded.put_role("slow", &json!([])));
+    assert!(came < KEYS * MIB, "all of it came");
+    let told = guarded.member.output();
+    let is_of_stream = |line: &&str| {
+        line.contains("/v1/watch")
+            && line.contains("identity=\"slow\"")
+            && line.contains("method=\"POST\"")
+    };
+    assert_eq!(
+        told.lines().filter(is_of_stream).count(),
+        1,
+        "the audit says so: {told}"
+    );
+}
+
 #[test]
 fn one_identity_waits_in_half_of_the_places_and_another_finds_the_rest() {
     let _machine = machine::shared();

@@ -241,6 +241,33 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
             200,
         );
     }
+    let absent = "7fffffffffffffff";
+    let together = json!({"leases": [absent, lease]});
+    done(client.post("/v1/leases/renew", &together), 200);
+    // What is not its own is no hold of its, and counts.
+    let other = done(guarded.root().post("/v1/leases", &grant), 201).str("lease");
+    for id in [absent, &other] {
+        let asked = [
+            ("DELETE", format!("/v1/leases/{id}"), Value::Null),
+            ("POST", format!("/v1/leases/{id}/renew"), Value::Null),
+            ("DELETE", format!("/v1/locks/x?lease={id}"), Value::Null),
+            (
+                "POST",
+                "/v1/leases/renew".to_owned(),
+                json!({"leases": [id]}),
+            ),
+            ("POST", "/v1/leases/renew".to_owned(), json!({"leases": []})),
+        ];
+        for (method, path, body) in asked {
+            let mut ask = || match &body {
+                Value::Null => client.call(method, &path, &[], b""),
+                body => client.json(method, &path, body),
+            };
+            let statuses: Vec<u16> = (0..10).map(|_| ask().expect("an answer").status).collect();
+            let refused = statuses.iter().filter(|status| **status == 429);
+            assert!(5 <= refused.count(), "{method} {path}: {statuses:?}");
+        }
+    }
     done(client.delete(&format!("/v1/leases/{lease}")), 200);
     let first = refused[0];
     assert_eq!(first.str("limit"), "requests_per_second");
@@ -253,9 +280,87 @@ fn an_identity_asks_no_more_often_than_its_quota_and_has_no_more_leases() {
 }
 
 #[test]
-fn a_lease_of_somebody_else_is_no_reason_to_lose_the_own_ones() {
+fn how_much_everybody_has_is_told_to_administrators_and_that_there_is_no_room_to_all() {
     let _machine = machine::shared();
     let cluster = Setup::of(1).start();
+    let guarded = Guarded::of(&cluster);
+    let leases = json!([{"verbs": ["lease"], "resource": "leases/"}]);
+    let token = guarded.identity("ci", &leases);
+    let mut root = guarded.root();
+    done(root.json("PATCH", "/v1/limits", &json!({"leases": 1})), 200);
+    let ttl = json!({"ttl_ms": 60_000});
+    done(root.post("/v1/leases", &ttl), 201);
+    let to_root = done(root.post("/v1/leases", &ttl), 429);
+    assert_eq!((to_root.u64("allowed"), to_root.u64("asked")), (1, 2));
+    let told = done(guarded.client(&token).post("/v1/leases", &ttl), 429);
+    assert_eq!(
+        (told.str("limit"), told.u64("allowed")),
+        ("leases".into(), 1)
+    );
+    assert!(told.json().get("asked").is_none(), "{}", told.text());
+    assert!(!told.str("detail").contains('2'), "{}", told.text());
+}
+
+#[test]
+fn whoever_has_no_right_at_all_writes_nothing_into_the_log_and_a_decision_is_told_all_the_same() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(3).start();
+    let guarded = Guarded::of(&cluster);
+    let mut nobody = guarded.client(&guarded.identity("nobody", &json!([])));
+    let locks = json!([{"verbs": ["lock"], "resource": "locks/"}]);
+    let mut locker = guarded.client(&guarded.identity("locker", &locks));
+    let applied = || done(guarded.root().get("/v1/status"), 200).u64("applied_index");
+    let before = applied();
+    let ttl = json!({"ttl_ms": 60_000});
+    for number in 0..50 {
+        let path = format!("/v1/leases/70000000000000{number:02}");
+        let code = |answer, status| done(answer, status).code();
+        let renewed = nobody.post(&format!("{path}/renew"), &Value::Null);
+        assert_eq!(code(renewed, 404), "lease-not-found");
+        assert_eq!(code(nobody.delete(&path), 404), "lease-not-found");
+        let changed = nobody.json("PATCH", &path, &ttl);
+        assert_eq!(code(changed, 404), "lease-not-found");
+        let released = locker.delete(&format!("/v1/locks/x?lease=70000000000000{number:02}"));
+        assert_eq!(code(released, 404), "not-held");
+    }
+    let many: Vec<_> = (0..1000)
+        .map(|number| format!("7000000000000{number:03}"))
+        .collect();
+    let many = done(
+        nobody.post("/v1/leases/renew", &json!({"leases": many})),
+        200,
+    );
+    let results = many.json()["results"].as_array().expect("results").clone();
+    let is_absent = |result: &Value| result["error"] == "lease-not-found";
+    assert!(results.len() == 1000 && results.iter().all(is_absent));
+    let written = applied() - before;
+    assert!(written < 20, "{written} entries for 201 requests");
+    // What was decided under a key is told also where the lease is gone by then, at every member.
+    let leases = json!([{"verbs": ["lease"], "resource": "leases/"}]);
+    let token = guarded.identity("ci", &leases);
+    let mut client = guarded.client(&token);
+    let lease = done(client.post("/v1/leases", &ttl), 201).str("lease");
+    let key = [("idempotency-key", "the-end-of-it")];
+    for (member, replayed) in [(0, None), (1, Some("true")), (2, Some("true"))] {
+        let mut client = cluster.members[member].client().with_token(&token);
+        let ended = client.call("DELETE", &format!("/v1/leases/{lease}"), &key, b"");
+        let ended = done(ended, 200);
+        assert_eq!(ended.header("idempotency-replayed"), replayed, "{member}");
+        // A lease that a member has not heard of yet is renewed and ended there all the same.
+        let other = done(guarded.client(&token).post("/v1/leases", &ttl), 201).str("lease");
+        done(
+            client.post(&format!("/v1/leases/{other}/renew"), &Value::Null),
+            200,
+        );
+        done(client.delete(&format!("/v1/leases/{other}")), 200);
+    }
+    done(client.delete(&format!("/v1/leases/{lease}")), 410);
+}
+
+#[test]
+fn a_lease_of_somebody_else_is_no_reason_to_lose_the_own_ones() {
+    let _machine = machine::shared();
+    let cluster = Setup::of(1).with("log-format", "json").start();
     let guarded = Guarded::of(&cluster);
     let grants = json!([{"verbs": ["lease"], "resource": "leases/"}]);
     let mut client = guarded.client(&guarded.identity("ci", &grants));
@@ -281,6 +386,34 @@ fn a_lease_of_somebody_else_is_no_reason_to_lose_the_own_ones() {
     ];
     assert_eq!(told, expected);
     done(client.post("/v1/leases/renew", &renew(json!([other]))), 403);
+    done(client.post("/v1/leases/renew", &renew(json!([a, b]))), 200);
+    // Whoever is refused what it held is in the audit, also within an answer to the rest.
+    let lines = audit(&cluster.members[0].output());
+    let of_renewals = lines
+        .iter()
+        .filter(|line| line["fields"]["route"] == "/v1/leases/renew");
+    let why: Vec<_> = of_renewals
+        .map(|line| {
+            let fields = &line["fields"];
+            assert_eq!(fields["identity"], "ci");
+            assert_eq!(fields["code"], "forbidden");
+            fields["why"].as_str().expect("why").to_owned()
+        })
+        .collect();
+    let some = format!("1 of 4 leases are not the caller's, first {other}");
+    let all = format!(
+        "lease {other} was granted to another identity; only that one and administrators use it"
+    );
+    assert_eq!(why, [some, all]);
+}
+
+/// What a member's log has for the audit.
+fn audit(written: &str) -> Vec<Value> {
+    let lines = written.lines().filter(|line| line.starts_with('{'));
+    let lines = lines.map(|line| -> Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
+    lines.filter(|line| line["target"] == "audit").collect()
 }
 
 #[test]
@@ -318,13 +451,11 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
     for number in 0..500 {
         done(client.get(&format!("/v1/keys/{number}")), 403);
     }
+    // Nor does one identity drown another.
+    let quiet = guarded.identity("quiet", &json!([]));
+    done(guarded.client(&quiet).get("/v1/tokens"), 403);
     let written = member.output();
-    let lines: Vec<Value> = written
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .filter(|line: &Value| line["target"] == "audit")
-        .collect();
+    let lines = audit(&written);
     let refused = |route: &str, code: &str| -> Vec<&Value> {
         let is_of =
             |line: &&Value| line["fields"]["route"] == route && line["fields"]["code"] == code;
@@ -341,6 +472,7 @@ fn the_audit_has_who_was_refused_what_and_no_name_forges_a_line() {
     let why = put["why"].as_str().expect("why");
     assert!(why.contains("needs `write` on keys/a"), "{why}");
     assert!(!refused("/v1/roles", "forbidden").is_empty());
+    assert_eq!(refused("/v1/tokens", "forbidden").len(), 1);
     assert!(
         refused("/v1/keys/{key}", "unauthenticated")
             .iter()

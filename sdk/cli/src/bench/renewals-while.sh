@@ -9,31 +9,16 @@
 # TENURED and TENURE name other programs than those in the PATH, KEYS how many keys of 1 KiB there are (default 100000),
 # SECONDS_EACH how long each is measured (default 10). Needs curl and jq. The directory must be on a disk, not on tmpfs.
 set -euo pipefail
+. "$(dirname "$0")/measuring.sh"
 
-usage() {
-    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
-    exit 64
-}
 [ $# -eq 1 ] || [ $# -eq 2 ] || usage
 directory=$1 rounds=${2:-5} keys=${KEYS:-100000} each=${SECONDS_EACH:-10}
 for number in "$rounds" "$keys" "$each"; do
     [[ $number =~ ^[1-9][0-9]*$ ]] || { echo "\"$number\" is no number from 1 on" >&2 && usage; }
 done
 tenured=${TENURED:-tenured} tenure=${TENURE:-tenure}
-for program in "$tenured" "$tenure" curl jq; do
-    command -v "$program" >/dev/null || { echo "no program \"$program\" is in the PATH" >&2 && exit 1; }
-done
-mkdir -p "$directory"
-[ "$(stat -f -c %T "$directory")" != tmpfs ] || { echo "$directory is on tmpfs, where nothing is synced: a directory on a disk is needed" >&2 && exit 1; }
-
-stop() {
-    trap - EXIT
-    mapfile -t started < <(jobs -pr)
-    kill "${started[@]}" 2>/dev/null || true
-    wait || true
-}
-trap stop EXIT
-trap 'exit 130' INT TERM
+needs "$tenured" "$tenure" curl jq
+on_a_disk "$directory"
 
 serve() {
     local n=$1
@@ -45,9 +30,7 @@ initial=()
 for n in 1 2 3; do initial+=(--initial-member "n$n=http://127.0.7.$n:7380"); done
 for n in 1 2 3; do serve "$n" "${initial[@]}" & done
 export TENURE_ENDPOINTS=http://127.0.7.1:7379,http://127.0.7.2:7379,http://127.0.7.3:7379
-for url in ${TENURE_ENDPOINTS//,/ }; do
-    curl -fs -o /dev/null --retry 100 --retry-delay 1 --retry-all-errors "$url/readyz"
-done
+until_ready ${TENURE_ENDPOINTS//,/ }
 
 value=$(head -c 768 /dev/urandom | base64 -w 0)
 for ((from = 0; from < keys; from += 100)); do

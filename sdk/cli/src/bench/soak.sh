@@ -12,30 +12,15 @@
 #
 # TENURED and TENURE name other programs than those in the PATH. Needs curl and jq. The directory must be on a disk.
 set -euo pipefail
+. "$(dirname "$0")/measuring.sh"
 
-usage() {
-    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
-    exit 64
-}
 [ $# -eq 1 ] || [ $# -eq 2 ] || usage
 directory=$1 cycles=${2:-20}
 [[ $cycles =~ ^[1-9][0-9]*$ ]] || { echo "CYCLES is \"$cycles\"; a number from 8 on is accepted" >&2 && usage; }
 ((cycles >= 8)) || { echo "CYCLES is $cycles; 8 or more are needed to tell growth from a beginning" >&2 && usage; }
 tenured=${TENURED:-tenured} tenure=${TENURE:-tenure}
-for program in "$tenured" "$tenure" curl jq; do
-    command -v "$program" >/dev/null || { echo "no program \"$program\" is in the PATH" >&2 && exit 1; }
-done
-mkdir -p "$directory"
-[ "$(stat -f -c %T "$directory")" != tmpfs ] || { echo "$directory is on tmpfs, where nothing is synced: a directory on a disk is needed" >&2 && exit 1; }
-
-stop() {
-    trap - EXIT
-    mapfile -t started < <(jobs -pr)
-    kill "${started[@]}" 2>/dev/null || true
-    wait || true
-}
-trap stop EXIT
-trap 'exit 130' INT TERM
+needs "$tenured" "$tenure" curl jq
+on_a_disk "$directory"
 
 initial=() members=()
 for n in 1 2 3; do initial+=(--initial-member "n$n=http://127.0.8.$n:7380"); done
@@ -45,9 +30,7 @@ for n in 1 2 3; do
     members+=($!)
 done
 export TENURE_ENDPOINTS=http://127.0.8.1:7379,http://127.0.8.2:7379,http://127.0.8.3:7379
-for url in ${TENURE_ENDPOINTS//,/ }; do
-    curl -fs -o /dev/null --retry 100 --retry-delay 1 --retry-all-errors "$url/readyz"
-done
+until_ready ${TENURE_ENDPOINTS//,/ }
 curl -fs -o /dev/null -X PATCH -H 'Content-Type: application/json' -d '{"history_retention_ms":60000}' http://127.0.8.1:7379/v1/limits
 
 value=$(head -c 7500 /dev/urandom | base64 -w 0)

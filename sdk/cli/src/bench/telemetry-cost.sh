@@ -8,29 +8,14 @@
 # TENURED and TENURE name other programs than those in the PATH, SAMPLER what is traced (OTEL_TRACES_SAMPLER; without it as
 # the daemon does by itself). Needs python3 for the collector, curl and jq. Ratios are of the two runs of a round.
 set -euo pipefail
+. "$(dirname "$0")/measuring.sh"
 
-usage() {
-    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
-    exit 64
-}
 [ $# -eq 1 ] || [ $# -eq 2 ] || usage
 directory=$1 rounds=${2:-7}
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || { echo "ROUNDS is \"$rounds\"; a number from 1 on is accepted" >&2 && usage; }
 tenured=${TENURED:-tenured} tenure=${TENURE:-tenure}
-for program in "$tenured" "$tenure" python3 curl jq; do
-    command -v "$program" >/dev/null || { echo "no program \"$program\" is in the PATH" >&2 && exit 1; }
-done
-mkdir -p "$directory"
-[ "$(stat -f -c %T "$directory")" != tmpfs ] || { echo "$directory is on tmpfs, where nothing is synced: a directory on a disk is needed" >&2 && exit 1; }
-
-stop() {
-    trap - EXIT
-    mapfile -t started < <(jobs -pr)
-    kill "${started[@]}" 2>/dev/null || true
-    wait || true
-}
-trap stop EXIT
-trap 'exit 130' INT TERM
+needs "$tenured" "$tenure" python3 curl jq
+on_a_disk "$directory"
 
 # Takes everything and says nothing; counts what came, in a file.
 python3 - "$directory/collected" <<'PYTHON' &
@@ -63,7 +48,7 @@ start() {
             --initial-member "n3=http://$network.3:7380" >>"$directory/$name-n$number.log" 2>&1 &
     done
     for number in 1 2 3; do
-        curl -sf -o /dev/null --retry 100 --retry-delay 1 --retry-all-errors "http://$network.$number:7379/readyz"
+        until_ready "http://$network.$number:7379"
     done
 }
 mkdir -p "$directory/on" "$directory/off"

@@ -71,7 +71,7 @@ async fn listen(client: Client, hold: Hold) -> Loss {
             Err(error) if tells_of_its_end(&error) => return Loss::LeaseEnded,
             // It was restored from a backup, and is another one: in that one others may hold at once.
             Err(error) if error.code() == Some(Code::WrongCluster) => {
-                if !is_there(&client).await {
+                if is_another(&client).await {
                     return Loss::LeaseEnded;
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -84,15 +84,18 @@ async fn listen(client: Client, hold: Hold) -> Loss {
     }
 }
 
-/// Whether any member answers as one of the cluster that granted the hold. A stranger among the URLs that were given says
-/// nothing while there is one, also while that has no leader.
-async fn is_there(client: &Client) -> bool {
+/// Whether all that are known answer as members of another cluster than the one that granted the hold. One that is silent may
+/// be of that one, and renew it again before the deadline: strangers beside it say nothing.
+async fn is_another(client: &Client) -> bool {
     let mut asking = JoinSet::new();
     for url in client.urls() {
         let client = client.clone();
-        asking.spawn(async move { client.status_of(&url).await.is_ok() });
+        asking.spawn(async move {
+            let told = client.status_of(&url).await;
+            told.is_err_and(|error| error.code() == Some(Code::WrongCluster))
+        });
     }
-    asking.join_all().await.contains(&true)
+    !asking.join_all().await.contains(&false)
 }
 
 impl Hold {

@@ -13,6 +13,7 @@ use super::clock::Until;
 use super::ear::Ear;
 use super::gate::Gate;
 use super::group::{Group, News};
+use super::kin::Kin;
 use super::relief::Relief;
 use super::signals::Signals;
 use super::terminal::Terminal;
@@ -113,13 +114,18 @@ impl<'a, W: Holdable> Guard<'a, W> {
         exit
     }
 
+    /// Whether the cluster has told that the hold has ended: then there is nothing to be released.
+    pub(super) fn has_heard_the_end(&self) -> bool {
+        self.heard.is_some()
+    }
+
     /// Until the command has ended, with its code, or must be stopped.
     async fn watch(&mut self, signals: &mut Signals, ear: &mut Ear) -> Option<Exit> {
         let mut changes = self.hold.watch();
         loop {
             let left = self.look().saturating_sub(self.times.stop_before());
             if left.is_zero() {
-                return self.group.exit();
+                return self.ended_unheard().await;
             }
             self.warden.keep(&mut self.group, self.times, self.until);
             self.look_for_deaf();
@@ -137,6 +143,25 @@ impl<'a, W: Holdable> Guard<'a, W> {
                 () = tokio::time::sleep(nap) => self.warden.waited(nap),
             }
         }
+    }
+
+    /// The same, where the command has ended by itself and the news of that is on its way: both come at once to a program that
+    /// was stopped meanwhile.
+    async fn ended_unheard(&mut self) -> Option<Exit> {
+        if Kin::look(self.group.id()).is_some() {
+            return None;
+        }
+        let news = async {
+            loop {
+                match self.group.next().await {
+                    News::Ended => return,
+                    News::Stopped(_) => {}
+                    News::Other(process) => self.warden.other_ended(process),
+                }
+            }
+        };
+        tokio::time::timeout(LONGEST_NAP, news).await.ok()?;
+        self.ended()
     }
 
     /// The code of the command, unless it was the warden that ended it: which kills what this program, had it not been

@@ -196,7 +196,7 @@ async fn run_under<W: Holdable + Single>(
     let until = Until::after(hold.remaining());
     let environment = environment(session, &what, &lease, (hold.fence(), until));
     let how = (run, times, until, session.output);
-    let ended = match start(&what, &hold, &environment, how).await {
+    let (ended, has_heard) = match start(&what, &hold, &environment, how).await {
         Ok((group, gate, warden)) => {
             let start = Start {
                 group,
@@ -209,11 +209,12 @@ async fn run_under<W: Holdable + Single>(
             let fence = hold.fence();
             let mut ear = Ear::for_the_end(&session.client, lease.id(), what.resource(), fence);
             let mut guard = Guard::new(&what, &hold, start);
-            Ok(guard.run(&mut signals, &mut ear, hook, &environment).await)
+            let exit = guard.run(&mut signals, &mut ear, hook, &environment).await;
+            (Ok(exit), guard.has_heard_the_end())
         }
-        Err(trouble) => Err(trouble),
+        Err(trouble) => (Err(trouble), false),
     };
-    let undone = give_up(&what, hold, lease, times).await;
+    let undone = give_up(&what, (hold, has_heard), lease, times).await;
     voice::finish();
     ended.map_err(|trouble| if undone { trouble } else { trouble.in_doubt() })
 }
@@ -307,11 +308,16 @@ fn environment(
     environment
 }
 
-/// Tells the cluster, for a while; where it does not hear of it, the hold ends with its lease. Answers whether it is
-/// certain that nothing is held any longer.
-async fn give_up<W: Holdable>(what: &What, hold: Hold<W>, lease: Lease, times: Times) -> bool {
+/// Tells the cluster, for a while; where it does not hear of it, the hold ends with its lease. A hold whose end was heard is
+/// not released. Answers whether it is certain that nothing is held any longer.
+async fn give_up<W: Holdable>(
+    what: &What,
+    (hold, has_heard): (Hold<W>, bool),
+    lease: Lease,
+    times: Times,
+) -> bool {
     let mut is_free = false;
-    if hold.is_held() {
+    if hold.is_held() && !has_heard {
         match hold.release().await {
             Ok(()) => is_free = true,
             Err(Error::Lost(_)) => {}

@@ -4,7 +4,7 @@
 //! has it told again.
 
 use std::ffi::OsString;
-use std::io::stdin;
+use std::fs::File;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -209,7 +209,7 @@ impl<'a> Executing<'a> {
                     let _ = stdin.write_all(doing.lines.as_bytes()).await;
                 }
             });
-            let mut is_fed = false;
+            let (mut is_fed, mut was_interrupted) = (false, false);
             loop {
                 tokio::select! {
                     // Also where something that the command has left behind holds its stdin and does not read it.
@@ -221,7 +221,11 @@ impl<'a> Executing<'a> {
                         Err(trouble) => over = Some(Err(trouble)),
                     },
                     signal = self.asked.next() => {
-                        if !is_of_the_terminal(signal) {
+                        // Ctrl-C is told to the command as well; twice would be another thing. One that came from elsewhere
+                        // was not, so whoever asks again is heard.
+                        let is_first = signal == Signal::INT && !was_interrupted;
+                        was_interrupted |= is_first;
+                        if !(is_first && is_in_front()) {
                             pass_on(&child, signal);
                         }
                         over = Some(Ok(Some(Exit::by_signal(signal.as_raw()))));
@@ -271,10 +275,10 @@ fn failure(status: ExitStatus) -> Option<String> {
     (!status.success()).then(|| format!("ended with {status}"))
 }
 
-/// Ctrl-C at a terminal is told to the command as well, which is in the same group; twice would be another thing.
-fn is_of_the_terminal(signal: Signal) -> bool {
-    let in_front = || Some(tcgetpgrp(stdin()).ok()? == getpgrp());
-    signal == Signal::INT && in_front() == Some(true)
+/// Whether the terminal, wherever stdin comes from, tells the group of this program, of which the command is one, of Ctrl-C.
+fn is_in_front() -> bool {
+    let terminal = File::open("/dev/tty");
+    terminal.is_ok_and(|terminal| tcgetpgrp(terminal) == Ok(getpgrp()))
 }
 
 /// A command that has ended meanwhile, or may not be signalled, is waited for all the same.

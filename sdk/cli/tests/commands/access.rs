@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::authority::Authority;
 use crate::common::offline::tenured;
-use crate::common::{Cluster, SOON, Setup, wait};
+use crate::common::{Cluster, Process, SOON, Setup, wait};
 use crate::secure::with;
 use crate::support::{Ran, TENURE, at, begun, ran, run, tenure, text_of};
 
@@ -420,6 +420,29 @@ fn what_is_held_goes_on_when_its_token_is_changed_and_is_lost_when_it_is_revoked
         SOON + Duration::from_secs(4),
         || left().is_none().then_some(()),
     );
+}
+
+#[test]
+fn who_may_list_and_not_read_sees_how_many_wait_and_not_who() {
+    let guarded = Guarded::start();
+    let holder = guarded.somebody("holder", &["lock:locks/", "lease:leases/"]);
+    let lister = guarded.somebody("lister", &["list:locks/"]);
+    let _waiting: Vec<_> = ["holds", "waits"]
+        .iter()
+        .map(|log| {
+            let mut command = at(&guarded.cluster, ["lock", "a", "--", "sleep", "60"]);
+            let command = command.env("TENURE_TOKEN_FILE", &holder);
+            Process::start(command, &guarded.cluster.dir().join(log))
+        })
+        .collect();
+    let table = wait::until("one holds and one waits", SOON, || {
+        let looked = guarded.by(&lister, &["locks"]);
+        assert_eq!(looked.code, 0, "{looked:?}");
+        looked.stdout.contains("waits").then_some(looked.stdout)
+    });
+    assert!(table.contains("1 more"), "{table}");
+    let wire = guarded.by(&lister, &["locks", "-o", "json"]).expect(0);
+    assert_eq!(wire.json()["locks"][0]["queue_length"], 1);
 }
 
 #[test]

@@ -158,6 +158,50 @@ fn a_command_whose_holder_is_stopped_itself_has_ended_before_the_next_holder_beg
 }
 
 #[test]
+fn a_command_that_ended_well_while_its_holder_was_stopped_is_not_told_as_lost() {
+    // The news of the end and of the deadline come at once: by lot, which is the first.
+    const HOLDERS: usize = 8;
+    let cluster = Setup::of(1).start();
+    let path = |name: &str| cluster.dir().join(name).display().to_string();
+    let (end, lost) = (path("end"), path("lost"));
+    let on_lost = format!("sh -c 'echo >> {lost}'");
+    let names: Vec<String> = (0..HOLDERS).map(|n| format!("a{n}")).collect();
+    let holder = |name: &String| {
+        let ready = path(name);
+        let script = format!("echo > {ready}; until test -e {end}; do sleep 0.01; done");
+        let options = [
+            "--ttl",
+            "4s",
+            "--on-lost",
+            &on_lost,
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ];
+        let arguments = ["lock", name].into_iter().chain(options);
+        let holder = begun(&cluster, &format!("holder-{name}"), arguments);
+        text_of(Path::new(&ready));
+        holder
+    };
+    let mut holders: Vec<Process> = names.iter().map(holder).collect();
+    for holder in &mut holders {
+        holder.signal(Signal::STOP);
+    }
+    std::fs::write(&end, "").expect("it is written");
+    for name in &names {
+        wait_for_lock(&cluster, name, 0, 0);
+    }
+    for holder in &mut holders {
+        holder.signal(Signal::CONT);
+    }
+    for holder in &mut holders {
+        assert_eq!(holder.exit_code(SOON), 0, "{}", holder.output());
+    }
+    assert!(!Path::new(&lost).exists(), "nothing was lost");
+}
+
+#[test]
 fn a_command_whose_holder_was_killed_has_ended_before_the_next_holder_begins() {
     // So long that it is not lost before, also where the machine is busy.
     let mut pair = Pair::start("trap '' TERM;", &["--ttl", "20s", "--grace", "500ms"]);

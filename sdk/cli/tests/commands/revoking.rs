@@ -102,6 +102,7 @@ fn a_command_is_killed_at_once_when_its_cluster_was_restored_and_others_may_hold
     let (code, said) = (holder.exit_code(SOON), holder.output());
     assert_eq!(code, 76, "{said}");
     assert!(said.contains("the cluster has ended the lease"), "{said}");
+    assert!(!said.contains("could not be released"), "{said}");
     ran(&cluster, ["lock", "a", "--", "true"]).expect(0);
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::common::{Cluster, SOON, Setup, wait};
-use crate::support::{TENURE, bare, urls, wait_for_lock};
+use crate::support::{TENURE, bare, text_of, urls, wait_for_lock};
 
 /// A session of its own on a terminal of its own.
 struct Session {
@@ -208,4 +208,50 @@ fn a_terminal_is_set_as_before_when_the_command_was_killed() {
     // Not "-echo echoe".
     session.wait_for(" echo echoe ");
     assert_eq!(session.code(), 0);
+}
+
+/// A watch at a terminal, with its stdin from elsewhere or not, whose command tells how often it was interrupted; and the
+/// process of the watch.
+fn watch(cluster: &Cluster, redirected: &str) -> (Session, String) {
+    let (command, watch) = (cluster.dir().join("count.pl"), cluster.dir().join("watch"));
+    let counts = format!(
+        "$| = 1; my $n = 0; $SIG{{INT}} = sub {{ $n++ }}; open W, '>', '{}'; print W getppid, \"\\n\"; close W; \
+         sleep 60 while !$n; my $end = time + 2; select undef, undef, undef, 0.1 while time < $end; \
+         print \"$n in all\\n\"",
+        watch.display()
+    );
+    std::fs::write(&command, counts).expect("it is written");
+    let script = format!(
+        "set -m; $TENURE watch keys/ --exec 'perl {}' {redirected}; echo ended $?",
+        command.display()
+    );
+    let session = Session::start(cluster, &["bash", "--norc", "-c", &script]);
+    let watch = text_of(&watch).trim().to_owned();
+    (session, watch)
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_of_a_watch_once_wherever_its_stdin_comes_from() {
+    let cluster = Setup::of(1).start();
+    for redirected in ["", "</dev/null"] {
+        let (mut session, _) = watch(&cluster, redirected);
+        session.type_in("\u{3}");
+        session.wait_for("1 in all");
+        session.wait_for("ended 130");
+        std::fs::remove_file(cluster.dir().join("watch")).expect("it was written");
+    }
+}
+
+#[test]
+fn who_interrupts_a_watch_at_a_terminal_from_elsewhere_is_heard_when_he_asks_again() {
+    let cluster = Setup::of(1).start();
+    let (mut session, watch) = watch(&cluster, "");
+    let ended = wait::found(SOON, || {
+        let _ = Command::new("kill").args(["-INT", &watch]).status();
+        thread::sleep(std::time::Duration::from_millis(100));
+        session.shell.try_wait().expect("it is ours")
+    });
+    assert!(ended.is_some(), "the command was never told");
+    session.wait_for("in all");
+    session.wait_for("ended 130");
 }
