@@ -133,14 +133,24 @@ write_everywhere() {
     done
     echo "$number writes by all members, asked again without a leader: $again, the longest $worst ms" >"$logs/written"
 }
-# Who has signed what a member shows.
-issuer() { on n1 sh -c "openssl s_client -connect 10.0.0.${1#n}:$2 </dev/null 2>/dev/null | openssl x509 -noout -issuer"; }
+# How many connections were refused so far for what was shown on them.
+refusals() {
+    local name
+    for name in "${machines[@]}"; do curl_on n1 -sf --max-time 5 "$(address "$name")/metrics"; done |
+        awk '/^tenure_tls_refused_connections_total/ { sum += $2; seen++ } END { print seen == 6 ? sum : "not told" }'
+}
+# Who has signed what a member shows to n1.
+issuer() {
+    on n1 sh -c "cd $made && openssl s_client -connect 10.0.0.${1#n}:$2 -cert peer-n1.pem -key peer-n1.key </dev/null 2>/dev/null |
+        openssl x509 -noout -issuer"
+}
 # Whether a member lets in on its port for members whoever shows this certificate; it looks at it when the handshake is done.
 lets_in() { on n1 sh -c "cd $made && sleep 0.3 | openssl s_client -connect 10.0.0.${1#n}:7380 -alpn h2 -cert $2.pem -key $2.key" >"$logs/handshake" 2>&1; }
 
 changes_its_authorities() {
-    local name writer
+    local name writer refusals
     rm -f "$logs/refused"
+    refusals=$(refusals)
     by_root "cp peer-n3.pem old.pem; cp peer-n3.key old.key; cp client-ca.pem old-client-ca.pem"
     by_root_as_printed "Another authority" 1
     : >"$logs/writing"
@@ -163,6 +173,7 @@ changes_its_authorities() {
     rm "$logs/writing"
     wait "$writer"
     [ ! -e "$logs/refused" ] || fail "while the authorities change: $(cat "$logs/refused")"
+    [ "$(refusals)" = "$refusals" ] || fail "connections were refused while the authorities change: $(refusals), before that $refusals"
     lets_in n1 old && fail "n1 lets in whoever has a certificate of the old one"
     on n1 curl -s --max-time 5 --cacert "$made/old-client-ca.pem" "$(address n1)/livez" && fail "n1 shows clients a certificate of the old one"
     all_ready >/dev/null || fail "not all serve"
