@@ -94,7 +94,10 @@ fn a_member_whose_state_is_not_that_of_the_others_says_so_and_ends_with_3_and_th
             put(&cluster, &format!("others/{number}"), b"x");
         }
     }
-    for part in ["differs from a majority at entry", "replace this member"] {
+    for part in [
+        "differs from that of a majority at entry",
+        "replace this member",
+    ] {
         wait::until("it has said why", SOON, || {
             victim.output().contains(part).then_some(())
         });
