@@ -4,6 +4,7 @@
 //! what makes no sense; whoever is added is started at once, with empty disks, and hears of the cluster what the member
 //! that was asked knows. Nobody comes back under an id that was removed. A member that learns that it was removed ends.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -476,8 +477,14 @@ impl World {
         }
         // What was asked before is taken up, or lost.
         self.run_until(self.now + Duration::from_secs(1), |_| false);
-        let by = self.now + SETTLES_WITHIN;
-        let settled = self.run_until(by, |world| world.settled_members(healed).is_some());
+        let mut settled = self.settles(healed);
+        if !settled && let Some(missed) = self.missed(healed) {
+            // What was asked before may have made the one that stays down indispensable: whoever operates it starts it.
+            self.members[missed].down_for_good = false;
+            self.upgrade_all(&[missed]);
+            self.restart(missed);
+            settled = self.settles(healed);
+        }
         demand!(
             settled,
             "membership-settles",
@@ -485,6 +492,30 @@ impl World {
             self.leaders_configuration(healed)
         );
         self.settled_members(healed).unwrap_or_default()
+    }
+
+    fn settles(&mut self, healed: &[usize]) -> bool {
+        let by = self.now + SETTLES_WITHIN;
+        self.run_until(by, |world| world.settled_members(healed).is_some())
+    }
+
+    /// Who stays down, and is missed for a majority of the newest voters that any of the healed knows of.
+    fn missed(&self, healed: &[usize]) -> Option<usize> {
+        let running = healed
+            .iter()
+            .filter_map(|place| self.members[*place].running.as_ref());
+        let mut configurations = running.map(|running| running.core.configuration());
+        let lacks = |half: &BTreeSet<MemberId>| {
+            let up = half
+                .iter()
+                .filter(|id| healed.contains(&crate::oracle::place_of(**id)));
+            !half.is_empty() && 2 * up.count() <= half.len()
+        };
+        let stuck = configurations.find(|it| lacks(&it.voters) || lacks(&it.outgoing))?;
+        let voters = stuck.voters.iter().chain(&stuck.outgoing);
+        voters
+            .map(|id| crate::oracle::place_of(*id))
+            .find(|place| self.members[*place].down_for_good)
     }
 
     fn leaders_configuration(&self, of: &[usize]) -> Option<Arc<Configuration>> {
