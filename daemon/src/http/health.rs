@@ -320,7 +320,7 @@ mod tests {
             let mut words = words.iter();
             words.any(|words| words.starts_with("not administered here: "))
         };
-        let mut change = |state: &mut State, change: AccessChange| {
+        let change = |state: &mut State, change: AccessChange| {
             let request = Request {
                 origin: Origin {
                     member: 1,
