@@ -16,7 +16,7 @@ while (($#)); do
     --binaries)
         binaries=${2:?"--binaries needs a directory, such as target/debug"}
         # It is not going to be sent anywhere.
-        options+=(--fast --strip)
+        options+=(--fast)
         ;;
     --deb-version) options+=(--deb-version "${2:?"--deb-version needs a version, such as 0.1.0-2"}") ;;
     *) echo "$0: $1 is not known; --binaries DIR and --deb-version VERSION are" >&2 && exit 2 ;;
@@ -42,7 +42,8 @@ put_together() {
     stage=target/package
     rm -rf "$stage"
     mkdir -p "$stage"/{man,bash,zsh,fish,pages}
-    install -m 755 "$binaries/tenured" "$binaries/tenure" "$stage"
+    # Without what only debuggers need, most of them: cargo-deb strips only what it takes from its own place.
+    install -s -m 755 "$binaries/tenured" "$binaries/tenure" "$stage"
     systemd/template.sh >"$stage/tenured@.service"
     "$binaries/examples/pages" "$stage/pages"
     mv "$stage/pages/"*.5 "$stage/pages/"*.8 "$stage/man"
