@@ -178,7 +178,10 @@ fn told(client: &mut Client, round: &str) -> Vec<String> {
     );
     note("end", client.delete(&format!("/v1/leases/{lease}")));
     note("its lock", client.get(&own("/v1/locks/OWN/x")));
-    told
+    // What the caller said itself, of which the digits are left out already.
+    let letters = lease.replace(|c: char| c.is_ascii_digit(), "");
+    let (said, named) = (format!("lease {letters} "), "lease LEASE ");
+    told.iter().map(|line| line.replace(&said, named)).collect()
 }
 
 #[test]
