@@ -919,11 +919,11 @@ impl Core {
                 }
                 let (index, (term, origins)) = first.remove_entry();
                 if index == entry.index && term != entry.term {
-                    lost.extend(
-                        origins
-                            .into_iter()
-                            .map(|origin| (origin, Refused::NoLeader)),
-                    );
+                    // Of a raise nobody waits to hear; it was given up with that term, and there may be another by now.
+                    let origins = origins
+                        .into_iter()
+                        .filter(|origin| !self.is_own_raise(origin));
+                    lost.extend(origins.map(|origin| (origin, Refused::NoLeader)));
                 }
             }
         }

@@ -315,7 +315,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// `too-many-requests`.
+    /// `too-many-requests`; `no-leader` where it cannot be found out whether a lease is there.
     pub(super) async fn count_unless_own(
         &self,
         handle: &Handle,
@@ -338,8 +338,12 @@ impl Gate {
             return Ok(());
         }
         let is_absent = |state: &State| leases.iter().any(|lease| !state.has_lease(*lease));
-        let is_there = handle.read(is_absent) && handle.barrier().await.is_ok() && 0 < own();
-        is_there.then_some(()).ok_or(refused)
+        if handle.read(is_absent) {
+            let barrier = handle.barrier().await;
+            // Where no leader is heard another member may know that lease: a caller is not to wait for its turn here.
+            barrier.map_err(|unserved| Failure::unserved(unserved, Purpose::Read))?;
+        }
+        (0 < own()).then_some(()).ok_or(refused)
     }
 
     /// Whose the proof is that a request brings, also where it is right and comes too late.

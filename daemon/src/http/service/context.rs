@@ -165,14 +165,17 @@ impl Context<'_> {
     }
 
     /// The same for leases that whoever asks is to have been granted, before a renewal of them is proposed: of each, whether
-    /// it may be. That one is not there, as one that is refused, is certain only behind a read barrier.
+    /// it may be. That one is not there, as one that is refused, is certain only behind a read barrier. For one that is not there
+    /// the others do not wait: an entry is written for them anyway, which tells of it.
     async fn may_renew(&self, leases: &[LeaseId]) -> Result<Vec<Use>, Failure> {
         if self.is_let_through() {
             return Ok(vec![Use::Allowed; leases.len()]);
         }
         let judge = |state: &State| self.caller.may_use(state, leases);
         match self.handle().read(judge) {
-            Ok(uses) if uses.iter().all(|found| *found == Use::Allowed) => Ok(uses),
+            Ok(uses) if uses.contains(&Use::Allowed) && !uses.contains(&Use::Refused) => {
+                Ok(vec![Use::Allowed; leases.len()])
+            }
             Ok(_) | Err(_) => {
                 self.barrier().await?;
                 self.handle().read(judge)
