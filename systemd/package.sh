@@ -26,6 +26,7 @@ done
 for tool in cargo-deb cargo-cyclonedx; do
     command -v "$tool" >/dev/null || { echo "$0: $tool is not here: cargo install --locked $tool" >&2 && exit 1; }
 done
+command -v strip >/dev/null || { echo "$0: strip is not here: apt-get install binutils" >&2 && exit 1; }
 
 # The moment of the last change stands for that of the making, so that the same sources make the same package.
 epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -42,7 +43,7 @@ put_together() {
     stage=target/package
     rm -rf "$stage"
     mkdir -p "$stage"/{man,bash,zsh,fish,pages}
-    # Without what only debuggers need, most of them: cargo-deb strips only what it takes from its own place.
+    # Without symbols, which are four fifths of them. (cargo-deb itself strips only what lies where cargo builds it.)
     install -s -m 755 "$binaries/tenured" "$binaries/tenure" "$stage"
     systemd/template.sh >"$stage/tenured@.service"
     "$binaries/examples/pages" "$stage/pages"

@@ -302,7 +302,7 @@ tells_the_journal_what_is_asked() {
     of_cluster_from n1 tenure log-filter debug --member n2 >/dev/null
     on n2 curl -s http://10.0.0.2:7379/v1/status | grep '"log_filter":"debug"' >/dev/null || fail "n2 has another filter"
     eventually 5 "n2 tells of requests" \
-        on n2 sh -c 'journalctl -u tenured TENURE_TARGET=tenured::http::service | grep "request was answered"'
+        on n2 sh -c 'journalctl -u tenured TENURE_TARGET=tenured::http::service::answered | grep "request was answered"'
     of_cluster_from n1 tenure log-filter info >/dev/null
     on n1 curl -s http://10.0.0.2:7379/v1/status | grep '"log_filter":"info"' >/dev/null || fail "the filter stays"
     # Who tells a line, and whom it is about.

@@ -4,6 +4,7 @@
 //! last, so that a disk which hangs keeps no renewal from being sent. It keeps no program from ending either: whoever reads is
 //! a thread of its own, for which no runtime waits, and there is one at a time. What cannot be read changes nothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +13,6 @@ use tokio::time::{Instant, timeout};
 
 /// While calls are made, files are read this often.
 pub(crate) const READ_EVERY: Duration = Duration::from_secs(1);
-/// Somebody who has been reading for so long is not waited for: the disk hangs.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 /// How long a call that was refused waits for the files.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 
@@ -33,13 +32,6 @@ struct Known<T> {
     begun: u64,
     /// Whoever waits for the one who reads; none where nobody does.
     waiting: Option<Vec<Sender<Result<(), String>>>>,
-}
-
-impl<T> Known<T> {
-    /// Whether nobody reads it, or one who is given up.
-    fn is_idle(&self) -> bool {
-        self.waiting.is_none() || self.read.elapsed() >= GIVEN_UP_AFTER
-    }
 }
 
 impl<T: Clone + Send + 'static> Reread<T> {
@@ -72,7 +64,7 @@ impl<T: Clone + Send + 'static> Reread<T> {
     /// refused. Must be called on a runtime.
     pub(crate) fn current(self: &Arc<Self>) -> T {
         let mut known = self.locked();
-        if known.is_idle() && known.read.elapsed() >= READ_EVERY {
+        if known.waiting.is_none() && known.read.elapsed() >= READ_EVERY {
             self.begin(&mut known);
         }
         known.what.clone()
@@ -98,7 +90,7 @@ impl<T: Clone + Send + 'static> Reread<T> {
     /// Waits for whoever reads it, and begins where nobody does. Answers with who that is.
     fn join(self: &Arc<Self>) -> (Receiver<Result<(), String>>, u64) {
         let mut known = self.locked();
-        if known.is_idle() {
+        if known.waiting.is_none() {
             self.begin(&mut known);
         }
         let (sender, told) = oneshot::channel();
@@ -111,18 +103,16 @@ impl<T: Clone + Send + 'static> Reread<T> {
     fn begin(self: &Arc<Self>, known: &mut Known<T>) {
         known.read = Instant::now();
         known.begun += 1;
-        let (this, by) = (Arc::clone(self), known.begun);
-        // Whoever waits for one who is given up, or waits while the system has no thread to give, is told so.
-        known.waiting = spawn(move || this.read_again(by)).then(Vec::new);
+        let this = Arc::clone(self);
+        // Whoever waits while the system has no thread to give is told so.
+        known.waiting = spawn(move || this.read_again()).then(Vec::new);
     }
 
-    fn read_again(&self, by: u64) {
-        let told = (self.read)();
+    fn read_again(&self) {
+        // Nobody would ever read it again who waited for one that panicked.
+        let told = catch_unwind(AssertUnwindSafe(|| (self.read)()));
+        let told = told.unwrap_or_else(|_| Err("whoever read it panicked".to_owned()));
         let mut known = self.locked();
-        // Another one reads meanwhile what is newer.
-        if known.begun != by {
-            return;
-        }
         known.read = Instant::now();
         let told = told.map(|what| known.what = what);
         for waiting in known.waiting.take().into_iter().flatten() {

@@ -268,7 +268,14 @@ impl Watch {
         };
         let call = call.with_json(&body).at_any_member();
         let (client, heard) = (self.client.clone(), self.heard.clone());
-        Box::pin(async move { heard.perform(&client, &call).await?.json() })
+        Box::pin(async move {
+            // News are short, a state may be large.
+            let answer = match body.snapshot {
+                true => heard.perform(&client, &call).await?,
+                false => heard.until_answered(|| client.perform(&call)).await?,
+            };
+            answer.json()
+        })
     }
 
     fn is_of_keys(&self) -> bool {
