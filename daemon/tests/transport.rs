@@ -452,6 +452,9 @@ async fn what_somebody_says_in_the_name_of_a_member_ends_no_connection_to_it_and
     let outlived = |age: &Duration| lasted <= *age;
     assert!(link.connected_for.values().all(outlived), "{link:?}");
     within("stops", b.transport.stop()).await;
+    // Else what is sent below might be lost with what was connected before.
+    let is_lost = || a.link(b.id).connected_for.is_empty();
+    until("the connections to it have ended", is_lost).await;
 
     // It is gone, and at neither of the places that were named; then it says itself where it is.
     let (listener, url) = listener().await;
