@@ -195,23 +195,43 @@ impl Cluster {
         }
     }
 
+    /// What the probe finds, for as long as some member applies entries: how long a disk takes for many bytes is no
+    /// matter of this project. Panics with the sentence where nothing moves, and after ten times [`SOON`].
+    pub(crate) fn wait_while_it_moves<T>(
+        &self,
+        what: &str,
+        mut probe: impl FnMut() -> Option<T>,
+    ) -> T {
+        let applied = || -> u64 {
+            let statuses = self.members.iter().filter_map(Member::status);
+            statuses
+                .filter_map(|status| status["applied_index"].as_u64())
+                .sum()
+        };
+        for _ in 0..10 {
+            let before = applied();
+            if let Some(found) = wait::found(SOON, &mut probe) {
+                return found;
+            }
+            let after = applied();
+            assert!(before < after, "nothing is applied, and in vain: {what}");
+        }
+        panic!("waited ten times {SOON:?} in vain, though entries are applied: {what}");
+    }
+
     /// Waits until all running members have applied the same entries, and checks that they have the same state.
     pub(crate) fn wait_until_equal(&self) {
-        let statuses = wait::until(
-            "all members have applied the same entries",
-            SOON * 2,
-            || {
-                let running = self.members.iter().filter(|member| member.runs());
-                let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
-                let statuses = statuses?;
-                let same = |field: &str| {
-                    statuses
-                        .iter()
-                        .all(|status| status[field] == statuses[0][field])
-                };
-                (same("applied_index") && same("revision")).then_some(statuses)
-            },
-        );
+        let statuses = self.wait_while_it_moves("all members have applied the same entries", || {
+            let running = self.members.iter().filter(|member| member.runs());
+            let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
+            let statuses = statuses?;
+            let same = |field: &str| {
+                statuses
+                    .iter()
+                    .all(|status| status[field] == statuses[0][field])
+            };
+            (same("applied_index") && same("revision")).then_some(statuses)
+        });
         for status in &statuses {
             assert_eq!(
                 status["digest"], statuses[0]["digest"],
