@@ -3,6 +3,7 @@
 //! One test in a binary of its own, since the allocator counts for the whole process. An allocation is taken for what was
 //! asked and 16 bytes: the header and the rounding of a usual `malloc`.
 
+#[path = "state/support/mod.rs"]
 mod support;
 
 use std::alloc::System;

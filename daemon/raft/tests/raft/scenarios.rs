@@ -1,18 +1,14 @@
 //! Scenarios told in files: comments, commands, then the trace of what the members did.
 //!
-//! Each file of `tests/scenarios` is a story of one group. A block is comments and commands, a line `----`, and the
+//! Each file of `tests/raft/scenarios` is a story of one group. A block is comments and commands, a line `----`, and the
 //! trace that these must leave. With `TENURE_REGENERATE_SCENARIOS=1` in the environment of the *build* the traces
 //! are written anew, to be reviewed like code.
-
-#![allow(clippy::unwrap_used, reason = "a file of tests")]
-
-mod common;
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use tenure_raft::*;
 
 /// A story: how the group is made, and the group once it is.
@@ -279,7 +275,7 @@ fn retell(text: &str) -> String {
 
 #[test]
 fn scenarios_go_as_told() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/raft/scenarios");
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|file| file.unwrap().path())

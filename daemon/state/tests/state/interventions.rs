@@ -1,8 +1,6 @@
 //! Breaks, delays, proclaims and handovers, told one by one.
 
-mod support;
-
-use support::{
+use crate::support::{
     acquire, apply_one, events_of, grant, hold, holders, lease, new_lease, queued, release, reload,
     renewals, requests, with_leases,
 };

@@ -1,10 +1,8 @@
 //! Limits changed by an entry, and a cluster that is full.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use support::{
+use crate::support::{
     acquire, apply_one, delete, grant, hold, lease, put, queued, release, reload, renewals,
 };
 use tenure_state::*;
@@ -130,7 +128,7 @@ fn in_a_full_cluster_what_is_held_is_kept_renewed_and_given_back() {
     );
     assert!(apply_one(&mut state, 5000, release("jobs", 1, Some(held.fence.0))).is_ok());
     assert_eq!(
-        support::holders(&state, Kind::Lock, "jobs"),
+        crate::support::holders(&state, Kind::Lock, "jobs"),
         [2],
         "the next is granted"
     );
@@ -178,7 +176,10 @@ fn full_bytes_refuse_growth_only() {
 fn history_that_a_lowered_limit_leaves_too_much_of_goes_a_bounded_piece_an_entry() {
     let mut state = State::genesis(Genesis::default());
     for number in 0..3000 {
-        state.apply(Clock(number), &support::requests([put("a", "v", None)]));
+        state.apply(
+            Clock(number),
+            &crate::support::requests([put("a", "v", None)]),
+        );
     }
     let kept = |state: &State| state.events_after(Revision(0)).count();
     assert_eq!(kept(&state), 3000);

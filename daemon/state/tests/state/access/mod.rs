@@ -4,16 +4,14 @@ mod changing;
 mod judging;
 mod lasting;
 mod leases;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use support::{
+use crate::support::{
     ROOT_TOKEN, acquire, furnish, grant, keyed, lease, put, release, reload, requests, rows_of,
     transaction,
 };
+use bytes::Bytes;
 use tenure_state::*;
 
 fn root() -> Principal {

@@ -1,8 +1,6 @@
 //! What a member gives its applier, and how much of it at a time.
 
-mod common;
-
-use common::{hear, member_of_three};
+use crate::common::{hear, member_of_three};
 use tenure_raft::{Body, Entry, LogIndex, LogPosition, MemberId, Payload, Stamp, Term};
 use tenure_replica::{Core, CoreSettings, Input, Refused};
 use tenure_state::{Command, LeaseId, Origin, Request};

@@ -1,11 +1,9 @@
 //! When a leader has the version of the rules raised, and what it refuses before.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::{hear, member_of_three};
+use crate::common::{hear, member_of_three};
 use tenure_raft::{
     AppendResult, Body, Change, Configuration, LogIndex, MemberId, MemberInfo, Message, Payload,
     Stamp,

@@ -1,10 +1,6 @@
 //! One test for each claim of the Raft paper (extended version) about the log, with its section.
 
-#![allow(clippy::unwrap_used, reason = "a file of tests")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use tenure_raft::*;
 
 /// Raft §5.3: a leader appends a proposal, sends it to all, and commits it when a majority has it.

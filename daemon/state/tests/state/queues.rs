@@ -1,12 +1,10 @@
 //! What must hold of every queue, seen from outside: by its events and what it shows.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{aim, commands, everything, lease, request, requests};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{aim, commands, everything, lease, request, requests};
 use tenure_state::*;
 
 const NAMES: [&str; 3] = ["x", "y", "z"];
@@ -202,7 +200,7 @@ fn grants_of(change: &Change) -> impl Iterator<Item = Grant> {
 
 fn start() -> State {
     let mut state = State::genesis(Genesis::default());
-    let grants = (1..6).map(|id| support::grant(id, 20_000));
+    let grants = (1..6).map(|id| crate::support::grant(id, 20_000));
     state.apply(Clock(0), &requests(grants));
     state
 }
@@ -300,39 +298,39 @@ fn both(id: u64, names: [&str; 2]) -> Command {
     });
     Command::Acquire(Acquire {
         wanted: wanted.to_vec(),
-        ..support::acquire("", id, 60_000)
+        ..crate::support::acquire("", id, 60_000)
     })
 }
 
 #[test]
 fn a_place_in_several_queues_is_passed_in_none_of_them() {
     let mut state = start();
-    let x = support::hold(&mut state, 0, support::acquire("x", 1, 0));
-    let z = support::hold(&mut state, 0, support::acquire("z", 2, 0));
+    let x = crate::support::hold(&mut state, 0, crate::support::acquire("x", 1, 0));
+    let z = crate::support::hold(&mut state, 0, crate::support::acquire("z", 2, 0));
     for (id, names) in [(3, ["x", "y"]), (4, ["y", "z"])] {
-        assert!(support::apply_one(&mut state, 0, both(id, names)).is_ok());
+        assert!(crate::support::apply_one(&mut state, 0, both(id, names)).is_ok());
     }
     let free = |state: &mut State, name, id, fence: Fence| {
-        let release = support::release(name, id, Some(fence.0));
-        assert!(support::apply_one(state, 0, release).is_ok());
+        let release = crate::support::release(name, id, Some(fence.0));
+        assert!(crate::support::apply_one(state, 0, release).is_ok());
     };
     free(&mut state, "z", 2, z.fence);
     for name in ["y", "z"] {
-        let none = support::holders(&state, Kind::Lock, name);
+        let none = crate::support::holders(&state, Kind::Lock, name);
         assert_eq!(none, [0u64; 0], "the fourth is first for z, but not for y");
     }
     free(&mut state, "x", 1, x.fence);
-    assert_eq!(support::holders(&state, Kind::Lock, "y"), [3]);
+    assert_eq!(crate::support::holders(&state, Kind::Lock, "y"), [3]);
     let revoke = Command::RevokeLease { lease: lease(3) };
-    assert!(support::apply_one(&mut state, 0, revoke).is_ok());
-    assert_eq!(support::holders(&state, Kind::Lock, "z"), [4]);
+    assert!(crate::support::apply_one(&mut state, 0, revoke).is_ok());
+    assert_eq!(crate::support::holders(&state, Kind::Lock, "z"), [4]);
 }
 
 #[test]
 fn two_that_want_the_same_two_names_in_either_order_both_get_them() {
     let mut state = start();
     for (id, names) in [(1, ["x", "y"]), (2, ["y", "x"]), (3, ["x", "y"])] {
-        assert!(support::apply_one(&mut state, 0, both(id, names)).is_ok());
+        assert!(crate::support::apply_one(&mut state, 0, both(id, names)).is_ok());
     }
     for id in 1..=3 {
         let held: Vec<_> = ["x", "y"]
@@ -342,7 +340,7 @@ fn two_that_want_the_same_two_names_in_either_order_both_get_them() {
             .collect();
         assert_eq!(held, [lease(id), lease(id)]);
         let revoke = Command::RevokeLease { lease: lease(id) };
-        assert!(support::apply_one(&mut state, 0, revoke).is_ok());
+        assert!(crate::support::apply_one(&mut state, 0, revoke).is_ok());
     }
 }
 
@@ -357,11 +355,12 @@ fn two_that_want_the_same_two_names_in_either_order_both_get_them() {
 fn ten_thousand_places_of_one_queue_that_are_due_together_end_without_holding_up_the_log() {
     const WAITERS: u64 = 10_000;
     let mut state = State::genesis(Genesis::default());
-    support::apply_one(&mut state, 0, support::grant(1, 3_600_000)).expect("it is granted");
-    support::hold(&mut state, 0, support::acquire("x", 1, 0));
+    crate::support::apply_one(&mut state, 0, crate::support::grant(1, 3_600_000))
+        .expect("it is granted");
+    crate::support::hold(&mut state, 0, crate::support::acquire("x", 1, 0));
     let waiting = (2..2 + WAITERS).flat_map(|id| {
-        let wait = Command::Acquire(support::acquire("x", id, 60_000));
-        [support::grant(id, 3_600_000), wait]
+        let wait = Command::Acquire(crate::support::acquire("x", id, 60_000));
+        [crate::support::grant(id, 3_600_000), wait]
     });
     state.apply(Clock(0), &requests(waiting));
     let began = std::time::Instant::now();

@@ -1,14 +1,10 @@
 //! Whatever arrives over the network, the core answers, uses or ignores it: it never panics.
 
-#![allow(clippy::unwrap_used, reason = "a file of tests")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use proptest::prelude::*;
 use tenure_raft::*;
 

@@ -1,10 +1,6 @@
 //! One test for each claim of the Raft paper (extended version) about terms, votes and elections, with its section.
 
-#![allow(clippy::unwrap_used, reason = "a file of tests")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use tenure_raft::*;
 
 /// Raft §5.1: "If one server's current term is smaller than the other's, then it updates its current term to the larger value."

@@ -4,13 +4,9 @@
 //! that was applied before they were asked. The simulator of the whole cluster goes much further; this one needs
 //! nothing but the core and runs in seconds.
 
-#![allow(clippy::unwrap_used, reason = "a file of tests")]
-
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::*;
+use crate::common::*;
 use tenure_raft::*;
 
 struct Chaos {

@@ -1,16 +1,14 @@
 //! What holds for every sequence of entries.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use proptest::collection::vec;
-use proptest::prelude::*;
-use support::{
+use crate::support::{
     ROOT_TOKEN, acquires, arrange, commands, entries, everything, furnish, reload, rows_of,
     small_limits,
 };
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tenure_state::*;
 
 fn start(limits: Limits) -> State {
@@ -151,7 +149,7 @@ proptest! {
 
     #[test]
     fn requests_survive_their_encoding(command in commands(3)) {
-        let request = support::request(command);
+        let request = crate::support::request(command);
         prop_assert_eq!(decode_request(&encode_request(&request)), Ok(request));
     }
 
@@ -188,7 +186,7 @@ proptest! {
         acquire.wanted[0].share = Share::Permits { permits, limit: u64::MAX };
         acquire.kind = Kind::Semaphore;
         let mut state = start(Limits::default());
-        let batch = support::requests([support::grant(1, 1000), Command::Acquire(acquire.clone()), Command::Acquire(acquire)]);
+        let batch = crate::support::requests([crate::support::grant(1, 1000), Command::Acquire(acquire.clone()), Command::Acquire(acquire)]);
         state.apply(Clock(stamp), &batch);
         state.check_invariants();
         state.apply(Clock(u64::MAX), &Batch::default());

@@ -1,12 +1,10 @@
 //! Requests under an idempotency key, told one by one.
 
-mod support;
-
-use bytes::Bytes;
-use support::{
+use crate::support::{
     acquire, apply_keyed, apply_one, delete, grant, hold, lease, new_lease, put, release, reload,
     transaction, with_leases,
 };
+use bytes::Bytes;
 use tenure_state::*;
 
 fn with_limits(limits: Limits) -> State {
@@ -143,7 +141,7 @@ fn a_key_of_another_request_is_refused_and_nothing_is_done() {
         (Err(Refusal::IdempotencyMismatch), false)
     );
     assert_eq!((state.revision(), state.digest()), (revision, digest));
-    let mut other_identity = support::keyed("k", put("b", "w", None));
+    let mut other_identity = crate::support::keyed("k", put("b", "w", None));
     if let Some(key) = &mut other_identity.idempotency {
         key.identity = "ci".to_owned();
     }
@@ -255,7 +253,7 @@ fn a_key_is_decided_until_the_last_millisecond_of_its_record_and_only_its_own() 
         ..Limits::default()
     });
     let key = |name: &str, value: &str| {
-        let request = support::keyed(name, put("a", value, None));
+        let request = crate::support::keyed(name, put("a", value, None));
         request.idempotency.expect("it has a key")
     };
     assert!(!state.is_decided(&key("k", "v")));
@@ -276,7 +274,7 @@ fn a_key_is_decided_until_the_last_millisecond_of_its_record_and_only_its_own() 
     // More has expired than an entry forgets, so that the record is still there.
     let batch = Batch {
         requests: (0..4000)
-            .map(|n| support::keyed(&format!("a{n}"), put("a", "", None)))
+            .map(|n| crate::support::keyed(&format!("a{n}"), put("a", "", None)))
             .collect(),
         ..Batch::default()
     };
@@ -296,7 +294,7 @@ fn expired_records_are_forgotten_a_bounded_number_an_entry_and_do_not_count_mean
     });
     let batch = |from: u64| Batch {
         requests: (from..from + 5000)
-            .map(|n| support::keyed(&n.to_string(), put("a", "", None)))
+            .map(|n| crate::support::keyed(&n.to_string(), put("a", "", None)))
             .collect(),
         ..Batch::default()
     };
@@ -342,7 +340,7 @@ fn a_repeated_grant_is_the_lease_as_it_is_now() {
     };
     // Another id is drawn for each try; the digest is of what the caller sent.
     let again = |state: &mut State, stamp| {
-        let mut request = support::keyed("k", grant(1, 5000));
+        let mut request = crate::support::keyed("k", grant(1, 5000));
         request.command = Command::GrantLease(new_lease(77, 5000));
         let batch = Batch {
             requests: vec![request],
@@ -470,7 +468,7 @@ fn a_repeated_break_proclaim_or_handover_changes_nothing() {
         ..acquire("lead", id, wait_ms)
     };
     let first = hold(&mut state, 0, campaign(1, "a", 0));
-    support::queued(&mut state, 0, campaign(2, "b", 9000));
+    crate::support::queued(&mut state, 0, campaign(2, "b", 9000));
     let name = "lead".to_owned();
     let candidate = "a".to_owned();
     let proclaim = Command::Proclaim(Proclaim {
@@ -552,7 +550,7 @@ fn a_repeated_break_proclaim_or_handover_changes_nothing() {
     assert_eq!(clock, Clock(60_000));
     let retained = Command::ChangeLimits([("idempotency_retention_ms".to_owned(), 600_000)].into());
     let mut state = with_leases(&[1], 60_000);
-    assert!(support::apply_one(&mut state, 0, retained).is_ok());
+    assert!(crate::support::apply_one(&mut state, 0, retained).is_ok());
     let held = hold(&mut state, 0, acquire("x", 1, 0));
     let break_it = Command::Break(Break {
         kind: Kind::Lock,

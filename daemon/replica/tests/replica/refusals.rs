@@ -1,11 +1,9 @@
 //! What a leader tells the members whose requests it gives back.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::{hear, member_of_three};
+use crate::common::{hear, member_of_three};
 use tenure_raft::{Body, Change, MemberId, Message, Term};
 use tenure_replica::{
     AdminRequest, Core, CoreSettings, ForwardKind, ForwardedRequest, Input, Operated, PeerMessage,

@@ -1,11 +1,7 @@
 //! Changes of the membership (thesis §4): what is refused, what a change goes through, and who carries on when its leader
 //! is lost.
 
-#![allow(clippy::unwrap_used, reason = "a file of tests")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use tenure_raft::*;
 
 fn info(name: &str) -> MemberInfo {

@@ -1,11 +1,7 @@
 //! One test for each claim of the thesis that goes beyond the paper, with its section; and what is Tenure's own.
 
-#![allow(clippy::unwrap_used, reason = "a file of tests")]
-
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use tenure_raft::*;
 
 /// Thesis §3.10: the target of a transfer gets everything first, then campaigns at once, and nothing is proposed meanwhile.

@@ -1,13 +1,11 @@
 //! Versions of the rules: what the first one writes is what programs of before write, and what raising changes.
 
-mod support;
-
-use proptest::collection::vec;
-use proptest::prelude::*;
-use support::{
+use crate::support::{
     acquire, apply_keyed, apply_one, arrange, entries, grant, hold, put, release, reload, renewals,
     requests, rows_of,
 };
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tenure_state::*;
 
 fn of_version(version: u64) -> State {

@@ -1,12 +1,10 @@
 //! Traps that others fell into, told one by one.
 
-mod support;
-
-use bytes::Bytes;
-use support::{
+use crate::support::{
     acquire, apply_one, delete, events_of, everything, grant, hold, lease, new_lease, put, queued,
     release, renewals, requests, with_leases,
 };
+use bytes::Bytes;
 use tenure_state::*;
 
 fn fresh() -> State {
@@ -14,7 +12,7 @@ fn fresh() -> State {
 }
 
 fn holders(state: &State, name: &str) -> Vec<u64> {
-    support::holders(state, Kind::Lock, name)
+    crate::support::holders(state, Kind::Lock, name)
 }
 
 #[test]
@@ -310,7 +308,8 @@ fn a_deletion_at_the_edge_of_compaction_is_told_or_refused_but_never_skipped() {
         events_of(&state, Revision(3))[..],
         [Event::Delete { .. }]
     ));
-    let at_edge = support::keys_at(&state, Revision(2)).expect("the compact revision is served");
+    let at_edge =
+        crate::support::keys_at(&state, Revision(2)).expect("the compact revision is served");
     assert_eq!(
         at_edge.len(),
         1,
@@ -581,7 +580,7 @@ fn too_much_is_refused_and_nothing_of_it_is_done() {
         apply_one(&mut state, 0, Command::Acquire(acquire("x", 1, 0))),
         quota("attached_per_lease", 2)
     );
-    let all = support::transaction(vec![Operation::DeleteRange {
+    let all = crate::support::transaction(vec![Operation::DeleteRange {
         start: Bytes::new(),
         end: None,
     }]);
@@ -645,7 +644,7 @@ fn compaction_by_hand_takes_history_a_bounded_piece_at_a_time_and_is_believed_at
     let kept = |state: &State| state.events_after(Revision(0)).count();
     while state.next_deadline().is_some() {
         let before = kept(&state);
-        let reloaded = support::reload(&state);
+        let reloaded = crate::support::reload(&state);
         assert_eq!(reloaded.next_deadline(), state.next_deadline());
         state.apply(Clock(0), &Batch::default());
         let taken = before - kept(&state);
@@ -726,10 +725,10 @@ fn history_keeps_to_its_bytes_while_every_entry_makes_thousands_of_revisions() {
         ("history_bytes", 1 << 20),
     ];
     let small = small.map(|(name, value)| (name.to_owned(), value));
-    assert!(support::apply_one(&mut state, 0, Command::ChangeLimits(small.into())).is_ok());
+    assert!(crate::support::apply_one(&mut state, 0, Command::ChangeLimits(small.into())).is_ok());
     let value = "v".repeat(500);
     for _ in 0..5 {
-        let writes = (0..WRITES).map(|_| support::put("k", &value, None));
+        let writes = (0..WRITES).map(|_| crate::support::put("k", &value, None));
         state.apply(Clock(0), &requests(writes));
     }
     // What the last entry made is more than its bytes, and is there for whoever follows.

@@ -1,10 +1,8 @@
 //! The traces of requests: carried to the leader, told with the entry, and forgotten with a request that is refused.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{hear, member_of_three};
+use crate::common::{hear, member_of_three};
 use tenure_raft::{Body, LogIndex, MemberId, Message, StepDown, Term};
 use tenure_replica::{
     Core, CoreSettings, ForwardKind, ForwardedRequest, Input, PeerMessage, TraceContext,

@@ -7,7 +7,7 @@ fn a_lease_is_used_renewed_changed_and_ended_by_whom_it_was_granted_and_by_admin
     let mut state = furnished();
     assert!(ask(&mut state, &a(), grant(1, 60_000)).is_ok());
     assert_eq!(state.lease_identity(lease(1)), Some("a"));
-    let mut renewed = support::renewals(&[1]);
+    let mut renewed = crate::support::renewals(&[1]);
     let mut renew = |state: &mut State, who: &Principal| {
         renewed.renewals[0].principal = who.clone();
         only(state, 100, &renewed).outcome
@@ -120,7 +120,7 @@ fn a_lease_of_before_access_control_is_anybodys_who_may_have_leases_until_it_is_
     let only_keys = vec![right(&[Verb::Write], "keys/", false)];
     assert!(put_role(&mut state, "s", only_keys).is_ok());
     assert!(is_forbidden(&ask(&mut state, &b(), put("a", "v", Some(1)))));
-    let mut renewal = support::renewals(&[1]);
+    let mut renewal = crate::support::renewals(&[1]);
     let mut renewed_by = |state: &mut State, who: &Principal| {
         renewal.renewals[0].principal = who.clone();
         only(state, 0, &renewal).outcome
@@ -221,7 +221,7 @@ fn a_delay_lets_pass_only_the_same_name_of_the_same_identity() {
     let named = |id| {
         Command::GrantLease(NewLease {
             name: "worker".to_owned(),
-            ..support::new_lease(id, 1000)
+            ..crate::support::new_lease(id, 1000)
         })
     };
     let mut state = furnished();
@@ -344,7 +344,7 @@ fn whoever_has_lost_the_right_is_granted_nothing_when_its_turn_comes_and_its_pla
     let fence = held_at(&state, Kind::Lock, "x").0;
     assert!(ask(&mut state, &a(), release("x", 1, Some(fence))).is_ok());
     b_may(&mut state, Vec::new());
-    let mut renewal = support::renewals(&[2]);
+    let mut renewal = crate::support::renewals(&[2]);
     renewal.renewals[0].principal = b();
     assert!(only(&mut state, 1000, &renewal).outcome.is_ok());
     for (kind, name) in [(Kind::Lock, "x"), (Kind::Election, "e")] {
@@ -357,7 +357,7 @@ fn all_that_an_identity_has_ends_by_time_once_it_is_deleted_and_nothing_is_grant
     let mut state = queued();
     let name = "b".to_owned();
     assert!(change(&mut state, AccessChange::DeleteIdentity { name }).is_ok());
-    let mut renewal = support::renewals(&[2]);
+    let mut renewal = crate::support::renewals(&[2]);
     renewal.renewals[0].principal = b();
     assert_eq!(only(&mut state, 1000, &renewal).outcome, UNKNOWN);
     let fence = held_at(&state, Kind::Lock, "x").0;

@@ -394,7 +394,7 @@ fn quotas_of_an_identity_refuse_growth_and_are_given_back() {
     assert!(put_identity(&mut state, "a", quota(Some(2), Some(1))).is_ok());
     assert!(ask(&mut state, &a(), grant(1, 60_000)).is_ok());
     let granting = Acquire {
-        claim: Claim::Grant(support::new_lease(2, 60_000)),
+        claim: Claim::Grant(crate::support::new_lease(2, 60_000)),
         ..acquire("x", 2, 0)
     };
     assert!(ask(&mut state, &a(), Command::Acquire(granting)).is_ok());
@@ -474,5 +474,31 @@ fn what_was_decided_once_is_told_only_to_whom_it_may_be_told_now() {
     assert!(is_forbidden(&denied.outcome) && !denied.replayed);
     assert!(put_role(&mut state, "s", vec![right(&[Verb::Write], "keys/a", true)]).is_ok());
     let again = only(&mut state, 0, &write);
+    assert!(again.outcome.is_ok() && again.replayed);
+}
+
+/// Seed 80002729 of the simulator: an account took this for a use of another's lease.
+#[test]
+fn what_was_done_with_anothers_lease_while_all_might_is_told_again_once_that_lease_is_gone() {
+    let mut state = furnished();
+    assert!(ask(&mut state, &root(), grant(1, 1000)).is_ok());
+    let enable = |state: &mut State, enabled| change(state, AccessChange::Enable { enabled });
+    assert!(enable(&mut state, false).is_ok());
+    let mut write = Batch {
+        requests: vec![keyed("k", put("a", "v", Some(1)))],
+        ..Batch::default()
+    };
+    let request = &mut write.requests[0];
+    request.principal = a();
+    let key = request.idempotency.as_mut().expect("it has a key");
+    "a".clone_into(&mut key.identity);
+    let first = only(&mut state, 0, &write);
+    assert!(first.outcome.is_ok() && !first.replayed);
+    assert!(enable(&mut state, true).is_ok());
+    // While the lease lives, it is used by nobody else, and nothing of it is told.
+    let denied = only(&mut state, 1000, &write);
+    assert!(is_forbidden(&denied.outcome) && !denied.replayed);
+    let again = only(&mut state, 1001, &write);
+    assert_eq!(state.lease_count(), 0);
     assert!(again.outcome.is_ok() && again.replayed);
 }

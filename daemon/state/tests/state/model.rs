@@ -1,14 +1,11 @@
 //! The state against a model that is simple enough to be believed.
 
-mod naive;
-mod support;
-
 use std::collections::BTreeMap;
 
-use naive::{Model, RECORDS, RETENTION_MS, as_repeated, with_root};
+use crate::naive::{Model, RECORDS, RETENTION_MS, as_repeated, with_root};
+use crate::support::{ROOT_TOKEN, arrange, entries, furnish, keys_at};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{ROOT_TOKEN, arrange, entries, furnish, keys_at};
 use tenure_state::*;
 
 proptest! {

@@ -1,11 +1,9 @@
 //! Reads in pieces against the whole.
 
-mod support;
-
+use crate::support::{acquire, apply_one, delete, entries, grant, keys_at, lease, put, requests};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{acquire, apply_one, delete, entries, grant, keys_at, lease, put, requests};
 use tenure_state::*;
 
 const NAMES: [&str; 3] = ["x", "y", "z"];

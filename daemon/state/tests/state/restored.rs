@@ -1,16 +1,14 @@
 //! A state in a new cluster: what stays as it was, and what has ended.
 
-mod support;
-
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use proptest::collection::vec;
-use proptest::prelude::*;
-use support::{
+use crate::support::{
     acquire, apply_keyed, apply_one, arrange, entries, events_of, grant, hold, keys_at, lease, put,
     queued, requests, rows_of, small_limits, with_leases,
 };
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use tenure_state::*;
 
 const BASE: Revision = Revision(1_700_000_000 << 20);
@@ -182,7 +180,7 @@ fn a_delay_that_runs_goes_on_where_it_stood() {
     queued(&mut new, 1002, acquire("jobs", 9, 60_000));
     new.apply(Clock(6002), &Batch::default());
     new.check_invariants();
-    assert_eq!(support::holders(&new, Kind::Lock, "jobs"), [9]);
+    assert_eq!(crate::support::holders(&new, Kind::Lock, "jobs"), [9]);
 }
 
 #[test]
