@@ -18,6 +18,9 @@ use crate::world::{Event, World};
 /// A leader is there within so many election timeouts as they are set; those that members draw are up to twice as long.
 const TIMEOUTS_TO_LEADER: u32 = 10;
 
+/// A snapshot is waited for so many times.
+const MOST_PATIENCE: u32 = 100;
+
 /// So long clients go on in the healed cluster, and every one of them is answered.
 const GOES_ON: Duration = Duration::from_secs(2);
 
@@ -29,7 +32,7 @@ impl World {
         let by = self.now + timeout * TIMEOUTS_TO_LEADER;
         let elected = self.run_until(by, |world| world.settled_leader(&healed).is_some());
         demand!(
-            elected,
+            elected || self.settles_behind_a_snapshot(&healed),
             "leader-after-healing",
             "no leader among {healed:?} in {:?}",
             timeout * TIMEOUTS_TO_LEADER
@@ -200,6 +203,38 @@ impl World {
                 life,
             },
         );
+    }
+
+    /// Whether a leader that must bring somebody a snapshot before a majority has its entries commits one of its own
+    /// term. That takes as long as the pieces and their installation take: something must move all the while.
+    fn settles_behind_a_snapshot(&mut self, healed: &[usize]) -> bool {
+        let patience = self.plan.core.raft.election_timeout * 2 + self.plan.disk.install * 2;
+        let mut before = None;
+        for _ in 0..MOST_PATIENCE {
+            let stored = self.stored_of_snapshots(healed);
+            if stored.is_none() || stored == before {
+                return false;
+            }
+            before = stored;
+            let by = self.now + patience;
+            if self.run_until(by, |world| world.settled_leader(healed).is_some()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How much the others have of the snapshots that whoever leads brings them; `None` where there are none.
+    fn stored_of_snapshots(&self, of: &[usize]) -> Option<u64> {
+        let running = of
+            .iter()
+            .filter_map(|place| self.members[*place].running.as_ref());
+        let leader = running.filter(|running| running.leads).last()?;
+        let status = leader.core.status();
+        let transferred = status.progress.iter().filter_map(|peer| peer.transferred);
+        transferred
+            .map(|transferred| transferred.stored)
+            .reduce(|all, one| all + one)
     }
 
     /// The leader among these that has committed an entry of its own term.

@@ -191,7 +191,9 @@ fn a_removal_that_a_stalled_disk_does_late_costs_nothing_that_others_commit_mean
 #[test]
 fn seeds_that_found_something_once_hold() {
     hush_panics();
-    for seed in [124, 100_373, 1_014_532, 2_008_226, 70_002_052] {
+    for seed in [
+        124, 100_373, 1_014_532, 2_008_226, 70_002_052, 80_002_729, 80_013_865,
+    ] {
         let violation = run(seed, Options::default()).violation;
         assert_eq!(violation, None, "seed {seed}");
     }

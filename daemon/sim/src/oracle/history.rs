@@ -192,7 +192,9 @@ impl History {
         let clock = Clock(committed.stamp.0);
         let decided = decisions.applied(index, clock, &committed.batch, state.digest());
         let quotas = self.rights.quotas();
-        self.claimed = self.rights.judge(index, &committed.batch, &decided);
+        let ended = |lease| state.lease(lease, clock).is_err();
+        let rights = &mut self.rights;
+        self.claimed = rights.judge(index, &committed.batch, &decided, ended);
         for (lease, owner) in &self.claimed {
             if let Some(lease) = self.leases.get_mut(lease) {
                 lease.identity = Some(owner.clone());

@@ -68,12 +68,14 @@ impl Rights {
         }
     }
 
-    /// An entry is applied, and this was decided. Answers which leases of nobody became somebody's.
+    /// An entry is applied, and this was decided; `ended` says of a lease whether it is no more. Answers which leases of
+    /// nobody became somebody's.
     pub(super) fn judge(
         &mut self,
         index: LogIndex,
         batch: &Batch,
         decided: &[Decision],
+        ended: impl Fn(LeaseId) -> bool,
     ) -> BTreeMap<LeaseId, String> {
         let (renewals, requests) = decided.split_at(batch.renewals.len());
         let changed_before = self.changed;
@@ -89,7 +91,9 @@ impl Rights {
             }
         }
         for (request, decision) in batch.requests.iter().zip(requests) {
-            let may = self.may(&request.principal, &request.command);
+            // What was done once, when everybody might, is told again: of a lease that is gone nothing is left to guard.
+            let guarded = |lease| !(decision.replayed && ended(lease));
+            let may = self.may(&request.principal, &request.command, &guarded);
             // Where a condition fails, a lease that is gone is not used.
             let may = match &request.command {
                 Command::Transaction(asked)
@@ -222,7 +226,7 @@ impl Rights {
         }
     }
 
-    fn may(&self, who: &Principal, command: &Command) -> May {
+    fn may(&self, who: &Principal, command: &Command, guarded: &dyn Fn(LeaseId) -> bool) -> May {
         let Some(name) = self.known(who) else {
             return May::No;
         };
@@ -240,7 +244,8 @@ impl Rights {
         {
             return May::No;
         }
-        match leases.iter().all(|lease| self.may_use(&name, *lease)) {
+        let mut used = leases.iter().filter(|lease| guarded(**lease));
+        match used.all(|lease| self.may_use(&name, *lease)) {
             true => May::Yes,
             false => May::ButForLease,
         }
