@@ -196,7 +196,7 @@ fn a_command_that_failed_is_run_again_also_on_a_prefix_that_is_never_quiet() {
     let cluster = Setup::of(1).start();
     let (good, seen) = (cluster.dir().join("good"), cluster.dir().join("seen"));
     let command = format!(
-        "sh -c 'test -e {} && cat > {}'",
+        "sh -c 'test -e {} && cat >> {}'",
         good.display(),
         seen.display()
     );
