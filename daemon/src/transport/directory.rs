@@ -123,6 +123,9 @@ pub struct Directory {
 /// The most guests at a time: as many as a cluster has members that were all replaced while this one was away.
 const GUESTS: usize = 16;
 
+/// How many attempts to reach a member have one where only the settings have it.
+const LAST_RESORT_EVERY: usize = 4;
+
 impl Directory {
     /// A member that belongs to no cluster yet, as far as this process knows.
     pub fn new(identity: Identity) -> Directory {
@@ -190,17 +193,31 @@ impl Directory {
         said.get(&id).cloned()
     }
 
-    /// Where a member may be reached: where it is known to be, behind that where it says that it is, and at last where the
-    /// settings of this member have it, since all may have moved at once. Whether it is there, the handshake shows. Never empty.
-    pub(super) fn urls(&self, id: MemberId, known: &MemberInfo) -> Vec<String> {
+    /// Where a member is dialled after so many failures in a row: first where it was `reached` last, and in turn where it is
+    /// known to be and where it says that it is. At every [`LAST_RESORT_EVERY`]th attempt where the settings of this member
+    /// have it, since all may have moved at once; no oftener, since settings grow old, and a place that does not answer
+    /// takes long. Whether it is there, the handshake shows.
+    pub(super) fn place(
+        &self,
+        id: MemberId,
+        known: &MemberInfo,
+        reached: Option<&str>,
+        failures: usize,
+    ) -> String {
         let mut urls = vec![known.peer_url.clone()];
-        let others = self.said(id).into_iter().chain(self.configured(id, known));
-        for url in others {
-            if !urls.contains(&url) {
+        urls.extend(self.said(id).filter(|said| *said != known.peer_url));
+        let last_resort = self.configured(id, known).filter(|url| !urls.contains(url));
+        if let Some(url) = last_resort {
+            if reached == Some(&url) {
                 urls.push(url);
+            } else if failures % LAST_RESORT_EVERY == LAST_RESORT_EVERY - 1 {
+                return url;
             }
         }
-        urls
+        let first = urls.iter().position(|url| Some(url.as_str()) == reached);
+        urls.rotate_left(first.unwrap_or(0));
+        let at = failures % urls.len();
+        urls.swap_remove(at)
     }
 
     /// Where the settings have a member of this name, unless that is known to be the place of another.
@@ -303,14 +320,22 @@ mod tests {
             learners: [].into(),
             removed: [].into(),
         }));
-        let urls = |id: u64, known: &MemberInfo| directory.urls(MemberId(id), known);
-        assert_eq!(urls(2, &second), ["http://b:1", "http://c:1"]);
+        let after = |id: u64, known: &MemberInfo, reached: Option<&str>| {
+            (0..5)
+                .map(|failures| directory.place(MemberId(id), known, reached, failures))
+                .map(|url| url.trim_start_matches("http://").to_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(after(2, &second, None), "b:1 b:1 b:1 c:1 b:1");
         // Where the settings have the third, the second is.
-        assert_eq!(urls(3, &third), ["http://d:1"]);
+        assert_eq!(after(3, &third, None), "d:1 d:1 d:1 d:1 d:1");
         directory.note_said(MemberId(2), Some("http://e:1".to_owned()));
-        assert_eq!(urls(2, &second), ["http://b:1", "http://e:1", "http://c:1"]);
+        assert_eq!(after(2, &second, None), "b:1 e:1 b:1 c:1 b:1");
+        assert_eq!(after(2, &second, Some("http://e:1")), "e:1 b:1 e:1 c:1 e:1");
+        assert_eq!(after(2, &second, Some("http://c:1")), "c:1 b:1 e:1 c:1 b:1");
         directory.note_said(MemberId(2), Some("http://c:1".to_owned()));
-        assert_eq!(urls(2, &second), ["http://b:1", "http://c:1"]);
+        assert_eq!(after(2, &second, None), "b:1 c:1 b:1 c:1 b:1");
     }
 
     #[test]

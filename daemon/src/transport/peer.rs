@@ -169,7 +169,10 @@ impl Dialer {
         let mut failures = 0;
         loop {
             let begun = Instant::now();
-            let url = self.next_url(reached.as_deref(), failures);
+            let to = self.handshake.to;
+            let url = self
+                .directory
+                .place(to, &self.info, reached.as_deref(), failures);
             let (was_open, error) = self.connect_and_wait(&url).await;
             failures = match was_open {
                 true => 0,
@@ -195,16 +198,6 @@ impl Dialer {
                 () = self.nudged() => pause = BACKOFF_MIN,
             }
         }
-    }
-
-    /// Where it is dialled after so many failures in a row: first where it was reached last, and in turn at every other place
-    /// where it may be by now.
-    fn next_url(&self, reached: Option<&str>, failures: usize) -> String {
-        let mut urls = self.directory.urls(self.handshake.to, &self.info);
-        let first = urls.iter().position(|url| Some(url.as_str()) == reached);
-        urls.rotate_left(first.unwrap_or(0));
-        let at = failures % urls.len();
-        urls.swap_remove(at)
     }
 
     /// Waits for a nudge, and then for the shortest pause.
