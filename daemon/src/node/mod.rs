@@ -477,6 +477,14 @@ fn start_log(
                 let synced = Synced { at, took, writes };
                 Event::Written { id, synced }
             }
+            LogEvent::Reclaimed(Reclaimed { before, after }) => {
+                info!(
+                    before_bytes = before,
+                    after_bytes = after,
+                    "the log file was mostly free and is another now, which is smaller"
+                );
+                return;
+            }
             LogEvent::Failed(error) => Event::Failed(error.into()),
         };
         let _ = core.send(event);

@@ -23,6 +23,8 @@
 //! the state file (see [`open`](super::open)), and the leader that was told of them
 //! ([`Forgotten`](tenure_raft::Forgotten)).
 
+mod reclaim;
+
 use std::path::{Path, PathBuf};
 
 use redb::{
@@ -39,6 +41,8 @@ use super::error::StorageError;
 use super::files;
 use super::identity::{ClusterId, Identity};
 use super::record;
+use reclaim::Changed;
+pub use reclaim::{LogCopy, LogCopying};
 
 const ENTRIES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("entries");
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
@@ -48,12 +52,6 @@ const BASE: &str = "base";
 const FOUNDING: &str = "founding";
 const STARTS: &str = "starts";
 pub(super) const FORMAT: u32 = 1;
-
-/// A log file of fewer bytes is left as it is at a start: its usual size is a few times what it keeps for members that
-/// were briefly away.
-const LEAST: u64 = 64 << 20;
-/// Space is given back where what is in the file takes less than one in so many parts of it.
-const ONE_IN: u64 = 4;
 
 /// Entries are read only at open, so that the cache is for the inner pages of the tree alone. All pages are verified
 /// at open: the log is bounded, and a lost tail would be an acknowledged write lost.
@@ -113,6 +111,7 @@ struct Ends {
     term: Term,
     base: LogPosition,
     last: LogPosition,
+    changed: Changed,
 }
 
 impl LogFile {
@@ -162,18 +161,7 @@ impl LogFile {
         member: MemberId,
         cluster: Option<ClusterId>,
     ) -> Result<(LogFile, Identity, LogContents), StorageError> {
-        let opened = LogFile::read_as(database::open(path, OPTIONS)?, path, member, cluster)?;
-        let (mut log, identity, contents) = opened;
-        let before_bytes = files::size(path)?;
-        if log.reclaim_from(before_bytes, LEAST)? {
-            let after_bytes = files::size(path)?;
-            tracing::info!(
-                before_bytes,
-                after_bytes,
-                "the log file was mostly free and is smaller now"
-            );
-        }
-        Ok((log, identity, contents))
+        LogFile::read_as(database::open(path, OPTIONS)?, path, member, cluster)
     }
 
     /// Reads the log file of such a member, and writes nothing.
@@ -244,6 +232,7 @@ impl LogFile {
             term: base.position.term,
             base: base.position,
             last: base.position,
+            changed: Changed::NOTHING,
         };
         Ok(LogFile {
             db,
@@ -270,6 +259,7 @@ impl LogFile {
             term: contents.hard_state.term.max(base.term),
             base,
             last: contents.last(),
+            changed: Changed::NOTHING,
         };
         Ok((
             LogFile {
@@ -317,33 +307,6 @@ impl LogFile {
         let written = contained(&self.path, || self.ends.write(&self.db, &self.path, writes))?;
         self.failed = false;
         Ok(written)
-    }
-
-    /// Gives back to the file system what a log of `size` bytes does not use, where that is most of it: the library gives
-    /// back only what is free at the very end, and moves nothing to get it there while the file is in use. So that is done
-    /// before it is. Whether anything was.
-    ///
-    /// # Errors
-    /// As [`LogFile::write`]: but for the free space, the file is what it was, also after a crash at any moment.
-    pub fn reclaim_from(&mut self, size: u64, least: u64) -> Result<bool, StorageError> {
-        if size < least {
-            return Ok(false);
-        }
-        let path = self.path.clone();
-        let used = contained(&path, || {
-            let transaction = database::begin_write(&self.db, &path)?;
-            let stats = transaction.stats().map_err(|e| failed(&path, e))?;
-            transaction.abort().map_err(|e| failed(&path, e))?;
-            Ok(stats.stored_bytes() + stats.metadata_bytes())
-        })?;
-        if size / ONE_IN <= used {
-            return Ok(false);
-        }
-        self.failed = true;
-        // Its commits move pages and change nothing of what they hold: one that goes back after rot loses nothing.
-        let compacted = contained(&path, || self.db.compact().map_err(|e| failed(&path, e)))?;
-        self.failed = false;
-        Ok(compacted)
     }
 
     /// Closes the file so that the next open need not repair it.
@@ -416,6 +379,7 @@ impl Ends {
             remove(entries, path, 0, u64::MAX)?;
             put_meta(transaction, path, BASE, &codec::encode_meta(meta))?;
             (self.base, self.last) = (meta.position, meta.position);
+            self.changed.from = LogIndex(0);
         }
         if let Some(from) = write.truncate_from {
             self.truncate(entries, path, from)?;
@@ -454,6 +418,7 @@ impl Ends {
             return Ok(());
         }
         remove(entries, path, from.0, u64::MAX)?;
+        self.changed.from = self.changed.from.min(from);
         let previous = from.previous();
         self.last = if previous == self.base.index {
             self.base
@@ -491,7 +456,9 @@ impl Ends {
                 .insert(entry.index.0, record.as_slice())
                 .map_err(|e| failed(path, e))?;
             self.last = entry.position();
+            self.changed.from = self.changed.from.min(entry.index);
         }
+        self.changed.bytes += bytes as u64;
         Ok(bytes)
     }
 

@@ -6,6 +6,7 @@
 //! <data dir>/log.redb                      log, term and vote; see `log_file.rs`
 //! <data dir>/state.redb                    the state as of the last checkpoint; see `state_file.rs`
 //! <data dir>/*.redb.new                    a forming or installation that was cut off: removed at start
+//! <data dir>/*.redb.smaller                a copy of a file that was mostly free, cut off: removed at start
 //! <data dir>/snapshots/snap-*.tsnap        snapshots for others; see `snapshot.rs`
 //! <data dir>/snapshots/incoming.{json,part}  the snapshot being received; see `incoming.rs`
 //! <data dir>/recovering, before-recovery-*   the files of a replaced member; see `offline.rs`
@@ -30,6 +31,7 @@ mod identity;
 mod codec;
 mod database;
 mod log_file;
+mod reclaiming;
 mod record;
 mod state_file;
 
@@ -62,13 +64,14 @@ pub use backups::{BackupError, Backups, MadeBackup};
 pub use data_dir::{DataDir, Held, Labelled};
 pub use error::StorageError;
 pub use identity::{ClusterId, Identity};
-pub use log_file::{LogContents, LogFile, Written};
+pub use log_file::{LogContents, LogCopy, LogCopying, LogFile, Written};
 pub use log_thread::{LogEvent, LogThread};
 pub use offline::{Moved, Offline, Stored, finish_replacing, found, is_half_replaced, replace};
+pub use reclaiming::Reclaimed;
 pub use snapshot_thread::{
     CheckRows, SnapshotEvent, SnapshotRequest, SnapshotThread, Snapshots, Unfit,
 };
-pub use state_file::{CheckpointOutcome, Loaded, Reclaimed, SharedState, StateFile};
+pub use state_file::{CheckpointOutcome, Loaded, SharedState, StateFile};
 pub use state_thread::{StateEvent, StateThread};
 
 /// The open files of a formed member, and what was in them.
@@ -97,6 +100,7 @@ pub fn open(dir: &DataDir) -> Result<Option<Opened>, StorageError> {
     offline::check_replaced(dir.path())?;
     files::remove(&unfinished(&dir.log()))?;
     files::remove(&unfinished(&dir.state()))?;
+    files::remove(&smaller(&dir.log()))?;
     files::remove(&smaller(&dir.state()))?;
     if !files::exists(&dir.log())? {
         return not_formed(dir);

@@ -35,9 +35,6 @@ use super::unfinished;
 
 mod reclaim;
 
-pub(super) use reclaim::Looks;
-pub use reclaim::Reclaimed;
-
 const FILE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("file");
 const IDENTITY: &str = "identity";
 const CHECKPOINT: &str = "checkpoint";

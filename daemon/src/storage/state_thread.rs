@@ -11,7 +11,8 @@ use tenure_raft::SnapshotMeta;
 use tenure_replica::Checkpoint;
 
 use super::error::StorageError;
-use super::state_file::{CheckpointOutcome, Looks, Reclaimed, SharedState};
+use super::reclaiming::{Looks, Reclaimed};
+use super::state_file::{CheckpointOutcome, SharedState};
 use super::worker::Worker;
 use crate::pulse::{AtWork, Pace};
 

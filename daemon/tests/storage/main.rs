@@ -9,6 +9,7 @@ mod fire;
 mod life;
 mod model;
 mod reclaiming;
+mod reclaiming_log;
 mod room;
 mod rot;
 mod snapshots;

@@ -1,20 +1,16 @@
-//! A state file that is mostly free is written anew, a log file gives its space back at a start, and nothing in them
-//! changes.
+//! A state file that is mostly free is written anew, and nothing in it changes.
 
 use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use tenure_raft::{HardState, MemberId, Payload, Term, Write};
 use tenure_replica::Checkpoint;
 use tenure_state::{Row, RowChange, Table};
 use tenured::storage::{
-    CheckpointOutcome, ClusterId, DataDir, Loaded, LogContents, LogFile, SharedState, StateFile,
-    StorageError, form, open,
+    CheckpointOutcome, ClusterId, DataDir, Loaded, SharedState, StateFile, form, open,
 };
 
-use super::disk::{Disk, EIO, Fault, Operation, Random};
-use super::model::{IDENTITY, apply, entry, meta, path};
+use super::model::meta;
 
 const CLUSTER: ClusterId = ClusterId(0xc0ffee);
 /// So many rows of a kilobyte.
@@ -183,121 +179,4 @@ fn a_copy_that_is_not_to_go_on_ends_at_once_and_leaves_the_file_in_use() {
     assert!(!dir.path().join("state.redb.smaller").exists());
     let loaded = reopened(file, dir.path());
     assert!(loaded.rows == left(&[]), "the rows are what they were");
-}
-
-/// A log that once held many entries of a kilobyte, and a vote; what is in it, and the disk it lies on.
-fn mostly_free_log() -> (LogContents, Disk) {
-    let disk = Disk::default();
-    let made = LogFile::create_on(disk.clone(), path(), IDENTITY, &meta(1, 1));
-    let (mut log, mut contents) = (made.expect("made"), LogContents::default());
-    apply(
-        &mut contents,
-        &Write {
-            reset_to: Some(meta(1, 1)),
-            ..Write::default()
-        },
-    );
-    let mut write = |write: Write| {
-        apply(&mut contents, &write);
-        log.write(&[write]).expect("it is written");
-    };
-    for many in 0..10 {
-        let command = |index| Payload::Command(Bytes::from(vec![index as u8; 1000]));
-        let entries = (2 + many * 500..).take(500);
-        write(Write {
-            append: entries.map(|n| entry(1, n, command(n))).collect(),
-            ..Write::default()
-        });
-    }
-    write(Write {
-        compact_to: Some(meta(1, 4900)),
-        ..Write::default()
-    });
-    write(Write {
-        hard_state: Some(HardState {
-            term: Term(7),
-            vote: Some(MemberId(8)),
-        }),
-        ..Write::default()
-    });
-    log.close().expect("closed");
-    (contents, Disk::of(disk.bytes()))
-}
-
-fn length(disk: &Disk) -> u64 {
-    disk.bytes().len() as u64
-}
-
-/// What a start does with the log on this disk, and what it read of it before.
-fn reclaimed_log(disk: &Disk) -> (LogContents, Result<(LogFile, bool), StorageError>) {
-    let opened = LogFile::open_on(disk.clone(), path(), IDENTITY);
-    let (mut log, contents) = opened.expect("it is whole");
-    let size = length(disk);
-    (
-        contents,
-        log.reclaim_from(size, LEAST).map(|did| (log, did)),
-    )
-}
-
-#[test]
-fn a_log_that_is_mostly_free_gives_its_space_back_at_a_start_and_goes_on() {
-    let (mut contents, disk) = mostly_free_log();
-    let before = length(&disk);
-    assert!(before > 4 << 20, "it holds its greatest size: {before}");
-    let (found, reclaimed) = reclaimed_log(&disk);
-    assert!(found == contents);
-    let (mut log, did) = reclaimed.expect("no error");
-    assert!(did);
-    let write = Write {
-        append: vec![entry(7, 5002, Payload::Empty)],
-        ..Write::default()
-    };
-    apply(&mut contents, &write);
-    log.write(&[write]).expect("it goes on");
-    log.close().expect("closed");
-    assert!(length(&disk) < before / 4, "{} of {before}", length(&disk));
-    // There is nothing more to gain.
-    let (found, reclaimed) = reclaimed_log(&disk);
-    assert!(found == contents);
-    assert!(!reclaimed.expect("no error").1);
-}
-
-#[test]
-fn a_log_whose_space_is_given_back_is_what_it_was_whatever_fails_on_the_way() {
-    let (contents, formed) = mostly_free_log();
-    let bytes = formed.bytes();
-    for operation in [Operation::Write, Operation::Length, Operation::Sync] {
-        let mut hits = 0;
-        for after in 0.. {
-            // Of many writes each seventh.
-            let after = after * if operation == Operation::Write { 7 } else { 1 };
-            let disk = Disk::of(bytes.clone());
-            let opened = LogFile::open_on(disk.clone(), path(), IDENTITY);
-            let (mut log, _) = opened.expect("it is whole");
-            disk.fails(Fault {
-                operation,
-                after,
-                for_ever: hits % 2 == 0,
-                errno: EIO,
-            });
-            let reclaimed = log.reclaim_from(bytes.len() as u64, LEAST);
-            if !disk.has_failed() {
-                break;
-            }
-            hits += 1;
-            let what = format!("{operation:?} {after}");
-            let error = reclaimed.expect_err("the disk failed");
-            assert_eq!(error.exit_code(), 1, "{what}: {error}");
-            log.write(&[Write::default()])
-                .expect_err("what the disk holds is unknown");
-            for seed in 0..4 {
-                let after = disk.after_crash(&mut Random::new(seed + hits));
-                let opened = LogFile::open_on(after, path(), IDENTITY);
-                let (_, found) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-                assert!(found == contents, "{what}: something else is there");
-            }
-        }
-        eprintln!("log: {hits} operations {operation:?} failed");
-        assert!(hits > 1, "{operation:?} is hardly ever asked for");
-    }
 }

@@ -1,67 +1,25 @@
 //! Space that the file has and does not use goes back to the file system.
 //!
-//! The library gives back only what is free at the very end of a file, and its own compaction needs the file to itself.
-//! So where most of it is free, all that is in it is written to a new file, which takes its name as an installed snapshot
+//! Where most of it is free, all that is in it is written to a new file, which takes its name as an installed snapshot
 //! does. That happens on the thread that writes checkpoints, for which nothing waits but the next checkpoint: backups are
 //! begun and snapshots made and installed meanwhile. Owns the decision and the copy. A copy that fails, or that a snapshot
 //! overtook, leaves everything as it was.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use redb::Database;
 use tenure_state::Table;
 
 use super::super::database::{self, contained};
 use super::super::error::StorageError;
+use super::super::reclaiming::{LEAST, PIECE, Reclaimed, is_mostly_free, write_piece};
 use super::super::{files, smaller};
 use super::{
     FORMAT, IDENTITY, OPTIONS, SharedState, StateFile, StateReader, begin, codec, commit,
     definition, failed, put_file, read_table,
 };
 use crate::storage::identity::Identity;
-
-/// Smaller files are left as they are: growing again takes more than they waste.
-const LEAST: u64 = 64 << 20;
-/// A file is written anew where what is in it takes less than one in so many parts of it.
-const ONE_IN: u64 = 4;
-/// Between two looks at how much of a file is used, each of which reads all of its tree.
-const LOOK_EVERY: Duration = Duration::from_secs(600);
-/// A copy is synced whenever it has so many more bytes, so that a sync of the log never waits behind hundreds of
-/// megabytes, and rests for as long as that took, but no longer than this.
-const PIECE: u64 = 8 << 20;
-const LONGEST_REST: Duration = Duration::from_millis(100);
-/// The first look after a start: whoever frees much and then restarts a member sees it soon.
-const FIRST_LOOK: Duration = Duration::from_secs(60);
-
-/// When the file is to be looked at again.
-#[derive(Debug)]
-pub(in super::super) struct Looks(Instant);
-
-impl Looks {
-    pub(in super::super) fn begin() -> Looks {
-        Looks(Instant::now() + FIRST_LOOK)
-    }
-
-    /// Whether the time has come, which it then does not again for a while.
-    pub(in super::super) fn is_due(&mut self) -> bool {
-        let due = self.0 <= Instant::now();
-        if due {
-            self.0 = Instant::now() + LOOK_EVERY;
-        }
-        due
-    }
-}
-
-/// How large the file was and is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Reclaimed {
-    /// Before, in bytes.
-    pub before: u64,
-    /// Since then.
-    pub after: u64,
-}
 
 /// All that is to be copied, as it was when that began.
 struct Copying {
@@ -139,7 +97,7 @@ impl StateFile {
             return Ok(None);
         }
         let used = self.used()?;
-        if before / ONE_IN <= used {
+        if !is_mostly_free(before, used) {
             return Ok(None);
         }
         Ok(Some(Copying {
@@ -215,12 +173,7 @@ impl Copying {
                 if !goes_on() {
                     return Err(Ended::Stopped);
                 }
-                let begun = Instant::now();
-                files::check_room(files::parent(fresh), PIECE)?;
-                piece.write(&db, fresh, table)?;
-                // The log, whose syncs may wait behind this one, has the disk for as long.
-                std::thread::sleep(begun.elapsed().min(LONGEST_REST));
-                Ok(())
+                Ok(write_piece(fresh, || piece.write(&db, fresh, table))?)
             })?;
             if !goes_on() {
                 return Err(Ended::Stopped);

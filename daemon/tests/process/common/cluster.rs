@@ -221,17 +221,18 @@ impl Cluster {
 
     /// Waits until all running members have applied the same entries, and checks that they have the same state.
     pub(crate) fn wait_until_equal(&self) {
-        let statuses = self.wait_while_it_moves("all members have applied the same entries", || {
-            let running = self.members.iter().filter(|member| member.runs());
-            let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
-            let statuses = statuses?;
-            let same = |field: &str| {
-                statuses
-                    .iter()
-                    .all(|status| status[field] == statuses[0][field])
-            };
-            (same("applied_index") && same("revision")).then_some(statuses)
-        });
+        let statuses =
+            self.wait_while_it_moves("all members have applied the same entries", || {
+                let running = self.members.iter().filter(|member| member.runs());
+                let statuses: Option<Vec<Value>> = running.map(Member::status).collect();
+                let statuses = statuses?;
+                let same = |field: &str| {
+                    statuses
+                        .iter()
+                        .all(|status| status[field] == statuses[0][field])
+                };
+                (same("applied_index") && same("revision")).then_some(statuses)
+            });
         for status in &statuses {
             assert_eq!(
                 status["digest"], statuses[0]["digest"],
