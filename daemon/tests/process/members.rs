@@ -429,9 +429,16 @@ fn an_old_copy_of_a_disk_is_told_that_it_went_back() {
     member.kill();
     let copy = cluster.dir().join("copy");
     copied(&member.data_dir, &copy).expect("its data can be copied");
-    // Another start, which the leader has logged when it serves and is shown by the cluster.
+    // Another start. That it is logged takes up to a second, where what it says of itself is lost beside a connection that is
+    // not there yet; no other entry comes, since nothing has a deadline.
+    let applied = |member: &Member| member.status()?["applied_index"].as_u64();
+    let leader = &cluster.members[cluster.leader()];
+    let before = applied(leader).expect("the leader answers");
     member.start();
     member.wait_until_ready();
+    wait::until("its start is logged", SOON, || {
+        (before < applied(leader)?).then_some(())
+    });
     put(&cluster, "second");
     cluster.wait_until_equal();
     member.lose_disk();
