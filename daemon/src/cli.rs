@@ -45,7 +45,8 @@ Examples:
 const VERIFY_HELP: &str = "Checks every checksum, loads the state, and applies the log to it, as a start would. Writes nothing. A directory on which
 a member runs is refused: take a backup of it instead.
 
-Exit codes: 0 whole, 1 it could not be looked at, 2 there is nothing of Tenure, 3 damaged or of a newer version.
+Exit codes: 0 whole, 1 it could not be looked at, 2 there is nothing there, 3 damaged, no backup at all, or of a newer
+version.
 
 Examples:
   tenured verify monday.backup
@@ -54,7 +55,9 @@ Examples:
 const RECOVER_HELP: &str = "For a cluster that has lost its quorum for good, or an entry that no member can apply. The member of this directory
 becomes the only one of a new cluster, with what it has: its last checkpoint, and its log up to its end or up to
 --before. Without --accept-loss it says what it would do and what would be lost, and changes nothing. The old files are
-kept beside the new ones. Where there is a choice, take the member whose log reaches furthest (`tenured verify`).
+kept beside the new ones. Where there is a choice, take the member whose last entry has the greatest term, and among
+equals the one whose last entry is greatest (`tenured verify`): a longer log of an older term may lack what was
+acknowledged.
 
 Exit codes: 0 recovered, 1 failed, 2 wrong usage or not accepted, 3 damaged, or an entry that cannot be applied.
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
-use tenure_api::{BACKUP_END_BYTES, backup_end, header};
+use tenure_api::{BACKUP_END_BYTES, Code, backup_end, header};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use twox_hash::xxhash3_128::{DEFAULT_SECRET_LENGTH, RawHasher, SecretBuffer};
 
 use crate::call::{Call, Effect};
@@ -23,6 +23,8 @@ use crate::transport::{SendError, Streamed};
 const MADE_WITHIN: Duration = Duration::from_secs(600);
 /// A backup of which nothing comes for so long is given up.
 const QUIET: Duration = Duration::from_secs(60);
+/// Between two rounds of asking all members while there is no leader.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(200);
 
 /// A backup that was written and checked.
 ///
@@ -173,25 +175,38 @@ impl Client {
         progress: impl FnMut(BackupProgress),
     ) -> Result<BackedUp, BackupError> {
         let call = Call::new(Method::GET, path, Effect::Read, MADE_WITHIN);
-        let mut last = None;
-        for url in self.urls() {
-            // Whether it is there at all is known soon; how long a backup takes to make is not.
-            if let Err(error) = self.status_of(&url).await {
-                last = Some(error);
-                continue;
-            }
-            let who = self.inner.credential.current();
-            let request = call.request(&url, &self.inner, who.as_ref());
-            match self
-                .open(&url, request.map_err(BackupError::Refused)?)
-                .await
-            {
+        let end = Instant::now() + self.patience;
+        loop {
+            match self.made_somewhere(&call).await {
                 Ok(answer) => return receive(answer, out, progress).await,
-                Err(error) => last = Some(error),
+                // A leader may be elected just now.
+                Err(error) if error.code() == Some(Code::NoLeader) && Instant::now() < end => {
+                    sleep(BETWEEN_ROUNDS).await;
+                }
+                Err(error) => return Err(BackupError::Refused(error)),
             }
         }
-        let error = last.unwrap_or_else(|| refused("no URL of a member is known".to_owned()));
-        Err(BackupError::Refused(error))
+    }
+
+    /// The answer of the first member that makes one; else of what the members said what tells most.
+    async fn made_somewhere(&self, call: &Call) -> Result<Response<Streamed>, Error> {
+        let mut told = refused("no URL of a member is known".to_owned());
+        for url in self.urls() {
+            match self.made_at(call, &url).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if weight(&told) <= weight(&error) => told = error,
+                Err(_) => {}
+            }
+        }
+        Err(told)
+    }
+
+    async fn made_at(&self, call: &Call, url: &str) -> Result<Response<Streamed>, Error> {
+        // Whether it is there at all is known soon; how long a backup takes to make is not.
+        self.status_of(url).await?;
+        let who = self.inner.credential.current();
+        let request = call.request(url, &self.inner, who.as_ref())?;
+        self.open(url, request).await
     }
 
     /// The answer of a member that makes a backup, of which the body is yet to come.
@@ -215,6 +230,12 @@ impl Client {
             None => refused(format!("{url}: {status} without a word of Tenure's")),
         })
     }
+}
+
+/// How much a refusal tells: a member that is not reached less than one that answers, and what may pass less than what
+/// does not.
+fn weight(error: &Error) -> u8 {
+    u8::from(error.code().is_some()) + u8::from(!error.may_pass())
 }
 
 fn refused(why: String) -> Error {

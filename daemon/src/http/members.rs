@@ -35,7 +35,7 @@ pub(super) async fn add(mut cx: Context<'_>) -> Result<Reply, Failure> {
     let audit = change_of(&cx, format!("add {}", in_words(&asked)));
     let added = added(&cx, &asked).await;
     audit.tell(&added, &[]);
-    changed(&cx, 201, added?).await
+    changed(&cx, 201, added?, Some(&asked)).await
 }
 
 async fn added(cx: &Context<'_>, asked: &AddMember) -> Result<MemberId, Failure> {
@@ -81,7 +81,7 @@ pub(super) async fn replace(mut cx: Context<'_>, old: &str) -> Result<Reply, Fai
     let audit = change_of(&cx, format!("replace {old:?} by {}", in_words(&asked)));
     let replaced = replaced(&cx, old, &asked).await;
     audit.tell(&replaced, &[]);
-    changed(&cx, 201, replaced?).await
+    changed(&cx, 201, replaced?, Some(&asked)).await
 }
 
 async fn replaced(cx: &Context<'_>, old: &str, asked: &AddMember) -> Result<MemberId, Failure> {
@@ -126,7 +126,7 @@ pub(super) async fn promote(mut cx: Context<'_>, who: &str) -> Result<Reply, Fai
     let audit = change_of(&cx, format!("promote {who:?}"));
     let promoted = promoted(&cx, who).await;
     audit.tell(&promoted, &[]);
-    changed(&cx, 200, promoted?).await
+    changed(&cx, 200, promoted?, None).await
 }
 
 async fn promoted(cx: &Context<'_>, who: &str) -> Result<MemberId, Failure> {
@@ -347,15 +347,27 @@ fn doubtful(detail: String) -> Failure {
     Failure::new(Code::OutcomeUnknown, detail).retried(Retry::Same)
 }
 
-/// A member as it is after it was changed.
-async fn changed(cx: &Context<'_>, status: u16, id: MemberId) -> Result<Reply, Failure> {
+/// A member as it is after it was changed. One that this member has not heard of yet is shown as it was `asked` for.
+async fn changed(
+    cx: &Context<'_>,
+    status: u16,
+    id: MemberId,
+    asked: Option<&AddMember>,
+) -> Result<Reply, Failure> {
     // It is done: where this member cannot learn how it looks by now, it shows what it knows.
     let _ = cx.barrier().await;
     let report = cx.handle().progress().await.ok();
     let configuration = cx.handle().members();
     let revision = cx.handle().read(|state| state.revision());
+    let mut shown = member(&configuration, report.as_ref(), id);
+    if let Some(asked) = asked.filter(|_| !configuration.info.contains_key(&id)) {
+        shown.name.clone_from(&asked.name);
+        shown.peer_url.clone_from(&asked.peer_url);
+        shown.client_url.clone_from(&asked.client_url);
+        shown.promote = asked.promote;
+    }
     let told = MemberChanged {
-        member: member(&configuration, report.as_ref(), id),
+        member: shown,
         revision: revision.0,
     };
     Reply::json(status, revision, &told)

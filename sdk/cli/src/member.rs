@@ -175,7 +175,7 @@ impl Add {
             promote: !self.learner,
         };
         let added = session.client.add_member(&asked).await?;
-        if self.waiting.no_wait || !added.promote {
+        if self.waiting.no_wait || self.learner {
             let told = format!("{} is a {}", called(&added), role_in_words(&added));
             return tell(session, &added, &told);
         }
