@@ -31,8 +31,8 @@ struct Facts {
     apply_lag: u64,
     free_bytes: Option<u64>,
     followers: Option<Followers>,
-    leases: (u64, u64),
-    standing_bytes: (u64, u64),
+    /// Of each limit that fills up its name, what counts, how much there is, and how much is allowed.
+    filling: [(&'static str, &'static str, u64, u64); 5],
 }
 
 /// What a leader knows.
@@ -155,20 +155,13 @@ impl Facts {
             changing_for: under_way.changing_for(),
             each: core.progress.iter().map(follower).collect(),
         });
-        let (leases, standing_bytes) = handle.read(|state: &State| {
-            let limits = state.limits();
-            (
-                (state.lease_count(), limits.leases),
-                (state.standing_bytes(), limits.standing_bytes),
-            )
-        });
+        let filling = handle.read(filling);
         Facts {
             lately: handle.metrics().lately(),
             apply_lag: status.commit.0.saturating_sub(status.applied.0),
             free_bytes: handle.files().log.parent().and_then(free_bytes),
             followers,
-            leases,
-            standing_bytes,
+            filling,
         }
     }
 
@@ -204,14 +197,7 @@ impl Facts {
                 free >> 20
             ));
         }
-        for (what, limit, (used, allowed)) in [
-            ("leases", "leases", self.leases),
-            (
-                "bytes of leases, holds and places",
-                "standing_bytes",
-                self.standing_bytes,
-            ),
-        ] {
+        for (limit, what, used, allowed) in self.filling {
             if allowed / 10 * 9 < used {
                 words.push(format!(
                     "near a limit: {used} {what} of {allowed}; find who leaves them behind, or raise `{limit}` by PATCH /v1/limits"
@@ -223,6 +209,33 @@ impl Facts {
         }
         words
     }
+}
+
+/// What fills up until something is refused.
+fn filling(state: &State) -> [(&'static str, &'static str, u64, u64); 5] {
+    let limits = state.limits();
+    [
+        ("leases", "leases", state.lease_count(), limits.leases),
+        (
+            "standing_bytes",
+            "bytes of leases, holds and places",
+            state.standing_bytes(),
+            limits.standing_bytes,
+        ),
+        ("keys", "keys", state.key_count(), limits.keys),
+        (
+            "key_bytes",
+            "bytes of keys and values",
+            state.key_bytes(),
+            limits.key_bytes,
+        ),
+        (
+            "idempotency_records",
+            "idempotency records",
+            state.repeats_kept(),
+            limits.idempotency_records,
+        ),
+    ]
 }
 
 impl Followers {
@@ -361,8 +374,13 @@ mod tests {
                 changing_for: Some(Duration::from_secs(1)),
                 each: vec![follower("n2", 1), follower("n3", 1)],
             }),
-            leases: (5, 1000),
-            standing_bytes: (500, 100_000),
+            filling: [
+                ("leases", "leases", 5, 1000),
+                ("standing_bytes", "bytes", 500, 100_000),
+                ("keys", "keys", 5, 1000),
+                ("key_bytes", "bytes", 5, 1000),
+                ("idempotency_records", "records", 5, 1000),
+            ],
         }
     }
 
@@ -414,9 +432,10 @@ mod tests {
             |facts| facts.free_bytes = Some(LITTLE_ROOM - 1),
             &["disk nearly full"],
         );
-        check(|facts| facts.leases.0 = 901, &["near a limit"]);
-        check(|facts| facts.leases.0 = 900, &[]);
-        check(|facts| facts.standing_bytes.0 = 90_001, &["near a limit"]);
+        check(|facts| facts.filling[0].2 = 901, &["near a limit"]);
+        check(|facts| facts.filling[0].2 = 900, &[]);
+        check(|facts| facts.filling[1].2 = 90_001, &["near a limit"]);
+        check(|facts| facts.filling[4].2 = 901, &["near a limit"]);
         check(
             |facts| facts.apply_lag = MANY_ENTRIES + 1,
             &["applying lags"],

@@ -56,6 +56,9 @@ struct Seen {
 struct Present {
     tally: Tally,
     leases: u64,
+    keys: u64,
+    key_bytes: u64,
+    idempotency_records: u64,
     revision: Revision,
     compact_revision: Revision,
     standing_bytes: u64,
@@ -336,6 +339,9 @@ impl Present {
         Present {
             tally: state.tally().clone(),
             leases: state.lease_count(),
+            keys: state.key_count(),
+            key_bytes: state.key_bytes(),
+            idempotency_records: state.repeats_kept(),
             revision: state.revision(),
             compact_revision: state.compact_revision(),
             standing_bytes: state.standing_bytes(),
@@ -367,6 +373,17 @@ impl Present {
                 self.standing_bytes,
             ),
             ("tenure_leases", "Leases that are live", self.leases),
+            ("tenure_keys", "Keys that are live", self.keys),
+            (
+                "tenure_key_bytes",
+                "What keys and their values count for in their limit",
+                self.key_bytes,
+            ),
+            (
+                "tenure_idempotency_records",
+                "What idempotency records count for in their limit",
+                self.idempotency_records,
+            ),
         ] {
             gauge(to, name, help, value)?;
         }
@@ -428,7 +445,7 @@ impl Present {
         )?;
         to.seconds(
             "tenure_lease_end_lateness",
-            "How long after their deadline leases ended that ran out",
+            "How long after their deadline leases ended that ran out, by the clock of the cluster, which stands still without a leader",
             [(&[][..], buckets(&tally.end_lateness))],
         )?;
         self.queues(to)

@@ -106,6 +106,11 @@ impl State {
         self.keys.live
     }
 
+    /// What live keys and their values count for in the limit `key_bytes`.
+    pub fn key_bytes(&self) -> u64 {
+        self.keys.live_bytes
+    }
+
     /// How many idempotency records there are, those that have expired and are not yet forgotten too.
     pub fn repeat_count(&self) -> u64 {
         self.repeats.by_key.len() as u64

@@ -15,7 +15,7 @@ use crate::tls::{Trust, form_by_tls};
 const OF_SCRAPING: [&str; 2] = ["job", "instance"];
 const AGGREGATIONS: [&str; 4] = ["count", "max", "min", "sum"];
 const OF_COUNTERS: [&str; 2] = ["rate", "increase"];
-const OF_GAUGES: [&str; 3] = ["deriv", "delta", "max_over_time"];
+const OF_GAUGES: [&str; 4] = ["changes", "deriv", "delta", "max_over_time"];
 
 /// What members tell: of each metric its type, and the values of its labels.
 #[derive(Default)]
