@@ -226,10 +226,10 @@ impl World {
 
     /// How much the others have of the snapshots that whoever leads brings them; `None` where there are none.
     fn stored_of_snapshots(&self, of: &[usize]) -> Option<u64> {
-        let running = of
+        let mut running = of
             .iter()
             .filter_map(|place| self.members[*place].running.as_ref());
-        let leader = running.filter(|running| running.leads).last()?;
+        let leader = running.rfind(|running| running.leads)?;
         let status = leader.core.status();
         let transferred = status.progress.iter().filter_map(|peer| peer.transferred);
         transferred
