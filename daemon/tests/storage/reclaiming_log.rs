@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tenure_raft::{HardState, MemberId, Payload, Term, Write, WriteId};
 use tenure_replica::Checkpoint;
 use tenured::storage::{
-    CheckpointOutcome, ClusterId, DataDir, Identity, LogContents, LogFile, form, open,
+    CheckpointOutcome, ClusterId, DataDir, Identity, LogContents, LogCopy, LogFile, form, open,
 };
 
 use super::disk::Random;
@@ -120,6 +120,13 @@ impl Used {
         fs::metadata(&self.path).expect("it is there").len()
     }
 
+    /// A copy of it as it is now.
+    fn copy(&mut self) -> LogCopy {
+        let copying = self.log.copying_from(LEAST).expect("no error");
+        let copying = copying.expect("it is large");
+        copying.copy(&|| true).expect("most of it is free")
+    }
+
     fn fresh(&self) -> PathBuf {
         self.path.with_extension("redb.smaller")
     }
@@ -200,11 +207,7 @@ fn a_copy_of_a_log_that_cannot_be_written_or_is_stopped_leaves_the_one_in_use() 
     assert!(copying.expect("it is large").copy(&|| false).is_none());
     assert!(!used.fresh().exists());
     // What cannot be finished is given up, too.
-    let copying = used.log.copying_from(LEAST).expect("no error");
-    let copy = copying
-        .expect("it is large")
-        .copy(&|| true)
-        .expect("a copy");
+    let copy = used.copy();
     fs::remove_file(used.fresh()).expect("removed");
     assert_eq!(used.log.become_copy(copy).expect("nothing is lost"), None);
     used.append(10);
@@ -215,11 +218,7 @@ fn a_copy_of_a_log_that_cannot_be_written_or_is_stopped_leaves_the_one_in_use() 
 fn a_copy_of_a_log_that_was_overtaken_by_much_is_given_up_and_the_next_is_not() {
     let grown = Grown::new();
     let (_dir, mut used) = grown.used();
-    let copying = used.log.copying_from(LEAST).expect("no error");
-    let copy = copying
-        .expect("it is large")
-        .copy(&|| true)
-        .expect("a copy");
+    let copy = used.copy();
     for _ in 0..5 {
         used.append(1 << 20);
     }
@@ -230,11 +229,7 @@ fn a_copy_of_a_log_that_was_overtaken_by_much_is_given_up_and_the_next_is_not() 
         compact_to: Some(meta(last.term.0, last.index.0)),
         ..Write::default()
     });
-    let copying = used.log.copying_from(LEAST).expect("no error");
-    let copy = copying
-        .expect("it is large")
-        .copy(&|| true)
-        .expect("a copy");
+    let copy = used.copy();
     assert!(used.log.become_copy(copy).expect("no error").is_some());
     used.append(10);
     used.check("the copy");
@@ -244,11 +239,7 @@ fn a_copy_of_a_log_that_was_overtaken_by_much_is_given_up_and_the_next_is_not() 
 fn a_log_is_what_it_was_when_it_is_lost_beside_a_copy_of_it() {
     let grown = Grown::new();
     let (dir, mut used) = grown.used();
-    let copying = used.log.copying_from(LEAST).expect("no error");
-    let copy = copying
-        .expect("it is large")
-        .copy(&|| true)
-        .expect("a copy");
+    let copy = used.copy();
     used.append(10);
     for left in [1 << 12, 1 << 20] {
         let again = tempfile::tempdir().expect("a temporary directory");
@@ -278,11 +269,7 @@ fn copied(from: &Path, to: &Path, file: &str) {
 fn a_copy_that_cannot_take_the_name_of_the_log_ends_the_member() {
     let grown = Grown::new();
     let (_dir, mut used) = grown.used();
-    let copying = used.log.copying_from(LEAST).expect("no error");
-    let copy = copying
-        .expect("it is large")
-        .copy(&|| true)
-        .expect("a copy");
+    let copy = used.copy();
     // No file can take the name of a directory.
     fs::remove_file(&used.path).expect("removed");
     fs::create_dir(&used.path).expect("made");

@@ -1,20 +1,21 @@
 //! Space that the log file has and does not use goes back to the file system while the member serves.
 //!
 //! Another thread copies the log as it was at one moment into a smaller file; the log goes on meanwhile. What was written since
-//! then is carried over by the thread of the log, with one sync, and the copy takes the name. Owns the copy and what is
-//! carried over. Whatever fails before the copy has the name leaves everything as it was, and is only logged: a
+//! then is carried over by the thread of the log, with the syncs of one more write and of a name, and the copy takes the name.
+//! Owns the copy and what is carried over. The library verifies nothing that it reads, so every entry is checked, and that none
+//! is missing: a tail that rotted away would be lost for good in a file that is whole. Whatever fails before the copy has the name leaves everything as it was, and is only logged: a
 //! copy is worth nothing, and the log everything.
 
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
-use tenure_raft::LogIndex;
+use tenure_raft::{LogIndex, LogPosition};
 
 use super::super::database::{self, contained};
 use super::super::error::StorageError;
 use super::super::reclaiming::{LEAST, PIECE, Reclaimed, is_mostly_free, write_piece};
 use super::super::{files, smaller};
-use super::{ENTRIES, LogFile, META, OPTIONS, failed, remove};
+use super::{ENTRIES, LogFile, META, OPTIONS, decode, failed, remove};
 
 /// The most that is carried over: what the thread of the log does beside its writes takes hardly longer than one of them. A
 /// copy that was overtaken by more is given up.
@@ -41,6 +42,7 @@ pub struct LogCopying {
     from: ReadTransaction,
     path: PathBuf,
     before: u64,
+    entries: Expected,
 }
 
 /// A copy of the log as it was at one moment.
@@ -61,6 +63,42 @@ enum Ended {
 impl From<StorageError> for Ended {
     fn from(error: StorageError) -> Ended {
         Ended::Failed(error)
+    }
+}
+
+/// The entries that come, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    next: LogIndex,
+    last: LogIndex,
+}
+
+impl Expected {
+    fn behind(base: LogPosition, last: LogPosition) -> Expected {
+        Expected {
+            next: base.index.next(),
+            last: last.index,
+        }
+    }
+
+    /// Takes what was read as the next of them.
+    fn take(&mut self, path: &Path, index: u64, record: &[u8]) -> Result<(), StorageError> {
+        if index != self.next.0 || self.last < self.next {
+            let reason = format!("entry {index} is where entry {} is to be", self.next);
+            return Err(StorageError::damaged(path, reason));
+        }
+        decode(path, self.next, record)?;
+        self.next = self.next.next();
+        Ok(())
+    }
+
+    /// Whether all have come.
+    fn end(self, path: &Path) -> Result<(), StorageError> {
+        if self.next <= self.last {
+            let reason = format!("entry {} is missing", self.next);
+            return Err(StorageError::damaged(path, reason));
+        }
+        Ok(())
     }
 }
 
@@ -91,6 +129,7 @@ impl LogFile {
             from,
             path: self.path.clone(),
             before,
+            entries: Expected::behind(self.ends.base, self.ends.last),
         }))
     }
 
@@ -135,12 +174,16 @@ impl LogFile {
             remove(&mut entries, fresh, from, u64::MAX)?;
             remove(&mut entries, fresh, 0, self.ends.base.index.0)?;
             let present = now.open_table(ENTRIES).map_err(|e| read(e.into()))?;
+            let mut expected = Expected::behind(self.ends.base, self.ends.last);
+            expected.next = expected.next.max(self.ends.changed.from);
             for row in present.range(from..).map_err(|e| read(e.into()))? {
                 let (index, record) = row.map_err(|e| read(e.into()))?;
+                expected.take(&self.path, index.value(), record.value())?;
                 entries
                     .insert(index.value(), record.value())
                     .map_err(|e| failed(fresh, e))?;
             }
+            expected.end(&self.path)?;
             let mut meta = transaction.open_table(META).map_err(|e| failed(fresh, e))?;
             let present = now.open_table(META).map_err(|e| read(e.into()))?;
             for row in present.iter().map_err(|e| read(e.into()))? {
@@ -204,6 +247,7 @@ impl LogCopying {
         files::check_room(files::parent(fresh), used)?;
         let db = database::create(fresh, OPTIONS)?;
         let mut rows = entries.iter().map_err(|e| read(e.into()))?.peekable();
+        let mut expected = self.entries;
         loop {
             write_piece(fresh, || {
                 let transaction = database::begin_write(&db, fresh)?;
@@ -215,6 +259,7 @@ impl LogCopying {
                     && let Some(row) = rows.next()
                 {
                     let (index, record) = row.map_err(|e| read(e.into()))?;
+                    expected.take(&self.path, index.value(), record.value())?;
                     bytes += record.value().len() as u64;
                     into.insert(index.value(), record.value())
                         .map_err(|e| failed(fresh, e))?;
@@ -226,6 +271,7 @@ impl LogCopying {
                 return Err(Ended::Needless);
             }
             if rows.peek().is_none() {
+                expected.end(&self.path)?;
                 return Ok(db);
             }
         }
@@ -238,5 +284,65 @@ impl std::fmt::Debug for LogCopying {
             .field("path", &self.path)
             .field("before", &self.before)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_raft::{Entry, Payload, Stamp, Term};
+
+    use super::super::record;
+    use super::*;
+
+    fn position(index: u64) -> LogPosition {
+        LogPosition {
+            term: Term(1),
+            index: LogIndex(index),
+        }
+    }
+
+    fn record(index: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let entry = Entry {
+            index: LogIndex(index),
+            term: Term(1),
+            stamp: Stamp(index),
+            payload: Payload::Empty,
+        };
+        record::encode_into(&mut bytes, &entry);
+        bytes
+    }
+
+    /// What comes of a log that is to have entries 5 to 7.
+    fn copied(records: &[(u64, Vec<u8>)]) -> Result<(), StorageError> {
+        let path = Path::new("log.redb");
+        let mut expected = Expected::behind(position(4), position(7));
+        for (index, record) in records {
+            expected.take(path, *index, record)?;
+        }
+        expected.end(path)
+    }
+
+    #[test]
+    fn nothing_is_copied_as_whole_of_which_an_entry_rotted_away_or_changed() {
+        let all = |indexes: &[u64]| -> Vec<(u64, Vec<u8>)> {
+            indexes
+                .iter()
+                .map(|index| (*index, record(*index)))
+                .collect()
+        };
+        assert!(copied(&all(&[5, 6, 7])).is_ok());
+        for wrong in [&[][..], &[5, 6], &[6, 7], &[5, 7], &[5, 6, 7, 8], &[5, 5]] {
+            let error = copied(&all(wrong)).expect_err("something is wrong");
+            assert_eq!(error.exit_code(), 3, "{wrong:?}: {error}");
+        }
+        let mut changed = all(&[5, 6, 7]);
+        *changed[1].1.last_mut().expect("it is not empty") ^= 1;
+        assert!(copied(&changed).is_err());
+        let mut swapped = all(&[5, 6, 7]);
+        swapped[1].1 = record(5);
+        assert!(copied(&swapped).is_err());
+        let empty = Expected::behind(position(7), position(7));
+        assert!(empty.end(Path::new("log.redb")).is_ok());
     }
 }
